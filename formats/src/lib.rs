@@ -1,0 +1,6 @@
+//! Bytes to tensors and text to tokens: GGUF, quantised blocks, tokenizers, chat templates.
+//!
+//! Nothing here knows of a GPU, of another crate of ours, or of a model. Readers are total:
+//! any byte string gives a value or an error, in time and memory bounded by its length.
+
+pub mod gguf;
