@@ -4,3 +4,5 @@
 //! any byte string gives a value or an error, in time and memory bounded by its length.
 
 pub mod gguf;
+pub mod quant;
+pub mod tokenizer;

@@ -38,6 +38,73 @@ pub enum Value {
     F64(f64),
 }
 
+impl Value {
+    /// The name of its type, as in `u32`, `string` or `array of f32`.
+    pub fn kind(&self) -> String {
+        let name = match self {
+            Value::U8(_) => "u8",
+            Value::I8(_) => "i8",
+            Value::U16(_) => "u16",
+            Value::I16(_) => "i16",
+            Value::U32(_) => "u32",
+            Value::I32(_) => "i32",
+            Value::F32(_) => "f32",
+            Value::Bool(_) => "bool",
+            Value::Str(_) => "string",
+            Value::Array(a) => return format!("array of {}", a.kind()),
+            Value::U64(_) => "u64",
+            Value::I64(_) => "i64",
+            Value::F64(_) => "f64",
+        };
+        name.to_owned()
+    }
+}
+
+impl Array {
+    /// The name of its element type, as in `string`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Array::U8(_) => "u8",
+            Array::I8(_) => "i8",
+            Array::U16(_) => "u16",
+            Array::I16(_) => "i16",
+            Array::U32(_) => "u32",
+            Array::I32(_) => "i32",
+            Array::F32(_) => "f32",
+            Array::Bool(_) => "bool",
+            Array::Str(_) => "string",
+            Array::Nested(_) => "array",
+            Array::U64(_) => "u64",
+            Array::I64(_) => "i64",
+            Array::F64(_) => "f64",
+        }
+    }
+
+    /// How many elements it has.
+    pub fn len(&self) -> usize {
+        match self {
+            Array::U8(v) => v.len(),
+            Array::I8(v) => v.len(),
+            Array::U16(v) => v.len(),
+            Array::I16(v) => v.len(),
+            Array::U32(v) => v.len(),
+            Array::I32(v) => v.len(),
+            Array::F32(v) => v.len(),
+            Array::Bool(v) => v.len(),
+            Array::Str(v) => v.len(),
+            Array::Nested(v) => v.len(),
+            Array::U64(v) => v.len(),
+            Array::I64(v) => v.len(),
+            Array::F64(v) => v.len(),
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// The key-value section of a file, in file order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata {

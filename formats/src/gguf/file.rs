@@ -1,0 +1,285 @@
+//! An open GGUF file, or all the shards of a split one.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::error::{Cause, Error};
+use super::parse::{self, TensorInfo};
+use super::value::Metadata;
+
+/// An open file: its metadata, its checked tensor table, and the bytes, mapped and not read.
+///
+/// As with every memory map, a file that another process truncates while it is open ends this
+/// process with a bus error on the next read past the new end.
+#[derive(Debug)]
+pub struct File {
+    path: PathBuf,
+    version: u32,
+    alignment: u64,
+    metadata: Metadata,
+    tensors: Vec<TensorInfo>,
+    by_name: HashMap<String, usize>,
+    shards: Vec<Data>,
+}
+
+/// One shard, parsed.
+struct Shard {
+    name: String,
+    data: Data,
+    header: parse::Header,
+}
+
+impl File {
+    /// Opens `path`. Where it is one shard of a split file (`PREFIX-00001-of-00003.gguf`), opens
+    /// all of them: the metadata are those of the first, the tensors those of all.
+    pub fn open(path: &Path) -> Result<File, Error> {
+        let name = path.display().to_string();
+        let shards = match split_name(path) {
+            None => {
+                let shard = open_shard(path)?;
+                let number = shard.header.metadata.u64("split.no").unwrap_or(0);
+                match shard.header.metadata.u64("split.count") {
+                    // llama.cpp's merge leaves a count of 0.
+                    None | Some(0 | 1) => vec![shard],
+                    Some(count) => {
+                        return Err(Cause::ShardName { no: number.saturating_add(1), count }.of(&name));
+                    }
+                }
+            }
+            Some(split) => open_split(path, &split)?,
+        };
+        Self::assemble(path, shards)
+    }
+
+    /// A whole file in memory. Errors call it `(memory)`.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<File, Error> {
+        let name = "(memory)";
+        let shard = parse_shard(name.to_owned(), Data::Bytes(bytes))?;
+        Self::assemble(Path::new(name), vec![shard])
+    }
+
+    fn assemble(path: &Path, shards: Vec<Shard>) -> Result<File, Error> {
+        let mut file = File {
+            path: path.to_owned(),
+            version: 0,
+            alignment: 0,
+            metadata: Metadata::new(),
+            tensors: Vec::new(),
+            by_name: HashMap::new(),
+            shards: Vec::new(),
+        };
+        for (i, shard) in shards.into_iter().enumerate() {
+            let header = shard.header;
+            if i == 0 {
+                file.version = header.version;
+                file.alignment = header.alignment;
+                file.metadata = header.metadata;
+            }
+            for mut t in header.tensors {
+                t.shard = i;
+                if file.by_name.insert(t.name.clone(), file.tensors.len()).is_some() {
+                    return Err(Cause::DuplicateTensor(t.name).of(&shard.name));
+                }
+                file.tensors.push(t);
+            }
+            file.shards.push(shard.data);
+        }
+        Ok(file)
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The GGUF version, 2 or 3 (of the first shard).
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// What tensor offsets are multiples of (in the first shard).
+    pub fn alignment(&self) -> u64 {
+        self.alignment
+    }
+
+    /// The key-value section.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The tensor table in file order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor of this name, if any.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.by_name.get(name).map(|&i| &self.tensors[i])
+    }
+
+    /// How many files it is made of.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Bytes of all shards together.
+    pub fn size(&self) -> u64 {
+        self.shards.iter().map(|s| s.bytes().len() as u64).sum()
+    }
+
+    /// The bytes of one of this file's tensors, `tensor.size` of them.
+    ///
+    /// # Panics
+    /// With an entry that is not from this file's table and lies outside it.
+    pub fn bytes(&self, tensor: &TensorInfo) -> &[u8] {
+        // Checked against the length when the file was opened, so both fit usize.
+        &self.shards[tensor.shard].bytes()[tensor.offset as usize..][..tensor.size as usize]
+    }
+
+    /// Tells the kernel that the tensor's pages can leave memory, which keeps a process small that
+    /// streams a model larger than it wants resident. Reading them again is right but slow.
+    /// Does nothing for a file in memory, and outside Unix.
+    pub fn release(&self, tensor: &TensorInfo) {
+        if let Some(shard) = self.shards.get(tensor.shard) {
+            shard.release(tensor.offset as usize, tensor.size as usize);
+        }
+    }
+}
+
+/// What a name of the form `PREFIX-00002-of-00005.gguf` says.
+struct Split {
+    prefix: String,
+    no: u32,
+    count: u32,
+}
+
+impl Split {
+    fn shard(&self, no: u32) -> String {
+        format!("{}-{no:05}-of-{:05}.gguf", self.prefix, self.count)
+    }
+}
+
+fn split_name(path: &Path) -> Option<Split> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
+    let (rest, count) = number(stem)?;
+    let (prefix, no) = number(rest.strip_suffix("-of")?)?;
+    (1 <= no && no <= count).then(|| Split { prefix: prefix.to_owned(), no, count })
+}
+
+/// Splits the five digits and the dash before them off the end.
+fn number(s: &str) -> Option<(&str, u32)> {
+    let (rest, digits) = s.rsplit_once('-')?;
+    let five = digits.len() == 5 && digits.bytes().all(|b| b.is_ascii_digit());
+    Some((rest, five.then(|| digits.parse().ok())??))
+}
+
+fn open_split(path: &Path, split: &Split) -> Result<Vec<Shard>, Error> {
+    // What is wrong with the named file itself comes before what is missing beside it.
+    let mut named = Some(open_shard(path)?);
+    let mut shards = Vec::new();
+    for no in 1..=split.count {
+        let shard = match named.take_if(|_| no == split.no) {
+            Some(shard) => shard,
+            None => match open_shard(&path.with_file_name(split.shard(no))) {
+                Err(Error { file, cause: Cause::NotFound }) => {
+                    return Err(Cause::MissingShard { no, opened: path.display().to_string() }.of(&file));
+                }
+                other => other?,
+            },
+        };
+        check_shard(&shard, no, split.count)?;
+        shards.push(shard);
+    }
+    let found = shards.iter().map(|s| s.header.tensors.len() as u64).sum();
+    match shards.first().and_then(|s| s.header.metadata.u64("split.tensors.count")) {
+        Some(expected) if expected != found => {
+            Err(Cause::SplitTensors { expected, found }.of(&path.display().to_string()))
+        }
+        _ => Ok(shards),
+    }
+}
+
+/// The metadata of shard `no` of `count` must say what the name says. A lone shard may say nothing.
+fn check_shard(shard: &Shard, no: u32, count: u32) -> Result<(), Error> {
+    let metadata = &shard.header.metadata;
+    let said = |key| metadata.u64(key).map_or("nothing".to_owned(), |v| v.to_string());
+    let found = metadata.u64("split.count");
+    if found != Some(count.into()) && !(count == 1 && matches!(found, None | Some(0))) {
+        return Err(Cause::SplitCount { no, count, found: said("split.count") }.of(&shard.name));
+    }
+    let found = metadata.u64("split.no");
+    if found != Some(u64::from(no) - 1) && !(count == 1 && found.is_none()) {
+        return Err(Cause::SplitNo { no, found: said("split.no") }.of(&shard.name));
+    }
+    Ok(())
+}
+
+fn open_shard(path: &Path) -> Result<Shard, Error> {
+    let name = path.display().to_string();
+    let data = Data::open(path).map_err(|c| c.of(&name))?;
+    parse_shard(name, data)
+}
+
+fn parse_shard(name: String, data: Data) -> Result<Shard, Error> {
+    let header = parse::header(data.bytes()).map_err(|c| c.of(&name))?;
+    let len = data.bytes().len() as u64;
+    if let Some(t) = header.tensors.iter().find(|t| t.offset + t.size > len) {
+        return Err(Cause::TensorEnd { name: t.name.clone(), end: t.offset + t.size, len }.of(&name));
+    }
+    Ok(Shard { name, data, header })
+}
+
+/// The bytes of one shard.
+#[derive(Debug)]
+enum Data {
+    Bytes(Vec<u8>),
+    #[cfg(not(target_arch = "wasm32"))]
+    Map(memmap2::Mmap),
+}
+
+impl Data {
+    #[cfg(not(target_arch = "wasm32"))]
+    fn open(path: &Path) -> Result<Data, Cause> {
+        // Looked at before it is opened, because opening a pipe waits for its writer.
+        let stat = std::fs::metadata(path).map_err(Cause::io)?;
+        match () {
+            _ if stat.is_dir() => Err(Cause::Directory),
+            _ if !stat.is_file() => Err(Cause::NotRegular),
+            // An empty file cannot be mapped everywhere.
+            _ if stat.len() == 0 => Err(Cause::Empty),
+            _ => {
+                let file = std::fs::File::open(path).map_err(Cause::io)?;
+                // SAFETY: the map is read-only. A file that another process changes while it is
+                // open can give other bytes or, truncated, a bus error; `File` says so.
+                Ok(Data::Map(unsafe { memmap2::Mmap::map(&file) }.map_err(Cause::io)?))
+            }
+        }
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn open(path: &Path) -> Result<Data, Cause> {
+        std::fs::read(path).map(Data::Bytes).map_err(Cause::io)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Data::Bytes(v) => v,
+            #[cfg(not(target_arch = "wasm32"))]
+            Data::Map(m) => m,
+        }
+    }
+
+    #[cfg(unix)]
+    fn release(&self, offset: usize, size: usize) {
+        let Data::Map(map) = self else { return };
+        if size == 0 || offset.checked_add(size).is_none_or(|end| end > map.len()) {
+            return;
+        }
+        // SAFETY: the pages are clean, read-only and backed by the file, so that dropping them only
+        // means that the next read maps them again. A failure costs memory and nothing else.
+        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, size) };
+    }
+
+    #[cfg(not(unix))]
+    fn release(&self, _offset: usize, _size: usize) {}
+}

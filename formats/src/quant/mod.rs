@@ -1,0 +1,149 @@
+//! Quantised blocks: the table of types, the normative decoder to f32, and the encoders.
+//!
+//! The decoders here are plain loops, one block at a time, and define what a type means; the
+//! shaders are checked against them, and they against the `gguf` Python package.
+
+mod fourbit;
+mod k;
+mod legacy;
+mod plain;
+mod ternary;
+mod types;
+
+pub use types::Type;
+
+/// Why a conversion was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// No decoder for this type.
+    #[error("{ty} cannot be dequantised (types that can: {})", names(DECODES))]
+    NoDecoder {
+        /// The type asked for.
+        ty: Type,
+    },
+    /// No encoder for this type.
+    #[error("{ty} cannot be quantised to (types that can: {})", names(ENCODES))]
+    NoEncoder {
+        /// The type asked for.
+        ty: Type,
+    },
+    /// The values are not a whole number of blocks.
+    #[error("{values} values are not a whole number of {ty} blocks of {}", ty.block_len())]
+    Partial {
+        /// The type asked for.
+        ty: Type,
+        /// How many values were given.
+        values: usize,
+    },
+    /// Bytes and values do not belong together.
+    #[error("{values} values of {ty} take {expected} bytes, not {bytes}")]
+    Length {
+        /// The type asked for.
+        ty: Type,
+        /// Length of the output in values.
+        values: usize,
+        /// Bytes that so many values take.
+        expected: usize,
+        /// Bytes given.
+        bytes: usize,
+    },
+    /// Importance that does not match the rows.
+    #[error(
+        "importance has {importance} values, which does not divide {values} values into rows of whole {ty} blocks"
+    )]
+    Importance {
+        /// The type asked for.
+        ty: Type,
+        /// How many values were given.
+        values: usize,
+        /// Length of the importance.
+        importance: usize,
+    },
+    /// A value that the type cannot hold.
+    #[error("value {index} is {value}, which {ty} cannot hold")]
+    Range {
+        /// The type asked for.
+        ty: Type,
+        /// Where it is in the source.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+}
+
+fn names(types: &[Type]) -> String {
+    types.iter().map(|t| t.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// The types that [`dequantize`] reads.
+pub const DECODES: &[Type] = &[
+    Type::F32,
+    Type::F16,
+    Type::BF16,
+    Type::F64,
+    Type::Q4_0,
+    Type::Q4_1,
+    Type::Q5_0,
+    Type::Q5_1,
+    Type::Q8_0,
+    Type::Q2_K,
+    Type::Q3_K,
+    Type::Q4_K,
+    Type::Q5_K,
+    Type::Q6_K,
+    Type::IQ4_NL,
+    Type::IQ4_XS,
+    Type::TQ1_0,
+    Type::TQ2_0,
+    Type::MXFP4,
+    Type::NVFP4,
+];
+
+/// The types that `quantize` writes.
+pub const ENCODES: &[Type] = &[Type::F32, Type::F16, Type::BF16];
+
+/// Decodes whole blocks of `ty` to f32. `bytes` holds exactly the blocks of `out.len()` values.
+pub fn dequantize(ty: Type, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
+    let block: fn(&[u8], &mut [f32]) = match ty {
+        Type::F32 => plain::f32,
+        Type::F16 => plain::f16,
+        Type::BF16 => plain::bf16,
+        Type::F64 => plain::f64,
+        Type::Q4_0 => legacy::q4_0,
+        Type::Q4_1 => legacy::q4_1,
+        Type::Q5_0 => legacy::q5_0,
+        Type::Q5_1 => legacy::q5_1,
+        Type::Q8_0 => legacy::q8_0,
+        Type::Q2_K => k::q2_k,
+        Type::Q3_K => k::q3_k,
+        Type::Q4_K => k::q4_k,
+        Type::Q5_K => k::q5_k,
+        Type::Q6_K => k::q6_k,
+        Type::IQ4_NL => fourbit::iq4_nl,
+        Type::IQ4_XS => fourbit::iq4_xs,
+        Type::MXFP4 => fourbit::mxfp4,
+        Type::NVFP4 => fourbit::nvfp4,
+        Type::TQ1_0 => ternary::tq1_0,
+        Type::TQ2_0 => ternary::tq2_0,
+        _ => return Err(Error::NoDecoder { ty }),
+    };
+    let (len, size) = (ty.block_len(), ty.block_bytes());
+    let values = out.len();
+    if !values.is_multiple_of(len) {
+        return Err(Error::Partial { ty, values });
+    }
+    // `out` is a slice of f32 in memory, so a block count times at most 292 cannot overflow 64 bits.
+    let expected = values / len * size;
+    if bytes.len() != expected {
+        return Err(Error::Length { ty, values, expected, bytes: bytes.len() });
+    }
+    for (b, y) in bytes.chunks_exact(size).zip(out.chunks_exact_mut(len)) {
+        block(b, y);
+    }
+    Ok(())
+}
+
+/// The little-endian f16 at byte `at`.
+fn f16_at(bytes: &[u8], at: usize) -> f32 {
+    half::f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+}
