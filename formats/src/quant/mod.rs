@@ -4,6 +4,8 @@
 //! shaders are checked against them, and they against the `gguf` Python package.
 
 mod fourbit;
+mod grids;
+mod iq;
 mod k;
 mod legacy;
 mod plain;
@@ -93,6 +95,13 @@ pub const DECODES: &[Type] = &[
     Type::Q6_K,
     Type::IQ4_NL,
     Type::IQ4_XS,
+    Type::IQ1_S,
+    Type::IQ1_M,
+    Type::IQ2_XXS,
+    Type::IQ2_XS,
+    Type::IQ2_S,
+    Type::IQ3_XXS,
+    Type::IQ3_S,
     Type::TQ1_0,
     Type::TQ2_0,
     Type::MXFP4,
@@ -121,6 +130,13 @@ pub fn dequantize(ty: Type, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> 
         Type::Q6_K => k::q6_k,
         Type::IQ4_NL => fourbit::iq4_nl,
         Type::IQ4_XS => fourbit::iq4_xs,
+        Type::IQ1_S => iq::iq1_s,
+        Type::IQ1_M => iq::iq1_m,
+        Type::IQ2_XXS => iq::iq2_xxs,
+        Type::IQ2_XS => iq::iq2_xs,
+        Type::IQ2_S => iq::iq2_s,
+        Type::IQ3_XXS => iq::iq3_xxs,
+        Type::IQ3_S => iq::iq3_s,
         Type::MXFP4 => fourbit::mxfp4,
         Type::NVFP4 => fourbit::nvfp4,
         Type::TQ1_0 => ternary::tq1_0,
