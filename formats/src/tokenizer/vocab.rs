@@ -1,0 +1,195 @@
+//! The token table of a file: texts, kinds, special ids.
+
+use std::collections::HashMap;
+
+use super::Error;
+use crate::gguf::{Array, Metadata};
+
+/// `tokenizer.ggml.token_type`, with the values of GGUF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Normal,
+    Unknown,
+    Control,
+    UserDefined,
+    Unused,
+    Byte,
+}
+
+/// Names that end an answer whatever the metadata says of them.
+const END_NAMES: &[&str] = &[
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|fim_pad|>",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<fim-repo>",
+    "<reponame>",
+    "<end_of_turn>",
+    "<end_of_utterance>",
+    "<turn|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "</s>",
+    "<eos>",
+    "<｜end▁of▁sentence｜>",
+];
+
+/// Fill-in-the-middle names that are control tokens whatever the metadata says.
+const CONTROL_NAMES: &[&str] = &[
+    "<|fim_prefix|>",
+    "<|fim_suffix|>",
+    "<|fim_middle|>",
+    "<fim-prefix>",
+    "<fim-suffix>",
+    "<fim-middle>",
+    "<fim_prefix>",
+    "<fim_suffix>",
+    "<fim_middle>",
+    "<｜fim▁begin｜>",
+    "<｜fim▁hole｜>",
+    "<｜fim▁end｜>",
+];
+
+#[derive(Debug)]
+pub(super) struct Vocab {
+    tokens: Vec<String>,
+    kinds: Vec<Kind>,
+    ids: HashMap<String, u32>,
+    ends: Vec<u32>,
+    /// Bytes of the longest token.
+    pub(super) longest: usize,
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) unk: Option<u32>,
+}
+
+impl Vocab {
+    /// Reads the table. `defaults` are the beginning, end and unknown ids of a file that
+    /// names none.
+    pub(super) fn from_metadata(meta: &Metadata, defaults: [Option<u32>; 3]) -> Result<Self, Error> {
+        let key = "tokenizer.ggml.tokens";
+        let tokens = meta.strs(key).ok_or_else(|| Error::absent(meta, key, "an array of strings"))?.to_vec();
+        if tokens.is_empty() || tokens.len() >= u32::MAX as usize {
+            return Err(Error::Size(tokens.len()));
+        }
+        let n = tokens.len();
+        let mut kinds = read_kinds(meta, n)?;
+        let mut ids = HashMap::with_capacity(n);
+        for (id, text) in tokens.iter().enumerate().rev() {
+            // Of equal texts the first keeps its id.
+            ids.insert(text.clone(), id as u32);
+        }
+
+        let special = |name: &str, default: Option<u32>| -> Result<Option<u32>, Error> {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            if meta.get(&key).is_none() {
+                return Ok(default.filter(|&id| (id as usize) < n));
+            }
+            match meta.u64(&key) {
+                Some(id) if id < n as u64 => Ok(Some(id as u32)),
+                Some(id) => Err(Error::SpecialId { key, id, n }),
+                None => Err(Error::Type { key, expected: "a token id" }),
+            }
+        };
+        let bos = special("bos", defaults[0])?;
+        let eos = special("eos", defaults[1])?;
+        let unk = special("unknown", defaults[2])?;
+        let mut ends: Vec<u32> = eos.into_iter().collect();
+        ends.extend(special("eot", None)?);
+        ends.extend(special("eom", None)?);
+        for name in ["seperator", "padding", "cls", "mask"] {
+            special(name, None)?;
+        }
+        for name in END_NAMES {
+            if let Some(&id) = ids.get(*name) {
+                ends.push(id);
+                kinds[id as usize] = Kind::Control;
+            }
+        }
+        for name in CONTROL_NAMES {
+            if let Some(&id) = ids.get(*name) {
+                kinds[id as usize] = Kind::Control;
+            }
+        }
+        let longest = tokens.iter().map(String::len).max().unwrap_or(0);
+        Ok(Vocab { tokens, kinds, ids, ends, longest, bos, eos, unk })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The raw text of a valid id.
+    pub(super) fn text(&self, id: u32) -> &str {
+        &self.tokens[id as usize]
+    }
+
+    pub(super) fn kind(&self, id: u32) -> Kind {
+        self.kinds[id as usize]
+    }
+
+    pub(super) fn id(&self, text: &str) -> Option<u32> {
+        self.ids.get(text).copied()
+    }
+
+    pub(super) fn is_end(&self, id: u32) -> bool {
+        self.ends.contains(&id)
+    }
+
+    /// The tokens that stand for single bytes, `<0x00>` to `<0xFF>`, where there are such.
+    pub(super) fn byte_fallback(&self) -> [Option<u32>; 256] {
+        std::array::from_fn(|b| {
+            let ascii = || self.id(char::from_u32(b as u32).filter(char::is_ascii)?.encode_utf8(&mut [0; 4]));
+            self.id(&format!("<0x{b:02X}>")).or_else(ascii)
+        })
+    }
+}
+
+/// The byte that a token text like `<0x0A>` names.
+pub(super) fn named_byte(text: &str) -> Option<u8> {
+    let hex = text.strip_prefix("<0x")?.strip_suffix('>')?;
+    if hex.len() == 2 { u8::from_str_radix(hex, 16).ok() } else { None }
+}
+
+fn read_kinds(meta: &Metadata, n: usize) -> Result<Vec<Kind>, Error> {
+    let key = "tokenizer.ggml.token_type";
+    let wrong = || Error::Type { key: key.into(), expected: "an array of integers" };
+    let types: Vec<i64> = match meta.get(key) {
+        None => return Ok(vec![Kind::Normal; n]),
+        Some(_) => match meta.array(key).ok_or_else(wrong)? {
+            Array::U8(v) => v.iter().map(|&x| x.into()).collect(),
+            Array::I8(v) => v.iter().map(|&x| x.into()).collect(),
+            Array::U16(v) => v.iter().map(|&x| x.into()).collect(),
+            Array::I16(v) => v.iter().map(|&x| x.into()).collect(),
+            Array::U32(v) => v.iter().map(|&x| x.into()).collect(),
+            Array::I32(v) => v.iter().map(|&x| x.into()).collect(),
+            Array::I64(v) => v.clone(),
+            _ => return Err(wrong()),
+        },
+    };
+    if types.len() != n {
+        return Err(Error::Length { key: key.into(), got: types.len(), tokens: n });
+    }
+    // A type that GGUF does not define is shown and matched like an unused token.
+    let kind = |&t: &i64| match t {
+        1 => Kind::Normal,
+        2 => Kind::Unknown,
+        3 => Kind::Control,
+        4 => Kind::UserDefined,
+        6 => Kind::Byte,
+        _ => Kind::Unused,
+    };
+    Ok(types.iter().map(kind).collect())
+}

@@ -1,0 +1,246 @@
+//! Tokenizers against the reference implementations on small vocabularies of our own
+//! (`tests/reference/tokenizers_vectors.py`), and against bad metadata.
+
+use proptest::prelude::*;
+use serde_json::Value as Json;
+use weft_formats::gguf::{Array, Metadata, Value};
+use weft_formats::tokenizer::{Error, Tokenizer};
+
+fn data(name: &str) -> Json {
+    let path = format!("{}/tests/data/tokenizer/{name}", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn value(json: &Json) -> Value {
+    match json {
+        Json::Bool(b) => Value::Bool(*b),
+        Json::Number(n) => Value::U32(n.as_u64().unwrap() as u32),
+        Json::String(s) => Value::Str(s.clone()),
+        Json::Array(items) => Value::Array(match &items[0] {
+            Json::String(_) => Array::Str(items.iter().map(|s| s.as_str().unwrap().into()).collect()),
+            Json::Number(n) if n.is_f64() => {
+                Array::F32(items.iter().map(|x| x.as_f64().unwrap() as f32).collect())
+            }
+            _ => Array::I32(items.iter().map(|x| x.as_i64().unwrap() as i32).collect()),
+        }),
+        other => panic!("{other}"),
+    }
+}
+
+fn metadata(json: &Json) -> Metadata {
+    let mut meta = Metadata::new();
+    for (key, v) in json["metadata"].as_object().unwrap() {
+        meta.set(key.as_str(), value(v));
+    }
+    meta
+}
+
+fn bpe(json: &Json, family: &str) -> Tokenizer {
+    let mut meta = metadata(json);
+    meta.set("tokenizer.ggml.pre", Value::Str(family.into()));
+    Tokenizer::from_metadata(&meta).unwrap()
+}
+
+fn ids(json: &Json) -> Vec<u32> {
+    json.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect()
+}
+
+/// Compares each case and reports all that differ.
+fn compare(name: &str, tok: &Tokenizer, texts: &Json, expected: &Json, special: bool) {
+    let (texts, expected) = (texts.as_array().unwrap(), expected.as_array().unwrap());
+    assert_eq!(texts.len(), expected.len());
+    let mut wrong = Vec::new();
+    for (text, want) in texts.iter().map(|t| t.as_str().unwrap()).zip(expected) {
+        let got = tok.encode(text, special);
+        if got != ids(want) {
+            let show =
+                |v: &[u32]| v.iter().map(|&i| tok.token_text(i).unwrap().to_string()).collect::<Vec<_>>();
+            wrong.push(format!("{text:?}: got {:?}, want {:?}", show(&got), show(&ids(want))));
+        } else if !text.contains('▁') {
+            assert_eq!(tok.decode(&got, true), text, "{name}");
+        }
+    }
+    assert!(wrong.is_empty(), "{name}: {} of {} differ\n{}", wrong.len(), texts.len(), wrong.join("\n"));
+}
+
+#[test]
+fn byte_level_bpe_equals_tokenizers() {
+    let json = data("byte_bpe.json");
+    for (family, expected) in json["ids"].as_object().unwrap() {
+        let tok = bpe(&json, family);
+        compare(family, &tok, &json["texts"], &expected["plain"], false);
+        compare(family, &tok, &json["special_texts"], &expected["special"], true);
+    }
+}
+
+#[test]
+fn sentencepiece_bpe_equals_sentencepiece() {
+    for name in ["spm_prefix.json", "spm_user_defined.json"] {
+        let json = data(name);
+        let tok = Tokenizer::from_metadata(&metadata(&json)).unwrap();
+        compare(name, &tok, &json["texts"], &json["ids"], false);
+        assert!(tok.add_bos() && !tok.add_eos());
+    }
+}
+
+#[test]
+fn user_defined_tokens_match_without_parsing_and_control_tokens_do_not() {
+    let json = data("byte_bpe.json");
+    let tok = bpe(&json, "qwen2");
+    let (call, end) = (tok.token_id("<tool_call>").unwrap(), tok.token_id("<|im_end|>").unwrap());
+    let ids = tok.encode("<tool_call><|im_end|>", false);
+    assert!(ids[0] == call && !ids.contains(&end));
+    assert_eq!(tok.encode("<tool_call><|im_end|>", true), [call, end]);
+    assert_eq!(tok.decode(&[call, end], false), "<tool_call>");
+    assert_eq!(tok.decode(&[call, end], true), "<tool_call><|im_end|>");
+    assert!(tok.is_control(end) && tok.is_eog(end) && !tok.is_control(call) && !tok.is_eog(call));
+    assert_eq!(tok.token_bytes(tok.token_id("Ġ").unwrap()), Some(b" ".to_vec()));
+    let beyond = tok.vocab_size() as u32;
+    assert_eq!(
+        (tok.token_text(beyond), tok.token_bytes(beyond), tok.decode(&[beyond], true)),
+        (None, None, "".into())
+    );
+    assert!(!tok.is_control(beyond) && !tok.is_eog(beyond));
+}
+
+#[test]
+fn beginning_and_end_follow_the_file() {
+    let json = data("byte_bpe.json");
+    let mut meta = metadata(&json);
+    let token = |meta: &Metadata| Tokenizer::from_metadata(meta).unwrap();
+    meta.set("tokenizer.ggml.pre", Value::Str("qwen2".into()));
+    let plain = token(&meta).encode("a", true);
+    assert_eq!(token(&meta).encode_prompt("a"), plain);
+    meta.set("tokenizer.ggml.add_bos_token", Value::Bool(true));
+    assert_eq!(
+        Tokenizer::from_metadata(&meta).unwrap_err().to_string(),
+        "tokenizer.ggml.add_bos_token is true but the file names no such token"
+    );
+    meta.set("tokenizer.ggml.bos_token_id", Value::U32(7));
+    meta.set("tokenizer.ggml.add_eos_token", Value::Bool(true));
+    let tok = token(&meta);
+    assert_eq!(tok.encode_prompt("a"), [&[7][..], &plain, &[tok.eos().unwrap()]].concat());
+    // Llama 3 adds its beginning unless the file says otherwise.
+    meta.set("tokenizer.ggml.pre", Value::Str("llama-bpe".into()));
+    meta.set("tokenizer.ggml.add_bos_token", Value::Bool(false));
+    assert!(!token(&meta).add_bos());
+}
+
+#[test]
+fn bad_metadata_gives_one_line() {
+    let bpe = metadata(&data("byte_bpe.json"));
+    let spm = metadata(&data("spm_prefix.json"));
+    let with = |base: &Metadata, key: &str, v: Option<Value>| {
+        let mut meta = Metadata::new();
+        for (k, old) in base.iter().filter(|(k, _)| *k != key) {
+            meta.set(k, old.clone());
+        }
+        if let Some(v) = v {
+            meta.set(key, v);
+        }
+        let error = Tokenizer::from_metadata(&meta).unwrap_err();
+        assert!(!error.to_string().contains('\n'), "{error}");
+        error.to_string()
+    };
+    let s = |t: &str| Some(Value::Str(t.into()));
+    let strs = |t: &[&str]| Some(Value::Array(Array::Str(t.iter().map(|x| x.to_string()).collect())));
+    let key = |k: &str| format!("tokenizer.ggml.{k}");
+
+    for (base, missing) in
+        [(&bpe, "model"), (&bpe, "tokens"), (&bpe, "merges"), (&spm, "tokens"), (&spm, "scores")]
+    {
+        let text = with(base, &key(missing), None);
+        assert!(text.starts_with(&format!("metadata key tokenizer.ggml.{missing} is missing")), "{text}");
+        let text = with(base, &key(missing), Some(Value::U8(1)));
+        assert!(text.contains("must hold"), "{text}");
+    }
+    assert_eq!(
+        with(&bpe, &key("model"), s("t5")),
+        "tokenizer model \"t5\" is not supported (supported: gpt2, llama)"
+    );
+    let text = with(&bpe, &key("pre"), s("no\nsuch"));
+    assert!(text.starts_with("pre-tokenizer \"no\\nsuch\" is not known (known: qwen2, "), "{text}");
+    assert!(with(&bpe, &key("tokens"), strs(&[])).contains("0 tokens"));
+    let short = Some(Value::Array(Array::I32(vec![1; 3])));
+    assert!(with(&bpe, &key("token_type"), short).contains("has 3 entries for"));
+    let short = Some(Value::Array(Array::F32(vec![0.0; 3])));
+    assert!(with(&spm, &key("scores"), short).contains("has 3 entries for"));
+    let text = with(&bpe, &key("merges"), strs(&["a b", "Qx Zy"]));
+    assert!(text.contains("is not a token"), "{text}");
+    let text = with(&bpe, &key("merges"), strs(&["", " ", "ab"]));
+    assert!(text.starts_with("merge 0 \"\" cannot be used"), "{text}");
+    for id in ["bos", "eos", "eot", "eom", "unknown", "padding"] {
+        let text = with(&bpe, &key(&format!("{id}_token_id")), Some(Value::U32(u32::MAX)));
+        assert!(text.contains("is 4294967295, outside the vocabulary of"), "{text}");
+    }
+    assert!(with(&bpe, &key("eos_token_id"), Some(Value::I32(-1))).contains("must hold a token id"));
+    assert!(with(&bpe, &key("add_bos_token"), Some(Value::U8(1))).contains("must hold a boolean"));
+}
+
+#[test]
+fn absurd_vocabularies_do_not_panic() {
+    let base = data("spm_prefix.json");
+    let mut meta = metadata(&base);
+    // No piece for anything, no byte tokens, scores that are not numbers.
+    meta.set(
+        "tokenizer.ggml.tokens",
+        Value::Array(Array::Str(vec!["".into(), "▁".into(), "<0xZZ>".into(), "▁".into()])),
+    );
+    meta.set("tokenizer.ggml.token_type", Value::Array(Array::I32(vec![3, 1, 6, -7])));
+    meta.set("tokenizer.ggml.scores", Value::Array(Array::F32(vec![f32::NAN, f32::NAN, f32::INFINITY, 0.0])));
+    let tok = Tokenizer::from_metadata(&meta).unwrap();
+    assert_eq!(tok.encode(" é", false), [1, 1, 0, 0]);
+    assert_eq!(tok.decode(&[0, 1, 2, 3, 9], true), "<0xZZ>");
+
+    meta.set("tokenizer.ggml.model", Value::Str("gpt2".into()));
+    meta.set("tokenizer.ggml.merges", Value::Array(Array::Str(vec![])));
+    let tok = Tokenizer::from_metadata(&meta).unwrap();
+    assert!(tok.encode("what is this?", true).is_empty());
+    assert_eq!(tok.decode(&[1, 2], true), "▁<0xZZ>");
+    assert!(matches!(
+        Tokenizer::from_metadata(&Metadata::new()),
+        Err(Error::Missing(key)) if key == "tokenizer.ggml.model"
+    ));
+}
+
+fn check_stream(tok: &Tokenizer, ids: &[u32], special: bool) -> Result<(), TestCaseError> {
+    let mut stream = tok.stream(special);
+    let mut text: String = ids.iter().map(|&id| stream.push(id)).collect();
+    text += &stream.finish();
+    prop_assert_eq!(text, tok.decode(ids, special));
+    Ok(())
+}
+
+/// Any text, and text dense in what tokenizers treat specially.
+const TEXT: &str = "(?s:.{0,40})|(?s:[ \\t\\n\\r.,'/0-9a-zA-Zé你🦙\u{301}\u{a0}]{0,40})";
+
+proptest! {
+    #[test]
+    fn text_survives_and_streams(text in TEXT) {
+        let json = data("byte_bpe.json");
+        for family in ["gpt-2", "qwen2", "llama-bpe", "smollm", "falcon", "deepseek-llm", "default", "bloom"] {
+            let tok = bpe(&json, family);
+            let ids = tok.encode(&text, false);
+            prop_assert_eq!(&tok.decode(&ids, true), &text, "{}", family);
+            // Whole text comes out in pieces without a replacement character of our making.
+            let mut stream = tok.stream(true);
+            let pieces: String = ids.iter().map(|&id| stream.push(id)).collect();
+            prop_assert_eq!(&pieces, &text);
+            prop_assert_eq!(stream.finish(), "");
+        }
+        for name in ["spm_prefix.json", "spm_user_defined.json"] {
+            let tok = Tokenizer::from_metadata(&metadata(&data(name))).unwrap();
+            let ids = tok.encode(&text, false);
+            prop_assert_eq!(tok.decode(&ids, true), text.replace('▁', " "));
+            check_stream(&tok, &ids, true)?;
+        }
+    }
+
+    #[test]
+    fn any_ids_stream_as_they_decode(ids in prop::collection::vec(0u32..800, 0..60), special: bool) {
+        check_stream(&bpe(&data("byte_bpe.json"), "qwen2"), &ids, special)?;
+        for name in ["spm_prefix.json", "spm_user_defined.json"] {
+            check_stream(&Tokenizer::from_metadata(&metadata(&data(name))).unwrap(), &ids, special)?;
+        }
+    }
+}
