@@ -3,12 +3,14 @@
 //! The decoders here are plain loops, one block at a time, and define what a type means; the
 //! shaders are checked against them, and they against the `gguf` Python package.
 
+mod encode;
 mod fourbit;
 mod grids;
 mod iq;
 mod k;
 mod legacy;
 mod plain;
+mod search;
 mod ternary;
 mod types;
 
@@ -61,6 +63,14 @@ pub enum Error {
         /// Length of the importance.
         importance: usize,
     },
+    /// An importance that is no weight.
+    #[error("importance {index} is {value}, not a finite number of at least 0")]
+    Weight {
+        /// Where it is.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
     /// A value that the type cannot hold.
     #[error("value {index} is {value}, which {ty} cannot hold")]
     Range {
@@ -108,8 +118,24 @@ pub const DECODES: &[Type] = &[
     Type::NVFP4,
 ];
 
-/// The types that `quantize` writes.
-pub const ENCODES: &[Type] = &[Type::F32, Type::F16, Type::BF16];
+/// The types that [`quantize`] writes.
+pub const ENCODES: &[Type] = &[
+    Type::F32,
+    Type::F16,
+    Type::BF16,
+    Type::Q4_0,
+    Type::Q4_1,
+    Type::Q5_0,
+    Type::Q5_1,
+    Type::Q8_0,
+    Type::Q2_K,
+    Type::Q3_K,
+    Type::Q4_K,
+    Type::Q5_K,
+    Type::Q6_K,
+    Type::IQ4_NL,
+    Type::IQ4_XS,
+];
 
 /// Decodes whole blocks of `ty` to f32. `bytes` holds exactly the blocks of `out.len()` values.
 pub fn dequantize(ty: Type, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
@@ -157,6 +183,71 @@ pub fn dequantize(ty: Type, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> 
         block(b, y);
     }
     Ok(())
+}
+
+/// Encodes whole blocks of `src` as `ty`, appended to `out`. `importance`, where given, has one
+/// weight for each column, and `src` is then one or more whole rows: an error in column c costs in
+/// proportion to `importance[c]` (an importance matrix holds the mean square of the activations
+/// that meet the column). Plain types and Q8_0 have nothing to weigh.
+///
+/// Values must be finite and, for all but F32 and BF16, within ±65504: scales are stored as f16.
+pub fn quantize(ty: Type, src: &[f32], importance: Option<&[f32]>, out: &mut Vec<u8>) -> Result<(), Error> {
+    let block: fn(&[f32], &[f32], &mut Vec<u8>) = match ty {
+        Type::F32 => {
+            out.extend(src.iter().flat_map(|v| v.to_le_bytes()));
+            return Ok(());
+        }
+        Type::BF16 => {
+            out.extend(src.iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()));
+            return Ok(());
+        }
+        Type::F16 => {
+            check_range(ty, src)?;
+            out.extend(src.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()));
+            return Ok(());
+        }
+        Type::Q4_0 => encode::q4_0,
+        Type::Q4_1 => encode::q4_1,
+        Type::Q5_0 => encode::q5_0,
+        Type::Q5_1 => encode::q5_1,
+        Type::Q8_0 => encode::q8_0,
+        Type::Q2_K => encode::q2_k,
+        Type::Q3_K => encode::q3_k,
+        Type::Q4_K => encode::q4_k,
+        Type::Q5_K => encode::q5_k,
+        Type::Q6_K => encode::q6_k,
+        Type::IQ4_NL => encode::iq4_nl,
+        Type::IQ4_XS => encode::iq4_xs,
+        _ => return Err(Error::NoEncoder { ty }),
+    };
+    let (len, values) = (ty.block_len(), src.len());
+    if !values.is_multiple_of(len) {
+        return Err(Error::Partial { ty, values });
+    }
+    if let Some(w) = importance {
+        if w.is_empty() || !values.is_multiple_of(w.len()) || !w.len().is_multiple_of(len) {
+            return Err(Error::Importance { ty, values, importance: w.len() });
+        }
+        if let Some(index) = w.iter().position(|v| !(v.is_finite() && *v >= 0.0)) {
+            return Err(Error::Weight { index, value: w[index] });
+        }
+    }
+    check_range(ty, src)?;
+    out.reserve(values / len * ty.block_bytes());
+    let mut weights = [0.0; 256];
+    for (i, x) in src.chunks_exact(len).enumerate() {
+        let importance = importance.map(|w| &w[i * len % w.len()..][..len]);
+        search::weights(x, importance, &mut weights[..len]);
+        block(x, &weights[..len], out);
+    }
+    Ok(())
+}
+
+fn check_range(ty: Type, src: &[f32]) -> Result<(), Error> {
+    match src.iter().position(|v| v.is_nan() || v.abs() > 65504.0) {
+        Some(index) => Err(Error::Range { ty, index, value: src[index] }),
+        None => Ok(()),
+    }
 }
 
 /// The little-endian f16 at byte `at`.
