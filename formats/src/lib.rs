@@ -3,6 +3,7 @@
 //! Nothing here knows of a GPU, of another crate of ours, or of a model. Readers are total:
 //! any byte string gives a value or an error, in time and memory bounded by its length.
 
+pub mod chat;
 pub mod gguf;
 pub mod quant;
 pub mod tokenizer;

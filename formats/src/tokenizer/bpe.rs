@@ -43,7 +43,7 @@ fn pair_key(left: u32, right: u32) -> u64 {
 
 pub(super) struct Bpe {
     pub(super) pre: PreTokenizer,
-    byte_ids: [u32; 256],
+    byte_ids: Box<[u32; 256]>,
     merges: Merges,
 }
 
@@ -89,8 +89,8 @@ impl Bpe {
             // Of equal merges the first counts.
             merges.entry(pair_key(id(left)?, id(right)?)).or_insert(entry);
         }
-        let byte_ids =
-            std::array::from_fn(|b| vocab.id(byte_to_char(b as u8).encode_utf8(&mut [0; 4])).unwrap_or(NONE));
+        let byte_id = |b: usize| vocab.id(byte_to_char(b as u8).encode_utf8(&mut [0; 4])).unwrap_or(NONE);
+        let byte_ids = Box::new(std::array::from_fn(byte_id));
         Ok(Bpe { pre, byte_ids, merges })
     }
 

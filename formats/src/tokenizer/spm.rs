@@ -13,7 +13,7 @@ const MAX_TEXT: usize = 1 << 30;
 pub(super) struct Spm {
     /// One key a token, smaller for a higher score.
     keys: Vec<u32>,
-    byte_ids: [Option<u32>; 256],
+    byte_ids: Box<[Option<u32>; 256]>,
     /// A space is put before the text, and before what follows a special token.
     pub(super) add_space_prefix: bool,
 }

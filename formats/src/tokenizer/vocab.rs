@@ -149,11 +149,11 @@ impl Vocab {
     }
 
     /// The tokens that stand for single bytes, `<0x00>` to `<0xFF>`, where there are such.
-    pub(super) fn byte_fallback(&self) -> [Option<u32>; 256] {
-        std::array::from_fn(|b| {
+    pub(super) fn byte_fallback(&self) -> Box<[Option<u32>; 256]> {
+        Box::new(std::array::from_fn(|b| {
             let ascii = || self.id(char::from_u32(b as u32).filter(char::is_ascii)?.encode_utf8(&mut [0; 4]));
             self.id(&format!("<0x{b:02X}>")).or_else(ascii)
-        })
+        }))
     }
 }
 
