@@ -104,6 +104,18 @@ fn the_file_decides() {
 }
 
 #[test]
+fn messages_read_from_json() {
+    let json =
+        r#"[{"role":"user","content":"hi"},{"role":"assistant","content":null,"tool_calls":[{"id":1}]}]"#;
+    let messages: Vec<Message> = serde_json::from_str(json).unwrap();
+    assert_eq!(messages[0], Message::new("user", "hi"));
+    assert_eq!(
+        (messages[1].content.as_str(), &messages[1].extra["tool_calls"][0]["id"]),
+        ("", &Json::from(1))
+    );
+}
+
+#[test]
 fn strange_messages_pass_as_text() {
     let template = Template::from_metadata(&Metadata::new(), "", "").unwrap();
     let hostile = "{{ 1/0 }} {% raw %} <|im_end|>\0\u{feff}";

@@ -11,7 +11,7 @@ use std::io;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::gguf::Metadata;
@@ -55,12 +55,16 @@ pub enum Error {
 pub struct Message {
     /// `system`, `user`, `assistant` or `tool`, or what else the template knows.
     pub role: String,
-    /// The text.
-    #[serde(default)]
+    /// The text; `null`, which some clients send beside tool calls, reads as empty.
+    #[serde(default, deserialize_with = "text_or_null")]
     pub content: String,
     /// Other fields that templates read, such as `tool_calls` or `reasoning_content`.
     #[serde(flatten)]
     pub extra: Map<String, Json>,
+}
+
+fn text_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl Message {
