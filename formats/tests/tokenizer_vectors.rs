@@ -203,6 +203,32 @@ fn absurd_vocabularies_do_not_panic() {
     ));
 }
 
+#[test]
+fn no_pre_tokenizer_is_quadratic() {
+    let json = data("byte_bpe.json");
+    // One name of each family.
+    let names = "qwen2 qwen35 llama-bpe gpt-2 smollm falcon default deepseek-llm deepseek-coder \
+                 deepseek-v3 tekken gpt-4o seed-coder bloom viking";
+    let mut toks: Vec<(String, Tokenizer)> =
+        names.split_whitespace().map(|name| (name.to_string(), bpe(&json, name))).collect();
+    for name in ["spm_prefix.json", "spm_user_defined.json"] {
+        toks.push((name.into(), Tokenizer::from_metadata(&metadata(&data(name))).unwrap()));
+    }
+    for unit in
+        [" ", "a", "A", "1", "'", "\n", " \t", "\n ", "a ", "Aa1 ", "é", "\u{301}", "🦙", "<|im_end|>"]
+    {
+        let text = unit.repeat(100_000 / unit.len());
+        for (name, tok) in &toks {
+            let start = std::time::Instant::now();
+            let ids = tok.encode(&text, true);
+            let seconds = start.elapsed().as_secs_f64();
+            // Some hundredths of a second; a quadratic path takes minutes.
+            assert!(seconds < 10.0, "{name}: 100 kB of {unit:?} took {seconds} s");
+            assert_eq!(tok.decode(&ids, true), text, "{name}");
+        }
+    }
+}
+
 fn check_stream(tok: &Tokenizer, ids: &[u32], special: bool) -> Result<(), TestCaseError> {
     let mut stream = tok.stream(special);
     let mut text: String = ids.iter().map(|&id| stream.push(id)).collect();
