@@ -4,7 +4,7 @@
 //! will be stored before the codes are chosen, so that a code is the best for the decoder.
 
 use super::fourbit::IQ4_LEVELS;
-use super::search::{self, Line, inverse, round};
+use super::search::{self, Line, clamp, inverse, round};
 
 /// Appends f16(v), never infinite, and says which value that is.
 fn put_f16(out: &mut Vec<u8>, v: f32) -> f32 {
@@ -22,7 +22,7 @@ pub(super) fn q8_0(x: &[f32], _: &[f32], out: &mut Vec<u8>) {
 
 /// Codes 0 to 2 top − 1 for levels −top to top − 1.
 fn symmetric(x: &[f32], w: &[f32], top: f32, out: &mut Vec<u8>) -> [u8; 32] {
-    let nearest = |v: f32| round(v.clamp(-top, top - 1.0));
+    let nearest = |v: f32| round(clamp(v, -top, top - 1.0));
     let inverse = inverse(put_f16(out, search::scale(x, w, -top, 0.1, nearest)));
     std::array::from_fn(|i| (nearest(x[i] * inverse) + top) as u8)
 }
@@ -124,7 +124,7 @@ fn signed_codes(
 }
 
 pub(super) fn q6_k(x: &[f32], w: &[f32], out: &mut Vec<u8>) {
-    let nearest = |v: f32| round(v.clamp(-32.0, 31.0));
+    let nearest = |v: f32| round(clamp(v, -32.0, 31.0));
     let (d, scales) = signed_scales::<16>(x, w, -128.0, -32.0, 0.1, nearest);
     let codes = signed_codes(x, d, &scales, 32.0, nearest);
     for half in codes.chunks_exact(128) {
@@ -145,7 +145,7 @@ fn put_bit_pairs(codes: &[u8; 256], out: &mut Vec<u8>) {
 }
 
 pub(super) fn q3_k(x: &[f32], w: &[f32], out: &mut Vec<u8>) {
-    let nearest = |v: f32| round(v.clamp(-4.0, 3.0));
+    let nearest = |v: f32| round(clamp(v, -4.0, 3.0));
     let (d, scales) = signed_scales::<16>(x, w, -32.0, -4.0, 0.1, nearest);
     let codes = signed_codes(x, d, &scales, 4.0, nearest);
     out.extend((0..32).map(|l| (0..8).fold(0, |b, bit| b | codes[bit * 32 + l] >> 2 << bit)));

@@ -179,6 +179,10 @@ pub fn dequantize(ty: Type, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> 
     if bytes.len() != expected {
         return Err(Error::Length { ty, values, expected, bytes: bytes.len() });
     }
+    if len == 1 {
+        block(bytes, out);
+        return Ok(());
+    }
     for (b, y) in bytes.chunks_exact(size).zip(out.chunks_exact_mut(len)) {
         block(b, y);
     }

@@ -1,17 +1,24 @@
-//! Types without blocks.
+//! Types without blocks. These take all values at once.
+
+/// y = f(b), N bytes a value.
+fn each<const N: usize>(b: &[u8], y: &mut [f32], f: impl Fn([u8; N]) -> f32) {
+    for (b, y) in b.as_chunks().0.iter().zip(y) {
+        *y = f(*b);
+    }
+}
 
 pub(super) fn f32(b: &[u8], y: &mut [f32]) {
-    y[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+    each(b, y, f32::from_le_bytes);
 }
 
 pub(super) fn f16(b: &[u8], y: &mut [f32]) {
-    y[0] = super::f16_at(b, 0);
+    each(b, y, |b| half::f16::from_le_bytes(b).to_f32());
 }
 
 pub(super) fn bf16(b: &[u8], y: &mut [f32]) {
-    y[0] = f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16);
+    each(b, y, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16));
 }
 
 pub(super) fn f64(b: &[u8], y: &mut [f32]) {
-    y[0] = f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32;
+    each(b, y, |b| f64::from_le_bytes(b) as f32);
 }

@@ -15,6 +15,27 @@ pub(super) fn round(v: f32) -> f32 {
     (v + MAGIC) - MAGIC
 }
 
+/// `f32::clamp` without its check of the bounds, which keeps loops from becoming vector code.
+pub(super) fn clamp(v: f32, low: f32, high: f32) -> f32 {
+    let v = if v < low { low } else { v };
+    if v > high { high } else { v }
+}
+
+/// Σ f(x, w), K sums at once. Eight lanes, because the compiler may not reorder a float sum itself;
+/// sub-blocks are multiples of eight long.
+fn sums<const K: usize>(x: &[f32], w: &[f32], f: impl Fn(f32, f32) -> [f32; K]) -> [f32; K] {
+    let mut lanes = [[0.0; 8]; K];
+    for (x, w) in x.chunks_exact(8).zip(w.chunks_exact(8)) {
+        for i in 0..8 {
+            let terms = f(x[i], w[i]);
+            for k in 0..K {
+                lanes[k][i] += terms[k];
+            }
+        }
+    }
+    lanes.map(|l| l.iter().sum())
+}
+
 /// How much an error at each value matters: more at large values, which the scale must serve, and
 /// in proportion to the importance of its column. `w` has the length of `x`.
 pub(super) fn weights(x: &[f32], importance: Option<&[f32]>, w: &mut [f32]) {
@@ -33,13 +54,11 @@ pub(super) fn weights(x: &[f32], importance: Option<&[f32]>, w: &mut [f32]) {
 /// Σ w (x − d level)², where `level` is the nearest one to x / d.
 pub(super) fn scale_error(x: &[f32], w: &[f32], d: f32, nearest: impl Fn(f32) -> f32) -> f32 {
     let inverse = inverse(d);
-    x.iter()
-        .zip(w)
-        .map(|(x, w)| {
-            let e = x - d * nearest(x * inverse);
-            w * e * e
-        })
-        .sum()
+    let [error] = sums(x, w, |x, w| {
+        let e = x - d * nearest(x * inverse);
+        [w * e * e]
+    });
+    error
 }
 
 /// 1 / d, and 0 for 0.
@@ -57,12 +76,10 @@ pub(super) fn scale(x: &[f32], w: &[f32], extreme: f32, step: f32, nearest: impl
     let mut best = (0.0, 0.0);
     for k in -9..=9 {
         let inverse = (extreme + step * k as f32) / max;
-        let (mut xl, mut ll) = (0.0, 0.0);
-        for (x, w) in x.iter().zip(w) {
+        let [xl, ll] = sums(x, w, |x, w| {
             let level = nearest(x * inverse);
-            xl += w * x * level;
-            ll += w * level * level;
-        }
+            [w * x * level, w * level * level]
+        });
         // With d = xl / ll the error is Σ w x² − xl² / ll.
         if ll > 0.0 && xl * xl > best.0 * ll {
             best = (xl * xl / ll, xl / ll);
@@ -86,19 +103,17 @@ pub(super) struct Line {
 impl Line {
     /// The code of x, from 0 to `top`.
     pub(super) fn code(self, x: f32, inverse: f32, top: f32) -> f32 {
-        round(((x - self.offset) * inverse).clamp(0.0, top))
+        round(clamp((x - self.offset) * inverse, 0.0, top))
     }
 
     /// Σ w (x − scale q − offset)² with the nearest codes.
     pub(super) fn error(self, x: &[f32], w: &[f32], top: f32) -> f32 {
         let inverse = inverse(self.scale);
-        x.iter()
-            .zip(w)
-            .map(|(&x, w)| {
-                let e = x - self.scale * self.code(x, inverse, top) - self.offset;
-                w * e * e
-            })
-            .sum()
+        let [error] = sums(x, w, |x, w| {
+            let e = x - self.scale * self.code(x, inverse, top) - self.offset;
+            [w * e * e]
+        });
+        error
     }
 }
 
@@ -115,18 +130,14 @@ pub(super) fn affine(x: &[f32], w: &[f32], top: f32, nonpositive: bool) -> Line 
     }
     let mut best = Line { scale: (high - low) / top, offset: low };
     let mut least = best.error(x, w, top);
+    let [w1, wx] = sums(x, w, |x, w| [w, w * x]);
     for k in -10..=10 {
         let inverse = (top + 0.1 * k as f32) / (high - low);
         let start = Line { scale: 0.0, offset: low };
-        let (mut w1, mut wx, mut wq, mut wqq, mut wqx) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        for (&x, &w) in x.iter().zip(w) {
+        let [wq, wqq, wqx] = sums(x, w, |x, w| {
             let q = start.code(x, inverse, top);
-            w1 += w;
-            wx += w * x;
-            wq += w * q;
-            wqq += w * q * q;
-            wqx += w * q * x;
-        }
+            [w * q, w * q * q, w * q * x]
+        });
         let determinant = w1 * wqq - wq * wq;
         if determinant <= 0.0 {
             continue;
