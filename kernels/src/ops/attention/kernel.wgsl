@@ -1,0 +1,178 @@
+// Causal attention over the KV cache, online softmax:
+//   o[t, h, :] = sum_j softmax_j(scale q[t, h] . k[j, h / G]) v[j, h / G],   j <= position(t)
+// Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135.
+//
+// state    word 0: position of the batch's first token
+// q        [tokens, heads, HD] f32
+// k_cache  one chunk of the cache, [positions, kv_heads, HD] f16, 8 in a vec4
+// v_cache  likewise, 4 in a vec2
+// o        [tokens, heads, HD] f32, or with several parts [parts, tokens, heads, HD], unnormalised
+// ml       [parts, tokens, heads] (largest score, sum of exponentials); unused with one part
+//
+// The G query heads that share a KV head are packed with the tokens: row r of a KV head is token
+// r / G, query head r % G. One workgroup of 128 computes BQ such rows against one split of one chunk,
+// 32 keys at a time. Splits and chunks are parts, merged by attention_combine.
+
+const BK: u32 = 32u;
+const WG: u32 = 128u;
+const D4: u32 = HD / 4u;             // vec4 in a head
+const RG: u32 = WG / D4;             // groups of rows in the value phase
+const RN: u32 = (BQ + RG - 1u) / RG; // rows of a group
+const SN: u32 = BQ / 4u;             // rows of an invocation in the score phase
+const LOWEST: f32 = -3.0e38;
+
+struct Params {
+    token0: u32,    // token of the batch that q begins with
+    tokens: u32,
+    kv_heads: u32,
+    group: u32,     // G = heads / kv_heads
+    position0: u32, // first position of the chunk
+    positions: u32,
+    splits: u32,
+    part0: u32,     // part of the chunk's first split
+    parts: u32,
+    window: u32,    // 0: all earlier positions
+    scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> state: array<u32>;
+@group(0) @binding(2) var<storage, read> k_cache: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> v_cache: array<vec2<u32>>;
+@group(0) @binding(4) var<storage, read_write> q: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> ml: array<vec2<f32>>;
+
+var<workgroup> qs: array<vec4<f32>, BQ * D4>;
+var<workgroup> scores: array<f32, BQ * BK>;
+var<workgroup> decay: array<f32, BQ>;
+var<workgroup> largest: array<f32, BQ>;
+
+// Index of row r in [tokens, heads].
+fn head_of(r: u32, kv_head: u32) -> u32 {
+    return (r / p.group) * p.kv_heads * p.group + kv_head * p.group + r % p.group;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    let row0 = wid.x * BQ;
+    let kv_head = wid.y;
+    let rows = p.tokens * p.group;
+    let position = state[0] + p.token0;
+
+    for (var i = lid; i < BQ * D4; i += WG) {
+        let r = min(row0 + i / D4, rows - 1u);
+        qs[i] = q[head_of(r, kv_head) * D4 + i % D4] * p.scale;
+    }
+
+    // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
+    let last = position + min(row0 + BQ - 1u, rows - 1u) / p.group;
+    let end = min(last + 1u, p.position0 + p.positions);
+    var begin = p.position0;
+    if (p.window > 0u) {
+        begin = max(begin, max(position + row0 / p.group + 1u, p.window) - p.window);
+    }
+    let n = max(end, begin) - begin;
+    let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
+    let first_key = min(begin + wid.z * each, max(end, begin));
+    let last_key = min(first_key + each, max(end, begin));
+
+    let key_row = lid / BK;       // score phase: rows key_row + 4 i, key lid % 32
+    let d = lid % D4;             // value phase: 4 dimensions of rows group + RG i
+    let group = lid / D4;
+    var m: array<f32, SN>;
+    var acc: array<vec4<f32>, RN>;
+    var l: array<f32, RN>;
+    for (var i = 0u; i < SN; i++) {
+        m[i] = LOWEST;
+    }
+    for (var i = 0u; i < RN; i++) {
+        acc[i] = vec4<f32>();
+        l[i] = 0.0;
+    }
+    if (lid < BQ) {
+        largest[lid] = LOWEST;
+    }
+    workgroupBarrier();
+
+    for (var k0 = first_key; k0 < last_key; k0 += BK) {
+        let key = k0 + lid % BK;
+        let k_at = ((min(key, last_key - 1u) - p.position0) * p.kv_heads + kv_head) * (HD / 8u);
+        var s: array<f32, SN>;
+        for (var i = 0u; i < SN; i++) {
+            s[i] = 0.0;
+        }
+        for (var c = 0u; c < HD / 8u; c++) {
+            let h = k_cache[k_at + c];
+            let a = vec4<f32>(unpack2x16float(h.x), unpack2x16float(h.y));
+            let b = vec4<f32>(unpack2x16float(h.z), unpack2x16float(h.w));
+            for (var i = 0u; i < SN; i++) {
+                let at = (key_row + 4u * i) * D4 + 2u * c;
+                s[i] += dot(qs[at], a) + dot(qs[at + 1u], b);
+            }
+        }
+        for (var i = 0u; i < SN; i++) {
+            let r = key_row + 4u * i;
+            let seen = position + (row0 + r) / p.group;
+            let visible = key < last_key && key <= seen && (p.window == 0u || seen - key < p.window);
+            s[i] = select(LOWEST, s[i], visible);
+            scores[r * BK + lid % BK] = s[i];
+        }
+        workgroupBarrier();
+        for (var i = 0u; i < SN; i++) {
+            let r = key_row + 4u * i;
+            var top = m[i];
+            for (var j = 0u; j < BK; j++) {
+                top = max(top, scores[r * BK + j]);
+            }
+            if (lid % BK == 0u) {
+                decay[r] = exp(m[i] - top);
+                largest[r] = top;
+            }
+            m[i] = top;
+        }
+        workgroupBarrier();
+        for (var i = 0u; i < SN; i++) {
+            let weight = select(0.0, exp(s[i] - m[i]), s[i] > LOWEST);
+            scores[(key_row + 4u * i) * BK + lid % BK] = weight;
+        }
+        workgroupBarrier();
+        if (group < RG) {
+            for (var i = 0u; i < RN; i++) {
+                let r = min(group + RG * i, BQ - 1u);
+                acc[i] *= decay[r];
+                l[i] *= decay[r];
+            }
+            for (var j = 0u; j < BK; j++) {
+                let at = ((min(k0 + j, last_key - 1u) - p.position0) * p.kv_heads + kv_head) * D4 + d;
+                let h = v_cache[at];
+                let v = vec4<f32>(unpack2x16float(h.x), unpack2x16float(h.y));
+                for (var i = 0u; i < RN; i++) {
+                    let weight = scores[min(group + RG * i, BQ - 1u) * BK + j];
+                    acc[i] += weight * v;
+                    l[i] += weight;
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+
+    if (group < RG) {
+        for (var i = 0u; i < RN; i++) {
+            let r = group + RG * i;
+            if (r < BQ && row0 + r < rows) {
+                let head = head_of(row0 + r, kv_head);
+                if (p.parts == 1u) {
+                    o[head * D4 + d] = acc[i] / l[i];
+                } else {
+                    let part = p.part0 + wid.z;
+                    let at = part * rows * p.kv_heads + head;
+                    o[at * D4 + d] = acc[i];
+                    if (d == 0u) {
+                        ml[at] = vec2<f32>(largest[r], l[i]);
+                    }
+                }
+            }
+        }
+    }
+}

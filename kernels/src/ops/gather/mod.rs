@@ -1,0 +1,84 @@
+//! Row gather: the token embedding.
+
+pub mod cases;
+pub mod reference;
+
+use bytemuck::{Pod, Zeroable};
+use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
+
+use super::{WEIGHT, slab_operands, with_dequant};
+use crate::{Bind, Budget, Dispatch, PlanError, Result, Weight, WeightShape, compose, fold, record, split_rows};
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Params {
+    pub planes: [u32; 4],
+    pub row0: u32,
+    pub rows: u32,
+    pub units: u32,
+    pub tokens: u32,
+    pub grid_x: u32,
+    pub pad: [u32; 3],
+}
+
+const WG: u32 = 64;
+
+/// The dispatches for slab `slab`. Operands: slab, slab, ids, y.
+///
+/// # Errors
+/// A row of y that exceeds a binding.
+pub fn plan(
+    w: &WeightShape,
+    slab: usize,
+    tokens: u32,
+    budget: &Budget,
+) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+    let s = &w.slabs[slab];
+    let y_row = u64::from(w.cols) * 4;
+    Ok(split_rows("gather", tokens, &[y_row, 4], budget)?
+        .into_iter()
+        .map(|t| {
+            let n = t.end - t.start;
+            let grid = fold(n, budget);
+            Dispatch {
+                params: Params {
+                    planes: s.planes,
+                    row0: s.rows.start,
+                    rows: s.rows.end - s.rows.start,
+                    units: w.units(),
+                    tokens: n,
+                    grid_x: grid[0],
+                    pad: [0; 3],
+                },
+                binds: vec![
+                    Bind { operand: 0, offset: 0, size: s.bytes },
+                    Bind { operand: 1, offset: 0, size: s.bytes },
+                    Bind { operand: 2, offset: u64::from(t.start) * 4, size: u64::from(n) * 4 },
+                    Bind { operand: 3, offset: u64::from(t.start) * y_row, size: u64::from(n) * y_row },
+                ],
+                grid,
+                cost: Cost { bytes: f64::from(n) * (y_row + w.ty.row_bytes(w.cols as usize) as u64) as f64, flops: 0.0 },
+            }
+        })
+        .collect())
+}
+
+/// Records `y[t, :] = w[ids[t], :]` for `tokens` ids.
+///
+/// # Errors
+/// No plan under the budget, or a shader the device refuses.
+pub fn gather(rec: &mut Recorder, w: &Weight, ids: &Slice, y: &Slice, tokens: u32) -> Result<()> {
+    let name = format!("gather_{}", w.shape.ty);
+    let pipeline = rec.gpu().pipeline(&name, || Shader {
+        source: compose(&[("WG", WG)], &with_dequant(w.shape.ty, include_str!("kernel.wgsl"))),
+        bindings: [&WEIGHT[..], &[Access::Read, Access::ReadWrite]].concat(),
+        name: name.clone(),
+    })?;
+    let budget = rec.gpu().budget().clone();
+    for slab in 0..w.slices.len() {
+        let [a, b] = slab_operands(w, slab);
+        record(rec, &pipeline, &[a, b, ids, y], &plan(&w.shape, slab, tokens, &budget)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Writes keys and values into the KV cache as f16.
+
+pub mod cases;
+pub mod reference;
+
+use bytemuck::{Pod, Zeroable};
+use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
+
+use crate::ops::attention::CacheShape;
+use crate::{Bind, Budget, Dispatch, PlanError, Result, compose, fold, record, split_rows};
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Params {
+    pub token0: u32,
+    pub tokens: u32,
+    pub words: u32,
+    pub position0: u32,
+    pub positions: u32,
+    pub grid_x: u32,
+    pub pad: [u32; 2],
+}
+
+const WG: u32 = 64;
+
+/// The dispatches for chunk `chunk` of the cache. Operands: state, k, v, chunk of k, chunk of v.
+///
+/// # Errors
+/// A token's keys that exceed a binding.
+pub fn plan(
+    tokens: u32,
+    cache: &CacheShape,
+    chunk: usize,
+    budget: &Budget,
+) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+    let width = cache.kv_heads * cache.head_dim;
+    let row = u64::from(width) * 4;
+    let positions = cache.chunk(chunk);
+    let bytes = cache.chunk_bytes(chunk);
+    Ok(split_rows("kv_write", tokens, &[row], budget)?
+        .into_iter()
+        .map(|t| {
+            let n = t.end - t.start;
+            let grid = fold((n * (width / 2)).div_ceil(WG), budget);
+            let part = |operand| Bind { operand, offset: u64::from(t.start) * row, size: u64::from(n) * row };
+            Dispatch {
+                params: Params {
+                    token0: t.start,
+                    tokens: n,
+                    words: width / 2,
+                    position0: positions.start,
+                    positions: positions.end - positions.start,
+                    grid_x: grid[0],
+                    pad: [0; 2],
+                },
+                binds: vec![
+                    Bind { operand: 0, offset: 0, size: 4 },
+                    part(1),
+                    part(2),
+                    Bind { operand: 3, offset: 0, size: bytes },
+                    Bind { operand: 4, offset: 0, size: bytes },
+                ],
+                grid,
+                cost: Cost { bytes: f64::from(n) * row as f64 * 3.0, flops: 0.0 },
+            }
+        })
+        .collect())
+}
+
+/// Records `cache[position + t] = f16(k[t]), f16(v[t])`; `chunks` are the cache's (keys, values).
+///
+/// # Errors
+/// No plan under the budget, or a shader the device refuses.
+pub fn kv_write(
+    rec: &mut Recorder,
+    state: &Slice,
+    k: &Slice,
+    v: &Slice,
+    cache: &CacheShape,
+    chunks: &[(Slice, Slice)],
+    tokens: u32,
+) -> Result<()> {
+    let pipeline = rec.gpu().pipeline("kv_write_f16", || Shader {
+        name: "kv_write_f16".into(),
+        source: compose(&[("WG", WG)], &[include_str!("kernel.wgsl")]),
+        bindings: [&[Access::Read][..], &[Access::ReadWrite; 4]].concat(),
+    })?;
+    for (i, (kc, vc)) in chunks.iter().enumerate() {
+        let plan = plan(tokens, cache, i, rec.gpu().budget())?;
+        record(rec, &pipeline, &[state, k, v, kc, vc], &plan);
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+// Matrix times a few vectors (decode):  y[t, r] = sum_c w[r, c] x[t, c] (+ bias[r]) (+ y[t, r])
+//
+// w     one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
+// x     [TOKENS, cols] f32
+// bias  [all rows] f32, read if p.flags has HAS_BIAS
+// y     [TOKENS, y_stride] f32; added to if p.flags has ADD
+//
+// One workgroup computes WG / LANES * ROWS rows for all tokens: LANES invocations walk a row together,
+// 16 columns at a time, each for ROWS rows so that x is read once for all of them.
+
+const HAS_BIAS: u32 = 1u;
+const ADD: u32 = 2u;
+const GROUPS: u32 = WG / LANES;
+
+struct Params {
+    planes: vec4<u32>,
+    row0: u32,      // first row of the slab
+    rows: u32,      // rows in the slab
+    units: u32,     // cols / 16
+    y_stride: u32,
+    flags: u32,
+    grid_x: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> w1: array<u32>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+
+var<workgroup> part: array<f32, WG * ROWS * TOKENS>;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    let lane = lid % LANES;
+    let first = ((wid.x + wid.y * p.grid_x) * GROUPS + lid / LANES) * ROWS;
+    var acc: array<f32, ROWS * TOKENS>;
+    for (var i = 0u; i < ROWS * TOKENS; i++) {
+        acc[i] = 0.0;
+    }
+    if (first < p.rows) {
+        for (var u = lane; u < p.units; u += LANES) {
+            var w: array<mat4x4<f32>, ROWS>;
+            for (var r = 0u; r < ROWS; r++) {
+                // Rows past the end are computed again from the last one and dropped below.
+                w[r] = dequant16(p.planes, min(first + r, p.rows - 1u) * p.units + u);
+            }
+            for (var t = 0u; t < TOKENS; t++) {
+                let at = (t * p.units + u) * 4u;
+                let x0 = x[at];
+                let x1 = x[at + 1u];
+                let x2 = x[at + 2u];
+                let x3 = x[at + 3u];
+                for (var r = 0u; r < ROWS; r++) {
+                    acc[r * TOKENS + t] += dot(w[r][0], x0) + dot(w[r][1], x1)
+                        + dot(w[r][2], x2) + dot(w[r][3], x3);
+                }
+            }
+        }
+    }
+    for (var i = 0u; i < ROWS * TOKENS; i++) {
+        part[i * WG + lid] = acc[i];
+    }
+    workgroupBarrier();
+    // Output i * GROUPS + g is the sum of LANES parts.
+    for (var o = lid; o < GROUPS * ROWS * TOKENS; o += WG) {
+        let g = o % GROUPS;
+        let i = o / GROUPS;
+        let row = ((wid.x + wid.y * p.grid_x) * GROUPS + g) * ROWS + i / TOKENS;
+        if (row < p.rows) {
+            var sum = 0.0;
+            for (var l = 0u; l < LANES; l++) {
+                sum += part[i * WG + g * LANES + l];
+            }
+            if ((p.flags & HAS_BIAS) != 0u) {
+                sum += bias[p.row0 + row];
+            }
+            let at = (i % TOKENS) * p.y_stride + p.row0 + row;
+            if ((p.flags & ADD) != 0u) {
+                sum += y[at];
+            }
+            y[at] = sum;
+        }
+    }
+}

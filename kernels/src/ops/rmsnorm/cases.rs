@@ -1,0 +1,40 @@
+//! Cases of RMSNorm.
+
+use weft_runtime::{Pool, Recorder};
+
+use crate::registry::{Case, Guarded, Rng, input};
+
+/// One value, primes, both workgroup sizes, more rows than one grid dimension of `minimal`, rows of
+/// zeros, and magnitudes whose squares overflow or vanish in f32.
+pub fn cases() -> Vec<Case> {
+    let shapes = [
+        (1, 1, 1.0),
+        (3, 7, 1.0),
+        (1, 512, 1.0),
+        (5, 513, 1.0),
+        (2, 4099, 1.0),
+        (33, 128, 1.0),
+        (1500, 64, 1.0),
+        (4, 256, 65_504.0),
+        (4, 1024, 1e20),
+        (4, 256, 1e-12),
+        (3, 96, 0.0),
+    ];
+    shapes.map(|(rows, cols, magnitude)| case(rows, cols, magnitude)).into()
+}
+
+fn case(rows: u32, cols: u32, magnitude: f32) -> Case {
+    let name = format!("rows {rows} cols {cols} magnitude {magnitude:e}");
+    Case::new("rmsnorm", name, 1e-7, move |gpu, _| {
+        let mut rng = Rng::new(u64::from(rows * cols));
+        let x: Vec<f32> = rng.values((rows * cols) as usize).iter().map(|v| v * magnitude).collect();
+        let w = rng.values(cols as usize);
+        let w_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&w), "norm")?;
+        let x_gpu = input(gpu, &x)?;
+        let y = Guarded::new(gpu, x.len(), None)?;
+        let mut rec = Recorder::new(gpu);
+        super::rmsnorm(&mut rec, &x_gpu, &w_gpu, &y.slice, rows, cols, 1e-6)?;
+        gpu.run(&rec.finish()?, None)?;
+        y.compare(gpu, &super::reference::rmsnorm(&x, &w, f64::from(1e-6f32)))
+    })
+}

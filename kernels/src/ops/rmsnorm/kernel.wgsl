@@ -1,0 +1,47 @@
+// RMSNorm:  y[r, i] = x[r, i] * w[i] / sqrt(mean_i(x[r, i]^2) + eps)
+// Zhang and Sennrich 2019, arXiv:1910.07467.
+//
+// x, y  [rows, cols] f32
+// w     [cols] f32
+//
+// One workgroup normalises one row. A row is a token for the layer norms and a head of a token for
+// QK-norm.
+
+struct Params {
+    rows: u32,
+    cols: u32,
+    grid_x: u32,
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+@group(0) @binding(2) var<storage, read> w: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    let r = wid.x + wid.y * p.grid_x;
+    if (r >= p.rows) {
+        return;
+    }
+    let base = r * p.cols;
+    // Scaling by the largest magnitude keeps squares of outliers finite.
+    var largest = 0.0;
+    for (var i = lid; i < p.cols; i += WG) {
+        largest = max(largest, abs(x[base + i]));
+    }
+    largest = max(wg_max(largest, lid), 1e-30);
+    let inverse = 1.0 / largest;
+    var sum = 0.0;
+    for (var i = lid; i < p.cols; i += WG) {
+        let v = x[base + i] * inverse;
+        sum = fma(v, v, sum);
+    }
+    let mean = wg_sum(sum, lid) / f32(p.cols);
+    // x / sqrt(mean(x^2) + eps), with both sides divided by the largest magnitude.
+    let scale = inverse * inverseSqrt(mean + p.eps * inverse * inverse);
+    for (var i = lid; i < p.cols; i += WG) {
+        y[base + i] = x[base + i] * scale * w[i];
+    }
+}

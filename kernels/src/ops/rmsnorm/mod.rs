@@ -1,0 +1,74 @@
+//! RMSNorm over rows: of the hidden state, and of each head for QK-norm.
+
+pub mod cases;
+pub mod reference;
+
+use bytemuck::{Pod, Zeroable};
+use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
+
+use crate::{Bind, Budget, Dispatch, PlanError, Result, compose, fold, record, split_rows};
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[allow(missing_docs)]
+pub struct Params {
+    pub rows: u32,
+    pub cols: u32,
+    pub grid_x: u32,
+    pub eps: f32,
+}
+
+/// Rows no longer than this get a workgroup of 64: heads, and the widths of tiny models.
+const SHORT: u32 = 512;
+
+/// The dispatches. Operands: x, w, y.
+///
+/// # Errors
+/// A row that exceeds a binding.
+pub fn plan(
+    rows: u32,
+    cols: u32,
+    eps: f32,
+    budget: &Budget,
+) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+    let row = u64::from(cols) * 4;
+    Ok(split_rows("rmsnorm", rows, &[row], budget)?
+        .into_iter()
+        .map(|r| {
+            let n = r.end - r.start;
+            let grid = fold(n, budget);
+            let part = |operand| Bind { operand, offset: u64::from(r.start) * row, size: u64::from(n) * row };
+            Dispatch {
+                params: Params { rows: n, cols, grid_x: grid[0], eps },
+                binds: vec![part(0), Bind { operand: 1, offset: 0, size: row }, part(2)],
+                grid,
+                cost: Cost { bytes: f64::from(n) * row as f64 * 2.0, flops: f64::from(n) * row as f64 },
+            }
+        })
+        .collect())
+}
+
+/// Records `y = rmsnorm(x) * w` for `rows` rows of `cols`; x and y are different buffers.
+///
+/// # Errors
+/// No plan under the budget, or a shader the device refuses.
+pub fn rmsnorm(
+    rec: &mut Recorder,
+    x: &Slice,
+    w: &Slice,
+    y: &Slice,
+    rows: u32,
+    cols: u32,
+    eps: f32,
+) -> Result<()> {
+    let wg = if cols <= SHORT { 64 } else { 256 };
+    let name = format!("rmsnorm_{wg}_f32");
+    let pipeline = rec.gpu().pipeline(&name, || Shader {
+        source: compose(&[("WG", wg)], &[include_str!("../../wgsl/reduce.wgsl"), include_str!("kernel.wgsl")]),
+        bindings: vec![Access::ReadWrite, Access::Read, Access::ReadWrite],
+        name: name.clone(),
+    })?;
+    let plan = plan(rows, cols, eps, rec.gpu().budget())?;
+    record(rec, &pipeline, &[x, w, y], &plan);
+    Ok(())
+}

@@ -1,0 +1,229 @@
+// Draws the next token from one row of logits, in llama.cpp's order: repetition penalty, top-k, top-p,
+// min-p, temperature, draw. Temperature 0 is greedy: the largest logit, the lowest id among equals.
+//
+// state    struct State below; the kernel advances `position` by p.tokens
+// logits   [vocab] f32; penalised in place
+// ids      word 0 receives the token: the next batch of one
+// history  [capacity] u32, the token at each position; receives the token at the new position
+//
+// top-k, top-p and min-p each keep the logits above a threshold (equals included). The k-th largest and
+// the edge of the nucleus are found by radix selection over an order-preserving integer key, 8 bits a
+// round, so nothing is sorted; masses are summed as 64-bit integers of 2^-24 so that the order of the
+// atomics does not matter and a seed gives the same text on every run. The draw is argmax of
+// logit / temperature + Gumbel noise from a hash of (seed, position, id): Gumbel 1954; Maddison et al.
+// 2014, arXiv:1411.0030.
+//
+// One workgroup of 256.
+
+const WG: u32 = 256u;
+
+struct Params {
+    vocab: u32,
+    tokens: u32,    // tokens of the batch that gave these logits
+    capacity: u32,
+}
+
+struct State {
+    position: u32,
+    seed: u32,
+    top_k: u32,          // 0: all
+    last_n: u32,         // tokens that the penalty looks back
+    temperature: f32,
+    top_p: f32,
+    min_p: f32,
+    penalty: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> state: State;
+@group(0) @binding(2) var<storage, read_write> logits: array<f32>;
+@group(0) @binding(3) var<storage, read_write> ids: array<u32>;
+@group(0) @binding(4) var<storage, read_write> history: array<u32>;
+
+var<workgroup> best: array<f32, WG>;
+var<workgroup> best_id: array<u32, WG>;
+var<workgroup> low: array<atomic<u32>, 256>;
+var<workgroup> high: array<atomic<u32>, 256>;
+var<workgroup> chosen: vec4<u32>;
+
+// Larger logits have larger keys.
+fn key_of(v: f32) -> u32 {
+    let b = bitcast<u32>(v);
+    return select(b | 0x80000000u, ~b, (b & 0x80000000u) != 0u);
+}
+
+// Index of the largest value; the lowest among equals. All invocations take part.
+fn argmax(value: f32, id: u32, lid: u32) -> u32 {
+    best[lid] = value;
+    best_id[lid] = id;
+    workgroupBarrier();
+    for (var s = WG / 2u; s > 0u; s >>= 1u) {
+        if (lid < s) {
+            let a = best[lid];
+            let b = best[lid + s];
+            if (b > a || (b == a && best_id[lid + s] < best_id[lid])) {
+                best[lid] = b;
+                best_id[lid] = best_id[lid + s];
+            }
+        }
+        workgroupBarrier();
+    }
+    let id_of_best = best_id[0];
+    workgroupBarrier();
+    return id_of_best;
+}
+
+// The mass of a logit relative to the largest one, in units of 2^-24.
+fn mass_of(v: f32, top: f32) -> u32 {
+    return u32(exp(v - top) * 16777216.0 + 0.5);
+}
+
+// Adds to a 64-bit counter.
+fn add64(bin: u32, amount: u32) {
+    let before = atomicAdd(&low[bin], amount);
+    if (before + amount < before) {
+        atomicAdd(&high[bin], 1u);
+    }
+}
+
+fn less64(a: vec2<u32>, b: vec2<u32>) -> bool {
+    return a.y < b.y || (a.y == b.y && a.x < b.x);
+}
+
+fn sum64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+    let x = a.x + b.x;
+    return vec2<u32>(x, a.y + b.y + select(0u, 1u, x < a.x));
+}
+
+// The smallest key such that the logits with that key or a larger one weigh at least `wanted`; only
+// keys of `at_least` and more count. A logit weighs 1 (by_mass false) or its mass.
+fn select_key(wanted: vec2<u32>, by_mass: bool, at_least: u32, top: f32, lid: u32) -> u32 {
+    var prefix = 0u;
+    var before = vec2<u32>(); // weight of the keys above the current prefix's range
+    for (var round = 0u; round < 4u; round++) {
+        let shift = 24u - 8u * round;
+        atomicStore(&low[lid], 0u);
+        atomicStore(&high[lid], 0u);
+        workgroupBarrier();
+        for (var i = lid; i < p.vocab; i += WG) {
+            let v = logits[i];
+            let key = key_of(v);
+            let same = round == 0u || (key >> (shift + 8u)) == (prefix >> (shift + 8u));
+            if (same && key >= at_least) {
+                add64((key >> shift) & 255u, select(1u, mass_of(v, top), by_mass));
+            }
+        }
+        workgroupBarrier();
+        if (lid == 0u) {
+            var sum = before;
+            var bin = 255u;
+            loop {
+                let here = vec2<u32>(atomicLoad(&low[bin]), atomicLoad(&high[bin]));
+                let next = sum64(sum, here);
+                if (!less64(next, wanted) || bin == 0u) {
+                    break;
+                }
+                sum = next;
+                bin -= 1u;
+            }
+            chosen = vec4<u32>(bin, sum.x, sum.y, 0u);
+        }
+        workgroupBarrier();
+        prefix |= chosen.x << shift;
+        before = chosen.yz;
+        workgroupBarrier();
+    }
+    return prefix;
+}
+
+// PCG hash, Jarzynski and Olano 2020.
+fn pcg(v: u32) -> u32 {
+    let s = v * 747796405u + 2891336453u;
+    let w = ((s >> ((s >> 28u) + 4u)) ^ s) * 277803737u;
+    return (w >> 22u) ^ w;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(local_invocation_index) lid: u32) {
+    let position = state.position + p.tokens;
+    if (state.penalty != 1.0) {
+        let n = min(state.last_n, position);
+        for (var i = lid; i < n; i += WG) {
+            let token = history[position - 1u - i];
+            var first = token < p.vocab;
+            for (var j = 0u; j < i; j++) {
+                first = first && history[position - 1u - j] != token;
+            }
+            if (first) {
+                let v = logits[token];
+                logits[token] = select(v / state.penalty, v * state.penalty, v <= 0.0);
+            }
+        }
+        storageBarrier();
+        workgroupBarrier();
+    }
+
+    var value = -3.4e38;
+    var id = 0u;
+    for (var i = lid; i < p.vocab; i += WG) {
+        let v = logits[i];
+        if (v > value) {
+            value = v;
+            id = i;
+        }
+    }
+    var token = argmax(value, id, lid);
+    let top = logits[token];
+
+    if (state.temperature > 0.0) {
+        var at_least = 0u;
+        if (state.top_k > 0u && state.top_k < p.vocab) {
+            at_least = select_key(vec2<u32>(state.top_k, 0u), false, 0u, top, lid);
+        }
+        if (state.top_p < 1.0) {
+            // The whole mass first, in bin 0.
+            if (lid == 0u) {
+                atomicStore(&low[0], 0u);
+                atomicStore(&high[0], 0u);
+            }
+            workgroupBarrier();
+            for (var i = lid; i < p.vocab; i += WG) {
+                let v = logits[i];
+                if (key_of(v) >= at_least) {
+                    add64(0u, mass_of(v, top));
+                }
+            }
+            workgroupBarrier();
+            let whole = f32(atomicLoad(&high[0])) * 4294967296.0 + f32(atomicLoad(&low[0]));
+            let part = max(whole * state.top_p, 1.0);
+            let upper = floor(part / 4294967296.0);
+            let wanted = vec2<u32>(u32(part - upper * 4294967296.0), u32(upper));
+            workgroupBarrier();
+            at_least = max(at_least, select_key(wanted, true, at_least, top, lid));
+        }
+        let floor_p = select(-3.4e38, top + log(state.min_p), state.min_p > 0.0);
+        value = -3.4e38;
+        id = token;
+        for (var i = lid; i < p.vocab; i += WG) {
+            let v = logits[i];
+            if (key_of(v) >= at_least && v >= floor_p) {
+                let h = pcg(i ^ pcg(position ^ pcg(state.seed)));
+                let uniform_ = (f32(h >> 8u) + 0.5) / 16777216.0;
+                let noisy = (v - top) / state.temperature - log(-log(uniform_));
+                if (noisy > value) {
+                    value = noisy;
+                    id = i;
+                }
+            }
+        }
+        token = argmax(value, id, lid);
+    }
+    // Every invocation has read the old position by now: argmax ends with a barrier.
+    if (lid == 0u) {
+        ids[0] = token;
+        if (position < p.capacity) {
+            history[position] = token;
+        }
+        state.position = position;
+    }
+}

@@ -1,0 +1,95 @@
+//! Plans: what an op dispatches for a shape under a budget.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use weft_runtime::{Budget, Cost, Pipeline, Recorder, Slice};
+
+/// The part of operand `operand` that a dispatch binds, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// Index into the operands of the op.
+    pub operand: usize,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// One dispatch of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dispatch<P> {
+    /// The uniform.
+    pub params: P,
+    /// The storage bindings from 1 on.
+    pub binds: Vec<Bind>,
+    /// Workgroups.
+    pub grid: [u32; 3],
+    /// What it moves and computes.
+    pub cost: Cost,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum PlanError {
+    #[error("{op}: {what} needs {needed} bytes in one binding, the budget allows {allowed}")]
+    DoesNotFit { op: &'static str, what: &'static str, needed: u64, allowed: u64 },
+    #[error("{op}: {what}")]
+    Shape { op: &'static str, what: String },
+}
+
+/// Records a plan. All dispatches use one pipeline.
+pub fn record<P: bytemuck::NoUninit>(
+    rec: &mut Recorder,
+    pipeline: &Arc<Pipeline>,
+    operands: &[&Slice],
+    plan: &[Dispatch<P>],
+) {
+    for d in plan {
+        let slices: Vec<Slice> =
+            d.binds.iter().map(|b| operands[b.operand].range(b.offset, b.size)).collect();
+        let refs: Vec<&Slice> = slices.iter().collect();
+        rec.dispatch(pipeline, &d.params, &refs, d.grid, d.cost);
+    }
+}
+
+/// Splits `rows` so that in each range every operand's rows fit one binding and start at an aligned
+/// offset. `row_bytes` has the bytes of a row of each operand that is split.
+///
+/// # Errors
+/// [`PlanError::DoesNotFit`] where the smallest aligned range is too large.
+pub fn split_rows(
+    op: &'static str,
+    rows: u32,
+    row_bytes: &[u64],
+    budget: &Budget,
+) -> Result<Vec<Range<u32>>, PlanError> {
+    let widest = row_bytes.iter().copied().max().unwrap_or(1).max(1);
+    let fits = budget.max_binding / widest;
+    if u64::from(rows) <= fits {
+        return Ok(std::iter::once(0..rows).filter(|r| !r.is_empty()).collect());
+    }
+    // A start is aligned for all operands when it is a multiple of each one's align / gcd.
+    let step = row_bytes.iter().map(|&b| budget.align / gcd(budget.align, b)).max().unwrap_or(1);
+    let per = fits / step * step;
+    if per == 0 {
+        return Err(PlanError::DoesNotFit {
+            op,
+            what: "a row",
+            needed: widest * step,
+            allowed: budget.max_binding,
+        });
+    }
+    Ok((0..rows).step_by(per as usize).map(|r| r..(r + per as u32).min(rows)).collect())
+}
+
+/// A grid of `n` workgroups folded into two dimensions; the kernel computes `x + y * grid.x`.
+pub fn fold(n: u32, budget: &Budget) -> [u32; 3] {
+    let x = n.min(budget.max_workgroups);
+    [x, if x == 0 { 0 } else { n.div_ceil(x) }, 1]
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

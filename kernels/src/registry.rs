@@ -1,0 +1,214 @@
+//! One table of cases for every op: what `weft kernels` and the tests run.
+//!
+//! A case makes its inputs from a seed, runs the op on a device under that device's budget, and
+//! compares with a reference in f64. Inputs carry planted outliers, because uniform noise hides an
+//! unstable softmax or a norm that overflows; outputs are poisoned with NaN first and followed by
+//! sentinels that must survive.
+
+use weft_runtime::{Gpu, Pool, Slice};
+
+use crate::{Result, Weight, WeightShape, WeightType, ops};
+
+/// Dequantises blocks of a type: somebody else's code, so that a fragment and its repacking are not
+/// checked against themselves. The harness passes `weft_formats::quant::dequantize`.
+pub type Oracle = fn(WeightType, &[u8], &mut [f32]);
+
+/// One row of the table.
+pub struct Case {
+    /// The op, as in `ops/`.
+    pub op: &'static str,
+    /// Shape and parameters, readable.
+    pub name: String,
+    /// Weight type, for ops that read weights.
+    pub ty: Option<WeightType>,
+    /// Largest NMSE that passes.
+    pub tolerance: f64,
+    run: Box<dyn Fn(&Gpu, Oracle) -> Result<f64> + Send + Sync>,
+}
+
+/// How a case ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// NMSE within the tolerance.
+    Passed(f64),
+    /// NMSE beyond it (NaN too), or a sentinel overwritten (infinite).
+    Failed(f64),
+    /// The op has no plan here; the reason.
+    Unsupported(String),
+    /// The device refused or failed.
+    Error(String),
+}
+
+impl Case {
+    pub(crate) fn new(
+        op: &'static str,
+        name: String,
+        tolerance: f64,
+        run: impl Fn(&Gpu, Oracle) -> Result<f64> + Send + Sync + 'static,
+    ) -> Case {
+        Case { op, name, ty: None, tolerance, run: Box::new(run) }
+    }
+
+    pub(crate) fn of_type(self, ty: WeightType) -> Case {
+        Case { ty: Some(ty), ..self }
+    }
+
+    /// Runs it on `gpu`.
+    pub fn run(&self, gpu: &Gpu, oracle: Oracle) -> Outcome {
+        match (self.run)(gpu, oracle) {
+            Ok(nmse) if nmse <= self.tolerance => Outcome::Passed(nmse),
+            Ok(nmse) => Outcome::Failed(nmse),
+            Err(crate::Error::Plan(e)) => Outcome::Unsupported(e.to_string()),
+            Err(e) => Outcome::Error(e.to_string()),
+        }
+    }
+}
+
+/// Every case of every op.
+pub fn cases() -> Vec<Case> {
+    [
+        ops::gather::cases::cases(),
+        ops::rmsnorm::cases::cases(),
+        ops::matmul::cases::cases(),
+        ops::rope::cases::cases(),
+        ops::kv_write::cases::cases(),
+        ops::attention::cases::cases(),
+        ops::swiglu::cases::cases(),
+        ops::sample::cases::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Normalised mean squared error: sum (got - want)^2 / sum want^2.
+pub fn nmse(got: &[f32], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let error: f64 = got.iter().zip(want).map(|(&g, &w)| (f64::from(g) - w).powi(2)).sum();
+    let norm: f64 = want.iter().map(|w| w * w).sum();
+    if norm == 0.0 { error } else { error / norm }
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014): the inputs of the cases.
+pub struct Rng(u64);
+
+impl Rng {
+    /// A stream for `seed`.
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in [0, n).
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    /// About normal: the sum of twelve uniforms, less 6.
+    pub fn normal(&mut self) -> f32 {
+        (0..12).map(|_| (self.bits() >> 40) as f32 / 16_777_216.0).sum::<f32>() - 6.0
+    }
+
+    /// `n` values, one in 97 of them ten times as large.
+    pub fn values(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.normal() * if self.below(97) == 0 { 10.0 } else { 1.0 }).collect()
+    }
+}
+
+const SENTINELS: usize = 1024;
+const SENTINEL: f32 = 12_345.678;
+
+/// An output buffer: poisoned, with sentinels behind it.
+pub(crate) struct Guarded {
+    whole: Slice,
+    /// The output itself.
+    pub(crate) slice: Slice,
+    len: usize,
+}
+
+impl Guarded {
+    /// `len` floats of NaN, or `initial`.
+    pub(crate) fn new(gpu: &Gpu, len: usize, initial: Option<&[f32]>) -> Result<Guarded> {
+        let mut data = initial.map_or_else(|| vec![f32::NAN; len], <[f32]>::to_vec);
+        data.extend([SENTINEL; SENTINELS]);
+        let whole = gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&data), "case output")?;
+        let slice = whole.range(0, len as u64 * 4);
+        Ok(Guarded { whole, slice, len })
+    }
+
+    /// The output, or `None` where a sentinel changed.
+    pub(crate) fn read(&self, gpu: &Gpu) -> Result<Option<Vec<f32>>> {
+        let mut data: Vec<f32> = gpu.read_vec(&self.whole)?;
+        let intact = data[self.len..].iter().all(|&s| s == SENTINEL);
+        data.truncate(self.len);
+        Ok(intact.then_some(data))
+    }
+
+    /// NMSE of the output against `want`; infinite where a sentinel changed.
+    pub(crate) fn compare(&self, gpu: &Gpu, want: &[f64]) -> Result<f64> {
+        Ok(self.read(gpu)?.map_or(f64::INFINITY, |got| nmse(&got, want)))
+    }
+}
+
+/// An input among the activations.
+pub(crate) fn input(gpu: &Gpu, data: &[f32]) -> Result<Slice> {
+    Ok(gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(data), "case input")?)
+}
+
+/// Random blocks of `ty` with finite scales, as a file holds them.
+pub fn random_blocks(ty: WeightType, rows: usize, cols: usize, rng: &mut Rng) -> Vec<u8> {
+    let layout = ty.layout();
+    let blocks = rows * cols / layout.block;
+    match ty {
+        WeightType::F32 => return bytemuck::cast_slice(&rng.values(rows * cols)).to_vec(),
+        WeightType::F16 => {
+            return rng.values(rows * cols).into_iter().flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect();
+        }
+        WeightType::BF16 => {
+            return rng.values(rows * cols).into_iter().flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect();
+        }
+        _ => {}
+    }
+    // Where the f16 scales of a block lie.
+    let scales: &[usize] = match ty {
+        WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4_K | WeightType::Q5_K => &[0, 2],
+        WeightType::Q2_K => &[80, 82],
+        WeightType::Q3_K => &[108],
+        WeightType::Q6_K => &[208],
+        _ => &[0],
+    };
+    let mut out = Vec::with_capacity(blocks * layout.bytes);
+    for _ in 0..blocks {
+        let at = out.len();
+        out.extend((0..layout.bytes).map(|_| rng.bits() as u8));
+        for &s in scales {
+            let d = half::f16::from_f32(rng.normal() * 0.01);
+            out[at + s..at + s + 2].copy_from_slice(&d.to_le_bytes());
+        }
+    }
+    out
+}
+
+/// Random weights on the GPU and, dequantised by the oracle, on the host.
+pub(crate) fn random_weight(
+    gpu: &Gpu,
+    oracle: Oracle,
+    ty: WeightType,
+    rows: u32,
+    cols: u32,
+    rng: &mut Rng,
+) -> Result<(Weight, Vec<f32>)> {
+    let bytes = random_blocks(ty, rows as usize, cols as usize, rng);
+    let mut values = vec![0.0; (rows * cols) as usize];
+    oracle(ty, &bytes, &mut values);
+    let shape = WeightShape::new(ty, rows, cols, gpu.budget())?;
+    Ok((Weight::upload(gpu, shape, &bytes, "case weight", |_| {})?, values))
+}

@@ -1,0 +1,18 @@
+//! x = d * codebook[q], q of 4 bits, blocks of 32: {d: f16, qs: [u8; 16]}.
+
+use super::Layout;
+use super::{nibble32, pack_pairs};
+
+pub(super) const LAYOUT: Layout = Layout {
+    name: "IQ4_NL",
+    block: 32,
+    bytes: 18,
+    planes: &[16, 2],
+    repack,
+    dequant: &[super::PAIRS, include_str!("codebook.wgsl"), include_str!("dequant.wgsl")],
+};
+
+fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
+    pack_pairs(nibble32(&block[2..18]), 32, 4, planes[0]);
+    planes[1].copy_from_slice(&block[..2]);
+}

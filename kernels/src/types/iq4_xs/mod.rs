@@ -1,0 +1,22 @@
+//! x = d * (ls - 32) * codebook[q], q of 4 bits, 8 sub-blocks of 32 with 6-bit ls in a block of 256:
+//! {d: f16, scales_h: u16, scales_l: [u8; 4], qs: [u8; 128]}.
+
+use super::Layout;
+use super::{nibble32, pack_pairs};
+
+pub(super) const LAYOUT: Layout = Layout {
+    name: "IQ4_XS",
+    block: 256,
+    bytes: 136,
+    planes: &[128, 8],
+    repack,
+    dequant: &[super::PAIRS, include_str!("../iq4_nl/codebook.wgsl"), include_str!("dequant.wgsl")],
+};
+
+fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
+    let qs = &block[8..136];
+    for sub in 0..8 {
+        pack_pairs(nibble32(&qs[16 * sub..][..16]), 32, 4, &mut planes[0][16 * sub..][..16]);
+    }
+    planes[1].copy_from_slice(&block[..8]);
+}

@@ -1,0 +1,120 @@
+//! Weight types: for each, how its GGUF blocks are repacked into planes at upload, and the WGSL
+//! fragment that turns 16 stored weights into `mat4x4<f32>`.
+//!
+//! A plane holds one field of every block, back to back, so that it loads as aligned `u32` or
+//! `vec4<u32>` although a Q6_K block has 210 bytes. Repacking moves bits and loses none: the planes of
+//! a type hold exactly its block's bytes.
+//!
+//! Order inside a word. Values are stored in pairs `(2j, 2j+1)` whose fields lie 16 bits apart, so
+//! that one mask gives both as the halves of a word: value `2j` at bit `b*j`, value `2j+1` at bit
+//! `16 + b*j`, for fields of `b` bits (1, 2 or 4). Bytes (8-bit fields) keep their order.
+//!
+//! Every fragment defines
+//! ```wgsl
+//! fn dequant16(planes: vec4<u32>, u: u32) -> mat4x4<f32>
+//! ```
+//! where `u` counts groups of 16 weights along the rows of a slab, `planes` are the word offsets of
+//! the planes, and the slab is bound twice, as `w4: array<vec4<u32>>` and as `w1: array<u32>`.
+//! The result's columns are weights 0-3, 4-7, 8-11, 12-15. Matmul, matvec, row gather and the input
+//! gradient all use this one fragment.
+
+mod bf16;
+mod f16;
+mod f32;
+mod iq4_nl;
+mod iq4_xs;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+
+/// How one weight type is stored in a file and on the GPU.
+#[derive(Debug)]
+pub struct Layout {
+    /// ggml's name.
+    pub name: &'static str,
+    /// Weights in a block.
+    pub block: usize,
+    /// Bytes of a block in a file.
+    pub bytes: usize,
+    /// Bytes of a block in each plane.
+    pub planes: &'static [usize],
+    /// Writes one file block into its place in each plane.
+    pub repack: fn(&[u8], &mut [&mut [u8]]),
+    /// The `dequant16` fragment, after the shared pieces it needs.
+    pub dequant: &'static [&'static str],
+}
+
+macro_rules! weight_types {
+    ($($variant:ident $module:ident),* $(,)?) => {
+        /// A weight type that the kernels read.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(missing_docs, non_camel_case_types)]
+        pub enum WeightType { $($variant),* }
+
+        impl WeightType {
+            /// All of them.
+            pub const ALL: &'static [WeightType] = &[$(WeightType::$variant),*];
+
+            /// Its layout.
+            pub fn layout(self) -> &'static Layout {
+                match self { $(WeightType::$variant => &$module::LAYOUT),* }
+            }
+        }
+    };
+}
+
+weight_types! {
+    F32 f32, F16 f16, BF16 bf16, Q4_0 q4_0, Q4_1 q4_1, Q5_0 q5_0, Q5_1 q5_1, Q8_0 q8_0,
+    Q2_K q2_k, Q3_K q3_k, Q4_K q4_k, Q5_K q5_k, Q6_K q6_k, IQ4_NL iq4_nl, IQ4_XS iq4_xs,
+}
+
+impl WeightType {
+    /// ggml's name, such as `Q4_K`.
+    pub fn name(self) -> &'static str {
+        self.layout().name
+    }
+
+    /// The type called `name`, in any case.
+    pub fn parse(name: &str) -> Option<WeightType> {
+        Self::ALL.iter().copied().find(|t| t.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Bytes of a row of `cols` weights in a file. `cols` is a multiple of the block.
+    pub fn row_bytes(self, cols: usize) -> usize {
+        let l = self.layout();
+        cols / l.block * l.bytes
+    }
+}
+
+impl std::fmt::Display for WeightType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Stores `count` fields of `bits` bits in pair order.
+fn pack_pairs(field: impl Fn(usize) -> u8, count: usize, bits: usize, out: &mut [u8]) {
+    let per_word = 32 / bits;
+    for word in 0..count / per_word {
+        let mut w = 0u32;
+        for i in 0..per_word {
+            w |= u32::from(field(word * per_word + i)) << (bits * (i / 2) + 16 * (i % 2));
+        }
+        out[4 * word..][..4].copy_from_slice(&w.to_le_bytes());
+    }
+}
+
+/// The 4-bit fields of a 32-block as ggml stores them: low nibbles first, then high.
+fn nibble32(qs: &[u8]) -> impl Fn(usize) -> u8 + '_ {
+    |i| if i < 16 { qs[i] & 15 } else { qs[i - 16] >> 4 }
+}
+
+/// WGSL shared by the types with fields in pair order.
+const PAIRS: &str = include_str!("pairs.wgsl");

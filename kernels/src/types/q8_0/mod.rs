@@ -1,0 +1,17 @@
+//! x = d * q, q of 8 bits, blocks of 32: {d: f16, qs: [i8; 32]}.
+
+use super::Layout;
+
+pub(super) const LAYOUT: Layout = Layout {
+    name: "Q8_0",
+    block: 32,
+    bytes: 34,
+    planes: &[32, 2],
+    repack,
+    dequant: &[super::PAIRS, include_str!("dequant.wgsl")],
+};
+
+fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
+    planes[0].copy_from_slice(&block[2..34]);
+    planes[1].copy_from_slice(&block[..2]);
+}

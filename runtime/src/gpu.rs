@@ -1,0 +1,243 @@
+//! The open device: the one handle that everything else holds.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use crate::caps::{self, Caps, Without};
+use crate::memory::{Pools, Readback};
+use crate::{Budget, DeviceKind, Error, Pipeline, Profile, Result, Slice};
+
+/// How to open a device.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Adapter number or part of its name; the first real GPU if `None`.
+    pub device: Option<String>,
+    /// Limits to open with; the adapter's own if `None`.
+    pub profile: Option<Profile>,
+    /// Features to leave unused.
+    pub without: Without,
+    /// Keep naga's bounds checks and loop bounds in every shader (slow; for finding faults).
+    pub checked: bool,
+    /// Replaces the budget that follows from the limits: tests force splits with it.
+    pub budget: Option<Budget>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) caps: Caps,
+    pub(crate) budget: Budget,
+    pub(crate) checked: bool,
+    pub(crate) pools: Mutex<Pools>,
+    pub(crate) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    pub(crate) in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
+    pub(crate) unflushed: Mutex<u64>,
+    fault: Arc<Mutex<Option<Error>>>,
+}
+
+/// An open device. Cheap to clone; all clones are one device.
+#[derive(Clone)]
+pub struct Gpu(pub(crate) Arc<Inner>);
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gpu({})", self.0.caps.name)
+    }
+}
+
+/// Bytes of uploads that may wait in driver staging before we make the device take them: host memory
+/// stays this small however large the model is.
+const UPLOAD_WINDOW: u64 = 64 << 20;
+
+/// Submits that may be queued. Two hide the CPU's recording; more only add latency to Ctrl-C.
+const MAX_IN_FLIGHT: usize = 3;
+
+impl Gpu {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`], [`Error::NoSuchAdapter`], [`Error::LimitTooHigh`] where the adapter has
+    /// less than the profile asks, [`Error::OpenDevice`] otherwise.
+    pub async fn open(options: &Options) -> Result<Gpu> {
+        let instance = caps::instance();
+        let adapter = caps::pick(&instance, options.device.as_deref()).await?;
+        let features = caps::features(&adapter, options.without);
+        let mut caps = Caps::of(&adapter, features, options.without);
+        let limits = match options.profile {
+            None => adapter.limits(),
+            Some(p) => p.limits(&adapter.limits()).map_err(|(what, wanted, available)| Error::LimitTooHigh {
+                adapter: caps.name.clone(),
+                what,
+                wanted,
+                available,
+            })?,
+        };
+        caps.limits = limits.clone();
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("weft"),
+                required_features: features,
+                required_limits: limits.clone(),
+                // SAFETY: cooperative matrices are behind this gate; every shader of ours that uses
+                // them is validated and run against its reference.
+                experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
+                memory_hints: wgpu::MemoryHints::MemoryUsage,
+                trace: wgpu::Trace::Off,
+            })
+            .await
+            .map_err(|e| Error::OpenDevice(e.to_string()))?;
+
+        let fault = Arc::new(Mutex::new(None));
+        let lost = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            // Destroyed is what dropping the last handle reports: nobody is left to tell.
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                *lost.lock().unwrap() = Some(Error::DeviceLost(one_line(&message)));
+            }
+        });
+        let uncaptured = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
+            uncaptured.lock().unwrap().get_or_insert_with(|| Error::Gpu(one_line(&e.to_string())));
+        }));
+
+        let mut budget = Budget::from_limits(&limits);
+        if let Some(p) = options.profile {
+            let named = p.budget();
+            budget.submit_dispatches = named.submit_dispatches;
+            budget.submit_ms = named.submit_ms;
+        }
+        if caps.kind == DeviceKind::Cpu {
+            budget.submit_ms = 400.0;
+        }
+        if let Some(b) = &options.budget {
+            budget = b.clone();
+        }
+        Ok(Gpu(Arc::new(Inner {
+            device,
+            queue,
+            caps,
+            budget,
+            checked: options.checked,
+            pools: Mutex::default(),
+            pipelines: Mutex::default(),
+            in_flight: Mutex::default(),
+            unflushed: Mutex::default(),
+            fault,
+        })))
+    }
+
+    /// What the device can do.
+    pub fn caps(&self) -> &Caps {
+        &self.0.caps
+    }
+
+    /// What plans must stay inside.
+    pub fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    /// The first fault since the device was opened, as an error; faults stay.
+    pub fn check(&self) -> Result<()> {
+        match &*self.0.fault.lock().unwrap() {
+            Some(e) => Err(e.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes `bytes` into `slice` at `offset`, in queue order. Lengths are multiples of 4.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn write(&self, slice: &Slice, offset: u64, bytes: &[u8]) -> Result<()> {
+        assert!(offset + bytes.len() as u64 <= slice.size(), "write past the end of {}", slice.size());
+        self.0.queue.write_buffer(slice.buffer(), slice.offset() + offset, bytes);
+        let mut waiting = self.0.unflushed.lock().unwrap();
+        *waiting += bytes.len() as u64;
+        if *waiting >= UPLOAD_WINDOW {
+            *waiting = 0;
+            drop(waiting);
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the device take all uploads and waits for them, so that their staging memory is freed.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn flush(&self) -> Result<()> {
+        let index = self.0.queue.submit([]);
+        self.wait(Some(index))
+    }
+
+    /// Waits for a submission (`None`: for all). On the web this returns at once.
+    pub(crate) fn wait(&self, index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let poll = self.0.device.poll(wgpu::PollType::Wait { submission_index: index, timeout: None });
+        self.check()?;
+        poll.map(|_| ()).map_err(|e| Error::Gpu(one_line(&e.to_string())))
+    }
+
+    /// Waits until the device is idle.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn sync(&self) -> Result<()> {
+        self.0.in_flight.lock().unwrap().clear();
+        self.wait(None)
+    }
+
+    /// Reads `slice` back. Await it, or block on it with [`Readback::wait`].
+    pub fn read(&self, slice: &Slice) -> Readback {
+        let mut encoder = self.0.device.create_command_encoder(&Default::default());
+        let staging = Readback::copy(self, &mut encoder, slice);
+        self.submit(encoder);
+        Readback::map(self, staging)
+    }
+
+    /// Reads `slice` back as a vector of `T`, blocking.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn read_vec<T: bytemuck::Pod>(&self, slice: &Slice) -> Result<Vec<T>> {
+        Ok(bytemuck::pod_collect_to_vec(&self.read(slice).wait()?))
+    }
+
+    /// Submits and keeps the queue bounded.
+    pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        let index = self.0.queue.submit([encoder.finish()]);
+        let mut queue = self.0.in_flight.lock().unwrap();
+        queue.push_back(index.clone());
+        let oldest = (queue.len() > MAX_IN_FLIGHT).then(|| queue.pop_front()).flatten();
+        drop(queue);
+        if let Some(oldest) = oldest {
+            // A fault shows at the next check; here it only ends the wait.
+            let _ = self.wait(Some(oldest));
+        }
+        index
+    }
+
+    /// Runs `f`, which creates a GPU object, and turns what wgpu reports into an error.
+    pub(crate) fn creating<T>(
+        &self,
+        f: impl FnOnce() -> T,
+        to_error: impl Fn(String, bool) -> Error,
+    ) -> Result<T> {
+        let oom = self.0.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.0.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.0.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let made = f();
+        let v = pollster::block_on(validation.pop());
+        let i = pollster::block_on(internal.pop());
+        let o = pollster::block_on(oom.pop());
+        match (v.or(i), o) {
+            (None, None) => Ok(made),
+            (_, Some(e)) => Err(to_error(one_line(&e.to_string()), true)),
+            (Some(e), None) => Err(to_error(one_line(&e.to_string()), false)),
+        }
+    }
+}
+
+/// Drivers and naga speak in paragraphs; our errors are one line.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,247 @@
+//! Programs: dispatches recorded once, replayed many times.
+
+use std::sync::Arc;
+
+use crate::memory::Readback;
+use crate::{DeviceKind, Error, Gpu, Pipeline, Pool, Result, Slice};
+
+/// What a dispatch moves and computes, for bounding submits and for `perf`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Cost {
+    /// Bytes read and written.
+    pub bytes: f64,
+    /// Floating-point operations.
+    pub flops: f64,
+}
+
+enum Step {
+    Dispatch { pipeline: Arc<Pipeline>, group: wgpu::BindGroup, grid: [u32; 3], ms: f64 },
+    Copy { from: Slice, to: Slice },
+}
+
+/// A recorded list of dispatches. Replaying it patches nothing: what changes lives in GPU buffers.
+pub struct Program {
+    steps: Vec<Step>,
+    _params: Slice,
+}
+
+impl std::fmt::Debug for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Program({} steps)", self.steps.len())
+    }
+}
+
+impl Program {
+    /// Number of dispatches.
+    pub fn dispatches(&self) -> usize {
+        self.steps.iter().filter(|s| matches!(s, Step::Dispatch { .. })).count()
+    }
+
+    /// Each dispatch's pipeline name and grid, in order.
+    pub fn listing(&self) -> impl Iterator<Item = (&str, [u32; 3])> {
+        self.steps.iter().filter_map(|s| match s {
+            Step::Dispatch { pipeline, grid, .. } => Some((pipeline.name(), *grid)),
+            Step::Copy { .. } => None,
+        })
+    }
+}
+
+enum Recorded {
+    Dispatch { pipeline: Arc<Pipeline>, params: usize, bindings: Vec<Slice>, grid: [u32; 3], cost: Cost },
+    Copy { from: Slice, to: Slice },
+}
+
+/// Records a [`Program`].
+pub struct Recorder {
+    gpu: Gpu,
+    steps: Vec<Recorded>,
+    params: Vec<u8>,
+}
+
+/// Parameter blocks start at multiples of this: the largest uniform alignment WebGPU allows.
+const PARAM_STRIDE: usize = 256;
+
+impl Recorder {
+    /// An empty recording on `gpu`.
+    pub fn new(gpu: &Gpu) -> Recorder {
+        Recorder { gpu: gpu.clone(), steps: Vec::new(), params: Vec::new() }
+    }
+
+    /// The device recorded for.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Adds a dispatch. `params` becomes the uniform at binding 0, `bindings` the storage from 1 on.
+    ///
+    /// # Panics
+    /// If the number of bindings is not the shader's, or the grid exceeds the budget: a plan is wrong.
+    pub fn dispatch<P: bytemuck::NoUninit>(
+        &mut self,
+        pipeline: &Arc<Pipeline>,
+        params: &P,
+        bindings: &[&Slice],
+        grid: [u32; 3],
+        cost: Cost,
+    ) {
+        assert_eq!(bindings.len(), pipeline.bindings.len(), "bindings of {}", pipeline.name);
+        let most = self.gpu.budget().max_workgroups;
+        assert!(grid.iter().all(|&g| g <= most), "{}: grid {grid:?} over {most}", pipeline.name);
+        for (i, b) in bindings.iter().enumerate() {
+            assert!(
+                b.size() <= self.gpu.budget().max_binding && b.offset() % self.gpu.budget().align == 0,
+                "{}: binding {} of {} bytes at {}",
+                pipeline.name,
+                i + 1,
+                b.size(),
+                b.offset()
+            );
+        }
+        if grid.contains(&0) {
+            return;
+        }
+        let bytes = bytemuck::bytes_of(params);
+        assert!(bytes.len() <= PARAM_STRIDE);
+        let at = self.params.len();
+        self.params.extend_from_slice(bytes);
+        self.params.resize(at + PARAM_STRIDE, 0);
+        self.steps.push(Recorded::Dispatch {
+            pipeline: pipeline.clone(),
+            params: at,
+            bindings: bindings.iter().map(|&s| s.clone()).collect(),
+            grid,
+            cost,
+        });
+    }
+
+    /// Adds a copy between buffers of different pools, or of one pool's different blocks.
+    ///
+    /// # Panics
+    /// If the sizes differ.
+    pub fn copy(&mut self, from: &Slice, to: &Slice) {
+        assert_eq!(from.size(), to.size());
+        self.steps.push(Recorded::Copy { from: from.clone(), to: to.clone() });
+    }
+
+    /// Uploads the parameters and makes the bind groups.
+    ///
+    /// # Errors
+    /// Out of memory, or a fault of the device.
+    pub fn finish(self) -> Result<Program> {
+        let gpu = self.gpu;
+        let params = gpu.alloc(Pool::Params, self.params.len().max(PARAM_STRIDE) as u64, "parameters")?;
+        if !self.params.is_empty() {
+            gpu.write(&params, 0, &self.params)?;
+        }
+        let rates = rates(gpu.caps().kind);
+        let make = || {
+            self.steps
+                .into_iter()
+                .map(|step| match step {
+                    Recorded::Copy { from, to } => Step::Copy { from, to },
+                    Recorded::Dispatch { pipeline, params: at, bindings, grid, cost } => {
+                        let params = params.range(at as u64, PARAM_STRIDE as u64);
+                        let entries: Vec<_> = std::iter::once(&params)
+                            .chain(&bindings)
+                            .enumerate()
+                            .map(|(i, s)| wgpu::BindGroupEntry {
+                                binding: i as u32,
+                                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                                    buffer: s.buffer(),
+                                    offset: s.offset(),
+                                    size: std::num::NonZeroU64::new(s.size()),
+                                }),
+                            })
+                            .collect();
+                        let group = gpu.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                            label: Some(&pipeline.name),
+                            layout: &pipeline.layout,
+                            entries: &entries,
+                        });
+                        let ms = (cost.bytes / rates.0).max(cost.flops / rates.1) * 1e3 + 0.003;
+                        Step::Dispatch { pipeline, group, grid, ms }
+                    }
+                })
+                .collect()
+        };
+        let steps = gpu.creating(make, |message, _| Error::Gpu(message))?;
+        Ok(Program { steps, _params: params })
+    }
+}
+
+/// Bytes and operations a second that even a slow device of this kind reaches: estimates err on the
+/// side of shorter submits.
+fn rates(kind: DeviceKind) -> (f64, f64) {
+    match kind {
+        DeviceKind::Discrete => (200e9, 2e12),
+        DeviceKind::Integrated | DeviceKind::Virtual | DeviceKind::Other => (20e9, 100e9),
+        DeviceKind::Cpu => (2e9, 2e9),
+    }
+}
+
+/// A replay on its way, with the bytes it was asked to bring back.
+pub struct Submission {
+    /// The read back, if one was asked for.
+    pub readback: Option<Readback>,
+}
+
+impl Gpu {
+    /// Replays `program` in as many submits as the budget asks for, then starts reading `read` back
+    /// in the last of them. Does not wait, except to keep the queue bounded.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn run(&self, program: &Program, read: Option<&Slice>) -> Result<Submission> {
+        self.check()?;
+        let budget = self.budget();
+        let mut steps = program.steps.iter().peekable();
+        loop {
+            let mut encoder = self.0.device.create_command_encoder(&Default::default());
+            let mut ms = 0.0;
+            let mut count = 0;
+            while let Some(step) = steps.peek() {
+                if count > 0 && (ms >= budget.submit_ms || count >= budget.submit_dispatches) {
+                    break;
+                }
+                if let Step::Copy { from, to } = step {
+                    encoder.copy_buffer_to_buffer(
+                        from.buffer(),
+                        from.offset(),
+                        to.buffer(),
+                        to.offset(),
+                        from.size(),
+                    );
+                    steps.next();
+                    count += 1;
+                    continue;
+                }
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                let mut bound: Option<&Arc<Pipeline>> = None;
+                while let Some(Step::Dispatch { pipeline, group, grid, ms: estimate }) = steps.peek() {
+                    let full = ms + estimate > budget.submit_ms || count >= budget.submit_dispatches;
+                    if count > 0 && full {
+                        ms = budget.submit_ms;
+                        break;
+                    }
+                    if !bound.is_some_and(|b| Arc::ptr_eq(b, pipeline)) {
+                        pass.set_pipeline(&pipeline.raw);
+                        bound = Some(pipeline);
+                    }
+                    pass.set_bind_group(0, group, &[]);
+                    pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+                    ms += estimate;
+                    count += 1;
+                    steps.next();
+                }
+            }
+            if steps.peek().is_some() {
+                self.submit(encoder);
+                continue;
+            }
+            let staging = read.map(|s| Readback::copy(self, &mut encoder, s));
+            self.submit(encoder);
+            self.check()?;
+            return Ok(Submission { readback: staging.map(|s| Readback::map(self, s)) });
+        }
+    }
+}
