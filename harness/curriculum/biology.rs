@@ -49,6 +49,15 @@ fn genetic_crosses(r: &mut Rng) -> Problem {
     };
     let squares: Vec<usize> = gametes(p).iter().flat_map(|a| gametes(q).map(|b| a + b)).collect();
     let (what, short, counts) = r.of(ASKED);
+    let what = match counts {
+        [one] if !short.ends_with("trait") && r.one_in(3) => {
+            r.pick(&["have the genotype ", "are "]).to_string() + &genotype(*one)
+        }
+        _ if r.one_in(4) => what
+            .replace("show the dominant trait", "show the dominant phenotype")
+            .replace("show the recessive trait", "show the recessive phenotype"),
+        _ => what.to_string(),
+    };
     let hits = squares.iter().filter(|k| counts.contains(k)).count() as u64;
     let names: Vec<String> = squares.iter().map(|&k| genotype(k)).collect();
     let table = format!(
@@ -68,6 +77,9 @@ fn genetic_crosses(r: &mut Rng) -> Problem {
                 "Cross {p} x {q}: what percent {what}?",
                 "What percentage of the offspring of {p} × {q} {what}?",
                 "Parents {p} and {q}: how many percent of the offspring {what}?",
+                "Cross {p} x {q}. What percentage of the offspring {what}?",
+                "In a cross of {p} and {q}, what percentage of the offspring {what}?",
+                "Parents {p} and {q} have children. What percentage of the children {what}?",
             ],
             &[("p", &first), ("q", &second), ("what", &what)],
         );
@@ -162,27 +174,31 @@ fn population_growth(r: &mut Rng) -> Problem {
         };
     }
     let doublings = r.range(1, 5);
-    let n = if r.one_in(2) { r.range(1, 60) } else { 10 * r.range(1, 60) };
+    let n = if r.one_in(2) { r.range(2, 60) } else { 10 * r.range(1, 60) };
     let (period, unit, total, total_unit, conversion) = if r.one_in(2) {
         let (period, hours) = r.of(&[(20, 1), (30, 1), (30, 2), (15, 1), (20, 1)]);
         let k = hours * 60 / period;
         (period, "minutes", hours, if hours == 1 { "hour" } else { "hours" }, Some(k))
     } else {
-        let period = r.range(2, 12);
+        let period = r.range(1, 12);
         let unit = r.pick(&["hours", "days", "years"]);
         (period, unit, period * doublings, unit, None)
     };
     let doublings = conversion.unwrap_or(doublings);
+    let every = if period == 1 { unit.trim_end_matches('s').to_string() } else { format!("{period} {unit}") };
+    let total_unit = if total == 1 { total_unit.trim_end_matches('s') } else { total_unit };
     let question = say(
         r,
         &[
-            "A colony of {n} bacteria doubles every {period} {unit}. How many are there after {total} {tu}?",
-            "{n} cells double every {period} {unit}. How many cells are there after {total} {tu}?",
-            "A population of {n} doubles every {period} {unit}. What is it after {total} {tu}?",
-            "Bacteria double every {period} {unit}. Starting with {n}, how many are there after {total} {tu}?",
-            "Start {n}, doubling time {period} {unit}, time {total} {tu}. How many are there?",
+            "A colony of {n} bacteria doubles every {every}. How many are there after {total} {tu}?",
+            "{n} cells double every {every}. How many cells are there after {total} {tu}?",
+            "A population of {n} doubles every {every}. What is it after {total} {tu}?",
+            "Bacteria double every {every}. Starting with {n}, how many are there after {total} {tu}?",
+            "A bacterial culture of {n} cells doubles every {every}. How many cells are there after {total} {tu}?",
+            "A culture starts with {n} cells and doubles every {every}. How many are there after {total} {tu}?",
+            "Start {n}, doubling every {every}, time {total} {tu}. How many are there?",
         ],
-        &[("n", &n), ("period", &period), ("unit", &unit), ("total", &total), ("tu", &total_unit)],
+        &[("n", &n), ("every", &every), ("total", &total), ("tu", &total_unit)],
     );
     let mut lines = Vec::new();
     let span = if conversion.is_some() {
@@ -257,6 +273,9 @@ fn dna_complement(r: &mut Rng) -> Problem {
             "Write the DNA complement of {s}.",
             "DNA complement of {s}?",
             "Find the complement of {s}.",
+            "What is the complement of {s}?",
+            "What is the complementary strand of {s}?",
+            "What is the DNA complement of {s}?",
             "Which DNA strand pairs with {s}?",
             "A DNA strand reads {s}. What does the complementary strand read?",
         ],
@@ -294,6 +313,10 @@ fn transcription(r: &mut Rng) -> Problem {
             "Which mRNA does the template {s} give?",
             "The template strand reads {s}. What does the mRNA read?",
             "mRNA of the DNA template {s}?",
+            "What is the mRNA of the DNA template {s}?",
+            "Transcribe the DNA {s} into RNA.",
+            "Transcribe {s}.",
+            "What mRNA does the DNA template strand {s} give?",
             "Write the mRNA for the DNA template {s}.",
         ],
         &[("s", &text(&bases))],

@@ -21,9 +21,9 @@ pub const DOMAIN: Domain = Domain {
     ],
 };
 
-/// A number of one to three digits, each length about equally often.
+/// A number of one to four digits, short ones often.
 fn number(r: &mut Rng) -> u64 {
-    let top = r.of(&[20, 99, 99, 999, 999]);
+    let top = r.of(&[20, 99, 99, 999, 999, 9999]);
     r.range(1, top)
 }
 
@@ -68,6 +68,13 @@ fn addition(r: &mut Rng) -> Problem {
             "Find the sum of {a} and {b}.",
             "How much is {a} plus {b}?",
             "How much is {a} + {b}?",
+            "Can you tell me what {a} plus {b} is?",
+            "Please add {a} and {b}.",
+            "{a} plus {b}",
+            "I have {a} apples and buy {b} more. How many do I have?",
+            "I have {a} euros and get {b} more. How many euros do I have now?",
+            "There are {a} girls and {b} boys. How many children are there?",
+            "Anna read {a} pages on Monday and {b} on Tuesday. How many pages did she read in all?",
             "A box holds {a} screws and another holds {b}. How many screws are there in all?",
             "Mia has {a} stamps and gets {b} more. How many stamps does she have now?",
             "A library has {a} books and buys {b} more. How many books does it have then?",
@@ -117,6 +124,11 @@ fn subtraction(r: &mut Rng) -> Problem {
             "How much is {a} minus {b}?",
             "What is the difference between {a} and {b}?",
             "Take {b} away from {a}.",
+            "Can you tell me what {a} minus {b} is?",
+            "{a} minus {b}",
+            "I have {a} euros and spend {b}. How many euros are left?",
+            "I had {a} apples and ate {b}. How many do I have left?",
+            "There are {a} people on a train and {b} get off. How many stay on?",
             "A shop has {a} apples and sells {b}. How many are left?",
             "Tom has {a} coins and spends {b}. How many coins are left?",
             "A tank holds {a} litres. {b} litres are drained. How many litres remain?",
@@ -171,6 +183,10 @@ fn multiplication(r: &mut Rng) -> Problem {
             "Compute {a} * {b}.",
             "How much is {a} times {b}?",
             "What is the product of {a} and {b}?",
+            "Can you tell me what {a} times {b} is?",
+            "{a} times {b}",
+            "Each of {b} boxes holds {a} eggs. How many eggs are there?",
+            "I buy {b} books for {a} euros each. How much do I pay in euros?",
             "A crate holds {a} bottles. How many bottles are in {b} crates?",
             "There are {b} rows of {a} seats. How many seats are there?",
             "One ticket costs {a} euros. What do {b} tickets cost in euros?",
@@ -213,6 +229,10 @@ fn division(r: &mut Rng) -> Problem {
             "Calculate {a} ÷ {d}.",
             "Compute {a} / {d}.",
             "How much is {a} divided by {d}?",
+            "Can you tell me what {a} divided by {d} is?",
+            "{a} divided by {d}",
+            "I share {a} sweets among {d} friends. How many does each friend get?",
+            "{a} students are split into {d} equal groups. How large is a group?",
             "{a} pencils are shared equally by {d} children. How many does each get?",
             "How many bags of {d} can be filled with {a} oranges?",
             "A rope of {a} cm is cut into {d} equal pieces. How many cm long is each?",
@@ -238,7 +258,45 @@ fn division(r: &mut Rng) -> Problem {
     }
 }
 
+/// A fraction of a whole number, chosen so that the result is whole.
+fn fraction_of(r: &mut Rng) -> Problem {
+    let b = r.range(2, 12);
+    let (a, k) = (r.range(1, b - 1), r.range(2, 60));
+    let n = b * k;
+    let question = say(
+        r,
+        &[
+            "What is {a}/{b} of {n}?",
+            "{a}/{b} of {n}",
+            "How much is {a}/{b} of {n}?",
+            "Find {a}/{b} of {n}.",
+            "Calculate {a}/{b} of {n}.",
+            "A class has {n} books and {a}/{b} of them are lent. How many are lent?",
+        ],
+        &[("a", &a), ("b", &b), ("n", &n)],
+    );
+    Problem {
+        key: format!("{a}/{b}of{n}"),
+        question,
+        work: format!("1/{b} of {n}: {}\n{}", div(n, b), mul(k, a)),
+        answer: (k * a).to_string(),
+        wrong: vec![
+            wrong("forgetting the numerator", k, format!("this is 1/{b} of {n}")),
+            wrong("taking the other part", n - k * a, format!("this is what is left of {n}")),
+            wrong("multiplying by the denominator", n * b, format!("{n} was multiplied by {b}")),
+            wrong(
+                "forgetting the denominator",
+                n * a,
+                format!("{n} was multiplied by {a} and not divided by {b}"),
+            ),
+        ],
+    }
+}
+
 fn fractions(r: &mut Rng) -> Problem {
+    if r.one_in(4) {
+        return fraction_of(r);
+    }
     let (b, d) = (r.range(2, 10), r.range(2, 10));
     let (mut a, mut c) = (r.range(1, b - 1), r.range(1, d - 1));
     let (mut b, mut d) = (b, d);
@@ -366,6 +424,8 @@ fn linear_equations(r: &mut Rng) -> Problem {
             "Solve for {v}: {a}{v} {s} {b} = {c}",
             "Solve {a}{v} {s} {b} = {c} for {v}.",
             "If {a}{v} {s} {b} = {c}, what is {v}?",
+            "What is {v} if {a}{v} {s} {b} = {c}?",
+            "Solve the equation {a}{v} {s} {b} = {c}.",
             "Find {v} if {a}{v} {s} {b} = {c}.",
             "{a}{v} {s} {b} = {c}. What is {v}?",
             "What is {v} in {a}{v} {s} {b} = {c}?",
@@ -477,6 +537,8 @@ fn geometry(r: &mut Rng) -> Problem {
                     "Find the area of a rectangle with sides {a} {u} and {b} {u}.",
                     "A rectangular field measures {a} {u} by {b} {u}. What is its area?",
                     "Area of a {a} {u} by {b} {u} rectangle?",
+                    "What is the area of a rectangle with sides {a} {u} and {b} {u}?",
+                    "What is the area of a rectangle with length {a} {u} and width {b} {u}?",
                 ],
                 &[("a", &a), ("b", &b), ("u", &u)],
             );
@@ -513,6 +575,7 @@ fn geometry(r: &mut Rng) -> Problem {
                     "What is the perimeter of a rectangle of {a} {u} by {b} {u}?",
                     "A rectangle is {a} {u} long and {b} {u} wide. What is its perimeter?",
                     "Find the perimeter of a rectangle with sides {a} {u} and {b} {u}.",
+                    "What is the perimeter of a rectangle with sides {a} {u} and {b} {u}?",
                     "A fence goes around a garden of {a} {u} by {b} {u}. How long is the fence?",
                 ],
                 &[("a", &a), ("b", &b), ("u", &u)],
@@ -547,6 +610,7 @@ fn geometry(r: &mut Rng) -> Problem {
                     "A triangle has a base of {a} {u} and a height of {b} {u}. What is its area?",
                     "Find the area of a triangle: base {a} {u}, height {b} {u}.",
                     "Area of a triangle with base {a} {u} and height {b} {u}?",
+                    "A triangle has base {a} {u} and height {b} {u}. Area?",
                 ],
                 &[("a", &a), ("b", &b), ("u", &u)],
             );

@@ -34,6 +34,8 @@ fn dosage(r: &mut Rng) -> Problem {
                     "The dose is {d} mg/kg. How many mg does a {who} of {w} kg get?",
                     "How many mg of {drug} does a {w} kg {who} need at {d} mg/kg?",
                     "Weight {w} kg, dose {d} mg/kg. What is the dose in mg?",
+                    "A {who} weighs {w} kg and the dose is {d} mg/kg. What is the dose?",
+                    "A {who} of {w} kg gets {d} mg/kg of {drug}. What dose is given?",
                     "What dose in mg does a {who} of {w} kg get at {d} mg per kg?",
                 ],
                 &[("who", &who), ("w", &weight), ("d", &dose), ("drug", &drug)],
@@ -190,14 +192,15 @@ fn dosage(r: &mut Rng) -> Problem {
 }
 
 fn bmi(r: &mut Rng) -> Problem {
-    // Heights in decimetres, so that the squared height has three digits.
+    // Heights in decimetres, so that the squared height has three digits; weights in tenths.
     let h = r.range(14, 20);
     let (low, high) = (15 * h * h / 100 + 1, 42 * h * h / 100);
-    let w = r.range(low, high);
+    let tenths = if r.one_in(2) { 10 * r.range(low, high) } else { r.range(10 * low, 10 * high) };
+    let w = decimal(tenths, 1);
     let height = decimal(h, 1);
     let square = decimal(h * h, 2);
     let spelled = match r.below(3) {
-        0 => format!("{}0 cm", h),
+        0 => format!("{h}0 cm"),
         1 => format!("{}.{}0 m", h / 10, h % 10),
         _ => format!("{height} m"),
     };
@@ -206,38 +209,42 @@ fn bmi(r: &mut Rng) -> Problem {
         &[
             "A person weighs {w} kg and is {h} tall. What is the BMI?",
             "What is the BMI at {w} kg and {h}?",
+            "What is the BMI of a person of {w} kg and {h}?",
+            "What is the BMI of someone who weighs {w} kg and is {h} tall?",
             "Calculate the BMI of a patient of {w} kg and {h}.",
+            "Calculate the BMI for {w} kg and {h}.",
             "Weight {w} kg, height {h}. What is the BMI?",
             "Find the body mass index for {w} kg and {h}.",
             "A patient of {h} weighs {w} kg. What is the body mass index?",
         ],
         &[("w", &w), ("h", &spelled)],
     );
-    let (value, steps) = div_round(w * 100, h * h);
+    let (value, steps) = div_round(tenths * 10, h * h);
     let one_decimal = |n: u64, d: u64| decimal((n * 100 / d + 5) / 10, 1);
     Problem {
         key: format!("{w},{height}"),
         question,
         work: format!(
-            "BMI = weight ÷ height². Height {height} m, squared {h} × {h} = {}, so {square}.\n{w} ÷ {square} = {w}00 ÷ {}.\n{steps}",
+            "BMI = weight ÷ height². Height {height} m, squared {h} × {h} = {}, so {square}.\n{w} ÷ {square} = {} ÷ {}.\n{steps}",
             h * h,
+            tenths * 10,
             h * h
         ),
         answer: value.to_string(),
         wrong: vec![
             wrong(
                 "forgetting to square the height",
-                one_decimal(w * 10, h),
+                one_decimal(tenths, h),
                 format!("{w} was divided by {height}"),
             ),
             wrong(
                 "multiplying by the height",
-                one_decimal(w * h, 10),
+                one_decimal(tenths * h, 100),
                 format!("{w} × {height} was computed"),
             ),
             wrong(
                 "doubling the height instead of squaring",
-                one_decimal(w * 10, 2 * h),
+                one_decimal(tenths, 2 * h),
                 format!("{height} × 2 is not {height}²"),
             ),
             wrong(
@@ -264,6 +271,8 @@ fn drip_rate(r: &mut Rng) -> Problem {
                     "A pump gives {v} mL in {h} {hours}. What is its rate in mL/h?",
                     "Set the pump for {v} mL over {h} {hours}. How many mL/h is that?",
                     "Volume {v} mL, time {h} {hours}. What is the infusion rate in mL/h?",
+                    "An infusion of {v} mL runs over {h} {hours}. What is the rate in mL/h?",
+                    "{v} mL run over {h} {hours}. How many mL per hour?",
                 ],
                 &[("v", &volume), ("h", &hours), ("hours", &plural)],
             ),
@@ -307,6 +316,8 @@ fn drip_rate(r: &mut Rng) -> Problem {
             "An infusion of {v} mL runs for {h} {hours} at {f} drops/mL. How many drops per minute?",
             "Volume {v} mL, time {h} {hours}, {f} drops/mL. What is the drip rate in drops/min?",
             "Find the drip rate for {v} mL over {h} {hours} with {f} drops/mL.",
+            "{v} mL over {h} {hours} with a {f} drops/mL set. How many drops per minute?",
+            "{v} mL run over {h} {hours} with a drop factor of {f}. How many drops per minute?",
             "How many drops per minute give {v} mL in {h} {hours} at {f} drops per mL?",
         ],
         &[("v", &volume), ("h", &hours), ("hours", &plural), ("f", &factor)],
@@ -360,6 +371,8 @@ fn half_life(r: &mut Rng) -> Problem {
         &[
             "A drug has a half-life of {p} {unit}. {n} {g} are given. How much is left after {t} {unit}?",
             "{n} {g} of a drug with a half-life of {p} {unit} are in the body. How much remains after {t} {unit}?",
+            "A drug has a half-life of {p} {unit}. How much of {n} {g} is left after {t} {unit}?",
+            "A drug has a half-life of {p} {unit}. How much of {n} {g} remains after {t} {unit}?",
             "The half-life is {p} {unit}. How much of {n} {g} is left after {t} {unit}?",
             "Half-life {p} {unit}, start {n} {g}, time {t} {unit}. How much is left?",
             "How many {g} of {n} {g} remain after {t} {unit} if the half-life is {p} {unit}?",
@@ -427,6 +440,10 @@ fn vital_signs(r: &mut Rng) -> Problem {
             "Is a {name} of {v} low, normal or high in an adult?",
             "{v} as {name} of an adult: low, normal or high?",
             "A patient has a {name} of {v}. Is that low, normal or high?",
+            "A patient has a {name} of {v}. Is that normal?",
+            "Is a {name} of {v} normal?",
+            "Is a {name} of {v} too high?",
+            "Is a {name} of {v} too low?",
         ],
         &[("name", &name), ("v", &shown)],
     );

@@ -19,10 +19,11 @@ pub const DOMAIN: Domain = Domain {
 };
 
 fn kinematics(r: &mut Rng) -> Problem {
-    match r.below(4) {
+    match r.below(5) {
         0 => final_speed(r),
         1 => distance_accelerated(r),
-        2 => {
+        2 => travel_time(r),
+        3 => {
             let (v, t) = (r.range(2, 99), r.range(2, 30));
             let (thing, u, time) = r.of(&[
                 ("car", "m/s", "s"),
@@ -39,6 +40,8 @@ fn kinematics(r: &mut Rng) -> Problem {
                     "How far does a {thing} travel at {v} {u} in {t} {time}?",
                     "A {thing} travels at a constant {v} {u} for {t} {time}. What distance does it cover?",
                     "Speed {v} {u}, time {t} {time}. What is the distance?",
+                    "A {thing} drives {v} {u} for {t} {time}. How far does it get?",
+                    "If a {thing} moves at {v} {u}, how far does it go in {t} {time}?",
                 ],
                 &[("thing", &thing), ("v", &v), ("u", &u), ("t", &t), ("time", &time)],
             );
@@ -83,6 +86,9 @@ fn kinematics(r: &mut Rng) -> Problem {
                     "What is the average speed of a {thing} that goes {s} {far} in {t} {time}?",
                     "A {thing} needs {t} {time} for {s} {far}. How fast is it on average?",
                     "Distance {s} {far}, time {t} {time}. What is the speed?",
+                    "A {thing} travels {s} {far} in {t} {time}. What is its average speed?",
+                    "A {thing} travels {s} {far} in {t} {time}. What is its speed?",
+                    "If a {thing} goes {s} {far} in {t} {time}, how fast is it?",
                 ],
                 &[("thing", &thing), ("s", &s), ("far", &far), ("t", &t), ("time", &time)],
             );
@@ -114,18 +120,65 @@ fn kinematics(r: &mut Rng) -> Problem {
     }
 }
 
+/// Time from distance and speed.
+fn travel_time(r: &mut Rng) -> Problem {
+    let v = if r.one_in(2) { r.range(2, 12) } else { 10 * r.range(2, 12) };
+    let t = if v > 12 { r.range(2, 12) } else { r.range(2, 60) };
+    let s = v * t;
+    let (thing, far, time, u) = r.of(&[
+        ("car", "km", "h", "km/h"),
+        ("train", "km", "h", "km/h"),
+        ("runner", "m", "s", "m/s"),
+        ("ball", "m", "s", "m/s"),
+    ]);
+    let question = say(
+        r,
+        &[
+            "How long does a {thing} need for {s} {far} at {v} {u}?",
+            "A {thing} moves at {v} {u}. How long does it take to go {s} {far}?",
+            "How many {time} does a {thing} take for {s} {far} at {v} {u}?",
+            "Distance {s} {far}, speed {v} {u}. What is the time?",
+        ],
+        &[("thing", &thing), ("s", &s), ("far", &far), ("v", &v), ("u", &u), ("time", &time)],
+    );
+    Problem {
+        key: format!("time {s},{v}"),
+        question,
+        work: format!("Time = distance ÷ speed.\n{}", div(s, v)),
+        answer: with_unit(t, time),
+        wrong: vec![
+            wrong(
+                "multiplying instead of dividing",
+                with_unit(s * v, time),
+                format!("{s} × {v} was computed"),
+            ),
+            wrong("subtracting the speed", with_unit(s - v, time), format!("{v} was taken from {s}")),
+            wrong(
+                "stopping the division early",
+                with_unit(t - 1, time),
+                format!("{} × {v} is only {}", t - 1, (t - 1) * v),
+            ),
+            wrong("taking half of the time", with_unit(decimal(t * 5, 1), time), "the speed was doubled"),
+        ],
+    }
+}
+
 fn final_speed(r: &mut Rng) -> Problem {
     let (u, a, t) = (r.range(0, 40), r.range(2, 12), r.range(2, 20));
     let wordings: &[&str] = if u == 0 {
         &[
             "A car starts from rest and accelerates at {a} m/s² for {t} s. What is its final speed?",
             "An object at rest accelerates at {a} m/s² for {t} s. How fast is it then?",
+            "A car accelerates from rest at {a} m/s² for {t} s. What is its final velocity?",
+            "Starting from rest, a train accelerates at {a} m/s² for {t} s. What is its speed?",
         ]
     } else {
         &[
             "A car at {u} m/s accelerates at {a} m/s² for {t} s. What is its final speed?",
             "A train moves at {u} m/s and accelerates at {a} m/s² for {t} s. How fast is it then?",
             "Initial speed {u} m/s, acceleration {a} m/s², time {t} s. What is the final speed?",
+            "A car moves at {u} m/s and accelerates at {a} m/s² for {t} s. What is its final velocity?",
+            "An object has an initial velocity of {u} m/s and accelerates at {a} m/s² for {t} s. What is its velocity then?",
             "What is the final speed after {t} s if the initial speed is {u} m/s and the acceleration {a} m/s²?",
         ]
     };
@@ -167,6 +220,7 @@ fn distance_accelerated(r: &mut Rng) -> Problem {
         &[
             "A car starts from rest and accelerates at {a} m/s² for {t} s. How far does it go?",
             "An object at rest accelerates at {a} m/s² for {t} s. What distance does it cover?",
+            "A car accelerates from rest at {a} m/s² for {t} s. How far does it travel?",
         ]
     } else {
         &[
@@ -224,6 +278,9 @@ fn ohms_law(r: &mut Rng) -> Problem {
                     "Find the voltage across a {o} ohm resistor that carries {i} A.",
                     "Current {i} A, resistance {o} ohms. What is the voltage?",
                     "I = {i} A, R = {o} ohms. What is V?",
+                    "What is the voltage across a resistor of {o} ohms with a current of {i} A?",
+                    "A resistor of {o} ohms carries {i} A. What is the voltage?",
+                    "What is the voltage if the current is {i} A and the resistance is {o} ohms?",
                 ],
                 slots,
             ),
@@ -259,6 +316,8 @@ fn ohms_law(r: &mut Rng) -> Problem {
                         "What current flows through {i} ohms at {v} V?",
                         "Find the current: voltage {v} V, resistance {i} ohms.",
                         "V = {v} V, R = {i} ohms. What is I?",
+                        "What is the current if the voltage is {v} V and the resistance is {i} ohms?",
+                        "A {i} ohm resistor is connected to {v} V. What is the current?",
                     ],
                     slots,
                 )
@@ -285,6 +344,8 @@ fn ohms_law(r: &mut Rng) -> Problem {
                     "What resistance carries {i} A at {v} V?",
                     "Find the resistance: voltage {v} V, current {i} A.",
                     "V = {v} V, I = {i} A. What is R?",
+                    "What is the resistance if V = {v} V and I = {i} A?",
+                    "What is the resistance if the voltage is {v} V and the current is {i} A?",
                 ],
                 slots,
             ),
@@ -405,6 +466,8 @@ fn density(r: &mut Rng) -> Problem {
                     "What is the density of a {thing} of {m} {g} and {rho} {c}?",
                     "Mass {m} {g}, volume {rho} {c}. What is the density?",
                     "Find the density: {m} {g} fill {rho} {c}.",
+                    "What is the density of an object with a mass of {m} {g} and a volume of {rho} {c}?",
+                    "What is the density of a {thing} with mass {m} {g} and volume {rho} {c}?",
                 ],
                 slots,
             ),
@@ -481,6 +544,8 @@ fn energy(r: &mut Rng) -> Problem {
                     "A {thing} with a mass of {m} kg moves at {v} m/s. What is its kinetic energy?",
                     "Mass {m} kg, speed {v} m/s. What is the kinetic energy?",
                     "Find the kinetic energy of a {m} kg {thing} that moves at {v} m/s.",
+                    "What is the kinetic energy of a {m} kg {thing} moving at {v} m/s?",
+                    "A {m} kg {thing} moves at {v} m/s. What is its kinetic energy?",
                 ],
                 &[("thing", &thing), ("m", &m), ("v", &v)],
             );
@@ -520,6 +585,8 @@ fn energy(r: &mut Rng) -> Problem {
                     "What is the potential energy of a {thing} of {m} kg at a height of {h} m? Use g = 10 m/s².",
                     "A {thing} of {m} kg is lifted by {h} m. What potential energy does it gain? Use g = 10 m/s².",
                     "Mass {m} kg, height {h} m, g = 10 m/s². What is the potential energy?",
+                    "What is the potential energy of a {m} kg {thing} at {h} m?",
+                    "What is the potential energy of a {m} kg {thing} at a height of {h} m with g = 10 m/s²?",
                     "With g = 10 m/s², find the potential energy of a {m} kg {thing} at {h} m.",
                 ],
                 &[("thing", &thing), ("m", &m), ("h", &h)],
@@ -606,20 +673,54 @@ const SHIFTS: &[(&str, &str, u32, bool)] = &[
 const FACTORS: &[(&str, &str, u64)] =
     &[("min", "s", 60), ("h", "min", 60), ("days", "h", 24), ("weeks", "days", 7), ("h", "s", 3600)];
 
-fn unit_conversion(r: &mut Rng) -> Problem {
+/// The units' names, for questions that spell them out.
+const SPELLED: &[(&str, &str)] = &[
+    ("km", "kilometers"),
+    ("m", "meters"),
+    ("cm", "centimeters"),
+    ("mm", "millimeters"),
+    ("kg", "kilograms"),
+    ("g", "grams"),
+    ("mg", "milligrams"),
+    ("L", "liters"),
+    ("mL", "milliliters"),
+    ("W", "watts"),
+    ("kW", "kilowatts"),
+    ("h", "hours"),
+    ("min", "minutes"),
+    ("s", "seconds"),
+    ("°C", "degrees Celsius"),
+    ("K", "kelvin"),
+];
+
+/// A conversion's question: units as symbols or, as often, spelled out (at times in British spelling).
+fn ask_conversion(r: &mut Rng, n: Decimal, from: &str, to: &str) -> String {
     let wordings: &[&str] = &[
         "Convert {n} {from} to {to}.",
         "Convert {n} {from} into {to}.",
         "How many {to} are {n} {from}?",
+        "How many {to} are in {n} {from}?",
+        "How many {to} are there in {n} {from}?",
         "What is {n} {from} in {to}?",
         "{n} {from} in {to}",
+        "{n} {from} to {to}",
         "Express {n} {from} in {to}.",
     ];
+    let (spell, british) = (r.one_in(2), r.one_in(3));
+    let name = |u: &str| match SPELLED.iter().find(|s| s.0 == u) {
+        Some((_, long)) if spell && british => long.replace("meters", "metres").replace("liters", "litres"),
+        Some((_, long)) if spell => long.to_string(),
+        _ => u.to_string(),
+    };
+    say(r, wordings, &[("n", &n), ("from", &name(from)), ("to", &name(to))])
+}
+
+fn unit_conversion(r: &mut Rng) -> Problem {
     match r.below(4) {
         0 | 1 => {
             let (from, to, places, up) = r.of(SHIFTS);
             let n = if r.one_in(2) { decimal(r.range(1, 999), 1) } else { decimal(r.range(1, 999), 0) };
-            let question = say(r, wordings, &[("n", &n), ("from", &from), ("to", &to)]);
+            let question = ask_conversion(r, n, from, to);
             let (value, steps) = if up { shift_up(n, places) } else { shift_down(n, places) };
             let ten = 10u64.pow(places);
             let work = if up {
@@ -660,8 +761,8 @@ fn unit_conversion(r: &mut Rng) -> Problem {
         }
         2 => {
             let (from, to, factor) = r.of(FACTORS);
-            let n = if factor > 1000 { r.range(2, 12) } else { r.range(2, 60) };
-            let question = say(r, wordings, &[("n", &n), ("from", &from), ("to", &to)]);
+            let n = r.range(2, 60);
+            let question = ask_conversion(r, decimal(n, 0), from, to);
             Problem {
                 key: format!("{n} {from}>{to}"),
                 question,
@@ -690,7 +791,7 @@ fn unit_conversion(r: &mut Rng) -> Problem {
         _ => {
             if r.one_in(2) {
                 let c = r.range(0, 250);
-                let question = say(r, wordings, &[("n", &c), ("from", &"°C"), ("to", &"K")]);
+                let question = ask_conversion(r, decimal(c, 0), "°C", "K");
                 Problem {
                     key: format!("{c} °C>K"),
                     question,
@@ -710,7 +811,7 @@ fn unit_conversion(r: &mut Rng) -> Problem {
             } else {
                 let k = r.range(1, 40);
                 let (n, v) = (18 * k, 5 * k);
-                let question = say(r, wordings, &[("n", &n), ("from", &"km/h"), ("to", &"m/s")]);
+                let question = ask_conversion(r, decimal(n, 0), "km/h", "m/s");
                 Problem {
                     key: format!("{n} km/h>m/s"),
                     question,

@@ -44,13 +44,42 @@ pub fn with_unit(value: impl Display, unit: &str) -> String {
     }
 }
 
-/// One of `wordings` with every `{name}` replaced, now and then typed carelessly (first letter small,
-/// the last mark missing).
+/// What may stand before and after a question without changing it.
+const BEFORE: &[&str] = &[
+    "Please help: ",
+    "Question: ",
+    "Can you solve this? ",
+    "Tell me: ",
+    "Please answer: ",
+    "I need help. ",
+    "Quick question: ",
+];
+const AFTER: &[&str] = &[
+    " Show your work.",
+    " Please.",
+    " Explain step by step.",
+    " Think step by step.",
+    " Thanks.",
+    " Show the steps.",
+];
+
+/// Other spellings of the same mark or unit.
+const SPELLINGS: &[(&str, &str)] = &[
+    ("²", "^2"),
+    ("³", "^3"),
+    (" × ", " x "),
+    (" ohms", " Ω"),
+    (" ohm ", " Ω "),
+    ("drops/m", "gtt/m"),
+    ("%", " %"),
+];
+
+/// One of `wordings` with every `{name}` replaced; now and then typed carelessly (first letter small, the
+/// last mark missing), spelled another way or framed politely.
 pub fn say(r: &mut Rng, wordings: &[&str], slots: &[(&str, &dyn Display)]) -> String {
     let wording = r.pick(wordings);
     let mut text = fill(wording, slots);
-    let careless = r.below(8);
-    if careless == 0 && !wording.starts_with('{') {
+    if r.one_in(8) && !wording.starts_with('{') {
         let mut letters = text.chars();
         if let (Some(first), Some(second)) = (letters.next(), letters.next())
             && (second.is_lowercase() || second == ' ')
@@ -58,8 +87,17 @@ pub fn say(r: &mut Rng, wordings: &[&str], slots: &[(&str, &dyn Display)]) -> St
             text.replace_range(..first.len_utf8(), &first.to_lowercase().to_string());
         }
     }
-    if r.one_in(8) && text.ends_with(['?', '.']) {
-        text.pop();
+    let (from, to) = r.of(SPELLINGS);
+    if r.one_in(3) {
+        text = text.replace(from, to);
+    }
+    match r.below(24) {
+        0 => text.insert_str(0, r.pick(BEFORE)),
+        1 if text.ends_with(['?', '.']) => text.push_str(r.pick(AFTER)),
+        2..5 if text.ends_with(['?', '.']) => {
+            text.pop();
+        }
+        _ => {}
     }
     text
 }

@@ -186,6 +186,8 @@ pub fn div(a: u64, d: u64) -> String {
 fn long_division(a: u64, d: u64) -> String {
     let mut current = 0;
     let mut parts = Vec::new();
+    let table: Vec<String> = (1..10).map(|t| (t * d).to_string()).collect();
+    let table = if d < 100 { String::new() } else { format!("Multiples of {d}: {}.\n", table.join(", ")) };
     for &x in digits(a).iter().rev() {
         current = current * 10 + x;
         if current < d && parts.is_empty() {
@@ -193,14 +195,17 @@ fn long_division(a: u64, d: u64) -> String {
         }
         let t = current / d;
         let rest = current - t * d;
-        parts.push(if d < 100 || t == 0 {
+        parts.push(if d < 100 {
             format!("{current}: {t}×{d}={}, left {rest}", t * d)
+        } else if t == 0 {
+            format!("{current}: {d} is more, 0×{d}=0, left {rest}")
         } else {
-            format!("{current}: {t}×{d}={}\n{}\nleft {rest}", t * d, sub(current, t * d))
+            let more = if t < 9 { format!("{} is more, ", (t + 1) * d) } else { String::new() };
+            format!("{current}: {more}{t}×{d}={}\n{}\nleft {rest}", t * d, sub(current, t * d))
         });
         current = rest;
     }
-    parts.join("; ")
+    table + &parts.join("; ")
 }
 
 /// `a ÷ d` rounded to one decimal: the quotient and the steps. One more digit is worked to round on.
