@@ -1,1 +1,37 @@
-//! Weft models.
+//! Graphs: a GGUF file becomes weights on a device, a KV cache, and tokens.
+//!
+//! ```no_run
+//! use weft_models::{Message, Model, Options, Sampling};
+//!
+//! # fn main() -> Result<(), weft_models::Error> {
+//! let model = Model::open("model.gguf", &Options::default())?;
+//! let prompt = model.chat(&[Message::user("What is 17 + 25?")], None)?;
+//! let mut session = model.session(4096)?;
+//! let mut answer = session.generate(&prompt, &Sampling::default(), 256)?;
+//! while let Some(text) = answer.next_text()? {
+//!     print!("{text}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything that waits has an `async` twin ([`Model::open_async`], [`Session::generate_async`],
+//! [`Generation::next_async`]); in a browser those are the ones to call. Dropping a [`Generation`]
+//! cancels it.
+
+mod config;
+mod decoder;
+mod error;
+mod generate;
+mod load;
+mod plan;
+mod session;
+
+pub use config::{Config, SUPPORTED};
+pub use error::{Error, Result};
+pub use generate::{Generation, Sampling, Stop};
+pub use load::{Model, Options, Progress, Source};
+pub use plan::{MemoryPlan, plan};
+pub use session::{Rows, Session, Taps};
+pub use weft_formats::chat::{Message, Options as ChatOptions};
+pub use weft_runtime::{Options as DeviceOptions, Profile, Without};

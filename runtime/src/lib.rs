@@ -18,6 +18,7 @@
 //! Natively `pollster::block_on` drives them, and [`Gpu::run`] itself never waits for the GPU except
 //! to keep the queue bounded.
 
+mod arena;
 mod budget;
 mod caps;
 mod error;
@@ -26,6 +27,7 @@ mod memory;
 mod pipeline;
 mod program;
 
+pub use arena::{Arena, Layout, Placed};
 pub use budget::{Budget, Profile};
 pub use caps::{AdapterSummary, Caps, Coop, DeviceKind, Without, adapters};
 pub use error::{Error, Result};

@@ -177,7 +177,7 @@ impl Gpu {
     /// As [`Gpu::alloc`].
     pub fn alloc_init(&self, pool: Pool, data: &[u8], label: &str) -> Result<Slice> {
         let slice = self.alloc(pool, data.len() as u64, label)?;
-        if data.len() % 4 == 0 {
+        if data.len().is_multiple_of(4) {
             self.write(&slice, 0, data)?;
         } else {
             let mut padded = data.to_vec();

@@ -140,8 +140,13 @@ impl File {
     /// streams a model larger than it wants resident. Reading them again is right but slow.
     /// Does nothing for a file in memory, and outside Unix.
     pub fn release(&self, tensor: &TensorInfo) {
+        self.release_part(tensor, 0..tensor.size as usize);
+    }
+
+    /// As [`File::release`], for the bytes `part` of the tensor.
+    pub fn release_part(&self, tensor: &TensorInfo, part: std::ops::Range<usize>) {
         if let Some(shard) = self.shards.get(tensor.shard) {
-            shard.release(tensor.offset as usize, tensor.size as usize);
+            shard.release(tensor.offset as usize + part.start, part.len());
         }
     }
 }

@@ -1,0 +1,258 @@
+//! The decoder graph of Llama, Qwen2 and Qwen3: embedding, layers, output head, recorded as one
+//! program for a batch of tokens.
+//!
+//! A layer, with `n` the RMSNorm of the residual stream `x`:
+//! ```text
+//! q, k, v = n Wq, n Wk, n Wv (+ biases)       q, k = norm of each head (Qwen3)
+//! q, k    = rope(q), rope(k)                  cache[position] = k, v
+//! x      += attention(q, cache) Wo
+//! x      += (silu(n' Wgate) * (n' Wup)) Wdown
+//! ```
+
+use weft_kernels::ops::attention::{CacheShape, Scratch, Shape, attention};
+use weft_kernels::ops::gather::gather;
+use weft_kernels::ops::kv_write::kv_write;
+use weft_kernels::ops::matmul::{Epilogue, linear};
+use weft_kernels::ops::rmsnorm::rmsnorm;
+use weft_kernels::ops::rope::rope;
+use weft_kernels::ops::sample::sample;
+use weft_kernels::ops::swiglu::swiglu;
+use weft_kernels::{Budget, Weight};
+use weft_runtime::{Arena, Layout, Placed, Recorder, Slice};
+
+use crate::{Config, Result};
+
+/// One layer's weights, in the order they are used.
+pub(crate) struct Layer {
+    pub(crate) attn_norm: Slice,
+    pub(crate) q: Weight,
+    pub(crate) k: Weight,
+    pub(crate) v: Weight,
+    pub(crate) biases: Option<[Slice; 3]>,
+    pub(crate) qk_norm: Option<[Slice; 2]>,
+    pub(crate) output: Weight,
+    pub(crate) ffn_norm: Slice,
+    pub(crate) gate: Weight,
+    pub(crate) up: Weight,
+    pub(crate) down: Weight,
+}
+
+/// A model's weights.
+pub(crate) struct Weights {
+    pub(crate) embedding: Weight,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) output_norm: Slice,
+    /// `None`: the embedding.
+    pub(crate) head: Option<Weight>,
+}
+
+/// Where a program's activations lie in one piece of memory.
+pub(crate) struct Buffers {
+    pub(crate) layout: Layout,
+    x: Placed,
+    n: Placed,
+    q: Placed,
+    q_normed: Placed,
+    k: Placed,
+    k_normed: Placed,
+    v: Placed,
+    heads: Placed,
+    parts_o: Placed,
+    parts_ml: Placed,
+    gate: Placed,
+    up: Placed,
+    last: Placed,
+    logits: Placed,
+}
+
+/// Splits of the attention's keys that a program for `tokens` tokens uses when the cache holds up to
+/// `positions`: one token alone cannot fill a GPU otherwise.
+pub(crate) fn splits(tokens: u32, positions: u32) -> u32 {
+    if tokens > 1 { 1 } else { (positions / 64).clamp(1, 16) }
+}
+
+/// The most splits any program for `tokens` tokens of this cache uses.
+fn most_splits(tokens: u32, cache: &CacheShape) -> u32 {
+    splits(tokens, cache.context.next_power_of_two())
+}
+
+impl Buffers {
+    /// Places the activations of `tokens` tokens; `all_logits` keeps those of every position.
+    pub(crate) fn plan(c: &Config, cache: &CacheShape, tokens: u32, all_logits: bool, budget: &Budget) -> Buffers {
+        let rows = |width: u32| u64::from(tokens) * u64::from(width) * 4;
+        let optional = |on: bool, bytes: u64| if on { bytes } else { 0 };
+        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let shape = Shape {
+            tokens,
+            heads: c.heads,
+            window: 0,
+            scale: 1.0,
+            splits: most_splits(tokens, cache),
+        };
+        let (o, ml) = shape.scratch_bytes(cache);
+        let logit_rows = if all_logits { tokens } else { 1 };
+        let mut a = Arena::new();
+        // Steps of a layer: 0 norm, 1 q k v, 2 norms of heads, 3 rope and cache, 4 attention,
+        // 5 output, 6 norm, 7 gate and up, 8 down; then 9 last norm, 10 head, 11 sample.
+        let x = a.add(rows(c.width), 0, 11);
+        let n = a.add(rows(c.width), 0, 7);
+        let q_ = a.add(rows(q), 1, 4);
+        let q_normed = a.add(optional(c.qk_norm, rows(q)), 2, 4);
+        let k = a.add(rows(kv), 1, 3);
+        let k_normed = a.add(optional(c.qk_norm, rows(kv)), 2, 3);
+        let v = a.add(rows(kv), 1, 3);
+        let heads = a.add(rows(q), 4, 5);
+        let parts_o = a.add(o, 4, 4);
+        let parts_ml = a.add(ml, 4, 4);
+        let gate = a.add(rows(c.feed_forward), 7, 8);
+        let up = a.add(rows(c.feed_forward), 7, 8);
+        let last = a.add(u64::from(logit_rows) * u64::from(c.width) * 4, 9, 10);
+        let logits = a.add(u64::from(logit_rows) * u64::from(c.vocabulary) * 4, 10, 11);
+        Buffers {
+            layout: a.place(budget.align),
+            x,
+            n,
+            q: q_,
+            q_normed,
+            k,
+            k_normed,
+            v,
+            heads,
+            parts_o,
+            parts_ml,
+            gate,
+            up,
+            last,
+            logits,
+        }
+    }
+}
+
+/// What a program reads and writes besides activations.
+pub(crate) struct Places<'a> {
+    pub(crate) state: &'a Slice,
+    pub(crate) ids: &'a Slice,
+    pub(crate) history: &'a Slice,
+    pub(crate) table: &'a Slice,
+    /// The last token's residual, in its own block so that it can be copied to.
+    pub(crate) last_x: &'a Slice,
+    pub(crate) cache: &'a CacheShape,
+    /// Chunks of (keys, values) for each layer.
+    pub(crate) kv: &'a [Vec<(Slice, Slice)>],
+    pub(crate) activations: &'a Slice,
+}
+
+/// What comes out of a program.
+pub(crate) enum Output<'a> {
+    /// Nothing but the cache: a prefill chunk that is not the last.
+    Cache,
+    /// The next token, drawn and fed back.
+    Token,
+    /// Logits of every position.
+    Logits,
+    /// Logits of every position, the residual stream before the first and after each layer, and the
+    /// normed output: `[layers + 2]` buffers of `[tokens, width]`.
+    Taps(&'a [Slice]),
+}
+
+/// Records one batch of `tokens` tokens, whose ids and first position lie in GPU memory, on a cache
+/// that will hold at most `positions`. Returns where the logits are.
+pub(crate) fn record(
+    rec: &mut Recorder,
+    c: &Config,
+    w: &Weights,
+    p: &Places<'_>,
+    tokens: u32,
+    positions: u32,
+    output: &Output<'_>,
+) -> Result<Slice> {
+    let budget = rec.gpu().budget().clone();
+    let all_logits = matches!(output, Output::Logits | Output::Taps(_));
+    let b = Buffers::plan(c, p.cache, tokens, all_logits, &budget);
+    let at = |t: Placed| b.layout.slice(p.activations, t);
+    let (x, n) = (at(b.x), at(b.n));
+    let scratch = Scratch { o: at(b.parts_o), ml: at(b.parts_ml) };
+    let shape = Shape {
+        tokens,
+        heads: c.heads,
+        window: 0,
+        scale: 1.0 / (c.head_dim as f32).sqrt(),
+        splits: splits(tokens, positions),
+    };
+    let tap = |rec: &mut Recorder, i: usize, from: &Slice| {
+        if let Output::Taps(buffers) = output {
+            rec.copy(from, &buffers[i]);
+        }
+    };
+
+    gather(rec, &w.embedding, p.ids, &x, tokens)?;
+    tap(rec, 0, &x);
+    for (i, l) in w.layers.iter().enumerate() {
+        rmsnorm(rec, &x, &l.attn_norm, &n, tokens, c.width, c.eps)?;
+        let (mut q, mut k, v) = (at(b.q), at(b.k), at(b.v));
+        for (weight, out, j) in [(&l.q, &q, 0), (&l.k, &k, 1), (&l.v, &v, 2)] {
+            let bias = l.biases.as_ref().map(|b| &b[j]);
+            linear(rec, weight, &n, out, tokens, Epilogue { bias, add: false })?;
+        }
+        if let Some([q_norm, k_norm]) = &l.qk_norm {
+            let (from_q, from_k) = (q, k);
+            (q, k) = (at(b.q_normed), at(b.k_normed));
+            rmsnorm(rec, &from_q, q_norm, &q, tokens * c.heads, c.head_dim, c.eps)?;
+            rmsnorm(rec, &from_k, k_norm, &k, tokens * c.kv_heads, c.head_dim, c.eps)?;
+        }
+        rope(rec, p.state, p.table, &q, tokens, c.heads, c.head_dim, &c.rotation)?;
+        rope(rec, p.state, p.table, &k, tokens, c.kv_heads, c.head_dim, &c.rotation)?;
+        kv_write(rec, p.state, &k, &v, p.cache, &p.kv[i], tokens)?;
+        let heads = at(b.heads);
+        attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &heads, &shape)?;
+        linear(rec, &l.output, &heads, &x, tokens, Epilogue { bias: None, add: true })?;
+
+        rmsnorm(rec, &x, &l.ffn_norm, &n, tokens, c.width, c.eps)?;
+        let (gate, up) = (at(b.gate), at(b.up));
+        linear(rec, &l.gate, &n, &gate, tokens, Epilogue::default())?;
+        linear(rec, &l.up, &n, &up, tokens, Epilogue::default())?;
+        swiglu(rec, &gate, &up, tokens * c.feed_forward)?;
+        linear(rec, &l.down, &gate, &x, tokens, Epilogue { bias: None, add: true })?;
+        tap(rec, i + 1, &x);
+    }
+
+    let (last, logits) = (at(b.last), at(b.logits));
+    let head = w.head.as_ref().unwrap_or(&w.embedding);
+    match output {
+        Output::Cache => {}
+        Output::Logits | Output::Taps(_) => {
+            rmsnorm(rec, &x, &w.output_norm, &last, tokens, c.width, c.eps)?;
+            tap(rec, w.layers.len() + 1, &last);
+            linear(rec, head, &last, &logits, tokens, Epilogue::default())?;
+        }
+        Output::Token => {
+            let row = u64::from(c.width) * 4;
+            let mut final_x = x.clone();
+            if tokens > 1 {
+                rec.copy(&x.range(u64::from(tokens - 1) * row, row), p.last_x);
+                final_x = p.last_x.clone();
+            }
+            rmsnorm(rec, &final_x, &w.output_norm, &last, 1, c.width, c.eps)?;
+            linear(rec, head, &last, &logits, 1, Epilogue::default())?;
+            sample(rec, p.state, &logits, p.ids, p.history, c.vocabulary, tokens)?;
+        }
+    }
+    Ok(logits)
+}
+
+/// The largest batch of at most `wanted` tokens whose activations fit the budget: each tensor in a
+/// binding, all of them in a buffer.
+pub(crate) fn fitting_chunk(c: &Config, cache: &CacheShape, wanted: u32, all_logits: bool, budget: &Budget) -> u32 {
+    let mut tokens = wanted.max(1);
+    while tokens > 1 {
+        let b = Buffers::plan(c, cache, tokens, all_logits, budget);
+        let logits = if all_logits { u64::from(tokens) * u64::from(c.vocabulary) * 4 } else { 0 };
+        let shape = Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits: 1 };
+        let widest = logits.max(shape.scratch_bytes(cache).0);
+        if b.layout.total <= budget.max_buffer && widest <= budget.max_binding {
+            break;
+        }
+        tokens = tokens.div_ceil(2);
+    }
+    tokens
+}

@@ -1,0 +1,79 @@
+//! What can be wrong with a model, a prompt or a device, in one line each.
+
+use weft_runtime::human;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a model does not load or run.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error(transparent)]
+    File(#[from] weft_formats::gguf::Error),
+    #[error("{file}: {source}")]
+    Tokenizer { file: String, source: weft_formats::tokenizer::Error },
+    #[error("{file}: {source}")]
+    Template { file: String, source: weft_formats::chat::Error },
+    #[error(transparent)]
+    Gpu(#[from] weft_runtime::Error),
+    #[error(transparent)]
+    Kernel(weft_kernels::Error),
+    #[error("{file}: metadata key \"{key}\" is missing")]
+    MissingKey { file: String, key: String },
+    #[error("{file}: metadata key \"{key}\" has the value {value}, which {why}")]
+    BadKey { file: String, key: String, value: String, why: String },
+    #[error("{file}: architecture \"{arch}\" is not supported (supported: {})", crate::SUPPORTED.join(", "))]
+    Architecture { file: String, arch: String },
+    #[error("{file}: holds a vocabulary and no tensors; it can be tokenized with, not run")]
+    NoTensors { file: String },
+    #[error("{file}: is {kind}, not a model")]
+    NotAModel { file: String, kind: String },
+    #[error("{file}: tensor \"{name}\" is missing")]
+    MissingTensor { file: String, name: String },
+    #[error("{file}: tensor \"{name}\" has the shape {found:?}, expected {expected:?}")]
+    TensorShape { file: String, name: String, found: Vec<u64>, expected: Vec<u64> },
+    #[error("{file}: tensor \"{name}\" is of type {ty}, which is not supported here (supported: {supported})")]
+    TensorType { file: String, name: String, ty: String, supported: String },
+    #[error(
+        "{file}: needs {} ({} of weights, {} of KV cache for a context of {context}) but {device} has {}; {way_out}",
+        human(*needed), human(*weights), human(*cache), human(*available)
+    )]
+    TooLarge {
+        file: String,
+        device: String,
+        needed: u64,
+        weights: u64,
+        cache: u64,
+        context: u32,
+        available: u64,
+        way_out: String,
+    },
+    #[error("the prompt has {tokens} tokens, more than the context of {context}; raise it with -c or shorten the prompt")]
+    PromptTooLong { tokens: usize, context: u32 },
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    #[error("token id {id} is out of range: the vocabulary has {vocabulary} tokens")]
+    TokenRange { id: u32, vocabulary: u32 },
+    #[error("a context of {wanted} was asked for; it must be from 1 to {most}")]
+    Context { wanted: u32, most: u32 },
+    #[error("{what} must be {range}, not {value}")]
+    Sampling { what: &'static str, range: &'static str, value: String },
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<weft_kernels::Error> for Error {
+    fn from(e: weft_kernels::Error) -> Error {
+        match e {
+            weft_kernels::Error::Gpu(e) => Error::Gpu(e),
+            other => Error::Kernel(other),
+        }
+    }
+}
+
+impl From<weft_kernels::PlanError> for Error {
+    fn from(e: weft_kernels::PlanError) -> Error {
+        Error::Kernel(e.into())
+    }
+}

@@ -1,0 +1,431 @@
+//! From a file to weights on a device.
+
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use weft_formats::chat::{self, Template};
+use weft_formats::gguf::{File, Metadata, TensorInfo};
+use weft_formats::tokenizer::Tokenizer;
+use weft_kernels::{Weight, WeightShape};
+use weft_runtime::{DeviceKind, Gpu, Pool, Slice};
+
+use crate::decoder::{Layer, Weights};
+use crate::plan::weight_type;
+use crate::{Config, Error, Message, Result, Session, plan};
+
+/// How to open a model.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The device and how much of it to use.
+    pub device: weft_runtime::Options,
+    /// Tokens of a prefill batch; picked by device if `None`.
+    pub chunk: Option<u32>,
+    /// The context that the check against the device's memory assumes; `None` assumes
+    /// [`Model::default_context`].
+    pub context: Option<u32>,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A GGUF file, or any shard of a split one.
+    File(PathBuf),
+    /// A GGUF file in memory.
+    Bytes(Vec<u8>),
+}
+
+impl From<&str> for Source {
+    fn from(path: &str) -> Source {
+        Source::File(path.into())
+    }
+}
+
+impl From<&Path> for Source {
+    fn from(path: &Path) -> Source {
+        Source::File(path.into())
+    }
+}
+
+impl From<PathBuf> for Source {
+    fn from(path: PathBuf) -> Source {
+        Source::File(path)
+    }
+}
+
+impl From<Vec<u8>> for Source {
+    fn from(bytes: Vec<u8>) -> Source {
+        Source::Bytes(bytes)
+    }
+}
+
+/// Bytes of weights uploaded, of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Uploaded.
+    pub done: u64,
+    /// In all.
+    pub total: u64,
+}
+
+pub(crate) struct Inner {
+    pub(crate) gpu: Gpu,
+    pub(crate) config: Config,
+    pub(crate) weights: Weights,
+    pub(crate) chunk: u32,
+    file: String,
+    metadata: Metadata,
+    tokenizer: std::result::Result<Tokenizer, weft_formats::tokenizer::Error>,
+    template: std::result::Result<Template, chat::Error>,
+}
+
+/// A model on a device. Cheap to clone; all clones share the weights.
+#[derive(Clone)]
+pub struct Model(pub(crate) Arc<Inner>);
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({} on {})", self.0.file, self.0.gpu.caps().name)
+    }
+}
+
+impl Model {
+    /// Opens a model and waits for it.
+    ///
+    /// # Errors
+    /// Anything wrong with the file or the device; see [`Error`].
+    pub fn open(source: impl Into<Source>, options: &Options) -> Result<Model> {
+        pollster::block_on(Model::open_async(source, options))
+    }
+
+    /// As [`Model::open`], telling `progress` after each batch of weights; `Break` cancels.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; [`Error::Cancelled`].
+    pub fn open_with(
+        source: impl Into<Source>,
+        options: &Options,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Model> {
+        pollster::block_on(open(source.into(), options, progress))
+    }
+
+    /// As [`Model::open`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub async fn open_async(source: impl Into<Source>, options: &Options) -> Result<Model> {
+        open(source.into(), options, &mut |_| ControlFlow::Continue(())).await
+    }
+
+    /// Hyper-parameters.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.0.gpu
+    }
+
+    /// The file's metadata.
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// The file has none, or one that is not supported.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.0
+            .tokenizer
+            .as_ref()
+            .map_err(|e| Error::Tokenizer { file: self.0.file.clone(), source: e.clone() })
+    }
+
+    /// The chat template: the file's, or ChatML where it has none.
+    ///
+    /// # Errors
+    /// The file's template does not parse.
+    pub fn template(&self) -> Result<&Template> {
+        self.0
+            .template
+            .as_ref()
+            .map_err(|e| Error::Template { file: self.0.file.clone(), source: e.clone() })
+    }
+
+    /// Renders a conversation up to where the model answers, as token ids. `thinking` is Qwen3's
+    /// `enable_thinking`.
+    ///
+    /// # Errors
+    /// No tokenizer, or a template that fails on these messages.
+    pub fn chat(&self, messages: &[Message], thinking: Option<bool>) -> Result<Vec<u32>> {
+        let options =
+            chat::Options { add_generation_prompt: true, enable_thinking: thinking, ..Default::default() };
+        let text = self
+            .template()?
+            .render(messages, &options)
+            .map_err(|source| Error::Template { file: self.0.file.clone(), source })?;
+        Ok(self.tokenizer()?.encode(&text, true))
+    }
+
+    /// The context that is used where none is asked for: the model's own, at most 4,096.
+    pub fn default_context(&self) -> u32 {
+        default_context(&self.0.config)
+    }
+
+    /// A KV cache for `context` positions.
+    ///
+    /// # Errors
+    /// A context of 0, or more memory than the device has left.
+    pub fn session(&self, context: u32) -> Result<Session> {
+        Session::new(self.clone(), context)
+    }
+
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocabulary = self.0.config.vocabulary;
+        match ids.iter().find(|&&id| id >= vocabulary) {
+            Some(&id) => Err(Error::TokenRange { id, vocabulary }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn default_context(c: &Config) -> u32 {
+    c.context.min(4096)
+}
+
+async fn open(
+    source: Source,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Model> {
+    let file = match source {
+        #[cfg(not(target_arch = "wasm32"))]
+        Source::File(path) => File::open(&path)?,
+        #[cfg(target_arch = "wasm32")]
+        Source::File(path) => {
+            return Err(Error::NotAModel {
+                file: path.display().to_string(),
+                kind: "a path, which a browser cannot open: pass its bytes".into(),
+            });
+        }
+        Source::Bytes(bytes) => File::from_bytes(bytes)?,
+    };
+    let config = Config::read(&file)?;
+    let gpu = Gpu::open(&options.device).await?;
+    // A software GPU computes slowly enough that a large batch would hold Ctrl-C and the progress bar.
+    let chunk = options.chunk.unwrap_or(if gpu.caps().kind == DeviceKind::Cpu { 64 } else { 512 }).max(1);
+    let context = options.context.unwrap_or(default_context(&config)).max(1);
+    check_memory(&file, &config, &gpu, context, chunk)?;
+    let mut up = Upload { file: &file, gpu: &gpu, done: 0, total: 0, progress };
+    let weights = up.all(&config)?;
+    gpu.flush()?;
+    let metadata = file.metadata().clone();
+    let tokenizer = Tokenizer::from_metadata(&metadata);
+    let text = |id: Option<u32>| {
+        let t = tokenizer.as_ref().ok()?;
+        Some(t.token_text(id?)?.to_owned())
+    };
+    let (bos, eos) = match &tokenizer {
+        Ok(t) => (text(t.bos()).unwrap_or_default(), text(t.eos()).unwrap_or_default()),
+        Err(_) => Default::default(),
+    };
+    let template = Template::from_metadata(&metadata, &bos, &eos);
+    Ok(Model(Arc::new(Inner {
+        file: file.path().display().to_string(),
+        gpu,
+        config,
+        weights,
+        chunk,
+        metadata,
+        tokenizer,
+        template,
+    })))
+}
+
+/// Refuses what cannot fit before anything is uploaded, where the device says how much it has.
+fn check_memory(file: &File, config: &Config, gpu: &Gpu, context: u32, chunk: u32) -> Result<()> {
+    let needs = plan(file, config, context, chunk, gpu.budget())?;
+    let Some(available) = gpu.caps().memory else { return Ok(()) };
+    if needs.total() <= available {
+        return Ok(());
+    }
+    let spare = available.saturating_sub(needs.weights + needs.activations + needs.state);
+    let fitting = (spare as f64 / needs.kv_cache as f64 * f64::from(context)) as u32;
+    let parameters: u64 = file.tensors().iter().map(TensorInfo::elements).sum();
+    let bits = available.saturating_sub(needs.total() - needs.weights) as f64 * 8.0 / parameters as f64;
+    let way_out = if fitting >= 256 {
+        format!("a context of {} would fit (-c {0})", fitting / 256 * 256)
+    } else if bits >= 1.5 {
+        format!("a quantisation of at most {bits:.1} bits a weight would fit")
+    } else {
+        format!(
+            "about {:.1} billion weights of 4.5 bits would fit",
+            available as f64 * 0.9 * 8.0 / 4.5 / 1e9
+        )
+    };
+    Err(Error::TooLarge {
+        file: file.path().display().to_string(),
+        device: gpu.caps().name.clone(),
+        needed: needs.total(),
+        weights: needs.weights,
+        cache: needs.kv_cache,
+        context,
+        available,
+        way_out,
+    })
+}
+
+struct Upload<'a> {
+    file: &'a File,
+    gpu: &'a Gpu,
+    done: u64,
+    total: u64,
+    progress: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+}
+
+impl Upload<'_> {
+    fn name(&self) -> String {
+        self.file.path().display().to_string()
+    }
+
+    fn tensor(&self, name: &str) -> Result<&TensorInfo> {
+        self.file
+            .tensor(name)
+            .ok_or_else(|| Error::MissingTensor { file: self.name(), name: name.into() })
+    }
+
+    /// Checks a tensor's shape, columns first as in the file.
+    fn shaped(&self, name: &str, expected: &[u64]) -> Result<&TensorInfo> {
+        let t = self.tensor(name)?;
+        if t.shape != expected {
+            return Err(Error::TensorShape {
+                file: self.name(),
+                name: name.into(),
+                found: t.shape.clone(),
+                expected: expected.to_vec(),
+            });
+        }
+        Ok(t)
+    }
+
+    fn all(&mut self, c: &Config) -> Result<Weights> {
+        let budget = self.gpu.budget().clone();
+        // Shapes and types first: a file that cannot run is refused before the first upload.
+        self.total = self.file.tensors().iter().map(|t| t.size).sum();
+        let mut bytes = 0;
+        for t in self.file.tensors() {
+            if let [cols, rows] = t.shape[..] {
+                bytes += WeightShape::new(weight_type(self.file, t)?, rows as u32, cols as u32, &budget)?
+                    .bytes(&budget);
+            } else {
+                bytes += t.size.next_multiple_of(budget.align);
+            }
+        }
+        self.gpu.expect(Pool::Weights, bytes);
+
+        let embedding = self.matrix("token_embd.weight", c.vocabulary, c.width)?;
+        let layers = (0..c.layers).map(|i| self.layer(c, i)).collect::<Result<_>>()?;
+        let output_norm = self.vector("output_norm.weight", c.width)?;
+        let head = match c.tied {
+            true => None,
+            false => Some(self.matrix("output.weight", c.vocabulary, c.width)?),
+        };
+        Ok(Weights { embedding, layers, output_norm, head })
+    }
+
+    fn layer(&mut self, c: &Config, i: u32) -> Result<Layer> {
+        let n = |part: &str| format!("blk.{i}.{part}");
+        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        // Newer files may hold Q, K and V as one tensor: their rows follow each other in it.
+        let fused = self.file.tensor(&n("attn_qkv.weight")).is_some();
+        let parts = [("q", 0, q), ("k", q, kv), ("v", q + kv, kv)];
+        let mut qkv = Vec::with_capacity(3);
+        for (which, row, rows) in parts {
+            qkv.push(match fused {
+                true => self.rows(&n("attn_qkv.weight"), q + 2 * kv, c.width, row..row + rows)?,
+                false => self.matrix(&n(&format!("attn_{which}.weight")), rows, c.width)?,
+            });
+        }
+        let [q_weight, k_weight, v_weight] = <[Weight; 3]>::try_from(qkv).expect("three");
+        let mut biases = None;
+        if c.biases {
+            let mut all = Vec::new();
+            if fused {
+                all = self.floats(&n("attn_qkv.bias"), q + 2 * kv)?;
+            } else {
+                for (which, _, rows) in parts {
+                    all.extend(self.floats(&n(&format!("attn_{which}.bias")), rows)?);
+                }
+            }
+            let upload = |(_, row, rows): (&str, u32, u32)| {
+                let part = &all[row as usize..(row + rows) as usize];
+                self.gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(part), "bias")
+            };
+            let [bq, bk, bv] = parts.map(upload);
+            biases = Some([bq?, bk?, bv?]);
+        }
+        let qk_norm = match c.qk_norm {
+            false => None,
+            true => Some([
+                self.vector(&n("attn_q_norm.weight"), c.head_dim)?,
+                self.vector(&n("attn_k_norm.weight"), c.head_dim)?,
+            ]),
+        };
+        Ok(Layer {
+            attn_norm: self.vector(&n("attn_norm.weight"), c.width)?,
+            q: q_weight,
+            k: k_weight,
+            v: v_weight,
+            biases,
+            qk_norm,
+            output: self.matrix(&n("attn_output.weight"), c.width, q)?,
+            ffn_norm: self.vector(&n("ffn_norm.weight"), c.width)?,
+            gate: self.matrix(&n("ffn_gate.weight"), c.feed_forward, c.width)?,
+            up: self.matrix(&n("ffn_up.weight"), c.feed_forward, c.width)?,
+            down: self.matrix(&n("ffn_down.weight"), c.width, c.feed_forward)?,
+        })
+    }
+
+    fn matrix(&mut self, name: &str, rows: u32, cols: u32) -> Result<Weight> {
+        self.rows(name, rows, cols, 0..rows)
+    }
+
+    /// Uploads `part` of the rows of a matrix.
+    fn rows(&mut self, name: &str, rows: u32, cols: u32, part: Range<u32>) -> Result<Weight> {
+        let t = self.shaped(name, &[cols.into(), rows.into()])?.clone();
+        let ty = weight_type(self.file, &t)?;
+        let shape = WeightShape::new(ty, part.end - part.start, cols, self.gpu.budget())?;
+        let row = ty.row_bytes(cols as usize);
+        let start = part.start as usize * row;
+        let bytes = &self.file.bytes(&t)[start..part.end as usize * row];
+        let mut cancelled = false;
+        let weight = Weight::upload(self.gpu, shape, bytes, name, |done| {
+            self.file.release_part(&t, start + done.start..start + done.end);
+            self.done += done.len() as u64;
+            let progress = Progress { done: self.done, total: self.total };
+            cancelled |= (self.progress)(progress).is_break();
+        })?;
+        if cancelled { Err(Error::Cancelled) } else { Ok(weight) }
+    }
+
+    /// A vector of a float type, as f32.
+    fn floats(&self, name: &str, len: u32) -> Result<Vec<f32>> {
+        let t = self.shaped(name, &[len.into()])?;
+        let mut out = vec![0.0; len as usize];
+        weft_formats::quant::dequantize(t.ty, self.file.bytes(t), &mut out).map_err(|_| Error::TensorType {
+            file: self.name(),
+            name: name.into(),
+            ty: t.ty.name().into(),
+            supported: "F32, F16, BF16 for vectors".into(),
+        })?;
+        Ok(out)
+    }
+
+    fn vector(&mut self, name: &str, len: u32) -> Result<Slice> {
+        let data = self.floats(name, len)?;
+        Ok(self.gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&data), name)?)
+    }
+}

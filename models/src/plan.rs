@@ -1,0 +1,65 @@
+//! How much memory a model takes before any of it is taken.
+
+use weft_formats::gguf::{File, TensorInfo};
+use weft_kernels::ops::attention::CacheShape;
+use weft_kernels::{Budget, WeightShape, WeightType};
+
+use crate::decoder::Buffers;
+use crate::{Config, Error, Result};
+
+/// Bytes of GPU memory, by pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Weights, repacked.
+    pub weights: u64,
+    /// KV cache of the whole context.
+    pub kv_cache: u64,
+    /// Activations of one prefill chunk.
+    pub activations: u64,
+    /// Sampler state, token history, rotary table.
+    pub state: u64,
+}
+
+impl MemoryPlan {
+    /// Bytes in all.
+    pub fn total(&self) -> u64 {
+        self.weights + self.kv_cache + self.activations + self.state
+    }
+}
+
+/// The weight type of a tensor, or an error that lists what is read.
+pub(crate) fn weight_type(file: &File, t: &TensorInfo) -> Result<WeightType> {
+    WeightType::parse(t.ty.name()).ok_or_else(|| Error::TensorType {
+        file: file.path().display().to_string(),
+        name: t.name.clone(),
+        ty: t.ty.name().into(),
+        supported: WeightType::ALL.iter().map(|t| t.name()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Plans the memory of `file` for a context and a prefill chunk.
+///
+/// # Errors
+/// A tensor type that is not read, a shape that no split fits into the budget.
+pub fn plan(file: &File, config: &Config, context: u32, chunk: u32, budget: &Budget) -> Result<MemoryPlan> {
+    let mut weights = 0;
+    for t in file.tensors() {
+        weights += match t.shape.as_slice() {
+            [cols, rows] if *cols <= u64::from(u32::MAX) && *rows <= u64::from(u32::MAX) => {
+                let ty = weight_type(file, t)?;
+                WeightShape::new(ty, *rows as u32, *cols as u32, budget)?.bytes(budget)
+            }
+            _ => t.size.next_multiple_of(budget.align),
+        };
+    }
+    let cache = CacheShape::new(context, config.kv_heads, config.head_dim, budget)?;
+    let layer: u64 = (0..cache.chunks()).map(|i| 2 * cache.chunk_bytes(i).next_multiple_of(budget.align)).sum();
+    let buffers = Buffers::plan(config, &cache, chunk, false, budget);
+    let table = u64::from(128 + context.div_ceil(128)) * u64::from(config.rotation.pairs()) * 8;
+    Ok(MemoryPlan {
+        weights,
+        kv_cache: layer * u64::from(config.layers),
+        activations: buffers.layout.total,
+        state: table + u64::from(context) * 4 + u64::from(chunk) * 4 + 4 * budget.align,
+    })
+}

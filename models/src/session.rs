@@ -1,0 +1,367 @@
+//! A conversation's state on the device: KV cache, token history, and the programs recorded for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+
+use weft_kernels::ops::attention::CacheShape;
+use weft_kernels::ops::sample::State;
+use weft_runtime::{Pool, Program, Recorder, Slice};
+
+use crate::decoder::{Buffers, Output, Places, fitting_chunk, record};
+use crate::{Error, Generation, Model, Result, Sampling};
+
+/// How [`Session::logits`] computes its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// In prefill batches.
+    Prefill,
+    /// One token at a time.
+    Decode,
+}
+
+/// What [`Session::taps`] brings back, for comparing layer by layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Taps {
+    /// The residual stream after the embedding and after each layer, `[layers + 1]` of
+    /// `[tokens, width]`.
+    pub residual: Vec<Vec<f32>>,
+    /// The normed output, `[tokens, width]`.
+    pub last: Vec<f32>,
+    /// `[tokens, vocabulary]`.
+    pub logits: Vec<f32>,
+}
+
+/// What a recorded program is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Cache,
+    Token,
+}
+
+/// A KV cache with the tokens it holds.
+pub struct Session {
+    pub(crate) model: Model,
+    context: u32,
+    cache: CacheShape,
+    kv: Vec<Vec<(Slice, Slice)>>,
+    pub(crate) state: Slice,
+    ids: Slice,
+    pub(crate) history: Slice,
+    table: Slice,
+    last_x: Slice,
+    activations: Slice,
+    chunk: u32,
+    programs: HashMap<(Kind, u32, u32), Program>,
+    /// Tokens known so far; those before `computed` are in the cache.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) computed: usize,
+}
+
+impl Session {
+    pub(crate) fn new(model: Model, context: u32) -> Result<Session> {
+        let (gpu, c) = (&model.0.gpu, &model.0.config);
+        let budget = gpu.budget().clone();
+        // Past the trained context the model degrades but runs; what cannot be is an empty one.
+        const MOST: u32 = 1 << 24;
+        if context == 0 || context > MOST {
+            return Err(Error::Context { wanted: context, most: MOST });
+        }
+        let cache = CacheShape::new(context, c.kv_heads, c.head_dim, &budget)?;
+        let layer: u64 =
+            (0..cache.chunks()).map(|i| 2 * cache.chunk_bytes(i).next_multiple_of(budget.align)).sum();
+        gpu.expect(Pool::KvCache, layer * u64::from(c.layers));
+        let kv = (0..c.layers)
+            .map(|_| {
+                (0..cache.chunks())
+                    .map(|i| {
+                        let bytes = cache.chunk_bytes(i);
+                        let k = gpu.alloc(Pool::KvCache, bytes, "the KV cache")?;
+                        Ok((k, gpu.alloc(Pool::KvCache, bytes, "the KV cache")?))
+                    })
+                    .collect::<Result<Vec<_>>>()
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let chunk = fitting_chunk(c, &cache, model.0.chunk.min(context), false, &budget);
+        let bytes = [1, chunk].map(|t| Buffers::plan(c, &cache, t, false, &budget).layout.total);
+        let table = c.rotation.table(context);
+        let state = |bytes: u64, label| gpu.alloc(Pool::State, bytes, label);
+        Ok(Session {
+            context,
+            state: state(size_of::<State>() as u64, "sampler state")?,
+            ids: state(u64::from(chunk) * 4, "token ids")?,
+            history: state(u64::from(context) * 4, "token history")?,
+            last_x: state(u64::from(c.width) * 4, "last residual")?,
+            table: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rotary table")?,
+            activations: gpu.alloc(Pool::Activations, bytes[0].max(bytes[1]), "activations")?,
+            kv,
+            chunk,
+            cache,
+            programs: HashMap::new(),
+            tokens: Vec::new(),
+            computed: 0,
+            model,
+        })
+    }
+
+    /// Positions that fit.
+    pub fn context(&self) -> u32 {
+        self.context
+    }
+
+    /// Tokens so far: prompts and answers.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens of a full prefill batch.
+    pub fn chunk(&self) -> u32 {
+        self.chunk
+    }
+
+    /// Starts an answer to `prompt`: keeps what the cache already holds of it, computes the rest, and
+    /// draws up to `max_tokens` tokens as they are asked for.
+    ///
+    /// # Errors
+    /// An empty prompt or one longer than the context, an id out of range, senseless sampling values,
+    /// a fault of the device.
+    pub fn generate(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        max_tokens: usize,
+    ) -> Result<Generation<'_>> {
+        self.generate_with(prompt, sampling, max_tokens, &mut |_, _| ControlFlow::Continue(()))
+    }
+
+    /// As [`Session::generate`], telling `progress` (done, total) tokens of the prompt after each
+    /// batch; `Break` cancels.
+    ///
+    /// # Errors
+    /// As [`Session::generate`]; [`Error::Cancelled`].
+    pub fn generate_with(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        max_tokens: usize,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Generation<'_>> {
+        sampling.check()?;
+        if prompt.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if prompt.len() > self.context as usize {
+            return Err(Error::PromptTooLong { tokens: prompt.len(), context: self.context });
+        }
+        self.model.check_ids(prompt)?;
+        let known = self.computed.min(self.tokens.len());
+        let common = prompt.iter().zip(&self.tokens[..known]).take_while(|(a, b)| a == b).count();
+        // The last token always runs: its logits are not kept.
+        let reused = common.min(prompt.len() - 1);
+        self.tokens.truncate(reused);
+        self.computed = reused;
+        let gpu = self.model.0.gpu.clone();
+        gpu.write(&self.history, reused as u64 * 4, bytemuck::cast_slice(&prompt[reused..]))?;
+        while self.computed < prompt.len() {
+            let start = self.computed;
+            let end = (start + self.chunk as usize).min(prompt.len());
+            self.write_state(start as u32, sampling)?;
+            gpu.write(&self.ids, 0, bytemuck::cast_slice(&prompt[start..end]))?;
+            let kind = if end == prompt.len() { Kind::Token } else { Kind::Cache };
+            let program = self.program(kind, (end - start) as u32, end as u32)?;
+            gpu.run(program, None)?;
+            self.tokens.extend_from_slice(&prompt[start..end]);
+            self.computed = end;
+            if progress(end - reused, prompt.len() - reused).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(Generation::new(self, prompt.len(), reused, max_tokens))
+    }
+
+    /// As [`Session::generate`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Session::generate`].
+    pub async fn generate_async(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        max_tokens: usize,
+    ) -> Result<Generation<'_>> {
+        // Prefill only submits; what waits for results is `Generation::next_async`.
+        self.generate(prompt, sampling, max_tokens)
+    }
+
+    fn write_state(&self, position: u32, s: &Sampling) -> Result<()> {
+        let state = State {
+            position,
+            seed: s.seed,
+            top_k: s.top_k,
+            last_n: s.repeat_last_n,
+            temperature: s.temperature,
+            top_p: s.top_p,
+            min_p: s.min_p,
+            penalty: s.repeat_penalty,
+        };
+        Ok(self.model.0.gpu.write(&self.state, 0, bytemuck::bytes_of(&state))?)
+    }
+
+    /// The program for a batch of `tokens` that leaves `positions` in the cache. Decode programs are
+    /// kept, one for each power of two of positions; so is the full prefill batch.
+    pub(crate) fn program(&mut self, kind: Kind, tokens: u32, positions: u32) -> Result<&Program> {
+        let bucket = if tokens == 1 { positions.next_power_of_two().max(64) } else { self.context };
+        let key = (kind, tokens, bucket);
+        if !self.programs.contains_key(&key) {
+            let output = if kind == Kind::Token { Output::Token } else { Output::Cache };
+            let program = self.record(tokens, bucket, &output, &self.activations, &self.ids)?.0;
+            // Odd batches come from prompts' ends and are not likely to come again.
+            self.programs.retain(|k, _| k.1 == 1 || k.1 == self.chunk);
+            self.programs.insert(key, program);
+        }
+        Ok(&self.programs[&key])
+    }
+
+    fn record(
+        &self,
+        tokens: u32,
+        positions: u32,
+        output: &Output<'_>,
+        activations: &Slice,
+        ids: &Slice,
+    ) -> Result<(Program, Slice)> {
+        let m = &self.model.0;
+        let mut rec = Recorder::new(&m.gpu);
+        let places = Places {
+            state: &self.state,
+            ids,
+            history: &self.history,
+            table: &self.table,
+            last_x: &self.last_x,
+            cache: &self.cache,
+            kv: &self.kv,
+            activations,
+        };
+        let logits = record(&mut rec, &m.config, &m.weights, &places, tokens, positions, output)?;
+        Ok((rec.finish()?, logits))
+    }
+
+    /// The logits of every position of `tokens`, from an empty cache: `each` gets (position, row).
+    ///
+    /// # Errors
+    /// As [`Session::generate`].
+    pub fn logits(
+        &mut self,
+        tokens: &[u32],
+        rows: Rows,
+        each: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let vocabulary = self.model.0.config.vocabulary as usize;
+        self.batches(tokens, rows, false, &mut |start, _, logits| {
+            for (i, row) in logits.chunks_exact(vocabulary).enumerate() {
+                if each(start + i as u32, row).is_break() {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// The residual stream after each layer, with the logits, from an empty cache.
+    ///
+    /// # Errors
+    /// As [`Session::generate`].
+    pub fn taps(&mut self, tokens: &[u32], rows: Rows) -> Result<Taps> {
+        let layers = self.model.0.config.layers as usize;
+        let mut out = Taps { residual: vec![Vec::new(); layers + 1], last: Vec::new(), logits: Vec::new() };
+        self.batches(tokens, rows, true, &mut |_, taps, logits| {
+            for (all, part) in out.residual.iter_mut().chain([&mut out.last]).zip(taps) {
+                all.extend(part);
+            }
+            out.logits.extend_from_slice(logits);
+            ControlFlow::Continue(())
+        })?;
+        Ok(out)
+    }
+
+    /// Runs `tokens` from position 0 with the logits of every position, batch by batch.
+    fn batches(
+        &mut self,
+        tokens: &[u32],
+        rows: Rows,
+        with_taps: bool,
+        each: &mut dyn FnMut(u32, &[Vec<f32>], &[f32]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let m = self.model.0.clone();
+        let (gpu, c) = (&m.gpu, &m.config);
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if tokens.len() > self.context as usize {
+            return Err(Error::PromptTooLong { tokens: tokens.len(), context: self.context });
+        }
+        self.model.check_ids(tokens)?;
+        self.tokens.clear();
+        self.computed = 0;
+        let wanted = if rows == Rows::Decode { 1 } else { self.chunk.min(tokens.len() as u32) };
+        let chunk = fitting_chunk(c, &self.cache, wanted, true, gpu.budget());
+        let bytes =
+            [1, chunk].map(|t| Buffers::plan(c, &self.cache, t, true, gpu.budget()).layout.total);
+        let activations = gpu.alloc(Pool::Activations, bytes[0].max(bytes[1]), "activations")?;
+        let ids = gpu.alloc(Pool::State, u64::from(chunk) * 4, "token ids")?;
+        let mut recorded: HashMap<(u32, u32), (Program, Slice, Vec<Slice>)> = HashMap::new();
+        for (i, batch) in tokens.chunks(chunk as usize).enumerate() {
+            let (n, start) = (batch.len() as u32, i as u32 * chunk);
+            let bucket = if n == 1 { (start + 1).next_power_of_two().max(64) } else { self.context };
+            if !recorded.contains_key(&(n, bucket)) {
+                let taps = (0..if with_taps { c.layers + 2 } else { 0 })
+                    .map(|_| gpu.alloc(Pool::State, u64::from(n) * u64::from(c.width) * 4, "tap"))
+                    .collect::<std::result::Result<Vec<_>, _>>()?;
+                let output = if with_taps { Output::Taps(&taps) } else { Output::Logits };
+                let (program, logits) = self.record(n, bucket, &output, &activations, &ids)?;
+                recorded.insert((n, bucket), (program, logits, taps));
+            }
+            let (program, logits, taps) = &recorded[&(n, bucket)];
+            self.write_state(start, &Sampling::greedy())?;
+            gpu.write(&ids, 0, bytemuck::cast_slice(batch))?;
+            let used = logits.range(0, u64::from(n) * u64::from(c.vocabulary) * 4);
+            let submission = gpu.run(program, Some(&used))?;
+            let bytes = submission.readback.expect("asked for").wait()?;
+            let taps = taps
+                .iter()
+                .map(|t| gpu.read_vec::<f32>(t))
+                .collect::<std::result::Result<Vec<_>, _>>()?;
+            self.tokens.extend_from_slice(batch);
+            self.computed = self.tokens.len();
+            if each(start, &taps, &bytemuck::pod_collect_to_vec::<u8, f32>(&bytes)).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(())
+    }
+
+    /// What has run here: each distinct pipeline with how often a replay dispatches it and its largest
+    /// grid, for each kind of program recorded so far.
+    pub fn explain(&self) -> Vec<String> {
+        let mut keys: Vec<_> = self.programs.iter().collect();
+        keys.sort_by_key(|(k, _)| (k.1, k.2));
+        let mut lines = Vec::new();
+        for ((kind, tokens, bucket), program) in keys {
+            let what = match (kind, tokens) {
+                (Kind::Token, 1) => format!("decode, up to {bucket} positions"),
+                (Kind::Token, n) => format!("prefill of {n} tokens and the next token"),
+                (Kind::Cache, n) => format!("prefill of {n} tokens"),
+            };
+            lines.push(format!("{what}: {} dispatches", program.dispatches()));
+            let mut pipelines: BTreeMap<&str, (u32, [u32; 3])> = BTreeMap::new();
+            for (name, grid) in program.listing() {
+                let e = pipelines.entry(name).or_default();
+                e.0 += 1;
+                e.1 = e.1.max(grid);
+            }
+            for (name, (count, [x, y, z])) in pipelines {
+                lines.push(format!("  {name:<32} {count:>5} x  grid up to {x} x {y} x {z}"));
+            }
+        }
+        lines
+    }
+}
