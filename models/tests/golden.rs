@@ -1,0 +1,126 @@
+//! Logits and activations of small random models of every family, against transformers in float64
+//! (`tests/reference/golden_models.py`; the expected values are in `tests/golden`).
+
+#[path = "../../tests/support/golden_model.rs"]
+mod golden_model;
+
+use golden_model::{Case, build, cases, load, logits_nmse, nmse, residual_nmse};
+use weft_models::{DeviceOptions, Model, Options, Profile, Without};
+use weft_models::{Rows, Session};
+
+fn open(case: &str, device: DeviceOptions, chunk: Option<u32>) -> Session {
+    let options = Options { device, chunk, context: Some(128) };
+    Model::open(build(case), &options).unwrap().session(128).unwrap()
+}
+
+/// Logits of all positions, `[tokens, vocabulary]`.
+fn logits(session: &mut Session, case: &Case, rows: Rows) -> Vec<f32> {
+    let mut all = Vec::new();
+    session
+        .logits(&case.tokens, rows, &mut |_, row| {
+            all.extend_from_slice(row);
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    all
+}
+
+/// 1e-6 for exact weights, 1e-5 for quantised ones (against the same dequantised weights).
+fn bound(name: &str) -> f64 {
+    if name.contains("f32") { 1e-6 } else { 1e-5 }
+}
+
+#[test]
+fn prefill_equals_transformers_layer_by_layer() {
+    let mut report = Vec::new();
+    for name in cases() {
+        let case = load(&name);
+        let taps = open(&name, DeviceOptions::default(), None).taps(&case.tokens, Rows::Prefill).unwrap();
+        for (layer, residual) in taps.residual.iter().enumerate() {
+            let e = residual_nmse(&case, layer, residual);
+            assert!(e <= bound(&name), "{name}: residual stream after layer {layer}: NMSE {e:e}");
+        }
+        let e = logits_nmse(&case, &taps.logits);
+        report.push(format!("{name} {e:.1e}"));
+        assert!(e <= bound(&name), "{name}: logits: NMSE {e:e}");
+    }
+    println!("{}", report.join("\n"));
+    assert!(report.len() >= 16);
+}
+
+#[test]
+fn decode_equals_transformers() {
+    for name in cases() {
+        let case = load(&name);
+        let mut session = open(&name, DeviceOptions::default(), None);
+        let e = logits_nmse(&case, &logits(&mut session, &case, Rows::Decode));
+        assert!(e <= bound(&name), "{name}: NMSE {e:e}");
+    }
+}
+
+#[test]
+fn chunks_and_missing_features_change_nothing() {
+    for name in ["qwen3-f32", "llama3-q4_k_m", "qwen2-q4_k_m"] {
+        let case = load(name);
+        for chunk in [1, 7, 64] {
+            for without in [Without::default(), Without::ALL] {
+                let device = DeviceOptions { without, ..Default::default() };
+                let mut session = open(name, device, Some(chunk));
+                let e = logits_nmse(&case, &logits(&mut session, &case, Rows::Prefill));
+                assert!(e <= bound(name), "{name} in chunks of {chunk}, without {without:?}: NMSE {e:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_limit_profile_gives_the_same_logits() {
+    for name in cases() {
+        let case = load(&name);
+        for rows in [Rows::Prefill, Rows::Decode] {
+            let free = logits(&mut open(&name, DeviceOptions::default(), None), &case, rows);
+            for profile in Profile::ALL {
+                let device = DeviceOptions { profile: Some(profile), ..Default::default() };
+                let limited = logits(&mut open(&name, device, None), &case, rows);
+                let e = nmse(&limited, &free);
+                assert!(e <= 1e-8, "{name} {rows:?} under {}: NMSE {e:e}", profile.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_tokens_again() {
+    let case = load("qwen3-q4_k_m");
+    let draw = |seed| {
+        let mut session = open("qwen3-q4_k_m", DeviceOptions::default(), None);
+        let sampling = weft_models::Sampling { temperature: 1.5, seed, ..Default::default() };
+        let mut g = session.generate(&case.tokens[..20], &sampling, 40).unwrap();
+        std::iter::from_fn(|| g.next_token().unwrap()).collect::<Vec<u32>>()
+    };
+    let first = draw(1);
+    assert_eq!(first.len(), 40);
+    assert_eq!(first, draw(1));
+    assert_ne!(first, draw(2));
+}
+
+#[test]
+fn a_reused_prefix_continues_as_a_fresh_prompt_does() {
+    let case = load("qwen3-f32");
+    let greedy = weft_models::Sampling::greedy();
+    let answer = |session: &mut Session, prompt: &[u32]| {
+        let mut g = session.generate(prompt, &greedy, 12).unwrap();
+        let tokens: Vec<u32> = std::iter::from_fn(|| g.next_token().unwrap()).collect();
+        (g.reused_tokens(), tokens)
+    };
+    let mut session = open("qwen3-f32", DeviceOptions::default(), Some(16));
+    let (_, first) = answer(&mut session, &case.tokens[..30]);
+    // A second turn: the first prompt, its answer, and more.
+    let mut second = case.tokens[..30].to_vec();
+    second.extend(&first);
+    second.extend(&case.tokens[30..45]);
+    let (reused, continued) = answer(&mut session, &second);
+    assert!(reused >= 30 + first.len() - 1, "reused only {reused}");
+    let fresh = answer(&mut open("qwen3-f32", DeviceOptions::default(), None), &second).1;
+    assert_eq!(continued, fresh);
+}
