@@ -1,1 +1,32 @@
-fn main() {}
+//! `weft`: see `weft --help`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use weft_harness::{cmd, error, output};
+
+fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Mesa's loader complains on stderr without it, though nothing here opens a window.
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+    }
+    std::panic::set_hook(Box::new(|info| {
+        let what = info.payload_as_str().unwrap_or("unknown cause");
+        let place = info.location().map_or_else(String::new, |l| format!(" ({}:{})", l.file(), l.line()));
+        output::note(&error::one_line(&format!(
+            "error: this is a bug in weft, please report it: {what}{place}"
+        )));
+        std::process::exit(1);
+    }));
+    match cmd::run(cmd::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            if let Some(line) = e.line() {
+                output::note(&format!("error: {line}"));
+            }
+            ExitCode::from(e.exit_code())
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! `weft chat`: a conversation in the terminal.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::path::Path;
+
+use clap::Args;
+use rustyline::error::ReadlineError;
+use rustyline::history::MemHistory;
+use rustyline::{Config, Editor};
+use serde_json::json;
+use weft_models::{Message, Model, Sampling, Session, Stop};
+
+use super::run::{answer, most};
+use crate::options::{DeviceFlags, ModelFlag, SamplingFlags, context};
+use crate::{Error, Result, error, interrupt, output, report};
+
+/// Talk with a model
+///
+/// Ctrl-C stops the answer, Ctrl-D ends the program, /help lists the commands. What was said stays in the
+/// KV cache, so that a turn costs its own tokens only.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  weft chat
+  weft chat -m model.gguf -c 16384 --system \"Answer in one sentence.\"
+  printf 'Hello\\nWho are you?\\n' | weft chat -m model.gguf")]
+pub(super) struct Flags {
+    #[command(flatten)]
+    model: ModelFlag,
+    /// Most tokens of one answer; -1 goes on until the model ends or the context is full
+    #[arg(short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    n: i64,
+    /// Context in tokens; 0 is all that the model was trained for [default: that, at most 4096]
+    #[arg(short, value_name = "CTX")]
+    c: Option<u32>,
+    #[command(flatten)]
+    sampling: SamplingFlags,
+    /// Text for the system's turn
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Ask a model that can think to answer at once (the template's enable_thinking = false)
+    #[arg(long)]
+    no_think: bool,
+    #[command(flatten)]
+    device: DeviceFlags,
+}
+
+const HELP: &str = "/clear         start again (the system text stays)
+/system TEXT   set the system text; without TEXT, remove it
+/save FILE     write the conversation: JSON if FILE ends in .json, else text
+/help          this list
+/exit          end (as Ctrl-D)
+Ctrl-C stops an answer.";
+
+/// What a line asks for.
+#[derive(Debug, PartialEq)]
+enum Line<'a> {
+    Nothing,
+    Say(&'a str),
+    Clear,
+    System(&'a str),
+    Save(&'a str),
+    Help,
+    Exit,
+    Unknown(&'a str),
+}
+
+fn parse(line: &str) -> Line<'_> {
+    let line = line.trim();
+    if line.is_empty() {
+        return Line::Nothing;
+    }
+    // A path such as /etc/hosts is something to say, not a command.
+    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    if !word.starts_with('/') || word[1..].contains('/') {
+        return Line::Say(line);
+    }
+    match word {
+        "/clear" => Line::Clear,
+        "/system" => Line::System(rest.trim()),
+        "/save" => Line::Save(rest.trim()),
+        "/help" | "/?" => Line::Help,
+        "/exit" | "/quit" | "/bye" => Line::Exit,
+        other => Line::Unknown(other),
+    }
+}
+
+/// Where lines come from: an editor on a terminal, else stdin as it is.
+enum Input {
+    Editor(Box<Editor<(), MemHistory>>),
+    Plain,
+}
+
+impl Input {
+    fn new() -> Input {
+        let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+        let config = Config::builder().auto_add_history(true).build();
+        match terminal.then(|| Editor::with_history(config, MemHistory::new())) {
+            Some(Ok(editor)) => Input::Editor(Box::new(editor)),
+            _ => Input::Plain,
+        }
+    }
+
+    /// The next line; `None` at the end.
+    fn line(&mut self) -> Result<Option<String>> {
+        let failed = |source| Error::Io { file: "stdin".to_owned(), source };
+        match self {
+            Input::Editor(editor) => loop {
+                match editor.readline("> ") {
+                    Ok(line) => return Ok(Some(line)),
+                    Err(ReadlineError::Eof) => return Ok(None),
+                    Err(ReadlineError::Interrupted) => output::note("(Ctrl-D or /exit ends)"),
+                    Err(e) => return Err(failed(io::Error::other(e.to_string()))),
+                }
+            },
+            Input::Plain => {
+                let mut line = Vec::new();
+                match io::stdin().lock().read_until(b'\n', &mut line).map_err(failed)? {
+                    0 => Ok(None),
+                    _ => Ok(Some(String::from_utf8_lossy(&line).into_owned())),
+                }
+            }
+        }
+    }
+}
+
+/// A conversation and its cache.
+struct Chat<'a> {
+    flags: &'a Flags,
+    model: &'a Model,
+    session: Session,
+    sampling: Sampling,
+    system: Option<String>,
+    turns: Vec<Message>,
+}
+
+impl Chat<'_> {
+    fn messages(&self) -> Vec<Message> {
+        let system = self.system.as_deref().map(|s| Message::new("system", s));
+        system.into_iter().chain(self.turns.iter().cloned()).collect()
+    }
+
+    /// Answers `text`. Where that fails the turn is taken back, so that the next can be shorter.
+    fn say(&mut self, text: &str) -> Result<()> {
+        self.turns.push(Message::new("user", text));
+        interrupt::reset();
+        match self.reply() {
+            Ok(text) => {
+                self.turns.push(Message::new("assistant", text));
+                Ok(())
+            }
+            Err(e) => {
+                self.turns.pop();
+                Err(e)
+            }
+        }
+    }
+
+    fn reply(&mut self) -> Result<String> {
+        let prompt = self.model.chat(&self.messages(), self.flags.no_think.then_some(false))?;
+        let mut stream = self.model.tokenizer()?.stream(false).continuing();
+        let done = answer(
+            &mut self.session,
+            &prompt,
+            &self.sampling,
+            most(self.flags.n),
+            &mut stream,
+            &mut |part| output::text(part),
+        )?;
+        // Another draw each turn, and the same ones for the same seed and turns.
+        self.sampling.seed = self.sampling.seed.wrapping_add(1);
+        if !done.text.ends_with('\n') {
+            output::line("")?;
+        }
+        match done.stop {
+            Some(Stop::Context) => {
+                output::note("(the context is full; /clear starts again, -c N makes it larger)")
+            }
+            Some(Stop::MaxTokens) => output::note("(stopped by -n)"),
+            None => output::note("(stopped)"),
+            Some(Stop::EndOfText) => {}
+        }
+        if io::stderr().is_terminal() {
+            let reused =
+                if done.reused > 0 { format!(", {} from the cache", done.reused) } else { String::new() };
+            let rate = done.timings.decode_rate().map_or_else(String::new, |r| format!(", {r:.1} t/s"));
+            let (used, all) = (done.prompt_tokens + done.timings.generated, self.session.context());
+            output::note(&format!("[{used} of {all} tokens{reused}{rate}]"));
+        }
+        Ok(done.text)
+    }
+
+    fn save(&self, path: &str) -> Result<()> {
+        let path = Path::new(path);
+        let messages = self.messages();
+        let text = if path.extension().is_some_and(|e| e == "json") {
+            let messages: Vec<_> =
+                messages.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect();
+            format!("{:#}\n", json!({ "model": self.flags.model.name(), "messages": messages }))
+        } else {
+            messages.iter().map(|m| format!("{}: {}\n\n", m.role, m.content)).collect()
+        };
+        std::fs::write(path, text).map_err(|e| Error::io(path, e))?;
+        output::note(&format!("({} messages saved to {})", messages.len(), path.display()));
+        Ok(())
+    }
+}
+
+pub(super) fn run(f: Flags) -> Result<()> {
+    // Three presses end the program also where the device does not answer.
+    interrupt::install(3);
+    let (model, load) = f.model.open(&f.device, None, f.c)?;
+    // A file that cannot chat is told before the first question.
+    model.tokenizer()?;
+    model.template()?;
+    let mut chat = Chat {
+        session: model.session(context(&model, f.c))?,
+        sampling: f.sampling.sampling(&f.model),
+        system: f.system.clone(),
+        turns: Vec::new(),
+        flags: &f,
+        model: &model,
+    };
+    output::note(&format!(
+        "{} on {}, loaded in {:.1} s, context {}; /help lists the commands",
+        f.model.name(),
+        report::device_line(model.gpu().caps()),
+        load.as_secs_f64(),
+        chat.session.context()
+    ));
+    let mut input = Input::new();
+    let mut failures = 0;
+    interrupt::reset();
+    while let Some(line) = input.line()? {
+        let done = match parse(&line) {
+            Line::Nothing => Ok(()),
+            Line::Say(text) => chat.say(text),
+            Line::Clear => {
+                chat.turns.clear();
+                output::note("(cleared)");
+                Ok(())
+            }
+            Line::System("") => {
+                chat.system = None;
+                output::note("(no system text)");
+                Ok(())
+            }
+            Line::System(text) => {
+                chat.system = Some(text.to_owned());
+                output::note("(system text set)");
+                Ok(())
+            }
+            Line::Save("") => Err(Error::input("/save needs a file name")),
+            Line::Save(path) => chat.save(path),
+            Line::Help => {
+                output::note(HELP);
+                Ok(())
+            }
+            Line::Exit => break,
+            Line::Unknown(word) => Err(Error::input(format!("there is no command {word}; /help lists them"))),
+        };
+        match done {
+            Err(e @ (Error::StdoutClosed | Error::Model(weft_models::Error::Gpu(_)))) => return Err(e),
+            // Ctrl-C before the first token.
+            Err(e) if e.exit_code() == 130 => output::note("(stopped)"),
+            Err(e) => {
+                failures += 1;
+                output::note(&format!("error: {}", error::one_line(&e.to_string())));
+            }
+            Ok(()) => {}
+        }
+    }
+    // On a terminal the user saw the error and went on; in a script nobody did.
+    match (&input, failures) {
+        (Input::Plain, 1..) => Err(Error::input(format!("{failures} of the lines failed"))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        assert_eq!(parse(" \n"), Line::Nothing);
+        assert_eq!(parse("Hello there\n"), Line::Say("Hello there"));
+        assert_eq!(parse("/clear"), Line::Clear);
+        assert_eq!(parse("/system  Be brief. "), Line::System("Be brief."));
+        assert_eq!(parse("/save a b.json"), Line::Save("a b.json"));
+        assert_eq!(parse("/etc/hosts holds what?"), Line::Say("/etc/hosts holds what?"));
+        assert_eq!(parse("/nothing"), Line::Unknown("/nothing"));
+        assert_eq!(parse("/bye"), Line::Exit);
+    }
+}

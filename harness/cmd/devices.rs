@@ -1,0 +1,71 @@
+//! `weft devices`: what GPUs there are.
+
+use clap::Args;
+use serde_json::{Value, json};
+use weft_models::Profile;
+use weft_runtime::{AdapterSummary, human};
+
+use crate::{Result, output, report};
+
+/// List the GPUs: limits, features, and which limit profiles would fit
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  weft devices
+  weft devices --json | jq '.[0].features'")]
+pub(super) struct Flags {
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(f: Flags) -> Result<()> {
+    let adapters = pollster::block_on(weft_runtime::adapters());
+    if adapters.is_empty() {
+        return Err(weft_runtime::Error::NoAdapter.into());
+    }
+    if f.json {
+        return output::json(&adapters.iter().map(as_json).collect::<Vec<_>>().into());
+    }
+    for a in &adapters {
+        let (caps, l) = (&a.caps, &a.caps.limits);
+        output::line(&format!("{}: {}", a.index, report::device_line(caps)))?;
+        output::line(&format!("   driver    {}", caps.driver))?;
+        output::line(&format!("   features  {}", report::features_line(caps)))?;
+        output::line(&format!(
+            "   limits    binding {}, buffer {}, workgroups {}, workgroup memory {}, invocations {}, storage buffers {}",
+            human(l.max_storage_buffer_binding_size),
+            human(l.max_buffer_size),
+            l.max_compute_workgroups_per_dimension,
+            human(l.max_compute_workgroup_storage_size.into()),
+            l.max_compute_invocations_per_workgroup,
+            l.max_storage_buffers_per_shader_stage,
+        ))?;
+        let fitting = profiles(a);
+        let fitting = if fitting.is_empty() { "none".to_owned() } else { fitting.join(", ") };
+        output::line(&format!("   profiles  {fitting}"))?;
+    }
+    Ok(())
+}
+
+fn profiles(a: &AdapterSummary) -> Vec<&'static str> {
+    Profile::ALL.into_iter().filter(|p| p.fits(&a.caps)).map(Profile::name).collect()
+}
+
+fn as_json(a: &AdapterSummary) -> Value {
+    let l = &a.caps.limits;
+    let mut value = json!({ "index": a.index });
+    for (key, v) in report::caps_json(&a.caps).as_object().into_iter().flatten() {
+        value[key] = v.clone();
+    }
+    value["limits"] = json!({
+        "max_storage_buffer_binding_size": l.max_storage_buffer_binding_size,
+        "max_buffer_size": l.max_buffer_size,
+        "max_compute_workgroups_per_dimension": l.max_compute_workgroups_per_dimension,
+        "max_compute_workgroup_storage_size": l.max_compute_workgroup_storage_size,
+        "max_compute_invocations_per_workgroup": l.max_compute_invocations_per_workgroup,
+        "max_storage_buffers_per_shader_stage": l.max_storage_buffers_per_shader_stage,
+        "min_storage_buffer_offset_alignment": l.min_storage_buffer_offset_alignment,
+    });
+    value["profiles"] = profiles(a).into();
+    value
+}

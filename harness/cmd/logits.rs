@@ -1,0 +1,94 @@
+//! `weft logits`: the logits of every position, as a safetensors file.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use clap::Args;
+use weft_models::Rows;
+
+use crate::options::{DeviceFlags, ModelFlag, ids_from_json, read_text};
+use crate::{Error, Result, interrupt, output};
+
+/// Write the logits of every position to a safetensors file
+///
+/// The file holds one tensor, `logits`, F32 [tokens, vocabulary], row-major. It is written as it is computed
+/// and gets its name when it is whole.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  echo '[1, 2, 3]' > ids.json
+  weft logits -m model.gguf --tokens ids.json -o logits.safetensors
+  weft logits -m model.gguf --tokens ids.json -o decode.safetensors --decode
+  weft logits -m model.gguf --tokens ids.json -o chunks.safetensors --chunk 7 --limits webgpu")]
+pub(super) struct Flags {
+    #[command(flatten)]
+    model: ModelFlag,
+    /// A JSON array of token ids, taken as they are
+    #[arg(long, value_name = "IDS.json")]
+    tokens: PathBuf,
+    /// The file to write
+    #[arg(short, value_name = "OUT.safetensors")]
+    o: PathBuf,
+    /// Compute one token at a time, as generation does, in place of prefill batches
+    #[arg(long)]
+    decode: bool,
+    /// Context in tokens [default: as many as there are ids]
+    #[arg(short, value_name = "CTX")]
+    c: Option<u32>,
+    #[command(flatten)]
+    device: DeviceFlags,
+    /// Tokens of a prefill batch [default: by device]
+    #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(u32).range(1..))]
+    chunk: Option<u32>,
+}
+
+pub(super) fn run(f: Flags) -> Result<()> {
+    let file = f.tokens.display().to_string();
+    let ids = ids_from_json(&read_text(&f.tokens)?, &file)?;
+    if ids.is_empty() {
+        return Err(Error::input(format!("{file}: holds no token ids")));
+    }
+    interrupt::install(2);
+    let context = f.c.unwrap_or(ids.len().try_into().unwrap_or(u32::MAX));
+    let (model, _) = f.model.open(&f.device, f.chunk, Some(context))?;
+    let vocabulary = model.config().vocabulary;
+    if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {
+        return Err(Error::input(format!(
+            "{file}: token id {id} is out of range: the vocabulary has {vocabulary} tokens"
+        )));
+    }
+    let mut session = model.session(crate::options::context(&model, Some(context)))?;
+    let mut out = output::Whole::create(&f.o)?;
+    let failed = |e| Error::io(&f.o, e);
+    out.write_all(&header(ids.len() as u64, vocabulary.into())).map_err(failed)?;
+    let rows = if f.decode { Rows::Decode } else { Rows::Prefill };
+    let bar = output::bar(ids.len() as u64, "logits {bar:30} {pos} of {len} tokens, {elapsed}");
+    let mut written = Ok(());
+    let done = session.logits(&ids, rows, &mut |position, row| {
+        bar.set_position(u64::from(position) + 1);
+        // safetensors is little-endian.
+        let bytes: Vec<u8> = row.iter().flat_map(|v| v.to_le_bytes()).collect();
+        written = out.write_all(&bytes);
+        if written.is_err() { ControlFlow::Break(()) } else { interrupt::flow() }
+    });
+    bar.finish_and_clear();
+    written.map_err(failed)?;
+    done?;
+    out.finish()?;
+    output::note(&format!("{}: logits F32 [{}, {vocabulary}]", f.o.display(), ids.len()));
+    Ok(())
+}
+
+/// Length and JSON of a safetensors header for the one tensor, padded to 8 bytes
+/// (<https://github.com/huggingface/safetensors#format>).
+fn header(rows: u64, columns: u64) -> Vec<u8> {
+    let end = rows * columns * 4;
+    let mut json =
+        format!(r#"{{"logits":{{"dtype":"F32","shape":[{rows},{columns}],"data_offsets":[0,{end}]}}}}"#);
+    while !json.len().is_multiple_of(8) {
+        json.push(' ');
+    }
+    let mut out = (json.len() as u64).to_le_bytes().to_vec();
+    out.extend(json.as_bytes());
+    out
+}

@@ -1,0 +1,59 @@
+//! The commands. Adding one: a file here with its flags and a `run`, and a line in each list below.
+
+mod chat;
+mod curriculum;
+mod devices;
+mod eval;
+mod inspect;
+mod kernels;
+mod logits;
+mod run;
+mod tokenize;
+
+use clap::{Parser, Subcommand};
+
+use crate::Result;
+
+/// Runs GGUF language models on any GPU, with kernels of its own.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version, propagate_version = true, subcommand_required = true)]
+#[command(after_help = "Examples:
+  weft run \"What is 17 + 25?\"            ask the model on board
+  weft run -m model.gguf \"Tell a story\"  ask a model of your own
+  weft chat -m model.gguf                talk with it
+  weft devices                           see what GPUs there are")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Flags),
+    Chat(chat::Flags),
+    Tokenize(tokenize::Flags),
+    Inspect(inspect::Flags),
+    Devices(devices::Flags),
+    Logits(logits::Flags),
+    Eval(eval::Flags),
+    Curriculum(curriculum::Flags),
+    Kernels(kernels::Flags),
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// Whatever ends it early.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Run(f) => run::run(f),
+        Command::Chat(f) => chat::run(f),
+        Command::Tokenize(f) => tokenize::run(f),
+        Command::Inspect(f) => inspect::run(f),
+        Command::Devices(f) => devices::run(f),
+        Command::Logits(f) => logits::run(f),
+        Command::Eval(f) => eval::run(f),
+        Command::Curriculum(f) => curriculum::run(f),
+        Command::Kernels(f) => kernels::run(f),
+    }
+}

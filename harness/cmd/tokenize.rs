@@ -1,0 +1,75 @@
+//! `weft tokenize`: text to ids and back; needs no GPU and no tensors.
+
+use clap::Args;
+
+use crate::options::{ModelFlag, ids_from_json};
+use crate::{Error, Result, output};
+
+/// Turn text into token ids, or ids into text
+///
+/// Works without a GPU, also on a file that holds a vocabulary and no tensors. Text from stdin is taken byte
+/// for byte, its last line feed included.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  weft tokenize -m model.gguf \"Hello world\"
+  weft tokenize -m model.gguf --special --json \"<|im_start|>user\"
+  weft tokenize -m model.gguf - < text.txt
+  weft tokenize -m model.gguf --decode 9707 1879
+  weft tokenize -m model.gguf --json \"Hello\" | weft tokenize -m model.gguf --decode -")]
+pub(super) struct Flags {
+    #[command(flatten)]
+    model: ModelFlag,
+    /// Read control tokens in the text, and add the beginning and end tokens that the file asks for;
+    /// with --decode, print control tokens
+    #[arg(long)]
+    special: bool,
+    /// Print one JSON array of ids; with --decode, one JSON string
+    #[arg(long)]
+    json: bool,
+    /// Take ids and print their text
+    #[arg(long)]
+    decode: bool,
+    /// The text, or with --decode the ids (numbers, or one JSON array); "-" or nothing reads stdin
+    #[arg(value_name = "TEXT")]
+    input: Vec<String>,
+}
+
+pub(super) fn run(f: Flags) -> Result<()> {
+    // Before stdin is read, so that a wrong file is told at once.
+    let tokenizer = f.model.open_tokenizer()?;
+    let stdin = f.input.is_empty() || f.input == ["-"];
+    if !f.decode && f.input.len() > 1 {
+        return Err(Error::input("more than one text was given; put quotes around it"));
+    }
+    let text = if stdin { output::stdin_text()? } else { f.input.join(" ") };
+    if !f.decode {
+        let ids = if f.special { tokenizer.encode_prompt(&text) } else { tokenizer.encode(&text, false) };
+        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+        return output::line(&if f.json { format!("[{}]", ids.join(", ")) } else { ids.join(" ") });
+    }
+    let ids = parse_ids(&text)?;
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= tokenizer.vocab_size()) {
+        let size = tokenizer.vocab_size();
+        return Err(Error::input(format!(
+            "{}: token id {id} is out of range: the vocabulary has {size} tokens",
+            f.model.name()
+        )));
+    }
+    let text = tokenizer.decode(&ids, f.special);
+    match f.json {
+        true => output::line(&serde_json::Value::from(text).to_string()),
+        false if output::to_terminal() => output::line(&text),
+        false => output::text(&text),
+    }
+}
+
+/// Ids apart by spaces, commas or line feeds, or as a JSON array.
+fn parse_ids(text: &str) -> Result<Vec<u32>> {
+    if text.trim_start().starts_with('[') {
+        return ids_from_json(text, "the ids");
+    }
+    text.split(|c: char| c.is_whitespace() || c == ',')
+        .filter(|word| !word.is_empty())
+        .map(|word| word.parse().map_err(|_| Error::input(format!("{word:?} is not a token id"))))
+        .collect()
+}

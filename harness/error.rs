@@ -1,0 +1,83 @@
+//! What ends a command early, and with which exit code.
+
+use std::io;
+use std::path::Path;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a command failed. Its Display is one line.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages are the documentation
+pub enum Error {
+    #[error(transparent)]
+    Model(#[from] weft_models::Error),
+    #[error(transparent)]
+    File(#[from] weft_formats::gguf::Error),
+    #[error("{file}: {source}")]
+    Tokenizer { file: String, source: weft_formats::tokenizer::Error },
+    #[error(transparent)]
+    Gpu(#[from] weft_runtime::Error),
+    #[error("{file}: {}", plain(source))]
+    Io { file: String, source: io::Error },
+    /// What the user gave does not make sense; the line says what to give instead.
+    #[error("{0}")]
+    Input(String),
+    #[error("{failed} of {total} cases failed")]
+    Cases { failed: usize, total: usize },
+    #[error("interrupted")]
+    Interrupted,
+    #[error("stdout was closed")]
+    StdoutClosed,
+}
+
+impl Error {
+    /// An input error.
+    pub fn input(line: impl Into<String>) -> Error {
+        Error::Input(line.into())
+    }
+
+    /// An I/O error at `file`.
+    pub fn io(file: &Path, source: io::Error) -> Error {
+        Error::Io { file: file.display().to_string(), source }
+    }
+
+    /// An error of writing to stdout. A reader that has seen enough (`| head`) is not a failure.
+    pub fn stdout(source: io::Error) -> Error {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe => Error::StdoutClosed,
+            _ => Error::Io { file: "stdout".to_owned(), source },
+        }
+    }
+
+    /// The exit code: 130 after Ctrl-C, 0 when stdout was closed, else 1. (clap exits with 2.)
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Interrupted | Error::Model(weft_models::Error::Cancelled) => 130,
+            Error::StdoutClosed => 0,
+            _ => 1,
+        }
+    }
+
+    /// The line for stderr; `None` where the user knows already.
+    pub fn line(&self) -> Option<String> {
+        match self.exit_code() {
+            1 => Some(one_line(&self.to_string())),
+            _ => None,
+        }
+    }
+}
+
+/// The system's message without Rust's "(os error 2)".
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let cut = text.find(" (os error").unwrap_or(text.len());
+    let mut chars = text[..cut].chars();
+    chars.next().map(|c| c.to_lowercase().collect::<String>() + chars.as_str()).unwrap_or_default()
+}
+
+/// Drivers and parsers write several lines; a terminal's control characters go too.
+pub fn one_line(text: &str) -> String {
+    let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+}

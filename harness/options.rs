@@ -1,0 +1,213 @@
+//! Flags that several commands share, and what they turn into.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use weft_formats::gguf::{File, Metadata};
+use weft_formats::tokenizer::Tokenizer;
+use weft_models::{Model, Options, Profile, Sampling, Source, Without};
+
+use crate::{Error, Result, interrupt, mini, output};
+
+/// Which file.
+#[derive(Debug, Clone, Args)]
+pub struct ModelFlag {
+    /// GGUF file, or any shard of a split one; without it, weft-mini, the model on board
+    #[arg(short, long = "model", value_name = "FILE")]
+    pub model: Option<PathBuf>,
+}
+
+/// Which device and how much of it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DeviceFlags {
+    /// Adapter, by its number in `weft devices` or a part of its name
+    #[arg(long, value_name = "N|NAME", help_heading = "Device")]
+    pub device: Option<String>,
+    /// Open the device with only these limits: adreno, mali, webgpu or minimal
+    #[arg(long, value_name = "PROFILE", value_parser = profile, help_heading = "Device")]
+    pub limits: Option<Profile>,
+    /// Leave features unused: any of f16,subgroups,dot,coop
+    #[arg(long, value_name = "LIST", value_parser = Without::parse, help_heading = "Device")]
+    pub without: Option<Without>,
+}
+
+/// How tokens are drawn.
+#[derive(Debug, Clone, Args)]
+pub struct SamplingFlags {
+    /// Temperature; 0 always takes the likeliest token [default: 0.8; 0 for weft-mini]
+    #[arg(long, value_name = "T", help_heading = "Sampling")]
+    pub temp: Option<f32>,
+    /// Keep the K likeliest tokens; 0 keeps all
+    #[arg(long, value_name = "K", default_value_t = 40, help_heading = "Sampling")]
+    pub top_k: u32,
+    /// Keep the fewest tokens that together have this probability; 1 keeps all
+    #[arg(long, value_name = "P", default_value_t = 0.95, help_heading = "Sampling")]
+    pub top_p: f32,
+    /// Keep tokens with at least this part of the likeliest one's probability; 0 keeps all
+    #[arg(long, value_name = "P", default_value_t = 0.05, help_heading = "Sampling")]
+    pub min_p: f32,
+    /// Make the last 64 tokens less likely to come again; 1 does nothing
+    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Sampling")]
+    pub repeat_penalty: f32,
+    /// The same seed gives the same text on the same device [default: another one each time]
+    #[arg(long, value_name = "N", help_heading = "Sampling")]
+    pub seed: Option<u32>,
+}
+
+fn profile(name: &str) -> std::result::Result<Profile, String> {
+    Profile::parse(name).ok_or_else(|| {
+        let known: Vec<_> = Profile::ALL.iter().map(|p| p.name()).collect();
+        format!("known: {}", known.join(", "))
+    })
+}
+
+impl ModelFlag {
+    /// The name for messages and reports.
+    pub fn name(&self) -> String {
+        self.model.as_ref().map_or_else(|| mini::NAME.to_owned(), |p| p.display().to_string())
+    }
+
+    fn source(&self) -> Source {
+        match &self.model {
+            Some(path) => path.clone().into(),
+            None => mini::GGUF.to_vec().into(),
+        }
+    }
+
+    /// The file, without a device.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it.
+    pub fn open_file(&self) -> Result<File> {
+        Ok(match &self.model {
+            Some(path) => File::open(path)?,
+            None => File::from_bytes(mini::GGUF.to_vec())?,
+        })
+    }
+
+    /// The file's tokenizer, without a device.
+    ///
+    /// # Errors
+    /// As [`ModelFlag::open_file`]; a vocabulary that is missing or of a kind that is not known.
+    pub fn open_tokenizer(&self) -> Result<Tokenizer> {
+        let file = self.open_file()?;
+        self.tokenizer(file.metadata())
+    }
+
+    /// The tokenizer in `metadata`.
+    ///
+    /// # Errors
+    /// A vocabulary that is missing or of a kind that is not known.
+    pub fn tokenizer(&self, metadata: &Metadata) -> Result<Tokenizer> {
+        Tokenizer::from_metadata(metadata).map_err(|source| Error::Tokenizer { file: self.name(), source })
+    }
+
+    /// Opens the model on a device, with a bar on a terminal; Ctrl-C cancels. Also gives how long it took.
+    ///
+    /// # Errors
+    /// Anything wrong with the file or the device.
+    pub fn open(
+        &self,
+        device: &DeviceFlags,
+        chunk: Option<u32>,
+        context: Option<u32>,
+    ) -> Result<(Model, Duration)> {
+        let start = Instant::now();
+        // Headers are checked by the thousand here, so that `-c 0` can ask for the model's own context.
+        let options = Options { device: device.options(), chunk, context: self.asked_context(context)? };
+        let bar = output::bar(0, "loading {bar:30} {bytes} of {total_bytes}, {elapsed}");
+        let model = Model::open_with(self.source(), &options, &mut |p| {
+            bar.set_length(p.total);
+            bar.set_position(p.done);
+            interrupt::flow()
+        });
+        bar.finish_and_clear();
+        Ok((model?, start.elapsed()))
+    }
+
+    /// What `-c N` means before the model is open: 0 is all that the model was trained for.
+    fn asked_context(&self, context: Option<u32>) -> Result<Option<u32>> {
+        match context {
+            Some(0) => Ok(Some(weft_models::Config::read(&self.open_file()?)?.context)),
+            other => Ok(other),
+        }
+    }
+}
+
+/// The context for a session on `model`: what was asked for, all it was trained for with 0, else the default.
+pub fn context(model: &Model, asked: Option<u32>) -> u32 {
+    match asked {
+        Some(0) => model.config().context,
+        Some(n) => n,
+        None => model.default_context(),
+    }
+}
+
+impl DeviceFlags {
+    /// For opening a device.
+    pub fn options(&self) -> weft_models::DeviceOptions {
+        weft_models::DeviceOptions {
+            device: self.device.clone(),
+            profile: self.limits,
+            without: self.without.unwrap_or_default(),
+            ..Default::default()
+        }
+    }
+}
+
+impl SamplingFlags {
+    /// The values, with a seed drawn from the clock where none was given.
+    pub fn sampling(&self, model: &ModelFlag) -> Sampling {
+        // weft-mini computes; a drawn digit is a wrong one.
+        let temperature = self.temp.unwrap_or(if model.model.is_some() { 0.8 } else { 0.0 });
+        let clock = || {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            now.subsec_nanos() ^ now.as_secs() as u32
+        };
+        Sampling {
+            temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            seed: self.seed.unwrap_or_else(clock),
+            ..Sampling::default()
+        }
+    }
+}
+
+/// Reads a whole text file.
+///
+/// # Errors
+/// It is missing, a directory, or not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Error::input(format!("{}: not UTF-8 (at byte {at})", path.display()))
+    })
+}
+
+/// Token ids from a JSON array of whole numbers; `what` names it in errors.
+///
+/// # Errors
+/// Not such an array.
+pub fn ids_from_json(text: &str, what: &str) -> Result<Vec<u32>> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| {
+        Error::input(format!("{what}: not JSON ({e}); expected an array of token ids such as [1, 2, 3]"))
+    })?;
+    let items = value
+        .as_array()
+        .ok_or_else(|| Error::input(format!("{what}: not an array of token ids such as [1, 2, 3]")))?;
+    items
+        .iter()
+        .enumerate()
+        .map(|(i, v)| {
+            v.as_u64().and_then(|v| v.try_into().ok()).ok_or_else(|| {
+                let shown: String = v.to_string().chars().take(40).collect();
+                Error::input(format!("{what}: item {i} is {shown}, not a token id"))
+            })
+        })
+        .collect()
+}

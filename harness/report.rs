@@ -1,0 +1,193 @@
+//! Timings, memory and device, as lines for stderr and as JSON.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use weft_models::Model;
+use weft_runtime::{Budget, Caps, MemoryReport, human};
+
+/// How long the parts of one answer took.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timings {
+    /// Opening the file and uploading the weights.
+    pub load: Duration,
+    /// From the prompt to the first token.
+    pub prefill: Duration,
+    /// From the first token to the last.
+    pub decode: Duration,
+    /// Tokens of the prompt that were computed, not found in the cache.
+    pub prompt_tokens: usize,
+    /// Tokens drawn.
+    pub generated: usize,
+}
+
+fn per_second(count: usize, time: Duration) -> Option<f64> {
+    (count > 0 && time.as_secs_f64() > 0.0).then(|| count as f64 / time.as_secs_f64())
+}
+
+impl Timings {
+    /// Prompt tokens a second.
+    pub fn prefill_rate(&self) -> Option<f64> {
+        per_second(self.prompt_tokens, self.prefill)
+    }
+
+    /// Tokens a second after the first, which prefill pays for.
+    pub fn decode_rate(&self) -> Option<f64> {
+        per_second(self.generated.saturating_sub(1), self.decode)
+    }
+
+    /// One line.
+    pub fn line(&self) -> String {
+        let rate = |r: Option<f64>| r.map_or_else(String::new, |r| format!(" ({r:.1} t/s)"));
+        format!(
+            "load {:.2} s | prefill {} tokens in {:.2} s{} | decode {} tokens in {:.2} s{}",
+            self.load.as_secs_f64(),
+            self.prompt_tokens,
+            self.prefill.as_secs_f64(),
+            rate(self.prefill_rate()),
+            self.generated,
+            self.decode.as_secs_f64(),
+            rate(self.decode_rate()),
+        )
+    }
+
+    /// Seconds, tokens, tokens a second.
+    pub fn json(&self) -> Value {
+        json!({
+            "load_s": self.load.as_secs_f64(),
+            "prefill_s": self.prefill.as_secs_f64(),
+            "prefill_tokens": self.prompt_tokens,
+            "prefill_tokens_per_s": self.prefill_rate(),
+            "decode_s": self.decode.as_secs_f64(),
+            "decode_tokens": self.generated,
+            "decode_tokens_per_s": self.decode_rate(),
+        })
+    }
+}
+
+/// GPU memory by pool, one line.
+pub fn memory_line(report: &MemoryReport) -> String {
+    let pools: Vec<String> =
+        report.pools.iter().map(|(pool, p)| format!("{pool} {}", human(p.allocated))).collect();
+    format!("GPU memory {}: {}", human(report.allocated()), pools.join(", "))
+}
+
+/// GPU memory by pool, in bytes.
+pub fn memory_json(report: &MemoryReport) -> Value {
+    let mut pools = serde_json::Map::new();
+    for (pool, p) in &report.pools {
+        pools.insert(pool.to_string(), json!({ "allocated": p.allocated, "used": p.used }));
+    }
+    json!({ "total": report.allocated(), "pools": pools })
+}
+
+/// What the model is, for JSON.
+pub fn model_json(name: &str, model: &Model) -> Value {
+    let c = model.config();
+    json!({
+        "file": name,
+        "name": c.name,
+        "architecture": c.architecture,
+        "layers": c.layers,
+        "width": c.width,
+        "heads": c.heads,
+        "kv_heads": c.kv_heads,
+        "head_dim": c.head_dim,
+        "vocabulary": c.vocabulary,
+        "context": c.context,
+    })
+}
+
+/// Name and kind of a device, one line.
+pub fn device_line(caps: &Caps) -> String {
+    let memory = caps.memory.map_or_else(String::new, |m| format!(", {}", human(m)));
+    format!("{} ({}, {}{memory})", caps.name, kind(caps), caps.backend)
+}
+
+/// The kind of device, in words.
+pub fn kind(caps: &Caps) -> &'static str {
+    use weft_runtime::DeviceKind as K;
+    match caps.kind {
+        K::Discrete => "discrete GPU",
+        K::Integrated => "integrated GPU",
+        K::Virtual => "virtual GPU",
+        K::Cpu => "software on the CPU",
+        K::Other => "other",
+    }
+}
+
+/// Which optional features there are, in words.
+pub fn features_line(caps: &Caps) -> String {
+    let mut coop: Vec<String> = caps
+        .coop
+        .iter()
+        .map(|c| format!("{}x{}x{} {}", c.m, c.n, c.k, if c.f32_accumulate { "f32" } else { "f16" }))
+        .collect();
+    coop.dedup();
+    let yes = |b: bool| if b { "yes" } else { "no" };
+    let subgroups = match caps.subgroups {
+        Some((a, b)) if a == b => format!("of {a}"),
+        Some((a, b)) => format!("of {a} to {b}"),
+        None => "no".to_owned(),
+    };
+    format!(
+        "f16 {}, subgroups {subgroups}, int8 dot {}, cooperative matrices {}, timestamps {}",
+        yes(caps.f16),
+        yes(caps.dot),
+        if coop.is_empty() { "no".to_owned() } else { coop.join(" and ") },
+        yes(caps.timestamps),
+    )
+}
+
+/// The limits that plans keep to, one line.
+pub fn budget_line(b: &Budget) -> String {
+    format!(
+        "binding {}, buffer {}, workgroups {}, workgroup memory {}, invocations {}, storage buffers {}, \
+         alignment {}; a submit {} dispatches or {} ms",
+        human(b.max_binding),
+        human(b.max_buffer),
+        b.max_workgroups,
+        human(b.workgroup_bytes.into()),
+        b.max_invocations,
+        b.storage_buffers,
+        b.align,
+        b.submit_dispatches,
+        b.submit_ms,
+    )
+}
+
+/// The limits that plans keep to, in bytes and counts.
+pub fn budget_json(b: &Budget) -> Value {
+    json!({
+        "max_binding": b.max_binding,
+        "max_buffer": b.max_buffer,
+        "max_workgroups": b.max_workgroups,
+        "workgroup_bytes": b.workgroup_bytes,
+        "max_invocations": b.max_invocations,
+        "storage_buffers": b.storage_buffers,
+        "align": b.align,
+        "submit_dispatches": b.submit_dispatches,
+        "submit_ms": b.submit_ms,
+    })
+}
+
+/// A device with its features.
+pub fn caps_json(caps: &Caps) -> Value {
+    json!({
+        "name": caps.name,
+        "kind": kind(caps),
+        "backend": caps.backend,
+        "driver": caps.driver,
+        "vendor": caps.vendor,
+        "memory": caps.memory,
+        "features": {
+            "f16": caps.f16,
+            "subgroups": caps.subgroups.map(|(a, b)| [a, b]),
+            "dot": caps.dot,
+            "coop": caps.coop.iter().map(|c| json!({
+                "m": c.m, "n": c.n, "k": c.k, "f32_accumulate": c.f32_accumulate,
+            })).collect::<Vec<_>>(),
+            "timestamps": caps.timestamps,
+        },
+    })
+}
