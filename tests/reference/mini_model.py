@@ -7,8 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-D, LAYERS, HEADS, KV_HEADS, HEAD, FFN, VOCAB, CONTEXT = 256, 9, 4, 2, 64, 768, 2048, 1024
-EPS, ROPE_BASE = 1e-6, 10000.0
+from mini_config import CONTEXT, D, EPS, FFN, HEAD, HEADS, KV_HEADS, LAYERS, ROPE_BASE, VOCAB
+
 DTYPE = torch.bfloat16
 NAMES = ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm",
          "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"]

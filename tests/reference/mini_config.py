@@ -1,0 +1,4 @@
+"""The shape of weft-mini."""
+
+D, LAYERS, HEADS, KV_HEADS, HEAD, FFN, VOCAB, CONTEXT = 256, 9, 4, 2, 64, 768, 2048, 1024
+EPS, ROPE_BASE = 1e-6, 10000.0
