@@ -6,8 +6,10 @@
 //! to test by a hash of its family and parameters, never of its wording, so the two share none.
 
 pub mod biology;
+mod geometry;
 pub mod mathematics;
 pub mod medicine;
+mod motion;
 pub mod physics;
 pub mod problem;
 pub mod rng;
@@ -15,6 +17,7 @@ pub mod score;
 pub mod steps;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use problem::{Problem, Wrong, wrong};
 use rng::Rng;

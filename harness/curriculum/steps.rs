@@ -66,7 +66,7 @@ pub fn add(a: u64, b: u64) -> String {
     let places = da.len().max(db.len());
     let mut carry = 0;
     let mut parts = Vec::new();
-    for i in 0..places {
+    for (i, name) in PLACES.iter().enumerate().take(places) {
         let (x, y) = (da.get(i).copied().unwrap_or(0), db.get(i).copied().unwrap_or(0));
         let t = x + y + carry;
         let terms = if carry > 0 { format!("{x}+{y}+{carry}={t}") } else { format!("{x}+{y}={t}") };
@@ -77,7 +77,7 @@ pub fn add(a: u64, b: u64) -> String {
             carry = t / 10;
             if carry > 0 { format!("write {} carry 1", t % 10) } else { format!("write {t}") }
         };
-        parts.push(format!("{} {terms}, {write}", PLACES[i]));
+        parts.push(format!("{name} {terms}, {write}"));
     }
     format!("{a} + {b}: {}. {a} + {b} = {sum}.", parts.join("; "))
 }
