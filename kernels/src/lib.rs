@@ -25,10 +25,11 @@ pub mod ops;
 pub mod registry;
 
 pub use compose::compose;
-pub use plan::{Bind, Dispatch, PlanError, fold, record, split_rows};
+pub(crate) use plan::params;
+pub use plan::{Bind, Dispatch, Fields, PlanError, fold, record, split_rows};
 pub use types::{Layout, WeightType};
-pub use weight::{Slab, Weight, WeightShape};
 pub use weft_runtime::Budget;
+pub use weight::{Slab, Weight, WeightShape};
 
 /// What recording an op can report.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -5,6 +5,28 @@ use std::sync::Arc;
 
 use weft_runtime::{Budget, Cost, Pipeline, Recorder, Slice};
 
+/// Declares the uniform of a kernel: a `Pod` struct whose field names and offsets a test compares with
+/// the WGSL's. Fields called `pad` only fill up to a multiple of 16 bytes.
+macro_rules! params {
+    ($(#[$meta:meta])* pub struct $name:ident { $(pub $field:ident: $ty:ty,)* }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+        #[allow(missing_docs)]
+        pub struct $name { $(pub $field: $ty,)* }
+
+        impl $name {
+            /// Name and byte offset of each field.
+            pub const FIELDS: $crate::Fields =
+                &[$((stringify!($field), std::mem::offset_of!($name, $field))),*];
+        }
+    };
+}
+pub(crate) use params;
+
+/// Name and byte offset of each field of a uniform.
+pub type Fields = &'static [(&'static str, usize)];
+
 /// The part of operand `operand` that a dispatch binds, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {

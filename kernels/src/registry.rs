@@ -5,9 +5,9 @@
 //! unstable softmax or a norm that overflows; outputs are poisoned with NaN first and followed by
 //! sentinels that must survive.
 
-use weft_runtime::{Gpu, Pool, Slice};
+use weft_runtime::{Gpu, Pool, Shader, Slice};
 
-use crate::{Result, Weight, WeightShape, WeightType, ops};
+use crate::{Fields, Result, Weight, WeightShape, WeightType, ops};
 
 /// Dequantises blocks of a type: somebody else's code, so that a fragment and its repacking are not
 /// checked against themselves. The harness passes `weft_formats::quant::dequantize`.
@@ -75,6 +75,23 @@ pub fn cases() -> Vec<Case> {
         ops::attention::cases::cases(),
         ops::swiglu::cases::cases(),
         ops::sample::cases::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Every shader of every op with the fields of its parameters: what is validated without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    [
+        ops::gather::shaders(),
+        ops::rmsnorm::shaders(),
+        ops::matmul::shaders(),
+        ops::rope::shaders(),
+        ops::kv_write::shaders(),
+        ops::attention::shaders(),
+        ops::swiglu::shaders(),
+        ops::sample::shaders(),
     ]
     .into_iter()
     .flatten()
@@ -170,10 +187,18 @@ pub fn random_blocks(ty: WeightType, rows: usize, cols: usize, rng: &mut Rng) ->
     match ty {
         WeightType::F32 => return bytemuck::cast_slice(&rng.values(rows * cols)).to_vec(),
         WeightType::F16 => {
-            return rng.values(rows * cols).into_iter().flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect();
+            return rng
+                .values(rows * cols)
+                .into_iter()
+                .flat_map(|v| half::f16::from_f32(v).to_le_bytes())
+                .collect();
         }
         WeightType::BF16 => {
-            return rng.values(rows * cols).into_iter().flat_map(|v| half::bf16::from_f32(v).to_le_bytes()).collect();
+            return rng
+                .values(rows * cols)
+                .into_iter()
+                .flat_map(|v| half::bf16::from_f32(v).to_le_bytes())
+                .collect();
         }
         _ => {}
     }

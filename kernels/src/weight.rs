@@ -47,7 +47,10 @@ impl WeightShape {
         if cols == 0 || rows == 0 || !(cols as usize).is_multiple_of(layout.block) {
             return Err(PlanError::Shape {
                 op: "weight",
-                what: format!("a {ty} matrix of {rows} x {cols}: columns must be a multiple of {}", layout.block),
+                what: format!(
+                    "a {ty} matrix of {rows} x {cols}: columns must be a multiple of {}",
+                    layout.block
+                ),
             });
         }
         let blocks_per_row = u64::from(cols) / layout.block as u64;

@@ -113,10 +113,7 @@ impl Profile {
     }
 
     /// The wgpu limits to request, and the first one the adapter cannot give.
-    pub(crate) fn limits(
-        self,
-        adapter: &wgpu::Limits,
-    ) -> Result<wgpu::Limits, (&'static str, u64, u64)> {
+    pub(crate) fn limits(self, adapter: &wgpu::Limits) -> Result<wgpu::Limits, (&'static str, u64, u64)> {
         let b = self.budget();
         let lacking = [
             ("max_storage_buffer_binding_size", b.max_binding, adapter.max_storage_buffer_binding_size),

@@ -117,12 +117,7 @@ impl Caps {
                 .cooperative_matrix_properties()
                 .into_iter()
                 .filter(|p| p.ab_type == S::F16 && p.m_size == p.n_size && p.n_size == p.k_size)
-                .map(|p| Coop {
-                    m: p.m_size,
-                    n: p.n_size,
-                    k: p.k_size,
-                    f32_accumulate: p.cr_type == S::F32,
-                })
+                .map(|p| Coop { m: p.m_size, n: p.n_size, k: p.k_size, f32_accumulate: p.cr_type == S::F32 })
                 .collect()
         } else {
             Vec::new()
@@ -163,8 +158,10 @@ pub struct AdapterSummary {
 
 pub(crate) fn instance() -> wgpu::Instance {
     let mut d = wgpu::InstanceDescriptor::new_without_display_handle();
-    d.backends =
-        wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12 | wgpu::Backends::BROWSER_WEBGPU;
+    d.backends = wgpu::Backends::VULKAN
+        | wgpu::Backends::METAL
+        | wgpu::Backends::DX12
+        | wgpu::Backends::BROWSER_WEBGPU;
     // The default flags cap buffers at 4 GiB and inject work around indirect dispatches.
     d.flags = wgpu::InstanceFlags::empty();
     wgpu::Instance::new(d)
@@ -206,9 +203,7 @@ pub(crate) async fn pick(instance: &wgpu::Instance, wanted: Option<&str>) -> Res
         None => Some(0),
         Some(w) => match w.parse::<usize>() {
             Ok(i) => (i < list.len()).then_some(i),
-            Err(_) => {
-                list.iter().position(|a| a.get_info().name.to_lowercase().contains(&w.to_lowercase()))
-            }
+            Err(_) => list.iter().position(|a| a.get_info().name.to_lowercase().contains(&w.to_lowercase())),
         },
     };
     match index {

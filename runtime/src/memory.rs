@@ -270,6 +270,9 @@ impl Readback {
     /// # Errors
     /// A fault of the device.
     pub fn wait(self) -> Result<Vec<u8>> {
+        if cfg!(target_arch = "wasm32") {
+            return Err(Error::Gpu("a browser cannot wait: await the read back instead".into()));
+        }
         loop {
             if let Some(done) = self.mapped.lock().unwrap().done.take() {
                 return self.take(done);
@@ -282,6 +285,7 @@ impl Readback {
 impl Future for Readback {
     type Output = Result<Vec<u8>>;
 
+    #[cfg_attr(target_arch = "wasm32", allow(unused_mut))]
     fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
         let mut mapped = self.mapped.lock().unwrap();
         if let Some(done) = mapped.done.take() {

@@ -26,7 +26,15 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
-fn case(heads: u32, kv_heads: u32, head_dim: u32, tokens: u32, position: u32, window: u32, splits: u32) -> Case {
+fn case(
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    tokens: u32,
+    position: u32,
+    window: u32,
+    splits: u32,
+) -> Case {
     let name = format!(
         "heads {heads}/{kv_heads} x {head_dim} tokens {tokens} at {position} window {window} splits {splits}"
     );
@@ -71,13 +79,19 @@ fn case(heads: u32, kv_heads: u32, head_dim: u32, tokens: u32, position: u32, wi
 }
 
 /// A cache with the given f16 bits, `[positions, kv_heads, head_dim]`.
-pub(crate) fn cache_on_gpu(gpu: &Gpu, shape: &CacheShape, k: &[u16], v: &[u16]) -> Result<Vec<(Slice, Slice)>> {
+pub(crate) fn cache_on_gpu(
+    gpu: &Gpu,
+    shape: &CacheShape,
+    k: &[u16],
+    v: &[u16],
+) -> Result<Vec<(Slice, Slice)>> {
     let width = (shape.kv_heads * shape.head_dim) as usize;
     (0..shape.chunks())
         .map(|i| {
             let r = shape.chunk(i);
             let r = r.start as usize * width..r.end as usize * width;
-            let upload = |x: &[u16]| gpu.alloc_init(Pool::KvCache, bytemuck::cast_slice(&x[r.clone()]), "cache");
+            let upload =
+                |x: &[u16]| gpu.alloc_init(Pool::KvCache, bytemuck::cast_slice(&x[r.clone()]), "cache");
             Ok((upload(k)?, upload(v)?))
         })
         .collect()

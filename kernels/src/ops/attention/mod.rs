@@ -6,10 +6,9 @@ pub mod reference;
 
 use std::ops::Range;
 
-use bytemuck::{Pod, Zeroable};
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::{Bind, Budget, Dispatch, PlanError, Result, compose, fold, record, split_rows};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 /// A layer's cache: `[positions, kv_heads, head_dim]` f16, for keys and for values, cut by positions
 /// into chunks that each fit a binding.
@@ -74,32 +73,30 @@ impl CacheShape {
 
 const MAX_HEAD: u32 = 256;
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[allow(missing_docs)]
-pub struct Params {
-    pub token0: u32,
-    pub tokens: u32,
-    pub kv_heads: u32,
-    pub group: u32,
-    pub position0: u32,
-    pub positions: u32,
-    pub splits: u32,
-    pub part0: u32,
-    pub parts: u32,
-    pub window: u32,
-    pub scale: f32,
-    pub pad: u32,
+params! {
+    pub struct Params {
+        pub token0: u32,
+        pub tokens: u32,
+        pub kv_heads: u32,
+        pub group: u32,
+        pub position0: u32,
+        pub positions: u32,
+        pub splits: u32,
+        pub part0: u32,
+        pub parts: u32,
+        pub window: u32,
+        pub scale: f32,
+        pub pad: u32,
+    }
 }
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[allow(missing_docs)]
-pub struct CombineParams {
-    pub parts: u32,
-    pub heads: u32,
-    pub quads: u32,
-    pub grid_x: u32,
+params! {
+    pub struct CombineParams {
+        pub parts: u32,
+        pub heads: u32,
+        pub quads: u32,
+        pub grid_x: u32,
+    }
 }
 
 /// What an attention computes.
@@ -227,12 +224,7 @@ pub fn plan_combine(
     let o = u64::from(heads) * u64::from(cache.head_dim) * 4;
     let grid = fold(heads, budget);
     Ok(vec![Dispatch {
-        params: CombineParams {
-            parts: s.parts(cache),
-            heads,
-            quads: cache.head_dim / 4,
-            grid_x: grid[0],
-        },
+        params: CombineParams { parts: s.parts(cache), heads, quads: cache.head_dim / 4, grid_x: grid[0] },
         binds: vec![
             Bind { operand: 0, offset: 0, size: a },
             Bind { operand: 1, offset: 0, size: ml },
@@ -252,6 +244,37 @@ pub struct Scratch {
     pub ml: Slice,
 }
 
+fn name(tile: u32, head_dim: u32) -> String {
+    format!("attention_q{tile}_h{head_dim}_f16")
+}
+
+fn shader(tile: u32, head_dim: u32) -> Shader {
+    Shader {
+        name: name(tile, head_dim),
+        source: compose(&[("HD", head_dim), ("BQ", tile)], &[include_str!("kernel.wgsl")]),
+        bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 3]].concat(),
+    }
+}
+
+fn combine_shader() -> Shader {
+    Shader {
+        name: "attention_combine_f32".into(),
+        source: compose(&[("WG", 32)], &[include_str!("combine.wgsl")]),
+        bindings: vec![Access::ReadWrite; 3],
+    }
+}
+
+/// Every shader of this op with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    let tiles = |head| if head > 128 { &[4, 8][..] } else { &[4, 8, 16] };
+    let mut all: Vec<_> = [32, 64, 80, 96, 128, 256]
+        .into_iter()
+        .flat_map(|head| tiles(head).iter().map(move |&tile| (shader(tile, head), Params::FIELDS)))
+        .collect();
+    all.push((combine_shader(), CombineParams::FIELDS));
+    all
+}
+
 /// Records the attention of q over `chunks` of the cache into o, both `[tokens, heads, head_dim]`.
 ///
 /// # Errors
@@ -267,12 +290,8 @@ pub fn attention(
     s: &Shape,
 ) -> Result<()> {
     let tile = s.tile(cache);
-    let name = format!("attention_q{tile}_h{}_f16", cache.head_dim);
-    let pipeline = rec.gpu().pipeline(&name, || Shader {
-        name: name.clone(),
-        source: compose(&[("HD", cache.head_dim), ("BQ", tile)], &[include_str!("kernel.wgsl")]),
-        bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 3]].concat(),
-    })?;
+    let head = cache.head_dim;
+    let pipeline = rec.gpu().pipeline(&name(tile, head), || shader(tile, head))?;
     let budget = rec.gpu().budget().clone();
     let several = s.parts(cache) > 1;
     let target = if several { &scratch.o } else { o };
@@ -280,11 +299,7 @@ pub fn attention(
         record(rec, &pipeline, &[state, kc, vc, q, target, &scratch.ml], &plan(s, cache, i, &budget)?);
     }
     if several {
-        let pipeline = rec.gpu().pipeline("attention_combine_f32", || Shader {
-            name: "attention_combine_f32".into(),
-            source: compose(&[("WG", 32)], &[include_str!("combine.wgsl")]),
-            bindings: vec![Access::ReadWrite; 3],
-        })?;
+        let pipeline = rec.gpu().pipeline("attention_combine_f32", combine_shader)?;
         record(rec, &pipeline, &[&scratch.o, &scratch.ml, o], &plan_combine(s, cache, &budget)?);
     }
     Ok(())

@@ -3,23 +3,24 @@
 pub mod cases;
 pub mod reference;
 
-use bytemuck::{Pod, Zeroable};
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
 use super::{WEIGHT, slab_operands, with_dequant};
-use crate::{Bind, Budget, Dispatch, PlanError, Result, Weight, WeightShape, compose, fold, record, split_rows};
+use crate::{
+    Bind, Budget, Dispatch, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, fold,
+    params, record, split_rows,
+};
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[allow(missing_docs)]
-pub struct Params {
-    pub planes: [u32; 4],
-    pub row0: u32,
-    pub rows: u32,
-    pub units: u32,
-    pub tokens: u32,
-    pub grid_x: u32,
-    pub pad: [u32; 3],
+params! {
+    pub struct Params {
+        pub planes: [u32; 4],
+        pub row0: u32,
+        pub rows: u32,
+        pub units: u32,
+        pub tokens: u32,
+        pub grid_x: u32,
+        pub pad: [u32; 3],
+    }
 }
 
 const WG: u32 = 64;
@@ -58,10 +59,30 @@ pub fn plan(
                     Bind { operand: 3, offset: u64::from(t.start) * y_row, size: u64::from(n) * y_row },
                 ],
                 grid,
-                cost: Cost { bytes: f64::from(n) * (y_row + w.ty.row_bytes(w.cols as usize) as u64) as f64, flops: 0.0 },
+                cost: Cost {
+                    bytes: f64::from(n) * (y_row + w.ty.row_bytes(w.cols as usize) as u64) as f64,
+                    flops: 0.0,
+                },
             }
         })
         .collect())
+}
+
+fn name(ty: WeightType) -> String {
+    format!("gather_{ty}")
+}
+
+fn shader(ty: WeightType) -> Shader {
+    Shader {
+        name: name(ty),
+        source: compose(&[("WG", WG)], &with_dequant(ty, include_str!("kernel.wgsl"))),
+        bindings: [&WEIGHT[..], &[Access::Read, Access::ReadWrite]].concat(),
+    }
+}
+
+/// Every shader of this op with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    WeightType::ALL.iter().map(|&ty| (shader(ty), Params::FIELDS)).collect()
 }
 
 /// Records `y[t, :] = w[ids[t], :]` for `tokens` ids.
@@ -69,12 +90,7 @@ pub fn plan(
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
 pub fn gather(rec: &mut Recorder, w: &Weight, ids: &Slice, y: &Slice, tokens: u32) -> Result<()> {
-    let name = format!("gather_{}", w.shape.ty);
-    let pipeline = rec.gpu().pipeline(&name, || Shader {
-        source: compose(&[("WG", WG)], &with_dequant(w.shape.ty, include_str!("kernel.wgsl"))),
-        bindings: [&WEIGHT[..], &[Access::Read, Access::ReadWrite]].concat(),
-        name: name.clone(),
-    })?;
+    let pipeline = rec.gpu().pipeline(&name(w.shape.ty), || shader(w.shape.ty))?;
     let budget = rec.gpu().budget().clone();
     for slab in 0..w.slices.len() {
         let [a, b] = slab_operands(w, slab);

@@ -2,8 +2,8 @@
 
 use weft_runtime::{Pool, Recorder};
 
-use crate::ops::attention::cases::cache_on_gpu;
 use crate::ops::attention::CacheShape;
+use crate::ops::attention::cases::cache_on_gpu;
 use crate::registry::{Case, Rng, input, nmse};
 
 /// The first position, the last, and a batch that crosses a chunk's edge when the budget makes one.

@@ -3,23 +3,21 @@
 pub mod cases;
 pub mod reference;
 
-use bytemuck::{Pod, Zeroable};
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
 use crate::ops::attention::CacheShape;
-use crate::{Bind, Budget, Dispatch, PlanError, Result, compose, fold, record, split_rows};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[allow(missing_docs)]
-pub struct Params {
-    pub token0: u32,
-    pub tokens: u32,
-    pub words: u32,
-    pub position0: u32,
-    pub positions: u32,
-    pub grid_x: u32,
-    pub pad: [u32; 2],
+params! {
+    pub struct Params {
+        pub token0: u32,
+        pub tokens: u32,
+        pub words: u32,
+        pub position0: u32,
+        pub positions: u32,
+        pub grid_x: u32,
+        pub pad: [u32; 2],
+    }
 }
 
 const WG: u32 = 64;
@@ -68,6 +66,19 @@ pub fn plan(
         .collect())
 }
 
+fn shader() -> Shader {
+    Shader {
+        name: "kv_write_f16".into(),
+        source: compose(&[("WG", WG)], &[include_str!("kernel.wgsl")]),
+        bindings: [&[Access::Read][..], &[Access::ReadWrite; 4]].concat(),
+    }
+}
+
+/// Every shader of this op with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    vec![(shader(), Params::FIELDS)]
+}
+
 /// Records `cache[position + t] = f16(k[t]), f16(v[t])`; `chunks` are the cache's (keys, values).
 ///
 /// # Errors
@@ -81,11 +92,7 @@ pub fn kv_write(
     chunks: &[(Slice, Slice)],
     tokens: u32,
 ) -> Result<()> {
-    let pipeline = rec.gpu().pipeline("kv_write_f16", || Shader {
-        name: "kv_write_f16".into(),
-        source: compose(&[("WG", WG)], &[include_str!("kernel.wgsl")]),
-        bindings: [&[Access::Read][..], &[Access::ReadWrite; 4]].concat(),
-    })?;
+    let pipeline = rec.gpu().pipeline("kv_write_f16", shader)?;
     for (i, (kc, vc)) in chunks.iter().enumerate() {
         let plan = plan(tokens, cache, i, rec.gpu().budget())?;
         record(rec, &pipeline, &[state, k, v, kc, vc], &plan);

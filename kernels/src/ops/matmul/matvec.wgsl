@@ -19,7 +19,7 @@ struct Params {
     units: u32,     // cols / 16
     y_stride: u32,
     flags: u32,
-    grid_x: u32,
+    extent: u32,      // workgroups along x, where the grid is folded
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -34,7 +34,7 @@ var<workgroup> part: array<f32, WG * ROWS * TOKENS>;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let lane = lid % LANES;
-    let first = ((wid.x + wid.y * p.grid_x) * GROUPS + lid / LANES) * ROWS;
+    let first = ((wid.x + wid.y * p.extent) * GROUPS + lid / LANES) * ROWS;
     var acc: array<f32, ROWS * TOKENS>;
     for (var i = 0u; i < ROWS * TOKENS; i++) {
         acc[i] = 0.0;
@@ -67,7 +67,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     for (var o = lid; o < GROUPS * ROWS * TOKENS; o += WG) {
         let g = o % GROUPS;
         let i = o / GROUPS;
-        let row = ((wid.x + wid.y * p.grid_x) * GROUPS + g) * ROWS + i / TOKENS;
+        let row = ((wid.x + wid.y * p.extent) * GROUPS + g) * ROWS + i / TOKENS;
         if (row < p.rows) {
             var sum = 0.0;
             for (var l = 0u; l < LANES; l++) {

@@ -4,11 +4,13 @@
 pub mod cases;
 pub mod reference;
 
-use bytemuck::{Pod, Zeroable};
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
 use super::{WEIGHT, slab_operands, with_dequant};
-use crate::{Bind, Budget, Dispatch, PlanError, Result, Weight, WeightShape, compose, fold, record, split_rows};
+use crate::{
+    Bind, Budget, Dispatch, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, fold,
+    params, record, split_rows,
+};
 
 /// Up to this many tokens, each weight is read once and multiplied with all of them in registers;
 /// past it the tiled kernel wins although it computes whole tiles of 64.
@@ -17,19 +19,18 @@ pub const MATVEC_TOKENS: u32 = 8;
 const HAS_BIAS: u32 = 1;
 const ADD: u32 = 2;
 
-/// Parameters of both kernels; `extent` is the tokens of the tiled one, the folded grid of the other.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[allow(missing_docs)]
+params! {
+    /// Parameters of both kernels; `extent` is the tokens of the tiled one, the folded grid of the other.
 pub struct Params {
-    pub planes: [u32; 4],
-    pub row0: u32,
-    pub rows: u32,
-    pub units: u32,
-    pub y_stride: u32,
-    pub flags: u32,
-    pub extent: u32,
-    pub pad: [u32; 2],
+        pub planes: [u32; 4],
+        pub row0: u32,
+        pub rows: u32,
+        pub units: u32,
+        pub y_stride: u32,
+        pub flags: u32,
+        pub extent: u32,
+        pub pad: [u32; 2],
+    }
 }
 
 /// How the matvec kernel spreads its work; constants of the shader.
@@ -159,6 +160,33 @@ fn plan_tokens(
 
 const BINDINGS: [Access; 3] = [Access::Read, Access::ReadWrite, Access::ReadWrite];
 
+/// The few-token kernel if `v` is given, else the tiled one.
+fn name(ty: WeightType, v: Option<Matvec>) -> String {
+    match v {
+        Some(v) => format!("matvec_l{}_t{}_{ty}", v.lanes, v.tokens),
+        None => format!("matmul_64x64_{ty}"),
+    }
+}
+
+fn shader(ty: WeightType, v: Option<Matvec>) -> Shader {
+    let source = match v {
+        Some(v) => {
+            let constants = [("WG", v.wg), ("LANES", v.lanes), ("ROWS", v.rows), ("TOKENS", v.tokens)];
+            compose(&constants, &with_dequant(ty, include_str!("matvec.wgsl")))
+        }
+        None => compose(&[], &with_dequant(ty, include_str!("tiled.wgsl"))),
+    };
+    Shader { name: name(ty, v), source, bindings: [&WEIGHT[..], &BINDINGS].concat() }
+}
+
+/// Every shader of this op with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    let variants = (1..=MATVEC_TOKENS)
+        .flat_map(|t| [16, 512, 4096].map(|cols| Some(Matvec::pick(cols, t))))
+        .chain([None]);
+    variants.flat_map(|v| WeightType::ALL.iter().map(move |&ty| (shader(ty, v), Params::FIELDS))).collect()
+}
+
 /// Records `y = x w^T`, with the epilogue, for `tokens` rows of x.
 ///
 /// # Errors
@@ -178,28 +206,15 @@ pub fn linear(
     let widest = u64::from(w.shape.cols.max(w.shape.rows)) * 4;
     let few = tokens <= MATVEC_TOKENS && u64::from(tokens) * widest <= budget.max_binding;
     let v = Matvec::pick(w.shape.cols, tokens);
-    let name =
-        if few { format!("matvec_l{}_t{tokens}_{ty}", v.lanes) } else { format!("matmul_64x64_{ty}") };
-    let pipeline = rec.gpu().pipeline(&name, || {
-        let constants =
-            [("WG", v.wg), ("LANES", v.lanes), ("ROWS", v.rows), ("TOKENS", v.tokens)];
-        let (constants, kernel) = match few {
-            true => (&constants[..], include_str!("matvec.wgsl")),
-            false => (&[][..], include_str!("tiled.wgsl")),
-        };
-        Shader {
-            source: compose(constants, &with_dequant(ty, kernel)),
-            bindings: [&WEIGHT[..], &BINDINGS].concat(),
-            name: name.clone(),
-        }
-    })?;
+    let v = few.then_some(v);
+    let pipeline = rec.gpu().pipeline(&name(ty, v), || shader(ty, v))?;
     for slab in 0..w.slices.len() {
         let [a, b] = slab_operands(w, slab);
         // Without a bias the slab stands in for it: bound, never read.
         let bias = epilogue.bias.unwrap_or(a);
-        let plan = match few {
-            true => plan_matvec(&w.shape, slab, v, flags, bias.size(), &budget)?,
-            false => plan_tiled(&w.shape, slab, tokens, flags, bias.size(), &budget)?,
+        let plan = match v {
+            Some(v) => plan_matvec(&w.shape, slab, v, flags, bias.size(), &budget)?,
+            None => plan_tiled(&w.shape, slab, tokens, flags, bias.size(), &budget)?,
         };
         record(rec, &pipeline, &[a, b, bias, x, y], &plan);
     }

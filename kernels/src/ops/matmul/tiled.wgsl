@@ -23,7 +23,7 @@ struct Params {
     units: u32,     // cols / 16
     y_stride: u32,
     flags: u32,
-    tokens: u32,
+    extent: u32,    // tokens
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -67,7 +67,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 let row = i / QUADS;
                 let quad = u * 4u + i % QUADS;
                 var v = vec4<f32>();
-                if (token0 + row < p.tokens && quad < quads) {
+                if (token0 + row < p.extent && quad < quads) {
                     v = x[(token0 + row) * quads + quad];
                 }
                 xs[place(row, i % QUADS)] = v;
@@ -90,7 +90,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let token = token0 + ty + 16u * i;
         for (var j = 0u; j < 4u; j++) {
             let row = first + tx + 16u * j;
-            if (token < p.tokens && row < p.rows) {
+            if (token < p.extent && row < p.rows) {
                 var sum = acc[i][j];
                 if ((p.flags & HAS_BIAS) != 0u) {
                     sum += bias[p.row0 + row];

@@ -3,19 +3,17 @@
 pub mod cases;
 pub mod reference;
 
-use bytemuck::{Pod, Zeroable};
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::{Bind, Budget, Dispatch, PlanError, Result, compose, fold, record, split_rows};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[allow(missing_docs)]
-pub struct Params {
-    pub rows: u32,
-    pub cols: u32,
-    pub grid_x: u32,
-    pub eps: f32,
+params! {
+    pub struct Params {
+        pub rows: u32,
+        pub cols: u32,
+        pub grid_x: u32,
+        pub eps: f32,
+    }
 }
 
 /// Rows no longer than this get a workgroup of 64: heads, and the widths of tiny models.
@@ -48,6 +46,26 @@ pub fn plan(
         .collect())
 }
 
+fn name(wg: u32) -> String {
+    format!("rmsnorm_{wg}_f32")
+}
+
+fn shader(wg: u32) -> Shader {
+    Shader {
+        name: name(wg),
+        source: compose(
+            &[("WG", wg)],
+            &[include_str!("../../wgsl/reduce.wgsl"), include_str!("kernel.wgsl")],
+        ),
+        bindings: vec![Access::ReadWrite, Access::Read, Access::ReadWrite],
+    }
+}
+
+/// Every shader of this op with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    [64, 256].map(|wg| (shader(wg), Params::FIELDS)).into()
+}
+
 /// Records `y = rmsnorm(x) * w` for `rows` rows of `cols`; x and y are different buffers.
 ///
 /// # Errors
@@ -62,12 +80,7 @@ pub fn rmsnorm(
     eps: f32,
 ) -> Result<()> {
     let wg = if cols <= SHORT { 64 } else { 256 };
-    let name = format!("rmsnorm_{wg}_f32");
-    let pipeline = rec.gpu().pipeline(&name, || Shader {
-        source: compose(&[("WG", wg)], &[include_str!("../../wgsl/reduce.wgsl"), include_str!("kernel.wgsl")]),
-        bindings: vec![Access::ReadWrite, Access::Read, Access::ReadWrite],
-        name: name.clone(),
-    })?;
+    let pipeline = rec.gpu().pipeline(&name(wg), || shader(wg))?;
     let plan = plan(rows, cols, eps, rec.gpu().budget())?;
     record(rec, &pipeline, &[x, w, y], &plan);
     Ok(())

@@ -48,7 +48,8 @@ fn case(
     scaling: Scaling,
     with_factors: bool,
 ) -> Case {
-    let name = format!("{pairing:?} {label} tokens {tokens} heads {heads} x {head_dim} ({dims}) at {position}");
+    let name =
+        format!("{pairing:?} {label} tokens {tokens} heads {heads} x {head_dim} ({dims}) at {position}");
     Case::new("rope", name, 1e-7, move |gpu, _| {
         let mut rng = Rng::new(u64::from(tokens * head_dim + position));
         let factors: Vec<f32> = (0..dims / 2).map(|i| 1.0 + i as f32 * 0.3).collect();

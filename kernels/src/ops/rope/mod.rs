@@ -3,23 +3,21 @@
 pub mod cases;
 pub mod reference;
 
-use bytemuck::{Pod, Zeroable};
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::{Bind, Budget, Dispatch, PlanError, Result, compose, fold, record, split_rows};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[allow(missing_docs)]
-pub struct Params {
-    pub token0: u32,
-    pub tokens: u32,
-    pub heads: u32,
-    pub half_dim: u32,
-    pub pairs: u32,
-    pub grid_x: u32,
-    pub mscale: f32,
-    pub pad: u32,
+params! {
+    pub struct Params {
+        pub token0: u32,
+        pub tokens: u32,
+        pub heads: u32,
+        pub half_dim: u32,
+        pub pairs: u32,
+        pub grid_x: u32,
+        pub mscale: f32,
+        pub pad: u32,
+    }
 }
 
 const WG: u32 = 64;
@@ -103,9 +101,7 @@ impl Rotation {
         let blocks = context.div_ceil(128).max(1);
         let positions = (0..128).map(f64::from).chain((0..blocks).map(|b| 128.0 * f64::from(b)));
         positions
-            .flat_map(|p| {
-                self.frequencies.iter().map(move |f| [(p * f).cos() as f32, (p * f).sin() as f32])
-            })
+            .flat_map(|p| self.frequencies.iter().map(move |f| [(p * f).cos() as f32, (p * f).sin() as f32]))
             .collect()
     }
 
@@ -165,6 +161,27 @@ pub fn plan(
         .collect())
 }
 
+fn name(pairing: Pairing) -> &'static str {
+    match pairing {
+        Pairing::Adjacent => "rope_adjacent_f32",
+        Pairing::HalfSplit => "rope_half_split_f32",
+    }
+}
+
+fn shader(pairing: Pairing) -> Shader {
+    let adjacent = u32::from(pairing == Pairing::Adjacent);
+    Shader {
+        name: name(pairing).into(),
+        source: compose(&[("WG", WG), ("ADJACENT", adjacent)], &[include_str!("kernel.wgsl")]),
+        bindings: vec![Access::Read, Access::Read, Access::ReadWrite],
+    }
+}
+
+/// Every shader of this op with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    [Pairing::Adjacent, Pairing::HalfSplit].map(|p| (shader(p), Params::FIELDS)).into()
+}
+
 /// Records the rotation of x, `[tokens, heads, head_dim]`, in place. `table` is on the GPU what
 /// [`Rotation::table`] gives; `state` holds the first token's position.
 ///
@@ -180,13 +197,7 @@ pub fn rope(
     head_dim: u32,
     rotation: &Rotation,
 ) -> Result<()> {
-    let adjacent = u32::from(rotation.pairing == Pairing::Adjacent);
-    let name = if adjacent == 1 { "rope_adjacent_f32" } else { "rope_half_split_f32" };
-    let pipeline = rec.gpu().pipeline(name, || Shader {
-        name: name.into(),
-        source: compose(&[("WG", WG), ("ADJACENT", adjacent)], &[include_str!("kernel.wgsl")]),
-        bindings: vec![Access::Read, Access::Read, Access::ReadWrite],
-    })?;
+    let pipeline = rec.gpu().pipeline(name(rotation.pairing), || shader(rotation.pairing))?;
     let rotated = (rotation.pairs(), rotation.mscale);
     let plan = plan(tokens, heads, head_dim, rotated, table.size(), rec.gpu().budget())?;
     record(rec, &pipeline, &[state, table, x], &plan);

@@ -6,16 +6,15 @@ pub mod reference;
 use bytemuck::{Pod, Zeroable};
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::{Bind, Budget, Dispatch, PlanError, Result, compose, record};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, params, record};
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[allow(missing_docs)]
-pub struct Params {
-    pub vocab: u32,
-    pub tokens: u32,
-    pub capacity: u32,
-    pub pad: u32,
+params! {
+    pub struct Params {
+        pub vocab: u32,
+        pub tokens: u32,
+        pub capacity: u32,
+        pub pad: u32,
+    }
 }
 
 /// What the sampler reads and advances; every kernel reads `position` from its first word.
@@ -72,6 +71,19 @@ pub fn plan(
     }])
 }
 
+fn shader() -> Shader {
+    Shader {
+        name: "sample_f32".into(),
+        source: compose(&[], &[include_str!("kernel.wgsl")]),
+        bindings: vec![Access::ReadWrite; 4],
+    }
+}
+
+/// Every shader of this op with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    vec![(shader(), Params::FIELDS)]
+}
+
 /// Records the draw from `logits`, one row of `vocab`, after a batch of `tokens`.
 ///
 /// # Errors
@@ -85,11 +97,7 @@ pub fn sample(
     vocab: u32,
     tokens: u32,
 ) -> Result<()> {
-    let pipeline = rec.gpu().pipeline("sample_f32", || Shader {
-        name: "sample_f32".into(),
-        source: compose(&[], &[include_str!("kernel.wgsl")]),
-        bindings: vec![Access::ReadWrite; 4],
-    })?;
+    let pipeline = rec.gpu().pipeline("sample_f32", shader)?;
     let plan = plan(vocab, tokens, (history.size() / 4) as u32, rec.gpu().budget())?;
     record(rec, &pipeline, &[state, logits, ids, history], &plan);
     Ok(())

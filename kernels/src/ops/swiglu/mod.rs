@@ -3,18 +3,16 @@
 pub mod cases;
 pub mod reference;
 
-use bytemuck::{Pod, Zeroable};
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::{Bind, Budget, Dispatch, PlanError, Result, compose, fold, record, split_rows};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[allow(missing_docs)]
-pub struct Params {
-    pub n: u32,
-    pub grid_x: u32,
-    pub pad: [u32; 2],
+params! {
+    pub struct Params {
+        pub n: u32,
+        pub grid_x: u32,
+        pub pad: [u32; 2],
+    }
 }
 
 const WG: u32 = 256;
@@ -40,16 +38,25 @@ pub fn plan(n: u32, budget: &Budget) -> std::result::Result<Vec<Dispatch<Params>
         .collect())
 }
 
+fn shader() -> Shader {
+    Shader {
+        name: "swiglu_f32".into(),
+        source: compose(&[("WG", WG)], &[include_str!("kernel.wgsl")]),
+        bindings: vec![Access::ReadWrite; 2],
+    }
+}
+
+/// Every shader of this op with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    vec![(shader(), Params::FIELDS)]
+}
+
 /// Records `gate = silu(gate) * up` over `n` values.
 ///
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
 pub fn swiglu(rec: &mut Recorder, gate: &Slice, up: &Slice, n: u32) -> Result<()> {
-    let pipeline = rec.gpu().pipeline("swiglu_f32", || Shader {
-        name: "swiglu_f32".into(),
-        source: compose(&[("WG", WG)], &[include_str!("kernel.wgsl")]),
-        bindings: vec![Access::ReadWrite; 2],
-    })?;
+    let pipeline = rec.gpu().pipeline("swiglu_f32", shader)?;
     let plan = plan(n, rec.gpu().budget())?;
     record(rec, &pipeline, &[gate, up], &plan);
     Ok(())

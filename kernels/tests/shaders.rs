@@ -1,0 +1,86 @@
+//! Every composed shader, validated by naga and written for Vulkan, Metal and DX12 without a GPU.
+
+use naga::back::{hlsl, msl, spv};
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use weft_kernels::Budget;
+use weft_kernels::registry::shaders;
+use weft_runtime::Access;
+
+#[test]
+fn every_shader_is_core_webgpu_on_every_target() {
+    let all = shaders();
+    assert!(all.len() > 300, "only {} shaders", all.len());
+    for (shader, fields) in &all {
+        let name = &shader.name;
+        let module = naga::front::wgsl::parse_str(&shader.source)
+            .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&shader.source)));
+        // Nothing beyond core WebGPU, of which unpack2x16float is a part.
+        let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+            .validate(&module)
+            .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&shader.source)));
+
+        check_bindings(&module, shader, fields);
+        check_workgroup(&module, name);
+
+        spv::write_vec(&module, &info, &spv::Options::default(), None)
+            .unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}"));
+        let options =
+            msl::Options { fake_missing_bindings: true, lang_version: (2, 1), ..msl::Options::default() };
+        msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+            .unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
+        let mut text = String::new();
+        let options = hlsl::Options {
+            fake_missing_bindings: true,
+            shader_model: hlsl::ShaderModel::V6_0,
+            ..hlsl::Options::default()
+        };
+        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("{name}: HLSL: {e}"));
+    }
+}
+
+/// The uniform has the fields that the host writes, at the host's offsets; storage bindings are those
+/// declared, with their access.
+fn check_bindings(module: &naga::Module, shader: &weft_runtime::Shader, fields: weft_kernels::Fields) {
+    let name = &shader.name;
+    let mut storage = vec![None; shader.bindings.len()];
+    for (_, var) in module.global_variables.iter() {
+        let Some(binding) = &var.binding else { continue };
+        match (binding.binding, var.space) {
+            (0, naga::AddressSpace::Uniform) => {
+                let naga::TypeInner::Struct { members, .. } = &module.types[var.ty].inner else {
+                    panic!("{name}: the uniform is no struct");
+                };
+                let got: Vec<_> =
+                    members.iter().map(|m| (m.name.clone().unwrap(), m.offset as usize)).collect();
+                let want: Vec<_> =
+                    fields.iter().filter(|f| f.0 != "pad").map(|f| (f.0.to_owned(), f.1)).collect();
+                assert_eq!(got, want, "{name}: fields of the uniform");
+            }
+            (i, naga::AddressSpace::Storage { access }) => {
+                let writes = access.contains(naga::StorageAccess::STORE);
+                storage[i as usize - 1] = Some(if writes { Access::ReadWrite } else { Access::Read });
+            }
+            other => panic!("{name}: unexpected binding {other:?}"),
+        }
+    }
+    let declared: Vec<_> = shader.bindings.iter().map(|&a| Some(a)).collect();
+    assert_eq!(storage, declared, "{name}: storage bindings");
+    assert!(storage.len() <= Budget::WEBGPU.storage_buffers as usize, "{name}: too many bindings");
+}
+
+/// Workgroup memory and size stay within core WebGPU.
+fn check_workgroup(module: &naga::Module, name: &str) {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).unwrap();
+    let bytes: u32 = module
+        .global_variables
+        .iter()
+        .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
+        .map(|(_, v)| layouter[v.ty].size)
+        .sum();
+    assert!(bytes <= Budget::WEBGPU.workgroup_bytes, "{name}: {bytes} bytes of workgroup memory");
+    let size: u32 = module.entry_points[0].workgroup_size.iter().product();
+    assert!(size <= Budget::WEBGPU.max_invocations, "{name}: {size} invocations");
+}
