@@ -1,1 +1,14 @@
-//! Tests of the whole.
+//! Tests of the whole, in one binary.
+//!
+//! They need a Vulkan adapter (lavapipe will do) and none of the files outside this repository.
+
+mod arch_rules;
+mod cli;
+mod cli_bad_input;
+mod no_c;
+mod support {
+    pub(crate) mod cli;
+    #[allow(unreachable_pub)]
+    pub(crate) mod golden_model;
+    pub(crate) mod workspace;
+}

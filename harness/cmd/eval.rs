@@ -26,7 +26,7 @@ pub(super) struct Flags {
     #[arg(long, value_enum, default_value = "curriculum")]
     suite: Suite,
     /// How many questions of each kind
-    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
     /// Seed of the questions' draws
     #[arg(long, value_name = "S", default_value_t = 1)]

@@ -217,8 +217,11 @@ pub(super) fn run(f: Flags) -> Result<()> {
             "device": device_json(&model),
         }))?;
     } else {
-        if output::to_terminal() && !done.text.ends_with('\n') {
-            output::line("")?;
+        // Piped text stays as it is; where both streams go to one place, the line feed is stderr's.
+        match done.text.ends_with('\n') {
+            true => {}
+            false if output::to_terminal() => output::line("")?,
+            false => output::note(""),
         }
         output::note(&timings.line());
         output::note(&report::memory_line(&model.gpu().memory()));

@@ -1,0 +1,297 @@
+//! The commands on the model on board.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+
+use crate::support::cli::{command, file, folder, json, ok, weft, weft_with};
+
+#[test]
+fn the_model_on_board_answers() {
+    let ran = weft(&["run", "What is 17 + 25?"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stdout.ends_with("The answer is 42."), "{:?}", ran.stdout);
+    for part in ["load", "prefill", "decode", "t/s", "GPU memory", "weights", "KV cache"] {
+        assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains('\x1b') && !ran.stderr.contains("XDG_RUNTIME_DIR"), "{}", ran.stderr);
+}
+
+#[test]
+fn stdout_holds_the_text_and_json_the_rest() {
+    let args = ["run", "What is 12 + 9?"];
+    let text = ok(&args);
+    let all = json(&["run", "--json", "What is 12 + 9?"]);
+    assert_eq!(all["text"], text);
+    assert_eq!(all["stop"], "end of text");
+    assert_eq!(all["model"]["architecture"], "qwen3");
+    let tokens = all["timings"]["decode_tokens"].as_u64().expect("a count");
+    // The token that ends the text counts as drawn and is not part of it.
+    assert_eq!(all["ids"].as_array().expect("ids").len() as u64, tokens - 1);
+    assert!(all["memory"]["pools"]["weights"]["allocated"].as_u64() > Some(1 << 20));
+    assert!(all["device"]["name"].is_string() && all["timings"]["load_s"].is_f64());
+    // From stdin, where a last line feed is not part of the question.
+    let ran = weft_with(&["run"], b"What is 12 + 9?\n");
+    assert_eq!(ran.stdout, text);
+    assert_eq!(weft_with(&["run", "-"], b"What is 12 + 9?").stdout, text);
+}
+
+#[test]
+fn same_seed_same_text() {
+    let run = |seed: &str| {
+        json(&["run", "--raw", "-n", "24", "--temp", "2", "--top-k", "0", "--seed", seed, "--json", "A car"])
+    };
+    let (a, b, c) = (run("7"), run("7"), run("8"));
+    assert_eq!(a["ids"], b["ids"]);
+    assert_eq!(a["text"], b["text"]);
+    assert_ne!(a["ids"], c["ids"]);
+    assert_eq!(a["seed"], 7);
+}
+
+#[test]
+fn limits_features_and_chunks_change_nothing_that_is_seen() {
+    let text = ok(&["run", "What is 31 + 14?"]);
+    assert_eq!(ok(&["run", "--limits", "webgpu", "--chunk", "7", "What is 31 + 14?"]), text);
+    let ran = weft(&["run", "--without", "f16,subgroups,dot,coop", "--explain", "What is 31 + 14?"]);
+    assert_eq!(ran.stdout, text);
+    for part in ["device:", "f16 no, subgroups no", "limits", "matvec", "attention"] {
+        assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_bounded_answer_and_a_full_context() {
+    let all = json(&["run", "-n", "3", "--json", "What is 17 + 25?"]);
+    assert_eq!(all["stop"], "max tokens");
+    assert_eq!(all["ids"].as_array().expect("ids").len(), 3);
+    let all = json(&["run", "-c", "32", "--json", "What is 17 + 25?"]);
+    assert_eq!(all["stop"], "context full");
+    assert_eq!(all["context"], 32);
+}
+
+#[test]
+fn tokenize_and_back() {
+    let text = "What is 17 + 25?\n  Größe: 3 m² 🙂";
+    let ids = ok(&["tokenize", "--json", text]);
+    let array: Vec<u32> = serde_json::from_str(&ids).expect("an array");
+    let spaced: Vec<u32> =
+        ok(&["tokenize", text]).split_whitespace().map(|id| id.parse().expect("an id")).collect();
+    assert_eq!(array, spaced);
+    assert_eq!(weft_with(&["tokenize", "--json", "-"], text.as_bytes()).stdout, ids);
+    assert_eq!(weft_with(&["tokenize", "--json"], text.as_bytes()).stdout, ids);
+    assert_eq!(ok(&["tokenize", "--decode", &ids]), text);
+    let words: Vec<String> = array.iter().map(u32::to_string).collect();
+    let args: Vec<&str> =
+        ["tokenize", "--decode"].into_iter().chain(words.iter().map(String::as_str)).collect();
+    assert_eq!(ok(&args), text);
+    assert_eq!(weft_with(&["tokenize", "--decode", "-"], ids.as_bytes()).stdout, text);
+
+    // Control tokens are text unless they are asked for.
+    let plain: Vec<u32> = serde_json::from_str(&ok(&["tokenize", "--json", "<|im_end|>"])).expect("an array");
+    let special: Vec<u32> =
+        serde_json::from_str(&ok(&["tokenize", "--json", "--special", "<|im_end|>"])).expect("an array");
+    assert!(plain.len() > 1 && special == [2], "{plain:?} {special:?}");
+    assert_eq!(ok(&["tokenize", "--decode", "2"]), "");
+    assert_eq!(ok(&["tokenize", "--decode", "--special", "2"]), "<|im_end|>");
+}
+
+#[test]
+fn logits_by_prefill_by_decode_and_by_chunks() {
+    let folder = folder("cli-logits");
+    let ids = ok(&["tokenize", "--json", "A car starts from rest and accelerates at 3 m/s² for 4 s."]);
+    let tokens = file(&folder, "ids.json", ids.as_bytes());
+    let count = serde_json::from_str::<Vec<u32>>(&ids).expect("ids").len();
+    let logits = |name: &str, more: &[&str]| {
+        let out = folder.join(name);
+        let out = out.to_str().expect("UTF-8");
+        let mut args = vec!["logits", "--tokens", &tokens, "-o", out];
+        args.extend(more);
+        assert_eq!(ok(&args), "");
+        let bytes = std::fs::read(out).expect("the file");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+        assert_eq!(file.names(), ["logits"]);
+        let tensor = file.tensor("logits").expect("logits");
+        assert_eq!((tensor.dtype(), tensor.shape()), (safetensors::Dtype::F32, &[count, 2048][..]));
+        tensor
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().expect("4 bytes")))
+            .collect::<Vec<f32>>()
+    };
+    let prefill = logits("prefill.safetensors", &[]);
+    assert!(prefill.iter().all(|v| v.is_finite()) && prefill.iter().any(|v| *v != 0.0));
+    for (name, more) in [
+        ("decode.safetensors", &["--decode"][..]),
+        ("chunks.safetensors", &["--chunk", "7"]),
+        ("one.safetensors", &["--chunk", "1"]),
+    ] {
+        let nmse = crate::support::golden_model::nmse(&logits(name, more), &prefill);
+        assert!(nmse < 1e-5, "{name}: {nmse:e}");
+    }
+    let left: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the folder")
+        .map(|e| e.expect("an entry").file_name())
+        .filter(|n| n.to_string_lossy().contains(".part"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn inspect_shows_everything() {
+    let text = ok(&["inspect", "--limits", "adreno"]);
+    for part in [
+        "general.architecture = \"qwen3\"",
+        "2048 in all",
+        "token_embd.weight",
+        "Q6_K",
+        "KV cache",
+        "context of 1024",
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    let all = json(&["inspect", "--json", "-c", "256"]);
+    assert_eq!(all["metadata"]["qwen3.block_count"], 9);
+    assert_eq!(all["plan"]["context"], 256);
+    assert!(all["plan"]["total"].as_u64() > all["plan"]["weights"].as_u64());
+    assert!(all["tensors"].as_array().expect("tensors").len() > 100 && all["cannot_run"].is_null());
+}
+
+#[test]
+fn devices_are_listed() {
+    let all = json(&["devices", "--json"]);
+    let first = &all[0];
+    assert!(first["name"].is_string() && first["limits"]["max_buffer_size"].as_u64() > Some(0), "{first}");
+    assert!(first["profiles"].as_array().expect("profiles").contains(&"webgpu".into()), "{first}");
+    let text = ok(&["devices"]);
+    assert!(text.contains(first["name"].as_str().expect("a name")) && text.contains("profiles"), "{text}");
+}
+
+#[test]
+fn kernels_are_counted() {
+    let text = ok(&["kernels", "test", "--op", "rms*", "--without", "f16,subgroups"]);
+    let last = text.lines().last().expect("lines");
+    assert!(last.ends_with(" passed, 0 failed, 0 unsupported") && !last.starts_with("0 "), "{last}");
+    let all = json(&["kernels", "test", "--op", "swiglu", "--json"]);
+    assert_eq!(all["failed"], 0);
+    assert_eq!(
+        all["passed"].as_u64().expect("a count") as usize,
+        all["cases"].as_array().expect("cases").len()
+    );
+}
+
+#[test]
+fn the_curriculum_is_the_same_for_a_seed() {
+    let args = ["curriculum", "--seed", "5", "--count", "20", "--split", "test", "--format", "mcq"];
+    let text = ok(&args);
+    assert_eq!(text.lines().count(), 20);
+    for line in text.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        assert!(record["messages"][0]["content"].as_str().expect("a question").contains("\nA. "), "{line}");
+    }
+    let path = folder("cli-curriculum").join("out.jsonl");
+    let path = path.to_str().expect("UTF-8");
+    assert_eq!(ok(&[&args[..], &["-o", path]].concat()), "");
+    assert_eq!(std::fs::read_to_string(path).expect("the file"), text);
+    assert_ne!(
+        ok(&["curriculum", "--seed", "6", "--count", "20"]),
+        ok(&["curriculum", "--seed", "5", "--count", "20"])
+    );
+}
+
+#[test]
+fn eval_counts_by_domain() {
+    let all = json(&["eval", "--suite", "curriculum", "--limit", "4", "--json"]);
+    for kind in ["generation", "multiple_choice"] {
+        assert_eq!(all[kind]["total"], 4);
+        assert_eq!(all[kind]["domains"].as_object().expect("domains").len(), 4);
+        let (low, high) = (all[kind]["low"].as_f64(), all[kind]["high"].as_f64());
+        assert!(low <= all[kind]["share"].as_f64() && all[kind]["share"].as_f64() <= high);
+        assert!(all[kind]["right"].as_u64() >= Some(3), "{}", all[kind]);
+    }
+}
+
+#[test]
+fn a_conversation_from_a_pipe() {
+    let path = folder("cli-chat").join("talk.json");
+    let path = path.to_str().expect("UTF-8");
+    let script = format!(
+        "/system You are a careful tutor. Show your steps.\nWhat is 17 + 25?\n\nWhat is 40 + 2?\n/save {path}\n/clear\nWhat is 8 + 5?\n/help\n/exit\nnot read"
+    );
+    let ran = weft_with(&["chat"], script.as_bytes());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let answers = ran.stdout.matches("The answer is").count();
+    assert_eq!(answers, 3, "{}", ran.stdout);
+    assert!(ran.stdout.contains("The answer is 42.\n") && ran.stderr.contains("/clear"), "{}", ran.stdout);
+    let saved: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).expect("the file")).expect("JSON");
+    let roles: Vec<_> =
+        saved["messages"].as_array().expect("messages").iter().map(|m| m["role"].as_str()).collect();
+    assert_eq!(roles, ["system", "user", "assistant", "user", "assistant"].map(Some));
+
+    let ran = weft_with(&["chat"], b"/nothing\n");
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("there is no command /nothing"), "{}", ran.stderr);
+}
+
+#[test]
+fn help_has_examples() {
+    let commands =
+        ["run", "chat", "tokenize", "inspect", "devices", "logits", "eval", "curriculum", "kernels"];
+    let help = ok(&["--help"]);
+    for name in commands {
+        assert!(help.contains(&format!("  {name} ")), "{help}");
+        let help = ok(&[name, "--help"]);
+        assert!(help.contains("Examples:") && help.contains(&format!("weft {name}")), "{help}");
+    }
+}
+
+#[test]
+fn wrong_usage_has_code_2() {
+    for args in [
+        &["run", "--limits", "huge", "x"][..],
+        &["run", "--without", "f64", "x"],
+        &["run", "--temp", "warm", "x"],
+        &["run", "one", "two"],
+        &["logits"],
+        &["fly"],
+        &[],
+    ] {
+        let ran = weft(args);
+        assert_eq!(ran.code, Some(2), "weft {args:?}: {}", ran.stderr);
+        assert!(ran.stdout.is_empty() && !ran.stderr.contains('\x1b'), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let mut child = command(&["curriculum", "--count", "200000"]).spawn().expect("weft starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    assert!(line.starts_with('{'));
+    let out = child.wait_with_output().expect("weft ends");
+    assert_eq!((out.status.code(), out.stderr), (Some(0), Vec::new()));
+}
+
+/// Ctrl-C ends the answer, not what was said so far.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_cleanly() {
+    let args =
+        ["run", "--raw", "--temp", "2", "--top-k", "0", "--top-p", "1", "--min-p", "0", "-c", "16384", "A"];
+    let mut child = command(&args).stderr(Stdio::piped()).spawn().expect("weft starts");
+    let mut stdout = child.stdout.take().expect("a pipe");
+    let mut first = [0];
+    stdout.read_exact(&mut first).expect("a byte of text");
+    let id = child.id().to_string();
+    let killed = std::process::Command::new("kill").args(["-INT", &id]).status().expect("kill starts");
+    assert!(killed.success());
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).expect("the rest");
+    let out = child.wait_with_output().expect("weft ends");
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    // A model that ended by itself just then is no fault of Ctrl-C.
+    assert!(
+        out.status.code() == Some(130) && stderr.contains("stopped by interrupted"),
+        "{:?} {stderr}",
+        out.status
+    );
+}
