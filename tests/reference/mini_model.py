@@ -101,6 +101,7 @@ def generate(params, prompts, limit, stop, device):
     cos, sin = rope_tables((column[None] - pad[:, None]).clamp(min=0)[:, None])  # [B, 1, T, HEAD/2]
     cache = [torch.zeros(2, b, KV_HEADS, total, HEAD, dtype=DTYPE, device=device) for _ in range(LAYERS)]
     done = torch.zeros(b, dtype=torch.bool, device=device)
+    finished, rows = [None] * b, torch.arange(b)
     start, end = 0, longest
     while True:
         x = params["token_embd.weight"][ids[:, start:end]].float()
@@ -120,7 +121,15 @@ def generate(params, prompts, limit, stop, device):
         ids[:, end] = torch.where(done, stop, token)
         done |= token == stop
         start, end = end, end + 1
-        if end % 8 == 0 and bool(done.all()):
-            break
-    out = ids[:, longest:].tolist()
-    return [row[:row.index(stop)] if stop in row else row for row in out]
+        if end % 16 == 0 and int(done.sum()) * 4 > len(rows):
+            # Finished rows leave the batch.
+            keep = (~done).nonzero()[:, 0]
+            for i in done.nonzero()[:, 0].tolist():
+                finished[rows[i]] = ids[i, longest:].tolist()
+            rows, ids, pad, done, cos, sin = rows[keep.cpu()], ids[keep], pad[keep], done[keep], cos[keep], sin[keep]
+            cache = [c[:, keep] for c in cache]
+            if len(rows) == 0:
+                break
+    for i, row in zip(rows.tolist(), ids[:, longest:].tolist()):
+        finished[i] = row
+    return [row[:row.index(stop)] if stop in row else row for row in finished]
