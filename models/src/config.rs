@@ -96,8 +96,7 @@ impl Reader<'_> {
     }
 
     fn required(&self, name: &str) -> Result<u32> {
-        self.count(name)?
-            .ok_or_else(|| Error::MissingKey { file: self.file.clone(), key: self.key(name) })
+        self.count(name)?.ok_or_else(|| Error::MissingKey { file: self.file.clone(), key: self.key(name) })
     }
 
     fn float(&self, name: &str) -> Result<Option<f32>> {
@@ -207,10 +206,7 @@ fn rotation(file: &File, r: &Reader<'_>, head_dim: u32, context: u32, pairing: P
         "linear" => Scaling::Linear { factor },
         "yarn" => Scaling::Yarn {
             factor,
-            original_context: r
-                .count("rope.scaling.original_context_length")?
-                .unwrap_or(context)
-                .into(),
+            original_context: r.count("rope.scaling.original_context_length")?.unwrap_or(context).into(),
             beta_fast: r.float("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0).into(),
             beta_slow: r.float("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0).into(),
             attention: (1.0 + 0.1 * factor.ln())

@@ -78,17 +78,18 @@ fn most_splits(tokens: u32, cache: &CacheShape) -> u32 {
 
 impl Buffers {
     /// Places the activations of `tokens` tokens; `all_logits` keeps those of every position.
-    pub(crate) fn plan(c: &Config, cache: &CacheShape, tokens: u32, all_logits: bool, budget: &Budget) -> Buffers {
+    pub(crate) fn plan(
+        c: &Config,
+        cache: &CacheShape,
+        tokens: u32,
+        all_logits: bool,
+        budget: &Budget,
+    ) -> Buffers {
         let rows = |width: u32| u64::from(tokens) * u64::from(width) * 4;
         let optional = |on: bool, bytes: u64| if on { bytes } else { 0 };
         let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        let shape = Shape {
-            tokens,
-            heads: c.heads,
-            window: 0,
-            scale: 1.0,
-            splits: most_splits(tokens, cache),
-        };
+        let shape =
+            Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits: most_splits(tokens, cache) };
         let (o, ml) = shape.scratch_bytes(cache);
         let logit_rows = if all_logits { tokens } else { 1 };
         let mut a = Arena::new();
@@ -242,7 +243,13 @@ pub(crate) fn record(
 
 /// The largest batch of at most `wanted` tokens whose activations fit the budget: each tensor in a
 /// binding, all of them in a buffer.
-pub(crate) fn fitting_chunk(c: &Config, cache: &CacheShape, wanted: u32, all_logits: bool, budget: &Budget) -> u32 {
+pub(crate) fn fitting_chunk(
+    c: &Config,
+    cache: &CacheShape,
+    wanted: u32,
+    all_logits: bool,
+    budget: &Budget,
+) -> u32 {
     let mut tokens = wanted.max(1);
     while tokens > 1 {
         let b = Buffers::plan(c, cache, tokens, all_logits, budget);

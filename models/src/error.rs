@@ -33,7 +33,9 @@ pub enum Error {
     MissingTensor { file: String, name: String },
     #[error("{file}: tensor \"{name}\" has the shape {found:?}, expected {expected:?}")]
     TensorShape { file: String, name: String, found: Vec<u64>, expected: Vec<u64> },
-    #[error("{file}: tensor \"{name}\" is of type {ty}, which is not supported here (supported: {supported})")]
+    #[error(
+        "{file}: tensor \"{name}\" is of type {ty}, which is not supported here (supported: {supported})"
+    )]
     TensorType { file: String, name: String, ty: String, supported: String },
     #[error(
         "{file}: needs {} ({} of weights, {} of KV cache for a context of {context}) but {device} has {}; {way_out}",
@@ -49,7 +51,9 @@ pub enum Error {
         available: u64,
         way_out: String,
     },
-    #[error("the prompt has {tokens} tokens, more than the context of {context}; raise it with -c or shorten the prompt")]
+    #[error(
+        "the prompt has {tokens} tokens, more than the context of {context}; raise it with -c or shorten the prompt"
+    )]
     PromptTooLong { tokens: usize, context: u32 },
     #[error("the prompt is empty")]
     EmptyPrompt,

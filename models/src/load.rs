@@ -7,11 +7,12 @@ use std::sync::Arc;
 use weft_formats::chat::{self, Template};
 use weft_formats::gguf::{File, Metadata, TensorInfo};
 use weft_formats::tokenizer::Tokenizer;
+use weft_kernels::ops::attention::CacheType;
 use weft_kernels::{Weight, WeightShape};
 use weft_runtime::{DeviceKind, Gpu, Pool, Slice};
 
 use crate::decoder::{Layer, Weights};
-use crate::plan::weight_type;
+use crate::plan::{cache_type, weight_type};
 use crate::{Config, Error, Message, Result, Session, plan};
 
 /// How to open a model.
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) weights: Weights,
     pub(crate) chunk: u32,
+    pub(crate) cache: CacheType,
     file: String,
     metadata: Metadata,
     tokenizer: std::result::Result<Tokenizer, weft_formats::tokenizer::Error>,
@@ -149,10 +151,7 @@ impl Model {
     /// # Errors
     /// The file's template does not parse.
     pub fn template(&self) -> Result<&Template> {
-        self.0
-            .template
-            .as_ref()
-            .map_err(|e| Error::Template { file: self.0.file.clone(), source: e.clone() })
+        self.0.template.as_ref().map_err(|e| Error::Template { file: self.0.file.clone(), source: e.clone() })
     }
 
     /// Renders a conversation up to where the model answers, as token ids. `thinking` is Qwen3's
@@ -239,6 +238,7 @@ async fn open(
         config,
         weights,
         chunk,
+        cache: cache_type(&file),
         metadata,
         tokenizer,
         template,
@@ -261,10 +261,7 @@ fn check_memory(file: &File, config: &Config, gpu: &Gpu, context: u32, chunk: u3
     } else if bits >= 1.5 {
         format!("a quantisation of at most {bits:.1} bits a weight would fit")
     } else {
-        format!(
-            "about {:.1} billion weights of 4.5 bits would fit",
-            available as f64 * 0.9 * 8.0 / 4.5 / 1e9
-        )
+        format!("about {:.1} billion weights of 4.5 bits would fit", available as f64 * 0.9 * 8.0 / 4.5 / 1e9)
     };
     Err(Error::TooLarge {
         file: file.path().display().to_string(),
@@ -292,9 +289,7 @@ impl Upload<'_> {
     }
 
     fn tensor(&self, name: &str) -> Result<&TensorInfo> {
-        self.file
-            .tensor(name)
-            .ok_or_else(|| Error::MissingTensor { file: self.name(), name: name.into() })
+        self.file.tensor(name).ok_or_else(|| Error::MissingTensor { file: self.name(), name: name.into() })
     }
 
     /// Checks a tensor's shape, columns first as in the file.
@@ -415,11 +410,13 @@ impl Upload<'_> {
     fn floats(&self, name: &str, len: u32) -> Result<Vec<f32>> {
         let t = self.shaped(name, &[len.into()])?;
         let mut out = vec![0.0; len as usize];
-        weft_formats::quant::dequantize(t.ty, self.file.bytes(t), &mut out).map_err(|_| Error::TensorType {
-            file: self.name(),
-            name: name.into(),
-            ty: t.ty.name().into(),
-            supported: "F32, F16, BF16 for vectors".into(),
+        weft_formats::quant::dequantize(t.ty, self.file.bytes(t), &mut out).map_err(|_| {
+            Error::TensorType {
+                file: self.name(),
+                name: name.into(),
+                ty: t.ty.name().into(),
+                supported: "F32, F16, BF16 for vectors".into(),
+            }
         })?;
         Ok(out)
     }

@@ -1,7 +1,7 @@
 //! How much memory a model takes before any of it is taken.
 
 use weft_formats::gguf::{File, TensorInfo};
-use weft_kernels::ops::attention::CacheShape;
+use weft_kernels::ops::attention::{CacheShape, CacheType};
 use weft_kernels::{Budget, WeightShape, WeightType};
 
 use crate::decoder::Buffers;
@@ -37,6 +37,13 @@ pub(crate) fn weight_type(file: &File, t: &TensorInfo) -> Result<WeightType> {
     })
 }
 
+/// How the KV cache of `file` is stored: f16, but f32 where every matrix is f32, whose owner asked for
+/// precision rather than speed.
+pub(crate) fn cache_type(file: &File) -> CacheType {
+    let precise = |t: &TensorInfo| t.shape.len() < 2 || t.ty == weft_formats::quant::Type::F32;
+    if file.tensors().iter().all(precise) { CacheType::F32 } else { CacheType::F16 }
+}
+
 /// Plans the memory of `file` for a context and a prefill chunk.
 ///
 /// # Errors
@@ -52,8 +59,9 @@ pub fn plan(file: &File, config: &Config, context: u32, chunk: u32, budget: &Bud
             _ => t.size.next_multiple_of(budget.align),
         };
     }
-    let cache = CacheShape::new(context, config.kv_heads, config.head_dim, budget)?;
-    let layer: u64 = (0..cache.chunks()).map(|i| 2 * cache.chunk_bytes(i).next_multiple_of(budget.align)).sum();
+    let cache = CacheShape::new(cache_type(file), context, config.kv_heads, config.head_dim, budget)?;
+    let layer: u64 =
+        (0..cache.chunks()).map(|i| 2 * cache.chunk_bytes(i).next_multiple_of(budget.align)).sum();
     let buffers = Buffers::plan(config, &cache, chunk, false, budget);
     let table = u64::from(128 + context.div_ceil(128)) * u64::from(config.rotation.pairs()) * 8;
     Ok(MemoryPlan {

@@ -66,7 +66,7 @@ impl Session {
         if context == 0 || context > MOST {
             return Err(Error::Context { wanted: context, most: MOST });
         }
-        let cache = CacheShape::new(context, c.kv_heads, c.head_dim, &budget)?;
+        let cache = CacheShape::new(model.0.cache, context, c.kv_heads, c.head_dim, &budget)?;
         let layer: u64 =
             (0..cache.chunks()).map(|i| 2 * cache.chunk_bytes(i).next_multiple_of(budget.align)).sum();
         gpu.expect(Pool::KvCache, layer * u64::from(c.layers));
@@ -304,8 +304,7 @@ impl Session {
         self.computed = 0;
         let wanted = if rows == Rows::Decode { 1 } else { self.chunk.min(tokens.len() as u32) };
         let chunk = fitting_chunk(c, &self.cache, wanted, true, gpu.budget());
-        let bytes =
-            [1, chunk].map(|t| Buffers::plan(c, &self.cache, t, true, gpu.budget()).layout.total);
+        let bytes = [1, chunk].map(|t| Buffers::plan(c, &self.cache, t, true, gpu.budget()).layout.total);
         let activations = gpu.alloc(Pool::Activations, bytes[0].max(bytes[1]), "activations")?;
         let ids = gpu.alloc(Pool::State, u64::from(chunk) * 4, "token ids")?;
         let mut recorded: HashMap<(u32, u32), (Program, Slice, Vec<Slice>)> = HashMap::new();
@@ -326,10 +325,8 @@ impl Session {
             let used = logits.range(0, u64::from(n) * u64::from(c.vocabulary) * 4);
             let submission = gpu.run(program, Some(&used))?;
             let bytes = submission.readback.expect("asked for").wait()?;
-            let taps = taps
-                .iter()
-                .map(|t| gpu.read_vec::<f32>(t))
-                .collect::<std::result::Result<Vec<_>, _>>()?;
+            let taps =
+                taps.iter().map(|t| gpu.read_vec::<f32>(t)).collect::<std::result::Result<Vec<_>, _>>()?;
             self.tokens.extend_from_slice(batch);
             self.computed = self.tokens.len();
             if each(start, &taps, &bytemuck::pod_collect_to_vec::<u8, f32>(&bytes)).is_break() {

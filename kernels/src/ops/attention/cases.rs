@@ -2,7 +2,7 @@
 
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
-use super::{CacheShape, Scratch, Shape};
+use super::{CacheShape, CacheType, Scratch, Shape};
 use crate::Result;
 use crate::registry::{Case, Guarded, Rng, input};
 
@@ -10,6 +10,9 @@ use crate::registry::{Case, Guarded, Rng, input};
 /// splits, and batches of one and more tiles.
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
+    let case = |heads, kv_heads, head_dim, tokens, position, window, splits| {
+        case(CacheType::F16, heads, kv_heads, head_dim, tokens, position, window, splits)
+    };
     for (heads, kv_heads, head_dim) in
         [(1, 1, 8), (4, 4, 64), (8, 4, 80), (8, 2, 96), (7, 1, 64), (16, 2, 128), (2, 1, 256)]
     {
@@ -23,10 +26,15 @@ pub fn cases() -> Vec<Case> {
     all.push(case(32, 8, 128, 1, 1024, 0, 8));
     all.push(case(8, 4, 64, 1, 4095, 0, 16));
     all.push(case(8, 4, 64, 1, 4095, 512, 2));
+    for (tokens, position, splits) in [(1, 200, 3), (1, 0, 1), (21, 40, 1)] {
+        all.push(self::case(CacheType::F32, 8, 2, 128, tokens, position, 0, splits));
+        all.push(self::case(CacheType::F32, 4, 4, 80, tokens, position, 0, splits));
+    }
     all
 }
 
 fn case(
+    ty: CacheType,
     heads: u32,
     kv_heads: u32,
     head_dim: u32,
@@ -36,17 +44,25 @@ fn case(
     splits: u32,
 ) -> Case {
     let name = format!(
-        "heads {heads}/{kv_heads} x {head_dim} tokens {tokens} at {position} window {window} splits {splits}"
+        "{} heads {heads}/{kv_heads} x {head_dim} tokens {tokens} at {position} window {window} splits {splits}",
+        ty.name()
     );
     Case::new("attention", name, 1e-6, move |gpu, _| {
         let context = position + tokens + 5;
         let width = (kv_heads * head_dim) as usize;
-        let cache = CacheShape::new(context, kv_heads, head_dim, gpu.budget())?;
+        let cache = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;
         let mut rng = Rng::new(u64::from(heads * head_dim + position));
         let q = rng.values((tokens * heads * head_dim) as usize);
-        let mut rounded = || -> (Vec<u16>, Vec<f32>) {
+        // Values that the cache holds exactly, as its bytes and as floats.
+        let mut rounded = || {
             let n = context as usize * width;
-            rng.values(n).into_iter().map(half::f16::from_f32).map(|h| (h.to_bits(), h.to_f32())).unzip()
+            let mut bytes = vec![0; ty.bytes(n as u64) as usize];
+            let mut values = rng.values(n);
+            crate::ops::kv_write::reference::kv_write(&mut bytes, ty, &values, 0, width);
+            if ty == CacheType::F16 {
+                values.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
+            }
+            (bytes, values)
         };
         let ((k_bits, k), (v_bits, v)) = (rounded(), rounded());
         let chunks = cache_on_gpu(gpu, &cache, &k_bits, &v_bits)?;
@@ -78,20 +94,14 @@ fn case(
     })
 }
 
-/// A cache with the given f16 bits, `[positions, kv_heads, head_dim]`.
-pub(crate) fn cache_on_gpu(
-    gpu: &Gpu,
-    shape: &CacheShape,
-    k: &[u16],
-    v: &[u16],
-) -> Result<Vec<(Slice, Slice)>> {
-    let width = (shape.kv_heads * shape.head_dim) as usize;
+/// A cache with the given bytes, `[positions, kv_heads, head_dim]`.
+pub(crate) fn cache_on_gpu(gpu: &Gpu, shape: &CacheShape, k: &[u8], v: &[u8]) -> Result<Vec<(Slice, Slice)>> {
+    let mut at = 0;
     (0..shape.chunks())
         .map(|i| {
-            let r = shape.chunk(i);
-            let r = r.start as usize * width..r.end as usize * width;
-            let upload =
-                |x: &[u16]| gpu.alloc_init(Pool::KvCache, bytemuck::cast_slice(&x[r.clone()]), "cache");
+            let r = at..at + shape.chunk_bytes(i) as usize;
+            at = r.end;
+            let upload = |x: &[u8]| gpu.alloc_init(Pool::KvCache, &x[r.clone()], "cache");
             Ok((upload(k)?, upload(v)?))
         })
         .collect()

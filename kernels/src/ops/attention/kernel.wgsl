@@ -4,8 +4,8 @@
 //
 // state    word 0: position of the batch's first token
 // q        [tokens, heads, HD] f32
-// k_cache  one chunk of the cache, [positions, kv_heads, HD] f16, 8 in a vec4
-// v_cache  likewise, 4 in a vec2
+// k_cache  one chunk of the cache, [positions, kv_heads, HD]; how its values are stored is the fragment's
+// v_cache  likewise
 // o        [tokens, heads, HD] f32, or with several parts [parts, tokens, heads, HD], unnormalised
 // ml       [parts, tokens, heads] (largest score, sum of exponentials); unused with one part
 //
@@ -103,12 +103,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             s[i] = 0.0;
         }
         for (var c = 0u; c < HD / 8u; c++) {
-            let h = k_cache[k_at + c];
-            let a = vec4<f32>(unpack2x16float(h.x), unpack2x16float(h.y));
-            let b = vec4<f32>(unpack2x16float(h.z), unpack2x16float(h.w));
+            let k = key8(k_at + c);
             for (var i = 0u; i < SN; i++) {
                 let at = (key_row + 4u * i) * D4 + 2u * c;
-                s[i] += dot(qs[at], a) + dot(qs[at + 1u], b);
+                s[i] += dot(qs[at], k[0]) + dot(qs[at + 1u], k[1]);
             }
         }
         for (var i = 0u; i < SN; i++) {
@@ -145,8 +143,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             }
             for (var j = 0u; j < BK; j++) {
                 let at = ((min(k0 + j, last_key - 1u) - p.position0) * p.kv_heads + kv_head) * D4 + d;
-                let h = v_cache[at];
-                let v = vec4<f32>(unpack2x16float(h.x), unpack2x16float(h.y));
+                let v = value4(at);
                 for (var i = 0u; i < RN; i++) {
                     let weight = scores[min(group + RG * i, BQ - 1u) * BK + j];
                     acc[i] += weight * v;

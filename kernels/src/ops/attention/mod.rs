@@ -1,4 +1,4 @@
-//! Causal attention over a f16 KV cache, for prefill and decode: `kernel.wgsl` computes parts,
+//! Causal attention over the KV cache, for prefill and decode: `kernel.wgsl` computes parts,
 //! `combine.wgsl` merges them where there are several.
 
 pub mod cases;
@@ -10,10 +10,47 @@ use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
-/// A layer's cache: `[positions, kv_heads, head_dim]` f16, for keys and for values, cut by positions
+/// How the cache stores a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[allow(missing_docs)]
+pub enum CacheType {
+    F32,
+    #[default]
+    F16,
+}
+
+impl CacheType {
+    /// All of them.
+    pub const ALL: [CacheType; 2] = [CacheType::F32, CacheType::F16];
+
+    /// The name used on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheType::F32 => "f32",
+            CacheType::F16 => "f16",
+        }
+    }
+
+    /// The type called `name`.
+    pub fn parse(name: &str) -> Option<CacheType> {
+        CacheType::ALL.into_iter().find(|t| t.name() == name)
+    }
+
+    /// Bytes of `values` values.
+    pub fn bytes(self, values: u64) -> u64 {
+        match self {
+            CacheType::F32 => 4 * values,
+            CacheType::F16 => 2 * values,
+        }
+    }
+}
+
+/// A layer's cache: `[positions, kv_heads, head_dim]`, for keys and for values, cut by positions
 /// into chunks that each fit a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheShape {
+    /// How values are stored.
+    pub ty: CacheType,
     /// Positions in all.
     pub context: u32,
     /// KV heads.
@@ -30,6 +67,7 @@ impl CacheShape {
     /// # Errors
     /// A head size the kernel does not take, or a position that exceeds a binding.
     pub fn new(
+        ty: CacheType,
         context: u32,
         kv_heads: u32,
         head_dim: u32,
@@ -39,7 +77,7 @@ impl CacheShape {
             let what = format!("head size {head_dim} (multiples of 8 up to {MAX_HEAD} are supported)");
             return Err(PlanError::Shape { op: "attention", what });
         }
-        let row = u64::from(kv_heads) * u64::from(head_dim) * 2;
+        let row = ty.bytes(u64::from(kv_heads) * u64::from(head_dim));
         let fits = (budget.max_binding / row).min(u64::from(u32::MAX)) as u32;
         if fits == 0 {
             return Err(PlanError::DoesNotFit {
@@ -50,7 +88,7 @@ impl CacheShape {
             });
         }
         let chunks = context.div_ceil(fits).max(1);
-        Ok(CacheShape { context, kv_heads, head_dim, per_chunk: context.div_ceil(chunks) })
+        Ok(CacheShape { ty, context, kv_heads, head_dim, per_chunk: context.div_ceil(chunks) })
     }
 
     /// Number of chunks.
@@ -67,7 +105,7 @@ impl CacheShape {
     /// Bytes of chunk `i` of the keys, and of the values.
     pub fn chunk_bytes(&self, i: usize) -> u64 {
         let r = self.chunk(i);
-        u64::from(r.end - r.start) * u64::from(self.kv_heads) * u64::from(self.head_dim) * 2
+        self.ty.bytes(u64::from(r.end - r.start) * u64::from(self.kv_heads) * u64::from(self.head_dim))
     }
 }
 
@@ -244,14 +282,18 @@ pub struct Scratch {
     pub ml: Slice,
 }
 
-fn name(tile: u32, head_dim: u32) -> String {
-    format!("attention_q{tile}_h{head_dim}_f16")
+fn name(tile: u32, head_dim: u32, ty: CacheType) -> String {
+    format!("attention_q{tile}_h{head_dim}_{}", ty.name())
 }
 
-fn shader(tile: u32, head_dim: u32) -> Shader {
+fn shader(tile: u32, head_dim: u32, ty: CacheType) -> Shader {
+    let cache = match ty {
+        CacheType::F32 => include_str!("cache_f32.wgsl"),
+        CacheType::F16 => include_str!("cache_f16.wgsl"),
+    };
     Shader {
-        name: name(tile, head_dim),
-        source: compose(&[("HD", head_dim), ("BQ", tile)], &[include_str!("kernel.wgsl")]),
+        name: name(tile, head_dim, ty),
+        source: compose(&[("HD", head_dim), ("BQ", tile)], &[cache, include_str!("kernel.wgsl")]),
         bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 3]].concat(),
     }
 }
@@ -266,11 +308,12 @@ fn combine_shader() -> Shader {
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    let tiles = |head| if head > 128 { &[4, 8][..] } else { &[4, 8, 16] };
-    let mut all: Vec<_> = [32, 64, 80, 96, 128, 256]
-        .into_iter()
-        .flat_map(|head| tiles(head).iter().map(move |&tile| (shader(tile, head), Params::FIELDS)))
-        .collect();
+    let mut all = Vec::new();
+    for head in [32, 64, 80, 96, 128, 256] {
+        for tile in [4, 8, 16].into_iter().filter(|&t| t < 16 || head <= 128) {
+            all.extend(CacheType::ALL.map(|ty| (shader(tile, head, ty), Params::FIELDS)));
+        }
+    }
     all.push((combine_shader(), CombineParams::FIELDS));
     all
 }
@@ -290,8 +333,8 @@ pub fn attention(
     s: &Shape,
 ) -> Result<()> {
     let tile = s.tile(cache);
-    let head = cache.head_dim;
-    let pipeline = rec.gpu().pipeline(&name(tile, head), || shader(tile, head))?;
+    let (head, ty) = (cache.head_dim, cache.ty);
+    let pipeline = rec.gpu().pipeline(&name(tile, head, ty), || shader(tile, head, ty))?;
     let budget = rec.gpu().budget().clone();
     let several = s.parts(cache) > 1;
     let target = if several { &scratch.o } else { o };

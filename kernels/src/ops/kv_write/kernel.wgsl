@@ -1,16 +1,16 @@
-// KV cache write:  cache[position, :] = f16(x[t, :]) for keys and values
+// KV cache write:  cache[position, :] = x[t, :] for keys and values, in the cache's type
 //
 // k, v              [tokens, width] f32, width = kv_heads * head_dim
-// k_cache, v_cache  one chunk of the cache: [positions, width] f16, two in a word
+// k_cache, v_cache  one chunk of the cache: [positions, width], stored by the fragment
 // state             word 0: position of the batch's first token
 //
-// One invocation packs one word of each. A token whose position lies outside the chunk is skipped:
+// One invocation stores one pair of each. A token whose position lies outside the chunk is skipped:
 // the chunks of a split cache are dispatched one after the other.
 
 struct Params {
     token0: u32,    // token of the batch that k and v begin with
     tokens: u32,
-    words: u32,     // width / 2
+    pairs: u32,     // width / 2
     position0: u32, // first position of the chunk
     positions: u32,
     grid_x: u32,
@@ -26,14 +26,13 @@ struct Params {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let n = (wid.x + wid.y * p.grid_x) * WG + lid;
-    if (n >= p.tokens * p.words) {
+    if (n >= p.tokens * p.pairs) {
         return;
     }
-    let position = state[0] + p.token0 + n / p.words;
+    let position = state[0] + p.token0 + n / p.pairs;
     if (position < p.position0 || position - p.position0 >= p.positions) {
         return;
     }
-    let at = (position - p.position0) * p.words + n % p.words;
-    k_cache[at] = pack2x16float(k[n]);
-    v_cache[at] = pack2x16float(v[n]);
+    let at = (position - p.position0) * p.pairs + n % p.pairs;
+    store(at, k[n], v[n]);
 }

@@ -1,18 +1,18 @@
-//! Writes keys and values into the KV cache as f16.
+//! Writes keys and values into the KV cache.
 
 pub mod cases;
 pub mod reference;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::ops::attention::CacheShape;
+use crate::ops::attention::{CacheShape, CacheType};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
     pub struct Params {
         pub token0: u32,
         pub tokens: u32,
-        pub words: u32,
+        pub pairs: u32,
         pub position0: u32,
         pub positions: u32,
         pub grid_x: u32,
@@ -46,7 +46,7 @@ pub fn plan(
                 params: Params {
                     token0: t.start,
                     tokens: n,
-                    words: width / 2,
+                    pairs: width / 2,
                     position0: positions.start,
                     positions: positions.end - positions.start,
                     grid_x: grid[0],
@@ -66,20 +66,31 @@ pub fn plan(
         .collect())
 }
 
-fn shader() -> Shader {
+fn name(ty: CacheType) -> &'static str {
+    match ty {
+        CacheType::F32 => "kv_write_f32",
+        CacheType::F16 => "kv_write_f16",
+    }
+}
+
+fn shader(ty: CacheType) -> Shader {
+    let store = match ty {
+        CacheType::F32 => include_str!("store_f32.wgsl"),
+        CacheType::F16 => include_str!("store_f16.wgsl"),
+    };
     Shader {
-        name: "kv_write_f16".into(),
-        source: compose(&[("WG", WG)], &[include_str!("kernel.wgsl")]),
+        name: name(ty).into(),
+        source: compose(&[("WG", WG)], &[store, include_str!("kernel.wgsl")]),
         bindings: [&[Access::Read][..], &[Access::ReadWrite; 4]].concat(),
     }
 }
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    vec![(shader(), Params::FIELDS)]
+    CacheType::ALL.map(|ty| (shader(ty), Params::FIELDS)).into()
 }
 
-/// Records `cache[position + t] = f16(k[t]), f16(v[t])`; `chunks` are the cache's (keys, values).
+/// Records `cache[position + t] = k[t], v[t]`; `chunks` are the cache's (keys, values).
 ///
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
@@ -92,7 +103,7 @@ pub fn kv_write(
     chunks: &[(Slice, Slice)],
     tokens: u32,
 ) -> Result<()> {
-    let pipeline = rec.gpu().pipeline("kv_write_f16", shader)?;
+    let pipeline = rec.gpu().pipeline(name(cache.ty), || shader(cache.ty))?;
     for (i, (kc, vc)) in chunks.iter().enumerate() {
         let plan = plan(tokens, cache, i, rec.gpu().budget())?;
         record(rec, &pipeline, &[state, k, v, kc, vc], &plan);
