@@ -1,4 +1,5 @@
-//! Encoders: the inverses of the decoders, on scales from `search.rs`.
+//! Encoders on searched scales, from `search.rs`: the K-quants and IQ4 always, blocks of 32 where an
+//! importance matrix says what an error costs.
 //!
 //! Each takes one block, its weights, and appends the block's bytes. Scales are rounded as they
 //! will be stored before the codes are chosen, so that a code is the best for the decoder.
@@ -7,17 +8,10 @@ use super::fourbit::IQ4_LEVELS;
 use super::search::{self, Line, clamp, inverse, round};
 
 /// Appends f16(v), never infinite, and says which value that is.
-fn put_f16(out: &mut Vec<u8>, v: f32) -> f32 {
+pub(super) fn put_f16(out: &mut Vec<u8>, v: f32) -> f32 {
     let v = half::f16::from_f32(v.clamp(-65504.0, 65504.0));
     out.extend(v.to_le_bytes());
     v.to_f32()
-}
-
-/// d = amax / 127, x / d to the nearest, as ggml does it.
-pub(super) fn q8_0(x: &[f32], _: &[f32], out: &mut Vec<u8>) {
-    let d = search::largest(x).abs() / 127.0;
-    let inverse = inverse(put_f16(out, d));
-    out.extend(x.iter().map(|x| (x * inverse).round().clamp(-127.0, 127.0) as i8 as u8));
 }
 
 /// Codes 0 to 2 top − 1 for levels −top to top − 1.
@@ -35,13 +29,13 @@ fn asymmetric(x: &[f32], w: &[f32], top: f32, out: &mut Vec<u8>) -> [u8; 32] {
 }
 
 /// The low nibbles of codes j and j + n / 2 in byte j.
-fn put_nibbles(codes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn put_nibbles(codes: &[u8], out: &mut Vec<u8>) {
     let (low, high) = codes.split_at(codes.len() / 2);
     out.extend(low.iter().zip(high).map(|(l, h)| l & 15 | h << 4));
 }
 
 /// Bit 4 of each code.
-fn put_fifth_bits(codes: &[u8; 32], out: &mut Vec<u8>) {
+pub(super) fn put_fifth_bits(codes: &[u8; 32], out: &mut Vec<u8>) {
     let bits = codes.iter().enumerate().fold(0, |b, (i, q)| b | u32::from(q >> 4) << i);
     out.extend(bits.to_le_bytes());
 }
@@ -138,7 +132,7 @@ pub(super) fn q6_k(x: &[f32], w: &[f32], out: &mut Vec<u8>) {
 }
 
 /// Two low bits of 256 codes: run r of 32 in each half of 128 in bit pair r of its 32 bytes.
-fn put_bit_pairs(codes: &[u8; 256], out: &mut Vec<u8>) {
+pub(super) fn put_bit_pairs(codes: &[u8; 256], out: &mut Vec<u8>) {
     for half in codes.chunks_exact(128) {
         out.extend((0..32).map(|l| (0..4).fold(0, |b, run| b | (half[run * 32 + l] & 3) << (2 * run))));
     }

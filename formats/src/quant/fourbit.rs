@@ -7,7 +7,7 @@ pub(super) const IQ4_LEVELS: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// Twice the values of the four-bit float E2M1 (OCP Microscaling specification 1.0).
-const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub(super) const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// Value j from the low nibbles, j + n from the high ones, n the number of bytes.
 fn nibbles(qs: &[u8], levels: &[i8; 16], scale: f32, y: &mut [f32]) {
@@ -38,9 +38,13 @@ pub(super) fn iq4_xs(b: &[u8], y: &mut [f32]) {
 /// `{ e: u8, qs: [u8; 16] }`, x = 2^(e − 127) E2M1(q). The scale is halved because the table is
 /// doubled; its two smallest values are subnormal.
 pub(super) fn mxfp4(b: &[u8], y: &mut [f32]) {
-    let e = u32::from(b[0]);
-    let scale = f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e - 1) << 23 });
-    nibbles(&b[1..17], &E2M1_DOUBLED, scale, y);
+    nibbles(&b[1..17], &E2M1_DOUBLED, e8m0_half(b[0]), y);
+}
+
+/// 2^(e − 128).
+pub(super) fn e8m0_half(e: u8) -> f32 {
+    let e = u32::from(e);
+    f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e - 1) << 23 })
 }
 
 /// `{ d: [u8; 4], qs: [u8; 32] }`, 4 sub-blocks of 16 values: x = UE4M3(d) E2M1(q).

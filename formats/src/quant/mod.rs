@@ -10,10 +10,13 @@ mod iq;
 mod k;
 mod legacy;
 mod plain;
+mod reference;
+mod rows;
 mod search;
 mod ternary;
 mod types;
 
+pub use rows::convert_rows;
 pub use types::Type;
 
 /// Why a conversion was refused.
@@ -135,6 +138,9 @@ pub const ENCODES: &[Type] = &[
     Type::Q6_K,
     Type::IQ4_NL,
     Type::IQ4_XS,
+    Type::TQ1_0,
+    Type::TQ2_0,
+    Type::MXFP4,
 ];
 
 /// Decodes whole blocks of `ty` to f32. `bytes` holds exactly the blocks of `out.len()` values.
@@ -192,11 +198,14 @@ pub fn dequantize(ty: Type, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> 
 /// Encodes whole blocks of `src` as `ty`, appended to `out`. `importance`, where given, has one
 /// weight for each column, and `src` is then one or more whole rows: an error in column c costs in
 /// proportion to `importance[c]` (an importance matrix holds the mean square of the activations
-/// that meet the column). Plain types and Q8_0 have nothing to weigh.
+/// that meet the column). Plain types, Q8_0, TQ1_0, TQ2_0 and MXFP4 have nothing to weigh. All zeros
+/// say nothing, and are as none.
+///
+/// Without importance, all but the K-quants and IQ4 give ggml's own bytes.
 ///
 /// Values must be finite and, for all but F32 and BF16, within ±65504: scales are stored as f16.
 pub fn quantize(ty: Type, src: &[f32], importance: Option<&[f32]>, out: &mut Vec<u8>) -> Result<(), Error> {
-    let block: fn(&[f32], &[f32], &mut Vec<u8>) = match ty {
+    match ty {
         Type::F32 => {
             out.extend(src.iter().flat_map(|v| v.to_le_bytes()));
             return Ok(());
@@ -210,21 +219,10 @@ pub fn quantize(ty: Type, src: &[f32], importance: Option<&[f32]>, out: &mut Vec
             out.extend(src.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()));
             return Ok(());
         }
-        Type::Q4_0 => encode::q4_0,
-        Type::Q4_1 => encode::q4_1,
-        Type::Q5_0 => encode::q5_0,
-        Type::Q5_1 => encode::q5_1,
-        Type::Q8_0 => encode::q8_0,
-        Type::Q2_K => encode::q2_k,
-        Type::Q3_K => encode::q3_k,
-        Type::Q4_K => encode::q4_k,
-        Type::Q5_K => encode::q5_k,
-        Type::Q6_K => encode::q6_k,
-        Type::IQ4_NL => encode::iq4_nl,
-        Type::IQ4_XS => encode::iq4_xs,
-        _ => return Err(Error::NoEncoder { ty }),
-    };
+        _ => {}
+    }
     let (len, values) = (ty.block_len(), src.len());
+    let encoder = encoder(ty).ok_or(Error::NoEncoder { ty })?;
     if !values.is_multiple_of(len) {
         return Err(Error::Partial { ty, values });
     }
@@ -236,15 +234,54 @@ pub fn quantize(ty: Type, src: &[f32], importance: Option<&[f32]>, out: &mut Vec
             return Err(Error::Weight { index, value: w[index] });
         }
     }
+    let importance = importance.filter(|w| w.iter().any(|v| *v > 0.0));
     check_range(ty, src)?;
     out.reserve(values / len * ty.block_bytes());
+    let searched = match encoder {
+        Encoder::Searched(f) => f,
+        Encoder::Either(_, f) if importance.is_some() => f,
+        Encoder::Plain(f) | Encoder::Either(f, _) => {
+            src.chunks_exact(len).for_each(|x| f(x, out));
+            return Ok(());
+        }
+    };
     let mut weights = [0.0; 256];
     for (i, x) in src.chunks_exact(len).enumerate() {
         let importance = importance.map(|w| &w[i * len % w.len()..][..len]);
         search::weights(x, importance, &mut weights[..len]);
-        block(x, &weights[..len], out);
+        searched(x, &weights[..len], out);
     }
     Ok(())
+}
+
+/// How a type's blocks are encoded. Each function appends one block: the plain ones take its
+/// values, the searched ones also what an error at each costs.
+enum Encoder {
+    Plain(fn(&[f32], &mut Vec<u8>)),
+    Searched(fn(&[f32], &[f32], &mut Vec<u8>)),
+    /// Plain without importance, searched with it.
+    Either(fn(&[f32], &mut Vec<u8>), fn(&[f32], &[f32], &mut Vec<u8>)),
+}
+
+fn encoder(ty: Type) -> Option<Encoder> {
+    Some(match ty {
+        Type::Q4_0 => Encoder::Either(reference::q4_0, encode::q4_0),
+        Type::Q4_1 => Encoder::Either(reference::q4_1, encode::q4_1),
+        Type::Q5_0 => Encoder::Either(reference::q5_0, encode::q5_0),
+        Type::Q5_1 => Encoder::Either(reference::q5_1, encode::q5_1),
+        Type::Q8_0 => Encoder::Plain(reference::q8_0),
+        Type::TQ1_0 => Encoder::Plain(reference::tq1_0),
+        Type::TQ2_0 => Encoder::Plain(reference::tq2_0),
+        Type::MXFP4 => Encoder::Plain(reference::mxfp4),
+        Type::Q2_K => Encoder::Searched(encode::q2_k),
+        Type::Q3_K => Encoder::Searched(encode::q3_k),
+        Type::Q4_K => Encoder::Searched(encode::q4_k),
+        Type::Q5_K => Encoder::Searched(encode::q5_k),
+        Type::Q6_K => Encoder::Searched(encode::q6_k),
+        Type::IQ4_NL => Encoder::Searched(encode::iq4_nl),
+        Type::IQ4_XS => Encoder::Searched(encode::iq4_xs),
+        _ => return None,
+    })
 }
 
 fn check_range(ty: Type, src: &[f32]) -> Result<(), Error> {
