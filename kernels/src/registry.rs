@@ -208,6 +208,9 @@ pub fn random_blocks(ty: WeightType, rows: usize, cols: usize, rng: &mut Rng) ->
         WeightType::Q2_K => &[80, 82],
         WeightType::Q3_K => &[108],
         WeightType::Q6_K => &[208],
+        WeightType::TQ1_0 => &[52],
+        WeightType::TQ2_0 => &[64],
+        WeightType::IQ1_M | WeightType::MXFP4 | WeightType::NVFP4 => &[],
         _ => &[0],
     };
     let mut out = Vec::with_capacity(blocks * layout.bytes);
@@ -217,6 +220,26 @@ pub fn random_blocks(ty: WeightType, rows: usize, cols: usize, rng: &mut Rng) ->
         for &s in scales {
             let d = half::f16::from_f32(rng.normal() * 0.01);
             out[at + s..at + s + 2].copy_from_slice(&d.to_le_bytes());
+        }
+        let block = &mut out[at..];
+        match ty {
+            // d lies in the top nibbles of the last four u16.
+            WeightType::IQ1_M => {
+                let d = half::f16::from_f32(rng.normal() * 0.01).to_bits();
+                for i in 0..4 {
+                    let high = &mut block[49 + 2 * i];
+                    *high = *high & 15 | ((d >> (4 * i)) as u8) << 4;
+                }
+            }
+            // Exponents about 2^-6.
+            WeightType::MXFP4 => block[0] = 118 + rng.below(6) as u8,
+            // Scales about 1, some with the bit that is ignored, some the NaN that is read as 0.
+            WeightType::NVFP4 => {
+                for d in &mut block[..4] {
+                    *d = [40, 40, 168, 127][rng.below(4)] | rng.below(24) as u8;
+                }
+            }
+            _ => {}
         }
     }
     out

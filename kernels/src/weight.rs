@@ -1,5 +1,5 @@
 //! Weights on the GPU: a matrix cut by rows into slabs that each fit a binding, each slab holding the
-//! planes of its type one after the other.
+//! code book of its type, if it has one, and then its planes one after the other.
 
 use std::ops::Range;
 
@@ -54,10 +54,11 @@ impl WeightShape {
             });
         }
         let blocks_per_row = u64::from(cols) / layout.block as u64;
+        let table = (layout.table.len() as u64 * 4).next_multiple_of(16);
         let slab = |rows: Range<u32>| {
             let blocks = u64::from(rows.end - rows.start) * blocks_per_row;
             let mut planes = [0u32; 4];
-            let mut at = 0u64;
+            let mut at = table;
             for (p, &bytes) in planes.iter_mut().zip(layout.planes) {
                 *p = (at / 4) as u32;
                 at = (at + blocks * bytes as u64).next_multiple_of(16);
@@ -65,13 +66,14 @@ impl WeightShape {
             Slab { rows, planes, bytes: at }
         };
         // The padding of the planes is at most 64 bytes, so one correction is enough.
+        let fixed = table + 64;
         let row_bytes = blocks_per_row * layout.bytes as u64;
-        let per = ((budget.max_binding.saturating_sub(64)) / row_bytes).min(u64::from(rows)) as u32;
+        let per = ((budget.max_binding.saturating_sub(fixed)) / row_bytes).min(u64::from(rows)) as u32;
         if per == 0 {
             return Err(PlanError::DoesNotFit {
                 op: "weight",
                 what: "a row",
-                needed: row_bytes + 64,
+                needed: row_bytes + fixed,
                 allowed: budget.max_binding,
             });
         }
@@ -130,6 +132,9 @@ impl Weight {
         let mut slices = Vec::with_capacity(shape.slabs.len());
         for slab in &shape.slabs {
             let slice = gpu.alloc(Pool::Weights, slab.bytes, label)?;
+            if !layout.table.is_empty() {
+                gpu.write(&slice, 0, bytemuck::cast_slice(layout.table))?;
+            }
             let mut row = slab.rows.start;
             while row < slab.rows.end {
                 let end = (row + batch_rows).min(slab.rows.end);

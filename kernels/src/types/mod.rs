@@ -15,14 +15,28 @@
 //! ```
 //! where `u` counts groups of 16 weights along the rows of a slab, `planes` are the word offsets of
 //! the planes, and the slab is bound twice, as `w4: array<vec4<u32>>` and as `w1: array<u32>`.
+//! A type with a code book finds it from word 0 of the slab on, in front of the planes: in GPU memory
+//! it is bound already and cached, where a WGSL array indexed at run time would be copied to each
+//! invocation's private memory. Small levels are computed.
+//!
 //! The result's columns are weights 0-3, 4-7, 8-11, 12-15. Matmul, matvec, row gather and the input
 //! gradient all use this one fragment.
 
 mod bf16;
 mod f16;
 mod f32;
+mod grids;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
+mod mxfp4;
+mod nvfp4;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -33,6 +47,8 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod tq1_0;
+mod tq2_0;
 
 /// How one weight type is stored in a file and on the GPU.
 #[derive(Debug)]
@@ -47,6 +63,8 @@ pub struct Layout {
     pub planes: &'static [usize],
     /// Writes one file block into its place in each plane.
     pub repack: fn(&[u8], &mut [&mut [u8]]),
+    /// Words of the code book that every slab begins with; most types have none.
+    pub table: &'static [u32],
     /// The `dequant16` fragment, after the shared pieces it needs.
     pub dequant: &'static [&'static str],
 }
@@ -72,7 +90,9 @@ macro_rules! weight_types {
 
 weight_types! {
     F32 f32, F16 f16, BF16 bf16, Q4_0 q4_0, Q4_1 q4_1, Q5_0 q5_0, Q5_1 q5_1, Q8_0 q8_0,
-    Q2_K q2_k, Q3_K q3_k, Q4_K q4_k, Q5_K q5_k, Q6_K q6_k, IQ4_NL iq4_nl, IQ4_XS iq4_xs,
+    Q2_K q2_k, Q3_K q3_k, Q4_K q4_k, Q5_K q5_k, Q6_K q6_k,
+    IQ1_S iq1_s, IQ1_M iq1_m, IQ2_XXS iq2_xxs, IQ2_XS iq2_xs, IQ2_S iq2_s, IQ3_XXS iq3_xxs, IQ3_S iq3_s,
+    IQ4_NL iq4_nl, IQ4_XS iq4_xs, TQ1_0 tq1_0, TQ2_0 tq2_0, MXFP4 mxfp4, NVFP4 nvfp4,
 }
 
 impl WeightType {
@@ -118,3 +138,5 @@ fn nibble32(qs: &[u8]) -> impl Fn(usize) -> u8 + '_ {
 
 /// WGSL shared by the types with fields in pair order.
 const PAIRS: &str = include_str!("pairs.wgsl");
+/// WGSL shared by the types with a code book.
+const GRID: &str = include_str!("grid.wgsl");

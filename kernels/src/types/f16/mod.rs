@@ -8,6 +8,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 32,
     planes: &[32],
     repack,
+    table: &[],
     dequant: &[include_str!("dequant.wgsl")],
 };
 

@@ -8,6 +8,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 64,
     planes: &[64],
     repack,
+    table: &[],
     dequant: &[include_str!("dequant.wgsl")],
 };
 

@@ -10,6 +10,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 136,
     planes: &[128, 8],
     repack,
+    table: &[],
     dequant: &[super::PAIRS, include_str!("../iq4_nl/codebook.wgsl"), include_str!("dequant.wgsl")],
 };
 

@@ -10,6 +10,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 84,
     planes: &[64, 16, 4],
     repack,
+    table: &[],
     dequant: &[super::PAIRS, include_str!("dequant.wgsl")],
 };
 

@@ -11,6 +11,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 110,
     planes: &[64, 32, 12, 2],
     repack,
+    table: &[],
     dequant: &[super::PAIRS, include_str!("dequant.wgsl")],
 };
 

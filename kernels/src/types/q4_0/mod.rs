@@ -9,6 +9,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 18,
     planes: &[16, 2],
     repack,
+    table: &[],
     dequant: &[super::PAIRS, include_str!("dequant.wgsl")],
 };
 

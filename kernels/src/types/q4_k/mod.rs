@@ -10,6 +10,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 144,
     planes: &[128, 16],
     repack,
+    table: &[],
     dequant: &[super::PAIRS, include_str!("header_k.wgsl"), include_str!("dequant.wgsl")],
 };
 

@@ -9,6 +9,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 24,
     planes: &[16, 4, 4],
     repack,
+    table: &[],
     dequant: &[super::PAIRS, include_str!("dequant.wgsl")],
 };
 

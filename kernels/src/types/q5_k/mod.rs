@@ -11,6 +11,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 176,
     planes: &[128, 32, 16],
     repack,
+    table: &[],
     dequant: &[super::PAIRS, include_str!("../q4_k/header_k.wgsl"), include_str!("dequant.wgsl")],
 };
 

@@ -10,6 +10,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 210,
     planes: &[128, 64, 16, 2],
     repack,
+    table: &[],
     dequant: &[super::PAIRS, include_str!("dequant.wgsl")],
 };
 

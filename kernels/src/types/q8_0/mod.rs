@@ -8,6 +8,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 34,
     planes: &[32, 2],
     repack,
+    table: &[],
     dequant: &[super::PAIRS, include_str!("dequant.wgsl")],
 };
 

@@ -1,0 +1,28 @@
+//! x = d * (1/2 + s) / 4 * ± level, levels of 8, 25 and 43 by eights from a code book of 1024, 16
+//! sub-blocks of 16 with 4-bit s in a block of 256: {d: f16, qs: [u8; 32], signs: [u8; 32], qh: [u8; 8],
+//! scales: [u8; 8]}, two upper bits of each index in `qh`.
+
+use super::iq2_xxs::LEVELS;
+use super::{Layout, grids};
+
+pub(super) const LAYOUT: Layout = Layout {
+    name: "IQ2_S",
+    block: 256,
+    bytes: 82,
+    planes: &[64, 16, 2],
+    repack,
+    table: &const { grids::pairs::<1024, 512>(&grids::IQ2_S) },
+    dequant: &[super::PAIRS, super::GRID, LEVELS, include_str!("dequant.wgsl")],
+};
+
+fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
+    let (qs, signs, qh, scales) = (&block[2..34], &block[34..66], &block[66..74], &block[74..82]);
+    for (k, word) in planes[0].chunks_exact_mut(4).enumerate() {
+        word.copy_from_slice(&[qs[2 * k], qs[2 * k + 1], signs[2 * k], signs[2 * k + 1]]);
+    }
+    for (k, byte) in planes[1].iter_mut().enumerate() {
+        let nibble = |b: &[u8]| b[k / 2] >> (4 * (k % 2)) & 15;
+        *byte = nibble(scales) | nibble(qh) << 4;
+    }
+    planes[2].copy_from_slice(&block[..2]);
+}

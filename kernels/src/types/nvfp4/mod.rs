@@ -1,0 +1,22 @@
+//! x = UE4M3(d) * E2M1(q), 4 sub-blocks of 16 with their own d in a block of 64:
+//! {d: [u8; 4], qs: [u8; 32]}.
+
+use super::Layout;
+use super::pack_pairs;
+
+pub(super) const LAYOUT: Layout = Layout {
+    name: "NVFP4",
+    block: 64,
+    bytes: 36,
+    planes: &[32, 4],
+    repack,
+    table: &[],
+    dequant: &[super::PAIRS, include_str!("../mxfp4/e2m1.wgsl"), include_str!("dequant.wgsl")],
+};
+
+fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
+    // Each sub-block has values 0-7 in the low nibbles of its 8 bytes, 8-15 in the high ones.
+    let nibble = |i: usize| block[4 + i / 16 * 8 + i % 8] >> (4 * (i / 8 % 2)) & 15;
+    pack_pairs(nibble, 64, 4, planes[0]);
+    planes[1].copy_from_slice(&block[..4]);
+}
