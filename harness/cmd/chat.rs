@@ -206,8 +206,6 @@ impl Chat<'_> {
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
-    // Three presses end the program also where the device does not answer.
-    interrupt::install(3);
     let (model, load) = f.model.open(&f.device, None, f.c)?;
     // A file that cannot chat is told before the first question.
     model.tokenizer()?;
@@ -228,8 +226,10 @@ pub(super) fn run(f: Flags) -> Result<()> {
         chat.session.context()
     ));
     let mut input = Input::new();
+    // After the editor, which takes the signal for itself. Three presses end the program also where the
+    // device does not answer.
+    interrupt::install(3);
     let mut failures = 0;
-    interrupt::reset();
     while let Some(line) = input.line()? {
         let done = match parse(&line) {
             Line::Nothing => Ok(()),
