@@ -154,10 +154,10 @@ fn models_that_are_not_whole() {
     run("shape.gguf", misshapen, &["blk.0.ffn_up.weight", "[256, 384]", "[256, 768]"]);
     let unread = changed(|_, t| {
         let t = t.iter_mut().find(|t| t.0 == "blk.0.ffn_up.weight").expect("the tensor");
-        t.2 = Type::parse("TQ1_0").expect("a type");
+        t.2 = Type::parse("I32").expect("a type");
         t.3 = vec![0; t.2.row_bytes(t.1[0]).expect("rows") as usize * t.1[1] as usize];
     });
-    run("ternary.gguf", unread, &["blk.0.ffn_up.weight", "TQ1_0", "not supported", "Q4_K"]);
+    run("integers.gguf", unread, &["blk.0.ffn_up.weight", "I32", "not supported", "Q4_K"]);
 }
 
 #[test]
