@@ -202,47 +202,46 @@ pub fn random_blocks(ty: WeightType, rows: usize, cols: usize, rng: &mut Rng) ->
         }
         _ => {}
     }
-    // Where the f16 scales of a block lie.
-    let scales: &[usize] = match ty {
+    let mut out: Vec<u8> = (0..blocks * layout.bytes).map(|_| rng.bits() as u8).collect();
+    for block in out.chunks_exact_mut(layout.bytes) {
+        put_scales(ty, block, || half::f16::from_f32(rng.normal() * 0.01));
+        match ty {
+            // Exponents about 2^-6.
+            WeightType::MXFP4 => block[0] = 118 + rng.below(6) as u8,
+            // Scales about 1, some with the bit that is ignored, some the NaN that is read as 0.
+            WeightType::NVFP4 => {
+                block[..4].fill_with(|| [40, 40, 168, 127][rng.below(4)] | rng.below(24) as u8);
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// Writes the f16 scales of a block, wherever its type has them.
+pub(crate) fn put_scales(ty: WeightType, block: &mut [u8], mut d: impl FnMut() -> half::f16) {
+    let at: &[usize] = match ty {
         WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4_K | WeightType::Q5_K => &[0, 2],
         WeightType::Q2_K => &[80, 82],
         WeightType::Q3_K => &[108],
         WeightType::Q6_K => &[208],
         WeightType::TQ1_0 => &[52],
         WeightType::TQ2_0 => &[64],
-        WeightType::IQ1_M | WeightType::MXFP4 | WeightType::NVFP4 => &[],
+        WeightType::MXFP4 | WeightType::NVFP4 => &[],
+        WeightType::IQ1_M => {
+            // In the top nibbles of the last four u16.
+            let d = d().to_bits();
+            for i in 0..4 {
+                let high = &mut block[49 + 2 * i];
+                *high = *high & 15 | ((d >> (4 * i)) as u8) << 4;
+            }
+            &[]
+        }
         _ => &[0],
     };
-    let mut out = Vec::with_capacity(blocks * layout.bytes);
-    for _ in 0..blocks {
-        let at = out.len();
-        out.extend((0..layout.bytes).map(|_| rng.bits() as u8));
-        for &s in scales {
-            let d = half::f16::from_f32(rng.normal() * 0.01);
-            out[at + s..at + s + 2].copy_from_slice(&d.to_le_bytes());
-        }
-        let block = &mut out[at..];
-        match ty {
-            // d lies in the top nibbles of the last four u16.
-            WeightType::IQ1_M => {
-                let d = half::f16::from_f32(rng.normal() * 0.01).to_bits();
-                for i in 0..4 {
-                    let high = &mut block[49 + 2 * i];
-                    *high = *high & 15 | ((d >> (4 * i)) as u8) << 4;
-                }
-            }
-            // Exponents about 2^-6.
-            WeightType::MXFP4 => block[0] = 118 + rng.below(6) as u8,
-            // Scales about 1, some with the bit that is ignored, some the NaN that is read as 0.
-            WeightType::NVFP4 => {
-                for d in &mut block[..4] {
-                    *d = [40, 40, 168, 127][rng.below(4)] | rng.below(24) as u8;
-                }
-            }
-            _ => {}
-        }
+    for &at in at {
+        block[at..at + 2].copy_from_slice(&d().to_le_bytes());
     }
-    out
 }
 
 /// Random weights on the GPU and, dequantised by the oracle, on the host.

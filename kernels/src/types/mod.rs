@@ -5,22 +5,26 @@
 //! `vec4<u32>` although a Q6_K block has 210 bytes. Repacking moves bits and loses none: the planes of
 //! a type hold exactly its block's bytes.
 //!
-//! Order inside a word. Values are stored in pairs `(2j, 2j+1)` whose fields lie 16 bits apart, so
-//! that one mask gives both as the halves of a word: value `2j` at bit `b*j`, value `2j+1` at bit
-//! `16 + b*j`, for fields of `b` bits (1, 2 or 4). Bytes (8-bit fields) keep their order.
+//! Group order. The values of a unit of 16 form four groups of four, one group to a `u32` when a value
+//! is a byte: (0, 4, 1, 5), (2, 6, 3, 7), (8, 12, 9, 13), (10, 14, 11, 15). A plane of 4-bit fields has
+//! groups 0 and 1 in the low and high nibbles of its first word; 2-bit and 1-bit fields have group g in
+//! bits 2g and g of each byte. So one shift and one mask give four values as bytes, whatever their
+//! width, ready for `dot4I8Packed` and for byte-wise arithmetic between planes; and values 2j and 2j+1
+//! lie 16 bits apart, ready to become a pair of f16.
 //!
-//! Every fragment defines
+//! A type whose weights are `scale * integer + offset` with one scale and one offset to a unit defines
+//! ```wgsl
+//! struct Ints { q: vec4<u32>, scale: f32, offset: f32 }   // four groups of signed bytes
+//! fn ints16(planes: vec4<u32>, u: u32) -> Ints
+//! ```
+//! and takes `dequant16` from `from_ints.wgsl`; any other defines
 //! ```wgsl
 //! fn dequant16(planes: vec4<u32>, u: u32) -> mat4x4<f32>
 //! ```
-//! where `u` counts groups of 16 weights along the rows of a slab, `planes` are the word offsets of
-//! the planes, and the slab is bound twice, as `w4: array<vec4<u32>>` and as `w1: array<u32>`.
-//! A type with a code book finds it from word 0 of the slab on, in front of the planes: in GPU memory
-//! it is bound already and cached, where a WGSL array indexed at run time would be copied to each
-//! invocation's private memory. Small levels are computed.
-//!
-//! The result's columns are weights 0-3, 4-7, 8-11, 12-15. Matmul, matvec, row gather and the input
-//! gradient all use this one fragment.
+//! itself. `u` counts units along the rows of a slab, `planes` are the word offsets of the planes, and
+//! the slab is bound twice, as `w4: array<vec4<u32>>` and as `w1: array<u32>`. The matrix's columns are
+//! weights 0-3, 4-7, 8-11, 12-15. Matmul, matvec, row gather and the input gradient all use this one
+//! fragment.
 
 mod bf16;
 mod f16;
@@ -119,15 +123,30 @@ impl std::fmt::Display for WeightType {
     }
 }
 
-/// Stores `count` fields of `bits` bits in pair order.
+/// Stores `count` fields of `bits` bits in group order.
 fn pack_pairs(field: impl Fn(usize) -> u8, count: usize, bits: usize, out: &mut [u8]) {
     let per_word = 32 / bits;
     for word in 0..count / per_word {
         let mut w = 0u32;
         for i in 0..per_word {
-            w |= u32::from(field(word * per_word + i)) << (bits * (i / 2) + 16 * (i % 2));
+            let (group, byte) = place(i);
+            w |= u32::from(field(word * per_word + i)) << (8 * byte + bits * group);
         }
         out[4 * word..][..4].copy_from_slice(&w.to_le_bytes());
+    }
+}
+
+/// Group and byte of value `i` in group order.
+fn place(i: usize) -> (usize, usize) {
+    let (eight, pair) = (i / 8, i % 8 / 2);
+    (2 * eight + pair % 2, pair / 2 + 2 * (i % 2))
+}
+
+/// Stores 16 bytes in group order.
+fn pack_bytes(bytes: &[u8], out: &mut [u8]) {
+    for (i, &b) in bytes.iter().enumerate() {
+        let (group, byte) = place(i % 16);
+        out[i / 16 * 16 + 4 * group + byte] = b;
     }
 }
 
@@ -136,7 +155,20 @@ fn nibble32(qs: &[u8]) -> impl Fn(usize) -> u8 + '_ {
     |i| if i < 16 { qs[i] & 15 } else { qs[i - 16] >> 4 }
 }
 
-/// WGSL shared by the types with fields in pair order.
+/// WGSL shared by the types with fields in group order.
 const PAIRS: &str = include_str!("pairs.wgsl");
+
+/// `dequant16` for the types that define `ints16`.
+const FROM_INTS: &str = include_str!("from_ints.wgsl");
+
+impl Layout {
+    /// Whether the fragment gives integers, as the int8 kernels need.
+    pub fn has_ints(&self) -> bool {
+        self.dequant.contains(&FROM_INTS)
+    }
+}
 /// WGSL shared by the types with a code book.
 const GRID: &str = include_str!("grid.wgsl");
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,17 @@
-// Fields in pair order: value 2j at bit b*j of a word, value 2j+1 at bit 16 + b*j.
+// Fields in group order, see mod.rs.
+
+// 16 4-bit fields of two words, 16 2-bit fields of one word, 16 1-bit fields of half a word: as four
+// groups of bytes.
+fn nibble_groups(w: vec2<u32>) -> vec4<u32> {
+    return vec4<u32>(w.x, w.x >> 4u, w.y, w.y >> 4u) & vec4<u32>(0x0f0f0f0fu);
+}
+fn crumb_groups(w: u32) -> vec4<u32> {
+    return vec4<u32>(w, w >> 2u, w >> 4u, w >> 6u) & vec4<u32>(0x03030303u);
+}
+fn bit_groups(w: u32, half: u32) -> vec4<u32> {
+    let v = w >> (4u * half);
+    return vec4<u32>(v, v >> 1u, v >> 2u, v >> 3u) & vec4<u32>(0x01010101u);
+}
 
 // Eight 4-bit fields of one word, as (0,1,2,3) and (4,5,6,7).
 fn nibbles_lo(w: u32) -> vec4<f32> {
@@ -10,13 +23,13 @@ fn nibbles_hi(w: u32) -> vec4<f32> {
 
 // Four 2-bit fields of one word, from field 4*i on (i < 4).
 fn crumbs(w: u32, i: u32) -> vec4<u32> {
-    let v = w >> (4u * i);
+    let v = w >> (8u * (i & 1u) + 4u * (i >> 1u));
     return vec4<u32>(v, v >> 16u, v >> 2u, v >> 18u) & vec4<u32>(3u);
 }
 
 // Four 1-bit fields of one word, from field 4*i on (i < 8).
 fn bits4(w: u32, i: u32) -> vec4<u32> {
-    let v = w >> (2u * i);
+    let v = w >> (8u * (i & 1u) + 2u * ((i >> 1u) & 1u) + 4u * (i >> 2u));
     return vec4<u32>(v, v >> 16u, v >> 1u, v >> 17u) & vec4<u32>(1u);
 }
 

@@ -293,7 +293,7 @@ fn shader(tile: u32, head_dim: u32, ty: CacheType) -> Shader {
     };
     Shader {
         name: name(tile, head_dim, ty),
-        source: compose(&[("HD", head_dim), ("BQ", tile)], &[cache, include_str!("kernel.wgsl")]),
+        source: compose(&[], &[("HD", head_dim), ("BQ", tile)], &[cache, include_str!("kernel.wgsl")]),
         bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 3]].concat(),
     }
 }
@@ -301,7 +301,7 @@ fn shader(tile: u32, head_dim: u32, ty: CacheType) -> Shader {
 fn combine_shader() -> Shader {
     Shader {
         name: "attention_combine_f32".into(),
-        source: compose(&[("WG", 32)], &[include_str!("combine.wgsl")]),
+        source: compose(&[], &[("WG", 32)], &[include_str!("combine.wgsl")]),
         bindings: vec![Access::ReadWrite; 3],
     }
 }

@@ -75,7 +75,7 @@ fn name(ty: WeightType) -> String {
 fn shader(ty: WeightType) -> Shader {
     Shader {
         name: name(ty),
-        source: compose(&[("WG", WG)], &with_dequant(ty, include_str!("kernel.wgsl"))),
+        source: compose(&[], &[("WG", WG)], &with_dequant(ty, include_str!("kernel.wgsl"))),
         bindings: [&WEIGHT[..], &[Access::Read, Access::ReadWrite]].concat(),
     }
 }

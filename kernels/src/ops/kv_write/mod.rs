@@ -80,7 +80,7 @@ fn shader(ty: CacheType) -> Shader {
     };
     Shader {
         name: name(ty).into(),
-        source: compose(&[("WG", WG)], &[store, include_str!("kernel.wgsl")]),
+        source: compose(&[], &[("WG", WG)], &[store, include_str!("kernel.wgsl")]),
         bindings: [&[Access::Read][..], &[Access::ReadWrite; 4]].concat(),
     }
 }

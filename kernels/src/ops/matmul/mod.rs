@@ -172,9 +172,9 @@ fn shader(ty: WeightType, v: Option<Matvec>) -> Shader {
     let source = match v {
         Some(v) => {
             let constants = [("WG", v.wg), ("LANES", v.lanes), ("ROWS", v.rows), ("TOKENS", v.tokens)];
-            compose(&constants, &with_dequant(ty, include_str!("matvec.wgsl")))
+            compose(&[], &constants, &with_dequant(ty, include_str!("matvec.wgsl")))
         }
-        None => compose(&[], &with_dequant(ty, include_str!("tiled.wgsl"))),
+        None => compose(&[], &[], &with_dequant(ty, include_str!("tiled.wgsl"))),
     };
     Shader { name: name(ty, v), source, bindings: [&WEIGHT[..], &BINDINGS].concat() }
 }

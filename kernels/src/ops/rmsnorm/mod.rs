@@ -54,6 +54,7 @@ fn shader(wg: u32) -> Shader {
     Shader {
         name: name(wg),
         source: compose(
+            &[],
             &[("WG", wg)],
             &[include_str!("../../wgsl/reduce.wgsl"), include_str!("kernel.wgsl")],
         ),

@@ -172,7 +172,7 @@ fn shader(pairing: Pairing) -> Shader {
     let adjacent = u32::from(pairing == Pairing::Adjacent);
     Shader {
         name: name(pairing).into(),
-        source: compose(&[("WG", WG), ("ADJACENT", adjacent)], &[include_str!("kernel.wgsl")]),
+        source: compose(&[], &[("WG", WG), ("ADJACENT", adjacent)], &[include_str!("kernel.wgsl")]),
         bindings: vec![Access::Read, Access::Read, Access::ReadWrite],
     }
 }

@@ -74,7 +74,7 @@ pub fn plan(
 fn shader() -> Shader {
     Shader {
         name: "sample_f32".into(),
-        source: compose(&[], &[include_str!("kernel.wgsl")]),
+        source: compose(&[], &[], &[include_str!("kernel.wgsl")]),
         bindings: vec![Access::ReadWrite; 4],
     }
 }

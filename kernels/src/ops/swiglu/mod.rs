@@ -41,7 +41,7 @@ pub fn plan(n: u32, budget: &Budget) -> std::result::Result<Vec<Dispatch<Params>
 fn shader() -> Shader {
     Shader {
         name: "swiglu_f32".into(),
-        source: compose(&[("WG", WG)], &[include_str!("kernel.wgsl")]),
+        source: compose(&[], &[("WG", WG)], &[include_str!("kernel.wgsl")]),
         bindings: vec![Access::ReadWrite; 2],
     }
 }

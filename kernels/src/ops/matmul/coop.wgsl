@@ -1,0 +1,137 @@
+// Matrix times matrix (prefill) with cooperative matrices:
+//   y[t, r] = sum_c x[t, c] w[r, c] (+ bias[r]) (+ y[t, r]),  x and w rounded to f16, sums in f32
+//
+// Bindings as in tiled.wgsl.
+//
+// One workgroup of four subgroups computes a tile of BM tokens x BN rows; each subgroup a quarter, as
+// MT x NT matrices of T x T kept in registers. It walks the columns BK = 32 at a time: everybody loads,
+// dequantises and stores a tile of x and of w, a barrier, everybody multiplies, a barrier. Rows of a
+// tile are 8 values longer than they need be, so that neighbours fall into different banks: worth more
+// than half of the speed. Nothing is prefetched: registers are what limits this kernel.
+//
+// Whole tiles are stored straight from the matrices. Tiles that reach over an edge, and those with a
+// bias, go through workgroup memory, one matrix of each subgroup at a time.
+
+const HAS_BIAS: u32 = 1u;
+const ADD: u32 = 2u;
+const BK: u32 = 32u;
+const STRIDE: u32 = 40u;
+const WG: u32 = 4u * SG;
+const MT: u32 = BM / (2u * T);
+const NT: u32 = BN / (2u * T);
+
+struct Params {
+    planes: vec4<u32>,
+    row0: u32,      // first row of the slab
+    rows: u32,      // rows in the slab
+    units: u32,     // cols / 16
+    y_stride: u32,
+    flags: u32,
+    extent: u32,    // tokens
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> w1: array<u32>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+
+var<workgroup> stage: array<f32, 4u * T * T>;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+    @builtin(subgroup_id) sid: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let token0 = wid.x * BM;
+    let first = wid.y * BN;
+    let quads = p.units * 4u;
+    let m0 = (sid % 2u) * (BM / 2u);
+    let n0 = (sid / 2u) * (BN / 2u);
+    var acc: array<array<MatC, NT>, MT>;
+    for (var i = 0u; i < MT; i++) {
+        for (var j = 0u; j < NT; j++) {
+            acc[i][j] = MatC();
+        }
+    }
+    for (var u = 0u; u < p.units; u += 2u) {
+        for (var i = lid; i < BN * 2u; i += WG) {
+            let row = i / 2u;
+            let unit = u + (i & 1u);
+            var w = mat4x4<f32>();
+            if (first + row < p.rows && unit < p.units) {
+                w = dequant16(p.planes, (first + row) * p.units + unit);
+            }
+            let at = row * STRIDE + (i & 1u) * 16u;
+            put_w(at, w[0]);
+            put_w(at + 4u, w[1]);
+            put_w(at + 8u, w[2]);
+            put_w(at + 12u, w[3]);
+        }
+        for (var i = lid; i < BM * 8u; i += WG) {
+            let row = i / 8u;
+            let quad = u * 4u + i % 8u;
+            var v = vec4<f32>();
+            if (token0 + row < p.extent && quad < quads) {
+                v = x[(token0 + row) * quads + quad];
+            }
+            put_x(row * STRIDE + (i % 8u) * 4u, v);
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < BK; k += T) {
+            var a: array<MatA, MT>;
+            for (var i = 0u; i < MT; i++) {
+                a[i] = coopLoadT<MatA>(&xs[((m0 + i * T) * STRIDE + k) / PER], STRIDE / PER);
+            }
+            for (var j = 0u; j < NT; j++) {
+                let b = coopLoad<MatB>(&ws[((n0 + j * T) * STRIDE + k) / PER], STRIDE / PER);
+                for (var i = 0u; i < MT; i++) {
+                    acc[i][j] = coopMultiplyAdd(a[i], b, acc[i][j]);
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+
+    let whole = token0 + BM <= p.extent && first + BN <= p.rows && (p.flags & HAS_BIAS) == 0u;
+    let adding = (p.flags & ADD) != 0u;
+    let y_stride = p.y_stride;
+    for (var i = 0u; i < MT; i++) {
+        for (var j = 0u; j < NT; j++) {
+            let token = token0 + m0 + i * T;
+            let row = first + n0 + j * T;
+            if (whole) {
+                let at = token * y_stride + p.row0 + row;
+                var sum = acc[i][j];
+                if (adding) {
+                    sum = sum + coopLoadT<MatC>(&y[at], y_stride);
+                }
+                coopStoreT(sum, &y[at], y_stride);
+            } else {
+                let at = sid * T * T;
+                let sum = acc[i][j];
+                coopStoreT(sum, &stage[at], T);
+                workgroupBarrier();
+                for (var e = lane; e < T * T; e += SG) {
+                    let t = token + e / T;
+                    let r = row + e % T;
+                    if (t < p.extent && r < p.rows) {
+                        var v = stage[at + e];
+                        if ((p.flags & HAS_BIAS) != 0u) {
+                            v += bias[p.row0 + r];
+                        }
+                        let to = t * y_stride + p.row0 + r;
+                        if (adding) {
+                            v += y[to];
+                        }
+                        y[to] = v;
+                    }
+                }
+                workgroupBarrier();
+            }
+        }
+    }
+}

@@ -1,6 +1,0 @@
-// Q4_1: x = d q + m. plane 0: 32 nibbles a block in pair order; plane 1: {d, m} as f16.
-fn dequant16(planes: vec4<u32>, u: u32) -> mat4x4<f32> {
-    let b = u >> 1u;
-    let dm = unpack2x16float(w1[planes.y + b]);
-    return nibbles16(half_of(w4[(planes.x >> 2u) + b], u), dm.x, dm.y);
-}
