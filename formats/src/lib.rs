@@ -5,5 +5,7 @@
 
 pub mod chat;
 pub mod gguf;
+pub mod imatrix;
 pub mod quant;
+pub mod recipe;
 pub mod tokenizer;

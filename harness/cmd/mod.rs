@@ -7,7 +7,9 @@ mod eval;
 mod inspect;
 mod kernels;
 mod logits;
+mod quantize;
 mod run;
+mod split;
 mod tokenize;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +40,9 @@ enum Command {
     Eval(eval::Flags),
     Curriculum(curriculum::Flags),
     Kernels(kernels::Flags),
+    Quantize(quantize::Flags),
+    Split(split::Flags),
+    MergeSplits(split::MergeFlags),
 }
 
 /// Runs one command.
@@ -55,5 +60,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Eval(f) => eval::run(f),
         Command::Curriculum(f) => curriculum::run(f),
         Command::Kernels(f) => kernels::run(f),
+        Command::Quantize(f) => quantize::run(f),
+        Command::Split(f) => split::run(f),
+        Command::MergeSplits(f) => split::merge(f),
     }
 }

@@ -1,0 +1,295 @@
+//! Which type each tensor of a quantised model gets: llama.cpp's mixtures, tensor by tensor.
+//!
+//! The name of a file's quantisation (`Q4_K_M`) is a recipe: a base type, and rules that give tensors
+//! where errors cost most a larger one. The rules are those of src/llama-quant.cpp; its published
+//! results (tests/snapshots) are compared in tests/quant_recipe.rs.
+
+use regex::Regex;
+
+use crate::quant::Type;
+
+/// A named mixture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recipe {
+    /// As people and file names call it.
+    pub name: &'static str,
+    /// What most tensors get.
+    pub base: Type,
+    /// The value of `general.file_type` (`llama_ftype` in llama.h).
+    pub file_type: u32,
+}
+
+const fn recipe(name: &'static str, base: Type, file_type: u32) -> Recipe {
+    Recipe { name, base, file_type }
+}
+
+/// Every recipe, from small to large.
+pub const RECIPES: &[Recipe] = &[
+    recipe("TQ1_0", Type::TQ1_0, 36),
+    recipe("TQ2_0", Type::TQ2_0, 37),
+    recipe("Q2_K", Type::Q2_K, 10),
+    recipe("Q3_K_S", Type::Q3_K, 11),
+    recipe("Q3_K_M", Type::Q3_K, 12),
+    recipe("Q3_K_L", Type::Q3_K, 13),
+    recipe("IQ4_XS", Type::IQ4_XS, 30),
+    recipe("MXFP4", Type::MXFP4, 38),
+    recipe("IQ4_NL", Type::IQ4_NL, 25),
+    recipe("Q4_0", Type::Q4_0, 2),
+    recipe("Q4_K_S", Type::Q4_K, 14),
+    recipe("Q4_K_M", Type::Q4_K, 15),
+    recipe("Q4_1", Type::Q4_1, 3),
+    recipe("Q5_0", Type::Q5_0, 8),
+    recipe("Q5_K_S", Type::Q5_K, 16),
+    recipe("Q5_K_M", Type::Q5_K, 17),
+    recipe("Q5_1", Type::Q5_1, 9),
+    recipe("Q6_K", Type::Q6_K, 18),
+    recipe("Q8_0", Type::Q8_0, 7),
+    recipe("F16", Type::F16, 1),
+    recipe("BF16", Type::BF16, 32),
+    recipe("F32", Type::F32, 0),
+];
+
+impl Recipe {
+    /// The recipe of this name, in any case; `Q3_K`, `Q4_K` and `Q5_K` mean their `_M`.
+    pub fn parse(name: &str) -> Option<Recipe> {
+        let medium = ["Q3_K", "Q4_K", "Q5_K"].iter().any(|n| n.eq_ignore_ascii_case(name));
+        let name = if medium { format!("{name}_M") } else { name.to_owned() };
+        RECIPES.iter().find(|r| r.name.eq_ignore_ascii_case(&name)).copied()
+    }
+}
+
+/// What the rules look at besides a tensor's name and shape.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    /// `general.architecture`.
+    pub architecture: String,
+    /// Layers.
+    pub layers: u64,
+    /// Query heads for each key-value head, at least 1.
+    pub gqa: u64,
+    /// Experts, 0 where there are none.
+    pub experts: u64,
+}
+
+impl Model {
+    /// Reads the keys of `metadata`; what is missing counts as 0 layers, one head a group, no experts.
+    pub fn read(metadata: &crate::gguf::Metadata) -> Model {
+        use crate::gguf::{Array, Value};
+        let architecture = metadata.str("general.architecture").unwrap_or_default().to_owned();
+        // Where layers differ, the first decides.
+        let number = |key: &str| match metadata.get(&format!("{architecture}.{key}")) {
+            Some(Value::Array(Array::I32(v))) => v.first().and_then(|v| u64::try_from(*v).ok()),
+            Some(Value::Array(Array::U32(v))) => v.first().map(|v| u64::from(*v)),
+            _ => metadata.u64(&format!("{architecture}.{key}")),
+        };
+        let heads = number("attention.head_count").unwrap_or(1);
+        let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
+        Model {
+            layers: number("block_count").unwrap_or(0),
+            gqa: heads.checked_div(kv_heads).unwrap_or(1).max(1),
+            experts: number("expert_count").unwrap_or(0),
+            architecture,
+        }
+    }
+
+    /// The 70B models of Llama and Qwen, whose value projection is small beside the rest.
+    fn is_70b(&self) -> bool {
+        let known = (self.architecture == "llama" && self.gqa > 1) || self.architecture == "qwen2";
+        self.layers == 80 && known
+    }
+}
+
+/// What the caller wants otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// Leave the output head as it is: `output.weight`, or the embedding where it serves as one.
+    pub keep_output: bool,
+    /// The first that is found in a tensor's name decides its type.
+    pub overrides: Vec<(Regex, Type)>,
+    /// An importance matrix will be used.
+    pub importance: bool,
+}
+
+/// A tensor of the model as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Tensor<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its dimensions, columns first.
+    pub shape: &'a [u64],
+    /// Its type now.
+    pub ty: Type,
+}
+
+/// What becomes of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// The type it gets.
+    pub ty: Type,
+    /// The type it would have got if its rows were whole blocks of it.
+    pub instead_of: Option<Type>,
+}
+
+/// The type of each of `tensors`, in their order.
+pub fn choose(recipe: Recipe, model: &Model, wishes: &Wishes, tensors: &[Tensor]) -> Vec<Choice> {
+    let tied = !tensors.iter().any(|t| t.name == "output.weight");
+    let head = if tied { "token_embd.weight" } else { "output.weight" };
+    // The counters below run through the layers in order, whatever the order in the file.
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by_key(|&i| (layer(tensors[i].name), tensors[i].name));
+    let mut counts = Counts {
+        values: tensors.iter().filter(|t| part(t.name) == Part::Value).count(),
+        ..Counts::default()
+    };
+    let mut choices: Vec<Choice> = tensors.iter().map(|t| Choice { ty: t.ty, instead_of: None }).collect();
+    for i in order {
+        let t = tensors[i];
+        if !quantisable(&t) || (wishes.keep_output && t.name == head) {
+            continue;
+        }
+        let ty = match wishes.overrides.iter().find(|(pattern, _)| pattern.is_match(t.name)) {
+            Some((_, ty)) => *ty,
+            None if recipe.base.block_len() == 1 => recipe.base,
+            None => mixed(recipe, model, wishes, &t, t.name == head, &mut counts),
+        };
+        choices[i] = fitted(ty, t.shape[0]);
+    }
+    choices
+}
+
+/// Matrices of weights, but for norms and the small ones that decide much (routers, positions).
+fn quantisable(t: &Tensor) -> bool {
+    const KEPT: [&str; 6] =
+        ["_norm.weight", "ffn_gate_inp.weight", "altup", "laurel", "ssm_conv1d", "shortconv.conv.weight"];
+    // A matrix of one row counts as a vector, as in ggml.
+    let matrix = t.shape.iter().skip(1).any(|d| *d > 1);
+    matrix
+        && t.name.ends_with("weight")
+        && !["position_embd.weight", "token_types.weight"].contains(&t.name)
+        && !KEPT.iter().any(|k| t.name.contains(k))
+        && crate::quant::DECODES.contains(&t.ty)
+}
+
+/// `ty`, or what takes its place where rows of `cols` values are no whole blocks of it.
+fn fitted(ty: Type, cols: u64) -> Choice {
+    let fits = |ty: Type| cols.is_multiple_of(ty.block_len() as u64);
+    if fits(ty) {
+        return Choice { ty, instead_of: None };
+    }
+    let smaller = match ty {
+        Type::IQ4_XS => Type::IQ4_NL,
+        Type::Q2_K | Type::Q3_K | Type::TQ1_0 | Type::TQ2_0 => Type::Q4_0,
+        Type::Q4_K => Type::Q5_0,
+        Type::Q5_K => Type::Q5_1,
+        Type::Q6_K => Type::Q8_0,
+        _ => Type::F16,
+    };
+    Choice { ty: if fits(smaller) { smaller } else { Type::F16 }, instead_of: Some(ty) }
+}
+
+/// The number in `blk.N.`; `None` comes first.
+fn layer(name: &str) -> Option<u64> {
+    name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
+}
+
+#[derive(PartialEq)]
+enum Part {
+    /// attn_v, or a fused tensor that holds it.
+    Value,
+    Key,
+    Output,
+    Down,
+    Other,
+}
+
+fn part(name: &str) -> Part {
+    let has = |s: &str| name.contains(s);
+    match () {
+        () if has("attn_v.weight") || has("attn_qkv.weight") || has("attn_kv_b.weight") => Part::Value,
+        () if has("attn_k.weight") => Part::Key,
+        () if has("attn_output.weight") => Part::Output,
+        () if has("ffn_down") => Part::Down,
+        () => Part::Other,
+    }
+}
+
+/// How many tensors of a kind there are and went by.
+#[derive(Default)]
+struct Counts {
+    values: usize,
+    value: usize,
+    down: u64,
+}
+
+/// The first and last eighth of the layers, and every third between.
+fn more_bits(i: u64, n: u64) -> bool {
+    i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2
+}
+
+fn mixed(
+    recipe: Recipe,
+    model: &Model,
+    wishes: &Wishes,
+    t: &Tensor,
+    head: bool,
+    counts: &mut Counts,
+) -> Type {
+    let base = recipe.base;
+    let name = recipe.name;
+    if head {
+        let whole = t.shape[0].is_multiple_of(base.block_len() as u64);
+        return if name == "Q8_0" || name == "MXFP4" || !whole { Type::Q8_0 } else { Type::Q6_K };
+    }
+    if t.name == "token_embd.weight" {
+        return if name.starts_with("TQ") { Type::Q4_K } else { base };
+    }
+    let experts = model.experts == 8;
+    match part(t.name) {
+        Part::Value => {
+            let i = counts.value;
+            counts.value += 1;
+            if experts {
+                return Type::Q8_0;
+            }
+            let ty = match name {
+                "Q2_K" if model.gqa >= 4 => Type::Q4_K,
+                "Q2_K" => Type::Q3_K,
+                "Q3_K_M" if i < 2 => Type::Q5_K,
+                "Q3_K_M" => Type::Q4_K,
+                "Q3_K_L" => Type::Q5_K,
+                "IQ4_NL" | "IQ4_XS" if model.gqa >= 4 => Type::Q5_K,
+                "Q4_K_M" | "Q5_K_M" if more_bits(i as u64, counts.values as u64) => Type::Q6_K,
+                "Q4_K_S" if i < 4 => Type::Q5_K,
+                _ => base,
+            };
+            if model.is_70b() && matches!(ty, Type::Q3_K | Type::Q4_K) { Type::Q5_K } else { ty }
+        }
+        Part::Key if experts => Type::Q8_0,
+        Part::Down => {
+            let i = if model.experts > 1 { layer(t.name).unwrap_or(0) } else { counts.down };
+            counts.down += 1;
+            let n = model.layers;
+            match name {
+                "Q2_K" => Type::Q3_K,
+                "Q3_K_M" if i < n / 16 => Type::Q5_K,
+                "Q3_K_M" => Type::Q4_K,
+                "Q3_K_L" => Type::Q5_K,
+                "Q4_K_M" | "Q5_K_M" if more_bits(i, n) => Type::Q6_K,
+                "IQ4_NL" | "IQ4_XS" if i < n / 8 && !wishes.importance => Type::Q5_K,
+                "Q4_K_S" if i < n / 8 => Type::Q5_K,
+                "Q4_0" if i < n / 8 && wishes.importance => Type::Q4_1,
+                "Q5_0" if i < n / 8 && wishes.importance => Type::Q5_1,
+                _ => base,
+            }
+        }
+        Part::Output => match name {
+            "Q2_K" | "Q3_K_S" | "Q3_K_M" | "IQ4_NL" | "Q4_K_S" | "Q4_K_M" | "IQ4_XS" if experts => Type::Q5_K,
+            _ if experts => base,
+            "Q2_K" => Type::Q3_K,
+            "Q3_K_M" => Type::Q4_K,
+            "Q3_K_L" => Type::Q5_K,
+            _ => base,
+        },
+        _ => base,
+    }
+}

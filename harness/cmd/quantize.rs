@@ -1,0 +1,356 @@
+//! `weft quantize`: a model in a smaller type.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use regex::Regex;
+use serde_json::{Value as Json, json};
+use weft_formats::gguf::{File, Metadata, TensorInfo, Value, Writer};
+use weft_formats::imatrix::Imatrix;
+use weft_formats::quant::{self, ENCODES, Type, convert_rows};
+use weft_formats::recipe::{self, Choice, Model, RECIPES, Recipe, Wishes};
+use weft_runtime::human;
+
+use crate::{Error, Result, interrupt, output};
+
+/// Write a model in a smaller type
+///
+/// TYPE names a mixture: most tensors get the type in the name, those where errors cost most a larger one, as
+/// llama.cpp mixes them. Rows that are no whole blocks fall back to a type that fits. Norms and biases stay as
+/// they are. Needs no GPU.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  weft quantize model-f16.gguf model-q4_k_m.gguf Q4_K_M
+  weft quantize model-f16.gguf small.gguf Q2_K --imatrix imatrix.gguf
+  weft quantize model-f16.gguf mixed.gguf Q4_0 --tensor 'attn_(q|k)=Q8_0' --keep-output
+  weft quantize model-q8_0.gguf model-q4_0.gguf Q4_0 --requantize")]
+pub(super) struct Flags {
+    /// The model to read: F32, F16 or BF16
+    #[arg(value_name = "IN.gguf")]
+    input: PathBuf,
+    /// The file to write
+    #[arg(value_name = "OUT.gguf")]
+    output: PathBuf,
+    /// The mixture, such as Q4_K_M; an unknown one lists all
+    #[arg(value_name = "TYPE")]
+    to: String,
+    /// Importance matrix, which says where errors cost most: GGUF or the older .dat
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+    /// Leave the output head (or the embedding that serves as one) as it is
+    #[arg(long)]
+    keep_output: bool,
+    /// Give tensors whose name matches this type; may be repeated, the first match counts
+    #[arg(long, value_name = "REGEX=TYPE")]
+    tensor: Vec<String>,
+    /// Allow a source that is quantised already, which costs more quality than starting from F16
+    #[arg(long)]
+    requantize: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Values encoded between two looks at Ctrl-C and the bar: a second or so.
+const STEP: u64 = 1 << 22;
+
+pub(super) fn run(f: Flags) -> Result<()> {
+    let start = Instant::now();
+    let recipe = Recipe::parse(&f.to).ok_or_else(|| {
+        let known: Vec<_> = RECIPES.iter().map(|r| r.name).collect();
+        Error::input(format!("unknown type {:?}; known: {}", f.to, known.join(", ")))
+    })?;
+    let overrides = f.tensor.iter().map(|t| parse_override(t)).collect::<Result<_>>()?;
+    let file = File::open(&f.input)?;
+    differs(&f.output, &f.input)?;
+    let imatrix = f.imatrix.as_deref().map(|p| Imatrix::open(p).map_err(|e| Error::input(e.to_string())));
+    let imatrix = imatrix.transpose()?;
+
+    let wishes = Wishes { keep_output: f.keep_output, overrides, importance: imatrix.is_some() };
+    let tensors: Vec<_> =
+        file.tensors().iter().map(|t| recipe::Tensor { name: &t.name, shape: &t.shape, ty: t.ty }).collect();
+    if tensors.is_empty() {
+        return Err(Error::input(format!("{}: holds no tensors", f.input.display())));
+    }
+    let choices = recipe::choose(recipe, &Model::read(file.metadata()), &wishes, &tensors);
+    check_source(&f, &file, &choices)?;
+    let importance = importance(&f, &file, &choices, imatrix.as_ref())?;
+
+    let metadata = metadata(&f, &file, recipe, imatrix.as_ref());
+    let table = file.tensors().iter().zip(&choices).map(|(t, c)| (t.name.clone(), t.shape.clone(), c.ty));
+    let writer = Writer::new(&metadata, table)?;
+    let size = writer.size();
+
+    interrupt::install(8);
+    let total = file.tensors().iter().map(TensorInfo::elements).sum();
+    let bar = output::bar(total, "quantise {bar:30} {percent}% {msg}, {elapsed} of {duration}");
+    let mut sources = file.tensors().iter().zip(&importance);
+    let written = writer.write_to(&f.output, |to, out| -> Result<()> {
+        // The writer asks in the order of the table, which is the source's.
+        let Some((from, importance)) = sources.next() else { return Ok(()) };
+        bar.set_message(from.name.clone());
+        encode(&file, from, to.ty, *importance, out, &bar)
+            .map_err(|e| e.unwrap_or_else(|line| Error::input(format!("{}: {line}", f.input.display()))))
+    });
+    bar.finish_and_clear();
+    written?;
+    let used = importance.iter().filter(|i| i.is_some()).count();
+    let report =
+        Report { recipe, file: &file, choices: &choices, size, used, seconds: start.elapsed().as_secs_f64() };
+    match f.json {
+        true => output::json(&report.json(&f)),
+        false => output::text(&report.text(&f)),
+    }
+}
+
+/// `REGEX=TYPE`.
+fn parse_override(text: &str) -> Result<(Regex, Type)> {
+    let wrong = |why: String| Error::input(format!("--tensor {text:?}: {}", crate::error::one_line(&why)));
+    let (pattern, ty) = text.rsplit_once('=').ok_or_else(|| wrong("expected REGEX=TYPE".to_owned()))?;
+    let ty = Type::parse(ty).filter(|t| ENCODES.contains(t)).ok_or_else(|| {
+        let known: Vec<_> = ENCODES.iter().map(|t| t.name()).collect();
+        wrong(format!("unknown type {ty:?}; known: {}", known.join(", ")))
+    })?;
+    Ok((Regex::new(pattern).map_err(|e| wrong(format!("not a regular expression ({e})")))?, ty))
+}
+
+/// Refuses an output that is the input.
+pub(super) fn differs(output: &Path, input: &Path) -> Result<()> {
+    match (output.canonicalize(), input.canonicalize()) {
+        (Ok(a), Ok(b)) if a == b => {
+            Err(Error::input(format!("{}: is the file to read; give another to write", output.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_small(ty: Type) -> bool {
+    ty.block_len() > 1
+}
+
+/// A quantised source has lost already what the target could have kept.
+fn check_source(f: &Flags, file: &File, choices: &[Choice]) -> Result<()> {
+    let mut small = file.tensors().iter().zip(choices).filter(|(t, c)| is_small(t.ty) && t.ty != c.ty);
+    let Some((t, _)) = small.next() else { return Ok(()) };
+    let what = format!("{}: tensor {:?} is {} already", f.input.display(), t.name, t.ty);
+    if !f.requantize {
+        return Err(Error::input(format!(
+            "{what}; quantising it again costs quality: start from F16, BF16 or F32, or pass --requantize"
+        )));
+    }
+    output::note(&format!("warning: {what}, and {} more; what it lost stays lost", small.count()));
+    Ok(())
+}
+
+/// The importance of each tensor's columns, matrix after matrix, where there is any to use.
+fn importance<'a>(
+    f: &Flags,
+    file: &File,
+    choices: &[Choice],
+    imatrix: Option<&'a Imatrix>,
+) -> Result<Vec<Option<&'a [f32]>>> {
+    let of = |t: &TensorInfo, c: &Choice| {
+        let Some(entry) = imatrix.filter(|_| is_small(c.ty) && c.ty != t.ty).and_then(|i| i.get(&t.name))
+        else {
+            return Ok(None);
+        };
+        let columns = t.shape[0] as usize;
+        let matrices: u64 = t.shape.iter().skip(2).product();
+        let expected = columns.checked_mul(matrices as usize);
+        match Some(entry.values.len()) == expected {
+            true => Ok(Some(entry.values.as_slice())),
+            // Some collectors count tokens there.
+            false if t.name == "token_embd.weight" => Ok(None),
+            false => Err(Error::input(format!(
+                "{}: has {} values for tensor {:?}, which has {columns} columns and {matrices} matrices; it is of another model",
+                f.imatrix.as_deref().unwrap_or(Path::new("")).display(),
+                entry.values.len(),
+                t.name,
+            ))),
+        }
+    };
+    let all = file.tensors().iter().zip(choices).map(|(t, c)| of(t, c)).collect::<Result<Vec<_>>>()?;
+    if let Some(i) = imatrix {
+        let without = file
+            .tensors()
+            .iter()
+            .zip(choices)
+            .zip(&all)
+            .filter(|((t, c), w)| {
+                is_small(c.ty) && c.ty != t.ty && w.is_none() && t.name != "token_embd.weight"
+            })
+            .count();
+        if without > 0 {
+            output::note(&format!(
+                "warning: the importance matrix knows {} tensors, but {without} of those to quantise are not among them",
+                i.len()
+            ));
+        }
+    }
+    Ok(all)
+}
+
+/// The source's, with what llama.cpp's own tool adds.
+fn metadata(f: &Flags, file: &File, recipe: Recipe, imatrix: Option<&Imatrix>) -> Metadata {
+    let mut metadata = without_split(file.metadata());
+    metadata.set("general.quantization_version", Value::U32(2));
+    metadata.set("general.file_type", Value::U32(recipe.file_type));
+    if let (Some(i), Some(path)) = (imatrix, &f.imatrix) {
+        metadata.set("quantize.imatrix.file", Value::Str(path.display().to_string()));
+        if let Some(dataset) = i.datasets.first() {
+            metadata.set("quantize.imatrix.dataset", Value::Str(dataset.clone()));
+        }
+        metadata.set("quantize.imatrix.entries_count", Value::U32(i.len().try_into().unwrap_or(u32::MAX)));
+        if let Some(chunks) = i.chunks {
+            metadata.set("quantize.imatrix.chunks_count", Value::U32(chunks));
+        }
+    }
+    metadata
+}
+
+/// `metadata` without the keys of a split file.
+pub(super) fn without_split(metadata: &Metadata) -> Metadata {
+    let mut out = Metadata::new();
+    metadata
+        .iter()
+        .filter(|(key, _)| !["split.no", "split.count", "split.tensors.count"].contains(key))
+        .for_each(|(key, value)| out.set(key, value.clone()));
+    out
+}
+
+/// One tensor as `to`. An error is Ctrl-C, or a line about the tensor.
+fn encode(
+    file: &File,
+    t: &TensorInfo,
+    to: Type,
+    importance: Option<&[f32]>,
+    out: &mut Vec<u8>,
+    bar: &ProgressBar,
+) -> std::result::Result<(), std::result::Result<Error, String>> {
+    let bytes = file.bytes(t);
+    let columns = t.shape[0] as usize;
+    let rows = t.shape.get(1).map_or(1, |r| *r as usize);
+    // The reader has checked that rows are whole blocks and that there is no dimension of 0.
+    let row = t.ty.row_bytes(t.shape[0]).unwrap_or(t.size) as usize;
+    let step = (STEP / t.shape[0]).max(1) as usize * row;
+    let mut at = 0;
+    for (m, matrix) in bytes.chunks(rows * row).enumerate() {
+        let importance = importance.map(|w| &w[m * columns..][..columns]);
+        for part in matrix.chunks(step) {
+            if interrupt::asked() {
+                return Err(Ok(Error::Interrupted));
+            }
+            let first = at / row * columns;
+            convert_rows(t.ty, part, to, columns, importance, out).map_err(|e| {
+                let e = match e {
+                    quant::Error::Range { ty, index, value } => {
+                        quant::Error::Range { ty, index: first + index, value }
+                    }
+                    other => other,
+                };
+                Err(format!("tensor {:?}: {e}", t.name))
+            })?;
+            file.release_part(t, at..at + part.len());
+            at += part.len();
+            bar.inc((part.len() / row * columns) as u64);
+        }
+    }
+    Ok(())
+}
+
+/// What was done.
+struct Report<'a> {
+    recipe: Recipe,
+    file: &'a File,
+    choices: &'a [Choice],
+    size: u64,
+    used: usize,
+    seconds: f64,
+}
+
+impl Report<'_> {
+    fn pairs(&self) -> impl Iterator<Item = (&TensorInfo, &Choice)> {
+        self.file.tensors().iter().zip(self.choices)
+    }
+
+    fn bytes(t: &TensorInfo, ty: Type) -> u64 {
+        ty.row_bytes(t.shape[0]).unwrap_or(0) * t.shape.iter().skip(1).product::<u64>()
+    }
+
+    /// Bits a weight, before and after.
+    fn bits(&self) -> (f64, f64) {
+        let weights: u64 = self.pairs().map(|(t, _)| t.elements()).sum();
+        let bits = |bytes: u64| bytes as f64 * 8.0 / weights as f64;
+        (
+            bits(self.pairs().map(|(t, _)| t.size).sum()),
+            bits(self.pairs().map(|(t, c)| Self::bytes(t, c.ty)).sum()),
+        )
+    }
+
+    /// Tensors and bytes of each type.
+    fn types(&self) -> BTreeMap<&'static str, (u64, u64)> {
+        let mut types = BTreeMap::new();
+        for (t, c) in self.pairs() {
+            let entry: &mut (u64, u64) = types.entry(c.ty.name()).or_default();
+            entry.0 += 1;
+            entry.1 += Self::bytes(t, c.ty);
+        }
+        types
+    }
+
+    fn text(&self, f: &Flags) -> String {
+        let (before, after) = self.bits();
+        let mut text = format!(
+            "{}: {} in {:.1} s\n{} -> {} ({:.1}%), {before:.2} -> {after:.2} bits per weight\n",
+            f.output.display(),
+            self.recipe.name,
+            self.seconds,
+            human(self.file.size()),
+            human(self.size),
+            self.size as f64 * 100.0 / self.file.size() as f64,
+        );
+        for (name, (count, bytes)) in self.types() {
+            text += &format!("  {name:<8} {count:>5} tensors {:>12}\n", human(bytes));
+        }
+        if f.imatrix.is_some() {
+            text += &format!("importance used for {} tensors\n", self.used);
+        }
+        for (t, c) in self.pairs() {
+            if let Some(wanted) = c.instead_of {
+                let cols = t.shape[0];
+                text += &format!("  {}: {} instead of {wanted}, rows have {cols} values\n", t.name, c.ty);
+            }
+        }
+        text
+    }
+
+    fn json(&self, f: &Flags) -> Json {
+        let (before, after) = self.bits();
+        let types: serde_json::Map<_, _> = self
+            .types()
+            .into_iter()
+            .map(|(name, (tensors, bytes))| (name.to_owned(), json!({"tensors": tensors, "bytes": bytes})))
+            .collect();
+        let fallbacks: Vec<_> = self
+            .pairs()
+            .filter_map(|(t, c)| Some((t, c, c.instead_of?)))
+            .map(|(t, c, wanted)| json!({"tensor": t.name, "wanted": wanted.name(), "type": c.ty.name()}))
+            .collect();
+        json!({
+            "input": f.input.display().to_string(),
+            "output": f.output.display().to_string(),
+            "type": self.recipe.name,
+            "bytes_before": self.file.size(),
+            "bytes_after": self.size,
+            "bits_per_weight_before": before,
+            "bits_per_weight_after": after,
+            "types": types,
+            "fallbacks": fallbacks,
+            "importance_used": self.used,
+            "seconds": self.seconds,
+        })
+    }
+}
