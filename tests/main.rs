@@ -5,6 +5,7 @@
 mod arch_rules;
 mod cli;
 mod cli_bad_input;
+mod docs;
 mod no_c;
 mod support {
     pub(crate) mod cli;
