@@ -74,8 +74,9 @@ pub(super) fn scale(x: &[f32], w: &[f32], extreme: f32, step: f32, nearest: impl
         return 0.0;
     }
     let mut best = (0.0, 0.0);
-    for k in -9..=9 {
-        let inverse = (extreme + step * k as f32) / max;
+    // Levels reach further on one side: the largest value goes there, or, where others weigh more, not.
+    for (k, sign) in (-9..=9).flat_map(|k| [(k, 1.0), (k, -1.0)]) {
+        let inverse = sign * (extreme + step * k as f32) / max;
         let [xl, ll] = sums(x, w, |x, w| {
             let level = nearest(x * inverse);
             [w * x * level, w * level * level]
