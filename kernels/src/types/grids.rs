@@ -4,25 +4,30 @@
 //! lowest, each an index into the levels of its type. They are the numbers that weft-formats decodes
 //! with; the cases compare the two.
 
-/// Entries two to a word, the even one low.
-pub(super) const fn pairs<const N: usize, const WORDS: usize>(grid: &[u16; N]) -> [u32; WORDS] {
-    assert!(WORDS * 2 == N);
-    let mut words = [0; WORDS];
+use super::place;
+
+/// Entries of eight values as eight nibbles: groups 0 and 1 of a unit, low and high in each byte.
+pub(super) const fn nibbles<const N: usize>(grid: &[u16; N]) -> [u32; N] {
+    let mut words = [0; N];
     let mut i = 0;
-    while i < WORDS {
-        words[i] = grid[2 * i] as u32 | (grid[2 * i + 1] as u32) << 16;
+    while i < 8 * N {
+        let (group, byte) = place(i % 8);
+        let index = grid[i / 8] >> (2 * (i % 8)) & 3;
+        words[i / 8] |= (index as u32) << (8 * byte + 4 * group);
         i += 1;
     }
     words
 }
 
-/// Entries of four values as four bytes, each the level of its index.
+/// Entries of four values as the bytes 0, 2, 1, 3, each the level of its index: the even bytes belong
+/// to the first group of two entries and the odd ones to the second.
 pub(super) const fn bytes<const N: usize>(grid: &[u16; N], levels: &[u8; 8]) -> [u32; N] {
     let mut words = [0; N];
     let mut i = 0;
     while i < 4 * N {
         let index = grid[i / 4] >> (4 * (i % 4)) & 7;
-        words[i / 4] |= (levels[index as usize] as u32) << (8 * (i % 4));
+        let byte = i % 4 / 2 + 2 * (i % 2);
+        words[i / 4] |= (levels[index as usize] as u32) << (8 * byte);
         i += 1;
     }
     words

@@ -25,6 +25,10 @@
 //! the slab is bound twice, as `w4: array<vec4<u32>>` and as `w1: array<u32>`. The matrix's columns are
 //! weights 0-3, 4-7, 8-11, 12-15. Matmul, matvec, row gather and the input gradient all use this one
 //! fragment.
+//!
+//! A type with a code book finds it from word 0 of the slab on, in front of the planes: in GPU memory
+//! it is bound already and cached, where a WGSL array indexed at run time would be copied to each
+//! invocation's private memory. Fragments read it through `book(i)` alone.
 
 mod bf16;
 mod f16;
@@ -137,7 +141,7 @@ fn pack_pairs(field: impl Fn(usize) -> u8, count: usize, bits: usize, out: &mut 
 }
 
 /// Group and byte of value `i` in group order.
-fn place(i: usize) -> (usize, usize) {
+const fn place(i: usize) -> (usize, usize) {
     let (eight, pair) = (i / 8, i % 8 / 2);
     (2 * eight + pair % 2, pair / 2 + 2 * (i % 2))
 }

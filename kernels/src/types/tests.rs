@@ -19,7 +19,9 @@ fn subnormal_scales_are_exact() {
             let mut bits = || 1 + rng.below(1023) as u16 | (rng.below(2) as u16) << 15;
             match ty {
                 WeightType::F32 | WeightType::BF16 | WeightType::MXFP4 => {}
-                WeightType::F16 => block.copy_from_slice(&bits().to_le_bytes()),
+                WeightType::F16 => {
+                    block.chunks_exact_mut(2).for_each(|v| v.copy_from_slice(&bits().to_le_bytes()))
+                }
                 WeightType::NVFP4 => block[..4].fill_with(|| 1 + rng.below(7) as u8),
                 _ => put_scales(ty, block, || half::f16::from_bits(bits())),
             }

@@ -3,7 +3,7 @@
 //! sign of the shift of 8 values, a u16 of `scales` four s of 3 bits and a nibble of the f16 d.
 
 use super::Layout;
-use super::iq1_s::{TABLE, TRITS};
+use super::iq1_s::TABLE;
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ1_M",
@@ -12,7 +12,7 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[32, 16, 8],
     repack,
     table: TABLE,
-    dequant: &[super::PAIRS, super::GRID, TRITS, include_str!("dequant.wgsl")],
+    dequant: &[super::PAIRS, super::GRID, include_str!("ints.wgsl"), super::FROM_INTS],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {

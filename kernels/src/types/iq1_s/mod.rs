@@ -4,10 +4,8 @@
 
 use super::{Layout, grids};
 
-/// WGSL shared by the IQ1 types.
-pub(super) const TRITS: &str = include_str!("trits.wgsl");
 /// The code book shared by the IQ1 types.
-pub(super) const TABLE: &[u32] = &const { grids::pairs::<2048, 1024>(&grids::IQ1_S) };
+pub(super) const TABLE: &[u32] = &const { grids::nibbles(&grids::IQ1_S) };
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ1_S",
@@ -16,7 +14,7 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[32, 16, 2],
     repack,
     table: TABLE,
-    dequant: &[super::PAIRS, super::GRID, TRITS, include_str!("dequant.wgsl")],
+    dequant: &[super::PAIRS, super::GRID, include_str!("ints.wgsl"), super::FROM_INTS],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {

@@ -3,7 +3,7 @@
 //! scales: [u8; 8]}, two upper bits of each index in `qh`.
 
 use super::iq2_xxs::LEVELS;
-use super::{Layout, grids};
+use super::{Layout, grids, pack_pairs};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ2_S",
@@ -11,14 +11,15 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 82,
     planes: &[64, 16, 2],
     repack,
-    table: &const { grids::pairs::<1024, 512>(&grids::IQ2_S) },
-    dequant: &[super::PAIRS, super::GRID, LEVELS, include_str!("dequant.wgsl")],
+    table: &const { grids::nibbles(&grids::IQ2_S) },
+    dequant: &[super::PAIRS, super::GRID, LEVELS, include_str!("ints.wgsl"), super::FROM_INTS],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
     let (qs, signs, qh, scales) = (&block[2..34], &block[34..66], &block[66..74], &block[74..82]);
-    for (k, word) in planes[0].chunks_exact_mut(4).enumerate() {
-        word.copy_from_slice(&[qs[2 * k], qs[2 * k + 1], signs[2 * k], signs[2 * k + 1]]);
+    for (k, to) in planes[0].chunks_exact_mut(8).enumerate() {
+        to[..4].copy_from_slice(&qs[4 * k..][..4]);
+        pack_pairs(|i| signs[4 * k + i / 8] >> (i % 8) & 1, 32, 1, &mut to[4..]);
     }
     for (k, byte) in planes[1].iter_mut().enumerate() {
         let nibble = |b: &[u8]| b[k / 2] >> (4 * (k % 2)) & 15;

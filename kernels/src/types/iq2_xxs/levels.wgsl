@@ -1,14 +1,4 @@
-// Four values of an IQ2 type: scale times the levels 8, 25, 43 of fields 0, 1, 2, with signs. The levels
-// are 8 + 16.5 q + q^2 / 2.
-fn signed_levels(entry: u32, signs: u32, scale: f32) -> vec4<f32> {
-    let q = grid_fields(entry);
-    let level = fma(fma(q, vec4<f32>(0.5), vec4<f32>(16.5)), q, vec4<f32>(8.0));
-    return flip(scale * level, signs);
-}
-
-// Sixteen from two entries with eight signs each.
-fn signed_levels16(entry: vec2<u32>, signs: vec2<u32>, scale: f32) -> mat4x4<f32> {
-    return mat4x4<f32>(
-        signed_levels(entry.x, signs.x, scale), signed_levels(entry.x >> 8u, signs.x >> 4u, scale),
-        signed_levels(entry.y, signs.y, scale), signed_levels(entry.y >> 8u, signs.y >> 4u, scale));
+// The levels 8, 25, 43 of the fields 0, 1, 2 of an IQ2 type, byte by byte.
+fn levels(q: vec4<u32>) -> vec4<u32> {
+    return q * vec4<u32>(17u) + vec4<u32>(0x08080808u) + ((q >> vec4<u32>(1u)) & vec4<u32>(0x01010101u));
 }

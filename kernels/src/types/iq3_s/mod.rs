@@ -3,7 +3,7 @@
 //! the ninth bit of each index in `qh`.
 
 use super::iq3_xxs::QUADS;
-use super::{Layout, grids};
+use super::{Layout, grids, pack_pairs};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ3_S",
@@ -12,12 +12,12 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[64, 32, 12, 2],
     repack,
     table: &const { grids::bytes(&grids::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]) },
-    dequant: &[super::PAIRS, super::GRID, QUADS, include_str!("dequant.wgsl")],
+    dequant: &[super::PAIRS, super::GRID, QUADS, include_str!("ints.wgsl"), super::FROM_INTS],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
     planes[0].copy_from_slice(&block[2..66]);
-    planes[1].copy_from_slice(&block[74..106]);
+    pack_pairs(|i| block[74 + i / 8] >> (i % 8) & 1, 256, 1, planes[1]);
     planes[2][..8].copy_from_slice(&block[66..74]);
     planes[2][8..].copy_from_slice(&block[106..110]);
     planes[3].copy_from_slice(&block[..2]);

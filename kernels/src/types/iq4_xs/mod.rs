@@ -11,7 +11,12 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[128, 8],
     repack,
     table: &[],
-    dequant: &[super::PAIRS, include_str!("../iq4_nl/codebook.wgsl"), include_str!("ints.wgsl"), super::FROM_INTS],
+    dequant: &[
+        super::PAIRS,
+        include_str!("../iq4_nl/codebook.wgsl"),
+        include_str!("ints.wgsl"),
+        super::FROM_INTS,
+    ],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {

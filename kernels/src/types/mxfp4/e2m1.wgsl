@@ -1,14 +1,12 @@
-// Twice the 4-bit floats E2M1 of nibbles s/4, s/4 + 4, s/4 + 1 and s/4 + 5 of a word: 0, 1, 2, 3, 4, 6,
-// 8, 12 by the lower three bits, read off the digits of a constant, and a sign above them. Built from
-// integers because E2M1 has subnormals, which a driver may flush.
-fn e2m1(w: u32, s: u32) -> vec4<f32> {
-    let q = vec4<u32>(w >> s, w >> (s + 16u), w >> (s + 4u), w >> (s + 20u));
-    let doubled = (vec4<u32>(0xc8643210u) >> ((q & vec4<u32>(7u)) << vec4<u32>(2u))) & vec4<u32>(15u);
-    let sign = (q << vec4<u32>(28u)) & vec4<u32>(0x80000000u);
-    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(vec4<f32>(doubled)) | sign);
-}
-
-// Sixteen of them in pair order, times d.
-fn e2m1_16(q: vec2<u32>, d: f32) -> mat4x4<f32> {
-    return mat4x4<f32>(d * e2m1(q.x, 0u), d * e2m1(q.x, 8u), d * e2m1(q.y, 0u), d * e2m1(q.y, 8u));
+// Twice the 4-bit floats E2M1 in bytes: 0, 1, 2, 3, 4, 6, 8, 12 by the lower three bits, with the sign
+// above them. From 4 on, m stands for m + (m & 3), and 7 for 2 more. The signs are applied above a bit
+// that keeps bytes apart, because there is a negative zero.
+fn e2m1(q: vec4<u32>) -> vec4<u32> {
+    let ones = vec4<u32>(0x01010101u);
+    let m = q & vec4<u32>(0x07070707u);
+    let rest = m & (((m >> vec4<u32>(2u)) & ones) * vec4<u32>(3u));
+    let size = m + rest + ((rest & (rest >> vec4<u32>(1u)) & ones) << vec4<u32>(1u));
+    let minus = ((q >> vec4<u32>(3u)) & ones) * vec4<u32>(255u);
+    let apart = vec4<u32>(0x80808080u);
+    return (apart + (size & ~minus) - (size & minus)) ^ apart;
 }

@@ -10,7 +10,7 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[16, 1],
     repack,
     table: &[],
-    dequant: &[super::PAIRS, include_str!("e2m1.wgsl"), include_str!("dequant.wgsl")],
+    dequant: &[super::PAIRS, include_str!("e2m1.wgsl"), include_str!("ints.wgsl"), super::FROM_INTS],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {

@@ -12,7 +12,12 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[128, 32, 16],
     repack,
     table: &[],
-    dequant: &[super::PAIRS, include_str!("../q4_k/header_k.wgsl"), include_str!("ints.wgsl"), super::FROM_INTS],
+    dequant: &[
+        super::PAIRS,
+        include_str!("../q4_k/header_k.wgsl"),
+        include_str!("ints.wgsl"),
+        super::FROM_INTS,
+    ],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {

@@ -3,7 +3,7 @@
 //! leave. Values 0-159 are the five digits of bytes 0-31, digit by digit; 160-239 those of bytes 32-47;
 //! 240-255 four digits of `qh`.
 
-use super::Layout;
+use super::{Layout, pack_bytes};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "TQ1_0",
@@ -12,11 +12,11 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[48, 4, 2],
     repack,
     table: &[],
-    dequant: &[super::PAIRS, include_str!("dequant.wgsl")],
+    dequant: &[super::PAIRS, include_str!("ints.wgsl"), super::FROM_INTS],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
-    planes[0].copy_from_slice(&block[..48]);
+    pack_bytes(&block[..48], planes[0]);
     planes[1].copy_from_slice(&block[48..52]);
     planes[2].copy_from_slice(&block[52..54]);
 }

@@ -11,7 +11,7 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[64, 2],
     repack,
     table: &[],
-    dequant: &[super::PAIRS, include_str!("dequant.wgsl")],
+    dequant: &[super::PAIRS, include_str!("ints.wgsl"), super::FROM_INTS],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {

@@ -1,4 +1,4 @@
-// NVFP4: x = UE4M3(d) / 2 * 2 E2M1(q). plane 0: 64 nibbles a block in pair order, two words for each
+// NVFP4: x = UE4M3(d) / 2 * 2 E2M1(q). plane 0: 64 nibbles a block in group order, two words for each
 // 16; plane 1: d, a byte for each 16.
 
 // Half of an unsigned 8-bit float with 4 exponent bits, 3 mantissa bits and bias 7. ggml ignores the
@@ -11,7 +11,7 @@ fn half_ue4m3(byte: u32) -> f32 {
     return select(f32(m) * power, 0.0, byte == 0x7fu);
 }
 
-fn dequant16(planes: vec4<u32>, u: u32) -> mat4x4<f32> {
+fn ints16(planes: vec4<u32>, u: u32) -> Ints {
     let d = half_ue4m3(extractBits(w1[planes.y + (u >> 2u)], 8u * (u & 3u), 8u));
-    return e2m1_16(half_of(w4[(planes.x >> 2u) + (u >> 1u)], u), d);
+    return Ints(e2m1(nibble_groups(half_of(w4[(planes.x >> 2u) + (u >> 1u)], u))), d, 0.0);
 }
