@@ -36,7 +36,7 @@ fn check_commands(text: &str) -> usize {
     lines
         .map(|line| {
             // In --help a column of explanations follows after spaces.
-            let line = line.split("   ").next().expect("a part");
+            let line = line.split("  ").next().expect("a part");
             if let Err(e) = Cli::try_parse_from(words(line)) {
                 panic!("{line}\n{e}");
             }
