@@ -16,7 +16,7 @@ fn subnormal_scales_are_exact() {
         let mut bytes = random_blocks(ty, rows as usize, cols as usize, &mut rng);
         for block in bytes.chunks_exact_mut(ty.layout().bytes) {
             // Below 2^10 in steps of 2^-24, either sign.
-            let mut bits = || 1 + rng.below(1023) as u16 | (rng.below(2) as u16) << 15;
+            let mut bits = || (1 + rng.below(1023) as u16) | (rng.below(2) as u16) << 15;
             match ty {
                 WeightType::F32 | WeightType::BF16 | WeightType::MXFP4 => {}
                 WeightType::F16 => {
