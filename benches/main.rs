@@ -1,5 +1,8 @@
 //! Speed of the model on board, on this machine's first device: `cargo bench`.
 
+// criterion_group! makes a public function without documentation.
+#![allow(missing_docs)]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};

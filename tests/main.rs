@@ -9,7 +9,6 @@ mod docs;
 mod no_c;
 mod support {
     pub(crate) mod cli;
-    #[allow(unreachable_pub)]
     pub(crate) mod golden_model;
     pub(crate) mod workspace;
 }
