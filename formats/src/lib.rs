@@ -5,6 +5,7 @@
 
 pub mod chat;
 pub mod gguf;
+pub mod hf;
 pub mod imatrix;
 pub mod quant;
 pub mod recipe;

@@ -1,6 +1,7 @@
 //! The commands. Adding one: a file here with its flags and a `run`, and a line in each list below.
 
 mod chat;
+mod convert;
 mod curriculum;
 mod devices;
 mod eval;
@@ -40,6 +41,7 @@ enum Command {
     Eval(eval::Flags),
     Curriculum(curriculum::Flags),
     Kernels(kernels::Flags),
+    Convert(convert::Flags),
     Quantize(quantize::Flags),
     Split(split::Flags),
     MergeSplits(split::MergeFlags),
@@ -60,6 +62,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Eval(f) => eval::run(f),
         Command::Curriculum(f) => curriculum::run(f),
         Command::Kernels(f) => kernels::run(f),
+        Command::Convert(f) => convert::run(f),
         Command::Quantize(f) => quantize::run(f),
         Command::Split(f) => split::run(f),
         Command::MergeSplits(f) => split::merge(f),
