@@ -69,6 +69,7 @@ pub fn cases() -> Vec<Case> {
     [
         ops::gather::cases::cases(),
         ops::rmsnorm::cases::cases(),
+        ops::quantize::cases::cases(),
         ops::matmul::cases::cases(),
         ops::rope::cases::cases(),
         ops::kv_write::cases::cases(),
@@ -86,6 +87,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     [
         ops::gather::shaders(),
         ops::rmsnorm::shaders(),
+        ops::quantize::shaders(),
         ops::matmul::shaders(),
         ops::rope::shaders(),
         ops::kv_write::shaders(),

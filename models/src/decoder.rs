@@ -12,7 +12,8 @@
 use weft_kernels::ops::attention::{CacheShape, Scratch, Shape, attention};
 use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::kv_write::kv_write;
-use weft_kernels::ops::matmul::{Epilogue, linear};
+use weft_kernels::ops::matmul::{Epilogue, Input, MATVEC_TOKENS, Variant, linear};
+use weft_kernels::ops::quantize::{self, Quantized, quantize};
 use weft_kernels::ops::rmsnorm::rmsnorm;
 use weft_kernels::ops::rope::rope;
 use weft_kernels::ops::sample::sample;
@@ -63,6 +64,8 @@ pub(crate) struct Buffers {
     up: Placed,
     last: Placed,
     logits: Placed,
+    ints_q: Placed,
+    ints_meta: Placed,
 }
 
 /// Splits of the attention's keys that a program for `tokens` tokens uses when the cache holds up to
@@ -109,6 +112,12 @@ impl Buffers {
         let up = a.add(rows(c.feed_forward), 7, 8);
         let last = a.add(u64::from(logit_rows) * u64::from(c.width) * 4, 9, 10);
         let logits = a.add(u64::from(logit_rows) * u64::from(c.vocabulary) * 4, 10, 11);
+        // Integers of the matvecs' inputs: of a small batch, or of the last token alone.
+        let widest = u64::from(c.width.max(q).max(c.feed_forward));
+        let few = u64::from(if tokens <= MATVEC_TOKENS { tokens } else { 1 });
+        let (q_bytes, meta_bytes) = quantize::bytes(few * widest);
+        let ints_q = a.add(q_bytes, 0, 11);
+        let ints_meta = a.add(meta_bytes, 0, 11);
         Buffers {
             layout: a.place(budget.align),
             x,
@@ -125,6 +134,8 @@ impl Buffers {
             up,
             last,
             logits,
+            ints_q,
+            ints_meta,
         }
     }
 }
@@ -186,14 +197,28 @@ pub(crate) fn record(
         }
     };
 
+    // The integers of x, `[n, cols]`, if one of the weights it meets is multiplied in integers.
+    let integers = |rec: &mut Recorder, weights: &[&Weight], x: &Slice, n: u32, cols: u32| {
+        let caps = rec.gpu().caps();
+        if !weights.iter().any(|w| Variant::pick(caps, w.shape.ty, n) == Variant::MatvecDot) {
+            return Ok(None);
+        }
+        let (q, meta) = quantize::bytes(u64::from(n) * u64::from(cols));
+        let out = Quantized { q: at(b.ints_q).range(0, q), meta: at(b.ints_meta).range(0, meta) };
+        quantize(rec, x, &out, n * cols)?;
+        Ok::<_, weft_kernels::Error>(Some(out))
+    };
+
     gather(rec, &w.embedding, p.ids, &x, tokens)?;
     tap(rec, 0, &x);
     for (i, l) in w.layers.iter().enumerate() {
         rmsnorm(rec, &x, &l.attn_norm, &n, tokens, c.width, c.eps)?;
         let (mut q, mut k, v) = (at(b.q), at(b.k), at(b.v));
+        let ints = integers(rec, &[&l.q, &l.k, &l.v], &n, tokens, c.width)?;
+        let input = Input { x: &n, ints: ints.as_ref() };
         for (weight, out, j) in [(&l.q, &q, 0), (&l.k, &k, 1), (&l.v, &v, 2)] {
             let bias = l.biases.as_ref().map(|b| &b[j]);
-            linear(rec, weight, &n, out, tokens, Epilogue { bias, add: false })?;
+            linear(rec, weight, input, out, tokens, Epilogue { bias, add: false })?;
         }
         if let Some([q_norm, k_norm]) = &l.qk_norm {
             let (from_q, from_k) = (q, k);
@@ -206,14 +231,19 @@ pub(crate) fn record(
         kv_write(rec, p.state, &k, &v, p.cache, &p.kv[i], tokens)?;
         let heads = at(b.heads);
         attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &heads, &shape)?;
-        linear(rec, &l.output, &heads, &x, tokens, Epilogue { bias: None, add: true })?;
+        let residual = Epilogue { bias: None, add: true };
+        let ints = integers(rec, &[&l.output], &heads, tokens, c.heads * c.head_dim)?;
+        linear(rec, &l.output, Input { x: &heads, ints: ints.as_ref() }, &x, tokens, residual)?;
 
         rmsnorm(rec, &x, &l.ffn_norm, &n, tokens, c.width, c.eps)?;
         let (gate, up) = (at(b.gate), at(b.up));
-        linear(rec, &l.gate, &n, &gate, tokens, Epilogue::default())?;
-        linear(rec, &l.up, &n, &up, tokens, Epilogue::default())?;
+        let ints = integers(rec, &[&l.gate, &l.up], &n, tokens, c.width)?;
+        let input = Input { x: &n, ints: ints.as_ref() };
+        linear(rec, &l.gate, input, &gate, tokens, Epilogue::default())?;
+        linear(rec, &l.up, input, &up, tokens, Epilogue::default())?;
         swiglu(rec, &gate, &up, tokens * c.feed_forward)?;
-        linear(rec, &l.down, &gate, &x, tokens, Epilogue { bias: None, add: true })?;
+        let ints = integers(rec, &[&l.down], &gate, tokens, c.feed_forward)?;
+        linear(rec, &l.down, Input { x: &gate, ints: ints.as_ref() }, &x, tokens, residual)?;
         tap(rec, i + 1, &x);
     }
 
@@ -224,7 +254,9 @@ pub(crate) fn record(
         Output::Logits | Output::Taps(_) => {
             rmsnorm(rec, &x, &w.output_norm, &last, tokens, c.width, c.eps)?;
             tap(rec, w.layers.len() + 1, &last);
-            linear(rec, head, &last, &logits, tokens, Epilogue::default())?;
+            let ints = integers(rec, &[head], &last, tokens, c.width)?;
+            let input = Input { x: &last, ints: ints.as_ref() };
+            linear(rec, head, input, &logits, tokens, Epilogue::default())?;
         }
         Output::Token => {
             let row = u64::from(c.width) * 4;
@@ -234,7 +266,9 @@ pub(crate) fn record(
                 final_x = p.last_x.clone();
             }
             rmsnorm(rec, &final_x, &w.output_norm, &last, 1, c.width, c.eps)?;
-            linear(rec, head, &last, &logits, 1, Epilogue::default())?;
+            let ints = integers(rec, &[head], &last, 1, c.width)?;
+            let input = Input { x: &last, ints: ints.as_ref() };
+            linear(rec, head, input, &logits, 1, Epilogue::default())?;
             sample(rec, p.state, &logits, p.ids, p.history, c.vocabulary, tokens)?;
         }
     }

@@ -4,6 +4,7 @@ pub mod attention;
 pub mod gather;
 pub mod kv_write;
 pub mod matmul;
+pub mod quantize;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sample;

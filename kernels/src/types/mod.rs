@@ -127,7 +127,9 @@ impl std::fmt::Display for WeightType {
     }
 }
 
-/// Stores `count` fields of `bits` bits in group order.
+/// Stores `count` fields of `bits` bits in group order. Inlined so that both are constants to the
+/// compiler, which makes the upload of most types twice as fast.
+#[inline(always)]
 fn pack_pairs(field: impl Fn(usize) -> u8, count: usize, bits: usize, out: &mut [u8]) {
     let per_word = 32 / bits;
     for word in 0..count / per_word {
@@ -141,6 +143,7 @@ fn pack_pairs(field: impl Fn(usize) -> u8, count: usize, bits: usize, out: &mut 
 }
 
 /// Group and byte of value `i` in group order.
+#[inline(always)]
 const fn place(i: usize) -> (usize, usize) {
     let (eight, pair) = (i / 8, i % 8 / 2);
     (2 * eight + pair % 2, pair / 2 + 2 * (i % 2))

@@ -2,22 +2,37 @@
 
 use weft_runtime::{Pool, Recorder};
 
-use super::{Epilogue, linear};
-use crate::WeightType;
+use super::{Epilogue, Input, Variant, linear_as};
+use crate::ops::quantize::{self, Quantized};
 use crate::registry::{Case, Guarded, Rng, input, random_weight};
+use crate::{PlanError, WeightType};
 
-/// Every type, at token counts on both sides of every threshold and tile edge; one long row; and with
-/// F32 the shapes where edges meet.
+/// Every type as every variant, at token counts on both sides of every threshold and tile edge; one
+/// long row; and with F32 and F16 the shapes where edges meet.
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for &ty in WeightType::ALL {
-        for (rows, cols, tokens) in
-            [(67, 256, 1), (130, 512, 2), (33, 768, 5), (64, 256, 8), (65, 512, 9), (129, 256, 65)]
-        {
-            all.push(case(ty, rows, cols, tokens, false, false));
+        let ints = ty.layout().has_ints();
+        for variant in [Variant::Matvec, Variant::MatvecDot] {
+            if variant == Variant::MatvecDot && !ints {
+                continue;
+            }
+            for (rows, cols, tokens) in [(67, 256, 1), (130, 512, 2), (33, 768, 5), (64, 256, 8)] {
+                all.push(case(variant, ty, rows, cols, tokens, false, false));
+            }
+            all.push(case(variant, ty, 48, 1024, 1, true, true));
+            all.push(case(variant, ty, 70, 6400, 1, false, true));
         }
-        all.push(case(ty, 48, 1024, 1, true, true));
-        all.push(case(ty, 48, 256, 33, true, true));
+        for variant in [Variant::Tiled, Variant::Coop] {
+            if variant == Variant::Coop && matches!(ty, WeightType::F32 | WeightType::BF16) {
+                continue;
+            }
+            for (rows, cols, tokens) in [(65, 512, 9), (129, 256, 65), (128, 256, 128)] {
+                all.push(case(variant, ty, rows, cols, tokens, false, false));
+            }
+            all.push(case(variant, ty, 48, 256, 33, true, true));
+            all.push(case(variant, ty, 256, 768, 64, false, true));
+        }
     }
     for (rows, cols, tokens) in [
         (1, 16, 1),
@@ -30,16 +45,25 @@ pub fn cases() -> Vec<Case> {
         (17, 14_336, 32),
         (300, 528, 3),
     ] {
-        all.push(case(WeightType::F32, rows, cols, tokens, false, true));
-        all.push(case(WeightType::F16, rows, cols, tokens, true, false));
+        let variant = if tokens <= 8 { Variant::Matvec } else { Variant::Tiled };
+        all.push(case(variant, WeightType::F32, rows, cols, tokens, false, true));
+        all.push(case(variant, WeightType::F16, rows, cols, tokens, true, false));
+        if tokens > 8 {
+            all.push(case(Variant::Coop, WeightType::F16, rows, cols, tokens, true, true));
+        }
     }
     all
 }
 
-fn case(ty: WeightType, rows: u32, cols: u32, tokens: u32, bias: bool, add: bool) -> Case {
+fn case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32, bias: bool, add: bool) -> Case {
     let extra = [(bias, " +bias"), (add, " +residual")].map(|(on, s)| if on { s } else { "" }).concat();
-    let name = format!("{ty} rows {rows} cols {cols} tokens {tokens}{extra}");
-    Case::new("matmul", name, 1e-6, move |gpu, oracle| {
+    let name = format!("{} {ty} rows {rows} cols {cols} tokens {tokens}{extra}", variant.name());
+    // f16 inputs lose what f16 loses; the others compute in f32 or in exact integers.
+    let tolerance = if variant == Variant::Coop { 5e-4 } else { 1e-6 };
+    Case::new("matmul", name, tolerance, move |gpu, oracle| {
+        if let Err(why) = variant.supports(gpu.caps(), ty, tokens) {
+            return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
+        }
         let mut rng = Rng::new(u64::from(rows * cols + tokens));
         let (w, values) = random_weight(gpu, oracle, ty, rows, cols, &mut rng)?;
         let x = rng.values((tokens * cols) as usize);
@@ -48,9 +72,18 @@ fn case(ty: WeightType, rows: u32, cols: u32, tokens: u32, bias: bool, add: bool
         let b_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&b), "bias")?;
         let x_gpu = input(gpu, &x)?;
         let y = Guarded::new(gpu, before.len(), add.then_some(&before[..]))?;
+        let (q, meta) = quantize::bytes(x.len() as u64);
+        let ints = Quantized {
+            q: gpu.alloc(Pool::Activations, q, "integers")?,
+            meta: gpu.alloc(Pool::Activations, meta, "scales")?,
+        };
         let mut rec = Recorder::new(gpu);
+        if variant == Variant::MatvecDot {
+            quantize::quantize(&mut rec, &x_gpu, &ints, tokens * cols)?;
+        }
         let epilogue = Epilogue { bias: bias.then_some(&b_gpu), add };
-        linear(&mut rec, &w, &x_gpu, &y.slice, tokens, epilogue)?;
+        let input = Input { x: &x_gpu, ints: Some(&ints) };
+        linear_as(&mut rec, variant, &w, input, &y.slice, tokens, epilogue)?;
         gpu.run(&rec.finish()?, None)?;
         let want = super::reference::linear(
             &x,

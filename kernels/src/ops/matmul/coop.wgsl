@@ -96,7 +96,8 @@ fn main(
         workgroupBarrier();
     }
 
-    let whole = token0 + BM <= p.extent && first + BN <= p.rows && (p.flags & HAS_BIAS) == 0u;
+    // `&`, not `&&`: naga makes a branch of `&&`, and what comes out of it is not uniform to its eyes.
+    let whole = (token0 + BM <= p.extent) & (first + BN <= p.rows) & ((p.flags & HAS_BIAS) == 0u);
     let adding = (p.flags & ADD) != 0u;
     let y_stride = p.y_stride;
     for (var i = 0u; i < MT; i++) {
