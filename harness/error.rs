@@ -62,7 +62,8 @@ impl Error {
     /// The line for stderr; `None` where the user knows already.
     pub fn line(&self) -> Option<String> {
         match self.exit_code() {
-            1 => Some(one_line(&self.to_string())),
+            // Only the model on board is read from memory.
+            1 => Some(one_line(&self.to_string()).replace("(memory)", crate::mini::NAME)),
             _ => None,
         }
     }

@@ -185,6 +185,7 @@ fn a_file_without_a_vocabulary() {
 fn prompts_and_ids_out_of_range() {
     let folder = folder("bad-prompts");
     let long = "seventeen and twenty-five ".repeat(50);
+    fails(&["run", "-c", "2000000000", "Hello"], &["weft-mini: needs", "would fit"]);
     fails(&["run", "-c", "64", &long], &["prompt has", "context of 64", "-c"]);
     fails(&["run", ""], &["prompt is empty"]);
     fails(&["run", "-"], &["prompt is empty"]);

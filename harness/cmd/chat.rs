@@ -12,7 +12,7 @@ use weft_models::{Message, Model, Sampling, Session, Stop};
 
 use super::run::{answer, most};
 use crate::options::{DeviceFlags, ModelFlag, SamplingFlags, context};
-use crate::{Error, Result, error, interrupt, output, report};
+use crate::{Error, Result, interrupt, output, report};
 
 /// Talk with a model
 ///
@@ -264,7 +264,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             Err(e) if e.exit_code() == 130 => output::note("(stopped)"),
             Err(e) => {
                 failures += 1;
-                output::note(&format!("error: {}", error::one_line(&e.to_string())));
+                output::note(&format!("error: {}", e.line().unwrap_or_default()));
             }
             Ok(()) => {}
         }

@@ -79,7 +79,9 @@ pub(super) fn run(f: Flags) -> Result<()> {
             shape
         );
     }
-    text += "\nTypes\n";
+    if !file.tensors().is_empty() {
+        text += "\nTypes\n";
+    }
     for (name, (count, bytes)) in types(&file) {
         text += &format!("  {name:<8} {count:>5} tensors {:>12}\n", human(bytes));
     }
