@@ -63,7 +63,7 @@ fn k_heads(c: &Config) -> Option<usize> {
     c.family.permutes.then_some(c.kv_heads as usize)
 }
 
-static LAYER: [Row; 15] = [
+static LAYER: [Row; 14] = [
     row("input_layernorm.weight", "attn_norm.weight", |c| vec![width(c)]),
     rotated(row("self_attn.q_proj.weight", "attn_q.weight", |c| vec![q_rows(c), width(c)]), q_heads),
     optional(rotated(row("self_attn.q_proj.bias", "attn_q.bias", |c| vec![q_rows(c)]), q_heads)),
@@ -72,7 +72,6 @@ static LAYER: [Row; 15] = [
     row("self_attn.v_proj.weight", "attn_v.weight", |c| vec![kv_rows(c), width(c)]),
     optional(row("self_attn.v_proj.bias", "attn_v.bias", |c| vec![kv_rows(c)])),
     row("self_attn.o_proj.weight", "attn_output.weight", |c| vec![width(c), q_rows(c)]),
-    optional(row("self_attn.o_proj.bias", "attn_output.bias", |c| vec![width(c)])),
     optional(row("self_attn.q_norm.weight", "attn_q_norm.weight", |c| vec![c.head_dim as usize])),
     optional(row("self_attn.k_norm.weight", "attn_k_norm.weight", |c| vec![c.head_dim as usize])),
     row("post_attention_layernorm.weight", "ffn_norm.weight", |c| vec![width(c)]),
@@ -128,7 +127,7 @@ pub(super) fn plan(
         !used.contains(name.as_str()) && *name != "lm_head.weight" && !name.ends_with("rotary_emb.inv_freq")
     });
     if let Some(name) = unused {
-        let what = format!("tensor {name:?}, which {} models do not have,", config.family.name);
+        let what = format!("tensor {name:?} in a {} model", config.family.name);
         return Err(Error::Unsupported { file: weights.folder.clone(), what });
     }
     if let Some(factors) = config.rope_factors() {
