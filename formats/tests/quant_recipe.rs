@@ -100,7 +100,7 @@ const SNAPSHOTS: &[(&str, Type, Rows, Rows)] = &[
         ],
     ),
     ("Q6_K", Type::Q6_K, &[], &[]),
-    // Of 40 layers and these groups the snapshots of IQ4 were not looked at; the rule is the source's.
+    // The rows of 40 layers are from the rule in src/llama-quant.cpp.
     (
         "IQ4_NL",
         Type::Q6_K,
