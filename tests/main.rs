@@ -7,6 +7,7 @@ mod cli;
 mod cli_bad_input;
 mod docs;
 mod no_c;
+mod quantize;
 mod support {
     pub(crate) mod cli;
     pub(crate) mod golden_model;
