@@ -2,16 +2,16 @@
 
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
-use super::{CacheShape, CacheType, Scratch, Shape};
-use crate::Result;
+use super::{CacheShape, CacheType, Scratch, Shape, Variant, attention_as};
 use crate::registry::{Case, Guarded, Rng, input};
+use crate::{PlanError, Result};
 
 /// Grouped-query ratios 1 to 8, every head size in use, cache lengths around the tiles, windows,
 /// splits, and batches of one and more tiles.
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     let case = |heads, kv_heads, head_dim, tokens, position, window, splits| {
-        case(CacheType::F16, heads, kv_heads, head_dim, tokens, position, window, splits)
+        case(Variant::Rows, CacheType::F16, heads, kv_heads, head_dim, tokens, position, window, splits)
     };
     for (heads, kv_heads, head_dim) in
         [(1, 1, 8), (4, 4, 64), (8, 4, 80), (8, 2, 96), (7, 1, 64), (16, 2, 128), (2, 1, 256)]
@@ -27,13 +27,22 @@ pub fn cases() -> Vec<Case> {
     all.push(case(8, 4, 64, 1, 4095, 0, 16));
     all.push(case(8, 4, 64, 1, 4095, 512, 2));
     for (tokens, position, splits) in [(1, 200, 3), (1, 0, 1), (21, 40, 1)] {
-        all.push(self::case(CacheType::F32, 8, 2, 128, tokens, position, 0, splits));
-        all.push(self::case(CacheType::F32, 4, 4, 80, tokens, position, 0, splits));
+        all.push(self::case(Variant::Rows, CacheType::F32, 8, 2, 128, tokens, position, 0, splits));
+        all.push(self::case(Variant::Rows, CacheType::F32, 4, 4, 80, tokens, position, 0, splits));
+    }
+    for (heads, kv_heads, head_dim) in [(4, 4, 64), (8, 4, 80), (7, 1, 64), (16, 2, 128)] {
+        for (tokens, position, window, splits) in
+            [(1, 300, 0, 1), (40, 0, 0, 1), (75, 61, 0, 1), (33, 100, 0, 3), (70, 90, 50, 1)]
+        {
+            let (variant, ty) = (Variant::Coop, CacheType::F16);
+            all.push(self::case(variant, ty, heads, kv_heads, head_dim, tokens, position, window, splits));
+        }
     }
     all
 }
 
 fn case(
+    variant: Variant,
     ty: CacheType,
     heads: u32,
     kv_heads: u32,
@@ -44,13 +53,19 @@ fn case(
     splits: u32,
 ) -> Case {
     let name = format!(
-        "{} heads {heads}/{kv_heads} x {head_dim} tokens {tokens} at {position} window {window} splits {splits}",
+        "{} {} heads {heads}/{kv_heads} x {head_dim} tokens {tokens} at {position} window {window} splits {splits}",
+        variant.name(),
         ty.name()
     );
-    Case::new("attention", name, 1e-6, move |gpu, _| {
+    // f16 inputs lose what f16 loses.
+    let tolerance = if variant == Variant::Coop { 5e-4 } else { 1e-6 };
+    Case::new("attention", name, tolerance, move |gpu, _| {
         let context = position + tokens + 5;
         let width = (kv_heads * head_dim) as usize;
         let cache = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;
+        if let Err(why) = variant.supports(gpu.caps(), &cache) {
+            return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
+        }
         let mut rng = Rng::new(u64::from(heads * head_dim + position));
         let q = rng.values((tokens * heads * head_dim) as usize);
         // Values that the cache holds exactly, as its bytes and as floats.
@@ -77,7 +92,7 @@ fn case(
         };
         let o = Guarded::new(gpu, q.len(), None)?;
         let mut rec = Recorder::new(gpu);
-        super::attention(&mut rec, &state, &q_gpu, &cache, &chunks, &scratch, &o.slice, &shape)?;
+        attention_as(&mut rec, variant, &state, &q_gpu, &cache, &chunks, &scratch, &o.slice, &shape)?;
         gpu.run(&rec.finish()?, None)?;
         let want = super::reference::attention(
             &q,

@@ -1,13 +1,14 @@
-//! Causal attention over the KV cache, for prefill and decode: `kernel.wgsl` computes parts,
-//! `combine.wgsl` merges them where there are several.
+//! Causal attention over the KV cache: `kernel.wgsl` (a few rows, f32) and `coop.wgsl` (prefill,
+//! cooperative matrices) compute parts, `combine.wgsl` merges them where there are several.
 
 pub mod cases;
 pub mod reference;
 
 use std::ops::Range;
 
-use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
+use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
+use crate::ops::matmul::Coop;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 /// How the cache stores a value.
@@ -179,7 +180,7 @@ impl Shape {
     }
 }
 
-/// The dispatches of chunk `chunk`. Operands: state, chunk of k, chunk of v, q, o (or the parts'
+/// The dispatches of chunk `chunk`, with `tile` query rows a workgroup. Operands: state, chunk of k, chunk of v, q, o (or the parts'
 /// scratch), (m, l).
 ///
 /// # Errors
@@ -188,6 +189,7 @@ pub fn plan(
     s: &Shape,
     cache: &CacheShape,
     chunk: usize,
+    tile: u32,
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
     let positions = cache.chunk(chunk);
@@ -240,7 +242,7 @@ pub fn plan(
                     if parts == 1 { rows(4) } else { Bind { operand: 4, offset: 0, size: o_scratch } },
                     Bind { operand: 5, offset: 0, size: ml },
                 ],
-                grid: [(n * group).div_ceil(s.tile(cache)), cache.kv_heads, s.splits],
+                grid: [(n * group).div_ceil(tile), cache.kv_heads, s.splits],
                 // Half of the positions on average are in the future or not yet written.
                 cost: Cost { bytes: kv as f64, flops: 2.0 * work * keys },
             }
@@ -282,19 +284,105 @@ pub struct Scratch {
     pub ml: Slice,
 }
 
-fn name(tile: u32, head_dim: u32, ty: CacheType) -> String {
-    format!("attention_q{tile}_h{head_dim}_{}", ty.name())
+/// A way to compute a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// A few query rows at a time in f32. Core WebGPU.
+    Rows,
+    /// Cooperative matrices, f16 in and f32 out.
+    Coop,
 }
 
-fn shader(tile: u32, head_dim: u32, ty: CacheType) -> Shader {
-    let cache = match ty {
-        CacheType::F32 => include_str!("cache_f32.wgsl"),
-        CacheType::F16 => include_str!("cache_f16.wgsl"),
-    };
-    Shader {
-        name: name(tile, head_dim, ty),
-        source: compose(&[], &[("HD", head_dim), ("BQ", tile)], &[cache, include_str!("kernel.wgsl")]),
-        bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 3]].concat(),
+impl Variant {
+    /// All of them.
+    pub const ALL: [Variant; 2] = [Variant::Rows, Variant::Coop];
+
+    /// The name used in pipelines and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Variant::Rows => "rows",
+            Variant::Coop => "coop",
+        }
+    }
+
+    /// Whether the device can run this variant on this cache.
+    ///
+    /// # Errors
+    /// What is lacking.
+    pub fn supports(self, caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'static str> {
+        if self == Variant::Rows {
+            return Ok(());
+        }
+        let Some(coop) = Coop::of(caps) else { return Err("no cooperative matrices in f16 and f32") };
+        // Tiles of q, of keys or values, of scores and of exponentials, and two rows of statistics.
+        let (bq, hs) = (4 * coop.side, cache.head_dim + 8);
+        let bytes = 2 * (bq + 32) * hs + 4 * bq * 36 + 2 * bq * 40 + 8 * 4 * coop.subgroup;
+        match cache.ty {
+            CacheType::F32 => Err("the cache is wider than f16"),
+            _ if !cache.head_dim.is_multiple_of(coop.side) => Err("the head is no multiple of a matrix"),
+            _ if bytes > caps.limits.max_compute_workgroup_storage_size => Err("too little workgroup memory"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The variant for a device and a batch: matrices once a batch fills their tiles.
+    pub fn pick(caps: &Caps, s: &Shape, cache: &CacheShape) -> Variant {
+        let hardware = caps.kind != DeviceKind::Cpu;
+        let large = s.tokens * (s.heads / cache.kv_heads) >= 32;
+        if hardware && large && Variant::Coop.supports(caps, cache).is_ok() {
+            Variant::Coop
+        } else {
+            Variant::Rows
+        }
+    }
+}
+
+/// A variant with the constants of its shader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    /// Query rows of a workgroup.
+    Rows(u32),
+    Coop(Coop),
+}
+
+impl Kernel {
+    fn tile(self) -> u32 {
+        match self {
+            Kernel::Rows(tile) => tile,
+            Kernel::Coop(c) => 4 * c.side,
+        }
+    }
+
+    fn name(self, head_dim: u32, ty: CacheType) -> String {
+        match self {
+            Kernel::Rows(tile) => format!("attention_q{tile}_h{head_dim}_{}", ty.name()),
+            Kernel::Coop(c) => format!("attention_coop{}_h{head_dim}_{}", c.side, ty.name()),
+        }
+    }
+
+    fn shader(self, head_dim: u32, ty: CacheType) -> Shader {
+        let cache = match ty {
+            CacheType::F32 => include_str!("cache_f32.wgsl"),
+            CacheType::F16 => include_str!("cache_f16.wgsl"),
+        };
+        let source = match self {
+            Kernel::Rows(tile) => {
+                compose(&[], &[("HD", head_dim), ("BQ", tile)], &[cache, include_str!("kernel.wgsl")])
+            }
+            Kernel::Coop(c) => {
+                let matrices = match c.side {
+                    16 => include_str!("coop16.wgsl"),
+                    _ => include_str!("coop8.wgsl"),
+                };
+                compose(
+                    &["f16", "wgpu_cooperative_matrix"],
+                    &[("HD", head_dim), ("SG", c.subgroup)],
+                    &[cache, include_str!("coop.wgsl"), matrices],
+                )
+            }
+        };
+        let bindings = [&[Access::Read; 3][..], &[Access::ReadWrite; 3]].concat();
+        Shader { name: self.name(head_dim, ty), source, bindings }
     }
 }
 
@@ -311,14 +399,22 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = Vec::new();
     for head in [32, 64, 80, 96, 128, 256] {
         for tile in [4, 8, 16].into_iter().filter(|&t| t < 16 || head <= 128) {
-            all.extend(CacheType::ALL.map(|ty| (shader(tile, head, ty), Params::FIELDS)));
+            let kernel = Kernel::Rows(tile);
+            all.extend(CacheType::ALL.map(|ty| (kernel.shader(head, ty), Params::FIELDS)));
+        }
+        for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
+            let kernel = Kernel::Coop(Coop { side, subgroup, bm: 0, bn: 0 });
+            if head <= 128 || side == 8 {
+                all.push((kernel.shader(head, CacheType::F16), Params::FIELDS));
+            }
         }
     }
     all.push((combine_shader(), CombineParams::FIELDS));
     all
 }
 
-/// Records the attention of q over `chunks` of the cache into o, both `[tokens, heads, head_dim]`.
+/// Records the attention of q over `chunks` of the cache into o, both `[tokens, heads, head_dim]`, as
+/// the variant that [`Variant::pick`] gives.
 ///
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
@@ -332,18 +428,41 @@ pub fn attention(
     o: &Slice,
     s: &Shape,
 ) -> Result<()> {
-    let tile = s.tile(cache);
-    let (head, ty) = (cache.head_dim, cache.ty);
-    let pipeline = rec.gpu().pipeline(&name(tile, head, ty), || shader(tile, head, ty))?;
-    let budget = rec.gpu().budget().clone();
+    let variant = Variant::pick(rec.gpu().caps(), s, cache);
+    attention_as(rec, variant, state, q, cache, chunks, scratch, o, s)
+}
+
+/// As [`attention`], as `variant`, which the device must support.
+///
+/// # Errors
+/// As [`attention`].
+pub fn attention_as(
+    rec: &mut Recorder,
+    variant: Variant,
+    state: &Slice,
+    q: &Slice,
+    cache: &CacheShape,
+    chunks: &[(Slice, Slice)],
+    scratch: &Scratch,
+    o: &Slice,
+    s: &Shape,
+) -> Result<()> {
+    let gpu = rec.gpu().clone();
+    let kernel = match variant {
+        Variant::Rows => Kernel::Rows(s.tile(cache)),
+        Variant::Coop => Kernel::Coop(Coop::of(gpu.caps()).expect("supported")),
+    };
+    let (head, ty, tile) = (cache.head_dim, cache.ty, kernel.tile());
+    let pipeline = gpu.pipeline(&kernel.name(head, ty), || kernel.shader(head, ty))?;
     let several = s.parts(cache) > 1;
     let target = if several { &scratch.o } else { o };
     for (i, (kc, vc)) in chunks.iter().enumerate() {
-        record(rec, &pipeline, &[state, kc, vc, q, target, &scratch.ml], &plan(s, cache, i, &budget)?);
+        let plan = plan(s, cache, i, tile, gpu.budget())?;
+        record(rec, &pipeline, &[state, kc, vc, q, target, &scratch.ml], &plan);
     }
     if several {
-        let pipeline = rec.gpu().pipeline("attention_combine_f32", combine_shader)?;
-        record(rec, &pipeline, &[&scratch.o, &scratch.ml, o], &plan_combine(s, cache, &budget)?);
+        let pipeline = gpu.pipeline("attention_combine_f32", combine_shader)?;
+        record(rec, &pipeline, &[&scratch.o, &scratch.ml, o], &plan_combine(s, cache, gpu.budget())?);
     }
     Ok(())
 }

@@ -1,0 +1,206 @@
+// Causal attention over the KV cache with cooperative matrices (prefill): as kernel.wgsl, with q, k, v
+// and the exponentials rounded to f16 and all sums in f32.
+//
+// Bindings and parts as in kernel.wgsl, except that q and o are arrays of single values.
+//
+// One workgroup of four subgroups computes BQ = 4 T query rows of one KV head; each subgroup T of them.
+// A matrix in registers cannot be scaled row by row, which online softmax would need, so the keys are
+// walked twice: once for each row's largest score and sum of exponentials, once more for the values.
+// Scores go through workgroup memory; two invocations share a row's 32 keys.
+
+const BQ: u32 = 4u * T;
+const BK: u32 = 32u;
+const WG: u32 = 4u * SG;
+const HS: u32 = HD + 8u;        // strides, padded against bank conflicts
+const SS: u32 = BK + 4u;
+const PS: u32 = BK + 8u;
+const NK: u32 = BK / T;
+const ND: u32 = HD / T;
+const SHARE: u32 = WG / BQ;     // invocations that share a row
+const LOWEST: f32 = -3.0e38;
+
+struct Params {
+    token0: u32,    // token of the batch that q begins with
+    tokens: u32,
+    kv_heads: u32,
+    group: u32,     // query heads of a KV head
+    position0: u32, // first position of the chunk
+    positions: u32,
+    splits: u32,
+    part0: u32,     // part of the chunk's first split
+    parts: u32,
+    window: u32,    // 0: all earlier positions
+    scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> state: array<u32>;
+@group(0) @binding(2) var<storage, read> k_cache: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> v_cache: array<vec2<u32>>;
+@group(0) @binding(4) var<storage, read_write> q: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> o: array<f32>;
+@group(0) @binding(6) var<storage, read_write> ml: array<vec2<f32>>;
+
+var<workgroup> scores: array<f32, BQ * SS>;
+var<workgroup> tops: array<f32, WG>;
+var<workgroup> sums: array<f32, WG>;
+
+// Index of row r in [tokens, heads].
+fn head_of(r: u32, kv_head: u32) -> u32 {
+    return (r / p.group) * p.kv_heads * p.group + kv_head * p.group + r % p.group;
+}
+
+// Scores of this subgroup's rows against the 32 keys in workgroup memory.
+fn score(sid: u32) {
+    var s: array<MatC, NK>;
+    for (var j = 0u; j < NK; j++) {
+        s[j] = MatC();
+    }
+    for (var d = 0u; d < HD; d += T) {
+        let a = coopLoadT<MatA>(&qs[(sid * T * HS + d) / PER], HS / PER);
+        for (var j = 0u; j < NK; j++) {
+            let b = coopLoad<MatB>(&kv[(j * T * HS + d) / PER], HS / PER);
+            s[j] = coopMultiplyAdd(a, b, s[j]);
+        }
+    }
+    for (var j = 0u; j < NK; j++) {
+        let at = sid * T * SS + j * T;
+        let sum = s[j];
+        coopStoreT(sum, &scores[at], SS);
+    }
+}
+
+// The keys from k0 on, into workgroup memory.
+fn load_keys(k0: u32, last_key: u32, kv_head: u32, lid: u32) {
+    for (var i = lid; i < BK * HD / 8u; i += WG) {
+        let key = min(k0 + i / (HD / 8u), last_key - 1u) - p.position0;
+        let k = key8((key * p.kv_heads + kv_head) * (HD / 8u) + i % (HD / 8u));
+        let at = (i / (HD / 8u)) * HS + (i % (HD / 8u)) * 8u;
+        put_kv(at, k[0]);
+        put_kv(at + 4u, k[1]);
+    }
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+    @builtin(subgroup_id) sid: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let row0 = wid.x * BQ;
+    let kv_head = wid.y;
+    let rows = p.tokens * p.group;
+    let position = state[0] + p.token0;
+
+    for (var i = lid; i < BQ * HD / 4u; i += WG) {
+        let r = min(row0 + i / (HD / 4u), rows - 1u);
+        put_q((i / (HD / 4u)) * HS + (i % (HD / 4u)) * 4u,
+            q[head_of(r, kv_head) * (HD / 4u) + i % (HD / 4u)] * p.scale);
+    }
+
+    // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
+    let last = position + min(row0 + BQ - 1u, rows - 1u) / p.group;
+    let end = min(last + 1u, p.position0 + p.positions);
+    var begin = p.position0;
+    if (p.window > 0u) {
+        begin = max(begin, max(position + row0 / p.group + 1u, p.window) - p.window);
+    }
+    let n = max(end, begin) - begin;
+    let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
+    let first_key = min(begin + wid.z * each, max(end, begin));
+    let last_key = min(first_key + each, max(end, begin));
+
+    // This invocation's row, and its share of the 32 keys.
+    let row = lid / SHARE;
+    let seen = position + (row0 + row) / p.group;
+    let share0 = (lid % SHARE) * (BK / SHARE);
+    var top = LOWEST;
+    var sum = 0.0;
+    for (var k0 = first_key; k0 < last_key; k0 += BK) {
+        load_keys(k0, last_key, kv_head, lid);
+        workgroupBarrier();
+        score(sid);
+        workgroupBarrier();
+        for (var j = share0; j < share0 + BK / SHARE; j++) {
+            let key = k0 + j;
+            if (key < last_key && key <= seen && (p.window == 0u || seen - key < p.window)) {
+                let s = scores[row * SS + j];
+                let higher = max(top, s);
+                sum = sum * exp(top - higher) + exp(s - higher);
+                top = higher;
+            }
+        }
+    }
+    tops[lid] = top;
+    sums[lid] = sum;
+    workgroupBarrier();
+    for (var i = 0u; i < SHARE; i++) {
+        top = max(top, tops[row * SHARE + i]);
+    }
+    sum = 0.0;
+    for (var i = 0u; i < SHARE; i++) {
+        sum += sums[row * SHARE + i] * exp(tops[row * SHARE + i] - top);
+    }
+    workgroupBarrier();
+    // Row statistics for the end, by row.
+    if (lid % SHARE == 0u) {
+        tops[row] = top;
+        sums[row] = sum;
+    }
+
+    var acc: array<MatC, ND>;
+    for (var i = 0u; i < ND; i++) {
+        acc[i] = MatC();
+    }
+    for (var k0 = first_key; k0 < last_key; k0 += BK) {
+        load_keys(k0, last_key, kv_head, lid);
+        workgroupBarrier();
+        score(sid);
+        workgroupBarrier();
+        for (var j = share0; j < share0 + BK / SHARE; j++) {
+            let key = k0 + j;
+            let visible = key < last_key && key <= seen && (p.window == 0u || seen - key < p.window);
+            put_p(row * PS + j, select(0.0, exp(min(scores[row * SS + j] - top, 0.0)), visible));
+        }
+        for (var i = lid; i < BK * HD / 4u; i += WG) {
+            let key = min(k0 + i / (HD / 4u), last_key - 1u) - p.position0;
+            let v = value4((key * p.kv_heads + kv_head) * (HD / 4u) + i % (HD / 4u));
+            put_kv((i / (HD / 4u)) * HS + (i % (HD / 4u)) * 4u, v);
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < BK; k += T) {
+            let a = coopLoadT<MatA>(&ps[sid * T * PS + k], PS);
+            for (var i = 0u; i < ND; i++) {
+                let b = coopLoadT<MatB>(&kv[(k * HS + i * T) / PER], HS / PER);
+                acc[i] = coopMultiplyAdd(a, b, acc[i]);
+            }
+        }
+        workgroupBarrier();
+    }
+
+    for (var i = 0u; i < ND; i++) {
+        let at = sid * T * SS;
+        let values = acc[i];
+        coopStoreT(values, &scores[at], SS);
+        workgroupBarrier();
+        for (var e = lane; e < T * T; e += SG) {
+            let r = sid * T + e / T;
+            if (row0 + r < rows) {
+                let head = head_of(row0 + r, kv_head);
+                let v = scores[at + (e / T) * SS + e % T];
+                let d = i * T + e % T;
+                if (p.parts == 1u) {
+                    o[head * HD + d] = v / sums[r];
+                } else {
+                    let index = (p.part0 + wid.z) * rows * p.kv_heads + head;
+                    o[index * HD + d] = v;
+                    if (d == 0u) {
+                        ml[index] = vec2<f32>(tops[r], sums[r]);
+                    }
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+}
