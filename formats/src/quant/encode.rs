@@ -17,7 +17,7 @@ pub(super) fn put_f16(out: &mut Vec<u8>, v: f32) -> f32 {
 /// Codes 0 to 2 top − 1 for levels −top to top − 1.
 fn symmetric(x: &[f32], w: &[f32], top: f32, out: &mut Vec<u8>) -> [u8; 32] {
     let nearest = |v: f32| round(clamp(v, -top, top - 1.0));
-    let inverse = inverse(put_f16(out, search::scale(x, w, -top, 0.1, nearest)));
+    let inverse = inverse(put_f16(out, search::scale(x, w, &[-top], 0.1, nearest)));
     std::array::from_fn(|i| (nearest(x[i] * inverse) + top) as u8)
 }
 
@@ -68,7 +68,7 @@ fn signed_scales<const N: usize>(
     x: &[f32],
     w: &[f32],
     low: f32,
-    extreme: f32,
+    extremes: &[f32],
     step: f32,
     nearest: impl Fn(f32) -> f32 + Copy,
 ) -> (half::f16, [i8; N]) {
@@ -76,7 +76,7 @@ fn signed_scales<const N: usize>(
     let part = |j: usize| (&x[j * len..][..len], &w[j * len..][..len]);
     let scales: [f32; N] = std::array::from_fn(|j| {
         let (x, w) = part(j);
-        search::scale(x, w, extreme, step, nearest)
+        search::scale(x, w, extremes, step, nearest)
     });
     let stored = half::f16::from_f32((search::largest(&scales) / low).clamp(-65504.0, 65504.0));
     let d = stored.to_f32();
@@ -119,7 +119,7 @@ fn signed_codes(
 
 pub(super) fn q6_k(x: &[f32], w: &[f32], out: &mut Vec<u8>) {
     let nearest = |v: f32| round(clamp(v, -32.0, 31.0));
-    let (d, scales) = signed_scales::<16>(x, w, -128.0, -32.0, 0.1, nearest);
+    let (d, scales) = signed_scales::<16>(x, w, -128.0, &[-32.0], 0.1, nearest);
     let codes = signed_codes(x, d, &scales, 32.0, nearest);
     for half in codes.chunks_exact(128) {
         out.extend((0..64).map(|i| half[i] & 15 | (half[i + 64] & 15) << 4));
@@ -140,7 +140,7 @@ pub(super) fn put_bit_pairs(codes: &[u8; 256], out: &mut Vec<u8>) {
 
 pub(super) fn q3_k(x: &[f32], w: &[f32], out: &mut Vec<u8>) {
     let nearest = |v: f32| round(clamp(v, -4.0, 3.0));
-    let (d, scales) = signed_scales::<16>(x, w, -32.0, -4.0, 0.1, nearest);
+    let (d, scales) = signed_scales::<16>(x, w, -32.0, &[-4.0], 0.1, nearest);
     let codes = signed_codes(x, d, &scales, 4.0, nearest);
     out.extend((0..32).map(|l| (0..8).fold(0, |b, bit| b | codes[bit * 32 + l] >> 2 << bit)));
     put_bit_pairs(&codes, out);
@@ -227,6 +227,10 @@ pub(super) fn q5_k(x: &[f32], w: &[f32], out: &mut Vec<u8>) {
     a.codes.chunks_exact(64).for_each(|pair| put_nibbles(pair, out));
 }
 
+/// The largest value goes to the end that reaches further, or, where others weigh more, to the other,
+/// where it is clipped.
+const IQ4_EXTREMES: [f32; 2] = [-127.0, 127.0];
+
 /// Which of the IQ4 levels is nearest.
 fn iq4_code(v: f32) -> usize {
     IQ4_LEVELS.windows(2).filter(|l| v > 0.5 * (f32::from(l[0]) + f32::from(l[1]))).count()
@@ -237,13 +241,13 @@ fn iq4_nearest(v: f32) -> f32 {
 }
 
 pub(super) fn iq4_nl(x: &[f32], w: &[f32], out: &mut Vec<u8>) {
-    let inverse = inverse(put_f16(out, search::scale(x, w, -127.0, 1.0, iq4_nearest)));
+    let inverse = inverse(put_f16(out, search::scale(x, w, &IQ4_EXTREMES, 1.0, iq4_nearest)));
     let codes: [u8; 32] = std::array::from_fn(|i| iq4_code(x[i] * inverse) as u8);
     put_nibbles(&codes, out);
 }
 
 pub(super) fn iq4_xs(x: &[f32], w: &[f32], out: &mut Vec<u8>) {
-    let (d, scales) = signed_scales::<8>(x, w, -32.0, -127.0, 1.0, iq4_nearest);
+    let (d, scales) = signed_scales::<8>(x, w, -32.0, &IQ4_EXTREMES, 1.0, iq4_nearest);
     out.extend(d.to_le_bytes());
     let stored = scales.map(|s| (s + 32) as u8);
     let high = stored.iter().enumerate().fold(0u16, |b, (j, s)| b | u16::from(s >> 4) << (2 * j));

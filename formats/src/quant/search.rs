@@ -66,17 +66,16 @@ pub(super) fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-/// The d for x ≈ d level. `nearest` maps to a level; `extreme` is the level of largest magnitude,
-/// which the largest value gets; `step` is how far apart the candidates put it.
-pub(super) fn scale(x: &[f32], w: &[f32], extreme: f32, step: f32, nearest: impl Fn(f32) -> f32) -> f32 {
+/// The d for x ≈ d level. `nearest` maps to a level; the largest value gets about one of the levels
+/// `extremes`; `step` is how far apart the candidates put it.
+pub(super) fn scale(x: &[f32], w: &[f32], extremes: &[f32], step: f32, nearest: impl Fn(f32) -> f32) -> f32 {
     let max = largest(x);
     if max.abs() < TINY {
         return 0.0;
     }
     let mut best = (0.0, 0.0);
-    // Levels reach further on one side: the largest value goes there, or, where others weigh more, not.
-    for (k, sign) in (-9..=9).flat_map(|k| [(k, 1.0), (k, -1.0)]) {
-        let inverse = sign * (extreme + step * k as f32) / max;
+    for (k, extreme) in (-9..=9).flat_map(|k| extremes.iter().map(move |e| (k, e))) {
+        let inverse = (extreme + step * k as f32) / max;
         let [xl, ll] = sums(x, w, |x, w| {
             let level = nearest(x * inverse);
             [w * x * level, w * level * level]
