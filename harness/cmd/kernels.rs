@@ -1,18 +1,19 @@
-//! `weft kernels`: every op against its double-precision reference, on this device.
+//! `weft kernels`: every op against its double-precision reference, and how fast, on this device.
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_formats::quant;
 use weft_kernels::WeightType;
-use weft_kernels::registry::{Outcome, cases};
+use weft_kernels::registry::{self, Case, Outcome};
 use weft_runtime::Gpu;
 
 use crate::options::DeviceFlags;
 use crate::{Error, Result, interrupt, output, report};
 
-/// Check the GPU kernels
+/// Check and measure the GPU kernels
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  weft kernels list
   weft kernels test
   weft kernels test --op 'mat*' --limits adreno --without f16,subgroups")]
 pub(super) struct Flags {
@@ -22,21 +23,56 @@ pub(super) struct Flags {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// List the ops with their variants, types, number of cases and tolerances
+    #[command(after_help = "Examples:
+  weft kernels list
+  weft kernels list --op matmul --json")]
+    List(List),
     /// Run every case of every op against its reference in double precision
     ///
-    /// The last line counts: `N passed, N failed, N unsupported`. The exit code is 1 if any failed.
+    /// A line for each case with its normalised mean squared error. The last line counts: `N passed,
+    /// N failed, N unsupported`. The exit code is 1 if any failed.
     #[command(after_help = "Examples:
   weft kernels test
-  weft kernels test --op attention --json
-  weft kernels test --op 'r*' --device nvidia")]
+  weft kernels test --quick --seed 7
+  weft kernels test --op matmul --type q4_k,q6_k --variant matvec
+  weft kernels test --op 'r*' --device nvidia --json")]
     Test(Test),
+}
+
+/// Which cases.
+#[derive(Debug, Args)]
+struct Choice {
+    /// Only the ops whose name matches; * stands for anything, ? for one character
+    #[arg(long, value_name = "GLOB", default_value = "*")]
+    op: String,
+    /// Only these types of weights or caches, such as q4_k,f16
+    #[arg(long = "type", value_name = "T,...", value_delimiter = ',')]
+    types: Vec<String>,
+    /// Only this variant
+    #[arg(long, value_name = "V")]
+    variant: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct List {
+    #[command(flatten)]
+    choice: Choice,
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
 struct Test {
-    /// Only the ops whose name matches; * stands for anything, ? for one character
-    #[arg(long, value_name = "GLOB", default_value = "*")]
-    op: String,
+    #[command(flatten)]
+    choice: Choice,
+    /// Other inputs for every case
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// A part of the cases, of every op, variant and type
+    #[arg(long)]
+    quick: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -45,64 +81,196 @@ struct Test {
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
-    let Command::Test(f) = f.command;
     interrupt::install(2);
-    let cases: Vec<_> = cases().into_iter().filter(|c| glob(&f.op, c.op)).collect();
-    if cases.is_empty() {
-        let mut known: Vec<_> = weft_kernels::registry::cases().iter().map(|c| c.op).collect();
-        known.dedup();
-        return Err(Error::input(format!("no op matches {:?} (known: {})", f.op, known.join(", "))));
+    match f.command {
+        Command::List(f) => list(&f),
+        Command::Test(f) => test(&f),
+    }
+}
+
+impl Choice {
+    /// Those of `cases` that were asked for.
+    ///
+    /// # Errors
+    /// A word that none of them knows, with those that are known; a choice that leaves none.
+    fn of(&self, cases: Vec<Case>) -> Result<Vec<Case>> {
+        let known = |what: &str, asked: &str, ok: bool, all: Vec<&'static str>| match ok {
+            true => Ok(()),
+            false => {
+                let mut names: Vec<&str> = Vec::new();
+                all.into_iter().for_each(|n| {
+                    if !names.iter().any(|m| m.eq_ignore_ascii_case(n)) {
+                        names.push(n);
+                    }
+                });
+                Err(Error::input(format!("no {what} matches {asked:?} (known: {})", names.join(", "))))
+            }
+        };
+        known(
+            "op",
+            &self.op,
+            cases.iter().any(|c| glob(&self.op, c.op)),
+            cases.iter().map(|c| c.op).collect(),
+        )?;
+        for ty in &self.types {
+            let is = |c: &Case| c.ty.is_some_and(|t| t.eq_ignore_ascii_case(ty));
+            known("type", ty, cases.iter().any(is), cases.iter().filter_map(|c| c.ty).collect())?;
+        }
+        if let Some(v) = &self.variant {
+            let is = |c: &Case| c.variant == v;
+            known("variant", v, cases.iter().any(is), cases.iter().map(|c| c.variant).collect())?;
+        }
+        let left: Vec<_> = cases.into_iter().filter(|c| self.takes(c.cell())).collect();
+        match left.is_empty() {
+            true => Err(Error::input("no op has this type and this variant (see `weft kernels list`)")),
+            false => Ok(left),
+        }
+    }
+
+    fn takes(&self, (op, variant, ty): Cell) -> bool {
+        let typed = |ty: &str| self.types.iter().any(|t| t.eq_ignore_ascii_case(ty));
+        glob(&self.op, op)
+            && (self.types.is_empty() || ty.is_some_and(typed))
+            && self.variant.as_deref().is_none_or(|v| v == variant)
+    }
+}
+
+/// Op, variant and type.
+type Cell = (&'static str, &'static str, Option<&'static str>);
+
+fn list(f: &List) -> Result<()> {
+    /// An op in one variant, with all its types.
+    struct Row {
+        op: &'static str,
+        variant: &'static str,
+        types: Vec<&'static str>,
+        cases: usize,
+        tolerance: f64,
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    for c in f.choice.of(registry::cases())? {
+        let at = rows.iter().position(|r| (r.op, r.variant) == (c.op, c.variant)).unwrap_or_else(|| {
+            rows.push(Row { op: c.op, variant: c.variant, types: Vec::new(), cases: 0, tolerance: 0.0 });
+            rows.len() - 1
+        });
+        let row = &mut rows[at];
+        row.cases += 1;
+        row.tolerance = row.tolerance.max(c.tolerance);
+        row.types.extend(c.ty.filter(|t| !row.types.contains(t)));
+    }
+    if f.json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|r| {
+                json!({
+                    "op": r.op,
+                    "variant": r.variant,
+                    "types": r.types,
+                    "cases": r.cases,
+                    "tolerance": r.tolerance,
+                })
+            })
+            .collect();
+        return output::json(&json!(rows));
+    }
+    output::line(&format!("{:<12} {:<12} {:>5} {:>9}  types", "op", "variant", "cases", "tolerance"))?;
+    for r in rows {
+        let types = if r.types.is_empty() { "f32".to_owned() } else { r.types.join(" ") };
+        let tolerance = format!("{:.0e}", r.tolerance);
+        output::line(&format!("{:<12} {:<12} {:>5} {tolerance:>9}  {types}", r.op, r.variant, r.cases))?;
+    }
+    Ok(())
+}
+
+fn test(f: &Test) -> Result<()> {
+    let mut cases = f.choice.of(registry::cases())?;
+    if f.quick {
+        cases = registry::quick(cases);
     }
     let gpu = pollster::block_on(Gpu::open(&f.device.options()))?;
-    let bar = output::bar(cases.len() as u64, "{bar:30} {pos} of {len}, {msg}");
     let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
     let mut rows = Vec::new();
-    for case in &cases {
-        if interrupt::asked() {
-            bar.finish_and_clear();
-            return Err(Error::Interrupted);
-        }
-        bar.set_message(case.op);
-        let (count, word, detail) = match case.run(&gpu, oracle) {
-            Outcome::Passed(nmse) => (&mut passed, "passed", format!("NMSE {nmse:.1e}")),
+    if !f.json {
+        output::line(&report::device_line(gpu.caps()))?;
+    }
+    run_cases(&gpu, &cases, f.seed, |case, outcome| {
+        let (count, word, nmse, detail) = match outcome {
+            Outcome::Passed(nmse) => (&mut passed, "passed", Some(nmse), format!("NMSE {nmse:.1e}")),
             Outcome::Failed(nmse) => {
-                (&mut failed, "FAILED", format!("NMSE {nmse:.1e}, allowed {:.0e}", case.tolerance))
+                let detail = format!("NMSE {nmse:.1e}, allowed {:.0e}", case.tolerance);
+                (&mut failed, "FAILED", Some(nmse), detail)
             }
-            Outcome::Unsupported(why) => (&mut unsupported, "unsupported", why),
-            Outcome::Error(what) => (&mut failed, "FAILED", crate::error::one_line(&what)),
+            Outcome::Unsupported(why) => (&mut unsupported, "unsupported", None, why),
+            Outcome::Error(what) => (&mut failed, "FAILED", None, crate::error::one_line(&what)),
         };
         *count += 1;
-        bar.inc(1);
         if f.json {
             rows.push(json!({
                 "op": case.op,
+                "variant": case.variant,
+                "type": case.ty,
                 "case": case.name,
-                "type": case.ty.map(WeightType::name),
                 "outcome": word.to_lowercase(),
+                "nmse": nmse,
+                "tolerance": case.tolerance,
                 "detail": detail,
             }));
-        } else {
-            bar.suspend(|| output::line(&format!("{word:<12} {:<12} {}: {detail}", case.op, case.name)))?;
+            return Ok(());
         }
-    }
-    bar.finish_and_clear();
+        let ty = case.ty.unwrap_or("f32");
+        let (op, variant, name) = (case.op, case.variant, &case.name);
+        output::line(&format!("{word:<12} {op:<10} {variant:<11} {ty:<8} {name}: {detail}"))
+    })?;
     if f.json {
-        output::json(&json!({
-            "device": report::caps_json(gpu.caps()),
-            "budget": report::budget_json(gpu.budget()),
-            "cases": rows,
-            "passed": passed,
-            "failed": failed,
-            "unsupported": unsupported,
-        }))?;
+        output::json(&with_device(
+            &gpu,
+            json!({
+                "seed": f.seed,
+                "cases": rows,
+                "passed": passed,
+                "failed": failed,
+                "unsupported": unsupported,
+            }),
+        ))?;
     } else {
-        output::line(&report::device_line(gpu.caps()))?;
         output::line(&format!("{passed} passed, {failed} failed, {unsupported} unsupported"))?;
     }
     match failed {
         0 => Ok(()),
         failed => Err(Error::Cases { failed, total: cases.len() }),
     }
+}
+
+/// Runs `cases` in order behind a bar, telling each one's outcome.
+fn run_cases(
+    gpu: &Gpu,
+    cases: &[Case],
+    seed: u64,
+    mut told: impl FnMut(&Case, Outcome) -> Result<()>,
+) -> Result<()> {
+    let bar = output::bar(cases.len() as u64, "{bar:30} {pos} of {len}, {msg}");
+    for case in cases {
+        if interrupt::asked() {
+            bar.finish_and_clear();
+            return Err(Error::Interrupted);
+        }
+        bar.set_message(case.op);
+        let outcome = case.run(gpu, oracle, seed);
+        bar.inc(1);
+        bar.suspend(|| told(case, outcome))?;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// The fields of `report`, after those that say where it was made.
+fn with_device(gpu: &Gpu, report: Value) -> Value {
+    let mut all =
+        json!({ "device": report::caps_json(gpu.caps()), "budget": report::budget_json(gpu.budget()) });
+    if let (Value::Object(all), Value::Object(report)) = (&mut all, report) {
+        all.extend(report);
+    }
+    all
 }
 
 /// Dequantises with the readers of `weft-formats`, which were checked against the gguf package.

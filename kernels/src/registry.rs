@@ -5,6 +5,8 @@
 //! unstable softmax or a norm that overflows; outputs are poisoned with NaN first and followed by
 //! sentinels that must survive.
 
+use std::collections::HashMap;
+
 use weft_runtime::{Gpu, Pool, Shader, Slice};
 
 use crate::{Fields, Result, Weight, WeightShape, WeightType, ops};
@@ -13,17 +15,25 @@ use crate::{Fields, Result, Weight, WeightShape, WeightType, ops};
 /// checked against themselves. The harness passes `weft_formats::quant::dequantize`.
 pub type Oracle = fn(WeightType, &[u8], &mut [f32]);
 
+/// The variant of an op that has but one, in core WebGPU.
+pub const BASELINE: &str = "baseline";
+
+/// What a case runs: on a device, with an oracle, its inputs drawn from a seed; gives the NMSE.
+type Run = dyn Fn(&Gpu, Oracle, u64) -> Result<f64> + Send + Sync;
+
 /// One row of the table.
 pub struct Case {
     /// The op, as in `ops/`.
     pub op: &'static str,
+    /// The way it is computed; [`BASELINE`] for an op with one way.
+    pub variant: &'static str,
+    /// The type it reads or writes besides f32: of the weights, or of the cache.
+    pub ty: Option<&'static str>,
     /// Shape and parameters, readable.
     pub name: String,
-    /// Weight type, for ops that read weights.
-    pub ty: Option<WeightType>,
     /// Largest NMSE that passes.
     pub tolerance: f64,
-    run: Box<dyn Fn(&Gpu, Oracle) -> Result<f64> + Send + Sync>,
+    run: Box<Run>,
 }
 
 /// How a case ended.
@@ -42,26 +52,45 @@ pub enum Outcome {
 impl Case {
     pub(crate) fn new(
         op: &'static str,
+        variant: &'static str,
         name: String,
         tolerance: f64,
-        run: impl Fn(&Gpu, Oracle) -> Result<f64> + Send + Sync + 'static,
+        run: impl Fn(&Gpu, Oracle, u64) -> Result<f64> + Send + Sync + 'static,
     ) -> Case {
-        Case { op, name, ty: None, tolerance, run: Box::new(run) }
+        Case { op, variant, ty: None, name, tolerance, run: Box::new(run) }
     }
 
-    pub(crate) fn of_type(self, ty: WeightType) -> Case {
+    pub(crate) fn of_type(self, ty: &'static str) -> Case {
         Case { ty: Some(ty), ..self }
     }
 
-    /// Runs it on `gpu`.
-    pub fn run(&self, gpu: &Gpu, oracle: Oracle) -> Outcome {
-        match (self.run)(gpu, oracle) {
+    /// Op, variant and type: a cell of the capability matrix.
+    pub fn cell(&self) -> (&'static str, &'static str, Option<&'static str>) {
+        (self.op, self.variant, self.ty)
+    }
+
+    /// Runs it on `gpu` with the inputs of `seed`.
+    pub fn run(&self, gpu: &Gpu, oracle: Oracle, seed: u64) -> Outcome {
+        match (self.run)(gpu, oracle, seed) {
             Ok(nmse) if nmse <= self.tolerance => Outcome::Passed(nmse),
             Ok(nmse) => Outcome::Failed(nmse),
             Err(crate::Error::Plan(e)) => Outcome::Unsupported(e.to_string()),
             Err(e) => Outcome::Error(e.to_string()),
         }
     }
+}
+
+/// Some of the cases: of each op, variant and type the first and every fourth after it.
+pub fn quick(cases: Vec<Case>) -> Vec<Case> {
+    let mut seen = HashMap::new();
+    cases
+        .into_iter()
+        .filter(|c| {
+            let n: &mut u32 = seen.entry(c.cell()).or_default();
+            *n += 1;
+            *n % 4 == 1
+        })
+        .collect()
 }
 
 /// Every case of every op.
@@ -115,6 +144,12 @@ impl Rng {
     /// A stream for `seed`.
     pub fn new(seed: u64) -> Rng {
         Rng(seed)
+    }
+
+    /// The stream of a case: what tells it from its neighbours, and the seed of all inputs. Seed 0
+    /// leaves the first alone.
+    pub(crate) fn seeded(case: u32, seed: u64) -> Rng {
+        Rng(u64::from(case).wrapping_add(seed.wrapping_mul(0xd6e8_feb8_6659_fd93)))
     }
 
     /// 64 random bits.

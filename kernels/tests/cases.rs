@@ -15,8 +15,9 @@ fn run_all(options: &Options) -> Vec<String> {
     let gpu = pollster::block_on(Gpu::open(options)).expect("a Vulkan adapter");
     let (mut failed, mut unsupported) = (Vec::new(), Vec::new());
     for case in cases() {
-        let line = |what: String| format!("{} {}: {what}", case.op, case.name);
-        match case.run(&gpu, oracle) {
+        let ty = case.ty.unwrap_or_default();
+        let line = |what: String| format!("{} {} {ty} {}: {what}", case.op, case.variant, case.name);
+        match case.run(&gpu, oracle, 0) {
             Outcome::Passed(_) => {}
             Outcome::Failed(nmse) => failed.push(line(format!("NMSE {nmse:e} over {:e}", case.tolerance))),
             Outcome::Error(e) => failed.push(line(e)),
@@ -29,7 +30,7 @@ fn run_all(options: &Options) -> Vec<String> {
 
 /// Cases that need cooperative matrices: all of them are unsupported where the device has none.
 fn coop_cases() -> usize {
-    cases().iter().filter(|c| c.name.starts_with("coop ")).count()
+    cases().iter().filter(|c| c.variant == "coop").count()
 }
 
 /// Nothing may be unsupported but what the device lacks, and exactly that.

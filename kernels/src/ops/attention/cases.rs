@@ -53,20 +53,18 @@ fn case(
     splits: u32,
 ) -> Case {
     let name = format!(
-        "{} {} heads {heads}/{kv_heads} x {head_dim} tokens {tokens} at {position} window {window} splits {splits}",
-        variant.name(),
-        ty.name()
+        "heads {heads}/{kv_heads} x {head_dim} tokens {tokens} at {position} window {window} splits {splits}"
     );
     // f16 inputs lose what f16 loses.
     let tolerance = if variant == Variant::Coop { 5e-4 } else { 1e-6 };
-    Case::new("attention", name, tolerance, move |gpu, _| {
+    Case::new("attention", variant.name(), name, tolerance, move |gpu, _, seed| {
         let context = position + tokens + 5;
         let width = (kv_heads * head_dim) as usize;
         let cache = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;
         if let Err(why) = variant.supports(gpu.caps(), &cache) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
-        let mut rng = Rng::new(u64::from(heads * head_dim + position));
+        let mut rng = Rng::seeded(heads * head_dim + position, seed);
         let q = rng.values((tokens * heads * head_dim) as usize);
         // Values that the cache holds exactly, as its bytes and as floats.
         let mut rounded = || {
@@ -107,6 +105,7 @@ fn case(
         );
         o.compare(gpu, &want)
     })
+    .of_type(ty.name())
 }
 
 /// A cache with the given bytes, `[positions, kv_heads, head_dim]`.

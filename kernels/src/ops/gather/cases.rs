@@ -3,7 +3,7 @@
 use weft_runtime::{Pool, Recorder};
 
 use crate::WeightType;
-use crate::registry::{Case, Guarded, Rng, random_weight};
+use crate::registry::{BASELINE, Case, Guarded, Rng, random_weight};
 
 /// Every type; first and last rows, repeats, more tokens than a workgroup.
 pub fn cases() -> Vec<Case> {
@@ -15,9 +15,9 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn case(ty: WeightType, rows: u32, cols: u32, tokens: u32) -> Case {
-    let name = format!("{ty} rows {rows} cols {cols} tokens {tokens}");
-    Case::new("gather", name, 1e-7, move |gpu, oracle| {
-        let mut rng = Rng::new(u64::from(rows * tokens));
+    let name = format!("rows {rows} cols {cols} tokens {tokens}");
+    Case::new("gather", BASELINE, name, 1e-7, move |gpu, oracle, seed| {
+        let mut rng = Rng::seeded(rows * tokens, seed);
         let (w, values) = random_weight(gpu, oracle, ty, rows, cols, &mut rng)?;
         let mut ids: Vec<u32> = (0..tokens).map(|_| rng.below(rows as usize) as u32).collect();
         ids[0] = rows - 1;
@@ -29,5 +29,5 @@ fn case(ty: WeightType, rows: u32, cols: u32, tokens: u32) -> Case {
         gpu.run(&rec.finish()?, None)?;
         y.compare(gpu, &super::reference::gather(&values, &ids, cols as usize))
     })
-    .of_type(ty)
+    .of_type(ty.name())
 }

@@ -4,7 +4,7 @@ use weft_runtime::{Pool, Recorder};
 
 use crate::ops::attention::cases::cache_on_gpu;
 use crate::ops::attention::{CacheShape, CacheType};
-use crate::registry::{Case, Rng, input, nmse};
+use crate::registry::{BASELINE, Case, Rng, input, nmse};
 
 /// The first position, the last, and a batch that crosses a chunk's edge when the budget makes one.
 pub fn cases() -> Vec<Case> {
@@ -13,15 +13,12 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn case(ty: CacheType, (context, kv_heads, head_dim, tokens, position): (u32, u32, u32, u32, u32)) -> Case {
-    let name = format!(
-        "{} context {context} heads {kv_heads} x {head_dim} tokens {tokens} at {position}",
-        ty.name()
-    );
+    let name = format!("context {context} heads {kv_heads} x {head_dim} tokens {tokens} at {position}");
     // Rounding to the cache's type is the op: the result is compared bit for bit with another rounding.
-    Case::new("kv_write", name, 0.0, move |gpu, _| {
+    Case::new("kv_write", BASELINE, name, 0.0, move |gpu, _, seed| {
         let width = (kv_heads * head_dim) as usize;
         let shape = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;
-        let mut rng = Rng::new(u64::from(context + tokens));
+        let mut rng = Rng::seeded(context + tokens, seed);
         let size = ty.bytes((context as usize * width) as u64) as usize;
         let (mut k, mut v) = (vec![0u8; size], vec![0u8; size]);
         let chunks = cache_on_gpu(gpu, &shape, &k, &v)?;
@@ -43,4 +40,5 @@ fn case(ty: CacheType, (context, kv_heads, head_dim, tokens, position): (u32, u3
         }
         Ok(nmse(&got, &want))
     })
+    .of_type(ty.name())
 }

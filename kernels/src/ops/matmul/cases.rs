@@ -57,14 +57,14 @@ pub fn cases() -> Vec<Case> {
 
 fn case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32, bias: bool, add: bool) -> Case {
     let extra = [(bias, " +bias"), (add, " +residual")].map(|(on, s)| if on { s } else { "" }).concat();
-    let name = format!("{} {ty} rows {rows} cols {cols} tokens {tokens}{extra}", variant.name());
+    let name = format!("rows {rows} cols {cols} tokens {tokens}{extra}");
     // f16 inputs lose what f16 loses; the others compute in f32 or in exact integers.
     let tolerance = if variant == Variant::Coop { 5e-4 } else { 1e-6 };
-    Case::new("matmul", name, tolerance, move |gpu, oracle| {
+    Case::new("matmul", variant.name(), name, tolerance, move |gpu, oracle, seed| {
         if let Err(why) = variant.supports(gpu.caps(), ty, tokens) {
             return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
         }
-        let mut rng = Rng::new(u64::from(rows * cols + tokens));
+        let mut rng = Rng::seeded(rows * cols + tokens, seed);
         let (w, values) = random_weight(gpu, oracle, ty, rows, cols, &mut rng)?;
         let x = rng.values((tokens * cols) as usize);
         let b = rng.values(rows as usize);
@@ -94,5 +94,5 @@ fn case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32, bia
         );
         y.compare(gpu, &want)
     })
-    .of_type(ty)
+    .of_type(ty.name())
 }

@@ -3,7 +3,7 @@
 use weft_runtime::Recorder;
 
 use super::Quantized;
-use crate::registry::{Case, Guarded, Rng, input, nmse};
+use crate::registry::{BASELINE, Case, Guarded, Rng, input, nmse};
 
 /// One unit, a prime number of them, several workgroups; zeros, outliers, the ends of the range.
 pub fn cases() -> Vec<Case> {
@@ -15,8 +15,8 @@ pub fn cases() -> Vec<Case> {
 fn case(units: u32, magnitude: f32) -> Case {
     let name = format!("units {units} magnitude {magnitude:e}");
     // An integer may round the other way where the GPU's reciprocal is an ulp off.
-    Case::new("quantize", name, 1e-7, move |gpu, _| {
-        let mut rng = Rng::new(u64::from(units));
+    Case::new("quantize", BASELINE, name, 1e-7, move |gpu, _, seed| {
+        let mut rng = Rng::seeded(units, seed);
         let x: Vec<f32> = rng.values(units as usize * 16).iter().map(|v| v * magnitude).collect();
         let q = Guarded::new(gpu, units as usize * 8, None)?;
         let meta = Guarded::new(gpu, units as usize * 2, None)?;

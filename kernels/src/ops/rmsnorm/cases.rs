@@ -2,7 +2,7 @@
 
 use weft_runtime::{Pool, Recorder};
 
-use crate::registry::{Case, Guarded, Rng, input};
+use crate::registry::{BASELINE, Case, Guarded, Rng, input};
 
 /// One value, primes, both workgroup sizes, more rows than one grid dimension of `minimal`, rows of
 /// zeros, and magnitudes whose squares overflow or vanish in f32.
@@ -25,8 +25,8 @@ pub fn cases() -> Vec<Case> {
 
 fn case(rows: u32, cols: u32, magnitude: f32) -> Case {
     let name = format!("rows {rows} cols {cols} magnitude {magnitude:e}");
-    Case::new("rmsnorm", name, 1e-7, move |gpu, _| {
-        let mut rng = Rng::new(u64::from(rows * cols));
+    Case::new("rmsnorm", BASELINE, name, 1e-7, move |gpu, _, seed| {
+        let mut rng = Rng::seeded(rows * cols, seed);
         let x: Vec<f32> = rng.values((rows * cols) as usize).iter().map(|v| v * magnitude).collect();
         let w = rng.values(cols as usize);
         let w_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&w), "norm")?;

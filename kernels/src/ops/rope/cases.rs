@@ -3,7 +3,7 @@
 use weft_runtime::{Pool, Recorder};
 
 use super::{Pairing, Rotation, Scaling};
-use crate::registry::{Case, Guarded, Rng};
+use crate::registry::{BASELINE, Case, Guarded, Rng};
 
 /// Both pairings, every scaling, partial rotation, and positions up to the end of a long context.
 pub fn cases() -> Vec<Case> {
@@ -50,8 +50,8 @@ fn case(
 ) -> Case {
     let name =
         format!("{pairing:?} {label} tokens {tokens} heads {heads} x {head_dim} ({dims}) at {position}");
-    Case::new("rope", name, 1e-7, move |gpu, _| {
-        let mut rng = Rng::new(u64::from(tokens * head_dim + position));
+    Case::new("rope", BASELINE, name, 1e-7, move |gpu, _, seed| {
+        let mut rng = Rng::seeded(tokens * head_dim + position, seed);
         let factors: Vec<f32> = (0..dims / 2).map(|i| 1.0 + i as f32 * 0.3).collect();
         let factors = with_factors.then_some(&factors[..]);
         let rotation = Rotation::new(dims, 1e6, factors, scaling, pairing);

@@ -4,7 +4,7 @@ use bytemuck::Zeroable;
 use weft_runtime::{Pool, Recorder};
 
 use super::State;
-use crate::registry::{Case, Rng, input};
+use crate::registry::{BASELINE, Case, Rng, input};
 
 /// Greedy with ties, each filter alone and all together, penalties, and vocabularies from 1 to 151,936.
 pub fn cases() -> Vec<Case> {
@@ -15,6 +15,7 @@ pub fn cases() -> Vec<Case> {
         ("hot", State { temperature: 5.0, ..base }),
         ("top-k 40", State { top_k: 40, ..base }),
         ("top-k 1", State { top_k: 1, ..base }),
+        ("top-k 700", State { top_k: 700, ..base }),
         ("top-p 0.9", State { top_p: 0.9, ..base }),
         ("top-p 0.05", State { top_p: 0.05, ..base }),
         ("min-p 0.05", State { min_p: 0.05, ..base }),
@@ -31,10 +32,10 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn case(label: &'static str, state: State, vocab: u32) -> Case {
-    Case::new("sample", format!("{label} vocabulary {vocab}"), 0.0, move |gpu, _| {
+    Case::new("sample", BASELINE, format!("{label} vocabulary {vocab}"), 0.0, move |gpu, _, inputs| {
         let mut wrong = 0.0;
         for seed in 0..6u32 {
-            let mut rng = Rng::new(u64::from(vocab) * 100 + u64::from(seed));
+            let mut rng = Rng::seeded(vocab * 100 + seed, inputs);
             let mut logits: Vec<f32> = rng.values(vocab as usize).iter().map(|v| v * 3.0).collect();
             if label == "greedy" {
                 // A tie for the first place: the lower id wins.
@@ -53,8 +54,9 @@ fn case(label: &'static str, state: State, vocab: u32) -> Case {
             history.resize(64, u32::MAX);
             let history = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&history), "history")?;
             let logits_gpu = input(gpu, &logits)?;
+            let maxima = gpu.alloc(Pool::Activations, super::scratch_bytes(vocab), "maxima")?;
             let mut rec = Recorder::new(gpu);
-            super::sample(&mut rec, &s_gpu, &logits_gpu, &ids, &history, vocab, tokens)?;
+            super::sample(&mut rec, &s_gpu, &logits_gpu, &maxima, &ids, &history, vocab, tokens)?;
             gpu.run(&rec.finish()?, None)?;
             let got = gpu.read_vec::<u32>(&ids)?[0];
             let position = before.len() as u32;

@@ -2,7 +2,7 @@
 
 use weft_runtime::Recorder;
 
-use crate::registry::{Case, Guarded, Rng, input};
+use crate::registry::{BASELINE, Case, Guarded, Rng, input};
 
 /// One value, a prime, several workgroups, and gates where exp overflows.
 pub fn cases() -> Vec<Case> {
@@ -12,8 +12,9 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn case(n: u32, magnitude: f32) -> Case {
-    Case::new("swiglu", format!("n {n} magnitude {magnitude:e}"), 1e-7, move |gpu, _| {
-        let mut rng = Rng::new(u64::from(n));
+    let name = format!("n {n} magnitude {magnitude:e}");
+    Case::new("swiglu", BASELINE, name, 1e-7, move |gpu, _, seed| {
+        let mut rng = Rng::seeded(n, seed);
         let gate: Vec<f32> = rng.values(n as usize).iter().map(|v| v * magnitude).collect();
         let up = rng.values(n as usize);
         let y = Guarded::new(gpu, gate.len(), Some(&gate))?;
