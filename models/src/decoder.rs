@@ -16,7 +16,7 @@ use weft_kernels::ops::matmul::{Epilogue, Input, MATVEC_TOKENS, Variant, linear}
 use weft_kernels::ops::quantize::{self, Quantized, quantize};
 use weft_kernels::ops::rmsnorm::rmsnorm;
 use weft_kernels::ops::rope::rope;
-use weft_kernels::ops::sample::sample;
+use weft_kernels::ops::sample::{sample, scratch_bytes};
 use weft_kernels::ops::swiglu::swiglu;
 use weft_kernels::{Budget, Weight};
 use weft_runtime::{Arena, Layout, Placed, Recorder, Slice};
@@ -66,6 +66,7 @@ pub(crate) struct Buffers {
     logits: Placed,
     ints_q: Placed,
     ints_meta: Placed,
+    maxima: Placed,
 }
 
 /// Splits of the attention's keys that a program for `tokens` tokens uses when the cache holds up to
@@ -118,6 +119,7 @@ impl Buffers {
         let (q_bytes, meta_bytes) = quantize::bytes(few * widest);
         let ints_q = a.add(q_bytes, 0, 11);
         let ints_meta = a.add(meta_bytes, 0, 11);
+        let maxima = a.add(scratch_bytes(c.vocabulary), 11, 11);
         Buffers {
             layout: a.place(budget.align),
             x,
@@ -136,6 +138,7 @@ impl Buffers {
             logits,
             ints_q,
             ints_meta,
+            maxima,
         }
     }
 }
@@ -269,7 +272,7 @@ pub(crate) fn record(
             let ints = integers(rec, &[head], &last, 1, c.width)?;
             let input = Input { x: &last, ints: ints.as_ref() };
             linear(rec, head, input, &logits, 1, Epilogue::default())?;
-            sample(rec, p.state, &logits, p.ids, p.history, c.vocabulary, tokens)?;
+            sample(rec, p.state, &logits, &at(b.maxima), p.ids, p.history, c.vocabulary, tokens)?;
         }
     }
     Ok(logits)

@@ -1,8 +1,10 @@
-// Draws the next token from one row of logits, in llama.cpp's order: repetition penalty, top-k, top-p,
-// min-p, temperature, draw. Temperature 0 is greedy: the largest logit, the lowest id among equals.
+// Draws the next token from one row of logits, in llama.cpp's order: repetition penalty (chunks.wgsl has
+// applied it), top-k, top-p, min-p, temperature, draw. Temperature 0 is greedy: the largest logit, the
+// lowest id among equals.
 //
 // state    struct State below; the kernel advances `position` by p.tokens
-// logits   [vocab] f32; penalised in place
+// logits   [vocab] f32
+// maxima   [vocab / CHUNK] largest logit of each chunk
 // ids      word 0 receives the token: the next batch of one
 // history  [capacity] u32, the token at each position; receives the token at the new position
 //
@@ -13,6 +15,9 @@
 // logit / temperature + Gumbel noise from a hash of (seed, position, id): Gumbel 1954; Maddison et al.
 // 2014, arXiv:1411.0030.
 //
+// Only chunks that can hold one of the k largest are looked at: those whose maximum is at least the
+// k-th largest maximum. With top-k 40 that is 40 chunks of 600.
+//
 // One workgroup of 256.
 
 const WG: u32 = 256u;
@@ -21,6 +26,7 @@ struct Params {
     vocab: u32,
     tokens: u32,    // tokens of the batch that gave these logits
     capacity: u32,
+    chunks: u32,    // at most MOST
 }
 
 struct State {
@@ -37,14 +43,22 @@ struct State {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> state: State;
 @group(0) @binding(2) var<storage, read_write> logits: array<f32>;
-@group(0) @binding(3) var<storage, read_write> ids: array<u32>;
-@group(0) @binding(4) var<storage, read_write> history: array<u32>;
+@group(0) @binding(3) var<storage, read_write> maxima: array<f32>;
+@group(0) @binding(4) var<storage, read_write> ids: array<u32>;
+@group(0) @binding(5) var<storage, read_write> history: array<u32>;
 
 var<workgroup> best: array<f32, WG>;
 var<workgroup> best_id: array<u32, WG>;
 var<workgroup> low: array<atomic<u32>, 256>;
 var<workgroup> high: array<atomic<u32>, 256>;
 var<workgroup> chosen: vec4<u32>;
+var<workgroup> active_chunks: array<u32, MOST>;
+var<workgroup> active_count: atomic<u32>;
+
+// Id of the n-th logit of the chunks that are looked at; past the end of the vocabulary for some.
+fn id_of(n: u32) -> u32 {
+    return active_chunks[n / CHUNK] * CHUNK + n % CHUNK;
+}
 
 // Larger logits have larger keys.
 fn key_of(v: f32) -> u32 {
@@ -97,7 +111,10 @@ fn sum64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
 
 // The smallest key such that the logits with that key or a larger one weigh at least `wanted`; only
 // keys of `at_least` and more count. A logit weighs 1 (by_mass false) or its mass.
-fn select_key(wanted: vec2<u32>, by_mass: bool, at_least: u32, top: f32, lid: u32) -> u32 {
+// Selects among the maxima of the chunks if `of_maxima`, else among n logits.
+fn select_key(
+    wanted: vec2<u32>, by_mass: bool, at_least: u32, top: f32, n: u32, of_maxima: bool, lid: u32,
+) -> u32 {
     var prefix = 0u;
     var before = vec2<u32>(); // weight of the keys above the current prefix's range
     for (var round = 0u; round < 4u; round++) {
@@ -105,8 +122,16 @@ fn select_key(wanted: vec2<u32>, by_mass: bool, at_least: u32, top: f32, lid: u3
         atomicStore(&low[lid], 0u);
         atomicStore(&high[lid], 0u);
         workgroupBarrier();
-        for (var i = lid; i < p.vocab; i += WG) {
-            let v = logits[i];
+        for (var i = lid; i < n; i += WG) {
+            var v = -3.4e38;
+            if (of_maxima) {
+                v = maxima[i];
+            } else {
+                let id = id_of(i);
+                if (id < p.vocab) {
+                    v = logits[id];
+                }
+            }
             let key = key_of(v);
             let same = round == 0u || (key >> (shift + 8u)) == (prefix >> (shift + 8u));
             if (same && key >= at_least) {
@@ -146,30 +171,34 @@ fn pcg(v: u32) -> u32 {
 @compute @workgroup_size(WG)
 fn main(@builtin(local_invocation_index) lid: u32) {
     let position = state.position + p.tokens;
-    if (state.penalty != 1.0) {
-        let n = min(state.last_n, position);
-        for (var i = lid; i < n; i += WG) {
-            let token = history[position - 1u - i];
-            var first = token < p.vocab;
-            for (var j = 0u; j < i; j++) {
-                first = first && history[position - 1u - j] != token;
-            }
-            if (first) {
-                let v = logits[token];
-                logits[token] = select(v / state.penalty, v * state.penalty, v <= 0.0);
-            }
-        }
-        storageBarrier();
-        workgroupBarrier();
+    // The chunks to look at.
+    let k = select(state.top_k, 1u, state.temperature <= 0.0);
+    var lowest = 0u;
+    if (k > 0u && k < p.chunks) {
+        lowest = select_key(vec2<u32>(k, 0u), false, 0u, 0.0, p.chunks, true, lid);
     }
+    if (lid == 0u) {
+        atomicStore(&active_count, 0u);
+    }
+    workgroupBarrier();
+    for (var i = lid; i < p.chunks; i += WG) {
+        if (key_of(maxima[i]) >= lowest) {
+            active_chunks[atomicAdd(&active_count, 1u)] = i;
+        }
+    }
+    workgroupBarrier();
+    let n = atomicLoad(&active_count) * CHUNK;
 
     var value = -3.4e38;
     var id = 0u;
-    for (var i = lid; i < p.vocab; i += WG) {
-        let v = logits[i];
-        if (v > value) {
-            value = v;
-            id = i;
+    for (var j = lid; j < n; j += WG) {
+        let i = id_of(j);
+        if (i < p.vocab) {
+            let v = logits[i];
+            if (v > value || (v == value && i < id)) {
+                value = v;
+                id = i;
+            }
         }
     }
     var token = argmax(value, id, lid);
@@ -178,7 +207,7 @@ fn main(@builtin(local_invocation_index) lid: u32) {
     if (state.temperature > 0.0) {
         var at_least = 0u;
         if (state.top_k > 0u && state.top_k < p.vocab) {
-            at_least = select_key(vec2<u32>(state.top_k, 0u), false, 0u, top, lid);
+            at_least = select_key(vec2<u32>(state.top_k, 0u), false, 0u, top, n, false, lid);
         }
         if (state.top_p < 1.0) {
             // The whole mass first, in bin 0.
@@ -187,10 +216,10 @@ fn main(@builtin(local_invocation_index) lid: u32) {
                 atomicStore(&high[0], 0u);
             }
             workgroupBarrier();
-            for (var i = lid; i < p.vocab; i += WG) {
-                let v = logits[i];
-                if (key_of(v) >= at_least) {
-                    add64(0u, mass_of(v, top));
+            for (var j = lid; j < n; j += WG) {
+                let i = id_of(j);
+                if (i < p.vocab && key_of(logits[i]) >= at_least) {
+                    add64(0u, mass_of(logits[i], top));
                 }
             }
             workgroupBarrier();
@@ -199,18 +228,18 @@ fn main(@builtin(local_invocation_index) lid: u32) {
             let upper = floor(part / 4294967296.0);
             let wanted = vec2<u32>(u32(part - upper * 4294967296.0), u32(upper));
             workgroupBarrier();
-            at_least = max(at_least, select_key(wanted, true, at_least, top, lid));
+            at_least = max(at_least, select_key(wanted, true, at_least, top, n, false, lid));
         }
         let floor_p = select(-3.4e38, top + log(state.min_p), state.min_p > 0.0);
         value = -3.4e38;
         id = token;
-        for (var i = lid; i < p.vocab; i += WG) {
-            let v = logits[i];
-            if (key_of(v) >= at_least && v >= floor_p) {
+        for (var j = lid; j < n; j += WG) {
+            let i = id_of(j);
+            if (i < p.vocab && key_of(logits[i]) >= at_least && logits[i] >= floor_p) {
                 let h = pcg(i ^ pcg(position ^ pcg(state.seed)));
                 let uniform_ = (f32(h >> 8u) + 0.5) / 16777216.0;
-                let noisy = (v - top) / state.temperature - log(-log(uniform_));
-                if (noisy > value) {
+                let noisy = (logits[i] - top) / state.temperature - log(-log(uniform_));
+                if (noisy > value || (noisy == value && i < id)) {
                     value = noisy;
                     id = i;
                 }

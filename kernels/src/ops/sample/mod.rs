@@ -13,7 +13,7 @@ params! {
         pub vocab: u32,
         pub tokens: u32,
         pub capacity: u32,
-        pub pad: u32,
+        pub chunks: u32,
     }
 }
 
@@ -39,7 +39,21 @@ pub struct State {
     pub penalty: f32,
 }
 
-/// The dispatch. Operands: state, logits, ids, history.
+/// Most chunks that the kernel keeps a list of.
+const MOST: u32 = 1024;
+
+/// Logits in a chunk: 256 up to vocabularies of 262,144.
+fn chunk(vocab: u32) -> u32 {
+    vocab.div_ceil(MOST).next_power_of_two().max(256)
+}
+
+/// Bytes of scratch: the largest logit of each chunk.
+pub fn scratch_bytes(vocab: u32) -> u64 {
+    u64::from(vocab.div_ceil(chunk(vocab))) * 4
+}
+
+/// The two dispatches: the chunks' maxima, then the draw. Operands: state, logits, maxima, ids,
+/// history.
 ///
 /// # Errors
 /// A vocabulary whose logits exceed a binding.
@@ -48,7 +62,7 @@ pub fn plan(
     tokens: u32,
     capacity: u32,
     budget: &Budget,
-) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+) -> std::result::Result<[Dispatch<Params>; 2], PlanError> {
     let bytes = u64::from(vocab) * 4;
     if bytes > budget.max_binding {
         return Err(PlanError::DoesNotFit {
@@ -58,33 +72,52 @@ pub fn plan(
             allowed: budget.max_binding,
         });
     }
-    Ok(vec![Dispatch {
-        params: Params { vocab, tokens, capacity, pad: 0 },
-        binds: vec![
-            Bind { operand: 0, offset: 0, size: size_of::<State>() as u64 },
-            Bind { operand: 1, offset: 0, size: bytes },
-            Bind { operand: 2, offset: 0, size: 4 },
-            Bind { operand: 3, offset: 0, size: u64::from(capacity) * 4 },
-        ],
-        grid: [1, 1, 1],
-        cost: Cost { bytes: bytes as f64 * 12.0, flops: bytes as f64 * 12.0 },
-    }])
+    let chunks = vocab.div_ceil(chunk(vocab));
+    let params = Params { vocab, tokens, capacity, chunks };
+    let bind = |operand, size| Bind { operand, offset: 0, size };
+    let (state, history) = (size_of::<State>() as u64, u64::from(capacity) * 4);
+    let shared = [bind(0, state), bind(1, bytes), bind(2, scratch_bytes(vocab))];
+    let cost = Cost { bytes: bytes as f64, flops: bytes as f64 };
+    Ok([
+        Dispatch { params, binds: [&shared[..], &[bind(4, history)]].concat(), grid: [chunks, 1, 1], cost },
+        Dispatch {
+            params,
+            binds: [&shared[..], &[bind(3, 4), bind(4, history)]].concat(),
+            grid: [1, 1, 1],
+            // Without top-k the draw walks all logits some twelve times.
+            cost: Cost { bytes: cost.bytes * 12.0, flops: cost.flops * 12.0 },
+        },
+    ])
 }
 
-fn shader() -> Shader {
+fn name(kernel: &str, chunk: u32) -> String {
+    format!("sample_{kernel}_{chunk}_f32")
+}
+
+fn chunks_shader(chunk: u32) -> Shader {
+    let parts = [include_str!("../../wgsl/reduce.wgsl"), include_str!("chunks.wgsl")];
     Shader {
-        name: "sample_f32".into(),
-        source: compose(&[], &[], &[include_str!("kernel.wgsl")]),
-        bindings: vec![Access::ReadWrite; 4],
+        name: name("chunks", chunk),
+        source: compose(&[], &[("CHUNK", chunk)], &parts),
+        bindings: vec![Access::Read, Access::ReadWrite, Access::ReadWrite, Access::Read],
+    }
+}
+
+fn draw_shader(chunk: u32) -> Shader {
+    Shader {
+        name: name("draw", chunk),
+        source: compose(&[], &[("CHUNK", chunk), ("MOST", MOST)], &[include_str!("kernel.wgsl")]),
+        bindings: vec![Access::ReadWrite; 5],
     }
 }
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    vec![(shader(), Params::FIELDS)]
+    vec![(chunks_shader(256), Params::FIELDS), (draw_shader(256), Params::FIELDS)]
 }
 
-/// Records the draw from `logits`, one row of `vocab`, after a batch of `tokens`.
+/// Records the draw from `logits`, one row of `vocab`, after a batch of `tokens`. `maxima` has
+/// [`scratch_bytes`].
 ///
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
@@ -92,13 +125,18 @@ pub fn sample(
     rec: &mut Recorder,
     state: &Slice,
     logits: &Slice,
+    maxima: &Slice,
     ids: &Slice,
     history: &Slice,
     vocab: u32,
     tokens: u32,
 ) -> Result<()> {
-    let pipeline = rec.gpu().pipeline("sample_f32", shader)?;
-    let plan = plan(vocab, tokens, (history.size() / 4) as u32, rec.gpu().budget())?;
-    record(rec, &pipeline, &[state, logits, ids, history], &plan);
+    let size = chunk(vocab);
+    let chunks = rec.gpu().pipeline(&name("chunks", size), || chunks_shader(size))?;
+    let draw = rec.gpu().pipeline(&name("draw", size), || draw_shader(size))?;
+    let [first, second] = plan(vocab, tokens, (history.size() / 4) as u32, rec.gpu().budget())?;
+    let operands = [state, logits, maxima, ids, history];
+    record(rec, &chunks, &operands, &[first]);
+    record(rec, &draw, &operands, &[second]);
     Ok(())
 }
