@@ -51,7 +51,19 @@ fn the_readme_s_commands_parse() {
 
 #[test]
 fn the_examples_in_help_parse() {
-    for name in ["run", "chat", "tokenize", "inspect", "devices", "logits", "eval", "curriculum"] {
+    for name in [
+        "run",
+        "chat",
+        "tokenize",
+        "inspect",
+        "devices",
+        "logits",
+        "eval",
+        "curriculum",
+        "quantize",
+        "convert",
+        "split",
+    ] {
         assert!(check_commands(&ok(&[name, "--help"])) >= 2, "{name}");
     }
     assert!(check_commands(&ok(&["--help"])) >= 3);

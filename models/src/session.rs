@@ -1,5 +1,6 @@
 //! A conversation's state on the device: KV cache, token history, and the programs recorded for it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
@@ -311,13 +312,13 @@ impl Session {
         for (i, batch) in tokens.chunks(chunk as usize).enumerate() {
             let (n, start) = (batch.len() as u32, i as u32 * chunk);
             let bucket = if n == 1 { (start + 1).next_power_of_two().max(64) } else { self.context };
-            if !recorded.contains_key(&(n, bucket)) {
+            if let Entry::Vacant(vacant) = recorded.entry((n, bucket)) {
                 let taps = (0..if with_taps { c.layers + 2 } else { 0 })
                     .map(|_| gpu.alloc(Pool::State, u64::from(n) * u64::from(c.width) * 4, "tap"))
                     .collect::<std::result::Result<Vec<_>, _>>()?;
                 let output = if with_taps { Output::Taps(&taps) } else { Output::Logits };
                 let (program, logits) = self.record(n, bucket, &output, &activations, &ids)?;
-                recorded.insert((n, bucket), (program, logits, taps));
+                vacant.insert((program, logits, taps));
             }
             let (program, logits, taps) = &recorded[&(n, bucket)];
             self.write_state(start, &Sampling::greedy())?;

@@ -75,13 +75,21 @@ fn chunks_and_missing_features_change_nothing() {
 
 #[test]
 fn every_limit_profile_gives_the_same_logits() {
-    for name in cases() {
-        let case = load(&name);
-        for rows in [Rows::Prefill, Rows::Decode] {
-            let free = logits(&mut open(&name, DeviceOptions::default(), None), &case, rows);
+    // Every family and every way of splitting; decode, which records 80 programs, for two of them.
+    for (name, all_rows) in [
+        ("qwen3-f32", false),
+        ("qwen3-mixed", false),
+        ("llama3-q4_k_m", true),
+        ("llama2-f16", false),
+        ("qwen2-q4_k_m", true),
+        ("smollm-q4_k_m", false),
+    ] {
+        let case = load(name);
+        for rows in [Rows::Prefill, Rows::Decode].into_iter().take(if all_rows { 2 } else { 1 }) {
+            let free = logits(&mut open(name, DeviceOptions::default(), None), &case, rows);
             for profile in Profile::ALL {
                 let device = DeviceOptions { profile: Some(profile), ..Default::default() };
-                let limited = logits(&mut open(&name, device, None), &case, rows);
+                let limited = logits(&mut open(name, device, None), &case, rows);
                 let e = nmse(&limited, &free);
                 assert!(e <= 1e-8, "{name} {rows:?} under {}: NMSE {e:e}", profile.name());
             }

@@ -72,6 +72,21 @@ impl Message {
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Message { role: role.into(), content: content.into(), extra: Map::new() }
     }
+
+    /// What sets the model's behaviour.
+    pub fn system(content: impl Into<String>) -> Self {
+        Message::new("system", content)
+    }
+
+    /// What the user says.
+    pub fn user(content: impl Into<String>) -> Self {
+        Message::new("user", content)
+    }
+
+    /// What the model answered.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Message::new("assistant", content)
+    }
 }
 
 /// What a rendering depends on beside the messages.

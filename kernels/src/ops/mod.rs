@@ -17,7 +17,7 @@ use weft_runtime::Access;
 const WEIGHT: [Access; 2] = [Access::Read, Access::Read];
 
 /// The fragments that a kernel over `ty` needs, with the kernel itself last.
-fn with_dequant<'a>(ty: WeightType, kernel: &'a str) -> Vec<&'a str> {
+fn with_dequant(ty: WeightType, kernel: &str) -> Vec<&str> {
     ty.layout().dequant.iter().copied().chain([kernel]).collect()
 }
 
