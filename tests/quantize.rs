@@ -270,7 +270,7 @@ fn an_interrupted_run() {
     metadata.set("general.architecture", Value::Str("llama".into()));
     let table = (0..24).map(|i| (format!("blk.{i}.ffn_up.weight"), vec![cols, 512], Type::F16));
     let data: Vec<u8> = (0..cols * 512)
-        .flat_map(|i| (0x2c00 | (i * 2_654_435_761 >> 7) as u16 & 0x83ff).to_le_bytes())
+        .flat_map(|i| (0x2c00 | (((i * 2_654_435_761) >> 7) as u16 & 0x83ff)).to_le_bytes())
         .collect();
     let source = folder.join("in.gguf");
     let written = Writer::new(&metadata, table).expect("a header").write_to(&source, |_, out| {
