@@ -5,7 +5,7 @@
 //! unstable softmax or a norm that overflows; outputs are poisoned with NaN first and followed by
 //! sentinels that must survive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use weft_runtime::{Gpu, Pool, Shader, Slice};
 
@@ -64,8 +64,8 @@ impl Case {
         Case { ty: Some(ty), ..self }
     }
 
-    /// Op, variant and type: a cell of the capability matrix.
-    pub fn cell(&self) -> (&'static str, &'static str, Option<&'static str>) {
+    /// Where it belongs.
+    pub fn cell(&self) -> Cell {
         (self.op, self.variant, self.ty)
     }
 
@@ -78,6 +78,37 @@ impl Case {
             Err(e) => Outcome::Error(e.to_string()),
         }
     }
+}
+
+/// Op, variant and type: a cell of the capability matrix.
+pub type Cell = (&'static str, &'static str, Option<&'static str>);
+
+/// The cells that no case is for, because the variant never takes the type or the device has no such
+/// variant at all, with the reason.
+pub fn absent(gpu: &Gpu) -> Vec<(Cell, String)> {
+    let there: HashSet<Cell> = cases().iter().map(Case::cell).collect();
+    let mut all = Vec::new();
+    for variant in ops::matmul::Variant::ALL {
+        for &ty in WeightType::ALL {
+            let tokens = match variant {
+                ops::matmul::Variant::Matvec | ops::matmul::Variant::MatvecDot => 1,
+                _ => 64,
+            };
+            let why = variant.supports(gpu.caps(), ty, tokens).err();
+            all.push((("matmul", variant.name(), Some(ty.name())), why));
+        }
+    }
+    for variant in ops::attention::Variant::ALL {
+        for ty in ops::attention::CacheType::ALL {
+            let cache = ops::attention::CacheShape::new(ty, 64, 1, 64, gpu.budget());
+            let why = cache.ok().and_then(|c| variant.supports(gpu.caps(), &c).err());
+            all.push((("attention", variant.name(), Some(ty.name())), why));
+        }
+    }
+    all.into_iter()
+        .filter(|(cell, _)| !there.contains(cell))
+        .map(|(cell, why)| (cell, why.unwrap_or("no case").to_owned()))
+        .collect()
 }
 
 /// Some of the cases: of each op, variant and type the first and every fourth after it.
@@ -101,7 +132,7 @@ pub fn cases() -> Vec<Case> {
         ops::quantize::cases::cases(),
         ops::matmul::cases::cases(),
         ops::rope::cases::cases(),
-        ops::kv_write::cases::cases(),
+        ops::heads::cases::cases(),
         ops::attention::cases::cases(),
         ops::swiglu::cases::cases(),
         ops::sample::cases::cases(),
@@ -119,10 +150,11 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         ops::quantize::shaders(),
         ops::matmul::shaders(),
         ops::rope::shaders(),
-        ops::kv_write::shaders(),
+        ops::heads::shaders(),
         ops::attention::shaders(),
         ops::swiglu::shaders(),
         ops::sample::shaders(),
+        crate::perf::shaders(),
     ]
     .into_iter()
     .flatten()

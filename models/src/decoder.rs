@@ -11,11 +11,10 @@
 
 use weft_kernels::ops::attention::{CacheShape, Scratch, Shape, attention};
 use weft_kernels::ops::gather::gather;
-use weft_kernels::ops::kv_write::kv_write;
+use weft_kernels::ops::heads::{self, heads};
 use weft_kernels::ops::matmul::{Epilogue, Input, MATVEC_TOKENS, Variant, linear};
 use weft_kernels::ops::quantize::{self, Quantized, quantize};
 use weft_kernels::ops::rmsnorm::rmsnorm;
-use weft_kernels::ops::rope::rope;
 use weft_kernels::ops::sample::{sample, scratch_bytes};
 use weft_kernels::ops::swiglu::swiglu;
 use weft_kernels::{Budget, Weight};
@@ -30,7 +29,8 @@ pub(crate) struct Layer {
     pub(crate) k: Weight,
     pub(crate) v: Weight,
     pub(crate) biases: Option<[Slice; 3]>,
-    pub(crate) qk_norm: Option<[Slice; 2]>,
+    /// `[2, head_dim]`: of queries, of keys.
+    pub(crate) qk_norm: Option<Slice>,
     pub(crate) output: Weight,
     pub(crate) ffn_norm: Slice,
     pub(crate) gate: Weight,
@@ -53,11 +53,9 @@ pub(crate) struct Buffers {
     x: Placed,
     n: Placed,
     q: Placed,
-    q_normed: Placed,
     k: Placed,
-    k_normed: Placed,
     v: Placed,
-    heads: Placed,
+    attended: Placed,
     parts_o: Placed,
     parts_ml: Placed,
     gate: Placed,
@@ -90,23 +88,20 @@ impl Buffers {
         budget: &Budget,
     ) -> Buffers {
         let rows = |width: u32| u64::from(tokens) * u64::from(width) * 4;
-        let optional = |on: bool, bytes: u64| if on { bytes } else { 0 };
         let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
         let shape =
             Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits: most_splits(tokens, cache) };
         let (o, ml) = shape.scratch_bytes(cache);
         let logit_rows = if all_logits { tokens } else { 1 };
         let mut a = Arena::new();
-        // Steps of a layer: 0 norm, 1 q k v, 2 norms of heads, 3 rope and cache, 4 attention,
+        // Steps of a layer: 0 norm, 1 q k v, 3 norm of heads, rope and cache, 4 attention,
         // 5 output, 6 norm, 7 gate and up, 8 down; then 9 last norm, 10 head, 11 sample.
         let x = a.add(rows(c.width), 0, 11);
         let n = a.add(rows(c.width), 0, 7);
         let q_ = a.add(rows(q), 1, 4);
-        let q_normed = a.add(optional(c.qk_norm, rows(q)), 2, 4);
         let k = a.add(rows(kv), 1, 3);
-        let k_normed = a.add(optional(c.qk_norm, rows(kv)), 2, 3);
         let v = a.add(rows(kv), 1, 3);
-        let heads = a.add(rows(q), 4, 5);
+        let attended = a.add(rows(q), 4, 5);
         let parts_o = a.add(o, 4, 4);
         let parts_ml = a.add(ml, 4, 4);
         let gate = a.add(rows(c.feed_forward), 7, 8);
@@ -125,11 +120,9 @@ impl Buffers {
             x,
             n,
             q: q_,
-            q_normed,
             k,
-            k_normed,
             v,
-            heads,
+            attended,
             parts_o,
             parts_ml,
             gate,
@@ -194,6 +187,7 @@ pub(crate) fn record(
         scale: 1.0 / (c.head_dim as f32).sqrt(),
         splits: splits(tokens, positions),
     };
+    let between = heads::Shape { tokens, heads: c.heads, cache: p.cache, rotation: &c.rotation, eps: c.eps };
     let tap = |rec: &mut Recorder, i: usize, from: &Slice| {
         if let Output::Taps(buffers) = output {
             rec.copy(from, &buffers[i]);
@@ -216,27 +210,19 @@ pub(crate) fn record(
     tap(rec, 0, &x);
     for (i, l) in w.layers.iter().enumerate() {
         rmsnorm(rec, &x, &l.attn_norm, &n, tokens, c.width, c.eps)?;
-        let (mut q, mut k, v) = (at(b.q), at(b.k), at(b.v));
+        let (q, k, v) = (at(b.q), at(b.k), at(b.v));
         let ints = integers(rec, &[&l.q, &l.k, &l.v], &n, tokens, c.width)?;
         let input = Input { x: &n, ints: ints.as_ref() };
         for (weight, out, j) in [(&l.q, &q, 0), (&l.k, &k, 1), (&l.v, &v, 2)] {
             let bias = l.biases.as_ref().map(|b| &b[j]);
             linear(rec, weight, input, out, tokens, Epilogue { bias, add: false })?;
         }
-        if let Some([q_norm, k_norm]) = &l.qk_norm {
-            let (from_q, from_k) = (q, k);
-            (q, k) = (at(b.q_normed), at(b.k_normed));
-            rmsnorm(rec, &from_q, q_norm, &q, tokens * c.heads, c.head_dim, c.eps)?;
-            rmsnorm(rec, &from_k, k_norm, &k, tokens * c.kv_heads, c.head_dim, c.eps)?;
-        }
-        rope(rec, p.state, p.table, &q, tokens, c.heads, c.head_dim, &c.rotation)?;
-        rope(rec, p.state, p.table, &k, tokens, c.kv_heads, c.head_dim, &c.rotation)?;
-        kv_write(rec, p.state, &k, &v, p.cache, &p.kv[i], tokens)?;
-        let heads = at(b.heads);
-        attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &heads, &shape)?;
+        heads(rec, p.state, p.table, l.qk_norm.as_ref(), [&q, &k, &v], &p.kv[i], &between)?;
+        let attended = at(b.attended);
+        attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
         let residual = Epilogue { bias: None, add: true };
-        let ints = integers(rec, &[&l.output], &heads, tokens, c.heads * c.head_dim)?;
-        linear(rec, &l.output, Input { x: &heads, ints: ints.as_ref() }, &x, tokens, residual)?;
+        let ints = integers(rec, &[&l.output], &attended, tokens, c.heads * c.head_dim)?;
+        linear(rec, &l.output, Input { x: &attended, ints: ints.as_ref() }, &x, tokens, residual)?;
 
         rmsnorm(rec, &x, &l.ffn_norm, &n, tokens, c.width, c.eps)?;
         let (gate, up) = (at(b.gate), at(b.up));

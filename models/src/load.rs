@@ -362,13 +362,12 @@ impl Upload<'_> {
             let [bq, bk, bv] = parts.map(upload);
             biases = Some([bq?, bk?, bv?]);
         }
-        let qk_norm = match c.qk_norm {
-            false => None,
-            true => Some([
-                self.vector(&n("attn_q_norm.weight"), c.head_dim)?,
-                self.vector(&n("attn_k_norm.weight"), c.head_dim)?,
-            ]),
-        };
+        let mut qk_norm = None;
+        if c.qk_norm {
+            let mut both = self.floats(&n("attn_q_norm.weight"), c.head_dim)?;
+            both.extend(self.floats(&n("attn_k_norm.weight"), c.head_dim)?);
+            qk_norm = Some(self.gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&both), "QK-norm")?);
+        }
         Ok(Layer {
             attn_norm: self.vector(&n("attn_norm.weight"), c.width)?,
             q: q_weight,

@@ -2,7 +2,7 @@
 
 pub mod attention;
 pub mod gather;
-pub mod kv_write;
+pub mod heads;
 pub mod matmul;
 pub mod quantize;
 pub mod rmsnorm;

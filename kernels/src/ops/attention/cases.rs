@@ -71,7 +71,7 @@ fn case(
             let n = context as usize * width;
             let mut bytes = vec![0; ty.bytes(n as u64) as usize];
             let mut values = rng.values(n);
-            crate::ops::kv_write::reference::kv_write(&mut bytes, ty, &values, 0, width);
+            crate::ops::heads::reference::store(&mut bytes, ty, &values, 0);
             if ty == CacheType::F16 {
                 values.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
             }

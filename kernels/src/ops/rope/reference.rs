@@ -4,7 +4,11 @@ use super::{Pairing, Rotation};
 
 /// x `[tokens, heads, head_dim]`, the first token at `position`.
 pub fn rope(x: &[f32], position: u32, heads: usize, head_dim: usize, r: &Rotation) -> Vec<f64> {
-    let mut y: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
+    rope_f64(x.iter().map(|&v| f64::from(v)).collect(), position, heads, head_dim, r)
+}
+
+/// The same on f64.
+pub fn rope_f64(mut y: Vec<f64>, position: u32, heads: usize, head_dim: usize, r: &Rotation) -> Vec<f64> {
     let pairs = r.frequencies.len();
     for (h, head) in y.chunks_exact_mut(head_dim).enumerate() {
         let p = f64::from(position) + (h / heads) as f64;

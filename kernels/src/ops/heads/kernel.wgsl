@@ -1,0 +1,109 @@
+// What happens to queries, keys and values between their projections and attention, a head at a time:
+//   q = rope(norm(q)),  k_cache[position] = rope(norm(k)),  v_cache[position] = v
+//   norm(x)[i] = x[i] w[i] / sqrt(mean(x^2) + eps) if NORM is 1 (QK-norm, Henry et al. 2020,
+//   arXiv:2010.04245), else x
+// RoPE as in rope/kernel.wgsl: pair i is (2i, 2i+1) when ADJACENT is 1, else (i, i + pairs).
+//
+// state             word 0: position of the batch's first token
+// table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
+// norms             [2, HD] weights for q and for k, read if NORM is 1
+// q                 [tokens, heads, HD] f32, in place
+// k, v              [tokens, kv_heads, HD] f32
+// k_cache, v_cache  one chunk of the cache: [positions, kv_heads, HD], stored by the fragment
+//
+// One workgroup of 64 serves one head of one token: query heads first, then KV heads, each with its key
+// and its value. Of a split cache, the chunk that holds the token's position stores it, and the first
+// chunk's dispatch rotates the queries.
+
+const WG: u32 = 64u;
+
+struct Params {
+    token0: u32,    // token of the batch that q, k and v begin with
+    tokens: u32,
+    heads: u32,
+    kv_heads: u32,
+    pairs: u32,     // rotated pairs of a head
+    position0: u32, // first position of the chunk
+    positions: u32,
+    queries: u32,   // 1: also the query heads
+    grid_x: u32,
+    mscale: f32,
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> state: array<u32>;
+@group(0) @binding(2) var<storage, read> table: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read> norms: array<f32>;
+@group(0) @binding(4) var<storage, read_write> q: array<vec2<f32>>;
+@group(0) @binding(5) var<storage, read_write> k: array<vec2<f32>>;
+@group(0) @binding(6) var<storage, read_write> v: array<vec2<f32>>;
+@group(0) @binding(7) var<storage, read_write> k_cache: array<u32>;
+@group(0) @binding(8) var<storage, read_write> v_cache: array<u32>;
+
+var<workgroup> x: array<f32, HD>;
+
+// Dimension d after the rotation at `position`.
+fn rotated(d: u32, position: u32) -> f32 {
+    if (d >= 2u * p.pairs) {
+        return x[d];
+    }
+    var i = d % p.pairs;
+    var partner = select(d - p.pairs, d + p.pairs, d < p.pairs);
+    var first = d < p.pairs;
+    if (ADJACENT == 1u) {
+        i = d / 2u;
+        partner = d ^ 1u;
+        first = (d & 1u) == 0u;
+    }
+    let near = table[(position & 127u) * p.pairs + i];
+    let far = table[(128u + (position >> 7u)) * p.pairs + i];
+    let c = (near.x * far.x - near.y * far.y) * p.mscale;
+    let s = (near.y * far.x + near.x * far.y) * p.mscale;
+    return x[d] * c + select(s, -s, first) * x[partner];
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    let n = wid.x + wid.y * p.grid_x;
+    let each = p.heads * p.queries + p.kv_heads;
+    if (n >= p.tokens * each) {
+        return;
+    }
+    let token = n / each;
+    let is_key = n % each >= p.heads * p.queries;
+    let head = n % each - select(0u, p.heads * p.queries, is_key);
+    let position = state[0] + p.token0 + token;
+    if (is_key && (position < p.position0 || position - p.position0 >= p.positions)) {
+        return;
+    }
+    let at = select(token * p.heads + head, token * p.kv_heads + head, is_key) * (HD / 2u);
+
+    var squares = 0.0;
+    for (var i = lid; i < HD / 2u; i += WG) {
+        var pair: vec2<f32>;
+        if (is_key) {
+            pair = k[at + i];
+        } else {
+            pair = q[at + i];
+        }
+        x[2u * i] = pair.x;
+        x[2u * i + 1u] = pair.y;
+        squares += dot(pair, pair);
+    }
+    if (NORM == 1u) {
+        let scale = inverseSqrt(wg_sum(squares, lid) / f32(HD) + p.eps);
+        for (var i = lid; i < HD; i += WG) {
+            x[i] *= scale * norms[select(0u, HD, is_key) + i];
+        }
+    }
+    workgroupBarrier();
+    for (var i = lid; i < HD / 2u; i += WG) {
+        let turned = vec2<f32>(rotated(2u * i, position), rotated(2u * i + 1u, position));
+        if (is_key) {
+            store(((position - p.position0) * p.kv_heads + head) * (HD / 2u) + i, turned, v[at + i]);
+        } else {
+            q[at + i] = turned;
+        }
+    }
+}

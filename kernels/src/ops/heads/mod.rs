@@ -1,0 +1,192 @@
+//! QK-norm, RoPE and the KV cache write in one dispatch: what happens between the projections and
+//! attention.
+
+pub mod cases;
+pub mod reference;
+
+use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
+
+use crate::ops::attention::{CacheShape, CacheType};
+use crate::ops::rope::{Pairing, Rotation};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
+
+params! {
+    pub struct Params {
+        pub token0: u32,
+        pub tokens: u32,
+        pub heads: u32,
+        pub kv_heads: u32,
+        pub pairs: u32,
+        pub position0: u32,
+        pub positions: u32,
+        pub queries: u32,
+        pub grid_x: u32,
+        pub mscale: f32,
+        pub eps: f32,
+        pub pad: u32,
+    }
+}
+
+/// What a batch's heads go through.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    /// Tokens of the batch.
+    pub tokens: u32,
+    /// Query heads.
+    pub heads: u32,
+    /// The cache that keys and values go to.
+    pub cache: &'a CacheShape,
+    /// RoPE.
+    pub rotation: &'a Rotation,
+    /// Epsilon of the norms.
+    pub eps: f32,
+}
+
+/// The dispatches for chunk `chunk` of the cache. Operands: state, table, norms, q, k, v, chunk of k,
+/// chunk of v.
+///
+/// # Errors
+/// A token's heads or the table of angles that exceed a binding; a rotation wider than a head.
+pub fn plan(
+    s: &Shape<'_>,
+    chunk: usize,
+    table_bytes: u64,
+    norm_bytes: u64,
+    budget: &Budget,
+) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+    let (c, pairs) = (s.cache, s.rotation.pairs());
+    if pairs * 2 > c.head_dim || c.head_dim % 2 != 0 {
+        let what = format!("cannot rotate {} dimensions of a head of {}", pairs * 2, c.head_dim);
+        return Err(PlanError::Shape { op: "heads", what });
+    }
+    if table_bytes > budget.max_binding {
+        let (needed, allowed) = (table_bytes, budget.max_binding);
+        return Err(PlanError::DoesNotFit { op: "heads", what: "the table of angles", needed, allowed });
+    }
+    let row = |heads: u32| u64::from(heads) * u64::from(c.head_dim) * 4;
+    let positions = c.chunk(chunk);
+    let cache_bytes = c.chunk_bytes(chunk);
+    let queries = u32::from(chunk == 0);
+    Ok(split_rows("heads", s.tokens, &[row(s.heads), row(c.kv_heads)], budget)?
+        .into_iter()
+        .map(|t| {
+            let n = t.end - t.start;
+            let grid = fold(n * (s.heads * queries + c.kv_heads), budget);
+            let part = |operand, heads| Bind {
+                operand,
+                offset: u64::from(t.start) * row(heads),
+                size: u64::from(n) * row(heads),
+            };
+            let moved = f64::from(n) * (2 * row(s.heads) + 3 * row(c.kv_heads)) as f64;
+            Dispatch {
+                params: Params {
+                    token0: t.start,
+                    tokens: n,
+                    heads: s.heads,
+                    kv_heads: c.kv_heads,
+                    pairs,
+                    position0: positions.start,
+                    positions: positions.end - positions.start,
+                    queries,
+                    grid_x: grid[0],
+                    mscale: s.rotation.mscale,
+                    eps: s.eps,
+                    pad: 0,
+                },
+                binds: vec![
+                    Bind { operand: 0, offset: 0, size: 4 },
+                    Bind { operand: 1, offset: 0, size: table_bytes },
+                    Bind { operand: 2, offset: 0, size: norm_bytes },
+                    part(3, s.heads),
+                    part(4, c.kv_heads),
+                    part(5, c.kv_heads),
+                    Bind { operand: 6, offset: 0, size: cache_bytes },
+                    Bind { operand: 7, offset: 0, size: cache_bytes },
+                ],
+                grid,
+                cost: Cost { bytes: moved, flops: moved },
+            }
+        })
+        .collect())
+}
+
+/// A variant of the shader.
+#[derive(Debug, Clone, Copy)]
+struct Kernel {
+    head_dim: u32,
+    norm: bool,
+    pairing: Pairing,
+    ty: CacheType,
+}
+
+impl Kernel {
+    fn name(self) -> String {
+        let pairing = if self.pairing == Pairing::Adjacent { "adjacent" } else { "half_split" };
+        let norm = if self.norm { "_norm" } else { "" };
+        format!("heads{norm}_{pairing}_h{}_{}", self.head_dim, self.ty.name())
+    }
+
+    fn shader(self) -> Shader {
+        let store = match self.ty {
+            CacheType::F32 => include_str!("store_f32.wgsl"),
+            CacheType::F16 => include_str!("store_f16.wgsl"),
+        };
+        let constants = [
+            ("HD", self.head_dim),
+            ("NORM", u32::from(self.norm)),
+            ("ADJACENT", u32::from(self.pairing == Pairing::Adjacent)),
+        ];
+        let parts = [include_str!("../../wgsl/reduce.wgsl"), store, include_str!("kernel.wgsl")];
+        Shader {
+            name: self.name(),
+            source: compose(&[], &constants, &parts),
+            bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 5]].concat(),
+        }
+    }
+}
+
+/// Every shader of this op with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    let mut all = Vec::new();
+    for head_dim in [64, 80, 128, 256] {
+        for norm in [false, true] {
+            for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
+                for ty in CacheType::ALL {
+                    all.push((Kernel { head_dim, norm, pairing, ty }.shader(), Params::FIELDS));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Records it for q `[tokens, heads, head_dim]` and k, v `[tokens, kv_heads, head_dim]`; `chunks` are
+/// the cache's (keys, values), `table` what [`Rotation::table`] gives, `norms` the weights of QK-norm
+/// for q and then for k.
+///
+/// # Errors
+/// No plan under the budget, or a shader the device refuses.
+pub fn heads(
+    rec: &mut Recorder,
+    state: &Slice,
+    table: &Slice,
+    norms: Option<&Slice>,
+    [q, k, v]: [&Slice; 3],
+    chunks: &[(Slice, Slice)],
+    s: &Shape<'_>,
+) -> Result<()> {
+    let kernel = Kernel {
+        head_dim: s.cache.head_dim,
+        norm: norms.is_some(),
+        pairing: s.rotation.pairing,
+        ty: s.cache.ty,
+    };
+    let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
+    // Without norms the table stands in for them: bound, never read.
+    let norms = norms.unwrap_or(table);
+    for (i, (kc, vc)) in chunks.iter().enumerate() {
+        let plan = plan(s, i, table.size(), norms.size(), rec.gpu().budget())?;
+        record(rec, &pipeline, &[state, table, norms, q, k, v, kc, vc], &plan);
+    }
+    Ok(())
+}
