@@ -1,10 +1,15 @@
 //! `weft kernels`: every op against its double-precision reference, and how fast, on this device.
 
+mod perf;
+mod support;
+
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use weft_formats::quant;
 use weft_kernels::WeightType;
-use weft_kernels::registry::{self, Case, Outcome};
+use weft_kernels::registry::{self, Case, Cell, Outcome};
 use weft_runtime::Gpu;
 
 use crate::options::DeviceFlags;
@@ -38,6 +43,25 @@ enum Command {
   weft kernels test --op matmul --type q4_k,q6_k --variant matvec
   weft kernels test --op 'r*' --device nvidia --json")]
     Test(Test),
+    /// Measure products at the sizes of real models, beside what this device reaches at best
+    ///
+    /// Matvec of every type at 4096 x 14336 and 2560 x 9728 (outputs x inputs), in percent of the
+    /// bandwidth of a copy; products of many tokens, in percent of the fastest one in F16. GB/s count
+    /// the weight's own bytes.
+    #[command(after_help = "Examples:
+  weft kernels perf
+  weft kernels perf --type q4_k,q8_0 --variant matvec --quick
+  weft kernels perf --json > perf.json")]
+    Perf(Perf),
+    /// Print which op runs in which variant on which type here, and why not
+    ///
+    /// What it says runs has just run, and was right: the cases of `weft kernels test --quick`.
+    #[command(after_help = "Examples:
+  weft kernels support
+  weft kernels support --op matmul --without coop
+  weft kernels support --markdown --also other-device.json
+  weft kernels support --json > this-device.json")]
+    Support(Support),
 }
 
 /// Which cases.
@@ -80,11 +104,47 @@ struct Test {
     device: DeviceFlags,
 }
 
+#[derive(Debug, Args)]
+struct Perf {
+    #[command(flatten)]
+    choice: Choice,
+    /// Shorter, for an impression
+    #[arg(long)]
+    quick: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceFlags,
+}
+
+#[derive(Debug, Args)]
+struct Support {
+    #[command(flatten)]
+    choice: Choice,
+    /// Other inputs for every case
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Print one JSON object
+    #[arg(long, conflicts_with_all = ["markdown", "also"])]
+    json: bool,
+    /// Print a table for kernels/OPS.md
+    #[arg(long)]
+    markdown: bool,
+    /// A column for another device, from what it printed with --json
+    #[arg(long, value_name = "FILE")]
+    also: Vec<PathBuf>,
+    #[command(flatten)]
+    device: DeviceFlags,
+}
+
 pub(super) fn run(f: Flags) -> Result<()> {
     interrupt::install(2);
     match f.command {
         Command::List(f) => list(&f),
         Command::Test(f) => test(&f),
+        Command::Perf(f) => perf::run(&f),
+        Command::Support(f) => support::run(&f),
     }
 }
 
@@ -134,9 +194,6 @@ impl Choice {
             && self.variant.as_deref().is_none_or(|v| v == variant)
     }
 }
-
-/// Op, variant and type.
-type Cell = (&'static str, &'static str, Option<&'static str>);
 
 fn list(f: &List) -> Result<()> {
     /// An op in one variant, with all its types.

@@ -22,6 +22,7 @@ mod types;
 mod weight;
 
 pub mod ops;
+pub mod perf;
 pub mod registry;
 
 pub use compose::compose;

@@ -1,0 +1,285 @@
+//! How fast the kernels are: products at the sizes of real models, beside what a copy and the best
+//! product reach on the same device in the same minute.
+//!
+//! Times are wall clock around many replays of a program with many dispatches. No two neighbours of a
+//! program touch the same memory: weights rotate over more copies than a cache holds, x and y over
+//! buffers of their own, because wgpu puts a barrier between dispatches that write one buffer.
+
+use std::time::{Duration, Instant};
+
+use weft_runtime::{Access, Cost, DeviceKind, Gpu, Pool, Program, Recorder, Shader, Slice};
+
+use crate::ops::matmul::{Epilogue, Input, MATVEC_TOKENS, Variant, linear_as};
+use crate::ops::quantize::{self, Quantized};
+use crate::registry::{Rng, random_blocks};
+use crate::{Error, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, fold, params};
+
+/// How long to measure and with how much memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Effort {
+    /// Replays before the first one that counts, so that clocks rise.
+    pub warm_up: Duration,
+    /// Replays that count, at least this long.
+    pub at_least: Duration,
+    /// Times that is repeated; the fastest counts.
+    pub rounds: u32,
+    /// Bytes of weights that a program reads before it reads one again.
+    pub distinct: u64,
+    /// Dispatches of a matvec program.
+    pub dispatches: usize,
+    /// Buffers that x and y rotate over.
+    pub slots: usize,
+    /// Bytes of the source of a copy.
+    pub copy: u64,
+    /// Side of the three matrices of a product of many tokens.
+    pub side: u32,
+}
+
+impl Effort {
+    /// What suits a kind of device; `quick` for an impression.
+    pub fn of(kind: DeviceKind, quick: bool) -> Effort {
+        let discrete = Effort {
+            warm_up: Duration::from_millis(500),
+            at_least: Duration::from_millis(60),
+            rounds: 3,
+            distinct: 320 << 20,
+            dispatches: 128,
+            slots: 64,
+            copy: 256 << 20,
+            side: 4096,
+        };
+        let full = match kind {
+            DeviceKind::Discrete => discrete,
+            DeviceKind::Cpu => Effort {
+                warm_up: Duration::ZERO,
+                rounds: 1,
+                distinct: 0,
+                dispatches: 1,
+                slots: 1,
+                copy: 32 << 20,
+                side: 256,
+                ..discrete
+            },
+            _ => Effort {
+                distinct: 96 << 20,
+                dispatches: 32,
+                slots: 32,
+                copy: 64 << 20,
+                side: 1024,
+                ..discrete
+            },
+        };
+        match quick {
+            true => Effort { warm_up: full.warm_up / 5, rounds: 1, ..full },
+            false => full,
+        }
+    }
+}
+
+/// A product to measure: `tokens` rows of `cols` inputs with a `rows` x `cols` weight.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(missing_docs)]
+pub struct Product {
+    pub variant: Variant,
+    pub ty: WeightType,
+    pub rows: u32,
+    pub cols: u32,
+    pub tokens: u32,
+}
+
+impl Product {
+    /// Bytes of the weight, as its type stores it.
+    pub fn bytes(&self) -> f64 {
+        self.ty.row_bytes(self.cols as usize) as f64 * f64::from(self.rows)
+    }
+
+    /// Multiplications and additions.
+    pub fn flops(&self) -> f64 {
+        2.0 * f64::from(self.rows) * f64::from(self.cols) * f64::from(self.tokens)
+    }
+}
+
+/// The feed-forward matrices of an 8B and of a 4B model, outputs x inputs.
+pub const MATVEC_SHAPES: [(u32, u32); 2] = [(4096, 14_336), (2560, 9728)];
+
+/// Every type as every variant that takes it: one token at [`MATVEC_SHAPES`], and as many tokens as
+/// rows at `side`.
+pub fn products(side: u32) -> Vec<Product> {
+    let mut all = Vec::new();
+    for (rows, cols) in MATVEC_SHAPES {
+        for &ty in WeightType::ALL {
+            for variant in [Variant::Matvec, Variant::MatvecDot] {
+                if variant == Variant::Matvec || ty.layout().has_ints() {
+                    all.push(Product { variant, ty, rows, cols, tokens: 1 });
+                }
+            }
+        }
+    }
+    for &ty in WeightType::ALL {
+        for variant in [Variant::Tiled, Variant::Coop] {
+            all.push(Product { variant, ty, rows: side, cols: side, tokens: side });
+        }
+    }
+    all
+}
+
+/// Seconds of one product.
+///
+/// # Errors
+/// [`Error::Plan`] where the device lacks what the variant needs; out of memory; a fault.
+pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<f64> {
+    if let Err(why) = p.variant.supports(gpu.caps(), p.ty, p.tokens) {
+        return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
+    }
+    let few = p.tokens <= MATVEC_TOKENS;
+    let (slots, dispatches, copies) = match few {
+        true => {
+            let copies = (effort.distinct as f64 / p.bytes()).ceil().max(1.0) as usize;
+            (effort.slots, effort.dispatches.max(copies), copies)
+        }
+        // Bound by arithmetic: enough that one dispatch's end and the next one's start overlap.
+        false => (effort.slots.min(4), effort.slots.min(8), 1),
+    };
+    let weights = weights(gpu, p, copies)?;
+    let mut rng = Rng::new(1);
+    let n = p.tokens as usize * p.cols as usize;
+    let x: Vec<f32> = (0..4096).map(|_| rng.normal()).collect();
+    let x: Vec<f32> = x.into_iter().cycle().take(n).collect();
+    let mut rec = Recorder::new(gpu);
+    let mut buffers = Vec::with_capacity(slots);
+    for _ in 0..slots {
+        let x = gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&x), "perf x")?;
+        let ints = if p.variant == Variant::MatvecDot {
+            let (q, meta) = quantize::bytes(n as u64);
+            let q = gpu.alloc(Pool::Activations, q, "perf x")?;
+            let ints = Quantized { q, meta: gpu.alloc(Pool::Activations, meta, "perf x")? };
+            quantize::quantize(&mut rec, &x, &ints, n as u32)?;
+            Some(ints)
+        } else {
+            None
+        };
+        let bytes = u64::from(p.tokens) * u64::from(p.rows) * 4;
+        buffers.push((x, ints, gpu.alloc(Pool::Activations, bytes, "perf y")?));
+    }
+    gpu.run(&rec.finish()?, None)?;
+    let mut rec = Recorder::new(gpu);
+    for i in 0..dispatches {
+        let (x, ints, y) = &buffers[i % slots];
+        let input = Input { x, ints: ints.as_ref() };
+        linear_as(&mut rec, p.variant, &weights[i % copies], input, y, p.tokens, Epilogue::default())?;
+    }
+    Ok(seconds(gpu, effort, &rec.finish()?)? / dispatches as f64)
+}
+
+/// Copies of one random weight: some rows of it, over and over.
+fn weights(gpu: &Gpu, p: &Product, copies: usize) -> Result<Vec<Weight>> {
+    let some = random_blocks(p.ty, p.rows.min(32) as usize, p.cols as usize, &mut Rng::new(0));
+    let mut bytes = some.repeat((p.rows as usize).div_ceil(32));
+    bytes.truncate(p.bytes() as usize);
+    let shape = WeightShape::new(p.ty, p.rows, p.cols, gpu.budget())?;
+    (0..copies).map(|_| Weight::upload(gpu, shape.clone(), &bytes, "perf weight", |_| {})).collect()
+}
+
+/// Seconds of one replay of `program`.
+fn seconds(gpu: &Gpu, effort: &Effort, program: &Program) -> Result<f64> {
+    let replay = |times: u32| -> Result<f64> {
+        let start = Instant::now();
+        for _ in 0..times {
+            gpu.run(program, None)?;
+        }
+        gpu.sync()?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    // The first replay also pays for what drivers put off.
+    replay(1)?;
+    let mut once = replay(1)?;
+    let start = Instant::now();
+    while start.elapsed() < effort.warm_up {
+        once = replay(4)? / 4.0;
+    }
+    let times = (effort.at_least.as_secs_f64() / once).ceil().clamp(1.0, 1e5) as u32;
+    let mut best = f64::INFINITY;
+    for _ in 0..effort.rounds.max(1) {
+        best = best.min(replay(times)? / f64::from(times));
+    }
+    Ok(best)
+}
+
+/// Operations a second of the fastest variant at F16, and which that is: the ceiling of products of
+/// many tokens.
+///
+/// # Errors
+/// Out of memory; a fault.
+pub fn matrix_rate(gpu: &Gpu, effort: &Effort) -> Result<(f64, Variant)> {
+    let mut best = (0.0, Variant::Tiled);
+    for variant in [Variant::Tiled, Variant::Coop] {
+        let side = effort.side;
+        let p = Product { variant, ty: WeightType::F16, rows: side, cols: side, tokens: side };
+        match product(gpu, effort, &p) {
+            Ok(s) if p.flops() / s > best.0 => best = (p.flops() / s, variant),
+            Ok(_) | Err(Error::Plan(_)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(best)
+}
+
+params! {
+    /// Parameters of the copy.
+    pub struct Params {
+        pub n: u32,
+        pub grid_x: u32,
+        pub pad: [u32; 2],
+    }
+}
+
+const WG: u32 = 256;
+const EACH: u32 = 4;
+
+fn copy_shader() -> Shader {
+    Shader {
+        name: "copy_u32".into(),
+        source: compose(&[], &[("WG", WG), ("EACH", EACH)], &[include_str!("copy.wgsl")]),
+        bindings: vec![Access::Read, Access::ReadWrite],
+    }
+}
+
+/// The copy with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    vec![(copy_shader(), Params::FIELDS)]
+}
+
+/// Bytes a second of a copy, read and written.
+///
+/// # Errors
+/// Out of memory; a fault, of which a wrong copy is one.
+pub fn copy_rate(gpu: &Gpu, effort: &Effort) -> Result<f64> {
+    let budget = gpu.budget();
+    let size = effort.copy.min(budget.max_binding).min(budget.max_buffer) & !15;
+    let pattern: Vec<u8> = (0..1 << 16).map(|i: u32| (i * 37 / 5) as u8).collect();
+    let source = gpu.alloc(Pool::Weights, size, "perf copy")?;
+    for at in (0..size).step_by(pattern.len()) {
+        let n = (size - at).min(pattern.len() as u64) as usize;
+        gpu.write(&source, at, &pattern[..n])?;
+    }
+    let targets: Vec<Slice> = (0..effort.slots.min(4))
+        .map(|_| gpu.alloc(Pool::Activations, size, "perf copy"))
+        .collect::<std::result::Result<_, _>>()?;
+    let pipeline = gpu.pipeline("copy_u32", copy_shader)?;
+    let n = (size / 16) as u32;
+    let grid = fold(n.div_ceil(WG * EACH), budget);
+    let params = Params { n, grid_x: grid[0], pad: [0; 2] };
+    let cost = Cost { bytes: 2.0 * size as f64, flops: 0.0 };
+    let dispatches = effort.slots.min(16);
+    let mut rec = Recorder::new(gpu);
+    for i in 0..dispatches {
+        rec.dispatch(&pipeline, &params, &[&source, &targets[i % targets.len()]], grid, cost);
+    }
+    let each = seconds(gpu, effort, &rec.finish()?)? / dispatches as f64;
+    let tail = size.min(4096);
+    let last = |s: &Slice| gpu.read_vec::<u32>(&s.range(size - tail, tail));
+    if last(&source)? != last(&targets[0])? {
+        return Err(weft_runtime::Error::Gpu("the copy that measures bandwidth is no copy".into()).into());
+    }
+    Ok(cost.bytes / each)
+}
