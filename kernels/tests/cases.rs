@@ -1,9 +1,12 @@
 //! Every case of every op, on this machine's GPU or lavapipe, with naga's checks on and off, and under
 //! a budget so small that everything that can split does.
 
-use weft_kernels::registry::{Outcome, cases};
+use std::collections::HashSet;
+
+use weft_kernels::perf::{self, Effort, Product};
+use weft_kernels::registry::{Case, Outcome, cases, quick};
 use weft_kernels::{Budget, WeightType};
-use weft_runtime::{Gpu, Options, Profile, Without};
+use weft_runtime::{DeviceKind, Gpu, Options, Profile, Without};
 
 fn oracle(ty: WeightType, bytes: &[u8], out: &mut [f32]) {
     let ty = weft_formats::quant::Type::parse(ty.name()).expect("a type that formats knows");
@@ -57,8 +60,51 @@ fn all_cases_pass_with_checks_on_core_webgpu() {
 
 #[test]
 fn all_cases_pass_when_everything_splits() {
-    // What cannot be split: rows of logits, tables of angles and the parts of an attention that are
+    // What cannot be split: rows of logits, tables of angles, and the parts of an attention that are
     // larger than the whole binding.
     let budget = Budget { max_binding: 96 << 10, max_workgroups: 64, ..Budget::WEBGPU };
-    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 39);
+    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 44);
+}
+
+/// `--quick` leaves out cases, but no op, variant or type.
+#[test]
+fn the_quick_cases_touch_everything() {
+    let cells = |cases: Vec<Case>| cases.iter().map(Case::cell).collect::<HashSet<_>>();
+    assert_eq!(cells(quick(cases())), cells(cases()));
+    assert!(quick(cases()).len() * 2 < cases().len());
+}
+
+/// Another seed is another input, with another rounding error; the same one is the same.
+#[test]
+fn seeds_change_the_inputs() {
+    let gpu = pollster::block_on(Gpu::open(&Options::default())).expect("a Vulkan adapter");
+    let inexact = ["rmsnorm", "rope", "swiglu", "attention"];
+    let mut tried = 0;
+    for case in quick(cases()).iter().filter(|c| inexact.contains(&c.op)).step_by(3) {
+        let at = |seed| case.run(&gpu, oracle, seed);
+        let Outcome::Passed(nmse) = at(0) else { continue };
+        assert_eq!(at(0), Outcome::Passed(nmse), "{} {}", case.op, case.name);
+        tried += usize::from(at(1) != Outcome::Passed(nmse));
+    }
+    assert!(tried >= 3, "seeds changed {tried} cases");
+}
+
+/// What `perf` measures runs, splits included, and takes time.
+#[test]
+fn products_are_measured() {
+    let effort = Effort { side: 64, copy: 1 << 20, ..Effort::of(DeviceKind::Cpu, true) };
+    for budget in [Budget::WEBGPU, Budget { max_binding: 96 << 10, ..Budget::WEBGPU }] {
+        let gpu = pollster::block_on(Gpu::open(&Options { budget: Some(budget), ..Options::default() }))
+            .expect("a Vulkan adapter");
+        assert!(perf::copy_rate(&gpu, &effort).expect("a copy") > 0.0);
+        for product in perf::products(64) {
+            let product = Product { rows: product.rows.min(96), cols: product.cols.min(512), ..product };
+            let type_fits = (product.cols as usize).is_multiple_of(product.ty.layout().block);
+            if !type_fits || product.variant.supports(gpu.caps(), product.ty, product.tokens).is_err() {
+                continue;
+            }
+            let seconds = perf::product(&gpu, &Effort { slots: 3, dispatches: 4, ..effort }, &product);
+            assert!(seconds.as_ref().is_ok_and(|&s| s > 0.0), "{product:?}: {seconds:?}");
+        }
+    }
 }

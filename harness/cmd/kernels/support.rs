@@ -25,6 +25,16 @@ impl Answer {
 }
 
 const YES: &str = "yes";
+const PART: &str = "in part: ";
+const WRONG: &str = "WRONG";
+
+fn no(why: &str) -> String {
+    if why.starts_with("no ") { why.to_owned() } else { format!("no: {why}") }
+}
+
+fn wrong(says: &str) -> bool {
+    says.starts_with(WRONG)
+}
 
 /// What stands for the type of an op that has none.
 const NO_TYPE: &str = "f32";
@@ -68,31 +78,24 @@ fn answers(f: &Support, gpu: &Gpu, cases: &[registry::Case]) -> Result<Vec<Answe
     run_cases(gpu, cases, f.seed, |case, outcome| {
         let says = match outcome {
             Outcome::Passed(_) => YES.to_owned(),
-            Outcome::Failed(nmse) => format!("WRONG, NMSE {nmse:.1e}: {}", case.name),
-            Outcome::Error(e) => format!("FAILED: {}", crate::error::one_line(&e)),
-            Outcome::Unsupported(why) => {
-                format!("no: {}", why.strip_prefix(&format!("{}: ", case.op)).unwrap_or(&why))
-            }
+            Outcome::Failed(nmse) => format!("{WRONG}: NMSE {nmse:.1e} at {}", case.name),
+            Outcome::Error(e) => format!("{WRONG}: {}", crate::error::one_line(&e)),
+            Outcome::Unsupported(why) => no(why.strip_prefix(&format!("{}: ", case.op)).unwrap_or(&why)),
         };
         let new = answer(case.cell(), says);
         match all.iter_mut().find(|a| a.is(&new)) {
             None => all.push(new),
-            // One fault spoils a cell; a shape that has no plan is named.
-            Some(a) if a.says == YES && new.says != YES => {
-                a.says = match new.says.strip_prefix("no: ") {
-                    Some(why) => format!("in part: {why} ({})", case.name),
-                    None => new.says,
-                };
-            }
-            Some(a) if a.says.starts_with("no: ") && new.says == YES => {
-                a.says = a.says.replacen("no: ", "in part: ", 1);
-            }
+            // One fault spoils a cell; shapes that have no plan leave a part of it.
+            Some(a) if a.says == new.says || wrong(&a.says) => {}
+            Some(a) if wrong(&new.says) => a.says = new.says,
+            Some(a) if a.says == YES => a.says = format!("{PART}{}", new.says),
+            Some(a) if new.says == YES && !a.says.starts_with(PART) => a.says = format!("{PART}{}", a.says),
             Some(_) => {}
         }
         Ok(())
     })?;
     let absent = registry::absent(gpu).into_iter().filter(|(cell, _)| f.choice.takes(*cell));
-    all.extend(absent.map(|(cell, why)| answer(cell, format!("no: {why}"))));
+    all.extend(absent.map(|(cell, why)| answer(cell, no(&why))));
     Ok(all)
 }
 
@@ -134,6 +137,23 @@ fn read(path: &Path) -> Result<(String, Vec<Answer>)> {
     Ok((name, answers.collect::<Option<_>>().ok_or_else(|| bad("a cell without a field"))?))
 }
 
+const HEAD: &str = "\
+# What runs where
+
+Generated; to do it again:
+
+```sh
+weft kernels support --json > other.json       # on another device
+weft kernels support --markdown --also other.json > kernels/OPS.md
+```
+
+`yes` says that the cases of `weft kernels test --quick` for this op, variant and type ran on this
+device and were right; `f32` stands for ops that read no weights and no cache. What an op computes, how
+it splits and its WGSL are in its folder under `kernels/src/ops/`; `weft kernels list` has the number of
+cases and the tolerances.
+
+| op | variant | types |";
+
 /// The types of an op's variant that have the same answers on all devices.
 struct Row {
     op: String,
@@ -144,7 +164,11 @@ struct Row {
 
 fn rows(devices: &[(String, Vec<Answer>)]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
+    let mut types: Vec<&str> = Vec::new();
     for cell in &devices[0].1 {
+        if !types.contains(&&*cell.ty) {
+            types.push(&cell.ty);
+        }
         let says: Vec<String> = devices
             .iter()
             .map(|(_, all)| {
@@ -162,16 +186,18 @@ fn rows(devices: &[(String, Vec<Answer>)]) -> Vec<Row> {
             }),
         }
     }
-    // An op's variants together, in the order of the registry.
-    let order: Vec<String> = rows.iter().map(|r| format!("{} {}", r.op, r.variant)).collect();
-    let place = |r: &Row| order.iter().position(|o| *o == format!("{} {}", r.op, r.variant));
-    let mut sorted: Vec<_> = rows.into_iter().map(|r| (place(&r), r)).collect();
-    sorted.sort_by_key(|(place, _)| *place);
-    sorted.into_iter().map(|(_, r)| r).collect()
+    // Types in the order of the registry, and an op's variants together.
+    for row in &mut rows {
+        row.types.sort_by_key(|ty| types.iter().position(|t| t == ty));
+    }
+    let order: Vec<_> = rows.iter().map(|r| (r.op.clone(), r.variant.clone())).collect();
+    rows.sort_by_key(|r| order.iter().position(|o| (&o.0, &o.1) == (&r.op, &r.variant)));
+    rows
 }
 
+/// The whole of kernels/OPS.md.
 fn markdown(devices: &[(String, Vec<Answer>)]) -> String {
-    let mut text = String::from("| op | variant | types |");
+    let mut text = String::from(HEAD);
     for (name, _) in devices {
         text += &format!(" {name} |");
     }
