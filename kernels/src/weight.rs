@@ -77,9 +77,10 @@ impl WeightShape {
                 allowed: budget.max_binding,
             });
         }
-        // Even slabs rather than a full one and a remainder.
+        // Even slabs rather than a full one and a remainder; multiples of 4 rows where they fit.
         let count = rows.div_ceil(per);
-        let per = rows.div_ceil(count);
+        let even = rows.div_ceil(count);
+        let per = if even.next_multiple_of(4) <= per { even.next_multiple_of(4) } else { even };
         let slabs = (0..rows).step_by(per as usize).map(|r| slab(r..(r + per).min(rows))).collect();
         Ok(WeightShape { ty, rows, cols, slabs })
     }
@@ -108,44 +109,53 @@ pub struct Weight {
 const BATCH: usize = 8 << 20;
 
 impl Weight {
-    /// Repacks `bytes` (the tensor as its file has it) into GPU memory, calling `done` with each
-    /// range of `bytes` that is no longer needed.
+    /// Repacks `parts` (tensors as their file has them, whose rows follow each other) into GPU memory,
+    /// calling `done` with each range of a part that is no longer needed.
     ///
     /// # Errors
     /// As [`WeightShape::new`]; out of memory; a fault of the device.
     ///
     /// # Panics
-    /// If `bytes` is not the size of the matrix.
+    /// If the parts are not the size of the matrix, or one but the last has rows that are no multiple
+    /// of 4.
     pub fn upload(
         gpu: &Gpu,
         shape: WeightShape,
-        bytes: &[u8],
+        parts: &[&[u8]],
         label: &str,
-        mut done: impl FnMut(Range<usize>),
+        mut done: impl FnMut(usize, Range<usize>),
     ) -> Result<Weight> {
         let layout = shape.ty.layout();
         let row_bytes = shape.ty.row_bytes(shape.cols as usize);
         let blocks_per_row = shape.cols as usize / layout.block;
-        assert_eq!(bytes.len(), row_bytes * shape.rows as usize, "{label}: size of {}", shape.ty);
-        // Batches of 16 rows and more keep every plane's write a multiple of 4 bytes.
-        let batch_rows = (BATCH / row_bytes).next_multiple_of(16).max(16) as u32;
+        let rows: usize = parts.iter().map(|p| p.len() / row_bytes).sum();
+        assert_eq!(rows, shape.rows as usize, "{label}: rows of {}", shape.ty);
+        // Batches of 16 rows, and parts of 4, keep every plane's write a multiple of 4 bytes.
+        let batch = (BATCH / row_bytes).next_multiple_of(16).max(16);
         let mut slices = Vec::with_capacity(shape.slabs.len());
         for slab in &shape.slabs {
             let slice = gpu.alloc(Pool::Weights, slab.bytes, label)?;
             if !layout.table.is_empty() {
                 gpu.write(&slice, 0, bytemuck::cast_slice(layout.table))?;
             }
-            let mut row = slab.rows.start;
-            while row < slab.rows.end {
-                let end = (row + batch_rows).min(slab.rows.end);
-                let src = row as usize * row_bytes..end as usize * row_bytes;
-                let blocks_before = (row - slab.rows.start) as usize * blocks_per_row;
-                for (p, plane) in repack(shape.ty, &bytes[src.clone()]).iter().enumerate() {
-                    let at = u64::from(slab.planes[p]) * 4 + (blocks_before * layout.planes[p]) as u64;
-                    gpu.write(&slice, at, plane)?;
+            let (start, end) = (slab.rows.start as usize, slab.rows.end as usize);
+            let mut first = 0;
+            for (i, part) in parts.iter().enumerate() {
+                let last = first + part.len() / row_bytes;
+                assert!(i + 1 == parts.len() || last % 4 == 0, "{label}: part {i} ends at row {last}");
+                let mut row = first.max(start);
+                while row < last.min(end) {
+                    let to = (row + batch).min(last).min(end);
+                    let src = (row - first) * row_bytes..(to - first) * row_bytes;
+                    let blocks_before = (row - start) * blocks_per_row;
+                    for (p, plane) in repack(shape.ty, &part[src.clone()]).iter().enumerate() {
+                        let at = u64::from(slab.planes[p]) * 4 + (blocks_before * layout.planes[p]) as u64;
+                        gpu.write(&slice, at, plane)?;
+                    }
+                    done(i, src);
+                    row = to;
                 }
-                done(src);
-                row = end;
+                first = last;
             }
             slices.push(slice);
         }

@@ -12,7 +12,7 @@
 use weft_kernels::ops::attention::{CacheShape, Scratch, Shape, attention};
 use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::{self, heads};
-use weft_kernels::ops::matmul::{Epilogue, Input, MATVEC_TOKENS, Variant, linear};
+use weft_kernels::ops::matmul::{Columns, Epilogue, Input, MATVEC_TOKENS, Variant, linear};
 use weft_kernels::ops::quantize::{self, Quantized, quantize};
 use weft_kernels::ops::rmsnorm::rmsnorm;
 use weft_kernels::ops::sample::{sample, scratch_bytes};
@@ -25,17 +25,22 @@ use crate::{Config, Result};
 /// One layer's weights, in the order they are used.
 pub(crate) struct Layer {
     pub(crate) attn_norm: Slice,
-    pub(crate) q: Weight,
-    pub(crate) k: Weight,
-    pub(crate) v: Weight,
-    pub(crate) biases: Option<[Slice; 3]>,
+    /// Queries, keys and values.
+    pub(crate) qkv: Vec<Part>,
     /// `[2, head_dim]`: of queries, of keys.
     pub(crate) qk_norm: Option<Slice>,
     pub(crate) output: Weight,
     pub(crate) ffn_norm: Slice,
-    pub(crate) gate: Weight,
-    pub(crate) up: Weight,
+    /// Gate and up.
+    pub(crate) gate_up: Vec<Part>,
     pub(crate) down: Weight,
+}
+
+/// Matrices with one input whose outputs lie side by side, stacked as far as they share a type.
+pub(crate) struct Part {
+    pub(crate) weight: Weight,
+    /// `[rows]`.
+    pub(crate) bias: Option<Slice>,
 }
 
 /// A model's weights.
@@ -52,14 +57,13 @@ pub(crate) struct Buffers {
     pub(crate) layout: Layout,
     x: Placed,
     n: Placed,
+    qkv: Placed,
     q: Placed,
-    k: Placed,
-    v: Placed,
     attended: Placed,
     parts_o: Placed,
     parts_ml: Placed,
-    gate: Placed,
-    up: Placed,
+    gate_up: Placed,
+    gated: Placed,
     last: Placed,
     logits: Placed,
     ints_q: Placed,
@@ -95,18 +99,17 @@ impl Buffers {
         let logit_rows = if all_logits { tokens } else { 1 };
         let mut a = Arena::new();
         // Steps of a layer: 0 norm, 1 q k v, 3 norm of heads, rope and cache, 4 attention,
-        // 5 output, 6 norm, 7 gate and up, 8 down; then 9 last norm, 10 head, 11 sample.
+        // 5 output, 6 norm, 7 gate and up, 8 swiglu, 9 down; then 10 last norm and head, 11 sample.
         let x = a.add(rows(c.width), 0, 11);
         let n = a.add(rows(c.width), 0, 7);
-        let q_ = a.add(rows(q), 1, 4);
-        let k = a.add(rows(kv), 1, 3);
-        let v = a.add(rows(kv), 1, 3);
+        let qkv = a.add(rows(q + 2 * kv), 1, 3);
+        let q_ = a.add(rows(q), 3, 4);
         let attended = a.add(rows(q), 4, 5);
         let parts_o = a.add(o, 4, 4);
         let parts_ml = a.add(ml, 4, 4);
-        let gate = a.add(rows(c.feed_forward), 7, 8);
-        let up = a.add(rows(c.feed_forward), 7, 8);
-        let last = a.add(u64::from(logit_rows) * u64::from(c.width) * 4, 9, 10);
+        let gate_up = a.add(rows(2 * c.feed_forward), 7, 8);
+        let gated = a.add(rows(c.feed_forward), 8, 9);
+        let last = a.add(u64::from(logit_rows) * u64::from(c.width) * 4, 10, 11);
         let logits = a.add(u64::from(logit_rows) * u64::from(c.vocabulary) * 4, 10, 11);
         // Integers of the matvecs' inputs: of a small batch, or of the last token alone.
         let widest = u64::from(c.width.max(q).max(c.feed_forward));
@@ -119,14 +122,13 @@ impl Buffers {
             layout: a.place(budget.align),
             x,
             n,
+            qkv,
             q: q_,
-            k,
-            v,
             attended,
             parts_o,
             parts_ml,
-            gate,
-            up,
+            gate_up,
+            gated,
             last,
             logits,
             ints_q,
@@ -206,33 +208,43 @@ pub(crate) fn record(
         Ok::<_, weft_kernels::Error>(Some(out))
     };
 
+    // The products of x, `[tokens, width]`, with matrices whose outputs lie side by side in y.
+    let stacked = |rec: &mut Recorder, parts: &[Part], x: &Slice, y: &Slice| {
+        let weights: Vec<&Weight> = parts.iter().map(|p| &p.weight).collect();
+        let ints = integers(rec, &weights, x, tokens, c.width)?;
+        let stride = weights.iter().map(|w| w.shape.rows).sum();
+        let mut column = 0;
+        for part in parts {
+            let input = Input { x, ints: ints.as_ref() };
+            let epilogue = Epilogue { bias: part.bias.as_ref(), add: false };
+            linear(rec, &part.weight, input, (y, Columns { stride, column }), tokens, epilogue)?;
+            column += part.weight.shape.rows;
+        }
+        Ok::<_, weft_kernels::Error>(())
+    };
+
     gather(rec, &w.embedding, p.ids, &x, tokens)?;
     tap(rec, 0, &x);
     for (i, l) in w.layers.iter().enumerate() {
         rmsnorm(rec, &x, &l.attn_norm, &n, tokens, c.width, c.eps)?;
-        let (q, k, v) = (at(b.q), at(b.k), at(b.v));
-        let ints = integers(rec, &[&l.q, &l.k, &l.v], &n, tokens, c.width)?;
-        let input = Input { x: &n, ints: ints.as_ref() };
-        for (weight, out, j) in [(&l.q, &q, 0), (&l.k, &k, 1), (&l.v, &v, 2)] {
-            let bias = l.biases.as_ref().map(|b| &b[j]);
-            linear(rec, weight, input, out, tokens, Epilogue { bias, add: false })?;
-        }
-        heads(rec, p.state, p.table, l.qk_norm.as_ref(), [&q, &k, &v], &p.kv[i], &between)?;
+        let qkv = at(b.qkv);
+        stacked(rec, &l.qkv, &n, &qkv)?;
+        let q = at(b.q);
+        heads(rec, p.state, p.table, l.qk_norm.as_ref(), &qkv, &q, &p.kv[i], &between)?;
         let attended = at(b.attended);
         attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
         let residual = Epilogue { bias: None, add: true };
         let ints = integers(rec, &[&l.output], &attended, tokens, c.heads * c.head_dim)?;
-        linear(rec, &l.output, Input { x: &attended, ints: ints.as_ref() }, &x, tokens, residual)?;
+        let input = Input { x: &attended, ints: ints.as_ref() };
+        linear(rec, &l.output, input, (&x, Columns::all(c.width)), tokens, residual)?;
 
         rmsnorm(rec, &x, &l.ffn_norm, &n, tokens, c.width, c.eps)?;
-        let (gate, up) = (at(b.gate), at(b.up));
-        let ints = integers(rec, &[&l.gate, &l.up], &n, tokens, c.width)?;
-        let input = Input { x: &n, ints: ints.as_ref() };
-        linear(rec, &l.gate, input, &gate, tokens, Epilogue::default())?;
-        linear(rec, &l.up, input, &up, tokens, Epilogue::default())?;
-        swiglu(rec, &gate, &up, tokens * c.feed_forward)?;
-        let ints = integers(rec, &[&l.down], &gate, tokens, c.feed_forward)?;
-        linear(rec, &l.down, Input { x: &gate, ints: ints.as_ref() }, &x, tokens, residual)?;
+        let (gate_up, gated) = (at(b.gate_up), at(b.gated));
+        stacked(rec, &l.gate_up, &n, &gate_up)?;
+        swiglu(rec, &gate_up, &gated, tokens, c.feed_forward)?;
+        let ints = integers(rec, &[&l.down], &gated, tokens, c.feed_forward)?;
+        let input = Input { x: &gated, ints: ints.as_ref() };
+        linear(rec, &l.down, input, (&x, Columns::all(c.width)), tokens, residual)?;
         tap(rec, i + 1, &x);
     }
 
@@ -245,7 +257,7 @@ pub(crate) fn record(
             tap(rec, w.layers.len() + 1, &last);
             let ints = integers(rec, &[head], &last, tokens, c.width)?;
             let input = Input { x: &last, ints: ints.as_ref() };
-            linear(rec, head, input, &logits, tokens, Epilogue::default())?;
+            linear(rec, head, input, (&logits, Columns::all(c.vocabulary)), tokens, Epilogue::default())?;
         }
         Output::Token => {
             let row = u64::from(c.width) * 4;
@@ -257,7 +269,7 @@ pub(crate) fn record(
             rmsnorm(rec, &final_x, &w.output_norm, &last, 1, c.width, c.eps)?;
             let ints = integers(rec, &[head], &last, 1, c.width)?;
             let input = Input { x: &last, ints: ints.as_ref() };
-            linear(rec, head, input, &logits, 1, Epilogue::default())?;
+            linear(rec, head, input, (&logits, Columns::all(c.vocabulary)), 1, Epilogue::default())?;
             sample(rec, p.state, &logits, &at(b.maxima), p.ids, p.history, c.vocabulary, tokens)?;
         }
     }

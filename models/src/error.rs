@@ -31,6 +31,8 @@ pub enum Error {
     NotAModel { file: String, kind: String },
     #[error("{file}: tensor \"{name}\" is missing")]
     MissingTensor { file: String, name: String },
+    #[error("{file}: tensor \"{name}\" has no place in the graphs of {}", crate::SUPPORTED.join(", "))]
+    UnknownTensor { file: String, name: String },
     #[error("{file}: tensor \"{name}\" has the shape {found:?}, expected {expected:?}")]
     TensorShape { file: String, name: String, found: Vec<u64>, expected: Vec<u64> },
     #[error(

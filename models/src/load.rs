@@ -1,6 +1,6 @@
 //! From a file to weights on a device.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use weft_kernels::ops::attention::CacheType;
 use weft_kernels::{Weight, WeightShape};
 use weft_runtime::{DeviceKind, Gpu, Pool, Slice};
 
-use crate::decoder::{Layer, Weights};
+use crate::decoder::{Layer, Part, Weights};
 use crate::plan::{cache_type, weight_type};
 use crate::{Config, Error, Message, Result, Session, plan};
 
@@ -323,6 +323,7 @@ impl Upload<'_> {
 
         let embedding = self.matrix("token_embd.weight", c.vocabulary, c.width)?;
         let layers = (0..c.layers).map(|i| self.layer(c, i)).collect::<Result<_>>()?;
+        self.refuse_ignored(c)?;
         let output_norm = self.vector("output_norm.weight", c.width)?;
         let head = match c.tied {
             true => None,
@@ -331,37 +332,37 @@ impl Upload<'_> {
         Ok(Weights { embedding, layers, output_norm, head })
     }
 
+    /// A bias or a norm that this graph has no place for would change the answer if it were ignored.
+    fn refuse_ignored(&self, c: &Config) -> Result<()> {
+        let known = ["attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_qkv.bias"];
+        let norms = ["attn_norm.weight", "ffn_norm.weight", "attn_q_norm.weight", "attn_k_norm.weight"];
+        for t in self.file.tensors() {
+            let part =
+                t.name.strip_prefix("blk.").and_then(|n| n.split_once('.')).map_or(&t.name[..], |n| n.1);
+            let used = match part {
+                _ if part.ends_with(".bias") => c.biases && known.contains(&part),
+                _ if part.contains("_norm.") => norms.contains(&part) || part == "output_norm.weight",
+                _ => !part.ends_with("_exps.weight"),
+            };
+            if !used {
+                return Err(Error::UnknownTensor { file: self.name(), name: t.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
     fn layer(&mut self, c: &Config, i: u32) -> Result<Layer> {
         let n = |part: &str| format!("blk.{i}.{part}");
         let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
         // Newer files may hold Q, K and V as one tensor: their rows follow each other in it.
-        let fused = self.file.tensor(&n("attn_qkv.weight")).is_some();
-        let parts = [("q", 0, q), ("k", q, kv), ("v", q + kv, kv)];
-        let mut qkv = Vec::with_capacity(3);
-        for (which, row, rows) in parts {
-            qkv.push(match fused {
-                true => self.rows(&n("attn_qkv.weight"), q + 2 * kv, c.width, row..row + rows)?,
-                false => self.matrix(&n(&format!("attn_{which}.weight")), rows, c.width)?,
-            });
-        }
-        let [q_weight, k_weight, v_weight] = <[Weight; 3]>::try_from(qkv).expect("three");
-        let mut biases = None;
-        if c.biases {
-            let mut all = Vec::new();
-            if fused {
-                all = self.floats(&n("attn_qkv.bias"), q + 2 * kv)?;
-            } else {
-                for (which, _, rows) in parts {
-                    all.extend(self.floats(&n(&format!("attn_{which}.bias")), rows)?);
-                }
+        let qkv = match self.file.tensor(&n("attn_qkv.weight")) {
+            Some(_) => self.stacked(&[(n("attn_qkv"), q + 2 * kv)], c.width, c.biases)?,
+            None => {
+                let parts = [("q", q), ("k", kv), ("v", kv)].map(|(w, rows)| (n(&format!("attn_{w}")), rows));
+                self.stacked(&parts, c.width, c.biases)?
             }
-            let upload = |(_, row, rows): (&str, u32, u32)| {
-                let part = &all[row as usize..(row + rows) as usize];
-                self.gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(part), "bias")
-            };
-            let [bq, bk, bv] = parts.map(upload);
-            biases = Some([bq?, bk?, bv?]);
-        }
+        };
+        let gate_up = [(n("ffn_gate"), c.feed_forward), (n("ffn_up"), c.feed_forward)];
         let mut qk_norm = None;
         if c.qk_norm {
             let mut both = self.floats(&n("attn_q_norm.weight"), c.head_dim)?;
@@ -370,35 +371,69 @@ impl Upload<'_> {
         }
         Ok(Layer {
             attn_norm: self.vector(&n("attn_norm.weight"), c.width)?,
-            q: q_weight,
-            k: k_weight,
-            v: v_weight,
-            biases,
+            qkv,
             qk_norm,
             output: self.matrix(&n("attn_output.weight"), c.width, q)?,
             ffn_norm: self.vector(&n("ffn_norm.weight"), c.width)?,
-            gate: self.matrix(&n("ffn_gate.weight"), c.feed_forward, c.width)?,
-            up: self.matrix(&n("ffn_up.weight"), c.feed_forward, c.width)?,
+            gate_up: self.stacked(&gate_up, c.width, false)?,
             down: self.matrix(&n("ffn_down.weight"), c.width, c.feed_forward)?,
         })
     }
 
     fn matrix(&mut self, name: &str, rows: u32, cols: u32) -> Result<Weight> {
-        self.rows(name, rows, cols, 0..rows)
+        self.upload(&[(name.to_owned(), rows)], cols)
     }
 
-    /// Uploads `part` of the rows of a matrix.
-    fn rows(&mut self, name: &str, rows: u32, cols: u32, part: Range<u32>) -> Result<Weight> {
-        let t = self.shaped(name, &[cols.into(), rows.into()])?.clone();
-        let ty = weight_type(self.file, &t)?;
-        let shape = WeightShape::new(ty, part.end - part.start, cols, self.gpu.budget())?;
-        let row = ty.row_bytes(cols as usize);
-        let start = part.start as usize * row;
-        let bytes = &self.file.bytes(&t)[start..part.end as usize * row];
+    /// Matrices `NAME.weight` with one input, stacked as far as neighbours share a type, with the
+    /// biases `NAME.bias` if `biases`.
+    fn stacked(&mut self, parts: &[(String, u32)], cols: u32, biases: bool) -> Result<Vec<Part>> {
+        let mut all = Vec::new();
+        let mut rest = parts;
+        while let Some((name, _)) = rest.first() {
+            let ty = self.tensor(&format!("{name}.weight"))?.ty;
+            let mut same = 0;
+            while let Some((name, rows)) = rest.get(same) {
+                // A stack's parts end at multiples of 4 rows, see Weight::upload.
+                if self.tensor(&format!("{name}.weight"))?.ty != ty || (same > 0 && rows % 4 != 0) {
+                    break;
+                }
+                same += 1;
+                if rows % 4 != 0 {
+                    break;
+                }
+            }
+            let (stack, others) = rest.split_at(same);
+            rest = others;
+            let mut bias = Vec::new();
+            if biases {
+                for (name, rows) in stack {
+                    bias.extend(self.floats(&format!("{name}.bias"), *rows)?);
+                }
+            }
+            let bias = match biases {
+                true => Some(self.gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&bias), "bias")?),
+                false => None,
+            };
+            let names: Vec<_> = stack.iter().map(|(name, rows)| (format!("{name}.weight"), *rows)).collect();
+            all.push(Part { weight: self.upload(&names, cols)?, bias });
+        }
+        Ok(all)
+    }
+
+    /// Uploads matrices of one type and width as one, their rows one after the other.
+    fn upload(&mut self, parts: &[(String, u32)], cols: u32) -> Result<Weight> {
+        let mut tensors = Vec::with_capacity(parts.len());
+        for (name, rows) in parts {
+            tensors.push(self.shaped(name, &[cols.into(), (*rows).into()])?.clone());
+        }
+        let ty = weight_type(self.file, &tensors[0])?;
+        let rows = parts.iter().map(|p| p.1).sum();
+        let shape = WeightShape::new(ty, rows, cols, self.gpu.budget())?;
+        let bytes: Vec<&[u8]> = tensors.iter().map(|t| self.file.bytes(t)).collect();
         let mut cancelled = false;
-        let weight = Weight::upload(self.gpu, shape, bytes, name, |done| {
-            self.file.release_part(&t, start + done.start..start + done.end);
+        let weight = Weight::upload(self.gpu, shape, &bytes, &parts[0].0, |i, done| {
             self.done += done.len() as u64;
+            self.file.release_part(&tensors[i], done);
             let progress = Progress { done: self.done, total: self.total };
             cancelled |= (self.progress)(progress).is_break();
         })?;

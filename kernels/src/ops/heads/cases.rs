@@ -58,12 +58,14 @@ fn case(
         let table = rotation.table(context);
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rope table")?;
         let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
-        let q_gpu = Guarded::new(gpu, q.len(), Some(&q))?;
-        let (k_gpu, v_gpu) = (input(gpu, &k)?, input(gpu, &v)?);
+        let token =
+            |t: usize| [&q[t * q_width..][..q_width], &k[t * width..][..width], &v[t * width..][..width]];
+        let qkv: Vec<f32> = (0..tokens as usize).flat_map(token).flatten().copied().collect();
+        let qkv = input(gpu, &qkv)?;
+        let q_gpu = Guarded::new(gpu, q.len(), None)?;
         let shape = Shape { tokens, heads: q_heads, cache: &cache, rotation: &rotation, eps: 1e-6 };
         let mut rec = Recorder::new(gpu);
-        let inputs = [&q_gpu.slice, &k_gpu, &v_gpu];
-        heads(&mut rec, &state, &table, norm.then_some(&norms), inputs, &chunks, &shape)?;
+        heads(&mut rec, &state, &table, norm.then_some(&norms), &qkv, &q_gpu.slice, &chunks, &shape)?;
         gpu.run(&rec.finish()?, None)?;
 
         let part = |x: &[f32], heads: usize, w: &[f32]| {

@@ -7,8 +7,8 @@
 // state             word 0: position of the batch's first token
 // table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
 // norms             [2, HD] weights for q and for k, read if NORM is 1
-// q                 [tokens, heads, HD] f32, in place
-// k, v              [tokens, kv_heads, HD] f32
+// qkv               [tokens, heads + 2 kv_heads, HD] f32: queries, keys, values
+// q                 [tokens, heads, HD] f32
 // k_cache, v_cache  one chunk of the cache: [positions, kv_heads, HD], stored by the fragment
 //
 // One workgroup of 64 serves one head of one token: query heads first, then KV heads, each with its key
@@ -18,7 +18,7 @@
 const WG: u32 = 64u;
 
 struct Params {
-    token0: u32,    // token of the batch that q, k and v begin with
+    token0: u32,    // token of the batch that qkv begins with
     tokens: u32,
     heads: u32,
     kv_heads: u32,
@@ -35,11 +35,10 @@ struct Params {
 @group(0) @binding(1) var<storage, read> state: array<u32>;
 @group(0) @binding(2) var<storage, read> table: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read> norms: array<f32>;
-@group(0) @binding(4) var<storage, read_write> q: array<vec2<f32>>;
-@group(0) @binding(5) var<storage, read_write> k: array<vec2<f32>>;
-@group(0) @binding(6) var<storage, read_write> v: array<vec2<f32>>;
-@group(0) @binding(7) var<storage, read_write> k_cache: array<u32>;
-@group(0) @binding(8) var<storage, read_write> v_cache: array<u32>;
+@group(0) @binding(4) var<storage, read_write> qkv: array<vec2<f32>>;
+@group(0) @binding(5) var<storage, read_write> q: array<vec2<f32>>;
+@group(0) @binding(6) var<storage, read_write> k_cache: array<u32>;
+@group(0) @binding(7) var<storage, read_write> v_cache: array<u32>;
 
 var<workgroup> x: array<f32, HD>;
 
@@ -77,16 +76,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     if (is_key && (position < p.position0 || position - p.position0 >= p.positions)) {
         return;
     }
-    let at = select(token * p.heads + head, token * p.kv_heads + head, is_key) * (HD / 2u);
+    let at = (token * (p.heads + 2u * p.kv_heads) + select(0u, p.heads, is_key) + head) * (HD / 2u);
 
     var squares = 0.0;
     for (var i = lid; i < HD / 2u; i += WG) {
-        var pair: vec2<f32>;
-        if (is_key) {
-            pair = k[at + i];
-        } else {
-            pair = q[at + i];
-        }
+        let pair = qkv[at + i];
         x[2u * i] = pair.x;
         x[2u * i + 1u] = pair.y;
         squares += dot(pair, pair);
@@ -101,9 +95,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     for (var i = lid; i < HD / 2u; i += WG) {
         let turned = vec2<f32>(rotated(2u * i, position), rotated(2u * i + 1u, position));
         if (is_key) {
-            store(((position - p.position0) * p.kv_heads + head) * (HD / 2u) + i, turned, v[at + i]);
+            store(((position - p.position0) * p.kv_heads + head) * (HD / 2u) + i, turned, qkv[at + p.kv_heads * (HD / 2u) + i]);
         } else {
-            q[at + i] = turned;
+            q[(token * p.heads + head) * (HD / 2u) + i] = turned;
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct Shape<'a> {
     pub eps: f32,
 }
 
-/// The dispatches for chunk `chunk` of the cache. Operands: state, table, norms, q, k, v, chunk of k,
+/// The dispatches for chunk `chunk` of the cache. Operands: state, table, norms, qkv, q, chunk of k,
 /// chunk of v.
 ///
 /// # Errors
@@ -64,10 +64,11 @@ pub fn plan(
         return Err(PlanError::DoesNotFit { op: "heads", what: "the table of angles", needed, allowed });
     }
     let row = |heads: u32| u64::from(heads) * u64::from(c.head_dim) * 4;
+    let all = s.heads + 2 * c.kv_heads;
     let positions = c.chunk(chunk);
     let cache_bytes = c.chunk_bytes(chunk);
     let queries = u32::from(chunk == 0);
-    Ok(split_rows("heads", s.tokens, &[row(s.heads), row(c.kv_heads)], budget)?
+    Ok(split_rows("heads", s.tokens, &[row(all), row(s.heads)], budget)?
         .into_iter()
         .map(|t| {
             let n = t.end - t.start;
@@ -97,11 +98,10 @@ pub fn plan(
                     Bind { operand: 0, offset: 0, size: 4 },
                     Bind { operand: 1, offset: 0, size: table_bytes },
                     Bind { operand: 2, offset: 0, size: norm_bytes },
-                    part(3, s.heads),
-                    part(4, c.kv_heads),
-                    part(5, c.kv_heads),
+                    part(3, all),
+                    part(4, s.heads),
+                    Bind { operand: 5, offset: 0, size: cache_bytes },
                     Bind { operand: 6, offset: 0, size: cache_bytes },
-                    Bind { operand: 7, offset: 0, size: cache_bytes },
                 ],
                 grid,
                 cost: Cost { bytes: moved, flops: moved },
@@ -140,7 +140,7 @@ impl Kernel {
         Shader {
             name: self.name(),
             source: compose(&[], &constants, &parts),
-            bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 5]].concat(),
+            bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 4]].concat(),
         }
     }
 }
@@ -160,7 +160,8 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     all
 }
 
-/// Records it for q `[tokens, heads, head_dim]` and k, v `[tokens, kv_heads, head_dim]`; `chunks` are
+/// Records it from qkv `[tokens, heads + 2 kv_heads, head_dim]` to q `[tokens, heads, head_dim]` and the
+/// cache; `chunks` are
 /// the cache's (keys, values), `table` what [`Rotation::table`] gives, `norms` the weights of QK-norm
 /// for q and then for k.
 ///
@@ -171,7 +172,8 @@ pub fn heads(
     state: &Slice,
     table: &Slice,
     norms: Option<&Slice>,
-    [q, k, v]: [&Slice; 3],
+    qkv: &Slice,
+    q: &Slice,
     chunks: &[(Slice, Slice)],
     s: &Shape<'_>,
 ) -> Result<()> {
@@ -186,7 +188,7 @@ pub fn heads(
     let norms = norms.unwrap_or(table);
     for (i, (kc, vc)) in chunks.iter().enumerate() {
         let plan = plan(s, i, table.size(), norms.size(), rec.gpu().budget())?;
-        record(rec, &pipeline, &[state, table, norms, q, k, v, kc, vc], &plan);
+        record(rec, &pipeline, &[state, table, norms, qkv, q, kc, vc], &plan);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use weft_runtime::{Pool, Recorder};
 
-use super::{Epilogue, Input, Variant, linear_as};
+use super::{Columns, Epilogue, Input, Variant, linear_as};
 use crate::ops::quantize::{self, Quantized};
 use crate::registry::{Case, Guarded, Rng, input, random_weight};
 use crate::{PlanError, WeightType};
@@ -68,7 +68,9 @@ fn case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32, bia
         let (w, values) = random_weight(gpu, oracle, ty, rows, cols, &mut rng)?;
         let x = rng.values((tokens * cols) as usize);
         let b = rng.values(rows as usize);
-        let before = rng.values((tokens * rows) as usize);
+        // With a residual, y is wider than the product, which goes to its middle.
+        let (stride, column) = if add { (rows + 24, 16) } else { (rows, 0) };
+        let before = rng.values((tokens * stride) as usize);
         let b_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&b), "bias")?;
         let x_gpu = input(gpu, &x)?;
         let y = Guarded::new(gpu, before.len(), add.then_some(&before[..]))?;
@@ -83,15 +85,25 @@ fn case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32, bia
         }
         let epilogue = Epilogue { bias: bias.then_some(&b_gpu), add };
         let input = Input { x: &x_gpu, ints: Some(&ints) };
-        linear_as(&mut rec, variant, &w, input, &y.slice, tokens, epilogue)?;
+        let out = (&y.slice, Columns { stride, column });
+        linear_as(&mut rec, variant, &w, input, out, tokens, epilogue)?;
         gpu.run(&rec.finish()?, None)?;
-        let want = super::reference::linear(
+        let inside = |i: usize| (column..column + rows).contains(&(i as u32 % stride));
+        let residual: Vec<f32> =
+            before.iter().enumerate().filter(|(i, _)| inside(*i)).map(|(_, &v)| v).collect();
+        let mut product = super::reference::linear(
             &x,
             &values,
             cols as usize,
             bias.then_some(&b[..]),
-            add.then_some(&before[..]),
-        );
+            add.then_some(&residual[..]),
+        )
+        .into_iter();
+        let want: Vec<f64> = before
+            .iter()
+            .enumerate()
+            .map(|(i, &v)| if inside(i) { product.next().unwrap() } else { f64::from(v) })
+            .collect();
         y.compare(gpu, &want)
     })
     .of_type(ty.name())

@@ -28,6 +28,7 @@ struct Params {
     y_stride: u32,
     flags: u32,
     extent: u32,    // tokens
+    column: u32,    // of y, where row 0 goes
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -97,7 +98,9 @@ fn main(
     }
 
     // `&`, not `&&`: naga makes a branch of `&&`, and what comes out of it is not uniform to its eyes.
-    let whole = (token0 + BM <= p.extent) & (first + BN <= p.rows) & ((p.flags & HAS_BIAS) == 0u);
+    // Matrices are stored at multiples of 16 bytes only.
+    let aligned = ((p.y_stride | p.column | p.row0) & 3u) == 0u;
+    let whole = (token0 + BM <= p.extent) & (first + BN <= p.rows) & ((p.flags & HAS_BIAS) == 0u) & aligned;
     let adding = (p.flags & ADD) != 0u;
     let y_stride = p.y_stride;
     for (var i = 0u; i < MT; i++) {
@@ -105,7 +108,7 @@ fn main(
             let token = token0 + m0 + i * T;
             let row = first + n0 + j * T;
             if (whole) {
-                let at = token * y_stride + p.row0 + row;
+                let at = token * y_stride + p.column + p.row0 + row;
                 var sum = acc[i][j];
                 if (adding) {
                     sum = sum + coopLoadT<MatC>(&y[at], y_stride);

@@ -3,7 +3,7 @@
 // w     one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
 // x     [TOKENS, cols] f32
 // bias  [all rows] f32, read if p.flags has HAS_BIAS
-// y     [TOKENS, y_stride] f32; added to if p.flags has ADD
+// y     [TOKENS, y_stride] f32, from column p.column on; added to if p.flags has ADD
 //
 // One workgroup computes WG / LANES * ROWS rows for all tokens: LANES invocations walk a row together,
 // 16 columns at a time, each for ROWS rows so that x is read once for all of them.
@@ -20,6 +20,7 @@ struct Params {
     y_stride: u32,
     flags: u32,
     extent: u32,      // workgroups along x, where the grid is folded
+    column: u32,    // of y, where row 0 goes
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -76,7 +77,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             if ((p.flags & HAS_BIAS) != 0u) {
                 sum += bias[p.row0 + row];
             }
-            let at = (i % TOKENS) * p.y_stride + p.row0 + row;
+            let at = (i % TOKENS) * p.y_stride + p.column + p.row0 + row;
             if ((p.flags & ADD) != 0u) {
                 sum += y[at];
             }

@@ -8,7 +8,7 @@
 // xq    [TOKENS, cols / 16] (high, low), each four groups of signed bytes in group order
 // xm    [TOKENS, cols / 16] (d_x, d_x sum of X)
 // bias  [all rows] f32, read if p.flags has HAS_BIAS
-// y     [TOKENS, y_stride] f32; added to if p.flags has ADD
+// y     [TOKENS, y_stride] f32, from column p.column on; added to if p.flags has ADD
 //
 // One workgroup computes WG / LANES * ROWS rows for all tokens: LANES invocations walk a row together,
 // two units at a time, because most types store 32 weights in the 16 bytes of one load.
@@ -25,6 +25,7 @@ struct Params {
     y_stride: u32,
     flags: u32,
     extent: u32,    // workgroups along x, where the grid is folded
+    column: u32,    // of y, where row 0 goes
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -85,7 +86,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             if ((p.flags & HAS_BIAS) != 0u) {
                 sum += bias[p.row0 + row];
             }
-            let at = (i % TOKENS) * p.y_stride + p.row0 + row;
+            let at = (i % TOKENS) * p.y_stride + p.column + p.row0 + row;
             if ((p.flags & ADD) != 0u) {
                 sum += y[at];
             }

@@ -31,7 +31,8 @@ params! {
         pub y_stride: u32,
         pub flags: u32,
         pub extent: u32,
-        pub pad: [u32; 2],
+        pub column: u32,
+        pub pad: u32,
     }
 }
 
@@ -194,6 +195,23 @@ pub struct Input<'a> {
     pub ints: Option<&'a Quantized>,
 }
 
+/// Where a product goes in y: `stride` values a token, of which the first is at `column`. Several
+/// products can share a y.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Columns {
+    /// Values of a token in y.
+    pub stride: u32,
+    /// Column of row 0.
+    pub column: u32,
+}
+
+impl Columns {
+    /// All of y.
+    pub fn all(rows: u32) -> Columns {
+        Columns { stride: rows, column: 0 }
+    }
+}
+
 /// One dispatch for each range of tokens whose rows of x and y fit a binding. Operands: slab, slab,
 /// bias, x (xq and xm for the integer kernel), y.
 ///
@@ -204,13 +222,14 @@ pub fn plan(
     slab: usize,
     tokens: u32,
     kernel: Kernel,
+    y: Columns,
     flags: u32,
     bias_bytes: u64,
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
     let s = &w.slabs[slab];
     let rows = s.rows.end - s.rows.start;
-    let (x_bytes, y_row) = (u64::from(w.cols) * 4, u64::from(w.rows) * 4);
+    let (x_bytes, y_row) = (u64::from(w.cols) * 4, u64::from(y.stride) * 4);
     let x_rows = match kernel {
         Kernel::Matvec(Variant::MatvecDot, _) => {
             let (q, meta) = quantize::bytes(w.cols.into());
@@ -251,10 +270,11 @@ pub fn plan(
                     row0: s.rows.start,
                     rows,
                     units: w.units(),
-                    y_stride: w.rows,
+                    y_stride: y.stride,
                     flags,
                     extent,
-                    pad: [0; 2],
+                    column: y.column,
+                    pad: 0,
                 },
                 binds,
                 grid,
@@ -362,7 +382,7 @@ pub fn linear(
     rec: &mut Recorder,
     w: &Weight,
     x: Input<'_>,
-    y: &Slice,
+    (y, columns): (&Slice, Columns),
     tokens: u32,
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
@@ -370,7 +390,7 @@ pub fn linear(
         Variant::MatvecDot if x.ints.is_none() => Variant::Matvec,
         v => v,
     };
-    linear_as(rec, variant, w, x, y, tokens, epilogue)
+    linear_as(rec, variant, w, x, (y, columns), tokens, epilogue)
 }
 
 /// As [`linear`], as `variant`, which the device must support.
@@ -382,7 +402,7 @@ pub fn linear_as(
     variant: Variant,
     w: &Weight,
     x: Input<'_>,
-    y: &Slice,
+    (y, columns): (&Slice, Columns),
     tokens: u32,
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
@@ -390,7 +410,7 @@ pub fn linear_as(
     let budget = gpu.budget();
     let flags = if epilogue.bias.is_some() { HAS_BIAS } else { 0 } | if epilogue.add { ADD } else { 0 };
     let mut kernel = Kernel::new(variant, gpu.caps(), &w.shape, tokens);
-    let widest = u64::from(w.shape.cols.max(w.shape.rows)) * 4;
+    let widest = u64::from(w.shape.cols.max(columns.stride)) * 4;
     if matches!(kernel, Kernel::Matvec(..)) && u64::from(tokens) * widest > budget.max_binding {
         kernel = Kernel::Tiled;
     }
@@ -400,7 +420,7 @@ pub fn linear_as(
         let [a, b] = slab_operands(w, slab);
         // Without a bias the slab stands in for it: bound, never read.
         let bias = epilogue.bias.unwrap_or(a);
-        let plan = plan(&w.shape, slab, tokens, kernel, flags, bias.size(), budget)?;
+        let plan = plan(&w.shape, slab, tokens, kernel, columns, flags, bias.size(), budget)?;
         match (kernel, x.ints) {
             (Kernel::Matvec(Variant::MatvecDot, _), Some(ints)) => {
                 record(rec, &pipeline, &[a, b, bias, &ints.q, &ints.meta, y], &plan);

@@ -3,7 +3,7 @@
 // w     one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
 // x     [tokens, cols] f32
 // bias  [all rows] f32, read if p.flags has HAS_BIAS
-// y     [tokens, y_stride] f32; added to if p.flags has ADD
+// y     [tokens, y_stride] f32, from column p.column on; added to if p.flags has ADD
 //
 // One workgroup of 256 computes a tile of 64 tokens x 64 rows, 4 x 4 an invocation. It walks the
 // columns 32 at a time: half of the invocations dequantise the tile of w into workgroup memory while
@@ -24,6 +24,7 @@ struct Params {
     y_stride: u32,
     flags: u32,
     extent: u32,    // tokens
+    column: u32,    // of y, where row 0 goes
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -95,7 +96,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 if ((p.flags & HAS_BIAS) != 0u) {
                     sum += bias[p.row0 + row];
                 }
-                let at = token * p.y_stride + p.row0 + row;
+                let at = token * p.y_stride + p.column + p.row0 + row;
                 if ((p.flags & ADD) != 0u) {
                     sum += y[at];
                 }

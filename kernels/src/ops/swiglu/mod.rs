@@ -9,30 +9,41 @@ use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, pa
 
 params! {
     pub struct Params {
-        pub n: u32,
+        pub tokens: u32,
+        pub width: u32,
         pub grid_x: u32,
-        pub pad: [u32; 2],
+        pub pad: u32,
     }
 }
 
 const WG: u32 = 256;
 
-/// The dispatches for `n` values. Operands: gate, up.
+/// The dispatches. Operands: x, y.
 ///
 /// # Errors
-/// A budget smaller than one aligned range.
-pub fn plan(n: u32, budget: &Budget) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
-    Ok(split_rows("swiglu", n, &[4], budget)?
+/// A token's values that exceed a binding.
+pub fn plan(
+    tokens: u32,
+    width: u32,
+    budget: &Budget,
+) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+    let row = u64::from(width) * 4;
+    Ok(split_rows("swiglu", tokens, &[2 * row, row], budget)?
         .into_iter()
-        .map(|r| {
-            let n = r.end - r.start;
-            let grid = fold(n.div_ceil(WG), budget);
-            let part = |operand| Bind { operand, offset: u64::from(r.start) * 4, size: u64::from(n) * 4 };
+        .map(|t| {
+            let n = t.end - t.start;
+            let grid = fold((n * width).div_ceil(WG), budget);
+            let part = |operand, row: u64| Bind {
+                operand,
+                offset: u64::from(t.start) * row,
+                size: u64::from(n) * row,
+            };
+            let values = f64::from(n) * f64::from(width);
             Dispatch {
-                params: Params { n, grid_x: grid[0], pad: [0; 2] },
-                binds: vec![part(0), part(1)],
+                params: Params { tokens: n, width, grid_x: grid[0], pad: 0 },
+                binds: vec![part(0, 2 * row), part(1, row)],
                 grid,
-                cost: Cost { bytes: f64::from(n) * 12.0, flops: f64::from(n) * 4.0 },
+                cost: Cost { bytes: values * 12.0, flops: values * 4.0 },
             }
         })
         .collect())
@@ -51,13 +62,13 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     vec![(shader(), Params::FIELDS)]
 }
 
-/// Records `gate = silu(gate) * up` over `n` values.
+/// Records `y = silu(gate) * up` for x `[tokens, 2 width]`, gate and then up, and y `[tokens, width]`.
 ///
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
-pub fn swiglu(rec: &mut Recorder, gate: &Slice, up: &Slice, n: u32) -> Result<()> {
+pub fn swiglu(rec: &mut Recorder, x: &Slice, y: &Slice, tokens: u32, width: u32) -> Result<()> {
     let pipeline = rec.gpu().pipeline("swiglu_f32", shader)?;
-    let plan = plan(n, rec.gpu().budget())?;
-    record(rec, &pipeline, &[gate, up], &plan);
+    let plan = plan(tokens, width, rec.gpu().budget())?;
+    record(rec, &pipeline, &[x, y], &plan);
     Ok(())
 }
