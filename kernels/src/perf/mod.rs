@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use weft_runtime::{Access, Cost, DeviceKind, Gpu, Pool, Program, Recorder, Shader, Slice};
 
-use crate::ops::matmul::{Epilogue, Input, MATVEC_TOKENS, Variant, linear_as};
+use crate::ops::matmul::{Columns, Epilogue, Input, MATVEC_TOKENS, Variant, linear_as};
 use crate::ops::quantize::{self, Quantized};
 use crate::registry::{Rng, random_blocks};
 use crate::{Error, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, fold, params};
@@ -166,7 +166,15 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<f64> {
     for i in 0..dispatches {
         let (x, ints, y) = &buffers[i % slots];
         let input = Input { x, ints: ints.as_ref() };
-        linear_as(&mut rec, p.variant, &weights[i % copies], input, y, p.tokens, Epilogue::default())?;
+        linear_as(
+            &mut rec,
+            p.variant,
+            &weights[i % copies],
+            input,
+            (y, Columns::all(p.rows)),
+            p.tokens,
+            Epilogue::default(),
+        )?;
     }
     Ok(seconds(gpu, effort, &rec.finish()?)? / dispatches as f64)
 }
@@ -177,7 +185,7 @@ fn weights(gpu: &Gpu, p: &Product, copies: usize) -> Result<Vec<Weight>> {
     let mut bytes = some.repeat((p.rows as usize).div_ceil(32));
     bytes.truncate(p.bytes() as usize);
     let shape = WeightShape::new(p.ty, p.rows, p.cols, gpu.budget())?;
-    (0..copies).map(|_| Weight::upload(gpu, shape.clone(), &bytes, "perf weight", |_| {})).collect()
+    (0..copies).map(|_| Weight::upload(gpu, shape.clone(), &[&bytes], "perf weight", |_, _| {})).collect()
 }
 
 /// Seconds of one replay of `program`.

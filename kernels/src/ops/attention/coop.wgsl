@@ -14,8 +14,6 @@ const WG: u32 = 4u * SG;
 const HS: u32 = HD + 8u;        // strides, padded against bank conflicts
 const SS: u32 = BK + 4u;
 const PS: u32 = BK + 8u;
-const NK: u32 = BK / T;
-const ND: u32 = HD / T;
 const SHARE: u32 = WG / BQ;     // invocations that share a row
 const LOWEST: f32 = -3.0e38;
 
@@ -52,22 +50,21 @@ fn head_of(r: u32, kv_head: u32) -> u32 {
 
 // Scores of this subgroup's rows against the 32 keys in workgroup memory.
 fn score(sid: u32) {
-    var s: array<MatC, NK>;
-    for (var j = 0u; j < NK; j++) {
-        s[j] = MatC();
-    }
+    //@ for j in NK
+    var s$j = MatC();
+    //@ end
     for (var d = 0u; d < HD; d += T) {
         let a = coopLoadT<MatA>(&qs[(sid * T * HS + d) / PER], HS / PER);
-        for (var j = 0u; j < NK; j++) {
-            let b = coopLoad<MatB>(&kv[(j * T * HS + d) / PER], HS / PER);
-            s[j] = coopMultiplyAdd(a, b, s[j]);
-        }
+        //@ for j in NK
+        let b$j = coopLoad<MatB>(&kv[($ju * T * HS + d) / PER], HS / PER);
+        s$j = coopMultiplyAdd(a, b$j, s$j);
+        //@ end
     }
-    for (var j = 0u; j < NK; j++) {
-        let at = sid * T * SS + j * T;
-        let sum = s[j];
-        coopStoreT(sum, &scores[at], SS);
-    }
+    //@ for j in NK
+    let at$j = sid * T * SS + $ju * T;
+    let sum$j = s$j;
+    coopStoreT(sum$j, &scores[at$j], SS);
+    //@ end
 }
 
 // The keys from k0 on, into workgroup memory.
@@ -149,10 +146,9 @@ fn main(
         sums[row] = sum;
     }
 
-    var acc: array<MatC, ND>;
-    for (var i = 0u; i < ND; i++) {
-        acc[i] = MatC();
-    }
+    //@ for i in ND
+    var acc$i = MatC();
+    //@ end
     for (var k0 = first_key; k0 < last_key; k0 += BK) {
         load_keys(k0, last_key, kv_head, lid);
         workgroupBarrier();
@@ -171,36 +167,43 @@ fn main(
         workgroupBarrier();
         for (var k = 0u; k < BK; k += T) {
             let a = coopLoadT<MatA>(&ps[sid * T * PS + k], PS);
-            for (var i = 0u; i < ND; i++) {
-                let b = coopLoadT<MatB>(&kv[(k * HS + i * T) / PER], HS / PER);
-                acc[i] = coopMultiplyAdd(a, b, acc[i]);
-            }
+            //@ for i in ND
+            let b$i = coopLoadT<MatB>(&kv[(k * HS + $iu * T) / PER], HS / PER);
+            acc$i = coopMultiplyAdd(a, b$i, acc$i);
+            //@ end
         }
         workgroupBarrier();
     }
 
-    for (var i = 0u; i < ND; i++) {
-        let at = sid * T * SS;
-        let values = acc[i];
+    let at = sid * T * SS;
+    //@ for i in ND
+    {
+        let values = acc$i;
         coopStoreT(values, &scores[at], SS);
         workgroupBarrier();
-        for (var e = lane; e < T * T; e += SG) {
-            let r = sid * T + e / T;
-            if (row0 + r < rows) {
-                let head = head_of(row0 + r, kv_head);
-                let v = scores[at + (e / T) * SS + e % T];
-                let d = i * T + e % T;
-                if (p.parts == 1u) {
-                    o[head * HD + d] = v / sums[r];
-                } else {
-                    let index = (p.part0 + wid.z) * rows * p.kv_heads + head;
-                    o[index * HD + d] = v;
-                    if (d == 0u) {
-                        ml[index] = vec2<f32>(tops[r], sums[r]);
-                    }
+        store(at, row0, rows, kv_head, sid, lane, $iu * T, wid.z);
+        workgroupBarrier();
+    }
+    //@ end
+}
+
+// One staged matrix, dimensions d0 on of this subgroup's rows, into o.
+fn store(at: u32, row0: u32, rows: u32, kv_head: u32, sid: u32, lane: u32, d0: u32, split: u32) {
+    for (var e = lane; e < T * T; e += SG) {
+        let r = sid * T + e / T;
+        if (row0 + r < rows) {
+            let head = head_of(row0 + r, kv_head);
+            let v = scores[at + (e / T) * SS + e % T];
+            let d = d0 + e % T;
+            if (p.parts == 1u) {
+                o[head * HD + d] = v / sums[r];
+            } else {
+                let index = (p.part0 + split) * rows * p.kv_heads + head;
+                o[index * HD + d] = v;
+                if (d == 0u) {
+                    ml[index] = vec2<f32>(tops[r], sums[r]);
                 }
             }
         }
-        workgroupBarrier();
     }
 }

@@ -376,7 +376,7 @@ impl Kernel {
                 };
                 compose(
                     &["f16", "wgpu_cooperative_matrix"],
-                    &[("HD", head_dim), ("SG", c.subgroup)],
+                    &[("HD", head_dim), ("SG", c.subgroup), ("NK", 32 / c.side), ("ND", head_dim / c.side)],
                     &[cache, include_str!("coop.wgsl"), matrices],
                 )
             }

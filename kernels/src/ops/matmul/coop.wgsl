@@ -4,7 +4,7 @@
 // Bindings as in tiled.wgsl.
 //
 // One workgroup of four subgroups computes a tile of BM tokens x BN rows; each subgroup a quarter, as
-// MT x NT matrices of T x T kept in registers. It walks the columns BK = 32 at a time: everybody loads,
+// MT x NT matrices of T x T kept in registers, each a variable of its own (see compose.rs). It walks the columns BK = 32 at a time: everybody loads,
 // dequantises and stores a tile of x and of w, a barrier, everybody multiplies, a barrier. Rows of a
 // tile are 8 values longer than they need be, so that neighbours fall into different banks: worth more
 // than half of the speed. Nothing is prefetched: registers are what limits this kernel.
@@ -17,8 +17,6 @@ const ADD: u32 = 2u;
 const BK: u32 = 32u;
 const STRIDE: u32 = 40u;
 const WG: u32 = 4u * SG;
-const MT: u32 = BM / (2u * T);
-const NT: u32 = BN / (2u * T);
 
 struct Params {
     planes: vec4<u32>,
@@ -52,12 +50,11 @@ fn main(
     let quads = p.units * 4u;
     let m0 = (sid % 2u) * (BM / 2u);
     let n0 = (sid / 2u) * (BN / 2u);
-    var acc: array<array<MatC, NT>, MT>;
-    for (var i = 0u; i < MT; i++) {
-        for (var j = 0u; j < NT; j++) {
-            acc[i][j] = MatC();
-        }
-    }
+    //@ for i in MT
+    //@ for j in NT
+    var acc$i_$j = MatC();
+    //@ end
+    //@ end
     for (var u = 0u; u < p.units; u += 2u) {
         for (var i = lid; i < BN * 2u; i += WG) {
             let row = i / 2u;
@@ -83,16 +80,15 @@ fn main(
         }
         workgroupBarrier();
         for (var k = 0u; k < BK; k += T) {
-            var a: array<MatA, MT>;
-            for (var i = 0u; i < MT; i++) {
-                a[i] = coopLoadT<MatA>(&xs[((m0 + i * T) * STRIDE + k) / PER], STRIDE / PER);
-            }
-            for (var j = 0u; j < NT; j++) {
-                let b = coopLoad<MatB>(&ws[((n0 + j * T) * STRIDE + k) / PER], STRIDE / PER);
-                for (var i = 0u; i < MT; i++) {
-                    acc[i][j] = coopMultiplyAdd(a[i], b, acc[i][j]);
-                }
-            }
+            //@ for i in MT
+            let a$i = coopLoadT<MatA>(&xs[((m0 + $iu * T) * STRIDE + k) / PER], STRIDE / PER);
+            //@ end
+            //@ for j in NT
+            let b$j = coopLoad<MatB>(&ws[((n0 + $ju * T) * STRIDE + k) / PER], STRIDE / PER);
+            //@ for i in MT
+            acc$i_$j = coopMultiplyAdd(a$i, b$j, acc$i_$j);
+            //@ end
+            //@ end
         }
         workgroupBarrier();
     }
@@ -103,39 +99,46 @@ fn main(
     let whole = (token0 + BM <= p.extent) & (first + BN <= p.rows) & ((p.flags & HAS_BIAS) == 0u) & aligned;
     let adding = (p.flags & ADD) != 0u;
     let y_stride = p.y_stride;
-    for (var i = 0u; i < MT; i++) {
-        for (var j = 0u; j < NT; j++) {
-            let token = token0 + m0 + i * T;
-            let row = first + n0 + j * T;
-            if (whole) {
-                let at = token * y_stride + p.column + p.row0 + row;
-                var sum = acc[i][j];
-                if (adding) {
-                    sum = sum + coopLoadT<MatC>(&y[at], y_stride);
-                }
-                coopStoreT(sum, &y[at], y_stride);
-            } else {
-                let at = sid * T * T;
-                let sum = acc[i][j];
-                coopStoreT(sum, &stage[at], T);
-                workgroupBarrier();
-                for (var e = lane; e < T * T; e += SG) {
-                    let t = token + e / T;
-                    let r = row + e % T;
-                    if (t < p.extent && r < p.rows) {
-                        var v = stage[at + e];
-                        if ((p.flags & HAS_BIAS) != 0u) {
-                            v += bias[p.row0 + r];
-                        }
-                        let to = t * y_stride + p.row0 + r;
-                        if (adding) {
-                            v += y[to];
-                        }
-                        y[to] = v;
-                    }
-                }
-                workgroupBarrier();
+    //@ for i in MT
+    //@ for j in NT
+    {
+        let token = token0 + m0 + $iu * T;
+        let row = first + n0 + $ju * T;
+        if (whole) {
+            let at = token * y_stride + p.column + p.row0 + row;
+            var sum = acc$i_$j;
+            if (adding) {
+                sum = sum + coopLoadT<MatC>(&y[at], y_stride);
             }
+            coopStoreT(sum, &y[at], y_stride);
+        } else {
+            let at = sid * T * T;
+            let sum = acc$i_$j;
+            coopStoreT(sum, &stage[at], T);
+            workgroupBarrier();
+            store_edge(at, token, row, lane);
+            workgroupBarrier();
+        }
+    }
+    //@ end
+    //@ end
+}
+
+// One staged matrix into y, with the bias, as far as it lies inside.
+fn store_edge(at: u32, token: u32, row: u32, lane: u32) {
+    for (var e = lane; e < T * T; e += SG) {
+        let t = token + e / T;
+        let r = row + e % T;
+        if (t < p.extent && r < p.rows) {
+            var v = stage[at + e];
+            if ((p.flags & HAS_BIAS) != 0u) {
+                v += bias[p.row0 + r];
+            }
+            let to = t * p.y_stride + p.column + p.row0 + r;
+            if ((p.flags & ADD) != 0u) {
+                v += y[to];
+            }
+            y[to] = v;
         }
     }
 }

@@ -338,7 +338,13 @@ impl Kernel {
                 };
                 let mut parts = with_dequant(ty, include_str!("coop.wgsl"));
                 parts.push(matrices);
-                let constants = [("SG", c.subgroup), ("BM", c.bm), ("BN", c.bn)];
+                let constants = [
+                    ("SG", c.subgroup),
+                    ("BM", c.bm),
+                    ("BN", c.bn),
+                    ("MT", c.bm / (2 * c.side)),
+                    ("NT", c.bn / (2 * c.side)),
+                ];
                 compose(&["f16", "wgpu_cooperative_matrix"], &constants, &parts)
             }
         };
