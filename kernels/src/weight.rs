@@ -142,7 +142,10 @@ impl Weight {
             let mut first = 0;
             for (i, part) in parts.iter().enumerate() {
                 let last = first + part.len() / row_bytes;
-                assert!(i + 1 == parts.len() || last % 4 == 0, "{label}: part {i} ends at row {last}");
+                assert!(
+                    i + 1 == parts.len() || last.is_multiple_of(4),
+                    "{label}: part {i} ends at row {last}"
+                );
                 let mut row = first.max(start);
                 while row < last.min(end) {
                     let to = (row + batch).min(last).min(end);

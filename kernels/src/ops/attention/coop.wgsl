@@ -67,15 +67,31 @@ fn score(sid: u32) {
     //@ end
 }
 
-// The keys from k0 on, into workgroup memory.
+// The keys from k0 on, into workgroup memory: all loads first, so that they are in flight together. An
+// invocation past the end repeats the last load.
 fn load_keys(k0: u32, last_key: u32, kv_head: u32, lid: u32) {
-    for (var i = lid; i < BK * HD / 8u; i += WG) {
-        let key = min(k0 + i / (HD / 8u), last_key - 1u) - p.position0;
-        let k = key8((key * p.kv_heads + kv_head) * (HD / 8u) + i % (HD / 8u));
-        let at = (i / (HD / 8u)) * HS + (i % (HD / 8u)) * 8u;
-        put_kv(at, k[0]);
-        put_kv(at + 4u, k[1]);
-    }
+    //@ for n in KL
+    let i$n = min(lid + $nu * WG, BK * HD / 8u - 1u);
+    let position$n = min(k0 + i$n / (HD / 8u), last_key - 1u) - p.position0;
+    let held$n = key8((position$n * p.kv_heads + kv_head) * (HD / 8u) + i$n % (HD / 8u));
+    //@ end
+    //@ for n in KL
+    let at$n = (i$n / (HD / 8u)) * HS + (i$n % (HD / 8u)) * 8u;
+    put_kv(at$n, held$n[0]);
+    put_kv(at$n + 4u, held$n[1]);
+    //@ end
+}
+
+// The values from k0 on, likewise.
+fn load_values(k0: u32, last_key: u32, kv_head: u32, lid: u32) {
+    //@ for n in VL
+    let i$n = min(lid + $nu * WG, BK * HD / 4u - 1u);
+    let position$n = min(k0 + i$n / (HD / 4u), last_key - 1u) - p.position0;
+    let v$n = value4((position$n * p.kv_heads + kv_head) * (HD / 4u) + i$n % (HD / 4u));
+    //@ end
+    //@ for n in VL
+    put_kv((i$n / (HD / 4u)) * HS + (i$n % (HD / 4u)) * 4u, v$n);
+    //@ end
 }
 
 @compute @workgroup_size(WG)
@@ -159,11 +175,7 @@ fn main(
             let visible = key < last_key && key <= seen && (p.window == 0u || seen - key < p.window);
             put_p(row * PS + j, select(0.0, exp(min(scores[row * SS + j] - top, 0.0)), visible));
         }
-        for (var i = lid; i < BK * HD / 4u; i += WG) {
-            let key = min(k0 + i / (HD / 4u), last_key - 1u) - p.position0;
-            let v = value4((key * p.kv_heads + kv_head) * (HD / 4u) + i % (HD / 4u));
-            put_kv((i / (HD / 4u)) * HS + (i % (HD / 4u)) * 4u, v);
-        }
+        load_values(k0, last_key, kv_head, lid);
         workgroupBarrier();
         for (var k = 0u; k < BK; k += T) {
             let a = coopLoadT<MatA>(&ps[sid * T * PS + k], PS);

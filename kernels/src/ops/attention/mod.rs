@@ -376,7 +376,15 @@ impl Kernel {
                 };
                 compose(
                     &["f16", "wgpu_cooperative_matrix"],
-                    &[("HD", head_dim), ("SG", c.subgroup), ("NK", 32 / c.side), ("ND", head_dim / c.side)],
+                    &[
+                        ("HD", head_dim),
+                        ("SG", c.subgroup),
+                        ("NK", 32 / c.side),
+                        ("ND", head_dim / c.side),
+                        // Loads of an invocation for 32 keys, and for 32 values.
+                        ("KL", (4 * head_dim).div_ceil(4 * c.subgroup)),
+                        ("VL", (8 * head_dim).div_ceil(4 * c.subgroup)),
+                    ],
                     &[cache, include_str!("coop.wgsl"), matrices],
                 )
             }

@@ -56,28 +56,28 @@ fn main(
     //@ end
     //@ end
     for (var u = 0u; u < p.units; u += 2u) {
-        for (var i = lid; i < BN * 2u; i += WG) {
-            let row = i / 2u;
-            let unit = u + (i & 1u);
-            var w = mat4x4<f32>();
-            if (first + row < p.rows && unit < p.units) {
-                w = dequant16(p.planes, (first + row) * p.units + unit);
-            }
-            let at = row * STRIDE + (i & 1u) * 16u;
-            put_w(at, w[0]);
-            put_w(at + 4u, w[1]);
-            put_w(at + 8u, w[2]);
-            put_w(at + 12u, w[3]);
-        }
-        for (var i = lid; i < BM * 8u; i += WG) {
-            let row = i / 8u;
-            let quad = u * 4u + i % 8u;
-            var v = vec4<f32>();
-            if (token0 + row < p.extent && quad < quads) {
-                v = x[(token0 + row) * quads + quad];
-            }
-            put_x(row * STRIDE + (i % 8u) * 4u, v);
-        }
+        // All loads first, so that they are in flight together. Rows and tokens past the end repeat the
+        // last one and are dropped at the end; columns past the end are made zero in x.
+        //@ for n in WL
+        let w_row$n = (lid + $nu * WG) / 2u;
+        let w_unit$n = min(u + (lid & 1u), p.units - 1u);
+        let w$n = dequant16(p.planes, min(first + w_row$n, p.rows - 1u) * p.units + w_unit$n);
+        //@ end
+        //@ for n in XL
+        let x_row$n = (lid + $nu * WG) / 8u;
+        let x_quad$n = u * 4u + lid % 8u;
+        let x$n = x[min(token0 + x_row$n, p.extent - 1u) * quads + min(x_quad$n, quads - 1u)];
+        //@ end
+        //@ for n in WL
+        let w_at$n = w_row$n * STRIDE + (lid & 1u) * 16u;
+        put_w(w_at$n, w$n[0]);
+        put_w(w_at$n + 4u, w$n[1]);
+        put_w(w_at$n + 8u, w$n[2]);
+        put_w(w_at$n + 12u, w$n[3]);
+        //@ end
+        //@ for n in XL
+        put_x(x_row$n * STRIDE + (lid % 8u) * 4u, select(vec4<f32>(), x$n, x_quad$n < quads));
+        //@ end
         workgroupBarrier();
         for (var k = 0u; k < BK; k += T) {
             //@ for i in MT

@@ -344,6 +344,9 @@ impl Kernel {
                     ("BN", c.bn),
                     ("MT", c.bm / (2 * c.side)),
                     ("NT", c.bn / (2 * c.side)),
+                    // Units of w and vec4 of x that an invocation loads.
+                    ("WL", c.bn * 2 / (4 * c.subgroup)),
+                    ("XL", c.bm * 8 / (4 * c.subgroup)),
                 ];
                 compose(&["f16", "wgpu_cooperative_matrix"], &constants, &parts)
             }
