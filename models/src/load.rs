@@ -13,7 +13,7 @@ use weft_runtime::{DeviceKind, Gpu, Pool, Slice};
 
 use crate::decoder::{Layer, Part, Weights};
 use crate::plan::{cache_type, weight_type};
-use crate::{Config, Error, Message, Result, Session, plan};
+use crate::{Config, Error, MemoryPlan, Message, Result, Session, plan};
 
 /// How to open a model.
 #[derive(Debug, Clone, Default)]
@@ -217,7 +217,8 @@ async fn open(
     // A software GPU computes slowly enough that a large batch would hold Ctrl-C and the progress bar.
     let chunk = options.chunk.unwrap_or(if gpu.caps().kind == DeviceKind::Cpu { 64 } else { 512 }).max(1);
     let context = options.context.unwrap_or(default_context(&config)).max(1);
-    check_memory(&file, &config, &gpu, context, chunk)?;
+    let needs = check_memory(&file, &config, &gpu, context, chunk)?;
+    gpu.expect(Pool::Weights, needs.weights);
     let mut up = Upload { file: &file, gpu: &gpu, done: 0, total: 0, progress };
     let weights = up.all(&config)?;
     gpu.flush()?;
@@ -245,12 +246,12 @@ async fn open(
     })))
 }
 
-/// Refuses what cannot fit before anything is uploaded, where the device says how much it has.
-fn check_memory(file: &File, config: &Config, gpu: &Gpu, context: u32, chunk: u32) -> Result<()> {
+/// The memory that will be taken; refuses what cannot fit before anything is uploaded, where the device says how much it has.
+fn check_memory(file: &File, config: &Config, gpu: &Gpu, context: u32, chunk: u32) -> Result<MemoryPlan> {
     let needs = plan(file, config, context, chunk, gpu.budget())?;
-    let Some(available) = gpu.caps().memory else { return Ok(()) };
+    let Some(available) = gpu.caps().memory else { return Ok(needs) };
     if needs.total() <= available {
-        return Ok(());
+        return Ok(needs);
     }
     let spare = available.saturating_sub(needs.weights + needs.activations + needs.state);
     let fitting = (spare as f64 / needs.kv_cache as f64 * f64::from(context)) as u32;
@@ -307,23 +308,11 @@ impl Upload<'_> {
     }
 
     fn all(&mut self, c: &Config) -> Result<Weights> {
-        let budget = self.gpu.budget().clone();
-        // Shapes and types first: a file that cannot run is refused before the first upload.
+        // A file that cannot run is refused before the first upload.
+        self.refuse_ignored(c)?;
         self.total = self.file.tensors().iter().map(|t| t.size).sum();
-        let mut bytes = 0;
-        for t in self.file.tensors() {
-            if let [cols, rows] = t.shape[..] {
-                bytes += WeightShape::new(weight_type(self.file, t)?, rows as u32, cols as u32, &budget)?
-                    .bytes(&budget);
-            } else {
-                bytes += t.size.next_multiple_of(budget.align);
-            }
-        }
-        self.gpu.expect(Pool::Weights, bytes);
-
         let embedding = self.matrix("token_embd.weight", c.vocabulary, c.width)?;
         let layers = (0..c.layers).map(|i| self.layer(c, i)).collect::<Result<_>>()?;
-        self.refuse_ignored(c)?;
         let output_norm = self.vector("output_norm.weight", c.width)?;
         let head = match c.tied {
             true => None,

@@ -60,13 +60,11 @@ pub fn plan(file: &File, config: &Config, context: u32, chunk: u32, budget: &Bud
         };
     }
     let cache = CacheShape::new(cache_type(file), context, config.kv_heads, config.head_dim, budget)?;
-    let layer: u64 =
-        (0..cache.chunks()).map(|i| 2 * cache.chunk_bytes(i).next_multiple_of(budget.align)).sum();
     let buffers = Buffers::plan(config, &cache, chunk, false, budget);
     let table = u64::from(128 + context.div_ceil(128)) * u64::from(config.rotation.pairs()) * 8;
     Ok(MemoryPlan {
         weights,
-        kv_cache: layer * u64::from(config.layers),
+        kv_cache: cache.bytes(budget) * u64::from(config.layers),
         activations: buffers.layout.total,
         state: table + u64::from(context) * 4 + u64::from(chunk) * 4 + 4 * budget.align,
     })

@@ -68,9 +68,7 @@ impl Session {
             return Err(Error::Context { wanted: context, most: MOST });
         }
         let cache = CacheShape::new(model.0.cache, context, c.kv_heads, c.head_dim, &budget)?;
-        let layer: u64 =
-            (0..cache.chunks()).map(|i| 2 * cache.chunk_bytes(i).next_multiple_of(budget.align)).sum();
-        gpu.expect(Pool::KvCache, layer * u64::from(c.layers));
+        gpu.expect(Pool::KvCache, cache.bytes(&budget) * u64::from(c.layers));
         let kv = (0..c.layers)
             .map(|_| {
                 (0..cache.chunks())

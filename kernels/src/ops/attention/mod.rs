@@ -103,6 +103,11 @@ impl CacheShape {
         start..(start + self.per_chunk).min(self.context)
     }
 
+    /// Bytes of a layer's cache on the GPU: keys and values of all chunks, each aligned for binding.
+    pub fn bytes(&self, budget: &Budget) -> u64 {
+        (0..self.chunks()).map(|i| 2 * self.chunk_bytes(i).next_multiple_of(budget.align)).sum()
+    }
+
     /// Bytes of chunk `i` of the keys, and of the values.
     pub fn chunk_bytes(&self, i: usize) -> u64 {
         let r = self.chunk(i);

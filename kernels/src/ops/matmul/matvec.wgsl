@@ -8,10 +8,6 @@
 // One workgroup computes WG / LANES * ROWS rows for all tokens: LANES invocations walk a row together,
 // 16 columns at a time, each for ROWS rows so that x is read once for all of them.
 
-const HAS_BIAS: u32 = 1u;
-const ADD: u32 = 2u;
-const GROUPS: u32 = WG / LANES;
-
 struct Params {
     planes: vec4<u32>,
     row0: u32,      // first row of the slab
@@ -29,8 +25,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
-
-var<workgroup> part: array<f32, WG * ROWS * TOKENS>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -64,24 +58,5 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         part[i * WG + lid] = acc[i];
     }
     workgroupBarrier();
-    // Output i * GROUPS + g is the sum of LANES parts.
-    for (var o = lid; o < GROUPS * ROWS * TOKENS; o += WG) {
-        let g = o % GROUPS;
-        let i = o / GROUPS;
-        let row = ((wid.x + wid.y * p.extent) * GROUPS + g) * ROWS + i / TOKENS;
-        if (row < p.rows) {
-            var sum = 0.0;
-            for (var l = 0u; l < LANES; l++) {
-                sum += part[i * WG + g * LANES + l];
-            }
-            if ((p.flags & HAS_BIAS) != 0u) {
-                sum += bias[p.row0 + row];
-            }
-            let at = (i % TOKENS) * p.y_stride + p.column + p.row0 + row;
-            if ((p.flags & ADD) != 0u) {
-                sum += y[at];
-            }
-            y[at] = sum;
-        }
-    }
+    store_rows(wid.x + wid.y * p.extent, lid);
 }

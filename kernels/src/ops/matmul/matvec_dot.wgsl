@@ -13,10 +13,6 @@
 // One workgroup computes WG / LANES * ROWS rows for all tokens: LANES invocations walk a row together,
 // two units at a time, because most types store 32 weights in the 16 bytes of one load.
 
-const HAS_BIAS: u32 = 1u;
-const ADD: u32 = 2u;
-const GROUPS: u32 = WG / LANES;
-
 struct Params {
     planes: vec4<u32>,
     row0: u32,      // first row of the slab
@@ -35,8 +31,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> xq: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> xm: array<vec2<f32>>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
-
-var<workgroup> part: array<f32, WG * ROWS * TOKENS>;
 
 fn dot16(a: vec4<u32>, b: vec4<u32>) -> i32 {
     return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
@@ -73,24 +67,5 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         part[i * WG + lid] = acc[i];
     }
     workgroupBarrier();
-    // Output i * GROUPS + g is the sum of LANES parts.
-    for (var o = lid; o < GROUPS * ROWS * TOKENS; o += WG) {
-        let g = o % GROUPS;
-        let i = o / GROUPS;
-        let row = ((wid.x + wid.y * p.extent) * GROUPS + g) * ROWS + i / TOKENS;
-        if (row < p.rows) {
-            var sum = 0.0;
-            for (var l = 0u; l < LANES; l++) {
-                sum += part[i * WG + g * LANES + l];
-            }
-            if ((p.flags & HAS_BIAS) != 0u) {
-                sum += bias[p.row0 + row];
-            }
-            let at = (i % TOKENS) * p.y_stride + p.column + p.row0 + row;
-            if ((p.flags & ADD) != 0u) {
-                sum += y[at];
-            }
-            y[at] = sum;
-        }
-    }
+    store_rows(wid.x + wid.y * p.extent, lid);
 }

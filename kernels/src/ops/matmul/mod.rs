@@ -328,7 +328,9 @@ impl Kernel {
                     }
                     _ => include_str!("matvec.wgsl"),
                 };
-                compose(&[], &constants, &with_dequant(ty, text))
+                let mut parts = with_dequant(ty, text);
+                parts.push(include_str!("matvec_store.wgsl"));
+                compose(&[], &constants, &parts)
             }
             Kernel::Tiled => compose(&[], &[], &with_dequant(ty, include_str!("tiled.wgsl"))),
             Kernel::Coop(c) => {
