@@ -2,6 +2,7 @@
 //! integers, and tiled (prefill) in f32 or with cooperative matrices. [`Variant::pick`] chooses.
 
 pub mod cases;
+mod matvec;
 pub mod reference;
 
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
@@ -13,9 +14,7 @@ use crate::{
     params, record, split_rows,
 };
 
-/// Up to this many tokens, each weight is read once and multiplied with all of them in registers;
-/// past it the tiled kernels win although they compute whole tiles.
-pub const MATVEC_TOKENS: u32 = 8;
+pub use matvec::{MATVEC_TOKENS, Matvec};
 
 const HAS_BIAS: u32 = 1;
 const ADD: u32 = 2;
@@ -94,49 +93,6 @@ impl Variant {
         }
         let hardware = caps.kind != DeviceKind::Cpu;
         if hardware && can(Variant::Coop) { Variant::Coop } else { Variant::Tiled }
-    }
-}
-
-/// How the matvec kernels spread their work; constants of the shader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Matvec {
-    /// Invocations.
-    pub wg: u32,
-    /// Invocations that share a row.
-    pub lanes: u32,
-    /// Rows of each group of lanes.
-    pub rows: u32,
-    /// Tokens.
-    pub tokens: u32,
-}
-
-impl Matvec {
-    /// In f32, x costs more loads than w, so lanes take two rows. In integers it does not: one row,
-    /// and as many lanes as walk it in a few rounds, because a chain of dispatches waits for the
-    /// slowest lane.
-    pub fn pick(variant: Variant, rows: u32, cols: u32, tokens: u32) -> Matvec {
-        let units = cols / 16;
-        if variant == Variant::MatvecDot {
-            let (wg, lanes) = match units {
-                0..=63 => (128, 8),
-                64..=127 => (128, 16),
-                _ if rows > 32_768 => (128, 16),
-                128..=383 => (128, 32),
-                _ => (256, 64),
-            };
-            return Matvec { wg, lanes, rows: 1, tokens };
-        }
-        let lanes = match units {
-            0..=31 => 8,
-            32..=127 => 16,
-            _ => 32,
-        };
-        Matvec { wg: 128, lanes, rows: if tokens <= 2 { 2 } else { 1 }, tokens }
-    }
-
-    /// Rows of a workgroup.
-    pub fn rows_per_group(self) -> u32 {
-        self.wg / self.lanes * self.rows
     }
 }
 
@@ -309,7 +265,7 @@ impl Kernel {
 
     fn name(self, ty: WeightType) -> String {
         match self {
-            Kernel::Matvec(v, m) => format!("{}_l{}_t{}_{ty}", v.name(), m.lanes, m.tokens),
+            Kernel::Matvec(v, m) => m.name(v, ty),
             Kernel::Tiled => format!("matmul_64x64_{ty}"),
             Kernel::Coop(c) => format!("matmul_coop{}_{}x{}_{ty}", c.side, c.bm, c.bn),
         }
@@ -317,21 +273,9 @@ impl Kernel {
 
     fn shader(self, ty: WeightType) -> Shader {
         const IN_OUT: [Access; 3] = [Access::Read, Access::ReadWrite, Access::ReadWrite];
-        let mut bindings = [&WEIGHT[..], &IN_OUT].concat();
+        let bindings = [&WEIGHT[..], &IN_OUT].concat();
         let source = match self {
-            Kernel::Matvec(v, m) => {
-                let constants = [("WG", m.wg), ("LANES", m.lanes), ("ROWS", m.rows), ("TOKENS", m.tokens)];
-                let text = match v {
-                    Variant::MatvecDot => {
-                        bindings.push(Access::ReadWrite);
-                        include_str!("matvec_dot.wgsl")
-                    }
-                    _ => include_str!("matvec.wgsl"),
-                };
-                let mut parts = with_dequant(ty, text);
-                parts.push(include_str!("matvec_store.wgsl"));
-                compose(&[], &constants, &parts)
-            }
+            Kernel::Matvec(v, m) => return m.shader(v, ty),
             Kernel::Tiled => compose(&[], &[], &with_dequant(ty, include_str!("tiled.wgsl"))),
             Kernel::Coop(c) => {
                 let matrices = match c.side {
