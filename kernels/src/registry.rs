@@ -169,6 +169,28 @@ pub fn nmse(got: &[f32], want: &[f64]) -> f64 {
     if norm == 0.0 { error } else { error / norm }
 }
 
+/// Compares a gradient with central differences of a smooth `loss`.
+#[cfg(test)]
+pub(crate) fn assert_gradient(x: &[f64], gradient: &[f64], loss: impl Fn(&[f64]) -> f64) {
+    assert_eq!(x.len(), gradient.len());
+    let mut moved = x.to_vec();
+    let mut at = |i: usize, step: f64| {
+        moved[i] = x[i] + step;
+        let l = loss(&moved);
+        moved[i] = x[i];
+        l
+    };
+    let step = 1e-5;
+    let largest = gradient.iter().fold(0.0f64, |m, g| m.max(g.abs()));
+    for (i, g) in gradient.iter().enumerate() {
+        let difference = (at(i, step) - at(i, -step)) / (2.0 * step);
+        assert!(
+            (difference - g).abs() <= 1e-7 * largest.max(1.0),
+            "at {i}: {g}, by differences {difference}"
+        );
+    }
+}
+
 /// SplitMix64 (Steele, Lea and Flood 2014): the inputs of the cases.
 pub struct Rng(u64);
 

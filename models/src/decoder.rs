@@ -61,7 +61,7 @@ pub(crate) struct Buffers {
     q: Placed,
     attended: Placed,
     parts_o: Placed,
-    parts_ml: Placed,
+    parts_lse: Placed,
     gate_up: Placed,
     gated: Placed,
     last: Placed,
@@ -95,7 +95,7 @@ impl Buffers {
         let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
         let shape =
             Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits: most_splits(tokens, cache) };
-        let (o, ml) = shape.scratch_bytes(cache);
+        let (o, lse) = shape.scratch_bytes(cache);
         let logit_rows = if all_logits { tokens } else { 1 };
         let mut a = Arena::new();
         // Steps of a layer: 0 norm, 1 q k v, 3 norm of heads, rope and cache, 4 attention,
@@ -106,7 +106,7 @@ impl Buffers {
         let q_ = a.add(rows(q), 3, 4);
         let attended = a.add(rows(q), 4, 5);
         let parts_o = a.add(o, 4, 4);
-        let parts_ml = a.add(ml, 4, 4);
+        let parts_lse = a.add(lse, 4, 4);
         let gate_up = a.add(rows(2 * c.feed_forward), 7, 8);
         let gated = a.add(rows(c.feed_forward), 8, 9);
         let last = a.add(u64::from(logit_rows) * u64::from(c.width) * 4, 10, 11);
@@ -126,7 +126,7 @@ impl Buffers {
             q: q_,
             attended,
             parts_o,
-            parts_ml,
+            parts_lse,
             gate_up,
             gated,
             last,
@@ -181,7 +181,7 @@ pub(crate) fn record(
     let b = Buffers::plan(c, p.cache, tokens, all_logits, &budget);
     let at = |t: Placed| b.layout.slice(p.activations, t);
     let (x, n) = (at(b.x), at(b.n));
-    let scratch = Scratch { o: at(b.parts_o), ml: at(b.parts_ml) };
+    let scratch = Scratch { o: at(b.parts_o), lse: at(b.parts_lse) };
     let shape = Shape {
         tokens,
         heads: c.heads,

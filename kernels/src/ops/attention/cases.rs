@@ -2,8 +2,9 @@
 
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
-use super::{CacheShape, CacheType, Scratch, Shape, Variant, attention_as};
-use crate::registry::{Case, Guarded, Rng, input};
+use super::reference::Packed;
+use super::{CacheShape, CacheType, Scratch, Shape, Variant, attention_as, train};
+use crate::registry::{BASELINE, Case, Guarded, Rng, input};
 use crate::{PlanError, Result};
 
 /// Grouped-query ratios 1 to 8, every head size in use, cache lengths around the tiles, windows,
@@ -38,6 +39,7 @@ pub fn cases() -> Vec<Case> {
             all.push(self::case(variant, ty, heads, kv_heads, head_dim, tokens, position, window, splits));
         }
     }
+    all.extend(packed_cases());
     all
 }
 
@@ -83,10 +85,10 @@ fn case(
         let q_gpu = input(gpu, &q)?;
         let scale = 1.0 / (head_dim as f32).sqrt();
         let shape = Shape { tokens, heads, window, scale, splits };
-        let (o_bytes, ml_bytes) = shape.scratch_bytes(&cache);
+        let (o_bytes, lse_bytes) = shape.scratch_bytes(&cache);
         let scratch = Scratch {
             o: gpu.alloc(Pool::Activations, o_bytes, "parts")?,
-            ml: gpu.alloc(Pool::Activations, ml_bytes, "parts")?,
+            lse: gpu.alloc(Pool::Activations, lse_bytes, "parts")?,
         };
         let o = Guarded::new(gpu, q.len(), None)?;
         let mut rec = Recorder::new(gpu);
@@ -106,6 +108,80 @@ fn case(
         o.compare(gpu, &want)
     })
     .of_type(ty.name())
+}
+
+/// Training batches of one sequence and of several, grouped-query ratios 1 to 8, every head size, and
+/// lengths around the tiles; then one of which some gradients are tiny.
+fn packed_cases() -> Vec<Case> {
+    let mut all = Vec::new();
+    for (heads, kv_heads, head_dim) in
+        [(1, 1, 8), (4, 4, 64), (4, 2, 80), (4, 1, 96), (7, 1, 32), (8, 1, 64), (4, 2, 128), (2, 1, 256)]
+    {
+        for lengths in [&[1][..], &[33], &[5, 1, 40, 31], &[9, 8, 7, 6, 5, 4, 3, 2, 1]] {
+            all.push(packed_case(heads, kv_heads, head_dim, lengths, 1.0));
+        }
+    }
+    all.push(packed_case(8, 4, 128, &[200, 113, 40], 1e-6));
+    all.push(packed_case(2, 1, 64, &[512, 1], 1.0));
+    all.into_iter().flatten().collect()
+}
+
+/// Forward and backward of a batch of sequences of `lengths`, with gradients of about `size`.
+fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32], size: f32) -> [Case; 2] {
+    let name = format!("heads {heads}/{kv_heads} x {head_dim} sequences {lengths:?} gradients {size:e}");
+    let run = move |gpu: &Gpu, seed: u64, backward: bool| -> Result<f64> {
+        let tokens: u32 = lengths.iter().sum();
+        let spans = spans(lengths);
+        let s = train::Shape { tokens, heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt() };
+        let mut rng = Rng::seeded(heads * head_dim + tokens, seed);
+        let mut random = |heads: u32| rng.values((tokens * heads * head_dim) as usize);
+        let [q, k, v, mut g] = [heads, kv_heads, kv_heads, heads].map(&mut random);
+        g.iter_mut().for_each(|g| *g *= size);
+        let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|&v| f64::from(v)).collect() };
+        let first: Vec<usize> = spans.iter().map(|s| s[0] as usize).collect();
+        let (h, kv, hd) = (heads as usize, kv_heads as usize, head_dim as usize);
+        let scale = f64::from(s.scale);
+        let want = Packed { first: &first, heads: h, kv_heads: kv, head_dim: hd, scale };
+        let [wq, wk, wv] = [&q, &k, &v].map(|x| wide(x));
+
+        let spans = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&spans), "spans")?;
+        let [q, k, v, g] = [&q, &k, &v, &g].map(|x| input(gpu, x).map(|s| (s, wide(x))));
+        let (q, k, v, (g, wg)) = (q?.0, k?.0, v?.0, g?);
+        let o = Guarded::new(gpu, wq.len(), None)?;
+        let lse = Guarded::new(gpu, (tokens * heads) as usize, None)?;
+        let mut rec = Recorder::new(gpu);
+        train::attention(&mut rec, &spans, [&q, &k, &v], &o.slice, &lse.slice, &s)?;
+        if !backward {
+            gpu.run(&rec.finish()?, None)?;
+            let (want_o, want_lse) = want.forward(&wq, &wk, &wv);
+            return Ok(o.compare(gpu, &want_o)?.max(lse.compare(gpu, &want_lse)?));
+        }
+        let scratch = gpu.alloc(Pool::Activations, s.scratch_bytes(), "scratch")?;
+        let out = [wq.len(), wk.len(), wv.len()].map(|n| Guarded::new(gpu, n, None));
+        let [dq, dk, dv] = out;
+        let out = [dq?, dk?, dv?];
+        let grads = [&out[0].slice, &out[1].slice, &out[2].slice];
+        train::backward(&mut rec, &spans, [&q, &k, &v], &o.slice, &lse.slice, &g, &scratch, grads, &s)?;
+        gpu.run(&rec.finish()?, None)?;
+        let mut worst = 0.0f64;
+        for (got, want) in out.iter().zip(want.backward(&wq, &wk, &wv, &wg)) {
+            worst = worst.max(got.compare(gpu, &want)?);
+        }
+        Ok(worst)
+    };
+    [("attention_train", false), ("attention_backward", true)].map(|(op, backward)| {
+        Case::new(op, BASELINE, name.clone(), 1e-6, move |gpu, _, seed| run(gpu, seed, backward))
+    })
+}
+
+/// First token and one past the last of each token's sequence.
+pub(crate) fn spans(lengths: &[u32]) -> Vec<[u32; 2]> {
+    let mut end = 0;
+    let of = |&n: &u32| {
+        end += n;
+        std::iter::repeat_n([end - n, end], n as usize)
+    };
+    lengths.iter().flat_map(of).collect()
 }
 
 /// A cache with the given bytes, `[positions, kv_heads, head_dim]`.

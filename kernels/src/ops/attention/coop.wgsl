@@ -1,7 +1,7 @@
 // Causal attention over the KV cache with cooperative matrices (prefill): as kernel.wgsl, with q, k, v
 // and the exponentials rounded to f16 and all sums in f32.
 //
-// Bindings and parts as in kernel.wgsl, except that q and o are arrays of single values.
+// Bindings and splits as in kernel.wgsl, except that o is an array of single values.
 //
 // One workgroup of four subgroups computes BQ = 4 T query rows of one KV head; each subgroup T of them.
 // A matrix in registers cannot be scaled row by row, which online softmax would need, so the keys are
@@ -25,19 +25,18 @@ struct Params {
     position0: u32, // first position of the chunk
     positions: u32,
     splits: u32,
-    part0: u32,     // part of the chunk's first split
-    parts: u32,
     window: u32,    // 0: all earlier positions
+    flags: u32,     // KEEP, MERGE
     scale: f32,
 }
 
+const KEEP: u32 = 1u;
+const MERGE: u32 = 2u;
+
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> state: array<u32>;
-@group(0) @binding(2) var<storage, read> k_cache: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> v_cache: array<vec2<u32>>;
 @group(0) @binding(4) var<storage, read_write> q: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> o: array<f32>;
-@group(0) @binding(6) var<storage, read_write> ml: array<vec2<f32>>;
+@group(0) @binding(6) var<storage, read_write> lse: array<f32>;
 
 var<workgroup> scores: array<f32, BQ * SS>;
 var<workgroup> tops: array<f32, WG>;
@@ -104,7 +103,6 @@ fn main(
     let row0 = wid.x * BQ;
     let kv_head = wid.y;
     let rows = p.tokens * p.group;
-    let position = state[0] + p.token0;
 
     for (var i = lid; i < BQ * HD / 4u; i += WG) {
         let r = min(row0 + i / (HD / 4u), rows - 1u);
@@ -113,12 +111,9 @@ fn main(
     }
 
     // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
-    let last = position + min(row0 + BQ - 1u, rows - 1u) / p.group;
+    let last = position_of(min(row0 + BQ - 1u, rows - 1u) / p.group);
     let end = min(last + 1u, p.position0 + p.positions);
-    var begin = p.position0;
-    if (p.window > 0u) {
-        begin = max(begin, max(position + row0 / p.group + 1u, p.window) - p.window);
-    }
+    let begin = max(first_of(row0 / p.group), p.position0);
     let n = max(end, begin) - begin;
     let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
     let first_key = min(begin + wid.z * each, max(end, begin));
@@ -126,7 +121,9 @@ fn main(
 
     // This invocation's row, and its share of the 32 keys.
     let row = lid / SHARE;
-    let seen = position + (row0 + row) / p.group;
+    let token = min(row0 + row, rows - 1u) / p.group;
+    let seen = position_of(token);
+    let first = first_of(token);
     let share0 = (lid % SHARE) * (BK / SHARE);
     var top = LOWEST;
     var sum = 0.0;
@@ -137,7 +134,7 @@ fn main(
         workgroupBarrier();
         for (var j = share0; j < share0 + BK / SHARE; j++) {
             let key = k0 + j;
-            if (key < last_key && key <= seen && (p.window == 0u || seen - key < p.window)) {
+            if (key < last_key && key <= seen && key >= first) {
                 let s = scores[row * SS + j];
                 let higher = max(top, s);
                 sum = sum * exp(top - higher) + exp(s - higher);
@@ -156,10 +153,26 @@ fn main(
         sum += sums[row * SHARE + i] * exp(tops[row * SHARE + i] - top);
     }
     workgroupBarrier();
-    // Row statistics for the end, by row.
+    // For the end, by row: what the values are multiplied by, and what those of chunks before are.
     if (lid % SHARE == 0u) {
-        tops[row] = top;
-        sums[row] = sum;
+        let at = wid.z * rows * p.kv_heads + head_of(min(row0 + row, rows - 1u), kv_head);
+        var mine = select(LOWEST, top + log(sum), sum > 0.0);
+        var share = 1.0 / max(sum, 1e-30);
+        var rest = 0.0;
+        if ((p.flags & MERGE) != 0u) {
+            let before = lse[at];
+            let high = max(mine, before);
+            let a = exp(mine - high);
+            let b = exp(before - high);
+            share *= a / (a + b);
+            rest = b / (a + b);
+            mine = high + log(a + b);
+        }
+        if ((p.flags & KEEP) != 0u && row0 + row < rows) {
+            lse[at] = mine;
+        }
+        tops[row] = share;
+        sums[row] = rest;
     }
 
     //@ for i in ND
@@ -172,7 +185,7 @@ fn main(
         workgroupBarrier();
         for (var j = share0; j < share0 + BK / SHARE; j++) {
             let key = k0 + j;
-            let visible = key < last_key && key <= seen && (p.window == 0u || seen - key < p.window);
+            let visible = key < last_key && key <= seen && key >= first;
             put_p(row * PS + j, select(0.0, exp(min(scores[row * SS + j] - top, 0.0)), visible));
         }
         load_values(k0, last_key, kv_head, lid);
@@ -204,18 +217,12 @@ fn store(at: u32, row0: u32, rows: u32, kv_head: u32, sid: u32, lane: u32, d0: u
     for (var e = lane; e < T * T; e += SG) {
         let r = sid * T + e / T;
         if (row0 + r < rows) {
-            let head = head_of(row0 + r, kv_head);
-            let v = scores[at + (e / T) * SS + e % T];
-            let d = d0 + e % T;
-            if (p.parts == 1u) {
-                o[head * HD + d] = v / sums[r];
-            } else {
-                let index = (p.part0 + split) * rows * p.kv_heads + head;
-                o[index * HD + d] = v;
-                if (d == 0u) {
-                    ml[index] = vec2<f32>(tops[r], sums[r]);
-                }
+            let index = (split * rows * p.kv_heads + head_of(row0 + r, kv_head)) * HD + d0 + e % T;
+            var v = scores[at + (e / T) * SS + e % T] * tops[r];
+            if (sums[r] > 0.0) {
+                v += sums[r] * o[index];
             }
+            o[index] = v;
         }
     }
 }

@@ -1,17 +1,19 @@
-// Causal attention over the KV cache, online softmax:
-//   o[t, h, :] = sum_j softmax_j(scale q[t, h] . k[j, h / G]) v[j, h / G],   j <= position(t)
+// Causal attention, online softmax:
+//   o[t, h, :] = sum_j softmax_j(scale q[t, h] . k[j, h / G]) v[j, h / G],   first(t) <= j <= position(t)
+//   lse[t, h]  = log sum_j exp(scale q[t, h] . k[j, h / G])
 // Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135.
 //
-// state    word 0: position of the batch's first token
-// q        [tokens, heads, HD] f32
-// k_cache  one chunk of the cache, [positions, kv_heads, HD]; how its values are stored is the fragment's
+// Which keys a token sees is the fragment's (cached.wgsl, packed.wgsl), which declares bindings 1 to 3;
+// how the keys are stored is another's (cache_*.wgsl).
+// k_cache  one chunk of the keys, [positions, kv_heads, HD]
 // v_cache  likewise
-// o        [tokens, heads, HD] f32, or with several parts [parts, tokens, heads, HD], unnormalised
-// ml       [parts, tokens, heads] (largest score, sum of exponentials); unused with one part
+// q        [tokens, heads, HD] f32
+// o        [tokens, heads, HD] f32, or with several splits [splits, tokens, heads, HD]
+// lse      [splits, tokens, heads] f32; read if MERGE is set, written if KEEP is
 //
 // The G query heads that share a KV head are packed with the tokens: row r of a KV head is token
 // r / G, query head r % G. One workgroup of 128 computes BQ such rows against one split of one chunk,
-// 32 keys at a time. Splits and chunks are parts, merged by attention_combine.
+// 32 keys at a time. Splits are merged by attention_combine; a chunk merges with those before it here.
 
 const BK: u32 = 32u;
 const WG: u32 = 128u;
@@ -29,19 +31,18 @@ struct Params {
     position0: u32, // first position of the chunk
     positions: u32,
     splits: u32,
-    part0: u32,     // part of the chunk's first split
-    parts: u32,
     window: u32,    // 0: all earlier positions
+    flags: u32,     // KEEP, MERGE
     scale: f32,
 }
 
+const KEEP: u32 = 1u;
+const MERGE: u32 = 2u;
+
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> state: array<u32>;
-@group(0) @binding(2) var<storage, read> k_cache: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> v_cache: array<vec2<u32>>;
 @group(0) @binding(4) var<storage, read_write> q: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> ml: array<vec2<f32>>;
+@group(0) @binding(6) var<storage, read_write> lse: array<f32>;
 
 var<workgroup> qs: array<vec4<f32>, BQ * D4>;
 var<workgroup> scores: array<f32, BQ * BK>;
@@ -58,20 +59,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let row0 = wid.x * BQ;
     let kv_head = wid.y;
     let rows = p.tokens * p.group;
-    let position = state[0] + p.token0;
-
     for (var i = lid; i < BQ * D4; i += WG) {
         let r = min(row0 + i / D4, rows - 1u);
         qs[i] = q[head_of(r, kv_head) * D4 + i % D4] * p.scale;
     }
 
     // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
-    let last = position + min(row0 + BQ - 1u, rows - 1u) / p.group;
+    let last = position_of(min(row0 + BQ - 1u, rows - 1u) / p.group);
     let end = min(last + 1u, p.position0 + p.positions);
-    var begin = p.position0;
-    if (p.window > 0u) {
-        begin = max(begin, max(position + row0 / p.group + 1u, p.window) - p.window);
-    }
+    let begin = max(first_of(row0 / p.group), p.position0);
     let n = max(end, begin) - begin;
     let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
     let first_key = min(begin + wid.z * each, max(end, begin));
@@ -81,10 +77,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let d = lid % D4;             // value phase: 4 dimensions of rows group + RG i
     let group = lid / D4;
     var m: array<f32, SN>;
+    var first: array<u32, SN>;    // first and last key of a row
+    var seen: array<u32, SN>;
     var acc: array<vec4<f32>, RN>;
     var l: array<f32, RN>;
     for (var i = 0u; i < SN; i++) {
         m[i] = LOWEST;
+        let token = min(row0 + key_row + 4u * i, rows - 1u) / p.group;
+        first[i] = first_of(token);
+        seen[i] = position_of(token);
     }
     for (var i = 0u; i < RN; i++) {
         acc[i] = vec4<f32>();
@@ -111,8 +112,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
         for (var i = 0u; i < SN; i++) {
             let r = key_row + 4u * i;
-            let seen = position + (row0 + r) / p.group;
-            let visible = key < last_key && key <= seen && (p.window == 0u || seen - key < p.window);
+            let visible = key < last_key && key <= seen[i] && key >= first[i];
             s[i] = select(LOWEST, s[i], visible);
             scores[r * BK + lid % BK] = s[i];
         }
@@ -154,20 +154,34 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         workgroupBarrier();
     }
 
+    // What chunks before this one left is read by all before it is overwritten.
+    let part = wid.z * rows * p.kv_heads;
+    var before: array<f32, RN>;
+    for (var i = 0u; i < RN; i++) {
+        let r = min(row0 + min(group + RG * i, BQ - 1u), rows - 1u);
+        before[i] = LOWEST;
+        if ((p.flags & MERGE) != 0u) {
+            before[i] = lse[part + head_of(r, kv_head)];
+        }
+    }
+    storageBarrier();
     if (group < RG) {
         for (var i = 0u; i < RN; i++) {
             let r = group + RG * i;
             if (r < BQ && row0 + r < rows) {
-                let head = head_of(row0 + r, kv_head);
-                if (p.parts == 1u) {
-                    o[head * D4 + d] = acc[i] / l[i];
-                } else {
-                    let part = p.part0 + wid.z;
-                    let at = part * rows * p.kv_heads + head;
-                    o[at * D4 + d] = acc[i];
-                    if (d == 0u) {
-                        ml[at] = vec2<f32>(largest[r], l[i]);
-                    }
+                let at = part + head_of(row0 + r, kv_head);
+                var value = acc[i] / max(l[i], 1e-30);
+                var mine = select(LOWEST, largest[r] + log(l[i]), l[i] > 0.0);
+                if ((p.flags & MERGE) != 0u) {
+                    let top = max(mine, before[i]);
+                    let a = exp(mine - top);
+                    let b = exp(before[i] - top);
+                    value = (a * value + b * o[at * D4 + d]) / (a + b);
+                    mine = top + log(a + b);
+                }
+                o[at * D4 + d] = value;
+                if (d == 0u && (p.flags & KEEP) != 0u) {
+                    lse[at] = mine;
                 }
             }
         }

@@ -1,121 +1,20 @@
 //! Causal attention over the KV cache: `kernel.wgsl` (a few rows, f32) and `coop.wgsl` (prefill,
-//! cooperative matrices) compute parts, `combine.wgsl` merges them where there are several.
+//! cooperative matrices) compute splits, `combine.wgsl` merges them where there are several. [`train`]
+//! has attention within a training batch and its gradients.
 
+mod cache;
 pub mod cases;
 pub mod reference;
+pub mod train;
 
 use std::ops::Range;
 
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
+pub use cache::{CacheShape, CacheType};
+
 use crate::ops::matmul::Coop;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
-
-/// How the cache stores a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[allow(missing_docs)]
-pub enum CacheType {
-    F32,
-    #[default]
-    F16,
-}
-
-impl CacheType {
-    /// All of them.
-    pub const ALL: [CacheType; 2] = [CacheType::F32, CacheType::F16];
-
-    /// The name used on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            CacheType::F32 => "f32",
-            CacheType::F16 => "f16",
-        }
-    }
-
-    /// The type called `name`.
-    pub fn parse(name: &str) -> Option<CacheType> {
-        CacheType::ALL.into_iter().find(|t| t.name() == name)
-    }
-
-    /// Bytes of `values` values.
-    pub fn bytes(self, values: u64) -> u64 {
-        match self {
-            CacheType::F32 => 4 * values,
-            CacheType::F16 => 2 * values,
-        }
-    }
-}
-
-/// A layer's cache: `[positions, kv_heads, head_dim]`, for keys and for values, cut by positions
-/// into chunks that each fit a binding.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheShape {
-    /// How values are stored.
-    pub ty: CacheType,
-    /// Positions in all.
-    pub context: u32,
-    /// KV heads.
-    pub kv_heads: u32,
-    /// Size of a head.
-    pub head_dim: u32,
-    /// Positions of a chunk (the last may have fewer).
-    pub per_chunk: u32,
-}
-
-impl CacheShape {
-    /// Cuts a cache for `budget`.
-    ///
-    /// # Errors
-    /// A head size the kernel does not take, or a position that exceeds a binding.
-    pub fn new(
-        ty: CacheType,
-        context: u32,
-        kv_heads: u32,
-        head_dim: u32,
-        budget: &Budget,
-    ) -> std::result::Result<CacheShape, PlanError> {
-        if head_dim == 0 || !head_dim.is_multiple_of(8) || head_dim > MAX_HEAD {
-            let what = format!("head size {head_dim} (multiples of 8 up to {MAX_HEAD} are supported)");
-            return Err(PlanError::Shape { op: "attention", what });
-        }
-        let row = ty.bytes(u64::from(kv_heads) * u64::from(head_dim));
-        let fits = (budget.max_binding / row).min(u64::from(u32::MAX)) as u32;
-        if fits == 0 {
-            return Err(PlanError::DoesNotFit {
-                op: "attention",
-                what: "a position of the cache",
-                needed: row,
-                allowed: budget.max_binding,
-            });
-        }
-        let chunks = context.div_ceil(fits).max(1);
-        Ok(CacheShape { ty, context, kv_heads, head_dim, per_chunk: context.div_ceil(chunks) })
-    }
-
-    /// Number of chunks.
-    pub fn chunks(&self) -> usize {
-        self.context.div_ceil(self.per_chunk) as usize
-    }
-
-    /// Positions of chunk `i`.
-    pub fn chunk(&self, i: usize) -> Range<u32> {
-        let start = i as u32 * self.per_chunk;
-        start..(start + self.per_chunk).min(self.context)
-    }
-
-    /// Bytes of a layer's cache on the GPU: keys and values of all chunks, each aligned for binding.
-    pub fn bytes(&self, budget: &Budget) -> u64 {
-        (0..self.chunks()).map(|i| 2 * self.chunk_bytes(i).next_multiple_of(budget.align)).sum()
-    }
-
-    /// Bytes of chunk `i` of the keys, and of the values.
-    pub fn chunk_bytes(&self, i: usize) -> u64 {
-        let r = self.chunk(i);
-        self.ty.bytes(u64::from(r.end - r.start) * u64::from(self.kv_heads) * u64::from(self.head_dim))
-    }
-}
-
-const MAX_HEAD: u32 = 256;
 
 params! {
     pub struct Params {
@@ -126,17 +25,16 @@ params! {
         pub position0: u32,
         pub positions: u32,
         pub splits: u32,
-        pub part0: u32,
-        pub parts: u32,
         pub window: u32,
+        pub flags: u32,
         pub scale: f32,
-        pub pad: u32,
+        pub pad: [u32; 2],
     }
 }
 
 params! {
     pub struct CombineParams {
-        pub parts: u32,
+        pub splits: u32,
         pub heads: u32,
         pub quads: u32,
         pub grid_x: u32,
@@ -170,23 +68,22 @@ impl Shape {
         }
     }
 
-    /// Parts that are merged: splits of all chunks.
-    pub fn parts(&self, cache: &CacheShape) -> u32 {
-        cache.chunks() as u32 * self.splits
-    }
-
-    /// Bytes of scratch for the parts' values, and for their (m, l); what a part needs if one, then 8.
+    /// Bytes of scratch for the splits' values, and for the log-sum-exp of each split and row; 8 where
+    /// there is nothing to keep.
     pub fn scratch_bytes(&self, cache: &CacheShape) -> (u64, u64) {
-        let heads = u64::from(self.tokens) * u64::from(self.heads);
-        match self.parts(cache) {
-            1 => (8, 8),
-            n => (u64::from(n) * heads * u64::from(cache.head_dim) * 4, u64::from(n) * heads * 8),
-        }
+        let heads = u64::from(self.splits) * u64::from(self.tokens) * u64::from(self.heads);
+        (
+            if self.splits == 1 { 8 } else { heads * u64::from(cache.head_dim) * 4 },
+            if self.splits == 1 && cache.chunks() == 1 { 8 } else { heads * 4 },
+        )
     }
 }
 
-/// The dispatches of chunk `chunk`, with `tile` query rows a workgroup. Operands: state, chunk of k, chunk of v, q, o (or the parts'
-/// scratch), (m, l).
+const KEEP: u32 = 1;
+const MERGE: u32 = 2;
+
+/// The dispatches of chunk `chunk`, with `tile` query rows a workgroup; they follow those of the chunks
+/// before it. Operands: state, chunk of k, chunk of v, q, o (or the splits' scratch), log-sum-exp.
 ///
 /// # Errors
 /// Query rows or scratch that exceed a binding: ask for fewer tokens at a time.
@@ -197,33 +94,54 @@ pub fn plan(
     tile: u32,
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
-    let positions = cache.chunk(chunk);
-    let parts = s.parts(cache);
-    let group = s.heads / cache.kv_heads;
     let row = u64::from(s.heads) * u64::from(cache.head_dim) * 4;
-    let (o_scratch, ml) = s.scratch_bytes(cache);
-    let tokens = if parts == 1 {
-        split_rows("attention", s.tokens, &[row], budget)?
+    let (o_scratch, _) = s.scratch_bytes(cache);
+    let keep = s.splits > 1 || cache.chunks() > 1;
+    let lse_row = u64::from(s.heads) * 4;
+    let tokens = if s.splits == 1 {
+        split_rows("attention", s.tokens, &[row, lse_row][..1 + usize::from(keep)], budget)?
     } else {
-        // The parts lie [parts, tokens, ...]: a range of tokens is no range of bytes.
+        // The splits lie [splits, tokens, ...]: a range of tokens is no range of bytes.
         if o_scratch > budget.max_binding {
             return Err(PlanError::DoesNotFit {
                 op: "attention",
-                what: "the scratch of the parts",
+                what: "the scratch of the splits",
                 needed: o_scratch,
                 allowed: budget.max_binding,
             });
         }
         std::iter::once(0..s.tokens).collect()
     };
+    Ok(dispatches(s, cache, chunk, tile, keep, 4, &tokens))
+}
+
+/// A dispatch for each range of tokens; of the state or the spans it binds `first` bytes.
+fn dispatches(
+    s: &Shape,
+    cache: &CacheShape,
+    chunk: usize,
+    tile: u32,
+    keep: bool,
+    first: u64,
+    tokens: &[Range<u32>],
+) -> Vec<Dispatch<Params>> {
+    let positions = cache.chunk(chunk);
+    let group = s.heads / cache.kv_heads;
+    let (row, lse_row) = (u64::from(s.heads) * u64::from(cache.head_dim) * 4, u64::from(s.heads) * 4);
+    let (o_scratch, lse_scratch) = s.scratch_bytes(cache);
     let kv = cache.chunk_bytes(chunk);
-    Ok(tokens
-        .into_iter()
+    tokens
+        .iter()
         .map(|t| {
             let n = t.end - t.start;
-            let rows = |operand| Bind { operand, offset: u64::from(t.start) * row, size: u64::from(n) * row };
+            let part = |operand, row: u64| Bind {
+                operand,
+                offset: u64::from(t.start) * row,
+                size: u64::from(n) * row,
+            };
             let keys = f64::from(positions.end - positions.start);
             let work = f64::from(n) * f64::from(s.heads) * f64::from(cache.head_dim);
+            let whole = |operand, size| Bind { operand, offset: 0, size };
             Dispatch {
                 params: Params {
                     token0: t.start,
@@ -233,29 +151,32 @@ pub fn plan(
                     position0: positions.start,
                     positions: positions.end - positions.start,
                     splits: s.splits,
-                    part0: chunk as u32 * s.splits,
-                    parts,
                     window: s.window,
+                    flags: if keep { KEEP } else { 0 } | if chunk > 0 { MERGE } else { 0 },
                     scale: s.scale,
-                    pad: 0,
+                    pad: [0; 2],
                 },
                 binds: vec![
-                    Bind { operand: 0, offset: 0, size: 4 },
-                    Bind { operand: 1, offset: 0, size: kv },
-                    Bind { operand: 2, offset: 0, size: kv },
-                    rows(3),
-                    if parts == 1 { rows(4) } else { Bind { operand: 4, offset: 0, size: o_scratch } },
-                    Bind { operand: 5, offset: 0, size: ml },
+                    whole(0, first),
+                    whole(1, kv),
+                    whole(2, kv),
+                    part(3, row),
+                    if s.splits == 1 { part(4, row) } else { whole(4, o_scratch) },
+                    match (s.splits, keep) {
+                        (1, true) => part(5, lse_row),
+                        (_, true) => whole(5, lse_scratch),
+                        (_, false) => whole(5, 4),
+                    },
                 ],
                 grid: [(n * group).div_ceil(tile), cache.kv_heads, s.splits],
                 // Half of the positions on average are in the future or not yet written.
                 cost: Cost { bytes: kv as f64, flops: 2.0 * work * keys },
             }
         })
-        .collect())
+        .collect()
 }
 
-/// The dispatches of the merge. Operands: scratch, (m, l), o.
+/// The dispatches of the merge. Operands: scratch, log-sum-exp, o.
 ///
 /// # Errors
 /// Scratch that exceeds a binding.
@@ -265,14 +186,14 @@ pub fn plan_combine(
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<CombineParams>>, PlanError> {
     let heads = s.tokens * s.heads;
-    let (a, ml) = s.scratch_bytes(cache);
+    let (a, lse) = s.scratch_bytes(cache);
     let o = u64::from(heads) * u64::from(cache.head_dim) * 4;
     let grid = fold(heads, budget);
     Ok(vec![Dispatch {
-        params: CombineParams { parts: s.parts(cache), heads, quads: cache.head_dim / 4, grid_x: grid[0] },
+        params: CombineParams { splits: s.splits, heads, quads: cache.head_dim / 4, grid_x: grid[0] },
         binds: vec![
             Bind { operand: 0, offset: 0, size: a },
-            Bind { operand: 1, offset: 0, size: ml },
+            Bind { operand: 1, offset: 0, size: lse },
             Bind { operand: 2, offset: 0, size: o },
         ],
         grid,
@@ -280,16 +201,49 @@ pub fn plan_combine(
     }])
 }
 
-/// GPU memory for the parts, sized by [`Shape::scratch_bytes`].
+/// GPU memory for the splits, sized by [`Shape::scratch_bytes`].
 #[derive(Debug, Clone)]
 pub struct Scratch {
-    /// Unnormalised values of each part.
+    /// Values of each split.
     pub o: Slice,
-    /// (m, l) of each part.
-    pub ml: Slice,
+    /// Log-sum-exp of each split.
+    pub lse: Slice,
 }
 
-/// A way to compute a part.
+/// Which keys there are for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// Those in the KV cache.
+    Cached,
+    /// Those of its sequence in a training batch.
+    Packed,
+}
+
+impl Keys {
+    fn fragment(self) -> &'static str {
+        match self {
+            Keys::Cached => include_str!("cached.wgsl"),
+            Keys::Packed => include_str!("packed.wgsl"),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Keys::Cached => "",
+            Keys::Packed => "_packed",
+        }
+    }
+
+    /// Access to bindings 1 to 3.
+    fn bindings(self) -> [Access; 3] {
+        match self {
+            Keys::Cached => [Access::Read; 3],
+            Keys::Packed => [Access::Read, Access::ReadWrite, Access::ReadWrite],
+        }
+    }
+}
+
+/// A way to compute a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Variant {
     /// A few query rows at a time in f32. Core WebGPU.
@@ -359,22 +313,24 @@ impl Kernel {
         }
     }
 
-    fn name(self, head_dim: u32, ty: CacheType) -> String {
+    fn name(self, head_dim: u32, keys: Keys, ty: CacheType) -> String {
         match self {
-            Kernel::Rows(tile) => format!("attention_q{tile}_h{head_dim}_{}", ty.name()),
-            Kernel::Coop(c) => format!("attention_coop{}_h{head_dim}_{}", c.side, ty.name()),
+            Kernel::Rows(tile) => format!("attention{}_q{tile}_h{head_dim}_{}", keys.name(), ty.name()),
+            Kernel::Coop(c) => format!("attention{}_coop{}_h{head_dim}_{}", keys.name(), c.side, ty.name()),
         }
     }
 
-    fn shader(self, head_dim: u32, ty: CacheType) -> Shader {
+    fn shader(self, head_dim: u32, keys: Keys, ty: CacheType) -> Shader {
         let cache = match ty {
             CacheType::F32 => include_str!("cache_f32.wgsl"),
             CacheType::F16 => include_str!("cache_f16.wgsl"),
         };
         let source = match self {
-            Kernel::Rows(tile) => {
-                compose(&[], &[("HD", head_dim), ("BQ", tile)], &[cache, include_str!("kernel.wgsl")])
-            }
+            Kernel::Rows(tile) => compose(
+                &[],
+                &[("HD", head_dim), ("BQ", tile)],
+                &[keys.fragment(), cache, include_str!("kernel.wgsl")],
+            ),
             Kernel::Coop(c) => {
                 let matrices = match c.side {
                     16 => include_str!("coop16.wgsl"),
@@ -391,12 +347,12 @@ impl Kernel {
                         ("KL", (4 * head_dim).div_ceil(4 * c.subgroup)),
                         ("VL", (8 * head_dim).div_ceil(4 * c.subgroup)),
                     ],
-                    &[cache, include_str!("coop.wgsl"), matrices],
+                    &[keys.fragment(), cache, include_str!("coop.wgsl"), matrices],
                 )
             }
         };
-        let bindings = [&[Access::Read; 3][..], &[Access::ReadWrite; 3]].concat();
-        Shader { name: self.name(head_dim, ty), source, bindings }
+        let bindings = [keys.bindings(), [Access::ReadWrite; 3]].concat();
+        Shader { name: self.name(head_dim, keys, ty), source, bindings }
     }
 }
 
@@ -414,16 +370,19 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     for head in [32, 64, 80, 96, 128, 256] {
         for tile in [4, 8, 16].into_iter().filter(|&t| t < 16 || head <= 128) {
             let kernel = Kernel::Rows(tile);
-            all.extend(CacheType::ALL.map(|ty| (kernel.shader(head, ty), Params::FIELDS)));
+            let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
+            let packed = kernel.shader(head, Keys::Packed, CacheType::F32);
+            all.extend(kernels.into_iter().chain([packed]).map(|s| (s, Params::FIELDS)));
         }
         for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
             let kernel = Kernel::Coop(Coop { side, subgroup, bm: 0, bn: 0 });
             if head <= 128 || side == 8 {
-                all.push((kernel.shader(head, CacheType::F16), Params::FIELDS));
+                all.push((kernel.shader(head, Keys::Cached, CacheType::F16), Params::FIELDS));
             }
         }
     }
     all.push((combine_shader(), CombineParams::FIELDS));
+    all.extend(train::shaders());
     all
 }
 
@@ -467,16 +426,16 @@ pub fn attention_as(
         Variant::Coop => Kernel::Coop(Coop::of(gpu.caps()).expect("supported")),
     };
     let (head, ty, tile) = (cache.head_dim, cache.ty, kernel.tile());
-    let pipeline = gpu.pipeline(&kernel.name(head, ty), || kernel.shader(head, ty))?;
-    let several = s.parts(cache) > 1;
-    let target = if several { &scratch.o } else { o };
+    let pipeline =
+        gpu.pipeline(&kernel.name(head, Keys::Cached, ty), || kernel.shader(head, Keys::Cached, ty))?;
+    let target = if s.splits > 1 { &scratch.o } else { o };
     for (i, (kc, vc)) in chunks.iter().enumerate() {
         let plan = plan(s, cache, i, tile, gpu.budget())?;
-        record(rec, &pipeline, &[state, kc, vc, q, target, &scratch.ml], &plan);
+        record(rec, &pipeline, &[state, kc, vc, q, target, &scratch.lse], &plan);
     }
-    if several {
+    if s.splits > 1 {
         let pipeline = gpu.pipeline("attention_combine_f32", combine_shader)?;
-        record(rec, &pipeline, &[&scratch.o, &scratch.ml, o], &plan_combine(s, cache, gpu.budget())?);
+        record(rec, &pipeline, &[&scratch.o, &scratch.lse, o], &plan_combine(s, cache, gpu.budget())?);
     }
     Ok(())
 }

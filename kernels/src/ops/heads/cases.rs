@@ -1,9 +1,10 @@
 //! Cases of what heads go through before attention.
 
-use weft_runtime::{Pool, Recorder};
+use weft_runtime::{Gpu, Pool, Recorder};
 
-use super::{Shape, heads, reference};
-use crate::ops::attention::cases::cache_on_gpu;
+use super::{Shape, heads, reference, train};
+use crate::Result;
+use crate::ops::attention::cases::{cache_on_gpu, spans};
 use crate::ops::attention::{CacheShape, CacheType};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::registry::{BASELINE, Case, Guarded, Rng, input, nmse};
@@ -25,7 +26,93 @@ pub fn cases() -> Vec<Case> {
             }
         }
     }
+    for norm in [false, true] {
+        for (pairing, heads, kv_heads, head_dim, dims, lengths) in [
+            (Pairing::HalfSplit, 1, 1, 8, 8, &[1][..]),
+            (Pairing::Adjacent, 6, 2, 64, 64, &[5, 1, 140]),
+            (Pairing::HalfSplit, 32, 8, 128, 128, &[9, 3]),
+            (Pairing::Adjacent, 4, 4, 96, 32, &[30, 33]),
+            (Pairing::HalfSplit, 3, 1, 256, 64, &[40]),
+            (Pairing::HalfSplit, 3, 1, 80, 80, &[7, 7]),
+        ] {
+            all.extend(packed_case(norm, pairing, heads, kv_heads, head_dim, dims, lengths));
+        }
+    }
     all
+}
+
+/// A training batch of sequences of `lengths`, there and back.
+fn packed_case(
+    norm: bool,
+    pairing: Pairing,
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    dims: u32,
+    lengths: &'static [u32],
+) -> [Case; 2] {
+    let name = format!("{pairing:?} norm {norm} heads {heads}/{kv_heads} x {head_dim} ({dims}) {lengths:?}");
+    let run = move |gpu: &Gpu, seed: u64, backward: bool| -> Result<f64> {
+        let tokens: u32 = lengths.iter().sum();
+        let rotation = Rotation::new(dims, 1e6, None, Scaling::None, pairing);
+        let mut rng = Rng::seeded(heads * head_dim + tokens, seed);
+        let (h, kv, hd) = (heads as usize, kv_heads as usize, head_dim as usize);
+        let all = h + 2 * kv;
+        let qkv = rng.values(tokens as usize * all * hd);
+        let weights = rng.values(2 * hd);
+        let [dq, dk, dv] = [h, kv, kv].map(|heads| rng.values(tokens as usize * heads * hd));
+
+        let spans = spans(lengths);
+        let longest = lengths.iter().copied().max().unwrap_or(1);
+        let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&rotation.table(longest)), "table")?;
+        let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
+        let spans_gpu = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&spans), "spans")?;
+        let x = input(gpu, &qkv)?;
+        let s = train::Shape { tokens, heads, kv_heads, head_dim, rotation: &rotation, eps: 1e-6 };
+        let norms = norm.then_some(&norms);
+
+        // What the reference gives for a part of each token: heads at `at`, turned as its position asks.
+        let part = |t: usize, at: usize, heads: usize, w: Option<&[f32]>, dy: Option<&[f32]>| {
+            let x: Vec<f64> = qkv[(t * all + at) * hd..][..heads * hd].iter().map(|&v| v.into()).collect();
+            let position = t as u32 - spans[t][0];
+            let w = w.filter(|_| norm);
+            let eps = f64::from(1e-6f32);
+            match dy {
+                None => reference::turned_f64(x, w, eps, position, heads, hd, &rotation),
+                Some(dy) => {
+                    let dy: Vec<f64> = dy[t * heads * hd..][..heads * hd].iter().map(|&v| v.into()).collect();
+                    reference::turned_backward(&x, w, eps, position, heads, hd, &rotation, &dy)
+                }
+            }
+        };
+        let (wq, wk) = (Some(&weights[..hd]), Some(&weights[hd..]));
+        let tokens = 0..tokens as usize;
+        let mut rec = Recorder::new(gpu);
+        if backward {
+            let out = Guarded::new(gpu, qkv.len(), None)?;
+            let [q, k, v] = [&dq, &dk, &dv].map(|x| input(gpu, x));
+            train::backward(&mut rec, &spans_gpu, &table, norms, &x, [&q?, &k?, &v?], &out.slice, &s)?;
+            gpu.run(&rec.finish()?, None)?;
+            let of = |t: usize| {
+                let value = dv[t * kv * hd..][..kv * hd].iter().map(|&v| f64::from(v)).collect();
+                [part(t, 0, h, wq, Some(&dq)), part(t, h, kv, wk, Some(&dk)), value].concat()
+            };
+            return out.compare(gpu, &tokens.flat_map(of).collect::<Vec<_>>());
+        }
+        let out = [dq.len(), dk.len(), dv.len()].map(|n| Guarded::new(gpu, n, None));
+        let [q, k, v] = out;
+        let (q, k, v) = (q?, k?, v?);
+        train::heads(&mut rec, &spans_gpu, &table, norms, &x, [&q.slice, &k.slice, &v.slice], &s)?;
+        gpu.run(&rec.finish()?, None)?;
+        let value = |t: usize| qkv[(t * all + h + kv) * hd..][..kv * hd].iter().map(|&v| f64::from(v));
+        let want_q: Vec<f64> = tokens.clone().flat_map(|t| part(t, 0, h, wq, None)).collect();
+        let want_k: Vec<f64> = tokens.clone().flat_map(|t| part(t, h, kv, wk, None)).collect();
+        let worst = q.compare(gpu, &want_q)?.max(k.compare(gpu, &want_k)?);
+        Ok(worst.max(v.compare(gpu, &tokens.flat_map(value).collect::<Vec<_>>())?))
+    };
+    [("heads_train", false), ("heads_backward", true)].map(|(op, backward)| {
+        Case::new(op, BASELINE, name.clone(), 1e-7, move |gpu, _, seed| run(gpu, seed, backward))
+    })
 }
 
 fn case(

@@ -4,7 +4,8 @@
 //   arXiv:2010.04245), else x
 // RoPE as in rope/kernel.wgsl: pair i is (2i, 2i+1) when ADJACENT is 1, else (i, i + pairs).
 //
-// state             word 0: position of the batch's first token
+// Which position a token has, and where its key goes, is the fragment's (cached.wgsl, packed.wgsl), which
+// declares binding 1.
 // table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
 // norms             [2, HD] weights for q and for k, read if NORM is 1
 // qkv               [tokens, heads + 2 kv_heads, HD] f32: queries, keys, values
@@ -32,35 +33,12 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> state: array<u32>;
 @group(0) @binding(2) var<storage, read> table: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read> norms: array<f32>;
 @group(0) @binding(4) var<storage, read_write> qkv: array<vec2<f32>>;
 @group(0) @binding(5) var<storage, read_write> q: array<vec2<f32>>;
 @group(0) @binding(6) var<storage, read_write> k_cache: array<u32>;
 @group(0) @binding(7) var<storage, read_write> v_cache: array<u32>;
-
-var<workgroup> x: array<f32, HD>;
-
-// Dimension d after the rotation at `position`.
-fn rotated(d: u32, position: u32) -> f32 {
-    if (d >= 2u * p.pairs) {
-        return x[d];
-    }
-    var i = d % p.pairs;
-    var partner = select(d - p.pairs, d + p.pairs, d < p.pairs);
-    var first = d < p.pairs;
-    if (ADJACENT == 1u) {
-        i = d / 2u;
-        partner = d ^ 1u;
-        first = (d & 1u) == 0u;
-    }
-    let near = table[(position & 127u) * p.pairs + i];
-    let far = table[(128u + (position >> 7u)) * p.pairs + i];
-    let c = (near.x * far.x - near.y * far.y) * p.mscale;
-    let s = (near.y * far.x + near.x * far.y) * p.mscale;
-    return x[d] * c + select(s, -s, first) * x[partner];
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -72,8 +50,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let token = n / each;
     let is_key = n % each >= p.heads * p.queries;
     let head = n % each - select(0u, p.heads * p.queries, is_key);
-    let position = state[0] + p.token0 + token;
-    if (is_key && (position < p.position0 || position - p.position0 >= p.positions)) {
+    let position = position_of(token);
+    let place = place_of(token);
+    if (is_key && (place < p.position0 || place - p.position0 >= p.positions)) {
         return;
     }
     let at = (token * (p.heads + 2u * p.kv_heads) + select(0u, p.heads, is_key) + head) * (HD / 2u);
@@ -93,9 +72,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     workgroupBarrier();
     for (var i = lid; i < HD / 2u; i += WG) {
-        let turned = vec2<f32>(rotated(2u * i, position), rotated(2u * i + 1u, position));
+        let turned = vec2<f32>(rotated(2u * i, position, 1.0), rotated(2u * i + 1u, position, 1.0));
         if (is_key) {
-            store(((position - p.position0) * p.kv_heads + head) * (HD / 2u) + i, turned, qkv[at + p.kv_heads * (HD / 2u) + i]);
+            let value = qkv[at + p.kv_heads * (HD / 2u) + i];
+            store(((place - p.position0) * p.kv_heads + head) * (HD / 2u) + i, turned, value);
         } else {
             q[(token * p.heads + head) * (HD / 2u) + i] = turned;
         }

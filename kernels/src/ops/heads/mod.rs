@@ -3,6 +3,7 @@
 
 pub mod cases;
 pub mod reference;
+pub mod train;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
@@ -110,36 +111,58 @@ pub fn plan(
         .collect())
 }
 
+/// Where keys go to: into the cache, stored so; or, as f32, to a training batch.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Cache(CacheType),
+    Packed,
+}
+
 /// A variant of the shader.
 #[derive(Debug, Clone, Copy)]
 struct Kernel {
     head_dim: u32,
     norm: bool,
     pairing: Pairing,
-    ty: CacheType,
+    target: Target,
+}
+
+/// What the shaders of a head are told apart by besides what they do: norm, pairing and size.
+fn suffix(head_dim: u32, norm: bool, pairing: Pairing) -> String {
+    let pairing = if pairing == Pairing::Adjacent { "adjacent" } else { "half_split" };
+    format!("{}_{pairing}_h{head_dim}", if norm { "_norm" } else { "" })
+}
+
+fn constants(head_dim: u32, norm: bool, pairing: Pairing) -> [(&'static str, u32); 3] {
+    let adjacent = u32::from(pairing == Pairing::Adjacent);
+    [("HD", head_dim), ("NORM", u32::from(norm)), ("ADJACENT", adjacent)]
 }
 
 impl Kernel {
     fn name(self) -> String {
-        let pairing = if self.pairing == Pairing::Adjacent { "adjacent" } else { "half_split" };
-        let norm = if self.norm { "_norm" } else { "" };
-        format!("heads{norm}_{pairing}_h{}_{}", self.head_dim, self.ty.name())
+        let target = match self.target {
+            Target::Cache(ty) => ty.name(),
+            Target::Packed => "packed",
+        };
+        format!("heads{}_{target}", suffix(self.head_dim, self.norm, self.pairing))
     }
 
     fn shader(self) -> Shader {
-        let store = match self.ty {
-            CacheType::F32 => include_str!("store_f32.wgsl"),
-            CacheType::F16 => include_str!("store_f16.wgsl"),
+        let (place, store) = match self.target {
+            Target::Cache(CacheType::F32) => (include_str!("cached.wgsl"), include_str!("store_f32.wgsl")),
+            Target::Cache(CacheType::F16) => (include_str!("cached.wgsl"), include_str!("store_f16.wgsl")),
+            Target::Packed => (include_str!("packed.wgsl"), include_str!("store_f32.wgsl")),
         };
-        let constants = [
-            ("HD", self.head_dim),
-            ("NORM", u32::from(self.norm)),
-            ("ADJACENT", u32::from(self.pairing == Pairing::Adjacent)),
+        let parts = [
+            include_str!("../../wgsl/reduce.wgsl"),
+            include_str!("rotated.wgsl"),
+            place,
+            store,
+            include_str!("kernel.wgsl"),
         ];
-        let parts = [include_str!("../../wgsl/reduce.wgsl"), store, include_str!("kernel.wgsl")];
         Shader {
             name: self.name(),
-            source: compose(&[], &constants, &parts),
+            source: compose(&[], &constants(self.head_dim, self.norm, self.pairing), &parts),
             bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 4]].concat(),
         }
     }
@@ -151,9 +174,11 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     for head_dim in [64, 80, 128, 256] {
         for norm in [false, true] {
             for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
-                for ty in CacheType::ALL {
-                    all.push((Kernel { head_dim, norm, pairing, ty }.shader(), Params::FIELDS));
+                let targets = CacheType::ALL.map(Target::Cache).into_iter().chain([Target::Packed]);
+                for target in targets {
+                    all.push((Kernel { head_dim, norm, pairing, target }.shader(), Params::FIELDS));
                 }
+                all.push(train::backward_shader(head_dim, norm, pairing));
             }
         }
     }
@@ -181,7 +206,7 @@ pub fn heads(
         head_dim: s.cache.head_dim,
         norm: norms.is_some(),
         pairing: s.rotation.pairing,
-        ty: s.cache.ty,
+        target: Target::Cache(s.cache.ty),
     };
     let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
     // Without norms the table stands in for them: bound, never read.

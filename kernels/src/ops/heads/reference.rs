@@ -1,7 +1,6 @@
 //! `q = rope(norm(q))`, `k_cache[position] = rope(norm(k))`, `v_cache[position] = v`
 
 use crate::ops::attention::CacheType;
-use crate::ops::rmsnorm::reference::rmsnorm;
 use crate::ops::rope::Rotation;
 use crate::ops::rope::reference::rope_f64;
 
@@ -15,11 +14,51 @@ pub fn turned(
     head_dim: usize,
     r: &Rotation,
 ) -> Vec<f64> {
-    let x = match norm {
-        Some(w) => rmsnorm(x, w, eps),
-        None => x.iter().map(|&v| f64::from(v)).collect(),
-    };
+    let x = x.iter().map(|&v| f64::from(v)).collect();
+    turned_f64(x, norm, eps, position, heads, head_dim, r)
+}
+
+/// The same on f64.
+pub fn turned_f64(
+    mut x: Vec<f64>,
+    norm: Option<&[f32]>,
+    eps: f64,
+    position: u32,
+    heads: usize,
+    head_dim: usize,
+    r: &Rotation,
+) -> Vec<f64> {
+    if let Some(w) = norm {
+        for x in x.chunks_exact_mut(head_dim) {
+            let mean = x.iter().map(|x| x * x).sum::<f64>() / head_dim as f64;
+            x.iter_mut().zip(w).for_each(|(x, &w)| *x *= f64::from(w) / (mean + eps).sqrt());
+        }
+    }
     rope_f64(x, position, heads, head_dim, r)
+}
+
+/// Gradient of [`turned`] with respect to x, given that with respect to its result: the rotation is undone
+/// by turning the other way, then the chain rule through `y = x w / sqrt(mean(x^2) + eps)`.
+pub fn turned_backward(
+    x: &[f64],
+    norm: Option<&[f32]>,
+    eps: f64,
+    position: u32,
+    heads: usize,
+    head_dim: usize,
+    r: &Rotation,
+    dy: &[f64],
+) -> Vec<f64> {
+    let back = Rotation { frequencies: r.frequencies.iter().map(|f| -f).collect(), ..r.clone() };
+    let mut dx = rope_f64(dy.to_vec(), position, heads, head_dim, &back);
+    let Some(w) = norm else { return dx };
+    for (x, u) in x.chunks_exact(head_dim).zip(dx.chunks_exact_mut(head_dim)) {
+        let s = 1.0 / (x.iter().map(|x| x * x).sum::<f64>() / head_dim as f64 + eps).sqrt();
+        u.iter_mut().zip(w).for_each(|(u, &w)| *u *= f64::from(w));
+        let mean = u.iter().zip(x).map(|(u, x)| u * x).sum::<f64>() / head_dim as f64;
+        u.iter_mut().zip(x).for_each(|(u, x)| *u = s * (*u - x * s * s * mean));
+    }
+    dx
 }
 
 /// Writes values into a cache's bytes, one after the other from value `at` on.
@@ -39,6 +78,35 @@ pub fn load(cache: &[u8], ty: CacheType) -> Vec<f32> {
         CacheType::F32 => bytemuck::pod_collect_to_vec(cache),
         CacheType::F16 => {
             bytemuck::pod_collect_to_vec::<u8, half::f16>(cache).iter().map(|h| h.to_f32()).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{turned_backward, turned_f64};
+    use crate::ops::rope::{Pairing, Rotation, Scaling};
+    use crate::registry::{Rng, assert_gradient};
+
+    /// The loss is g . y for a random g.
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        let (heads, head_dim, position) = (3, 8, 5);
+        for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
+            let mut rotation = Rotation::new(6, 100.0, None, Scaling::None, pairing);
+            rotation.mscale = 1.25;
+            let mut rng = Rng::new(1);
+            let w: Vec<f32> = (0..head_dim).map(|_| rng.normal()).collect();
+            let mut random =
+                || -> Vec<f64> { (0..2 * heads * head_dim).map(|_| f64::from(rng.normal())).collect() };
+            let (x, g) = (random(), random());
+            for norm in [None, Some(&w[..])] {
+                let dx = turned_backward(&x, norm, 1e-2, position, heads, head_dim, &rotation, &g);
+                assert_gradient(&x, &dx, |x| {
+                    let y = turned_f64(x.to_vec(), norm, 1e-2, position, heads, head_dim, &rotation);
+                    y.iter().zip(&g).map(|(y, g)| y * g).sum()
+                });
+            }
         }
     }
 }

@@ -1,0 +1,225 @@
+//! The same within a training batch of packed sequences, and its gradient.
+
+use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
+
+use super::{Kernel, Params, Target, constants, suffix};
+use crate::ops::rope::{Pairing, Rotation};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
+
+params! {
+    /// Parameters of the gradient.
+    pub struct BackwardParams {
+        pub token0: u32,
+        pub tokens: u32,
+        pub heads: u32,
+        pub kv_heads: u32,
+        pub pairs: u32,
+        pub grid_x: u32,
+        pub mscale: f32,
+        pub eps: f32,
+    }
+}
+
+/// What a training batch's heads go through.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    /// Tokens of the batch, all sequences one after the other.
+    pub tokens: u32,
+    /// Query heads.
+    pub heads: u32,
+    /// KV heads.
+    pub kv_heads: u32,
+    /// Size of a head.
+    pub head_dim: u32,
+    /// RoPE.
+    pub rotation: &'a Rotation,
+    /// Epsilon of the norms.
+    pub eps: f32,
+}
+
+impl Shape<'_> {
+    fn row(&self, heads: u32) -> u64 {
+        u64::from(heads) * u64::from(self.head_dim) * 4
+    }
+
+    /// Heads of a token in qkv.
+    fn all(&self) -> u32 {
+        self.heads + 2 * self.kv_heads
+    }
+
+    /// Ranges of tokens whose tensors each fit a binding, and what is bound whole: spans, table, norms.
+    fn ranges(
+        &self,
+        table: u64,
+        norms: u64,
+        budget: &Budget,
+    ) -> std::result::Result<(Vec<std::ops::Range<u32>>, Vec<Bind>), PlanError> {
+        let pairs = self.rotation.pairs();
+        if pairs * 2 > self.head_dim || !self.head_dim.is_multiple_of(2) {
+            let what = format!("cannot rotate {} dimensions of a head of {}", pairs * 2, self.head_dim);
+            return Err(PlanError::Shape { op: "heads", what });
+        }
+        let whole = [(u64::from(self.tokens) * 8, "the spans"), (table, "the table of angles")];
+        if let Some(&(needed, what)) = whole.iter().find(|w| w.0 > budget.max_binding) {
+            return Err(PlanError::DoesNotFit { op: "heads", what, needed, allowed: budget.max_binding });
+        }
+        let rows = [self.row(self.all()), self.row(self.heads), self.row(self.kv_heads)];
+        let binds = [whole[0].0, table, norms].into_iter().enumerate();
+        let binds = binds.map(|(operand, size)| Bind { operand, offset: 0, size }).collect();
+        Ok((split_rows("heads", self.tokens, &rows, budget)?, binds))
+    }
+}
+
+/// The dispatches of the batch. Operands: spans, table, norms, qkv, q, k, v.
+///
+/// # Errors
+/// A token's heads or the table of angles that exceed a binding; a rotation wider than a head.
+pub fn plan(
+    s: &Shape<'_>,
+    table: u64,
+    norms: u64,
+    budget: &Budget,
+) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+    let (ranges, whole) = s.ranges(table, norms, budget)?;
+    let dispatch = |t: std::ops::Range<u32>| {
+        let n = t.end - t.start;
+        let grid = fold(n * (s.heads + s.kv_heads), budget);
+        let moved = f64::from(n) * (2 * s.row(s.all())) as f64;
+        let mut binds = whole.clone();
+        for (operand, heads) in [(3, s.all()), (4, s.heads), (5, s.kv_heads), (6, s.kv_heads)] {
+            let row = s.row(heads);
+            binds.push(Bind { operand, offset: u64::from(t.start) * row, size: u64::from(n) * row });
+        }
+        Dispatch {
+            params: Params {
+                token0: t.start,
+                tokens: n,
+                heads: s.heads,
+                kv_heads: s.kv_heads,
+                pairs: s.rotation.pairs(),
+                position0: t.start,
+                positions: n,
+                queries: 1,
+                grid_x: grid[0],
+                mscale: s.rotation.mscale,
+                eps: s.eps,
+                pad: 0,
+            },
+            binds,
+            grid,
+            cost: Cost { bytes: moved, flops: moved },
+        }
+    };
+    Ok(ranges.into_iter().map(dispatch).collect())
+}
+
+/// The dispatches of the gradient. Operands: spans, table, norms, qkv, dq, dk, dv, dqkv.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_backward(
+    s: &Shape<'_>,
+    table: u64,
+    norms: u64,
+    budget: &Budget,
+) -> std::result::Result<Vec<Dispatch<BackwardParams>>, PlanError> {
+    let (ranges, whole) = s.ranges(table, norms, budget)?;
+    let dispatch = |t: std::ops::Range<u32>| {
+        let n = t.end - t.start;
+        let grid = fold(n * s.all(), budget);
+        let moved = f64::from(n) * (3 * s.row(s.all())) as f64;
+        let mut binds = whole.clone();
+        let parts = [(3, s.all()), (4, s.heads), (5, s.kv_heads), (6, s.kv_heads), (7, s.all())];
+        for (operand, heads) in parts {
+            let row = s.row(heads);
+            binds.push(Bind { operand, offset: u64::from(t.start) * row, size: u64::from(n) * row });
+        }
+        Dispatch {
+            params: BackwardParams {
+                token0: t.start,
+                tokens: n,
+                heads: s.heads,
+                kv_heads: s.kv_heads,
+                pairs: s.rotation.pairs(),
+                grid_x: grid[0],
+                mscale: s.rotation.mscale,
+                eps: s.eps,
+            },
+            binds,
+            grid,
+            cost: Cost { bytes: moved, flops: moved },
+        }
+    };
+    Ok(ranges.into_iter().map(dispatch).collect())
+}
+
+fn backward_name(head_dim: u32, norm: bool, pairing: Pairing) -> String {
+    format!("heads_backward{}", suffix(head_dim, norm, pairing))
+}
+
+pub(super) fn backward_shader(head_dim: u32, norm: bool, pairing: Pairing) -> (Shader, Fields) {
+    let parts = [
+        include_str!("../../wgsl/reduce.wgsl"),
+        include_str!("rotated.wgsl"),
+        include_str!("packed.wgsl"),
+        include_str!("backward.wgsl"),
+    ];
+    let shader = Shader {
+        name: backward_name(head_dim, norm, pairing),
+        source: compose(&[], &constants(head_dim, norm, pairing), &parts),
+        bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 5]].concat(),
+    };
+    (shader, BackwardParams::FIELDS)
+}
+
+/// Records QK-norm and RoPE of a training batch: from qkv `[tokens, heads + 2 kv_heads, head_dim]` to
+/// q `[tokens, heads, head_dim]` and k, v `[tokens, kv_heads, head_dim]`, all f32 activations.
+///
+/// `spans` `[tokens]` of two u32 has the first token of each token's sequence and one past its last; it
+/// lies outside of the activations. `table` is what [`Rotation::table`] gives for the longest sequence,
+/// `norms` the weights `[2, head_dim]` of QK-norm for q and for k, where the model has it.
+///
+/// # Errors
+/// No plan under the budget, or a shader the device refuses.
+pub fn heads(
+    rec: &mut Recorder,
+    spans: &Slice,
+    table: &Slice,
+    norms: Option<&Slice>,
+    qkv: &Slice,
+    [q, k, v]: [&Slice; 3],
+    s: &Shape<'_>,
+) -> Result<()> {
+    let (head_dim, norm) = (s.head_dim, norms.is_some());
+    let kernel = Kernel { head_dim, norm, pairing: s.rotation.pairing, target: Target::Packed };
+    let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
+    // Without norms the table stands in for them: bound, never read.
+    let norms = norms.unwrap_or(table);
+    let plan = plan(s, table.size(), norms.size(), rec.gpu().budget())?;
+    record(rec, &pipeline, &[spans, table, norms, qkv, q, k, v], &plan);
+    Ok(())
+}
+
+/// Records the gradient of [`heads`] with respect to qkv: from dq, dk and dv, and the qkv that went in,
+/// to dqkv, which is overwritten. The weights of the norms are frozen. Shapes as in [`heads`].
+///
+/// # Errors
+/// As [`heads`].
+pub fn backward(
+    rec: &mut Recorder,
+    spans: &Slice,
+    table: &Slice,
+    norms: Option<&Slice>,
+    qkv: &Slice,
+    [dq, dk, dv]: [&Slice; 3],
+    dqkv: &Slice,
+    s: &Shape<'_>,
+) -> Result<()> {
+    let (norm, pairing) = (norms.is_some(), s.rotation.pairing);
+    let name = backward_name(s.head_dim, norm, pairing);
+    let pipeline = rec.gpu().pipeline(&name, || backward_shader(s.head_dim, norm, pairing).0)?;
+    let norms = norms.unwrap_or(table);
+    let plan = plan_backward(s, table.size(), norms.size(), rec.gpu().budget())?;
+    record(rec, &pipeline, &[spans, table, norms, qkv, dq, dk, dv, dqkv], &plan);
+    Ok(())
+}
