@@ -2,7 +2,8 @@
 
 use weft_runtime::{Pool, Recorder};
 
-use super::{Columns, Epilogue, Input, Variant, linear_as};
+use super::gradient::{Kernel, linear_gradient_with};
+use super::{Columns, Epilogue, Input, MATVEC_TOKENS, Variant, linear_as};
 use crate::ops::quantize::{self, Quantized};
 use crate::registry::{Case, Guarded, Rng, input, random_weight};
 use crate::{PlanError, WeightType};
@@ -52,7 +53,66 @@ pub fn cases() -> Vec<Case> {
             all.push(case(Variant::Coop, WeightType::F16, rows, cols, tokens, true, true));
         }
     }
+    all.extend(gradients());
     all
+}
+
+/// The gradient of every type with every kernel, of one of several stacked outputs and added to; with
+/// F32 and F16 the shapes where edges meet.
+fn gradients() -> Vec<Case> {
+    let mut all = Vec::new();
+    for variant in [Variant::Tiled] {
+        for kernel in Kernel::all(variant) {
+            for &ty in WeightType::ALL {
+                for (rows, cols, tokens, add) in [(65, 256, 9, false), (129, 512, 130, true)] {
+                    all.push(gradient(variant, kernel, ty, rows, cols, tokens, add));
+                }
+            }
+            for (rows, cols, tokens) in
+                [(1, 16, 1), (3, 48, 7), (31, 64, 63), (32, 64, 64), (33, 80, 65), (300, 144, 129)]
+            {
+                for (ty, add) in [(WeightType::F32, false), (WeightType::F16, true)] {
+                    all.push(gradient(variant, kernel, ty, rows, cols, tokens, add));
+                }
+            }
+            all.push(gradient(variant, kernel, WeightType::F16, 14_336, 64, 17, false));
+        }
+    }
+    all
+}
+
+fn gradient(
+    variant: Variant,
+    kernel: Kernel,
+    ty: WeightType,
+    rows: u32,
+    cols: u32,
+    tokens: u32,
+    add: bool,
+) -> Case {
+    // With a sum, the outputs are the middle of a wider dy.
+    let y = if add { Columns { stride: rows + 23, column: 15 } } else { Columns::all(rows) };
+    let (name, extra) = (kernel.tile_name(), if add { " +dx" } else { "" });
+    let name = format!("{name} rows {rows} cols {cols} tokens {tokens}{extra}");
+    let tolerance = if variant == Variant::Coop { 5e-4 } else { 1e-6 };
+    Case::new("matmul_dx", variant.name(), name, tolerance, move |gpu, oracle, seed| {
+        if let Err(why) = variant.supports(gpu.caps(), ty, MATVEC_TOKENS + 1) {
+            return Err(PlanError::Shape { op: "matmul_dx", what: why.into() }.into());
+        }
+        let mut rng = Rng::seeded(rows * cols + tokens, seed);
+        let (w, values) = random_weight(gpu, oracle, ty, rows, cols, &mut rng)?;
+        let dy = rng.values((tokens * y.stride) as usize);
+        let before = rng.values((tokens * cols) as usize);
+        let before = add.then_some(&before[..]);
+        let dx = Guarded::new(gpu, (tokens * cols) as usize, before)?;
+        let dy_gpu = input(gpu, &dy)?;
+        let mut rec = Recorder::new(gpu);
+        linear_gradient_with(&mut rec, kernel, &w, (&dy_gpu, y), &dx.slice, tokens, add)?;
+        gpu.run(&rec.finish()?, None)?;
+        let at = (y.stride as usize, y.column as usize);
+        dx.compare(gpu, &super::reference::gradient(&dy, at, &values, cols as usize, before))
+    })
+    .of_type(ty.name())
 }
 
 fn case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32, bias: bool, add: bool) -> Case {

@@ -2,6 +2,7 @@
 //! integers, and tiled (prefill) in f32 or with cooperative matrices. [`Variant::pick`] chooses.
 
 pub mod cases;
+mod gradient;
 mod matvec;
 pub mod reference;
 
@@ -14,6 +15,7 @@ use crate::{
     params, record, split_rows,
 };
 
+pub use gradient::linear_gradient;
 pub use matvec::{MATVEC_TOKENS, Matvec};
 
 const HAS_BIAS: u32 = 1;
@@ -325,6 +327,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
             }
         }
     }
+    all.extend(gradient::shaders());
     all
 }
 

@@ -13,3 +13,24 @@ pub fn linear(x: &[f32], w: &[f32], cols: usize, bias: Option<&[f32]>, add: Opti
     }
     y
 }
+
+/// `dx[t, c] = sum_r dy[t, r] w[r, c] + dx[t, c]`: dy `[tokens, stride]` of which `rows` columns from
+/// `column` on count, w `[rows, cols]`, `add` `[tokens, cols]` where given.
+pub fn gradient(
+    dy: &[f32],
+    (stride, column): (usize, usize),
+    w: &[f32],
+    cols: usize,
+    add: Option<&[f32]>,
+) -> Vec<f64> {
+    let rows = w.len() / cols;
+    let mut dx = Vec::with_capacity(dy.len() / stride * cols);
+    for (t, dy) in dy.chunks_exact(stride).enumerate() {
+        let mut sums: Vec<f64> = (0..cols).map(|c| add.map_or(0.0, |a| f64::from(a[t * cols + c]))).collect();
+        for (&d, w) in dy[column..column + rows].iter().zip(w.chunks_exact(cols)) {
+            sums.iter_mut().zip(w).for_each(|(s, &w)| *s += f64::from(d) * f64::from(w));
+        }
+        dx.extend(sums);
+    }
+    dx
+}

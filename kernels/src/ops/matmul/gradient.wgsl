@@ -1,0 +1,114 @@
+// Input gradient of a matrix product:  dx[t, c] = sum_r dy[t, r] w[r, c]  (+ dx[t, c])
+//
+// w   one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
+// dy  [tokens, y_stride] f32, from column p.column on
+// dx  [tokens, cols] f32, added to if p.flags has ADD
+//
+// One workgroup computes a tile of BM tokens x BN columns, TM x TN an invocation. It walks the rows of
+// the slab BK at a time: half of the invocations dequantise a unit of w each, the others copy the tile
+// of dy. Weights lie as in the forward kernel's planes; only here their 16 values go along the tile's
+// width, where they went along its depth. 16 KiB of workgroup memory: exactly what core WebGPU allows.
+
+const ADD: u32 = 2u;
+const HALF: u32 = WG / 2u;
+const AQ: u32 = BK / 4u;  // vec4 along the depth of a tile
+const BQ: u32 = BN / 4u;  // vec4 along its width
+const TX: u32 = BN / TN;  // invocations along its width
+
+struct Params {
+    planes: vec4<u32>,
+    row0: u32,      // first row of the slab
+    rows: u32,      // rows in the slab
+    units: u32,     // cols / 16
+    y_stride: u32,
+    flags: u32,
+    extent: u32,    // tokens
+    column: u32,    // of dy, where row 0 is
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> w1: array<u32>;
+@group(0) @binding(3) var<storage, read_write> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;
+
+var<workgroup> ds: array<vec4<f32>, BM * AQ>;
+var<workgroup> ws: array<vec4<f32>, BK * BQ>;
+
+// Neighbouring rows of ds fall into different banks.
+fn place(row: u32, quad: u32) -> u32 {
+    return row * AQ + (quad ^ (row % AQ));
+}
+
+// Row r of dy, or 0 past the end of the slab.
+fn dy_at(base: u32, r: u32) -> f32 {
+    return select(0.0, dy[base + min(r, p.rows - 1u)], r < p.rows);
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    let token0 = wid.x * BM;
+    let unit0 = wid.y * (BN / 16u);
+    let tx = lid % TX;
+    let ty = lid / TX;
+    // acci_j holds token ty + i BM / TM against the four columns of vec4 tx + j TX.
+    //@ for i in TM
+    //@ for j in TQ
+    var acc$i_$j = vec4<f32>();
+    //@ end
+    //@ end
+    for (var r0 = 0u; r0 < p.rows; r0 += BK) {
+        if (lid < HALF) {
+            // Rows and units past the end repeat the last one: dy is 0 for those, these are dropped.
+            let row = lid / (BN / 16u);
+            let unit = lid % (BN / 16u);
+            let w = dequant16(p.planes, min(r0 + row, p.rows - 1u) * p.units + min(unit0 + unit, p.units - 1u));
+            let at = row * BQ + unit * 4u;
+            ws[at] = w[0];
+            ws[at + 1u] = w[1];
+            ws[at + 2u] = w[2];
+            ws[at + 3u] = w[3];
+        } else {
+            for (var i = lid - HALF; i < BM * AQ; i += HALF) {
+                let row = i / AQ;
+                let r = r0 + i % AQ * 4u;
+                let base = min(token0 + row, p.extent - 1u) * p.y_stride + p.column + p.row0;
+                ds[place(row, i % AQ)] =
+                    vec4<f32>(dy_at(base, r), dy_at(base, r + 1u), dy_at(base, r + 2u), dy_at(base, r + 3u));
+            }
+        }
+        workgroupBarrier();
+        for (var q = 0u; q < AQ; q++) {
+            //@ for j in TQ
+            let at$j = q * 4u * BQ + tx + $ju * TX;
+            let a$j = ws[at$j];
+            let b$j = ws[at$j + BQ];
+            let c$j = ws[at$j + 2u * BQ];
+            let d$j = ws[at$j + 3u * BQ];
+            //@ end
+            //@ for i in TM
+            let v$i = ds[place(ty + $iu * (BM / TM), q)];
+            //@ for j in TQ
+            acc$i_$j += v$i.x * a$j + v$i.y * b$j + v$i.z * c$j + v$i.w * d$j;
+            //@ end
+            //@ end
+        }
+        workgroupBarrier();
+    }
+    //@ for i in TM
+    //@ for j in TQ
+    store(token0 + ty + $iu * (BM / TM), unit0 * 4u + tx + $ju * TX, acc$i_$j);
+    //@ end
+    //@ end
+}
+
+fn store(token: u32, quad: u32, sum: vec4<f32>) {
+    if (token < p.extent && quad < p.units * 4u) {
+        let at = token * p.units * 4u + quad;
+        var v = sum;
+        if ((p.flags & ADD) != 0u) {
+            v += dx[at];
+        }
+        dx[at] = v;
+    }
+}
