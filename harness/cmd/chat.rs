@@ -11,7 +11,7 @@ use serde_json::json;
 use weft_models::{Message, Model, Sampling, Session, Stop};
 
 use super::run::{answer, most};
-use crate::options::{DeviceFlags, ModelFlag, SamplingFlags, context};
+use crate::options::{CacheFlag, DeviceFlags, ModelFlag, SamplingFlags, context};
 use crate::{Error, Result, interrupt, output, report};
 
 /// Talk with a model
@@ -42,6 +42,8 @@ pub(super) struct Flags {
     no_think: bool,
     #[command(flatten)]
     device: DeviceFlags,
+    #[command(flatten)]
+    cache: CacheFlag,
 }
 
 const HELP: &str = "/clear         start again (the system text stays)
@@ -206,7 +208,7 @@ impl Chat<'_> {
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
-    let (model, load) = f.model.open(&f.device, None, f.c)?;
+    let (model, load) = f.model.open(&f.device, None, f.c, f.cache)?;
     // A file that cannot chat is told before the first question.
     model.tokenizer()?;
     model.template()?;

@@ -8,7 +8,7 @@ use weft_models::{Message, Model, Sampling};
 
 use crate::curriculum::score::{Scores, Tally, score_generation};
 use crate::curriculum::{self, Format, Split};
-use crate::options::{DeviceFlags, ModelFlag, context};
+use crate::options::{CacheFlag, DeviceFlags, ModelFlag, context};
 use crate::{Error, Result, interrupt, output, report};
 
 /// Score a model on the curriculum's test split, by domain, with 95 % intervals
@@ -42,6 +42,8 @@ pub(super) struct Flags {
     wrong: bool,
     #[command(flatten)]
     device: DeviceFlags,
+    #[command(flatten)]
+    cache: CacheFlag,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -53,7 +55,7 @@ enum Suite {
 pub(super) fn run(f: Flags) -> Result<()> {
     let Suite::Curriculum = f.suite;
     interrupt::install(2);
-    let (model, _) = f.model.open(&f.device, None, None)?;
+    let (model, _) = f.model.open(&f.device, None, None, f.cache)?;
     // Before the first question, so that a file without a vocabulary is told as such.
     model.tokenizer()?;
     let start = Instant::now();

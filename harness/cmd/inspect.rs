@@ -8,7 +8,7 @@ use weft_formats::gguf::{Array, File, Value};
 use weft_models::{Config, MemoryPlan, plan};
 use weft_runtime::{Budget, Caps, DeviceKind, Gpu, human};
 
-use crate::options::{DeviceFlags, ModelFlag};
+use crate::options::{CacheFlag, DeviceFlags, ModelFlag};
 use crate::{Result, output, report};
 
 /// Show a file's metadata and tensors, and the memory it would take
@@ -29,6 +29,8 @@ pub(super) struct Flags {
     c: Option<u32>,
     #[command(flatten)]
     device: DeviceFlags,
+    #[command(flatten)]
+    cache: CacheFlag,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -110,7 +112,7 @@ fn planned(f: &Flags, file: &File) -> Result<Planned> {
         }
     };
     let chunk = if device.as_ref().is_some_and(|d| d.kind == DeviceKind::Cpu) { 64 } else { 512 };
-    let plan = plan(file, &config, context, chunk.min(context), &budget)?;
+    let plan = plan(file, &config, context, chunk.min(context), f.cache.cache_type, &budget)?;
     Ok(Planned { context, chunk, plan, device, budget })
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use weft_models::Rows;
 
-use crate::options::{DeviceFlags, ModelFlag, ids_from_json, read_text};
+use crate::options::{CacheFlag, DeviceFlags, ModelFlag, ids_from_json, read_text};
 use crate::{Error, Result, interrupt, output};
 
 /// Write the logits of every position to a safetensors file
@@ -37,6 +37,8 @@ pub(super) struct Flags {
     c: Option<u32>,
     #[command(flatten)]
     device: DeviceFlags,
+    #[command(flatten)]
+    cache: CacheFlag,
     /// Tokens of a prefill batch [default: by device]
     #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(u32).range(1..))]
     chunk: Option<u32>,
@@ -50,7 +52,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     interrupt::install(2);
     let context = f.c.unwrap_or(ids.len().try_into().unwrap_or(u32::MAX));
-    let (model, _) = f.model.open(&f.device, f.chunk, Some(context))?;
+    let (model, _) = f.model.open(&f.device, f.chunk, Some(context), f.cache)?;
     let vocabulary = model.config().vocabulary;
     if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {
         return Err(Error::input(format!(

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use weft_models::{Message, Model, Sampling, Session, Stop};
 
-use crate::options::{DeviceFlags, ModelFlag, SamplingFlags, context};
+use crate::options::{CacheFlag, DeviceFlags, ModelFlag, SamplingFlags, context};
 use crate::report::{self, Timings};
 use crate::{Error, Result, interrupt, output};
 
@@ -45,6 +45,8 @@ pub(super) struct Flags {
     no_think: bool,
     #[command(flatten)]
     device: DeviceFlags,
+    #[command(flatten)]
+    cache: CacheFlag,
     /// Tokens of a prefill batch [default: by device]
     #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(u32).range(1..))]
     chunk: Option<u32>,
@@ -179,7 +181,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     interrupt::install(2);
     let sampling = f.sampling.sampling(&f.model);
-    let (model, load) = f.model.open(&f.device, f.chunk, f.c)?;
+    let (model, load) = f.model.open(&f.device, f.chunk, f.c, f.cache)?;
     let tokenizer = model.tokenizer()?;
     let mut stream = tokenizer.stream(false).continuing();
     let ids = match f.raw {

@@ -34,4 +34,5 @@ pub use load::{Model, Options, Progress, Source};
 pub use plan::{MemoryPlan, plan};
 pub use session::{Rows, Session, Taps};
 pub use weft_formats::chat::{Message, Options as ChatOptions};
+pub use weft_kernels::ops::attention::CacheType;
 pub use weft_runtime::{Options as DeviceOptions, Profile, Without};

@@ -25,6 +25,8 @@ pub struct Options {
     /// The context that the check against the device's memory assumes; `None` assumes
     /// [`Model::default_context`].
     pub context: Option<u32>,
+    /// How the KV cache is stored; `None` is f16, or f32 where every matrix of the file is f32.
+    pub cache: Option<CacheType>,
 }
 
 /// Where a model comes from.
@@ -217,7 +219,8 @@ async fn open(
     // A software GPU computes slowly enough that a large batch would hold Ctrl-C and the progress bar.
     let chunk = options.chunk.unwrap_or(if gpu.caps().kind == DeviceKind::Cpu { 64 } else { 512 }).max(1);
     let context = options.context.unwrap_or(default_context(&config)).max(1);
-    let needs = check_memory(&file, &config, &gpu, context, chunk)?;
+    let cache = options.cache.unwrap_or_else(|| cache_type(&file));
+    let needs = check_memory(&file, &config, &gpu, context, chunk, cache)?;
     gpu.expect(Pool::Weights, needs.weights);
     let mut up = Upload { file: &file, gpu: &gpu, done: 0, total: 0, progress };
     let weights = up.all(&config)?;
@@ -239,7 +242,7 @@ async fn open(
         config,
         weights,
         chunk,
-        cache: cache_type(&file),
+        cache,
         metadata,
         tokenizer,
         template,
@@ -247,8 +250,15 @@ async fn open(
 }
 
 /// The memory that will be taken; refuses what cannot fit before anything is uploaded, where the device says how much it has.
-fn check_memory(file: &File, config: &Config, gpu: &Gpu, context: u32, chunk: u32) -> Result<MemoryPlan> {
-    let needs = plan(file, config, context, chunk, gpu.budget())?;
+fn check_memory(
+    file: &File,
+    config: &Config,
+    gpu: &Gpu,
+    context: u32,
+    chunk: u32,
+    cache: CacheType,
+) -> Result<MemoryPlan> {
+    let needs = plan(file, config, context, chunk, Some(cache), gpu.budget())?;
     let Some(available) = gpu.caps().memory else { return Ok(needs) };
     if needs.total() <= available {
         return Ok(needs);

@@ -44,11 +44,19 @@ pub(crate) fn cache_type(file: &File) -> CacheType {
     if file.tensors().iter().all(precise) { CacheType::F32 } else { CacheType::F16 }
 }
 
-/// Plans the memory of `file` for a context and a prefill chunk.
+/// Plans the memory of `file` for a context and a prefill chunk, with the KV cache stored as `cache`, or
+/// as the file suggests.
 ///
 /// # Errors
 /// A tensor type that is not read, a shape that no split fits into the budget.
-pub fn plan(file: &File, config: &Config, context: u32, chunk: u32, budget: &Budget) -> Result<MemoryPlan> {
+pub fn plan(
+    file: &File,
+    config: &Config,
+    context: u32,
+    chunk: u32,
+    cache: Option<CacheType>,
+    budget: &Budget,
+) -> Result<MemoryPlan> {
     let mut weights = 0;
     for t in file.tensors() {
         weights += match t.shape.as_slice() {
@@ -59,7 +67,8 @@ pub fn plan(file: &File, config: &Config, context: u32, chunk: u32, budget: &Bud
             _ => t.size.next_multiple_of(budget.align),
         };
     }
-    let cache = CacheShape::new(cache_type(file), context, config.kv_heads, config.head_dim, budget)?;
+    let ty = cache.unwrap_or_else(|| cache_type(file));
+    let cache = CacheShape::new(ty, context, config.kv_heads, config.head_dim, budget)?;
     let buffers = Buffers::plan(config, &cache, chunk, false, budget);
     let table = u64::from(128 + context.div_ceil(128)) * u64::from(config.rotation.pairs()) * 8;
     Ok(MemoryPlan {

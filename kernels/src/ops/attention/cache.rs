@@ -13,17 +13,24 @@ pub enum CacheType {
     F32,
     #[default]
     F16,
+    Q8_0,
+    Q4_0,
 }
+
+/// Values that share a scale in the quantised types.
+const BLOCK: u32 = 32;
 
 impl CacheType {
     /// All of them.
-    pub const ALL: [CacheType; 2] = [CacheType::F32, CacheType::F16];
+    pub const ALL: [CacheType; 4] = [CacheType::F32, CacheType::F16, CacheType::Q8_0, CacheType::Q4_0];
 
     /// The name used on the command line.
     pub fn name(self) -> &'static str {
         match self {
             CacheType::F32 => "f32",
             CacheType::F16 => "f16",
+            CacheType::Q8_0 => "q8_0",
+            CacheType::Q4_0 => "q4_0",
         }
     }
 
@@ -32,11 +39,49 @@ impl CacheType {
         CacheType::ALL.into_iter().find(|t| t.name() == name)
     }
 
-    /// Bytes of `values` values.
-    pub fn bytes(self, values: u64) -> u64 {
+    /// Bits of a value, scales not counted.
+    fn bits(self) -> u64 {
         match self {
-            CacheType::F32 => 4 * values,
-            CacheType::F16 => 2 * values,
+            CacheType::F32 => 32,
+            CacheType::F16 => 16,
+            CacheType::Q8_0 => 8,
+            CacheType::Q4_0 => 4,
+        }
+    }
+
+    /// Blocks of 32 values, each with a scale, in a head of `head_dim`; 0 for types without scales.
+    pub(crate) fn blocks(self, head_dim: u32) -> u32 {
+        if self.bits() < 16 { head_dim / BLOCK } else { 0 }
+    }
+
+    /// Bytes of the values of `rows` heads of `head_dim`, which their scales follow.
+    pub(crate) fn value_bytes(self, rows: u64, head_dim: u32) -> u64 {
+        rows * u64::from(head_dim) * self.bits() / 8
+    }
+
+    /// Bytes of `rows` heads of `head_dim`: whole vec4.
+    pub fn bytes(self, rows: u64, head_dim: u32) -> u64 {
+        let scales = rows * 4 * u64::from(self.blocks(head_dim).div_ceil(2));
+        (self.value_bytes(rows, head_dim) + scales).next_multiple_of(16)
+    }
+
+    /// The fragment that loads from the cache.
+    pub(crate) fn loads(self) -> &'static str {
+        match self {
+            CacheType::F32 => include_str!("cache_f32.wgsl"),
+            CacheType::F16 => include_str!("cache_f16.wgsl"),
+            CacheType::Q8_0 => include_str!("cache_q8_0.wgsl"),
+            CacheType::Q4_0 => include_str!("cache_q4_0.wgsl"),
+        }
+    }
+
+    /// The fragment that stores to the cache.
+    pub(crate) fn stores(self) -> &'static str {
+        match self {
+            CacheType::F32 => include_str!("store_f32.wgsl"),
+            CacheType::F16 => include_str!("store_f16.wgsl"),
+            CacheType::Q8_0 => include_str!("store_q8_0.wgsl"),
+            CacheType::Q4_0 => include_str!("store_q4_0.wgsl"),
         }
     }
 }
@@ -73,8 +118,17 @@ impl CacheShape {
             let what = format!("head size {head_dim} (multiples of 8 up to {MAX_HEAD} are supported)");
             return Err(PlanError::Shape { op: "attention", what });
         }
-        let row = ty.bytes(u64::from(kv_heads) * u64::from(head_dim));
-        let fits = (budget.max_binding / row).min(u64::from(u32::MAX)) as u32;
+        if ty.bits() < 16 && !head_dim.is_multiple_of(BLOCK) {
+            let what = format!(
+                "a cache of {} needs heads of a multiple of {BLOCK}, this model's have {head_dim} \
+                 (f16 and f32 caches take it)",
+                ty.name()
+            );
+            return Err(PlanError::Shape { op: "attention", what });
+        }
+        // Bytes are rounded up to 16 once a chunk.
+        let row = ty.bytes(4 * u64::from(kv_heads), head_dim).div_ceil(4);
+        let fits = ((budget.max_binding & !15) / row).min(u64::from(u32::MAX)) as u32;
         if fits == 0 {
             return Err(PlanError::DoesNotFit {
                 op: "attention",
@@ -106,6 +160,35 @@ impl CacheShape {
     /// Bytes of chunk `i` of the keys, and of the values.
     pub fn chunk_bytes(&self, i: usize) -> u64 {
         let r = self.chunk(i);
-        self.ty.bytes(u64::from(r.end - r.start) * u64::from(self.kv_heads) * u64::from(self.head_dim))
+        self.ty.bytes(u64::from(r.end - r.start) * u64::from(self.kv_heads), self.head_dim)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CacheShape, CacheType};
+    use crate::Budget;
+
+    #[test]
+    fn quantised_caches_refuse_heads_that_no_block_divides() {
+        let new = |ty, head| CacheShape::new(ty, 100, 2, head, &Budget::WEBGPU);
+        let why = new(CacheType::Q8_0, 80).unwrap_err().to_string();
+        assert!(why.contains("80") && why.contains("f16"), "{why}");
+        assert!(new(CacheType::F16, 80).is_ok() && new(CacheType::Q4_0, 96).is_ok());
+    }
+
+    #[test]
+    fn every_chunk_fits_and_the_bytes_are_those_of_all() {
+        for ty in CacheType::ALL {
+            let budget = Budget { max_binding: 10_000, ..Budget::WEBGPU };
+            let cache = CacheShape::new(ty, 301, 3, 96, &budget).unwrap();
+            assert!(cache.chunks() >= 3);
+            assert!((0..cache.chunks()).all(|i| cache.chunk_bytes(i) <= budget.max_binding));
+            let heads = 301 * 3;
+            let scales = if ty.blocks(96) > 0 { heads * 2 * 4 } else { 0 };
+            let bytes: u64 = (0..cache.chunks()).map(|i| cache.chunk_bytes(i)).sum();
+            let want = ty.value_bytes(heads, 96) + scales;
+            assert!((want..want + 16 * cache.chunks() as u64).contains(&bytes));
+        }
     }
 }

@@ -31,6 +31,20 @@ pub fn cases() -> Vec<Case> {
         all.push(self::case(Variant::Rows, CacheType::F32, 8, 2, 128, tokens, position, 0, splits));
         all.push(self::case(Variant::Rows, CacheType::F32, 4, 4, 80, tokens, position, 0, splits));
     }
+    for ty in [CacheType::Q8_0, CacheType::Q4_0] {
+        for (heads, kv_heads, head_dim) in [(4, 4, 64), (8, 2, 96), (7, 1, 32), (8, 2, 128), (2, 1, 256)] {
+            for (tokens, position, window, splits) in [(1, 112, 0, 1), (1, 600, 50, 3), (9, 61, 0, 1)] {
+                let v = Variant::Rows;
+                all.push(self::case(v, ty, heads, kv_heads, head_dim, tokens, position, window, splits));
+            }
+        }
+        for (heads, kv_heads, head_dim) in [(4, 4, 64), (16, 2, 128)] {
+            for (tokens, position, window, splits) in [(40, 0, 0, 1), (70, 90, 50, 1), (33, 100, 0, 3)] {
+                let v = Variant::Coop;
+                all.push(self::case(v, ty, heads, kv_heads, head_dim, tokens, position, window, splits));
+            }
+        }
+    }
     for (heads, kv_heads, head_dim) in [(4, 4, 64), (8, 4, 80), (7, 1, 64), (16, 2, 128)] {
         for (tokens, position, window, splits) in
             [(1, 300, 0, 1), (40, 0, 0, 1), (75, 61, 0, 1), (33, 100, 0, 3), (70, 90, 50, 1)]
@@ -70,17 +84,13 @@ fn case(
         let q = rng.values((tokens * heads * head_dim) as usize);
         // Values that the cache holds exactly, as its bytes and as floats.
         let mut rounded = || {
-            let n = context as usize * width;
-            let mut bytes = vec![0; ty.bytes(n as u64) as usize];
-            let mut values = rng.values(n);
-            crate::ops::heads::reference::store(&mut bytes, ty, &values, 0);
-            if ty == CacheType::F16 {
-                values.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
-            }
+            let bytes = chunk_bytes(&cache, &rng.values(context as usize * width));
+            let values = bytes.iter().enumerate().flat_map(|(i, b)| chunk_values(&cache, i, b));
+            let values: Vec<f32> = values.collect();
             (bytes, values)
         };
         let ((k_bits, k), (v_bits, v)) = (rounded(), rounded());
-        let chunks = cache_on_gpu(gpu, &cache, &k_bits, &v_bits)?;
+        let chunks = cache_on_gpu(gpu, &k_bits, &v_bits)?;
         let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "state")?;
         let q_gpu = input(gpu, &q)?;
         let scale = 1.0 / (head_dim as f32).sqrt();
@@ -184,15 +194,26 @@ pub(crate) fn spans(lengths: &[u32]) -> Vec<[u32; 2]> {
     lengths.iter().flat_map(of).collect()
 }
 
-/// A cache with the given bytes, `[positions, kv_heads, head_dim]`.
-pub(crate) fn cache_on_gpu(gpu: &Gpu, shape: &CacheShape, k: &[u8], v: &[u8]) -> Result<Vec<(Slice, Slice)>> {
-    let mut at = 0;
-    (0..shape.chunks())
-        .map(|i| {
-            let r = at..at + shape.chunk_bytes(i) as usize;
-            at = r.end;
-            let upload = |x: &[u8]| gpu.alloc_init(Pool::KvCache, &x[r.clone()], "cache");
-            Ok((upload(k)?, upload(v)?))
+/// The bytes of each chunk of a cache that holds `values`, `[positions, kv_heads, head_dim]`.
+pub(crate) fn chunk_bytes(shape: &CacheShape, values: &[f32]) -> Vec<Vec<u8>> {
+    let row = (shape.kv_heads * shape.head_dim) as usize;
+    let chunks = (0..shape.chunks()).map(|i| shape.chunk(i));
+    chunks
+        .map(|r| {
+            let values = &values[r.start as usize * row..r.end as usize * row];
+            crate::ops::heads::reference::encode(values, shape.ty, shape.head_dim as usize)
         })
         .collect()
+}
+
+/// The values that the bytes of chunk `i` hold.
+pub(crate) fn chunk_values(shape: &CacheShape, i: usize, bytes: &[u8]) -> Vec<f32> {
+    let rows = shape.chunk(i).len() * shape.kv_heads as usize;
+    crate::ops::heads::reference::decode(bytes, shape.ty, rows, shape.head_dim as usize)
+}
+
+/// A cache on the GPU with the given bytes of keys and of values, chunk by chunk.
+pub(crate) fn cache_on_gpu(gpu: &Gpu, k: &[Vec<u8>], v: &[Vec<u8>]) -> Result<Vec<(Slice, Slice)>> {
+    let upload = |bytes: &[u8]| gpu.alloc_init(Pool::KvCache, bytes, "cache");
+    k.iter().zip(v).map(|(k, v)| Ok((upload(k)?, upload(v)?))).collect()
 }

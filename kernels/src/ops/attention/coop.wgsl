@@ -72,24 +72,28 @@ fn load_keys(k0: u32, last_key: u32, kv_head: u32, lid: u32) {
     //@ for n in KL
     let i$n = min(lid + $nu * WG, BK * HD / 8u - 1u);
     let position$n = min(k0 + i$n / (HD / 8u), last_key - 1u) - p.position0;
-    let held$n = key8((position$n * p.kv_heads + kv_head) * (HD / 8u) + i$n % (HD / 8u));
+    let held$n = held_key((position$n * p.kv_heads + kv_head) * (HD / 8u) + i$n % (HD / 8u));
     //@ end
     //@ for n in KL
     let at$n = (i$n / (HD / 8u)) * HS + (i$n % (HD / 8u)) * 8u;
-    put_kv(at$n, held$n[0]);
-    put_kv(at$n + 4u, held$n[1]);
+    let keys$n = wide(held$n);
+    put_kv(at$n, keys$n[0]);
+    put_kv(at$n + 4u, keys$n[1]);
     //@ end
 }
 
 // The values from k0 on, likewise.
 fn load_values(k0: u32, last_key: u32, kv_head: u32, lid: u32) {
-    //@ for n in VL
-    let i$n = min(lid + $nu * WG, BK * HD / 4u - 1u);
-    let position$n = min(k0 + i$n / (HD / 4u), last_key - 1u) - p.position0;
-    let v$n = value4((position$n * p.kv_heads + kv_head) * (HD / 4u) + i$n % (HD / 4u));
+    //@ for n in KL
+    let i$n = min(lid + $nu * WG, BK * HD / 8u - 1u);
+    let position$n = min(k0 + i$n / (HD / 8u), last_key - 1u) - p.position0;
+    let held$n = held_value((position$n * p.kv_heads + kv_head) * (HD / 8u) + i$n % (HD / 8u));
     //@ end
-    //@ for n in VL
-    put_kv((i$n / (HD / 4u)) * HS + (i$n % (HD / 4u)) * 4u, v$n);
+    //@ for n in KL
+    let at$n = (i$n / (HD / 8u)) * HS + (i$n % (HD / 8u)) * 8u;
+    let values$n = wide(held$n);
+    put_kv(at$n, values$n[0]);
+    put_kv(at$n + 4u, values$n[1]);
     //@ end
 }
 

@@ -104,7 +104,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             s[i] = 0.0;
         }
         for (var c = 0u; c < HD / 8u; c++) {
-            let k = key8(k_at + c);
+            let k = wide(held_key(k_at + c));
             for (var i = 0u; i < SN; i++) {
                 let at = (key_row + 4u * i) * D4 + 2u * c;
                 s[i] += dot(qs[at], k[0]) + dot(qs[at + 1u], k[1]);
@@ -143,7 +143,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             }
             for (var j = 0u; j < BK; j++) {
                 let at = ((min(k0 + j, last_key - 1u) - p.position0) * p.kv_heads + kv_head) * D4 + d;
-                let v = value4(at);
+                let v8 = wide(held_value(at / 2u));
+                let v = select(v8[0], v8[1], at % 2u == 1u);
                 for (var i = 0u; i < RN; i++) {
                     let weight = scores[min(group + RG * i, BQ - 1u) * BK + j];
                     acc[i] += weight * v;

@@ -321,10 +321,7 @@ impl Kernel {
     }
 
     fn shader(self, head_dim: u32, keys: Keys, ty: CacheType) -> Shader {
-        let cache = match ty {
-            CacheType::F32 => include_str!("cache_f32.wgsl"),
-            CacheType::F16 => include_str!("cache_f16.wgsl"),
-        };
+        let cache = ty.loads();
         let source = match self {
             Kernel::Rows(tile) => compose(
                 &[],
@@ -345,7 +342,6 @@ impl Kernel {
                         ("ND", head_dim / c.side),
                         // Loads of an invocation for 32 keys, and for 32 values.
                         ("KL", (4 * head_dim).div_ceil(4 * c.subgroup)),
-                        ("VL", (8 * head_dim).div_ceil(4 * c.subgroup)),
                     ],
                     &[keys.fragment(), cache, include_str!("coop.wgsl"), matrices],
                 )
@@ -377,7 +373,8 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
             let kernel = Kernel::Coop(Coop { side, subgroup, bm: 0, bn: 0 });
             if head <= 128 || side == 8 {
-                all.push((kernel.shader(head, Keys::Cached, CacheType::F16), Params::FIELDS));
+                let types = CacheType::ALL.into_iter().filter(|&ty| ty != CacheType::F32);
+                all.extend(types.map(|ty| (kernel.shader(head, Keys::Cached, ty), Params::FIELDS)));
             }
         }
     }

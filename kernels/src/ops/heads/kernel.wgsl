@@ -37,8 +37,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read> norms: array<f32>;
 @group(0) @binding(4) var<storage, read_write> qkv: array<vec2<f32>>;
 @group(0) @binding(5) var<storage, read_write> q: array<vec2<f32>>;
-@group(0) @binding(6) var<storage, read_write> k_cache: array<u32>;
-@group(0) @binding(7) var<storage, read_write> v_cache: array<u32>;
+@group(0) @binding(6) var<storage, read_write> k_cache: array<vec4<u32>>;
+@group(0) @binding(7) var<storage, read_write> v_cache: array<vec4<u32>>;
+
+var<workgroup> key: array<f32, HD>;
+var<workgroup> value: array<f32, HD>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -74,10 +77,23 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     for (var i = lid; i < HD / 2u; i += WG) {
         let turned = vec2<f32>(rotated(2u * i, position, 1.0), rotated(2u * i + 1u, position, 1.0));
         if (is_key) {
-            let value = qkv[at + p.kv_heads * (HD / 2u) + i];
-            store(((place - p.position0) * p.kv_heads + head) * (HD / 2u) + i, turned, value);
+            key[2u * i] = turned.x;
+            key[2u * i + 1u] = turned.y;
+            let pair = qkv[at + p.kv_heads * (HD / 2u) + i];
+            value[2u * i] = pair.x;
+            value[2u * i + 1u] = pair.y;
         } else {
             q[(token * p.heads + head) * (HD / 2u) + i] = turned;
         }
+    }
+    if (!is_key) {
+        return;
+    }
+    workgroupBarrier();
+    find_extremes(lid);
+    let row = (place - p.position0) * p.kv_heads + head;
+    for (var c = lid; c < HD / 8u; c += WG) {
+        store_key(row, c, eight_keys(c));
+        store_value(row, c, eight_values(c));
     }
 }

@@ -148,21 +148,23 @@ impl Kernel {
     }
 
     fn shader(self) -> Shader {
-        let (place, store) = match self.target {
-            Target::Cache(CacheType::F32) => (include_str!("cached.wgsl"), include_str!("store_f32.wgsl")),
-            Target::Cache(CacheType::F16) => (include_str!("cached.wgsl"), include_str!("store_f16.wgsl")),
-            Target::Packed => (include_str!("packed.wgsl"), include_str!("store_f32.wgsl")),
+        let (place, ty) = match self.target {
+            Target::Cache(ty) => (include_str!("cached.wgsl"), ty),
+            Target::Packed => (include_str!("packed.wgsl"), CacheType::F32),
         };
         let parts = [
             include_str!("../../wgsl/reduce.wgsl"),
             include_str!("rotated.wgsl"),
             place,
-            store,
+            include_str!("../attention/extremes.wgsl"),
+            ty.stores(),
             include_str!("kernel.wgsl"),
         ];
+        let blocks = ("BLOCKS", ty.blocks(self.head_dim));
+        let constants = [&constants(self.head_dim, self.norm, self.pairing)[..], &[blocks]].concat();
         Shader {
             name: self.name(),
-            source: compose(&[], &constants(self.head_dim, self.norm, self.pairing), &parts),
+            source: compose(&[], &constants, &parts),
             bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 4]].concat(),
         }
     }
@@ -174,8 +176,8 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     for head_dim in [64, 80, 128, 256] {
         for norm in [false, true] {
             for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
-                let targets = CacheType::ALL.map(Target::Cache).into_iter().chain([Target::Packed]);
-                for target in targets {
+                let types = CacheType::ALL.into_iter().filter(|ty| ty.blocks(32) == 0 || head_dim % 32 == 0);
+                for target in types.map(Target::Cache).chain([Target::Packed]) {
                     all.push((Kernel { head_dim, norm, pairing, target }.shader(), Params::FIELDS));
                 }
                 all.push(train::backward_shader(head_dim, norm, pairing));
