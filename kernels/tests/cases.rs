@@ -63,7 +63,7 @@ fn all_cases_pass_when_everything_splits() {
     // What cannot be split: rows of logits, tables of angles, and the parts of an attention that are
     // larger than the whole binding.
     let budget = Budget { max_binding: 96 << 10, max_workgroups: 64, ..Budget::WEBGPU };
-    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 43);
+    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 47);
 }
 
 /// `--quick` leaves out cases, but no op, variant or type.

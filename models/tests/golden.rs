@@ -9,7 +9,7 @@ use weft_models::{DeviceOptions, Model, Options, Profile, Without};
 use weft_models::{Rows, Session};
 
 fn open(case: &str, device: DeviceOptions, chunk: Option<u32>) -> Session {
-    let options = Options { device, chunk, context: Some(128) };
+    let options = Options { device, chunk, context: Some(128), cache: None };
     Model::open(build(case), &options).unwrap().session(128).unwrap()
 }
 
