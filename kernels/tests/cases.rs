@@ -31,18 +31,23 @@ fn run_all(options: &Options) -> Vec<String> {
     unsupported
 }
 
-/// Cases that need cooperative matrices: all of them are unsupported where the device has none.
-fn coop_cases() -> usize {
-    cases().iter().filter(|c| c.variant == "coop").count()
+/// Cases of a variant that needs what a device may lack: there all of them are unsupported.
+fn cases_of(variant: &str) -> usize {
+    cases().iter().filter(|c| c.variant == variant).count()
 }
 
 /// Nothing may be unsupported but what the device lacks, and exactly that.
 fn assert_unsupported(options: &Options, other: usize) {
     let gpu = pollster::block_on(Gpu::open(options)).expect("a Vulkan adapter");
-    let lacking = if gpu.caps().coop.is_empty() { coop_cases() } else { 0 };
-    let (coop, rest): (Vec<_>, Vec<_>) =
-        run_all(options).into_iter().partition(|l| l.contains("no cooperative matrices"));
-    assert_eq!(coop.len(), lacking);
+    let mut rest = run_all(options);
+    for (variant, lacks, why) in [
+        ("coop", gpu.caps().coop.is_empty(), "no cooperative matrices"),
+        ("decode", gpu.caps().subgroups.is_none(), "no subgroups"),
+    ] {
+        let all = rest.len();
+        rest.retain(|l| !l.contains(why));
+        assert_eq!(all - rest.len(), if lacks { cases_of(variant) } else { 0 }, "{why}");
+    }
     assert_eq!(rest.len(), other, "support changed:\n{}", rest.join("\n"));
 }
 

@@ -75,6 +75,24 @@ impl CacheType {
         }
     }
 
+    /// The function that gives values as they will come back from the cache; it needs both fragments.
+    pub(crate) fn kept(self) -> &'static str {
+        match self {
+            CacheType::F32 => "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> { return x; }",
+            CacheType::F16 => "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> { return wide(narrow(x)); }",
+            CacheType::Q8_0 => {
+                "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> {
+                    return wide(Held(narrow(x, block), 127.0 * scale_for(extremes[block])));
+                }"
+            }
+            CacheType::Q4_0 => {
+                "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> {
+                    return wide(Held(narrow(x, block), scale_for(extremes[block])));
+                }"
+            }
+        }
+    }
+
     /// The fragment that stores to the cache.
     pub(crate) fn stores(self) -> &'static str {
         match self {

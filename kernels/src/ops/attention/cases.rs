@@ -3,8 +3,10 @@
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::reference::Packed;
-use super::{CacheShape, CacheType, Scratch, Shape, Variant, attention_as, train};
-use crate::registry::{BASELINE, Case, Guarded, Rng, input};
+use super::{CacheShape, CacheType, Scratch, Shape, Variant, attention_as, decode, train};
+use crate::ops::heads::reference as heads_reference;
+use crate::ops::rope::{Pairing, Rotation, Scaling};
+use crate::registry::{BASELINE, Case, Guarded, Rng, input, nmse};
 use crate::{PlanError, Result};
 
 /// Grouped-query ratios 1 to 8, every head size in use, cache lengths around the tiles, windows,
@@ -53,6 +55,7 @@ pub fn cases() -> Vec<Case> {
             all.push(self::case(variant, ty, heads, kv_heads, head_dim, tokens, position, window, splits));
         }
     }
+    all.extend(decode_cases());
     all.extend(packed_cases());
     all
 }
@@ -116,6 +119,114 @@ fn case(
             window as usize,
         );
         o.compare(gpu, &want)
+    })
+    .of_type(ty.name())
+}
+
+/// A decode step in one dispatch: every cache type, cuts of one and of more heads and splits, with and
+/// without norms, both pairings, at the first position, within a round of keys and after many, in a window.
+/// Few shapes, since each is a shader of its own that takes a software GPU half a second to compile.
+fn decode_cases() -> Vec<Case> {
+    let mut all = Vec::new();
+    for ty in CacheType::ALL {
+        for (heads, kv_heads, head_dim, norm, pairing) in [
+            (8, 1, 64, false, Pairing::Adjacent),
+            (8, 2, 128, true, Pairing::HalfSplit),
+            (7, 1, 32, true, Pairing::Adjacent),
+            (4, 4, 64, true, Pairing::HalfSplit),
+        ] {
+            if ty != CacheType::F16 && (heads, head_dim) != (8, 64) {
+                continue;
+            }
+            for (position, window, per, splits) in
+                [(0, 0, 4, 2), (1, 0, 1, 1), (112, 0, 1, 1), (513, 0, 4, 3), (1024, 100, 4, 2), (600, 0, 1, 4)]
+            {
+                let cut = decode::Cut { heads: per, splits };
+                all.push(decode_case(ty, heads, kv_heads, head_dim, position, window, cut, norm, pairing));
+            }
+        }
+    }
+    let cut = decode::Cut { heads: 4, splits: 16 };
+    for ty in [CacheType::F16, CacheType::Q8_0] {
+        all.push(decode_case(ty, 8, 2, 128, 4095, 0, cut, true, Pairing::HalfSplit));
+    }
+    all
+}
+
+fn decode_case(
+    ty: CacheType,
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    position: u32,
+    window: u32,
+    cut: decode::Cut,
+    norm: bool,
+    pairing: Pairing,
+) -> Case {
+    let name = format!(
+        "heads {heads}/{kv_heads} x {head_dim} at {position} window {window} norm {norm} {pairing:?} cut {} x {}",
+        cut.heads, cut.splits
+    );
+    Case::new("attention", "decode", name, 1e-6, move |gpu, _, seed| {
+        let context = position + 9;
+        let cache = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;
+        if let Err(why) = decode::supports(gpu.caps(), &cache) {
+            return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
+        }
+        let (hd, width) = (head_dim as usize, (kv_heads * head_dim) as usize);
+        let (at, q_width) = (position as usize * width, (heads * head_dim) as usize);
+        let rotation = Rotation::new(head_dim, 1e6, None, Scaling::None, pairing);
+        let mut rng = Rng::seeded(heads * head_dim + position, seed);
+        let qkv = rng.values(q_width + 2 * width);
+        let weights = rng.values(2 * hd);
+        let [held_k, held_v] = [0, 1].map(|_| chunk_bytes(&cache, &rng.values(context as usize * width)));
+        let chunks = cache_on_gpu(gpu, &held_k, &held_v)?;
+
+        let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "state")?;
+        let table = rotation.table(context);
+        let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rope table")?;
+        let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
+        let qkv_gpu = input(gpu, &qkv)?;
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let (o_bytes, lse_bytes) =
+            Shape { tokens: 1, heads, window, scale, splits: cut.splits }.scratch_bytes(&cache);
+        let scratch = Scratch {
+            o: gpu.alloc(Pool::Activations, o_bytes, "parts")?,
+            lse: gpu.alloc(Pool::Activations, lse_bytes, "parts")?,
+        };
+        let o = Guarded::new(gpu, q_width, None)?;
+        let s = decode::Shape { heads, cache: &cache, rotation: &rotation, eps: 1e-6, window, scale, cut };
+        let mut rec = Recorder::new(gpu);
+        let norms = norm.then_some(&norms);
+        decode::decode(&mut rec, &state, &table, norms, &qkv_gpu, &chunks[0], &scratch, &o.slice, &s)?;
+        gpu.run(&rec.finish()?, None)?;
+
+        let turned = |x: &[f32], heads: u32, w: &[f32]| -> Vec<f32> {
+            let (w, eps) = (norm.then_some(w), f64::from(1e-6f32));
+            let all = heads_reference::turned(x, w, eps, position, heads as usize, hd, &rotation);
+            all.into_iter().map(|v| v as f32).collect()
+        };
+        let kept = |x: &[f32]| {
+            heads_reference::decode(&heads_reference::encode(x, ty, hd), ty, kv_heads as usize, hd)
+        };
+        let q = turned(&qkv[..q_width], heads, &weights[..hd]);
+        let new_k = kept(&turned(&qkv[q_width..][..width], kv_heads, &weights[hd..]));
+        let new_v = kept(&qkv[q_width + width..]);
+        let mut worst = 0.0f64;
+        let mut with = |held: &[u8], new: &[f32], got: &Slice| -> Result<Vec<f32>> {
+            let mut want = chunk_values(&cache, 0, held);
+            want[at..][..width].copy_from_slice(new);
+            let got = chunk_values(&cache, 0, &gpu.read_vec::<u8>(got)?);
+            worst = worst.max(nmse(&got, &want.iter().map(|&v| f64::from(v)).collect::<Vec<_>>()));
+            Ok(want)
+        };
+        let k = with(&held_k[0], &new_k, &chunks[0].0)?;
+        let v = with(&held_v[0], &new_v, &chunks[0].1)?;
+        let (h, kv, scale) = (heads as usize, kv_heads as usize, f64::from(scale));
+        let want =
+            super::reference::attention(&q, &k, &v, position as usize, h, kv, hd, scale, window as usize);
+        Ok(worst.max(o.compare(gpu, &want)?))
     })
     .of_type(ty.name())
 }
@@ -201,7 +312,7 @@ pub(crate) fn chunk_bytes(shape: &CacheShape, values: &[f32]) -> Vec<Vec<u8>> {
     chunks
         .map(|r| {
             let values = &values[r.start as usize * row..r.end as usize * row];
-            crate::ops::heads::reference::encode(values, shape.ty, shape.head_dim as usize)
+            heads_reference::encode(values, shape.ty, shape.head_dim as usize)
         })
         .collect()
 }
@@ -209,7 +320,7 @@ pub(crate) fn chunk_bytes(shape: &CacheShape, values: &[f32]) -> Vec<Vec<u8>> {
 /// The values that the bytes of chunk `i` hold.
 pub(crate) fn chunk_values(shape: &CacheShape, i: usize, bytes: &[u8]) -> Vec<f32> {
     let rows = shape.chunk(i).len() * shape.kv_heads as usize;
-    crate::ops::heads::reference::decode(bytes, shape.ty, rows, shape.head_dim as usize)
+    heads_reference::decode(bytes, shape.ty, rows, shape.head_dim as usize)
 }
 
 /// A cache on the GPU with the given bytes of keys and of values, chunk by chunk.

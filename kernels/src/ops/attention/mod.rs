@@ -4,6 +4,7 @@
 
 mod cache;
 pub mod cases;
+pub mod decode;
 pub mod reference;
 pub mod train;
 
@@ -355,7 +356,7 @@ impl Kernel {
 fn combine_shader() -> Shader {
     Shader {
         name: "attention_combine_f32".into(),
-        source: compose(&[], &[("WG", 32)], &[include_str!("combine.wgsl")]),
+        source: compose(&[], &[], &[include_str!("../../wgsl/reduce.wgsl"), include_str!("combine.wgsl")]),
         bindings: vec![Access::ReadWrite; 3],
     }
 }
@@ -379,6 +380,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         }
     }
     all.push((combine_shader(), CombineParams::FIELDS));
+    all.extend(decode::shaders());
     all.extend(train::shaders());
     all
 }
@@ -430,9 +432,15 @@ pub fn attention_as(
         let plan = plan(s, cache, i, tile, gpu.budget())?;
         record(rec, &pipeline, &[state, kc, vc, q, target, &scratch.lse], &plan);
     }
+    combine(rec, s, cache, scratch, o)
+}
+
+/// Records the merge of the splits, if there are several.
+fn combine(rec: &mut Recorder, s: &Shape, cache: &CacheShape, scratch: &Scratch, o: &Slice) -> Result<()> {
     if s.splits > 1 {
-        let pipeline = gpu.pipeline("attention_combine_f32", combine_shader)?;
-        record(rec, &pipeline, &[&scratch.o, &scratch.lse, o], &plan_combine(s, cache, gpu.budget())?);
+        let pipeline = rec.gpu().pipeline("attention_combine_f32", combine_shader)?;
+        let plan = plan_combine(s, cache, rec.gpu().budget())?;
+        record(rec, &pipeline, &[&scratch.o, &scratch.lse, o], &plan);
     }
     Ok(())
 }

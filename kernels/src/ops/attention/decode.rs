@@ -1,0 +1,215 @@
+//! A decode step's attention in one dispatch, with QK-norm, RoPE and the cache write before it.
+
+use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
+
+use super::{CacheShape, CacheType, Scratch, combine};
+use crate::ops::rope::{Pairing, Rotation};
+use crate::{Fields, PlanError, Result, compose, params};
+
+params! {
+    /// Parameters of the fused dispatch.
+    pub struct DecodeParams {
+        pub heads: u32,
+        pub kv_heads: u32,
+        pub pairs: u32,
+        pub positions: u32,
+        pub splits: u32,
+        pub window: u32,
+        pub scale: f32,
+        pub mscale: f32,
+        pub eps: f32,
+        pub pad: [u32; 3],
+    }
+}
+
+/// What one token's attention computes.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    /// Query heads.
+    pub heads: u32,
+    /// The cache, in one chunk.
+    pub cache: &'a CacheShape,
+    /// RoPE.
+    pub rotation: &'a Rotation,
+    /// Epsilon of the norms.
+    pub eps: f32,
+    /// Sliding window in positions; 0 for none.
+    pub window: u32,
+    /// Scale of the scores, usually 1 / sqrt(head_dim).
+    pub scale: f32,
+    /// How it is cut.
+    pub cut: Cut,
+}
+
+/// How a decode step's attention is cut into workgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Query heads of a workgroup, which share what it reads: 1 to 4.
+    pub heads: u32,
+    /// Parts of the keys; several cost another dispatch, which merges them.
+    pub splits: u32,
+}
+
+impl Cut {
+    /// The cut for a cache that holds up to `positions`.
+    pub fn pick(heads: u32, kv_heads: u32, positions: u32) -> Cut {
+        let group = heads / kv_heads;
+        match positions {
+            0..=512 => Cut { heads: 1, splits: 1 },
+            513..=4096 => Cut { heads: 1, splits: 4 },
+            _ => Cut { heads: group.div_ceil(group.div_ceil(4)), splits: 16 },
+        }
+    }
+}
+
+/// Whether the device can run [`decode`] on this cache.
+///
+/// # Errors
+/// What is lacking.
+pub fn supports(caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'static str> {
+    let Some((least, most)) = caps.subgroups else { return Err("no subgroups") };
+    if least != most || !(8..=64).contains(&least) {
+        return Err("subgroups vary in size");
+    }
+    if ![32, 64, 128].contains(&cache.head_dim) {
+        return Err("heads are not of 32, 64 or 128");
+    }
+    if cache.chunks() > 1 {
+        return Err("the cache is cut into chunks");
+    }
+    // Heads as they are normed and turned, key and value, sums of each subgroup; most with 4 heads.
+    let subgroups = (8 * least).min(256) / least;
+    let bytes = 4 * cache.head_dim * (5 + 4 + 2 + 4 * subgroups) + 1024;
+    match bytes > caps.limits.max_compute_workgroup_storage_size {
+        true => Err("too little workgroup memory"),
+        false => Ok(()),
+    }
+}
+
+/// A variant of the shader.
+#[derive(Debug, Clone, Copy)]
+struct Kernel {
+    head_dim: u32,
+    norm: bool,
+    pairing: Pairing,
+    ty: CacheType,
+    /// Query heads of a workgroup.
+    heads: u32,
+    subgroup: u32,
+}
+
+impl Kernel {
+    fn name(self) -> String {
+        let pairing = if self.pairing == Pairing::Adjacent { "adjacent" } else { "half_split" };
+        let norm = if self.norm { "_norm" } else { "" };
+        let (g, hd, ty) = (self.heads, self.head_dim, self.ty.name());
+        format!("attention_decode{norm}_{pairing}_g{g}_h{hd}_s{}_{ty}", self.subgroup)
+    }
+
+    fn shader(self) -> Shader {
+        let wg = (8 * self.subgroup).min(256);
+        let lanes = (self.head_dim / 8).min(self.subgroup);
+        let chunks = self.head_dim / (8 * lanes);
+        let constants = [
+            ("HD", self.head_dim),
+            ("NORM", u32::from(self.norm)),
+            ("ADJACENT", u32::from(self.pairing == Pairing::Adjacent)),
+            ("BLOCKS", self.ty.blocks(self.head_dim)),
+            ("G", self.heads),
+            ("SG", self.subgroup),
+            ("WG", wg),
+            ("LK", lanes),
+            ("CH", chunks),
+            // Keys of a slot in a round: registers for 8 vec4 of keys and of values.
+            ("U", 8 / chunks),
+        ];
+        let parts = [
+            include_str!("extremes.wgsl"),
+            self.ty.loads(),
+            self.ty.stores(),
+            self.ty.kept(),
+            include_str!("decode.wgsl"),
+        ];
+        Shader {
+            name: self.name(),
+            source: compose(&[], &constants, &parts),
+            bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 5]].concat(),
+        }
+    }
+}
+
+pub(super) fn shaders() -> Vec<(Shader, Fields)> {
+    let mut all = Vec::new();
+    for (head_dim, subgroup) in [(32, 32), (64, 8), (64, 32), (64, 64), (128, 8), (128, 32)] {
+        for ty in CacheType::ALL {
+            for (heads, norm, pairing) in [(1, true, Pairing::HalfSplit), (4, false, Pairing::Adjacent)] {
+                let kernel = Kernel { head_dim, norm, pairing, ty, heads, subgroup };
+                all.push((kernel.shader(), DecodeParams::FIELDS));
+            }
+        }
+    }
+    all
+}
+
+/// Records a decode step from qkv `[heads + 2 kv_heads, head_dim]`, projected and not yet normed, to o
+/// `[heads, head_dim]`: QK-norm with `norms` `[2, head_dim]` where given, RoPE at the position in word 0
+/// of `state`, the write of key and value into `cache` (keys, values) at that position, and attention
+/// over all positions up to it. `table` is what [`Rotation::table`] gives; `scratch` has what
+/// [`super::Shape::scratch_bytes`] says for one token and the cut's splits.
+///
+/// One dispatch, or two if the cut has splits. The device must support it ([`supports`]); otherwise
+/// [`crate::ops::heads::heads`] and [`super::attention`] do the same.
+///
+/// # Errors
+/// A binding that is too small, or a shader the device refuses.
+pub fn decode(
+    rec: &mut Recorder,
+    state: &Slice,
+    table: &Slice,
+    norms: Option<&Slice>,
+    qkv: &Slice,
+    cache: &(Slice, Slice),
+    scratch: &Scratch,
+    o: &Slice,
+    s: &Shape<'_>,
+) -> Result<()> {
+    let gpu = rec.gpu().clone();
+    let c = s.cache;
+    if let Err(why) = supports(gpu.caps(), c) {
+        return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
+    }
+    let (subgroup, group) = (gpu.caps().subgroups.map_or(0, |s| s.0), s.heads / c.kv_heads);
+    let per = s.cut.heads.min(group);
+    let most = gpu.budget().max_binding;
+    if let Some(x) = [table, qkv, &cache.0].into_iter().find(|x| x.size() > most) {
+        let (needed, allowed) = (x.size(), most);
+        return Err(PlanError::DoesNotFit { op: "attention", what: "an operand", needed, allowed }.into());
+    }
+    let (norm, pairing) = (norms.is_some(), s.rotation.pairing);
+    let kernel = Kernel { head_dim: c.head_dim, norm, pairing, ty: c.ty, heads: per, subgroup };
+    let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
+    let params = DecodeParams {
+        heads: s.heads,
+        kv_heads: c.kv_heads,
+        pairs: s.rotation.pairs(),
+        positions: c.context,
+        splits: s.cut.splits,
+        window: s.window,
+        scale: s.scale,
+        mscale: s.rotation.mscale,
+        eps: s.eps,
+        pad: [0; 3],
+    };
+    let whole =
+        super::Shape { tokens: 1, heads: s.heads, window: s.window, scale: s.scale, splits: s.cut.splits };
+    let (o_bytes, lse_bytes) = whole.scratch_bytes(c);
+    let (parts, lse) = (scratch.o.range(0, o_bytes), scratch.lse.range(0, lse_bytes));
+    let target = if s.cut.splits > 1 { &parts } else { o };
+    let work = f64::from(s.heads) * f64::from(c.head_dim) * f64::from(c.context);
+    let cost = Cost { bytes: 2.0 * c.chunk_bytes(0) as f64, flops: 4.0 * work };
+    // Without norms the table stands in for them: bound, never read.
+    let operands = [state, table, norms.unwrap_or(table), qkv, &cache.0, &cache.1, target, &lse];
+    let grid = [c.kv_heads * group.div_ceil(per), s.cut.splits, 1];
+    rec.dispatch(&pipeline, &params, &operands, grid, cost);
+    combine(rec, &whole, c, scratch, o)
+}

@@ -1,0 +1,292 @@
+// One token's attention over the KV cache with what comes before it, in one dispatch:
+//   q = rope(norm(q)),  k = rope(norm(k)),  cache[position] = k, v,  o = attention(q, cache)
+// as heads/kernel.wgsl and kernel.wgsl do in two, where norm is left out if NORM is 0.
+//
+// state             word 0: position of the token
+// table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
+// norms             [2, HD] weights for q and for k, read if NORM is 1
+// qkv               [heads + 2 kv_heads, HD] f32: queries, keys, values
+// k_cache, v_cache  [positions, kv_heads, HD]; how values are stored is the fragments'
+// o                 [heads, HD] f32, or with several splits [splits, heads, HD]
+// lse               [splits, heads] f32, written with several splits
+//
+// One workgroup of WG computes G query heads of one KV head. LK lanes share a key, 8 CH dimensions each, so
+// that SLOTS keys are read at a time; a slot takes U of them, then SLOTS U further, or as many times that
+// as there are splits. Each slot has its own maximum and sum until the end, so that nothing waits. The
+// position's own key and value never come from memory: every workgroup computes them, the first of a KV
+// head stores them. Loads for the first keys are on their way before anything that waits, and those for
+// the next keys before the present ones are used; that is what a dispatch that depends on another lives by.
+
+const SLOTS: u32 = WG / LK;
+const CK: u32 = SLOTS * U; // keys of a round
+const D4: u32 = HD / 4u;
+const D8: u32 = HD / 8u;
+const SUBGROUPS: u32 = WG / SG;
+const LOWEST: f32 = -3.0e38;
+
+struct Params {
+    heads: u32,
+    kv_heads: u32,
+    pairs: u32,     // rotated pairs of a head
+    positions: u32, // of the cache
+    splits: u32,
+    window: u32,    // 0: all earlier positions
+    scale: f32,
+    mscale: f32,
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> state: array<u32>;
+@group(0) @binding(2) var<storage, read> table: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read> norms: array<f32>;
+@group(0) @binding(4) var<storage, read_write> qkv: array<f32>;
+@group(0) @binding(5) var<storage, read_write> k_cache: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<u32>>;
+@group(0) @binding(7) var<storage, read_write> o: array<vec4<f32>>;
+@group(0) @binding(8) var<storage, read_write> lse: array<f32>;
+
+var<workgroup> normed: array<f32, (G + 1u) * HD>;
+var<workgroup> turned: array<f32, G * HD>;
+var<workgroup> key: array<f32, HD>;
+var<workgroup> value: array<f32, HD>;
+// Of each subgroup and head: sums, and (largest score, sum of exponentials).
+var<workgroup> sums: array<vec4<f32>, SUBGROUPS * G * D4>;
+var<workgroup> stats: array<vec2<f32>, SUBGROUPS * G>;
+
+// Index of 8 values of this lane of key n.
+fn place(n: u32, kv_head: u32, c: u32) -> u32 {
+    return (min(n, p.positions - 1u) * p.kv_heads + kv_head) * D8 + c;
+}
+
+// Dimension d of a normed head after the rotation at `position`.
+fn rotated(head: u32, d: u32, position: u32) -> f32 {
+    let base = head * HD;
+    if (d >= 2u * p.pairs) {
+        return normed[base + d];
+    }
+    var i = d % p.pairs;
+    var partner = select(d - p.pairs, d + p.pairs, d < p.pairs);
+    var first = d < p.pairs;
+    if (ADJACENT == 1u) {
+        i = d / 2u;
+        partner = d ^ 1u;
+        first = (d & 1u) == 0u;
+    }
+    let near = table[(position & 127u) * p.pairs + i];
+    let far = table[(128u + (position >> 7u)) * p.pairs + i];
+    let c = (near.x * far.x - near.y * far.y) * p.mscale;
+    let s = (near.y * far.x + near.x * far.y) * p.mscale;
+    return normed[base + d] * c + select(s, -s, first) * normed[base + partner];
+}
+
+// Sum over the LK lanes that share a key.
+fn over_lanes(x: f32) -> f32 {
+    var sum = x;
+    for (var step = LK / 2u; step > 0u; step >>= 1u) {
+        sum += subgroupShuffleXor(sum, step);
+    }
+    return sum;
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+    @builtin(subgroup_id) sid: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+) {
+    let group = p.heads / p.kv_heads;
+    let each = (group + G - 1u) / G; // workgroups of a KV head
+    let kv_head = wid.x / each;
+    let member = (wid.x % each) * G; // first query head, of those that share the KV head
+    let head0 = kv_head * group + member;
+    let slot = sid * (SG / LK) + lane / LK;
+    let own = lane % LK;
+
+    var round = wid.y;
+    if (p.window > 0u) {
+        round += (max(state[0] + 1u, p.window) - p.window) / CK;
+    }
+    //@ for u in U
+    let n$u = round * CK + slot + $uu * SLOTS;
+    //@ for c in CH
+    var k_$u_$c = held_key(place(n$u, kv_head, own + $cu * LK));
+    var v_$u_$c = held_value(place(n$u, kv_head, own + $cu * LK));
+    //@ end
+    //@ end
+    let position = state[0];
+    let first = select(max(position + 1u, p.window) - p.window, 0u, p.window == 0u);
+
+    // A subgroup norms a head: G query heads, then the key.
+    for (var h = sid; h <= G; h += SUBGROUPS) {
+        let is_key = h == G;
+        let at = select(kv_head * group + min(member + h, group - 1u), p.heads + kv_head, is_key) * HD;
+        var squares = 0.0;
+        for (var d = lane; d < HD; d += SG) {
+            let x = qkv[at + d];
+            normed[h * HD + d] = x;
+            squares += x * x;
+        }
+        if (NORM == 1u) {
+            let s = inverseSqrt(subgroupAdd(squares) / f32(HD) + p.eps);
+            for (var d = lane; d < HD; d += SG) {
+                normed[h * HD + d] *= s * norms[select(0u, HD, is_key) + d];
+            }
+        }
+    }
+    for (var d = lid; d < HD; d += WG) {
+        value[d] = qkv[(p.heads + p.kv_heads + kv_head) * HD + d];
+    }
+    workgroupBarrier();
+    for (var i = lid; i < (G + 1u) * HD; i += WG) {
+        let x = rotated(i / HD, i % HD, position);
+        if (i < G * HD) {
+            turned[i] = x * p.scale;
+        } else {
+            key[i - G * HD] = x;
+        }
+    }
+    workgroupBarrier();
+    find_extremes(lid);
+
+    //@ for i in G
+    var m$i = LOWEST;
+    var l$i = 0.0;
+    //@ for c in CH
+    let q_$i_$c = eight_turned($iu * D8 + own + $cu * LK);
+    var a_$i_$c = mat2x4<f32>();
+    //@ end
+    //@ end
+
+    for (; round * CK < position; round += p.splits) {
+        let n0 = round * CK + slot;
+        let next = (round + p.splits) * CK + slot;
+        // Scores of U keys, then the loads of the next ones.
+        //@ for u in U
+        //@ for i in G
+        var s_$i_$u = 0.0;
+        //@ end
+        //@ for c in CH
+        let x_$u_$c = wide(k_$u_$c);
+        //@ for i in G
+        s_$i_$u += dot(q_$i_$c[0], x_$u_$c[0]) + dot(q_$i_$c[1], x_$u_$c[1]);
+        //@ end
+        k_$u_$c = held_key(place(next + $uu * SLOTS, kv_head, own + $cu * LK));
+        //@ end
+        let seen$u = n0 + $uu * SLOTS < position && n0 + $uu * SLOTS >= first;
+        //@ for i in G
+        s_$i_$u = over_lanes(s_$i_$u);
+        s_$i_$u = select(LOWEST, s_$i_$u, seen$u);
+        //@ end
+        //@ end
+        //@ for i in G
+        var top$i = m$i;
+        //@ for u in U
+        top$i = max(top$i, s_$i_$u);
+        //@ end
+        let decay$i = exp(m$i - top$i);
+        m$i = top$i;
+        l$i *= decay$i;
+        //@ for u in U
+        s_$i_$u = select(0.0, exp(s_$i_$u - top$i), s_$i_$u > LOWEST);
+        l$i += s_$i_$u;
+        //@ end
+        //@ for c in CH
+        a_$i_$c = decay$i * a_$i_$c;
+        //@ end
+        //@ end
+        //@ for u in U
+        //@ for c in CH
+        {
+            let held = wide(v_$u_$c);
+            // What lies behind the last position may be anything, even no number.
+            let low = select(vec4<f32>(), held[0], seen$u);
+            let high = select(vec4<f32>(), held[1], seen$u);
+            //@ for i in G
+            a_$i_$c += mat2x4<f32>(s_$i_$u * low, s_$i_$u * high);
+            //@ end
+            v_$u_$c = held_value(place(next + $uu * SLOTS, kv_head, own + $cu * LK));
+        }
+        //@ end
+        //@ end
+    }
+
+    // The position's own key, in the first slot of the first split.
+    let here = slot == 0u && wid.y == 0u;
+    //@ for c in CH
+    let own_k$c = kept(eight_keys(own + $cu * LK), (own + $cu * LK) / 4u);
+    let own_v$c = kept(eight_values(own + $cu * LK), HD / 32u + (own + $cu * LK) / 4u);
+    //@ end
+    //@ for i in G
+    var s$i = 0.0;
+    //@ for c in CH
+    s$i += dot(q_$i_$c[0], own_k$c[0]) + dot(q_$i_$c[1], own_k$c[1]);
+    //@ end
+    s$i = select(LOWEST, over_lanes(s$i), here);
+    // Slots of a subgroup become one.
+    var all$i = max(m$i, s$i);
+    for (var step = LK; step < SG; step <<= 1u) {
+        all$i = max(all$i, subgroupShuffleXor(all$i, step));
+    }
+    let old$i = exp(m$i - all$i);
+    let new$i = select(0.0, exp(s$i - all$i), here);
+    l$i = l$i * old$i + new$i;
+    for (var step = LK; step < SG; step <<= 1u) {
+        l$i += subgroupShuffleXor(l$i, step);
+    }
+    //@ for c in CH
+    a_$i_$c = old$i * a_$i_$c + new$i * own_v$c;
+    for (var step = LK; step < SG; step <<= 1u) {
+        a_$i_$c += mat2x4<f32>(
+            subgroupShuffleXor(a_$i_$c[0], step), subgroupShuffleXor(a_$i_$c[1], step));
+    }
+    //@ end
+    if (lane < LK) {
+        let at = sid * G + $iu;
+        //@ for c in CH
+        sums[at * D4 + 2u * (own + $cu * LK)] = a_$i_$c[0];
+        sums[at * D4 + 2u * (own + $cu * LK) + 1u] = a_$i_$c[1];
+        //@ end
+        if (own == 0u) {
+            stats[at] = vec2<f32>(all$i, l$i);
+        }
+    }
+    //@ end
+    workgroupBarrier();
+
+    for (var n = lid; n < G * D4; n += WG) {
+        let i = n / D4;
+        var top = LOWEST;
+        for (var s = 0u; s < SUBGROUPS; s++) {
+            top = max(top, stats[s * G + i].x);
+        }
+        var sum = vec4<f32>();
+        var l = 0.0;
+        for (var s = 0u; s < SUBGROUPS; s++) {
+            let w = exp(stats[s * G + i].x - top);
+            sum += w * sums[s * G * D4 + n];
+            l += w * stats[s * G + i].y;
+        }
+        if (member + i < group) {
+            let at = wid.y * p.heads + head0 + i;
+            o[at * D4 + n % D4] = sum / max(l, 1e-30);
+            if (n % D4 == 0u && p.splits > 1u) {
+                lse[at] = select(LOWEST, top + log(l), l > 0.0);
+            }
+        }
+    }
+    if (member == 0u && wid.y == 0u) {
+        for (var c = lid; c < D8; c += WG) {
+            store_key(position * p.kv_heads + kv_head, c, eight_keys(c));
+            store_value(position * p.kv_heads + kv_head, c, eight_values(c));
+        }
+    }
+}
+
+fn eight_turned(c: u32) -> mat2x4<f32> {
+    let i = 8u * c;
+    return mat2x4<f32>(
+        turned[i], turned[i + 1u], turned[i + 2u], turned[i + 3u],
+        turned[i + 4u], turned[i + 5u], turned[i + 6u], turned[i + 7u]);
+}
