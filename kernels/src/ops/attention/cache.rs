@@ -79,7 +79,9 @@ impl CacheType {
     pub(crate) fn kept(self) -> &'static str {
         match self {
             CacheType::F32 => "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> { return x; }",
-            CacheType::F16 => "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> { return wide(narrow(x)); }",
+            CacheType::F16 => {
+                "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> { return wide(narrow(x)); }"
+            }
             CacheType::Q8_0 => {
                 "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> {
                     return wide(Held(narrow(x, block), 127.0 * scale_for(extremes[block])));

@@ -138,9 +138,14 @@ fn decode_cases() -> Vec<Case> {
             if ty != CacheType::F16 && (heads, head_dim) != (8, 64) {
                 continue;
             }
-            for (position, window, per, splits) in
-                [(0, 0, 4, 2), (1, 0, 1, 1), (112, 0, 1, 1), (513, 0, 4, 3), (1024, 100, 4, 2), (600, 0, 1, 4)]
-            {
+            for (position, window, per, splits) in [
+                (0, 0, 4, 2),
+                (1, 0, 1, 1),
+                (112, 0, 1, 1),
+                (513, 0, 4, 3),
+                (1024, 100, 4, 2),
+                (600, 0, 1, 4),
+            ] {
                 let cut = decode::Cut { heads: per, splits };
                 all.push(decode_case(ty, heads, kv_heads, head_dim, position, window, cut, norm, pairing));
             }
