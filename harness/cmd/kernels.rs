@@ -51,6 +51,7 @@ enum Command {
     #[command(after_help = "Examples:
   weft kernels perf
   weft kernels perf --type q4_k,q8_0 --variant matvec --quick
+  weft kernels perf --tiles --op matmul_dx --type q4_k --variant coop
   weft kernels perf --json > perf.json")]
     Perf(Perf),
     /// Print which op runs in which variant on which type here, and why not
@@ -108,6 +109,9 @@ struct Test {
 struct Perf {
     #[command(flatten)]
     choice: Choice,
+    /// Every tile of the products of many tokens, not only the one that this device gets
+    #[arg(long)]
+    tiles: bool,
     /// Shorter, for an impression
     #[arg(long)]
     quick: bool,

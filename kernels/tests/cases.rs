@@ -43,6 +43,7 @@ fn assert_unsupported(options: &Options, other: usize) {
     for (variant, lacks, why) in [
         ("coop", gpu.caps().coop.is_empty(), "no cooperative matrices"),
         ("decode", gpu.caps().subgroups.is_none(), "no subgroups"),
+        ("tiled_f16", !gpu.caps().f16, "no f16"),
     ] {
         let all = rest.len();
         rest.retain(|l| !l.contains(why));

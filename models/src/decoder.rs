@@ -215,7 +215,7 @@ pub(crate) fn record(
         let stride = weights.iter().map(|w| w.shape.rows).sum();
         let mut column = 0;
         for part in parts {
-            let input = Input { x, ints: ints.as_ref() };
+            let input = Input { ints: ints.as_ref(), ..Input::f32(x) };
             let epilogue = Epilogue { bias: part.bias.as_ref(), add: false };
             linear(rec, &part.weight, input, (y, Columns { stride, column }), tokens, epilogue)?;
             column += part.weight.shape.rows;
@@ -235,7 +235,7 @@ pub(crate) fn record(
         attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
         let residual = Epilogue { bias: None, add: true };
         let ints = integers(rec, &[&l.output], &attended, tokens, c.heads * c.head_dim)?;
-        let input = Input { x: &attended, ints: ints.as_ref() };
+        let input = Input { ints: ints.as_ref(), ..Input::f32(&attended) };
         linear(rec, &l.output, input, (&x, Columns::all(c.width)), tokens, residual)?;
 
         rmsnorm(rec, &x, &l.ffn_norm, &n, tokens, c.width, c.eps)?;
@@ -243,7 +243,7 @@ pub(crate) fn record(
         stacked(rec, &l.gate_up, &n, &gate_up)?;
         swiglu(rec, &gate_up, &gated, tokens, c.feed_forward)?;
         let ints = integers(rec, &[&l.down], &gated, tokens, c.feed_forward)?;
-        let input = Input { x: &gated, ints: ints.as_ref() };
+        let input = Input { ints: ints.as_ref(), ..Input::f32(&gated) };
         linear(rec, &l.down, input, (&x, Columns::all(c.width)), tokens, residual)?;
         tap(rec, i + 1, &x);
     }
@@ -256,7 +256,7 @@ pub(crate) fn record(
             rmsnorm(rec, &x, &w.output_norm, &last, tokens, c.width, c.eps)?;
             tap(rec, w.layers.len() + 1, &last);
             let ints = integers(rec, &[head], &last, tokens, c.width)?;
-            let input = Input { x: &last, ints: ints.as_ref() };
+            let input = Input { ints: ints.as_ref(), ..Input::f32(&last) };
             linear(rec, head, input, (&logits, Columns::all(c.vocabulary)), tokens, Epilogue::default())?;
         }
         Output::Token => {
@@ -268,7 +268,7 @@ pub(crate) fn record(
             }
             rmsnorm(rec, &final_x, &w.output_norm, &last, 1, c.width, c.eps)?;
             let ints = integers(rec, &[head], &last, 1, c.width)?;
-            let input = Input { x: &last, ints: ints.as_ref() };
+            let input = Input { ints: ints.as_ref(), ..Input::f32(&last) };
             linear(rec, head, input, (&logits, Columns::all(c.vocabulary)), 1, Epilogue::default())?;
             sample(rec, p.state, &logits, &at(b.maxima), p.ids, p.history, c.vocabulary, tokens)?;
         }

@@ -1,7 +1,8 @@
 //! `weft kernels perf`.
 
 use serde_json::json;
-use weft_kernels::perf::{Effort, Product, copy_rate, matrix_rate, product, products};
+use weft_kernels::ops::matmul::Format;
+use weft_kernels::perf::{Effort, Product, copy_rate, matrix_rate, product, products, tiles};
 use weft_kernels::registry;
 use weft_runtime::Gpu;
 
@@ -12,13 +13,17 @@ pub(super) fn run(f: &Perf) -> Result<()> {
     // Only to refuse what nothing is called.
     f.choice.of(registry::cases())?;
     let gpu = pollster::block_on(Gpu::open(&f.device.options()))?;
-    let effort = Effort::of(gpu.caps().kind, f.quick);
-    let all: Vec<Product> = products(effort.side)
+    let effort = match f.tiles {
+        true => Effort::of_tiles(gpu.caps().kind, f.quick),
+        false => Effort::of(gpu.caps().kind, f.quick),
+    };
+    let all = if f.tiles { tiles(&gpu, effort.side) } else { products(effort.side) };
+    let all: Vec<Product> = all
         .into_iter()
-        .filter(|p| f.choice.takes(("matmul", p.variant.name(), Some(p.ty.name()))))
+        .filter(|p| f.choice.takes((p.direction.op(), p.variant.name(), Some(p.ty.name()))))
         .collect();
     if all.is_empty() {
-        return Err(Error::input("nothing of this is measured: perf knows matmul only"));
+        return Err(Error::input("nothing of this is measured: perf knows matmul and matmul_dx only"));
     }
 
     let copy = copy_rate(&gpu, &effort).map_err(weft_models::Error::from)?;
@@ -29,8 +34,8 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         output::line(&format!("a copy reads and writes {copy:.1} GB/s"))?;
         output::line(&format!("F16 {} of side {} does {matrix:.1} GFLOP/s", fastest.name(), effort.side))?;
         output::line(&format!(
-            "\n{:<11} {:<8} {:>19} {:>11} {:>9} {:>6} {:>10} {:>6}",
-            "variant", "type", "outputs x in x n", "us", "GB/s", "copy", "GFLOP/s", "best"
+            "\n{:<9} {:<11} {:<8} {:>19} {:>11} {:>9} {:>6} {:>10} {:>6}  tile",
+            "op", "variant", "type", "outputs x in x n", "us", "GB/s", "copy", "GFLOP/s", "best"
         ))?;
     }
     let bar = output::bar(all.len() as u64, "{bar:30} {pos} of {len}, {msg}");
@@ -51,13 +56,17 @@ pub(super) fn run(f: &Perf) -> Result<()> {
             Err(e) => return Err(weft_models::Error::from(e).into()),
         };
         bar.inc(1);
-        let (variant, ty) = (p.variant.name(), p.ty.name());
+        let (op, variant, ty) = (p.direction.op(), p.variant.name(), p.ty.name());
+        let tile = p.kernel.map(|k| k.tile_name()).unwrap_or_default();
+        let half = if p.x == Format::F16 { " x f16" } else { "" };
         let shape = format!("{} x {} x {}", p.rows, p.cols, p.tokens);
         let (bytes, flops) = (p.bytes(), p.flops());
         if f.json {
             let seconds = measured.as_ref().ok();
             rows.push(json!({
-                "op": "matmul",
+                "op": op,
+                "tile": tile,
+                "x": if p.x == Format::F16 { "f16" } else { "f32" },
                 "variant": variant,
                 "type": ty,
                 "rows": p.rows,
@@ -74,14 +83,14 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         }
         let line = match measured {
             Ok(s) => format!(
-                "{variant:<11} {ty:<8} {shape:>19} {:>11.2} {:>9.1} {:>5.1}% {:>10.1} {:>5.1}%",
+                "{op:<9} {variant:<11} {ty:<8} {shape:>19} {:>11.2} {:>9.1} {:>5.1}% {:>10.1} {:>5.1}%  {tile}{half}",
                 s * 1e6,
                 bytes / s / 1e9,
                 100.0 * bytes / s / copy,
                 flops / s / 1e9,
                 100.0 * flops / s / matrix,
             ),
-            Err(why) => format!("{variant:<11} {ty:<8} {shape:>19} unsupported: {why}"),
+            Err(why) => format!("{op:<9} {variant:<11} {ty:<8} {shape:>19} unsupported: {why}"),
         };
         bar.suspend(|| output::line(&line))?;
     }

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use weft_runtime::{Access, Cost, DeviceKind, Gpu, Pool, Program, Recorder, Shader, Slice};
 
-use crate::ops::matmul::{Columns, Epilogue, Input, MATVEC_TOKENS, Variant, linear_as};
+use crate::ops::matmul::{
+    Columns, Direction, Epilogue, Format, Gradient, Input, Kernel, Variant, gradient_with, linear_as,
+    linear_with,
+};
 use crate::ops::quantize::{self, Quantized};
 use crate::registry::{Rng, random_blocks};
 use crate::{Error, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, fold, params};
@@ -85,6 +88,12 @@ pub struct Product {
     pub rows: u32,
     pub cols: u32,
     pub tokens: u32,
+    /// `y = x w^T`, or its input gradient.
+    pub direction: Direction,
+    /// The tile, where it is not the one that a device and a shape get.
+    pub kernel: Option<Kernel>,
+    /// How x lies in memory.
+    pub x: Format,
 }
 
 impl Product {
@@ -103,24 +112,90 @@ impl Product {
 pub const MATVEC_SHAPES: [(u32, u32); 2] = [(4096, 14_336), (2560, 9728)];
 
 /// Every type as every variant that takes it: one token at [`MATVEC_SHAPES`], and as many tokens as
-/// rows at `side`.
+/// rows at `side`, with the input gradient.
 pub fn products(side: u32) -> Vec<Product> {
     let mut all = Vec::new();
+    let plain = |variant, ty, rows, cols, tokens| Product {
+        variant,
+        ty,
+        rows,
+        cols,
+        tokens,
+        direction: Direction::Forward,
+        kernel: None,
+        x: Format::F32,
+    };
     for (rows, cols) in MATVEC_SHAPES {
         for &ty in WeightType::ALL {
             for variant in [Variant::Matvec, Variant::MatvecDot] {
                 if variant == Variant::Matvec || ty.layout().has_ints() {
-                    all.push(Product { variant, ty, rows, cols, tokens: 1 });
+                    all.push(plain(variant, ty, rows, cols, 1));
                 }
             }
         }
     }
     for &ty in WeightType::ALL {
-        for variant in [Variant::Tiled, Variant::Coop] {
-            all.push(Product { variant, ty, rows: side, cols: side, tokens: side });
+        for variant in Variant::ALL.into_iter().filter(|v| !v.few()) {
+            if variant != Variant::TiledDot || ty.layout().has_ints() {
+                let forward = plain(variant, ty, side, side, side);
+                all.push(forward);
+                if matches!(variant, Variant::Tiled | Variant::Coop) {
+                    all.push(Product { direction: Direction::Gradient, ..forward });
+                }
+            }
         }
     }
     all
+}
+
+/// The matrices of a layer of a 4B model, outputs x inputs: queries, keys and values; output; gate and
+/// up; down.
+const LAYER: [(u32, u32); 4] = [(6144, 2560), (2560, 4096), (19_456, 2560), (2560, 9728)];
+
+/// Every tile of the kernels for many tokens, with x in f32 and where it can be in f16: what the choice
+/// in [`Kernel::pick`] comes from. All types at `side`, and a layer with half as many tokens for the two
+/// types that most models are made of.
+pub fn tiles(gpu: &Gpu, side: u32) -> Vec<Product> {
+    let mut all = Vec::new();
+    for &ty in WeightType::ALL {
+        let layer = matches!(ty, WeightType::F16 | WeightType::Q4_K);
+        let layer = LAYER.iter().filter(|_| layer).map(|&(r, c)| (r, c, side / 2));
+        for (rows, cols, tokens) in [(side, side, side)].into_iter().chain(layer) {
+            for variant in Variant::ALL.into_iter().filter(|v| !v.few()) {
+                if variant.supports(gpu.caps(), ty, tokens).is_err() {
+                    continue;
+                }
+                for direction in [Direction::Forward, Direction::Gradient] {
+                    for kernel in Kernel::all(variant, direction, gpu.caps()) {
+                        let p = Product {
+                            variant,
+                            ty,
+                            rows,
+                            cols,
+                            tokens,
+                            direction,
+                            kernel: Some(kernel),
+                            x: Format::F32,
+                        };
+                        all.push(p);
+                        if (variant, direction) == (Variant::Coop, Direction::Forward) {
+                            all.push(Product { x: Format::F16, ..p });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+impl Effort {
+    /// As [`Effort::of`], for the many products of [`tiles`]: one buffer each, so that a product waits
+    /// for the last one as in a model, and less of everything.
+    pub fn of_tiles(kind: DeviceKind, quick: bool) -> Effort {
+        let full = Effort::of(kind, quick);
+        Effort { warm_up: full.warm_up / 5, at_least: full.at_least / 2, slots: 1, rounds: 2, ..full }
+    }
 }
 
 /// Seconds of one product.
@@ -129,10 +204,9 @@ pub fn products(side: u32) -> Vec<Product> {
 /// [`Error::Plan`] where the device lacks what the variant needs; out of memory; a fault.
 pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<f64> {
     if let Err(why) = p.variant.supports(gpu.caps(), p.ty, p.tokens) {
-        return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
+        return Err(PlanError::Shape { op: p.direction.op(), what: why.into() }.into());
     }
-    let few = p.tokens <= MATVEC_TOKENS;
-    let (slots, dispatches, copies) = match few {
+    let (slots, dispatches, copies) = match p.variant.few() {
         true => {
             let copies = (effort.distinct as f64 / p.bytes()).ceil().max(1.0) as usize;
             (effort.slots, effort.dispatches.max(copies), copies)
@@ -142,39 +216,64 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<f64> {
     };
     let weights = weights(gpu, p, copies)?;
     let mut rng = Rng::new(1);
-    let n = p.tokens as usize * p.cols as usize;
+    let (left, right) = match p.direction {
+        Direction::Forward => (p.cols, p.rows),
+        Direction::Gradient => (p.rows, p.cols),
+    };
+    let n = p.tokens as usize * left as usize;
     let x: Vec<f32> = (0..4096).map(|_| rng.normal()).collect();
     let x: Vec<f32> = x.into_iter().cycle().take(n).collect();
+    let bytes = match p.x {
+        Format::F32 => bytemuck::cast_slice(&x).to_vec(),
+        Format::F16 => x.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
+    };
     let mut rec = Recorder::new(gpu);
     let mut buffers = Vec::with_capacity(slots);
     for _ in 0..slots {
-        let x = gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&x), "perf x")?;
-        let ints = if p.variant == Variant::MatvecDot {
-            let (q, meta) = quantize::bytes(n as u64);
-            let q = gpu.alloc(Pool::Activations, q, "perf x")?;
-            let ints = Quantized { q, meta: gpu.alloc(Pool::Activations, meta, "perf x")? };
-            quantize::quantize(&mut rec, &x, &ints, n as u32)?;
-            Some(ints)
-        } else {
-            None
+        let x = gpu.alloc_init(Pool::Activations, &bytes, "perf x")?;
+        let sizes = match p.variant {
+            Variant::MatvecDot => Some(quantize::bytes(n as u64)),
+            Variant::TiledDot => Some(quantize::bytes8(n as u64)),
+            _ => None,
         };
-        let bytes = u64::from(p.tokens) * u64::from(p.rows) * 4;
+        let ints = match sizes {
+            Some((q, meta)) => {
+                let q = gpu.alloc(Pool::Activations, q, "perf x")?;
+                let ints = Quantized { q, meta: gpu.alloc(Pool::Activations, meta, "perf x")? };
+                match p.variant {
+                    Variant::MatvecDot => quantize::quantize(&mut rec, &x, &ints, n as u32)?,
+                    _ => quantize::quantize8(&mut rec, &x, &ints, n as u32)?,
+                }
+                Some(ints)
+            }
+            None => None,
+        };
+        let bytes = u64::from(p.tokens) * u64::from(right) * 4;
         buffers.push((x, ints, gpu.alloc(Pool::Activations, bytes, "perf y")?));
     }
     gpu.run(&rec.finish()?, None)?;
     let mut rec = Recorder::new(gpu);
     for i in 0..dispatches {
         let (x, ints, y) = &buffers[i % slots];
-        let input = Input { x, ints: ints.as_ref() };
-        linear_as(
-            &mut rec,
-            p.variant,
-            &weights[i % copies],
-            input,
-            (y, Columns::all(p.rows)),
-            p.tokens,
-            Epilogue::default(),
-        )?;
+        let w = &weights[i % copies];
+        let input = Input { x, ints: ints.as_ref(), format: p.x };
+        let kernel = p.kernel.or_else(|| {
+            let pick = || Kernel::pick(p.variant, p.direction, gpu.caps(), right, p.tokens);
+            (!p.variant.few()).then(pick)
+        });
+        let out = (y, Columns::all(right));
+        match (p.direction, kernel) {
+            (Direction::Forward, None) => {
+                linear_as(&mut rec, p.variant, w, input, out, p.tokens, Epilogue::default())?;
+            }
+            (Direction::Forward, Some(k)) => {
+                linear_with(&mut rec, k, w, input, out, p.tokens, Epilogue::default())?;
+            }
+            (Direction::Gradient, k) => {
+                let dy = Gradient { dy: x, columns: Columns::all(left), scale: 1.0 };
+                gradient_with(&mut rec, k.expect("a tile"), w, dy, y, p.tokens, false)?;
+            }
+        }
     }
     Ok(seconds(gpu, effort, &rec.finish()?)? / dispatches as f64)
 }
@@ -220,9 +319,18 @@ fn seconds(gpu: &Gpu, effort: &Effort, program: &Program) -> Result<f64> {
 /// Out of memory; a fault.
 pub fn matrix_rate(gpu: &Gpu, effort: &Effort) -> Result<(f64, Variant)> {
     let mut best = (0.0, Variant::Tiled);
-    for variant in [Variant::Tiled, Variant::Coop] {
+    for variant in [Variant::Tiled, Variant::TiledF16, Variant::Coop] {
         let side = effort.side;
-        let p = Product { variant, ty: WeightType::F16, rows: side, cols: side, tokens: side };
+        let p = Product {
+            variant,
+            ty: WeightType::F16,
+            rows: side,
+            cols: side,
+            tokens: side,
+            direction: Direction::Forward,
+            kernel: None,
+            x: Format::F32,
+        };
         match product(gpu, effort, &p) {
             Ok(s) if p.flops() / s > best.0 => best = (p.flops() / s, variant),
             Ok(_) | Err(Error::Plan(_)) => {}

@@ -174,6 +174,26 @@ impl Layout {
         self.dequant.contains(&FROM_INTS)
     }
 }
+
+impl WeightType {
+    /// The fragment of `dequant16h`, which gives `mat4x4<f16>`; beside `dequant16` or `ints16`.
+    pub(crate) fn half(self) -> &'static str {
+        match self {
+            WeightType::F16 => include_str!("f16/half.wgsl"),
+            _ if self.layout().has_ints() => include_str!("from_ints_f16.wgsl"),
+            _ => include_str!("from_f32_f16.wgsl"),
+        }
+    }
+
+    /// Weights that share one scale and one offset: 16, or 32 in two units.
+    pub(crate) fn span(self) -> u32 {
+        use WeightType::*;
+        match self {
+            Q2_K | Q3_K | Q6_K | IQ1_M | IQ2_XS | IQ2_S | NVFP4 => 16,
+            _ => 32,
+        }
+    }
+}
 /// WGSL shared by the types with a code book.
 const GRID: &str = include_str!("grid.wgsl");
 

@@ -372,7 +372,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
             all.extend(kernels.into_iter().chain([packed]).map(|s| (s, Params::FIELDS)));
         }
         for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
-            let kernel = Kernel::Coop(Coop { side, subgroup, bm: 0, bn: 0 });
+            let kernel = Kernel::Coop(Coop { side, subgroup });
             if head <= 128 || side == 8 {
                 let types = CacheType::ALL.into_iter().filter(|&ty| ty != CacheType::F32);
                 all.extend(types.map(|ty| (kernel.shader(head, Keys::Cached, ty), Params::FIELDS)));

@@ -1,9 +1,11 @@
 //! Cases of the matrix products.
 
-use weft_runtime::{Pool, Recorder};
+use weft_runtime::{Gpu, Pool, Recorder};
 
-use super::gradient::{Kernel, linear_gradient_with};
-use super::{Columns, Epilogue, Input, MATVEC_TOKENS, Variant, linear_as};
+use super::{
+    Columns, Direction, Epilogue, Gradient, Input, Kernel, MATVEC_TOKENS, Variant, gradient_with, linear_as,
+    linear_with,
+};
 use crate::ops::quantize::{self, Quantized};
 use crate::registry::{Case, Guarded, Rng, input, random_weight};
 use crate::{PlanError, WeightType};
@@ -24,8 +26,8 @@ pub fn cases() -> Vec<Case> {
             all.push(case(variant, ty, 48, 1024, 1, true, true));
             all.push(case(variant, ty, 70, 6400, 1, false, true));
         }
-        for variant in [Variant::Tiled, Variant::Coop] {
-            if variant == Variant::Coop && matches!(ty, WeightType::F32 | WeightType::BF16) {
+        for variant in MANY {
+            if !takes(variant, ty) {
                 continue;
             }
             for (rows, cols, tokens) in [(65, 512, 9), (129, 256, 65), (128, 256, 128)] {
@@ -33,6 +35,15 @@ pub fn cases() -> Vec<Case> {
             }
             all.push(case(variant, ty, 48, 256, 33, true, true));
             all.push(case(variant, ty, 256, 768, 64, false, true));
+        }
+    }
+    // Every tile, with types of each kind of fragment.
+    for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
+        for (variant, count) in MANY.into_iter().zip(TILES) {
+            for tile in (0..count).filter(|_| takes(variant, ty)) {
+                all.push(case_with(variant, Some(tile), ty, 130, 768, 129, true, false));
+                all.push(case_with(variant, Some(tile), ty, 256, 512, 256, false, true));
+            }
         }
     }
     for (rows, cols, tokens) in [
@@ -51,31 +62,76 @@ pub fn cases() -> Vec<Case> {
         all.push(case(variant, WeightType::F16, rows, cols, tokens, true, false));
         if tokens > 8 {
             all.push(case(Variant::Coop, WeightType::F16, rows, cols, tokens, true, true));
+            all.push(case(Variant::TiledF16, WeightType::BF16, rows, cols, tokens, true, true));
         }
     }
     all.extend(gradients());
     all
 }
 
-/// The gradient of every type with every kernel, of one of several stacked outputs and added to; with
-/// F32 and F16 the shapes where edges meet.
+/// The variants for many tokens, and how many tiles they have at most.
+const MANY: [Variant; 4] = [Variant::Tiled, Variant::TiledF16, Variant::TiledDot, Variant::Coop];
+const TILES: [usize; 4] = [3, 3, 3, 5];
+
+/// Whether a variant is for a type at all.
+fn takes(variant: Variant, ty: WeightType) -> bool {
+    match variant {
+        Variant::MatvecDot | Variant::TiledDot => ty.layout().has_ints(),
+        Variant::TiledF16 | Variant::Coop => ty != WeightType::F32,
+        _ => true,
+    }
+}
+
+/// The kernel of a case: the one picked, or a tile by number, round and round those that the device
+/// has room for.
+fn kernel(
+    gpu: &Gpu,
+    variant: Variant,
+    direction: Direction,
+    tile: Option<usize>,
+    outputs: u32,
+    tokens: u32,
+) -> Kernel {
+    let all = Kernel::all(variant, direction, gpu.caps());
+    tile.map_or_else(
+        || Kernel::pick(variant, direction, gpu.caps(), outputs, tokens),
+        |tile| all[tile % all.len()],
+    )
+}
+
+fn tolerance(variant: Variant) -> f64 {
+    match variant {
+        // f16 loses what f16 loses, and so do activations of 8 bits.
+        Variant::Coop | Variant::TiledF16 | Variant::TiledDot => 5e-4,
+        // These compute in f32 or in integers that lose nothing.
+        _ => 1e-6,
+    }
+}
+
+/// The gradient of every type, of one of several stacked outputs and added to; with some the shapes
+/// where edges meet, and every tile.
 fn gradients() -> Vec<Case> {
     let mut all = Vec::new();
-    for variant in [Variant::Tiled] {
-        for kernel in Kernel::all(variant) {
-            for &ty in WeightType::ALL {
-                for (rows, cols, tokens, add) in [(65, 256, 9, false), (129, 512, 130, true)] {
-                    all.push(gradient(variant, kernel, ty, rows, cols, tokens, add));
-                }
+    for (variant, tiles) in [(Variant::Tiled, 3), (Variant::Coop, 5)] {
+        let exact = if variant == Variant::Tiled { WeightType::F32 } else { WeightType::BF16 };
+        for &ty in WeightType::ALL.iter().filter(|&&ty| takes(variant, ty)) {
+            for (rows, cols, tokens, add) in [(68, 256, 9, false), (129, 512, 130, true)] {
+                all.push(gradient(variant, None, ty, rows, cols, tokens, add));
             }
-            for (rows, cols, tokens) in
-                [(1, 16, 1), (3, 48, 7), (31, 64, 63), (32, 64, 64), (33, 80, 65), (300, 144, 129)]
-            {
-                for (ty, add) in [(WeightType::F32, false), (WeightType::F16, true)] {
-                    all.push(gradient(variant, kernel, ty, rows, cols, tokens, add));
-                }
+        }
+        for (rows, cols, tokens) in
+            [(1, 16, 1), (3, 48, 7), (31, 64, 63), (32, 64, 64), (33, 80, 65), (300, 144, 129)]
+        {
+            for (ty, add) in [(exact, false), (WeightType::F16, true)] {
+                all.push(gradient(variant, None, ty, rows, cols, tokens, add));
             }
-            all.push(gradient(variant, kernel, WeightType::F16, 14_336, 64, 17, false));
+        }
+        all.push(gradient(variant, None, WeightType::F16, 14_336, 64, 17, false));
+        for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K] {
+            for tile in 0..tiles {
+                all.push(gradient(variant, Some(tile), ty, 132, 768, 129, true));
+                all.push(gradient(variant, Some(tile), ty, 128, 512, 256, false));
+            }
         }
     }
     all
@@ -83,44 +139,64 @@ fn gradients() -> Vec<Case> {
 
 fn gradient(
     variant: Variant,
-    kernel: Kernel,
+    tile: Option<usize>,
     ty: WeightType,
     rows: u32,
     cols: u32,
     tokens: u32,
     add: bool,
 ) -> Case {
-    // With a sum, the outputs are the middle of a wider dy.
-    let y = if add { Columns { stride: rows + 23, column: 15 } } else { Columns::all(rows) };
-    let (name, extra) = (kernel.tile_name(), if add { " +dx" } else { "" });
-    let name = format!("{name} rows {rows} cols {cols} tokens {tokens}{extra}");
-    let tolerance = if variant == Variant::Coop { 5e-4 } else { 1e-6 };
-    Case::new("matmul_dx", variant.name(), name, tolerance, move |gpu, oracle, seed| {
+    // With a sum, the outputs are the middle of a wider dy; cooperative kernels want multiples of 4.
+    let wide = if variant == Variant::Coop { (rows.next_multiple_of(4) + 24, 16) } else { (rows + 23, 15) };
+    let stride = if variant == Variant::Coop { rows.next_multiple_of(4) } else { rows };
+    let (stride, column) = if add { wide } else { (stride, 0) };
+    let columns = Columns { stride, column };
+    // Gradients are small: f16 must be told by how much.
+    let (size, scale) = if add { (1e-6, 524_288.0) } else { (1.0, 1.0) };
+    let tile_name = tile.map_or(String::new(), |t| format!("tile {t} "));
+    let extra = if add { " +dx" } else { "" };
+    let name = format!("{tile_name}rows {rows} cols {cols} tokens {tokens}{extra}");
+    Case::new("matmul_dx", variant.name(), name, tolerance(variant), move |gpu, oracle, seed| {
         if let Err(why) = variant.supports(gpu.caps(), ty, MATVEC_TOKENS + 1) {
             return Err(PlanError::Shape { op: "matmul_dx", what: why.into() }.into());
         }
         let mut rng = Rng::seeded(rows * cols + tokens, seed);
         let (w, values) = random_weight(gpu, oracle, ty, rows, cols, &mut rng)?;
-        let dy = rng.values((tokens * y.stride) as usize);
-        let before = rng.values((tokens * cols) as usize);
+        let dy: Vec<f32> = rng.values((tokens * stride) as usize).iter().map(|v| v * size).collect();
+        let before: Vec<f32> = rng.values((tokens * cols) as usize).iter().map(|v| v * size).collect();
         let before = add.then_some(&before[..]);
         let dx = Guarded::new(gpu, (tokens * cols) as usize, before)?;
         let dy_gpu = input(gpu, &dy)?;
         let mut rec = Recorder::new(gpu);
-        linear_gradient_with(&mut rec, kernel, &w, (&dy_gpu, y), &dx.slice, tokens, add)?;
+        let kernel = kernel(gpu, variant, Direction::Gradient, tile, cols, tokens);
+        let input = Gradient { dy: &dy_gpu, columns, scale };
+        gradient_with(&mut rec, kernel, &w, input, &dx.slice, tokens, add)?;
         gpu.run(&rec.finish()?, None)?;
-        let at = (y.stride as usize, y.column as usize);
+        let at = (stride as usize, column as usize);
         dx.compare(gpu, &super::reference::gradient(&dy, at, &values, cols as usize, before))
     })
     .of_type(ty.name())
 }
 
 fn case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32, bias: bool, add: bool) -> Case {
+    case_with(variant, None, ty, rows, cols, tokens, bias, add)
+}
+
+#[allow(clippy::too_many_arguments)] // a shape
+fn case_with(
+    variant: Variant,
+    tile: Option<usize>,
+    ty: WeightType,
+    rows: u32,
+    cols: u32,
+    tokens: u32,
+    bias: bool,
+    add: bool,
+) -> Case {
     let extra = [(bias, " +bias"), (add, " +residual")].map(|(on, s)| if on { s } else { "" }).concat();
-    let name = format!("rows {rows} cols {cols} tokens {tokens}{extra}");
-    // f16 inputs lose what f16 loses; the others compute in f32 or in exact integers.
-    let tolerance = if variant == Variant::Coop { 5e-4 } else { 1e-6 };
-    Case::new("matmul", variant.name(), name, tolerance, move |gpu, oracle, seed| {
+    let tile_name = tile.map_or(String::new(), |t| format!("tile {t} "));
+    let name = format!("{tile_name}rows {rows} cols {cols} tokens {tokens}{extra}");
+    Case::new("matmul", variant.name(), name, tolerance(variant), move |gpu, oracle, seed| {
         if let Err(why) = variant.supports(gpu.caps(), ty, tokens) {
             return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
         }
@@ -134,19 +210,26 @@ fn case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32, bia
         let b_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&b), "bias")?;
         let x_gpu = input(gpu, &x)?;
         let y = Guarded::new(gpu, before.len(), add.then_some(&before[..]))?;
-        let (q, meta) = quantize::bytes(x.len() as u64);
+        let (q, meta) = if variant.few() { quantize::bytes } else { quantize::bytes8 }(x.len() as u64);
         let ints = Quantized {
             q: gpu.alloc(Pool::Activations, q, "integers")?,
             meta: gpu.alloc(Pool::Activations, meta, "scales")?,
         };
         let mut rec = Recorder::new(gpu);
-        if variant == Variant::MatvecDot {
-            quantize::quantize(&mut rec, &x_gpu, &ints, tokens * cols)?;
+        match variant {
+            Variant::MatvecDot => quantize::quantize(&mut rec, &x_gpu, &ints, tokens * cols)?,
+            Variant::TiledDot => quantize::quantize8(&mut rec, &x_gpu, &ints, tokens * cols)?,
+            _ => {}
         }
         let epilogue = Epilogue { bias: bias.then_some(&b_gpu), add };
-        let input = Input { x: &x_gpu, ints: Some(&ints) };
+        let input = Input { ints: Some(&ints), ..Input::f32(&x_gpu) };
         let out = (&y.slice, Columns { stride, column });
-        linear_as(&mut rec, variant, &w, input, out, tokens, epilogue)?;
+        if variant.few() {
+            linear_as(&mut rec, variant, &w, input, out, tokens, epilogue)?;
+        } else {
+            let kernel = kernel(gpu, variant, Direction::Forward, tile, rows, tokens);
+            linear_with(&mut rec, kernel, &w, input, out, tokens, epilogue)?;
+        }
         gpu.run(&rec.finish()?, None)?;
         let inside = |i: usize| (column..column + rows).contains(&(i as u32 % stride));
         let residual: Vec<f32> =

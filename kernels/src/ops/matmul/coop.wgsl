@@ -1,22 +1,29 @@
-// Matrix times matrix (prefill) with cooperative matrices:
-//   y[t, r] = sum_c x[t, c] w[r, c] (+ bias[r]) (+ y[t, r]),  x and w rounded to f16, sums in f32
+// Matrix times matrix with cooperative matrices, x and w rounded to f16 and sums in f32:
+//   forward   y[t, r] = sum_c x[t, c] w[r, c] (+ bias[r]) (+ y[t, r])
+//   gradient  y[t, c] = (sum_r s x[t, r] w[r, c]) / s (+ y[t, c])
+// where the gradient's x is what the forward's y was: a power of two, s, keeps it in the range of f16.
 //
-// Bindings as in tiled.wgsl.
+// w     one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
+// x     forward [tokens, cols]; gradient [tokens, y_stride], from column p.column on; f32 or f16
+// y     forward [tokens, y_stride] f32, from column p.column on; gradient [tokens, cols] f32
+// bias  [all rows] f32, read if p.flags has HAS_BIAS, bound by the forward kernel alone
 //
-// One workgroup of four subgroups computes a tile of BM tokens x BN rows; each subgroup a quarter, as
-// MT x NT matrices of T x T kept in registers, each a variable of its own (see compose.rs). It walks the columns BK = 32 at a time: everybody loads,
-// dequantises and stores a tile of x and of w, a barrier, everybody multiplies, a barrier. Rows of a
-// tile are 8 values longer than they need be, so that neighbours fall into different banks: worth more
-// than half of the speed. Nothing is prefetched: registers are what limits this kernel.
+// One workgroup of SM x SN subgroups computes a tile of BM tokens x BN; each subgroup its share, as
+// MT x NT matrices of T x T kept in registers, each a variable of its own (see compose.rs). It walks
+// the sum BK at a time: everybody loads, dequantises and stores a tile of x and of w, a barrier,
+// everybody multiplies, a barrier. An AHEAD kernel loads the next tile while it multiplies: that needs
+// registers, which are what limits these kernels. Rows of a tile are 8 values longer than they need be,
+// so that neighbours fall into different banks: worth more than half of the speed.
 //
-// Whole tiles are stored straight from the matrices. Tiles that reach over an edge, and those with a
-// bias, go through workgroup memory, one matrix of each subgroup at a time.
+// Forward and gradient differ in how 16 weights of a row lie in the tile of w: along the sum, or across
+// it. Whole tiles are stored straight from the matrices. Tiles that reach over an edge, and those with
+// a bias, go through workgroup memory, one matrix of each subgroup at a time.
 
 const HAS_BIAS: u32 = 1u;
 const ADD: u32 = 2u;
-const BK: u32 = 32u;
-const STRIDE: u32 = 40u;
-const WG: u32 = 4u * SG;
+const WG: u32 = SM * SN * SG;
+const XS: u32 = BK + 8u;                // values of a row of the tile of x
+const XI: u32 = BK / 8u;                // loads of a row of it
 
 struct Params {
     planes: vec4<u32>,
@@ -26,17 +33,63 @@ struct Params {
     y_stride: u32,
     flags: u32,
     extent: u32,    // tokens
-    column: u32,    // of y, where row 0 goes
+    column: u32,    // of the rows' activations, where row 0 goes
+    scale: f32,     // s
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> w1: array<u32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> x: array<X4>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+//@ for f in FORWARD
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
 
-var<workgroup> stage: array<f32, 4u * T * T>;
+const WS: u32 = BK + 8u;                // values of a row of the tile of w
+const WI: u32 = BK / (16u * PER_ITEM);  // items of a row of it
+//@ end
+//@ for g in GRADIENT
+const WS: u32 = BN + 8u;
+const WI: u32 = BN / (16u * PER_ITEM);
+//@ end
+
+var<workgroup> xs: array<H, BM * XS / PER>;
+var<workgroup> ws: array<H, WROWS * WS / PER>;
+var<workgroup> stage: array<f32, SM * SN * T * T>;
+
+// The unit of w that is the first of an item at (row, i) of the tile; past an edge, the last one.
+fn w_unit(first: u32, k: u32, row: u32, i: u32) -> u32 {
+    //@ for f in FORWARD
+    return min(first + row, p.rows - 1u) * (p.units / PER_ITEM) + min(k / (16u * PER_ITEM) + i, p.units / PER_ITEM - 1u);
+    //@ end
+    //@ for g in GRADIENT
+    return min(k + row, p.rows - 1u) * (p.units / PER_ITEM)
+        + min(first / (16u * PER_ITEM) + i, p.units / PER_ITEM - 1u);
+    //@ end
+}
+
+// Eight values of x; tokens past the end repeat the last one, values past the end of the sum are zero.
+fn load_x(token0: u32, k: u32, item: u32) -> mat2x4<f16> {
+    let token = min(token0 + item / XI, p.extent - 1u);
+    let c = k + item % XI * 8u;
+    //@ for f in FORWARD
+    let inside = c < p.units * 16u;
+    let at = (token * p.units * 16u + min(c, p.units * 16u - 8u)) / 4u;
+    let a = half4(x[at]);
+    let b = half4(x[at + 1u]);
+    return mat2x4<f16>(select(vec4<f16>(), a, inside), select(vec4<f16>(), b, inside));
+    //@ end
+    //@ for g in GRADIENT
+    let base = token * p.y_stride + p.column + p.row0;
+    let last = (p.rows - 1u) / 4u * 4u;
+    let a = half4(x[(base + min(c, last)) / 4u]);
+    let b = half4(x[(base + min(c + 4u, last)) / 4u]);
+    let i = vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u);
+    return mat2x4<f16>(
+        select(vec4<f16>(), a, i < vec4<u32>(p.rows)),
+        select(vec4<f16>(), b, i + vec4<u32>(4u) < vec4<u32>(p.rows)));
+    //@ end
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -47,66 +100,118 @@ fn main(
 ) {
     let token0 = wid.x * BM;
     let first = wid.y * BN;
-    let quads = p.units * 4u;
-    let m0 = (sid % 2u) * (BM / 2u);
-    let n0 = (sid / 2u) * (BN / 2u);
+    let m0 = (sid % SM) * (BM / SM);
+    let n0 = (sid / SM) * (BN / SN);
+    //@ for f in FORWARD
+    let depth = p.units * 16u;
+    let width = p.rows;
+    let y_stride = p.y_stride;
+    let y_base = p.column + p.row0;
+    let unscale = 1.0;
+    //@ end
+    //@ for g in GRADIENT
+    let depth = p.rows;
+    let width = p.units * 16u;
+    let y_stride = width;
+    let y_base = 0u;
+    let unscale = 1.0 / p.scale;
+    //@ end
     //@ for i in MT
     //@ for j in NT
     var acc$i_$j = MatC();
     //@ end
     //@ end
-    for (var u = 0u; u < p.units; u += 2u) {
-        // All loads first, so that they are in flight together. Rows and tokens past the end repeat the
-        // last one and are dropped at the end; columns past the end are made zero in x.
+    //@ for a in AHEAD
+    //@ for n in WL
+    let u$n = w_unit(first, 0u, (lid + $nu * WG) / WI, (lid + $nu * WG) % WI) * PER_ITEM;
+    //@ for h in PER_ITEM
+    var w$n_$h = dequant16h(p.planes, u$n + $hu);
+    //@ end
+    //@ end
+    //@ for n in XL
+    var x$n = load_x(token0, 0u, lid + $nu * WG);
+    //@ end
+    //@ end
+    for (var k = 0u; k < depth; k += BK) {
+        //@ for a in NOW
+        // All loads first, so that they are in flight together.
         //@ for n in WL
-        let w_row$n = (lid + $nu * WG) / 2u;
-        let w_unit$n = min(u + (lid & 1u), p.units - 1u);
-        let w$n = dequant16(p.planes, min(first + w_row$n, p.rows - 1u) * p.units + w_unit$n);
+        let u$n = w_unit(first, k, (lid + $nu * WG) / WI, (lid + $nu * WG) % WI) * PER_ITEM;
+        //@ for h in PER_ITEM
+        let w$n_$h = dequant16h(p.planes, u$n + $hu);
+        //@ end
         //@ end
         //@ for n in XL
-        let x_row$n = (lid + $nu * WG) / 8u;
-        let x_quad$n = u * 4u + lid % 8u;
-        let x$n = x[min(token0 + x_row$n, p.extent - 1u) * quads + min(x_quad$n, quads - 1u)];
+        let x$n = load_x(token0, k, lid + $nu * WG);
+        //@ end
         //@ end
         //@ for n in WL
-        let w_at$n = w_row$n * STRIDE + (lid & 1u) * 16u;
-        put_w(w_at$n, w$n[0]);
-        put_w(w_at$n + 4u, w$n[1]);
-        put_w(w_at$n + 8u, w$n[2]);
-        put_w(w_at$n + 12u, w$n[3]);
+        let w_at$n = (lid + $nu * WG) / WI * WS + (lid + $nu * WG) % WI * (16u * PER_ITEM);
+        //@ for h in PER_ITEM
+        put_w(w_at$n + $hu * 16u, w$n_$h[0]);
+        put_w(w_at$n + $hu * 16u + 4u, w$n_$h[1]);
+        put_w(w_at$n + $hu * 16u + 8u, w$n_$h[2]);
+        put_w(w_at$n + $hu * 16u + 12u, w$n_$h[3]);
+        //@ end
         //@ end
         //@ for n in XL
-        put_x(x_row$n * STRIDE + (lid % 8u) * 4u, select(vec4<f32>(), x$n, x_quad$n < quads));
+        let x_at$n = (lid + $nu * WG) / XI * XS + (lid + $nu * WG) % XI * 8u;
+        put_x(x_at$n, x$n[0]);
+        put_x(x_at$n + 4u, x$n[1]);
         //@ end
         workgroupBarrier();
-        for (var k = 0u; k < BK; k += T) {
+        //@ for a in AHEAD
+        let next = min(k + BK, depth - 1u) / BK * BK;
+        //@ for n in WL
+        let v$n = w_unit(first, next, (lid + $nu * WG) / WI, (lid + $nu * WG) % WI) * PER_ITEM;
+        //@ for h in PER_ITEM
+        w$n_$h = dequant16h(p.planes, v$n + $hu);
+        //@ end
+        //@ end
+        //@ for n in XL
+        x$n = load_x(token0, next, lid + $nu * WG);
+        //@ end
+        //@ end
+        for (var k0 = 0u; k0 < BK; k0 += KS * T) {
+        //@ for s in KS
+        {
+            let kk = k0 + $su * T;
             //@ for i in MT
-            let a$i = coopLoadT<MatA>(&xs[((m0 + $iu * T) * STRIDE + k) / PER], STRIDE / PER);
+            let a$i = coopLoadT<MatA>(&xs[((m0 + $iu * T) * XS + kk) / PER], XS / PER);
             //@ end
             //@ for j in NT
-            let b$j = coopLoad<MatB>(&ws[((n0 + $ju * T) * STRIDE + k) / PER], STRIDE / PER);
+            //@ for f in FORWARD
+            let b$j = coopLoad<MatB>(&ws[((n0 + $ju * T) * WS + kk) / PER], WS / PER);
+            //@ end
+            //@ for g in GRADIENT
+            let b$j = coopLoadT<MatB>(&ws[(kk * WS + n0 + $ju * T) / PER], WS / PER);
+            //@ end
             //@ for i in MT
             acc$i_$j = coopMultiplyAdd(a$i, b$j, acc$i_$j);
             //@ end
             //@ end
+        }
+        //@ end
         }
         workgroupBarrier();
     }
 
     // `&`, not `&&`: naga makes a branch of `&&`, and what comes out of it is not uniform to its eyes.
     // Matrices are stored at multiples of 16 bytes only.
-    let aligned = ((p.y_stride | p.column | p.row0) & 3u) == 0u;
-    let whole = (token0 + BM <= p.extent) & (first + BN <= p.rows) & ((p.flags & HAS_BIAS) == 0u) & aligned;
+    let aligned = ((y_stride | y_base) & 3u) == 0u;
+    let whole = (token0 + BM <= p.extent) & (first + BN <= width) & ((p.flags & HAS_BIAS) == 0u) & aligned;
     let adding = (p.flags & ADD) != 0u;
-    let y_stride = p.y_stride;
     //@ for i in MT
     //@ for j in NT
     {
         let token = token0 + m0 + $iu * T;
-        let row = first + n0 + $ju * T;
+        let column = first + n0 + $ju * T;
         if (whole) {
-            let at = token * y_stride + p.column + p.row0 + row;
+            let at = token * y_stride + y_base + column;
             var sum = acc$i_$j;
+            //@ for g in GRADIENT
+            sum = sum * unscale;
+            //@ end
             if (adding) {
                 sum = sum + coopLoadT<MatC>(&y[at], y_stride);
             }
@@ -116,29 +221,26 @@ fn main(
             let sum = acc$i_$j;
             coopStoreT(sum, &stage[at], T);
             workgroupBarrier();
-            store_edge(at, token, row, lane);
+            for (var e = lane; e < T * T; e += SG) {
+                let t = token + e / T;
+                let c = column + e % T;
+                if (t < p.extent && c < width) {
+                    var v = stage[at + e] * unscale;
+                    //@ for f in FORWARD
+                    if ((p.flags & HAS_BIAS) != 0u) {
+                        v += bias[p.row0 + c];
+                    }
+                    //@ end
+                    let to = t * y_stride + y_base + c;
+                    if (adding) {
+                        v += y[to];
+                    }
+                    y[to] = v;
+                }
+            }
             workgroupBarrier();
         }
     }
     //@ end
     //@ end
-}
-
-// One staged matrix into y, with the bias, as far as it lies inside.
-fn store_edge(at: u32, token: u32, row: u32, lane: u32) {
-    for (var e = lane; e < T * T; e += SG) {
-        let t = token + e / T;
-        let r = row + e % T;
-        if (t < p.extent && r < p.rows) {
-            var v = stage[at + e];
-            if ((p.flags & HAS_BIAS) != 0u) {
-                v += bias[p.row0 + r];
-            }
-            let to = t * p.y_stride + p.column + p.row0 + r;
-            if ((p.flags & ADD) != 0u) {
-                v += y[to];
-            }
-            y[to] = v;
-        }
-    }
 }

@@ -5,12 +5,12 @@
 // dx  [tokens, cols] f32, added to if p.flags has ADD
 //
 // One workgroup computes a tile of BM tokens x BN columns, TM x TN an invocation. It walks the rows of
-// the slab BK at a time: half of the invocations dequantise a unit of w each, the others copy the tile
-// of dy. Weights lie as in the forward kernel's planes; only here their 16 values go along the tile's
+// the slab BK at a time: some invocations dequantise a unit of w each, the others copy the tile of dy. Weights lie as in the forward kernel's planes; only here their 16 values go along the tile's
 // width, where they went along its depth. 16 KiB of workgroup memory: exactly what core WebGPU allows.
 
 const ADD: u32 = 2u;
-const HALF: u32 = WG / 2u;
+const UNITS: u32 = BK * BN / 16u;  // of w in a tile
+const REST: u32 = WG - UNITS;      // invocations that copy dy
 const AQ: u32 = BK / 4u;  // vec4 along the depth of a tile
 const BQ: u32 = BN / 4u;  // vec4 along its width
 const TX: u32 = BN / TN;  // invocations along its width
@@ -24,6 +24,7 @@ struct Params {
     flags: u32,
     extent: u32,    // tokens
     column: u32,    // of dy, where row 0 is
+    scale: f32,     // of cooperative kernels
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -58,7 +59,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     //@ end
     //@ end
     for (var r0 = 0u; r0 < p.rows; r0 += BK) {
-        if (lid < HALF) {
+        if (lid < UNITS) {
             // Rows and units past the end repeat the last one: dy is 0 for those, these are dropped.
             let row = lid / (BN / 16u);
             let unit = lid % (BN / 16u);
@@ -69,7 +70,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             ws[at + 2u] = w[2];
             ws[at + 3u] = w[3];
         } else {
-            for (var i = lid - HALF; i < BM * AQ; i += HALF) {
+            for (var i = lid - UNITS; i < BM * AQ; i += REST) {
                 let row = i / AQ;
                 let r = r0 + i % AQ * 4u;
                 let base = min(token0 + row, p.extent - 1u) * p.y_stride + p.column + p.row0;
@@ -89,7 +90,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             //@ for i in TM
             let v$i = ds[place(ty + $iu * (BM / TM), q)];
             //@ for j in TQ
-            acc$i_$j += v$i.x * a$j + v$i.y * b$j + v$i.z * c$j + v$i.w * d$j;
+            acc$i_$j = fma(vec4<f32>(v$i.x), a$j, acc$i_$j);
+            acc$i_$j = fma(vec4<f32>(v$i.y), b$j, acc$i_$j);
+            acc$i_$j = fma(vec4<f32>(v$i.z), c$j, acc$i_$j);
+            acc$i_$j = fma(vec4<f32>(v$i.w), d$j, acc$i_$j);
             //@ end
             //@ end
         }

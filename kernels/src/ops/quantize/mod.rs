@@ -1,4 +1,5 @@
-//! Activations to 16-bit integers with a scale for every 16: what the integer matvec multiplies with.
+//! Activations to integers: of 16 bits with a scale for every 16, what the integer matvec multiplies
+//! with, and of 8 bits with a scale for every 32, for the integer product of many tokens.
 
 pub mod cases;
 pub mod reference;
@@ -31,12 +32,18 @@ pub fn bytes(n: u64) -> (u64, u64) {
     (n / 16 * 32, n / 16 * 8)
 }
 
-/// The dispatches for `units` groups of 16. Operands: x, q, meta.
+/// Bytes of [`Quantized::q`] and [`Quantized::meta`] for `n` values of 8 bits.
+pub fn bytes8(n: u64) -> (u64, u64) {
+    (n, n / 16 * 8)
+}
+
+/// The dispatches for `n` groups of values, whose bytes of x, q and meta are given. Operands: x, q,
+/// meta.
 ///
 /// # Errors
 /// A budget smaller than one aligned range.
-pub fn plan(units: u32, budget: &Budget) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
-    Ok(split_rows("quantize", units, &[64, 32, 8], budget)?
+fn plan(n: u32, bytes: [u64; 3], budget: &Budget) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+    Ok(split_rows("quantize", n, &bytes, budget)?
         .into_iter()
         .map(|r| {
             let n = r.end - r.start;
@@ -48,12 +55,23 @@ pub fn plan(units: u32, budget: &Budget) -> std::result::Result<Vec<Dispatch<Par
             };
             Dispatch {
                 params: Params { units: n, grid_x: grid[0], pad: [0; 2] },
-                binds: vec![part(0, 64), part(1, 32), part(2, 8)],
+                binds: (0..).zip(bytes).map(|(operand, bytes)| part(operand, bytes)).collect(),
                 grid,
-                cost: Cost { bytes: f64::from(n) * 104.0, flops: f64::from(n) * 64.0 },
+                cost: Cost {
+                    bytes: f64::from(n) * bytes.iter().sum::<u64>() as f64,
+                    flops: f64::from(n) * bytes[0] as f64,
+                },
             }
         })
         .collect())
+}
+
+fn shader8() -> Shader {
+    Shader {
+        name: "quantize_i8".into(),
+        source: compose(&[], &[("WG", WG)], &[include_str!("kernel8.wgsl")]),
+        bindings: vec![Access::ReadWrite; 3],
+    }
 }
 
 fn shader() -> Shader {
@@ -66,7 +84,7 @@ fn shader() -> Shader {
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    vec![(shader(), Params::FIELDS)]
+    vec![(shader(), Params::FIELDS), (shader8(), Params::FIELDS)]
 }
 
 /// Records the quantisation of `n` values of x, a multiple of 16.
@@ -75,7 +93,18 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 /// No plan under the budget, or a shader the device refuses.
 pub fn quantize(rec: &mut Recorder, x: &Slice, out: &Quantized, n: u32) -> Result<()> {
     let pipeline = rec.gpu().pipeline("quantize_i16", shader)?;
-    let plan = plan(n / 16, rec.gpu().budget())?;
+    let plan = plan(n / 16, [64, 32, 8], rec.gpu().budget())?;
+    record(rec, &pipeline, &[x, &out.q, &out.meta], &plan);
+    Ok(())
+}
+
+/// As [`quantize`], to 8 bits, with `n` a multiple of 32 and room of [`bytes8`].
+///
+/// # Errors
+/// As [`quantize`].
+pub fn quantize8(rec: &mut Recorder, x: &Slice, out: &Quantized, n: u32) -> Result<()> {
+    let pipeline = rec.gpu().pipeline("quantize_i8", shader8)?;
+    let plan = plan(n / 32, [128, 32, 16], rec.gpu().budget())?;
     record(rec, &pipeline, &[x, &out.q, &out.meta], &plan);
     Ok(())
 }

@@ -1,0 +1,565 @@
+//! The kernels for many tokens (prefill, training), bound by arithmetic: their tiles, shaders, plans,
+//! and which one a device and a shape get.
+
+use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
+
+use super::{ADD, Columns, Epilogue, HAS_BIAS, Input, MATVEC_TOKENS, Variant};
+use crate::ops::{WEIGHT, slab_operands, with_dequant};
+use crate::{
+    Bind, Budget, Dispatch, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, params,
+    record, split_rows,
+};
+
+params! {
+    /// Parameters of all these kernels; `extent` is the tokens.
+    pub struct Params {
+        pub planes: [u32; 4],
+        pub row0: u32,
+        pub rows: u32,
+        pub units: u32,
+        pub y_stride: u32,
+        pub flags: u32,
+        pub extent: u32,
+        pub column: u32,
+        pub scale: f32,
+    }
+}
+
+/// The two products of a weight, from the same planes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// `y = x w^T`.
+    Forward,
+    /// `dx = dy w`, the input gradient: the sum goes over the weight's rows.
+    Gradient,
+}
+
+impl Direction {
+    /// The op's name.
+    pub fn op(self) -> &'static str {
+        match self {
+            Direction::Forward => "matmul",
+            Direction::Gradient => "matmul_dx",
+        }
+    }
+}
+
+/// How activations lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// f32.
+    F32,
+    /// f16, which only [`Variant::Coop`] takes.
+    F16,
+}
+
+impl Format {
+    /// Bytes of a value.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Format::F32 => 4,
+            Format::F16 => 2,
+        }
+    }
+}
+
+/// A register tile; constants of the shaders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tile {
+    /// Tokens.
+    pub bm: u32,
+    /// Outputs.
+    pub bn: u32,
+    /// Values of the sum at a time.
+    pub bk: u32,
+    /// Tokens of an invocation.
+    pub tm: u32,
+    /// Outputs of an invocation.
+    pub tn: u32,
+}
+
+/// The cooperative matrices of a device; constants of the shaders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coop {
+    /// Side of a matrix: 8 or 16.
+    pub side: u32,
+    /// Invocations of a subgroup.
+    pub subgroup: u32,
+}
+
+impl Coop {
+    /// Those of a device that has matrices with f32 sums and subgroups of one fixed size.
+    pub fn of(caps: &Caps) -> Option<Coop> {
+        let (least, most) = caps.subgroups?;
+        let side = caps.coop.iter().filter(|c| c.f32_accumulate).map(|c| c.m).max()?;
+        (least == most && caps.f16).then_some(Coop { side, subgroup: least })
+    }
+}
+
+/// A cooperative tile; constants of the shader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoopTile {
+    /// Its matrices.
+    pub coop: Coop,
+    /// Tokens.
+    pub bm: u32,
+    /// Outputs.
+    pub bn: u32,
+    /// Values of the sum at a time.
+    pub bk: u32,
+    /// Subgroups along the tokens and along the outputs.
+    pub subgroups: (u32, u32),
+    /// Whether the next tile is loaded before this one is multiplied.
+    pub ahead: bool,
+}
+
+/// Cooperative tiles in matrices: tokens, outputs, depth in values, subgroups along both, and whether
+/// loads run ahead. `weft kernels perf --tiles` measures them all; [`Kernel::pick`] has what won.
+const COOP: [(u32, u32, u32, (u32, u32), bool); 5] = [
+    (8, 8, 32, (2, 2), false),
+    (8, 8, 64, (2, 4), true),
+    (8, 8, 64, (4, 2), true),
+    (4, 8, 32, (2, 2), false),
+    (4, 4, 32, (2, 2), false),
+];
+
+/// Register tiles in f32 that fit core WebGPU, the first of which suits every device.
+const TILED: [Tile; 3] = [
+    Tile { bm: 64, bn: 64, bk: 32, tm: 4, tn: 4 },
+    Tile { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 },
+    Tile { bm: 128, bn: 64, bk: 16, tm: 8, tn: 4 },
+];
+
+const TILED_F16: [Tile; 3] = [
+    Tile { bm: 64, bn: 64, bk: 32, tm: 4, tn: 4 },
+    Tile { bm: 64, bn: 64, bk: 64, tm: 4, tn: 4 },
+    Tile { bm: 128, bn: 64, bk: 32, tm: 8, tn: 4 },
+];
+
+const TILED_DOT: [Tile; 3] = [
+    Tile { bm: 64, bn: 64, bk: 32, tm: 4, tn: 4 },
+    Tile { bm: 64, bn: 64, bk: 64, tm: 4, tn: 4 },
+    Tile { bm: 128, bn: 64, bk: 32, tm: 8, tn: 4 },
+];
+
+impl CoopTile {
+    /// The tiles that the device has room for.
+    fn all(caps: &Caps) -> Vec<CoopTile> {
+        let limits = &caps.limits;
+        let fits = |c: &CoopTile| {
+            c.bytes() <= limits.max_compute_workgroup_storage_size
+                && c.invocations() <= limits.max_compute_invocations_per_workgroup
+        };
+        Coop::of(caps).into_iter().flat_map(CoopTile::of).filter(fits).collect()
+    }
+
+    fn of(coop: Coop) -> impl Iterator<Item = CoopTile> {
+        COOP.into_iter()
+            .map(move |(bm, bn, bk, subgroups, ahead)| CoopTile {
+                coop,
+                bm: bm * coop.side,
+                bn: bn * coop.side,
+                bk,
+                subgroups,
+                ahead,
+            })
+            // Every invocation has a unit of w and eight values of x to load, at least.
+            .filter(|c| c.bn * c.bk / 16 >= c.invocations() && c.bm * c.bk / 8 >= c.invocations())
+    }
+
+    fn invocations(self) -> u32 {
+        self.subgroups.0 * self.subgroups.1 * self.coop.subgroup
+    }
+
+    /// Workgroup memory, of the larger of the two directions: two tiles, and a matrix of sums for each
+    /// subgroup.
+    fn bytes(self) -> u32 {
+        let w = (self.bn * (self.bk + 8)).max(self.bk * (self.bn + 8));
+        let sums = self.subgroups.0 * self.subgroups.1 * self.coop.side * self.coop.side;
+        2 * (self.bm * (self.bk + 8) + w) + 4 * sums
+    }
+}
+
+/// A variant with the constants of its shader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// [`Variant::Tiled`].
+    Tiled(Tile),
+    /// [`Variant::TiledF16`].
+    TiledF16(Tile),
+    /// [`Variant::TiledDot`].
+    TiledDot(Tile),
+    /// [`Variant::Coop`].
+    Coop(CoopTile),
+}
+
+impl Kernel {
+    /// All kernels of a variant that a device has room for.
+    pub fn all(variant: Variant, direction: Direction, caps: &Caps) -> Vec<Kernel> {
+        match (variant, direction) {
+            (Variant::Tiled, _) => TILED.map(Kernel::Tiled).into(),
+            (Variant::TiledF16, Direction::Forward) => TILED_F16.map(Kernel::TiledF16).into(),
+            (Variant::TiledDot, Direction::Forward) => TILED_DOT.map(Kernel::TiledDot).into(),
+            (Variant::Coop, _) => CoopTile::all(caps).into_iter().map(Kernel::Coop).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The kernel of a variant that was the fastest at such shapes.
+    ///
+    /// # Panics
+    /// If the device does not support the variant, or the variant is for a few tokens.
+    pub fn pick(variant: Variant, direction: Direction, caps: &Caps, outputs: u32, tokens: u32) -> Kernel {
+        let all = Kernel::all(variant, direction, caps);
+        let large = caps.kind == DeviceKind::Discrete && tokens > 64;
+        let tiles = |at: usize| {
+            let (bm, bn) = all[at].tile();
+            tokens.div_ceil(bm) * outputs.div_ceil(bn)
+        };
+        let at = match variant {
+            // Large register tiles pay where they are enough to fill a large GPU.
+            Variant::Tiled if large && tiles(1) >= 400 => 1,
+            Variant::Tiled if large => 2,
+            Variant::TiledDot if large => 1,
+            // Eight subgroups instead of four hide more of the loads, where workgroups are few.
+            Variant::Coop if tokens <= 64 => all.len() - 1,
+            Variant::Coop if tiles(0) < 400 => 1,
+            _ => 0,
+        };
+        all[at.min(all.len() - 1)]
+    }
+
+    /// Its variant.
+    pub fn variant(self) -> Variant {
+        match self {
+            Kernel::Tiled(_) => Variant::Tiled,
+            Kernel::TiledF16(_) => Variant::TiledF16,
+            Kernel::TiledDot(_) => Variant::TiledDot,
+            Kernel::Coop(_) => Variant::Coop,
+        }
+    }
+
+    /// Tokens and outputs of a workgroup.
+    fn tile(self) -> (u32, u32) {
+        match self {
+            Kernel::Tiled(t) | Kernel::TiledF16(t) | Kernel::TiledDot(t) => (t.bm, t.bn),
+            Kernel::Coop(c) => (c.bm, c.bn),
+        }
+    }
+
+    /// Its tile, readable.
+    pub fn tile_name(self) -> String {
+        match self {
+            Kernel::Tiled(t) | Kernel::TiledF16(t) | Kernel::TiledDot(t) => {
+                format!("{}x{}x{}/{}x{}", t.bm, t.bn, t.bk, t.tm, t.tn)
+            }
+            Kernel::Coop(c) => {
+                let (m, n) = c.subgroups;
+                let ahead = if c.ahead { "+" } else { "" };
+                format!("{}x{}x{}/sg{m}x{n}{ahead}", c.bm, c.bn, c.bk)
+            }
+        }
+    }
+
+    fn name(self, direction: Direction, ty: WeightType, x: Format) -> String {
+        let half = if x == Format::F16 { "_xf16" } else { "" };
+        format!("{}_{}_{}_{ty}{half}", direction.op(), self.variant().name(), self.tile_name())
+    }
+
+    fn shader(self, direction: Direction, ty: WeightType, x: Format) -> Shader {
+        let forward = u32::from(direction == Direction::Forward);
+        let mut bindings = [&WEIGHT[..], &[Access::ReadWrite; 2]].concat();
+        if forward == 1 {
+            bindings.push(Access::Read);
+        }
+        let registers = |t: Tile, text: &'static str, half: bool| {
+            let span = u32::from(ty.span() == 32);
+            let constants = [
+                ("WG", t.bm / t.tm * (t.bn / t.tn)),
+                ("BM", t.bm),
+                ("BN", t.bn),
+                ("BK", t.bk),
+                ("TM", t.tm),
+                ("TN", t.tn),
+                ("TQ", t.tn / 4),
+                ("SPAN32", span),
+                ("SPAN16", 1 - span),
+            ];
+            let mut parts = with_dequant(ty, text);
+            if forward == 1 {
+                parts.push(include_str!("tiled_store.wgsl"));
+            }
+            let enables: &[&str] = if half {
+                parts.push(ty.half());
+                &["f16"]
+            } else {
+                &[]
+            };
+            compose(enables, &constants, &parts)
+        };
+        let source = match self {
+            Kernel::Tiled(t) => match direction {
+                Direction::Forward => registers(t, include_str!("tiled.wgsl"), false),
+                Direction::Gradient => registers(t, include_str!("gradient.wgsl"), false),
+            },
+            Kernel::TiledF16(t) => registers(t, include_str!("tiled_f16.wgsl"), true),
+            Kernel::TiledDot(t) => {
+                bindings.push(Access::ReadWrite);
+                registers(t, include_str!("tiled_dot.wgsl"), false)
+            }
+            Kernel::Coop(c) => {
+                let matrices = match c.coop.side {
+                    16 => include_str!("coop16.wgsl"),
+                    _ => include_str!("coop8.wgsl"),
+                };
+                let activations = match x {
+                    Format::F32 => include_str!("x_f32.wgsl"),
+                    Format::F16 => include_str!("x_f16.wgsl"),
+                };
+                let mut parts = with_dequant(ty, include_str!("coop.wgsl"));
+                parts.extend([ty.half(), matrices, activations]);
+                let wg = c.invocations();
+                let units = c.bn * c.bk / 16;
+                // Pairs of units share what one load brings, where there are enough for everybody.
+                let pairs = ty.layout().block >= 32 && units / 2 >= wg;
+                let per_item = if pairs { 2 } else { 1 };
+                let (m, n) = c.subgroups;
+                let constants = [
+                    ("FORWARD", forward),
+                    ("GRADIENT", 1 - forward),
+                    ("AHEAD", u32::from(c.ahead)),
+                    ("NOW", u32::from(!c.ahead)),
+                    ("SG", c.coop.subgroup),
+                    ("SM", m),
+                    ("SN", n),
+                    ("BM", c.bm),
+                    ("BN", c.bn),
+                    ("BK", c.bk),
+                    ("WROWS", if forward == 1 { c.bn } else { c.bk }),
+                    ("MT", c.bm / (m * c.coop.side)),
+                    ("NT", c.bn / (n * c.coop.side)),
+                    // Small matrices are many: unrolled, they take software GPUs seconds to compile.
+                    ("KS", if c.coop.side == 16 { c.bk / 16 } else { 1 }),
+                    ("PER_ITEM", per_item),
+                    // Items of w and eights of x that an invocation loads.
+                    ("WL", units / per_item / wg),
+                    ("XL", c.bm * c.bk / 8 / wg),
+                ];
+                compose(&["f16", "wgpu_cooperative_matrix"], &constants, &parts)
+            }
+        };
+        Shader { name: self.name(direction, ty, x), source, bindings }
+    }
+}
+
+/// What a product is about, besides the weight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job {
+    pub(super) direction: Direction,
+    pub(super) kernel: Kernel,
+    /// How the left side lies in memory.
+    pub(super) x: Format,
+    pub(super) tokens: u32,
+    /// Where the weight's rows lie: in y, or in dy.
+    pub(super) columns: Columns,
+    pub(super) flags: u32,
+    /// Power of two that keeps a gradient in the range of f16.
+    pub(super) scale: f32,
+}
+
+/// One dispatch for each range of tokens whose rows of both activations fit a binding. Operands: slab,
+/// slab, left side, result, and forward the bias, and for integers their scales.
+///
+/// # Errors
+/// A row of activations that exceeds a binding.
+pub(super) fn plan(
+    w: &WeightShape,
+    slab: usize,
+    job: &Job,
+    bias_bytes: u64,
+    budget: &Budget,
+) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+    let s = &w.slabs[slab];
+    let rows = s.rows.end - s.rows.start;
+    let (of_rows, of_cols) = (u64::from(job.columns.stride), u64::from(w.cols));
+    let forward = job.direction == Direction::Forward;
+    let integers = matches!(job.kernel, Kernel::TiledDot(_));
+    // Bytes of a token in each operand from the third on; none of the bias.
+    let mut per_token = match job.direction {
+        Direction::Forward => vec![of_cols * job.x.bytes(), of_rows * 4, 0],
+        Direction::Gradient => vec![of_rows * job.x.bytes(), of_cols * 4],
+    };
+    if integers {
+        let (q, meta) = super::quantize::bytes8(of_cols);
+        per_token[0] = q;
+        per_token.push(meta);
+    }
+    let split: Vec<u64> = per_token.iter().copied().filter(|&b| b > 0).collect();
+    let (bm, bn) = job.kernel.tile();
+    let outputs = if forward { rows } else { w.cols };
+    Ok(split_rows(job.direction.op(), job.tokens, &split, budget)?
+        .into_iter()
+        .map(|t| {
+            let n = t.end - t.start;
+            let mut binds: Vec<Bind> =
+                (0..2).map(|operand| Bind { operand, offset: 0, size: s.bytes }).collect();
+            for (i, &row) in per_token.iter().enumerate() {
+                let (offset, size) = match row {
+                    0 => (0, bias_bytes),
+                    row => (u64::from(t.start) * row, u64::from(n) * row),
+                };
+                binds.push(Bind { operand: 2 + i, offset, size });
+            }
+            Dispatch {
+                params: Params {
+                    planes: s.planes,
+                    row0: s.rows.start,
+                    rows,
+                    units: w.units(),
+                    y_stride: job.columns.stride,
+                    flags: job.flags,
+                    extent: n,
+                    column: job.columns.column,
+                    scale: job.scale,
+                },
+                binds,
+                grid: [n.div_ceil(bm), outputs.div_ceil(bn), 1],
+                cost: Cost {
+                    bytes: s.bytes as f64 + f64::from(n) * per_token.iter().sum::<u64>() as f64,
+                    flops: 2.0 * f64::from(n) * f64::from(rows) * f64::from(w.cols),
+                },
+            }
+        })
+        .collect())
+}
+
+/// Every shader of these kernels with its parameters' fields.
+pub(super) fn shaders() -> Vec<(Shader, Fields)> {
+    let mut all = Vec::new();
+    for &ty in WeightType::ALL {
+        let mut add = |kernel: Kernel, direction, x| {
+            all.push((kernel.shader(direction, ty, x), Params::FIELDS));
+        };
+        for t in TILED {
+            add(Kernel::Tiled(t), Direction::Forward, Format::F32);
+            add(Kernel::Tiled(t), Direction::Gradient, Format::F32);
+        }
+        for t in TILED_F16 {
+            add(Kernel::TiledF16(t), Direction::Forward, Format::F32);
+        }
+        if ty.layout().has_ints() {
+            TILED_DOT.iter().for_each(|&t| add(Kernel::TiledDot(t), Direction::Forward, Format::F32));
+        }
+        let devices = [(16, 32), (8, 8), (8, 32)].map(|(side, subgroup)| Coop { side, subgroup });
+        for c in devices.into_iter().flat_map(CoopTile::of) {
+            for direction in [Direction::Forward, Direction::Gradient] {
+                for x in [Format::F32, Format::F16] {
+                    add(Kernel::Coop(c), direction, x);
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Records `y = x w^T`, with the epilogue, with a kernel that the device supports.
+///
+/// # Errors
+/// As [`linear`](super::linear).
+pub fn forward(
+    rec: &mut Recorder,
+    kernel: Kernel,
+    w: &Weight,
+    x: Input<'_>,
+    (y, columns): (&Slice, Columns),
+    tokens: u32,
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
+    let gpu = rec.gpu().clone();
+    let flags = if epilogue.bias.is_some() { HAS_BIAS } else { 0 } | if epilogue.add { ADD } else { 0 };
+    let direction = Direction::Forward;
+    let job = Job { direction, kernel, x: x.format, tokens, columns, flags, scale: 1.0 };
+    let ty = w.shape.ty;
+    let pipeline =
+        gpu.pipeline(&kernel.name(direction, ty, x.format), || kernel.shader(direction, ty, x.format))?;
+    for slab in 0..w.slices.len() {
+        let [a, b] = slab_operands(w, slab);
+        // Without a bias the slab stands in for it: bound, never read.
+        let bias = epilogue.bias.unwrap_or(a);
+        let plan = plan(&w.shape, slab, &job, bias.size(), gpu.budget())?;
+        match (kernel, x.ints) {
+            (Kernel::TiledDot(_), Some(ints)) => {
+                record(rec, &pipeline, &[a, b, &ints.q, y, bias, &ints.meta], &plan);
+            }
+            _ => record(rec, &pipeline, &[a, b, x.x, y, bias], &plan),
+        }
+    }
+    Ok(())
+}
+
+/// What a gradient arrives with.
+#[derive(Debug, Clone, Copy)]
+pub struct Gradient<'a> {
+    /// `[tokens, columns.stride]`, f32.
+    pub dy: &'a Slice,
+    /// Where the weight's outputs lie in it.
+    pub columns: Columns,
+    /// A power of two that brings dy into the range of f16, 6e-8 to 65504, where cooperative matrices
+    /// round it: about the reciprocal of its largest value. 1 where the loss is scaled already.
+    pub scale: f32,
+}
+
+/// Records `dx = dy w` for `tokens` rows, dx f32 `[tokens, cols]`. With `add`, dx keeps what it holds
+/// and the product is added: what several matrices that share an input need.
+///
+/// # Errors
+/// No plan under the budget, or a shader the device refuses.
+pub fn linear_gradient(
+    rec: &mut Recorder,
+    w: &Weight,
+    dy: Gradient<'_>,
+    dx: &Slice,
+    tokens: u32,
+    add: bool,
+) -> Result<()> {
+    let caps = rec.gpu().caps();
+    let direction = Direction::Gradient;
+    let coop = Variant::Coop.supports(caps, w.shape.ty, MATVEC_TOKENS + 1).is_ok() && aligned(w, dy.columns);
+    let hardware = caps.kind != DeviceKind::Cpu;
+    let variant = if hardware && coop { Variant::Coop } else { Variant::Tiled };
+    let kernel = Kernel::pick(variant, direction, caps, w.shape.cols, tokens);
+    gradient(rec, kernel, w, dy, dx, tokens, add)
+}
+
+/// Whether the rows of a weight begin at a multiple of four values in dy, as vec4 loads need.
+fn aligned(w: &Weight, columns: Columns) -> bool {
+    let starts = w.shape.slabs.iter().all(|s| s.rows.start.is_multiple_of(4));
+    starts && columns.stride.is_multiple_of(4) && columns.column.is_multiple_of(4)
+}
+
+/// As [`linear_gradient`], with a kernel that the device supports.
+///
+/// # Errors
+/// As [`linear_gradient`].
+pub fn gradient(
+    rec: &mut Recorder,
+    kernel: Kernel,
+    w: &Weight,
+    dy: Gradient<'_>,
+    dx: &Slice,
+    tokens: u32,
+    add: bool,
+) -> Result<()> {
+    let gpu = rec.gpu().clone();
+    let (ty, direction, x) = (w.shape.ty, Direction::Gradient, Format::F32);
+    let pipeline = gpu.pipeline(&kernel.name(direction, ty, x), || kernel.shader(direction, ty, x))?;
+    for slab in 0..w.slices.len() {
+        let [a, b] = slab_operands(w, slab);
+        // A slab has some of the rows, over which the sum goes on.
+        let flags = if add || slab > 0 { ADD } else { 0 };
+        let job = Job { direction, kernel, x, tokens, columns: dy.columns, flags, scale: dy.scale };
+        let plan = plan(&w.shape, slab, &job, 0, gpu.budget())?;
+        record(rec, &pipeline, &[a, b, dy.dy, dx], &plan);
+    }
+    Ok(())
+}
