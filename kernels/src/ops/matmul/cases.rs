@@ -62,7 +62,7 @@ pub fn cases() -> Vec<Case> {
         all.push(case(variant, WeightType::F16, rows, cols, tokens, true, false));
         if tokens > 8 {
             all.push(case(Variant::Coop, WeightType::F16, rows, cols, tokens, true, true));
-            all.push(case(Variant::TiledF16, WeightType::BF16, rows, cols.min(1040), tokens, true, true));
+            all.push(case(Variant::TiledF16, WeightType::BF16, rows, cols.min(1024), tokens, true, true));
         }
     }
     all.extend(gradients());
