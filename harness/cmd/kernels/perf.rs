@@ -2,12 +2,71 @@
 
 use serde_json::json;
 use weft_kernels::ops::matmul::Format;
-use weft_kernels::perf::{Effort, Product, copy_rate, matrix_rate, product, products, tiles};
+use weft_kernels::perf::{
+    Attention, Effort, Product, attention, attentions, copy_rate, matrix_rate, product, products, tiles,
+};
 use weft_kernels::registry;
-use weft_runtime::Gpu;
+use weft_runtime::{DeviceKind, Gpu};
 
 use super::{Perf, with_device};
 use crate::{Error, Result, interrupt, output, report};
+
+/// What is measured, and what the report says of it.
+struct Row {
+    op: &'static str,
+    variant: &'static str,
+    ty: &'static str,
+    shape: String,
+    /// How it is cut, where that is more than the variant says.
+    tile: String,
+    /// Type of the activations.
+    x: &'static str,
+    bytes: f64,
+    flops: f64,
+    what: What,
+}
+
+enum What {
+    Product(Product),
+    Attention(Attention),
+}
+
+impl Row {
+    fn product(p: Product) -> Row {
+        Row {
+            op: p.direction.op(),
+            variant: p.variant.name(),
+            ty: p.ty.name(),
+            shape: format!("{} x {} x {}", p.rows, p.cols, p.tokens),
+            tile: p.kernel.map(|k| k.tile_name()).unwrap_or_default(),
+            x: if p.x == Format::F16 { "f16" } else { "f32" },
+            bytes: p.bytes(),
+            flops: p.flops(),
+            what: What::Product(p),
+        }
+    }
+
+    fn attention(a: Attention) -> Row {
+        Row {
+            op: "attention",
+            variant: a.variant(),
+            ty: a.ty.name(),
+            shape: a.shape(),
+            tile: a.cut(),
+            x: "f32",
+            bytes: a.bytes(),
+            flops: a.flops(),
+            what: What::Attention(a),
+        }
+    }
+
+    fn measure(&self, gpu: &Gpu, effort: &Effort) -> weft_kernels::Result<f64> {
+        match &self.what {
+            What::Product(p) => product(gpu, effort, p),
+            What::Attention(a) => attention(gpu, effort, a),
+        }
+    }
+}
 
 pub(super) fn run(f: &Perf) -> Result<()> {
     // Only to refuse what nothing is called.
@@ -17,13 +76,16 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         true => Effort::of_tiles(gpu.caps().kind, f.quick),
         false => Effort::of(gpu.caps().kind, f.quick),
     };
-    let all = if f.tiles { tiles(&gpu, effort.side) } else { products(effort.side) };
-    let all: Vec<Product> = all
-        .into_iter()
-        .filter(|p| f.choice.takes((p.direction.op(), p.variant.name(), Some(p.ty.name()))))
-        .collect();
+    // Attention comes in cuts and depths of its own.
+    let deepest = if gpu.caps().kind == DeviceKind::Cpu { 256 } else { u32::MAX };
+    let (products, attentions) = match f.tiles {
+        true => (tiles(&gpu, effort.side), Vec::new()),
+        false => (products(effort.side), attentions(deepest)),
+    };
+    let rows = products.into_iter().map(Row::product).chain(attentions.into_iter().map(Row::attention));
+    let all: Vec<Row> = rows.filter(|r| f.choice.takes((r.op, r.variant, Some(r.ty)))).collect();
     if all.is_empty() {
-        return Err(Error::input("nothing of this is measured: perf knows matmul and matmul_dx only"));
+        return Err(Error::input("nothing of this is measured: perf knows matmul, matmul_dx and attention"));
     }
 
     let copy = copy_rate(&gpu, &effort).map_err(weft_models::Error::from)?;
@@ -34,8 +96,8 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         output::line(&format!("a copy reads and writes {copy:.1} GB/s"))?;
         output::line(&format!("F16 {} of side {} does {matrix:.1} GFLOP/s", fastest.name(), effort.side))?;
         output::line(&format!(
-            "\n{:<9} {:<11} {:<8} {:>19} {:>11} {:>9} {:>6} {:>10} {:>6}  tile",
-            "op", "variant", "type", "outputs x in x n", "us", "GB/s", "copy", "GFLOP/s", "best"
+            "\n{:<9} {:<11} {:<8} {:>29} {:>11} {:>9} {:>6} {:>10} {:>6}  tile",
+            "op", "variant", "type", "shape", "us", "GB/s", "copy", "GFLOP/s", "best"
         ))?;
     }
     let bar = output::bar(all.len() as u64, "{bar:30} {pos} of {len}, {msg}");
@@ -45,8 +107,8 @@ pub(super) fn run(f: &Perf) -> Result<()> {
             bar.finish_and_clear();
             return Err(Error::Interrupted);
         }
-        bar.set_message(p.ty.name());
-        let measured = match product(&gpu, &effort, p) {
+        bar.set_message(p.ty);
+        let measured = match p.measure(&gpu, &effort) {
             Ok(s) => Ok(s),
             // A device that is too small for one row of the table is not too small for the next.
             Err(e @ weft_kernels::Error::Plan(_)) => Err(e.to_string()),
@@ -56,22 +118,16 @@ pub(super) fn run(f: &Perf) -> Result<()> {
             Err(e) => return Err(weft_models::Error::from(e).into()),
         };
         bar.inc(1);
-        let (op, variant, ty) = (p.direction.op(), p.variant.name(), p.ty.name());
-        let tile = p.kernel.map(|k| k.tile_name()).unwrap_or_default();
-        let half = if p.x == Format::F16 { " x f16" } else { "" };
-        let shape = format!("{} x {} x {}", p.rows, p.cols, p.tokens);
-        let (bytes, flops) = (p.bytes(), p.flops());
+        let Row { op, variant, ty, shape, tile, x, bytes, flops, .. } = p;
         if f.json {
             let seconds = measured.as_ref().ok();
             rows.push(json!({
                 "op": op,
                 "tile": tile,
-                "x": if p.x == Format::F16 { "f16" } else { "f32" },
+                "x": x,
                 "variant": variant,
                 "type": ty,
-                "rows": p.rows,
-                "cols": p.cols,
-                "tokens": p.tokens,
+                "shape": shape,
                 "seconds": seconds,
                 "bytes_per_s": seconds.map(|s| bytes / s),
                 "flops_per_s": seconds.map(|s| flops / s),
@@ -83,14 +139,15 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         }
         let line = match measured {
             Ok(s) => format!(
-                "{op:<9} {variant:<11} {ty:<8} {shape:>19} {:>11.2} {:>9.1} {:>5.1}% {:>10.1} {:>5.1}%  {tile}{half}",
+                "{op:<9} {variant:<11} {ty:<8} {shape:>29} {:>11.2} {:>9.1} {:>5.1}% {:>10.1} {:>5.1}%  {tile}{}",
                 s * 1e6,
                 bytes / s / 1e9,
                 100.0 * bytes / s / copy,
                 flops / s / 1e9,
                 100.0 * flops / s / matrix,
+                if *x == "f16" { " x f16" } else { "" },
             ),
-            Err(why) => format!("{op:<9} {variant:<11} {ty:<8} {shape:>19} unsupported: {why}"),
+            Err(why) => format!("{op:<9} {variant:<11} {ty:<8} {shape:>29} unsupported: {why}"),
         };
         bar.suspend(|| output::line(&line))?;
     }

@@ -5,7 +5,11 @@
 //! program touch the same memory: weights rotate over more copies than a cache holds, x and y over
 //! buffers of their own, because wgpu puts a barrier between dispatches that write one buffer.
 
+mod attention;
+
 use std::time::{Duration, Instant};
+
+pub use attention::{Attention, How, attention, attentions};
 
 use weft_runtime::{Access, Cost, DeviceKind, Gpu, Pool, Program, Recorder, Shader, Slice};
 

@@ -75,6 +75,26 @@ impl CacheType {
         }
     }
 
+    /// The function that narrows what was loaded to f16, for cooperative matrices.
+    pub(crate) fn halves(self) -> &'static str {
+        match self {
+            CacheType::F16 => {
+                "fn halves(h: Held) -> mat2x4<f16> {
+                    return mat2x4<f16>(
+                        vec4<f16>(vec2<f16>(unpack2x16float(h.x)), vec2<f16>(unpack2x16float(h.y))),
+                        vec4<f16>(vec2<f16>(unpack2x16float(h.z)), vec2<f16>(unpack2x16float(h.w))));
+                }"
+            }
+            _ => {
+                "fn halves(h: Held) -> mat2x4<f16> {
+                    let x = wide(h);
+                    let most = vec4<f32>(65504.0);
+                    return mat2x4<f16>(vec4<f16>(clamp(x[0], -most, most)), vec4<f16>(clamp(x[1], -most, most)));
+                }"
+            }
+        }
+    }
+
     /// The function that gives values as they will come back from the cache; it needs both fragments.
     pub(crate) fn kept(self) -> &'static str {
         match self {

@@ -9,50 +9,98 @@ use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::registry::{BASELINE, Case, Guarded, Rng, input, nmse};
 use crate::{PlanError, Result};
 
-/// Grouped-query ratios 1 to 8, every head size in use, cache lengths around the tiles, windows,
-/// splits, and batches of one and more tiles.
+/// What q, k and v hold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Content {
+    /// About normal, with outliers.
+    Usual,
+    /// Keys that grow with their position, so that the largest score does again and again.
+    Growing,
+    /// Nothing but zeros in q or in k for some heads and positions: all keys weigh the same.
+    Zeros,
+    /// The largest numbers of f16 among the values, and numbers so small that they are not normal.
+    Extreme,
+}
+
+/// An attention over a cache, as tried.
+#[derive(Debug, Clone, Copy)]
+struct Try {
+    variant: Variant,
+    ty: CacheType,
+    /// Query heads, KV heads, size.
+    heads: (u32, u32, u32),
+    tokens: u32,
+    position: u32,
+    window: u32,
+    splits: u32,
+    content: Content,
+}
+
+const PLAIN: Try = Try {
+    variant: Variant::Rows,
+    ty: CacheType::F16,
+    heads: (4, 4, 64),
+    tokens: 1,
+    position: 0,
+    window: 0,
+    splits: 1,
+    content: Content::Usual,
+};
+
+/// Grouped-query ratios 1, 2, 4, 7 and 8, every head size in use, cache lengths around the tiles and up to
+/// 4,096, windows, splits, batches of 1 to 9 and of one and more tiles.
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    let case = |heads, kv_heads, head_dim, tokens, position, window, splits| {
-        case(Variant::Rows, CacheType::F16, heads, kv_heads, head_dim, tokens, position, window, splits)
-    };
-    for (heads, kv_heads, head_dim) in
-        [(1, 1, 8), (4, 4, 64), (8, 4, 80), (8, 2, 96), (7, 1, 64), (16, 2, 128), (2, 1, 256)]
-    {
-        for (tokens, position) in [(1, 0), (1, 112), (1, 512), (3, 30), (17, 0), (40, 61)] {
-            all.push(case(heads, kv_heads, head_dim, tokens, position, 0, 1));
+    let mut push = |t: Try| all.push(case(t));
+    let f16 = [(1, 1, 8), (4, 4, 64), (8, 4, 80), (8, 2, 96), (7, 1, 64), (16, 2, 128), (2, 1, 256)];
+    for heads in f16 {
+        let t = Try { heads, ..PLAIN };
+        for (tokens, position) in [(1, 0), (1, 112), (1, 511), (1, 512), (3, 30), (17, 0), (40, 61)] {
+            push(Try { tokens, position, ..t });
         }
-        all.push(case(heads, kv_heads, head_dim, 1, 300, 0, 4));
-        all.push(case(heads, kv_heads, head_dim, 5, 20, 0, 3));
-        all.push(case(heads, kv_heads, head_dim, 9, 130, 50, 1));
+        push(Try { position: 300, splits: 4, ..t });
+        push(Try { tokens: 5, position: 20, splits: 3, ..t });
+        push(Try { tokens: 9, position: 130, window: 50, ..t });
+        for content in [Content::Growing, Content::Zeros, Content::Extreme] {
+            push(Try { tokens: 6, position: 140, content, ..t });
+        }
     }
-    all.push(case(32, 8, 128, 1, 1024, 0, 8));
-    all.push(case(8, 4, 64, 1, 4095, 0, 16));
-    all.push(case(8, 4, 64, 1, 4095, 512, 2));
+    for tokens in [2, 4, 6, 7, 8, 9, 32, 33] {
+        push(Try { tokens, position: 113 - tokens, heads: (8, 4, 64), ..PLAIN });
+    }
+    push(Try { tokens: 512, heads: (2, 1, 32), ..PLAIN });
+    push(Try { position: 1024, heads: (32, 8, 128), splits: 8, ..PLAIN });
+    push(Try { position: 4095, heads: (8, 4, 64), splits: 16, ..PLAIN });
+    push(Try { position: 4095, heads: (8, 4, 64), window: 512, splits: 2, ..PLAIN });
     for (tokens, position, splits) in [(1, 200, 3), (1, 0, 1), (21, 40, 1)] {
-        all.push(self::case(Variant::Rows, CacheType::F32, 8, 2, 128, tokens, position, 0, splits));
-        all.push(self::case(Variant::Rows, CacheType::F32, 4, 4, 80, tokens, position, 0, splits));
+        let t = Try { ty: CacheType::F32, tokens, position, splits, ..PLAIN };
+        push(Try { heads: (8, 2, 128), ..t });
+        push(Try { heads: (4, 4, 80), ..t });
     }
     for ty in [CacheType::Q8_0, CacheType::Q4_0] {
-        for (heads, kv_heads, head_dim) in [(4, 4, 64), (8, 2, 96), (7, 1, 32), (8, 2, 128), (2, 1, 256)] {
-            for (tokens, position, window, splits) in [(1, 112, 0, 1), (1, 600, 50, 3), (9, 61, 0, 1)] {
-                let v = Variant::Rows;
-                all.push(self::case(v, ty, heads, kv_heads, head_dim, tokens, position, window, splits));
-            }
+        let t = Try { ty, ..PLAIN };
+        for heads in [(4, 4, 64), (8, 2, 96), (7, 1, 32), (8, 2, 128), (2, 1, 256)] {
+            push(Try { heads, position: 112, ..t });
+            push(Try { heads, position: 600, window: 50, splits: 3, ..t });
+            push(Try { heads, tokens: 9, position: 61, ..t });
         }
-        for (heads, kv_heads, head_dim) in [(4, 4, 64), (16, 2, 128)] {
-            for (tokens, position, window, splits) in [(40, 0, 0, 1), (70, 90, 50, 1), (33, 100, 0, 3)] {
-                let v = Variant::Coop;
-                all.push(self::case(v, ty, heads, kv_heads, head_dim, tokens, position, window, splits));
-            }
-        }
+        push(Try { tokens: 9, position: 61, content: Content::Zeros, ..t });
     }
-    for (heads, kv_heads, head_dim) in [(4, 4, 64), (8, 4, 80), (7, 1, 64), (16, 2, 128)] {
-        for (tokens, position, window, splits) in
-            [(1, 300, 0, 1), (40, 0, 0, 1), (75, 61, 0, 1), (33, 100, 0, 3), (70, 90, 50, 1)]
-        {
-            let (variant, ty) = (Variant::Coop, CacheType::F16);
-            all.push(self::case(variant, ty, heads, kv_heads, head_dim, tokens, position, window, splits));
+    // Few shapes, since a software GPU takes seconds to compile each.
+    for variant in Variant::ALL.into_iter().filter(|&v| v != Variant::Rows) {
+        for heads in [(7, 1, 64), (8, 4, 80), (16, 2, 128)] {
+            let t = Try { variant, heads, ..PLAIN };
+            push(Try { position: 300, ..t });
+            push(Try { tokens: 40, ..t });
+            push(Try { tokens: 75, position: 61, ..t });
+            push(Try { tokens: 33, position: 100, splits: 3, ..t });
+            push(Try { tokens: 70, position: 90, window: 50, ..t });
+            for content in [Content::Growing, Content::Zeros, Content::Extreme] {
+                push(Try { tokens: 40, position: 140, content, ..t });
+            }
+        }
+        for ty in [CacheType::Q8_0, CacheType::Q4_0] {
+            push(Try { variant, ty, tokens: 70, position: 90, window: 50, ..PLAIN });
         }
     }
     all.extend(decode_cases());
@@ -60,22 +108,17 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
-fn case(
-    variant: Variant,
-    ty: CacheType,
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    tokens: u32,
-    position: u32,
-    window: u32,
-    splits: u32,
-) -> Case {
-    let name = format!(
+fn case(t: Try) -> Case {
+    let Try { variant, ty, heads: (heads, kv_heads, head_dim), tokens, position, window, splits, content } =
+        t;
+    let mut name = format!(
         "heads {heads}/{kv_heads} x {head_dim} tokens {tokens} at {position} window {window} splits {splits}"
     );
+    if content != Content::Usual {
+        name += &format!(" {content:?}").to_lowercase();
+    }
     // f16 inputs lose what f16 loses.
-    let tolerance = if variant == Variant::Coop { 5e-4 } else { 1e-6 };
+    let tolerance = if variant == Variant::Rows { 1e-6 } else { 5e-4 };
     Case::new("attention", variant.name(), name, tolerance, move |gpu, _, seed| {
         let context = position + tokens + 5;
         let width = (kv_heads * head_dim) as usize;
@@ -84,15 +127,34 @@ fn case(
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
         let mut rng = Rng::seeded(heads * head_dim + position, seed);
-        let q = rng.values((tokens * heads * head_dim) as usize);
+        let mut q = rng.values((tokens * heads * head_dim) as usize);
+        let [mut k, mut v] = [0, 1].map(|_| rng.values(context as usize * width));
+        let hd = head_dim as usize;
+        match content {
+            Content::Usual => {}
+            Content::Growing => {
+                for (j, k) in k.chunks_exact_mut(width).enumerate() {
+                    k.iter_mut().for_each(|k| *k *= 0.02 * j as f32);
+                }
+            }
+            Content::Zeros => {
+                q.chunks_exact_mut(hd).step_by(2).for_each(|q| q.fill(0.0));
+                k.chunks_exact_mut(hd).step_by(3).for_each(|k| k.fill(0.0));
+                v.chunks_exact_mut(hd).step_by(5).for_each(|v| v.fill(0.0));
+            }
+            Content::Extreme => {
+                v.iter_mut().step_by(89).for_each(|v| *v = 65504.0f32.copysign(*v));
+                k.iter_mut().step_by(83).for_each(|k| *k *= 1e-6);
+                q.iter_mut().step_by(79).for_each(|q| *q = 1e-39);
+            }
+        }
         // Values that the cache holds exactly, as its bytes and as floats.
-        let mut rounded = || {
-            let bytes = chunk_bytes(&cache, &rng.values(context as usize * width));
-            let values = bytes.iter().enumerate().flat_map(|(i, b)| chunk_values(&cache, i, b));
-            let values: Vec<f32> = values.collect();
+        let rounded = |values: &[f32]| -> (Vec<Vec<u8>>, Vec<f32>) {
+            let bytes = chunk_bytes(&cache, values);
+            let values = bytes.iter().enumerate().flat_map(|(i, b)| chunk_values(&cache, i, b)).collect();
             (bytes, values)
         };
-        let ((k_bits, k), (v_bits, v)) = (rounded(), rounded());
+        let ((k_bits, k), (v_bits, v)) = (rounded(&k), rounded(&v));
         let chunks = cache_on_gpu(gpu, &k_bits, &v_bits)?;
         let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "state")?;
         let q_gpu = input(gpu, &q)?;
@@ -107,17 +169,9 @@ fn case(
         let mut rec = Recorder::new(gpu);
         attention_as(&mut rec, variant, &state, &q_gpu, &cache, &chunks, &scratch, &o.slice, &shape)?;
         gpu.run(&rec.finish()?, None)?;
-        let want = super::reference::attention(
-            &q,
-            &k,
-            &v,
-            position as usize,
-            heads as usize,
-            kv_heads as usize,
-            head_dim as usize,
-            f64::from(scale),
-            window as usize,
-        );
+        let (at, h, kv) = (position as usize, heads as usize, kv_heads as usize);
+        let scale = f64::from(scale);
+        let want = super::reference::attention(&q, &k, &v, at, h, kv, hd, scale, window as usize);
         o.compare(gpu, &want)
     })
     .of_type(ty.name())
@@ -253,9 +307,9 @@ fn packed_cases() -> Vec<Case> {
 }
 
 /// Forward and backward of a batch of sequences of `lengths`, with gradients of about `size`.
-fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32], size: f32) -> [Case; 2] {
+fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32], size: f32) -> Vec<Case> {
     let name = format!("heads {heads}/{kv_heads} x {head_dim} sequences {lengths:?} gradients {size:e}");
-    let run = move |gpu: &Gpu, seed: u64, backward: bool| -> Result<f64> {
+    let run = move |gpu: &Gpu, seed: u64, variant: Variant, backward: bool| -> Result<f64> {
         let tokens: u32 = lengths.iter().sum();
         let spans = spans(lengths);
         let s = train::Shape { tokens, heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt() };
@@ -276,7 +330,7 @@ fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32]
         let o = Guarded::new(gpu, wq.len(), None)?;
         let lse = Guarded::new(gpu, (tokens * heads) as usize, None)?;
         let mut rec = Recorder::new(gpu);
-        train::attention(&mut rec, &spans, [&q, &k, &v], &o.slice, &lse.slice, &s)?;
+        train::attention_as(&mut rec, variant, &spans, [&q, &k, &v], &o.slice, &lse.slice, &s)?;
         if !backward {
             gpu.run(&rec.finish()?, None)?;
             let (want_o, want_lse) = want.forward(&wq, &wk, &wv);
@@ -295,9 +349,22 @@ fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32]
         }
         Ok(worst)
     };
-    [("attention_train", false), ("attention_backward", true)].map(|(op, backward)| {
-        Case::new(op, BASELINE, name.clone(), 1e-6, move |gpu, _, seed| run(gpu, seed, backward))
-    })
+    let mut all = Vec::new();
+    // Heads of one size and batches of several tiles stand for all where a shader takes seconds to compile.
+    for variant in Variant::ALL.into_iter().filter(|&v| v == Variant::Rows || head_dim == 64) {
+        let tolerance = if variant == Variant::Rows { 1e-6 } else { 5e-4 };
+        all.push(Case::new(
+            "attention_train",
+            variant.name(),
+            name.clone(),
+            tolerance,
+            move |gpu, _, seed| run(gpu, seed, variant, false),
+        ));
+    }
+    all.push(Case::new("attention_backward", BASELINE, name, 1e-6, move |gpu, _, seed| {
+        run(gpu, seed, Variant::Rows, true)
+    }));
+    all
 }
 
 /// First token and one past the last of each token's sequence.

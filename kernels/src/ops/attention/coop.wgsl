@@ -1,21 +1,24 @@
-// Causal attention over the KV cache with cooperative matrices (prefill): as kernel.wgsl, with q, k, v
-// and the exponentials rounded to f16 and all sums in f32.
+// Causal attention with cooperative matrices (prefill): as kernel.wgsl, with q, k, v and the exponentials
+// rounded to f16 and all sums in f32. Bindings and splits as there, except that o is an array of single
+// values, and that the grid is (KV heads, tiles of rows, splits).
 //
-// Bindings and splits as in kernel.wgsl, except that o is an array of single values.
-//
-// One workgroup of four subgroups computes BQ = 4 T query rows of one KV head; each subgroup T of them.
-// A matrix in registers cannot be scaled row by row, which online softmax would need, so the keys are
-// walked twice: once for each row's largest score and sum of exponentials, once more for the values.
-// Scores go through workgroup memory; two invocations share a row's 32 keys.
+// One workgroup of four subgroups computes BQ query rows of one KV head, BK keys at a time; a subgroup RW
+// matrices of T rows. Queries and sums stay in registers, scores go through workgroup memory, where SHARE
+// lanes share a row. A matrix in registers cannot be scaled row by row, which online softmax asks for
+// whenever a row's largest score grows. So exponentials are taken relative to a maximum that follows only
+// when it has been left behind by 2^8 (f16 holds 2^15): after the first keys that is rare, and then the
+// sums take the way through workgroup memory (the idea is FlashAttention-4's). Tiles of rows with the most
+// keys come first, so that the last workgroups to run are short ones.
 
-const BQ: u32 = 4u * T;
-const BK: u32 = 32u;
+const BQ: u32 = 4u * RW * T;
 const WG: u32 = 4u * SG;
 const HS: u32 = HD + 8u;        // strides, padded against bank conflicts
 const SS: u32 = BK + 4u;
 const PS: u32 = BK + 8u;
-const SHARE: u32 = WG / BQ;     // invocations that share a row
+const SHARE: u32 = SG / (RW * T);
 const LOWEST: f32 = -3.0e38;
+const AHEAD: f32 = 8.0;
+const LN_2: f32 = 0.6931471805599453;
 
 struct Params {
     token0: u32,    // token of the batch that q begins with
@@ -38,63 +41,13 @@ const MERGE: u32 = 2u;
 @group(0) @binding(5) var<storage, read_write> o: array<f32>;
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>;
 
-var<workgroup> scores: array<f32, BQ * SS>;
-var<workgroup> tops: array<f32, WG>;
-var<workgroup> sums: array<f32, WG>;
+var<workgroup> rows_of: array<f32, WG>; // a number for each lane, or for each row
+var<workgroup> rest_of: array<f32, BQ>;
+var<workgroup> grown: u32;              // 1: a maximum grew; 2: and there are sums already
 
 // Index of row r in [tokens, heads].
 fn head_of(r: u32, kv_head: u32) -> u32 {
     return (r / p.group) * p.kv_heads * p.group + kv_head * p.group + r % p.group;
-}
-
-// Scores of this subgroup's rows against the 32 keys in workgroup memory.
-fn score(sid: u32) {
-    //@ for j in NK
-    var s$j = MatC();
-    //@ end
-    for (var d = 0u; d < HD; d += T) {
-        let a = coopLoadT<MatA>(&qs[(sid * T * HS + d) / PER], HS / PER);
-        //@ for j in NK
-        let b$j = coopLoad<MatB>(&kv[($ju * T * HS + d) / PER], HS / PER);
-        s$j = coopMultiplyAdd(a, b$j, s$j);
-        //@ end
-    }
-    //@ for j in NK
-    let at$j = sid * T * SS + $ju * T;
-    let sum$j = s$j;
-    coopStoreT(sum$j, &scores[at$j], SS);
-    //@ end
-}
-
-// The keys from k0 on, into workgroup memory: all loads first, so that they are in flight together. An
-// invocation past the end repeats the last load.
-fn load_keys(k0: u32, last_key: u32, kv_head: u32, lid: u32) {
-    //@ for n in KL
-    let i$n = min(lid + $nu * WG, BK * HD / 8u - 1u);
-    let position$n = min(k0 + i$n / (HD / 8u), last_key - 1u) - p.position0;
-    let held$n = held_key((position$n * p.kv_heads + kv_head) * (HD / 8u) + i$n % (HD / 8u));
-    //@ end
-    //@ for n in KL
-    let at$n = (i$n / (HD / 8u)) * HS + (i$n % (HD / 8u)) * 8u;
-    let keys$n = wide(held$n);
-    put_kv(at$n, keys$n[0]);
-    put_kv(at$n + 4u, keys$n[1]);
-    //@ end
-}
-
-// The values from k0 on, likewise.
-fn load_values(k0: u32, last_key: u32, kv_head: u32, lid: u32) {
-    //@ for n in KL
-    let i$n = min(lid + $nu * WG, BK * HD / 8u - 1u);
-    let position$n = min(k0 + i$n / (HD / 8u), last_key - 1u) - p.position0;
-    let held$n = held_value((position$n * p.kv_heads + kv_head) * (HD / 8u) + i$n % (HD / 8u));
-    //@ end
-    //@ for n in KL
-    let at$n = (i$n / (HD / 8u)) * HS + (i$n % (HD / 8u)) * 8u;
-    let values$n = wide(held$n);
-    put_kv(at$n, values$n[0]);
-    put_kv(at$n + 4u, values$n[1]);
-    //@ end
 }
 
 @compute @workgroup_size(WG)
@@ -104,64 +57,170 @@ fn main(
     @builtin(subgroup_id) sid: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let row0 = wid.x * BQ;
-    let kv_head = wid.y;
     let rows = p.tokens * p.group;
-
-    for (var i = lid; i < BQ * HD / 4u; i += WG) {
-        let r = min(row0 + i / (HD / 4u), rows - 1u);
-        put_q((i / (HD / 4u)) * HS + (i % (HD / 4u)) * 4u,
-            q[head_of(r, kv_head) * (HD / 4u) + i % (HD / 4u)] * p.scale);
-    }
+    let row0 = ((rows + BQ - 1u) / BQ - 1u - wid.y) * BQ;
+    let kv_head = wid.x;
 
     // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
-    let last = position_of(min(row0 + BQ - 1u, rows - 1u) / p.group);
-    let end = min(last + 1u, p.position0 + p.positions);
+    let last_row = min(row0 + BQ, rows) - 1u;
+    let least_seen = position_of(row0 / p.group);
+    let most_first = first_of(last_row / p.group);
+    let end = min(position_of(last_row / p.group) + 1u, p.position0 + p.positions);
     let begin = max(first_of(row0 / p.group), p.position0);
     let n = max(end, begin) - begin;
     let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
     let first_key = min(begin + wid.z * each, max(end, begin));
     let last_key = min(first_key + each, max(end, begin));
 
-    // This invocation's row, and its share of the 32 keys.
-    let row = lid / SHARE;
+    // Queries, through the tile of keys and values, into registers. Exponentials are powers of 2.
+    let scale = p.scale * 1.4426950408889634;
+    //@ for r in RW
+    for (var i = lid; i < 4u * T * HD / 4u; i += WG) {
+        let place = i / (HD / 4u);
+        let row = min(row0 + (place / T * RW + $ru) * T + place % T, rows - 1u);
+        put4(place * HS + (i % (HD / 4u)) * 4u, q[head_of(row, kv_head) * (HD / 4u) + i % (HD / 4u)] * scale);
+    }
+    workgroupBarrier();
+    //@ for d in ND
+    let q_$r_$d = coopLoadT<MatA>(&kv[(sid * T * HS + $du * T) / PER], HS / PER);
+    //@ end
+    workgroupBarrier();
+    //@ end
+
+    // This lane's row, and its share of the keys.
+    let strip = sid * RW * T;
+    let row = strip + lane / SHARE;
+    let mates = sid * SG + lane / SHARE * SHARE; // first of the lanes that share it
+    let share0 = (lane % SHARE) * (BK / SHARE);
     let token = min(row0 + row, rows - 1u) / p.group;
     let seen = position_of(token);
     let first = first_of(token);
-    let share0 = (lid % SHARE) * (BK / SHARE);
-    var top = LOWEST;
-    var sum = 0.0;
+    var m = LOWEST;
+    var l = 0.0;
+    //@ for r in RW
+    //@ for i in ND
+    var acc_$r_$i = MatC();
+    //@ end
+    //@ end
+
     for (var k0 = first_key; k0 < last_key; k0 += BK) {
-        load_keys(k0, last_key, kv_head, lid);
+        // Keys and values into workgroup memory, all loads before the first store, so that they are in
+        // flight together. An invocation past the end repeats the last load.
+        //@ for n in KL
+        let i$n = min(lid + $nu * WG, BK * HD / 8u - 1u);
+        let place$n = min(k0 + i$n / (HD / 8u), last_key - 1u) - p.position0;
+        let from$n = (place$n * p.kv_heads + kv_head) * (HD / 8u) + i$n % (HD / 8u);
+        let key$n = held_key(from$n);
+        let value$n = held_value(from$n);
+        //@ end
         workgroupBarrier();
-        score(sid);
+        //@ for n in KL
+        let at$n = (i$n / (HD / 8u)) * HS + (i$n % (HD / 8u)) * 8u;
+        put8(at$n, halves(key$n));
+        put8(BK * HS + at$n, halves(value$n));
+        //@ end
+        if (lid == 0u) {
+            grown = 0u;
+        }
         workgroupBarrier();
-        for (var j = share0; j < share0 + BK / SHARE; j++) {
-            let key = k0 + j;
-            if (key < last_key && key <= seen && key >= first) {
-                let s = scores[row * SS + j];
-                let higher = max(top, s);
-                sum = sum * exp(top - higher) + exp(s - higher);
-                top = higher;
+
+        // Scores of this subgroup's rows. (Loops over keys that are not unrolled measured no slower on an
+        // H200, and 8 x 8 matrices would make a long text of them.)
+        for (var j = 0u; j < BK / T; j++) {
+            //@ for r in RW
+            var s$r = MatC();
+            //@ end
+            //@ for d in ND
+            let k$d = coopLoad<MatB>(&kv[(j * T * HS + $du * T) / PER], HS / PER);
+            //@ for r in RW
+            s$r = coopMultiplyAdd(q_$r_$d, k$d, s$r);
+            //@ end
+            //@ end
+            //@ for r in RW
+            let to$r = ((strip + $ru * T) * SS + j * T) / PER;
+            let sum$r = s$r;
+            coopStoreT(sum$r, &scores[to$r], SS / PER);
+            //@ end
+        }
+        workgroupBarrier();
+
+        var top = LOWEST;
+        let whole = k0 + BK <= min(last_key, least_seen + 1u) && k0 >= most_first;
+        //@ for v in NV
+        var e$v = score4(row * SS + share0 + 4u * $vu);
+        if (!whole) {
+            let key = vec4<u32>(k0 + share0 + 4u * $vu) + vec4<u32>(0u, 1u, 2u, 3u);
+            let visible = (key < vec4<u32>(last_key)) & (key <= vec4<u32>(seen)) & (key >= vec4<u32>(first));
+            e$v = select(vec4<f32>(LOWEST), e$v, visible);
+        }
+        top = max(top, max(max(e$v.x, e$v.y), max(e$v.z, e$v.w)));
+        //@ end
+        if (top > m + AHEAD) {
+            grown = select(2u, 1u, k0 == first_key);
+        }
+        let grow = workgroupUniformLoad(&grown);
+        if (grow > 0u) {
+            rows_of[lid] = top;
+            workgroupBarrier();
+            for (var i = 0u; i < SHARE; i++) {
+                top = max(top, rows_of[mates + i]);
+            }
+            let higher = max(m, top);
+            let decay = exp2(m - higher);
+            l *= decay;
+            m = higher;
+            if (grow == 2u) {
+                //@ for i in ND
+                {
+                    //@ for r in RW
+                    let to$r = (strip + $ru * T) * SS / PER;
+                    let old$r = acc_$r_$i;
+                    coopStoreT(old$r, &scores[to$r], SS / PER);
+                    //@ end
+                    workgroupBarrier();
+                    scale_row(row * SS + (lane % SHARE) * (T / SHARE), decay);
+                    workgroupBarrier();
+                    //@ for r in RW
+                    acc_$r_$i = coopLoadT<MatC>(&scores[to$r], SS / PER);
+                    //@ end
+                    workgroupBarrier();
+                }
+                //@ end
             }
         }
+        //@ for v in NV
+        e$v = select(vec4<f32>(), exp2(e$v - m), e$v > vec4<f32>(LOWEST));
+        l += e$v.x + e$v.y + e$v.z + e$v.w;
+        put_p(row * PS + share0 + 4u * $vu, e$v);
+        //@ end
+        workgroupBarrier();
+
+        for (var j = 0u; j < BK / T; j++) {
+            //@ for r in RW
+            let p$r = coopLoadT<MatA>(&ps[((strip + $ru * T) * PS + j * T) / PER], PS / PER);
+            //@ end
+            //@ for i in ND
+            let v$i = coopLoadT<MatB>(&kv[((BK + j * T) * HS + $iu * T) / PER], HS / PER);
+            //@ for r in RW
+            acc_$r_$i = coopMultiplyAdd(p$r, v$i, acc_$r_$i);
+            //@ end
+            //@ end
+        }
     }
-    tops[lid] = top;
-    sums[lid] = sum;
+
     workgroupBarrier();
+    rows_of[lid] = l;
+    workgroupBarrier();
+    l = 0.0;
     for (var i = 0u; i < SHARE; i++) {
-        top = max(top, tops[row * SHARE + i]);
-    }
-    sum = 0.0;
-    for (var i = 0u; i < SHARE; i++) {
-        sum += sums[row * SHARE + i] * exp(tops[row * SHARE + i] - top);
+        l += rows_of[mates + i];
     }
     workgroupBarrier();
-    // For the end, by row: what the values are multiplied by, and what those of chunks before are.
-    if (lid % SHARE == 0u) {
+    // By row: what the sums are multiplied by, and what the values of the chunks before are.
+    if (lane % SHARE == 0u) {
         let at = wid.z * rows * p.kv_heads + head_of(min(row0 + row, rows - 1u), kv_head);
-        var mine = select(LOWEST, top + log(sum), sum > 0.0);
-        var share = 1.0 / max(sum, 1e-30);
+        var mine = select(LOWEST, (m + log2(l)) * LN_2, l > 0.0);
+        var share = 1.0 / max(l, 1e-30);
         var rest = 0.0;
         if ((p.flags & MERGE) != 0u) {
             let before = lse[at];
@@ -175,56 +234,32 @@ fn main(
         if ((p.flags & KEEP) != 0u && row0 + row < rows) {
             lse[at] = mine;
         }
-        tops[row] = share;
-        sums[row] = rest;
+        rows_of[row] = share;
+        rest_of[row] = rest;
     }
-
-    //@ for i in ND
-    var acc$i = MatC();
-    //@ end
-    for (var k0 = first_key; k0 < last_key; k0 += BK) {
-        load_keys(k0, last_key, kv_head, lid);
-        workgroupBarrier();
-        score(sid);
-        workgroupBarrier();
-        for (var j = share0; j < share0 + BK / SHARE; j++) {
-            let key = k0 + j;
-            let visible = key < last_key && key <= seen && key >= first;
-            put_p(row * PS + j, select(0.0, exp(min(scores[row * SS + j] - top, 0.0)), visible));
-        }
-        load_values(k0, last_key, kv_head, lid);
-        workgroupBarrier();
-        for (var k = 0u; k < BK; k += T) {
-            let a = coopLoadT<MatA>(&ps[sid * T * PS + k], PS);
-            //@ for i in ND
-            let b$i = coopLoadT<MatB>(&kv[(k * HS + $iu * T) / PER], HS / PER);
-            acc$i = coopMultiplyAdd(a, b$i, acc$i);
-            //@ end
-        }
-        workgroupBarrier();
-    }
-
-    let at = sid * T * SS;
     //@ for i in ND
     {
-        let values = acc$i;
-        coopStoreT(values, &scores[at], SS);
+        //@ for r in RW
+        let to$r = (strip + $ru * T) * SS / PER;
+        let values$r = acc_$r_$i;
+        coopStoreT(values$r, &scores[to$r], SS / PER);
+        //@ end
         workgroupBarrier();
-        store(at, row0, rows, kv_head, sid, lane, $iu * T, wid.z);
+        store(strip, row0, rows, kv_head, lane, $iu * T, wid.z);
         workgroupBarrier();
     }
     //@ end
 }
 
-// One staged matrix, dimensions d0 on of this subgroup's rows, into o.
-fn store(at: u32, row0: u32, rows: u32, kv_head: u32, sid: u32, lane: u32, d0: u32, split: u32) {
-    for (var e = lane; e < T * T; e += SG) {
-        let r = sid * T + e / T;
+// T staged dimensions, d0 on, of this subgroup's rows, into o.
+fn store(strip: u32, row0: u32, rows: u32, kv_head: u32, lane: u32, d0: u32, split: u32) {
+    for (var e = lane; e < RW * T * T; e += SG) {
+        let r = strip + e / T;
         if (row0 + r < rows) {
             let index = (split * rows * p.kv_heads + head_of(row0 + r, kv_head)) * HD + d0 + e % T;
-            var v = scores[at + (e / T) * SS + e % T] * tops[r];
-            if (sums[r] > 0.0) {
-                v += sums[r] * o[index];
+            var v = score(r * SS + e % T) * rows_of[r];
+            if (rest_of[r] > 0.0) {
+                v += rest_of[r] * o[index];
             }
             o[index] = v;
         }

@@ -1,5 +1,4 @@
-// 16 x 16 cooperative matrices (NVIDIA, AMD): tiles in workgroup memory as vec4<f16>, whose stride
-// counts vec4; the exponentials, which are written one by one, as f16.
+// 16 x 16 cooperative matrices (NVIDIA, AMD): tiles in workgroup memory as vec4, whose stride counts vec4.
 
 alias MatA = coop_mat16x16<f16, A>;
 alias MatB = coop_mat16x16<f16, B>;
@@ -7,16 +6,28 @@ alias MatC = coop_mat16x16<f32, C>;
 const T: u32 = 16u;
 const PER: u32 = 4u;
 
-var<workgroup> qs: array<vec4<f16>, BQ * HS / 4u>;
-var<workgroup> kv: array<vec4<f16>, BK * HS / 4u>;
-var<workgroup> ps: array<f16, BQ * PS>;
+var<workgroup> kv: array<vec4<f16>, 2u * BK * HS / 4u>;
+var<workgroup> ps: array<vec4<f16>, BQ * PS / 4u>;
+var<workgroup> scores: array<vec4<f32>, BQ * SS / 4u>;
 
-fn put_q(at: u32, v: vec4<f32>) {
-    qs[at / 4u] = vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
+fn put4(at: u32, v: vec4<f32>) {
+    kv[at / 4u] = vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
 }
-fn put_kv(at: u32, v: vec4<f32>) {
-    kv[at / 4u] = vec4<f16>(v);
+fn put8(at: u32, v: mat2x4<f16>) {
+    kv[at / 4u] = v[0];
+    kv[at / 4u + 1u] = v[1];
 }
-fn put_p(at: u32, v: f32) {
-    ps[at] = f16(v);
+fn put_p(at: u32, v: vec4<f32>) {
+    ps[at / 4u] = vec4<f16>(v);
+}
+fn score4(at: u32) -> vec4<f32> {
+    return scores[at / 4u];
+}
+fn score(at: u32) -> f32 {
+    return scores[at / 4u][at % 4u];
+}
+fn scale_row(at: u32, by: f32) {
+    for (var i = 0u; i < T / SHARE; i += 4u) {
+        scores[(at + i) / 4u] *= by;
+    }
 }

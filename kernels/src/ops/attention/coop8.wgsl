@@ -1,5 +1,5 @@
-// 8 x 8 cooperative matrices (Apple, lavapipe): tiles in workgroup memory as f16, the only element
-// that Metal's loads take.
+// 8 x 8 cooperative matrices (Apple, lavapipe): tiles in workgroup memory as single values, the only
+// elements that Metal's loads take.
 
 alias MatA = coop_mat8x8<f16, A>;
 alias MatB = coop_mat8x8<f16, B>;
@@ -7,24 +7,38 @@ alias MatC = coop_mat8x8<f32, C>;
 const T: u32 = 8u;
 const PER: u32 = 1u;
 
-var<workgroup> qs: array<f16, BQ * HS>;
-var<workgroup> kv: array<f16, BK * HS>;
+var<workgroup> kv: array<f16, 2u * BK * HS>;
 var<workgroup> ps: array<f16, BQ * PS>;
+var<workgroup> scores: array<f32, BQ * SS>;
 
-fn put_q(at: u32, v: vec4<f32>) {
-    let h = vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
-    qs[at] = h.x;
-    qs[at + 1u] = h.y;
-    qs[at + 2u] = h.z;
-    qs[at + 3u] = h.w;
+fn put_half(at: u32, v: vec4<f16>) {
+    kv[at] = v.x;
+    kv[at + 1u] = v.y;
+    kv[at + 2u] = v.z;
+    kv[at + 3u] = v.w;
 }
-fn put_kv(at: u32, v: vec4<f32>) {
+fn put4(at: u32, v: vec4<f32>) {
+    put_half(at, vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0))));
+}
+fn put8(at: u32, v: mat2x4<f16>) {
+    put_half(at, v[0]);
+    put_half(at + 4u, v[1]);
+}
+fn put_p(at: u32, v: vec4<f32>) {
     let h = vec4<f16>(v);
-    kv[at] = h.x;
-    kv[at + 1u] = h.y;
-    kv[at + 2u] = h.z;
-    kv[at + 3u] = h.w;
+    ps[at] = h.x;
+    ps[at + 1u] = h.y;
+    ps[at + 2u] = h.z;
+    ps[at + 3u] = h.w;
 }
-fn put_p(at: u32, v: f32) {
-    ps[at] = f16(v);
+fn score4(at: u32) -> vec4<f32> {
+    return vec4<f32>(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]);
+}
+fn score(at: u32) -> f32 {
+    return scores[at];
+}
+fn scale_row(at: u32, by: f32) {
+    for (var i = 0u; i < T / SHARE; i++) {
+        scores[at + i] *= by;
+    }
 }

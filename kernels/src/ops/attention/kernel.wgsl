@@ -56,8 +56,8 @@ fn head_of(r: u32, kv_head: u32) -> u32 {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let row0 = wid.x * BQ;
-    let kv_head = wid.y;
+    let row0 = wid.y * BQ;
+    let kv_head = wid.x;
     let rows = p.tokens * p.group;
     for (var i = lid; i < BQ * D4; i += WG) {
         let r = min(row0 + i / D4, rows - 1u);

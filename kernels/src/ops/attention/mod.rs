@@ -169,7 +169,7 @@ fn dispatches(
                         (_, false) => whole(5, 4),
                     },
                 ],
-                grid: [(n * group).div_ceil(tile), cache.kv_heads, s.splits],
+                grid: [cache.kv_heads, (n * group).div_ceil(tile), s.splits],
                 // Half of the positions on average are in the future or not yet written.
                 cost: Cost { bytes: kv as f64, flops: 2.0 * work * keys },
             }
@@ -251,18 +251,27 @@ pub enum Variant {
     Rows,
     /// Cooperative matrices, f16 in and f32 out.
     Coop,
+    /// The same with twice the rows a subgroup.
+    CoopWide,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Variant; 2] = [Variant::Rows, Variant::Coop];
+    pub const ALL: [Variant; 3] = [Variant::Rows, Variant::Coop, Variant::CoopWide];
 
     /// The name used in pipelines and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Variant::Rows => "rows",
             Variant::Coop => "coop",
+            Variant::CoopWide => "coop_wide",
         }
+    }
+
+    /// The tile of a variant with cooperative matrices.
+    fn tile(self, coop: Coop) -> CoopTile {
+        let matrices = if self == Variant::CoopWide { 2 } else { 1 };
+        CoopTile { side: coop.side, subgroup: coop.subgroup, matrices }
     }
 
     /// Whether the device can run this variant on this cache.
@@ -270,31 +279,83 @@ impl Variant {
     /// # Errors
     /// What is lacking.
     pub fn supports(self, caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'static str> {
+        match cache.ty {
+            CacheType::F32 if self != Variant::Rows => Err("the cache is wider than f16"),
+            _ => self.fits(caps, cache.head_dim),
+        }
+    }
+
+    /// The same for heads of a size, whatever holds them.
+    fn fits(self, caps: &Caps, head_dim: u32) -> std::result::Result<(), &'static str> {
         if self == Variant::Rows {
             return Ok(());
         }
         let Some(coop) = Coop::of(caps) else { return Err("no cooperative matrices in f16 and f32") };
-        // Tiles of q, of keys or values, of scores and of exponentials, and two rows of statistics.
-        let (bq, hs) = (4 * coop.side, cache.head_dim + 8);
-        let bytes = 2 * (bq + 32) * hs + 4 * bq * 36 + 2 * bq * 40 + 8 * 4 * coop.subgroup;
-        match cache.ty {
-            CacheType::F32 => Err("the cache is wider than f16"),
-            _ if !cache.head_dim.is_multiple_of(coop.side) => Err("the head is no multiple of a matrix"),
-            _ if bytes > caps.limits.max_compute_workgroup_storage_size => Err("too little workgroup memory"),
-            _ => Ok(()),
+        let tile = self.tile(coop);
+        if tile.matrices * tile.side > tile.subgroup {
+            return Err("subgroups are smaller than a tile");
+        }
+        if !head_dim.is_multiple_of(coop.side) {
+            return Err("the head is no multiple of a matrix");
+        }
+        match tile.bytes(head_dim) > caps.limits.max_compute_workgroup_storage_size {
+            true => Err("too little workgroup memory"),
+            false => Ok(()),
         }
     }
 
-    /// The variant for a device and a batch: matrices once a batch fills their tiles, and where heads
-    /// are large. On an H200 heads of 128 won by them and heads of 64 lost (benches/results).
+    /// The variant for a device and a batch: matrices once a batch fills their tiles. On an H200, 2,048
+    /// tokens of 32 heads took (rows, coop, wide) 1,638, 215 and 273 us with heads of 64 and 3,390, 507
+    /// and 426 with heads of 128.
     pub fn pick(caps: &Caps, s: &Shape, cache: &CacheShape) -> Variant {
-        let hardware = caps.kind != DeviceKind::Cpu;
-        let large = s.tokens * (s.heads / cache.kv_heads) >= 32 && cache.head_dim >= 128;
-        if hardware && large && Variant::Coop.supports(caps, cache).is_ok() {
-            Variant::Coop
-        } else {
-            Variant::Rows
+        let few = s.tokens * (s.heads / cache.kv_heads) < 32;
+        let wide = few || cache.ty == CacheType::F32;
+        if wide { Variant::Rows } else { Variant::fastest(caps, cache.head_dim) }
+    }
+
+    /// The fastest variant for many tokens.
+    fn fastest(caps: &Caps, head_dim: u32) -> Variant {
+        // A software GPU gains nothing by matrices, and takes seconds to compile them.
+        if caps.kind == DeviceKind::Cpu {
+            return Variant::Rows;
         }
+        let wide_first = [Variant::CoopWide, Variant::Coop];
+        let order = if head_dim > 64 { &wide_first[..] } else { &wide_first[1..] };
+        order.iter().copied().find(|v| v.fits(caps, head_dim).is_ok()).unwrap_or(Variant::Rows)
+    }
+
+    fn kernel(self, caps: &Caps, s: &Shape, cache: &CacheShape) -> Kernel {
+        match self {
+            Variant::Rows => Kernel::Rows(s.tile(cache)),
+            coop => Kernel::Coop(coop.tile(Coop::of(caps).expect("supported"))),
+        }
+    }
+}
+
+/// What a workgroup of cooperative matrices computes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CoopTile {
+    /// Side of a matrix.
+    side: u32,
+    /// Invocations of a subgroup.
+    subgroup: u32,
+    /// Rows of a subgroup, in matrices.
+    matrices: u32,
+}
+
+/// Keys at a time; 64 were slower on an H200.
+const COOP_KEYS: u32 = 32;
+
+impl CoopTile {
+    /// Query rows of a workgroup.
+    fn rows(self) -> u32 {
+        4 * self.matrices * self.side
+    }
+
+    /// Workgroup memory: keys and values, scores, exponentials, and two numbers for rows or lanes.
+    fn bytes(self, head_dim: u32) -> u32 {
+        let tiles = 4 * COOP_KEYS * (head_dim + 8);
+        tiles + self.rows() * (4 * (COOP_KEYS + 4) + 2 * (COOP_KEYS + 8) + 4) + 16 * self.subgroup + 16
     }
 }
 
@@ -303,34 +364,34 @@ impl Variant {
 enum Kernel {
     /// Query rows of a workgroup.
     Rows(u32),
-    Coop(Coop),
+    Coop(CoopTile),
 }
 
 impl Kernel {
     fn tile(self) -> u32 {
         match self {
             Kernel::Rows(tile) => tile,
-            Kernel::Coop(c) => 4 * c.side,
+            Kernel::Coop(t) => t.rows(),
         }
     }
 
     fn name(self, head_dim: u32, keys: Keys, ty: CacheType) -> String {
-        match self {
-            Kernel::Rows(tile) => format!("attention{}_q{tile}_h{head_dim}_{}", keys.name(), ty.name()),
-            Kernel::Coop(c) => format!("attention{}_coop{}_h{head_dim}_{}", keys.name(), c.side, ty.name()),
-        }
+        let how = match self {
+            Kernel::Rows(tile) => format!("q{tile}"),
+            Kernel::Coop(t) => format!("coop{}_s{}_q{}", t.side, t.subgroup, t.rows()),
+        };
+        format!("attention{}_{how}_h{head_dim}_{}", keys.name(), ty.name())
     }
 
     fn shader(self, head_dim: u32, keys: Keys, ty: CacheType) -> Shader {
-        let cache = ty.loads();
         let source = match self {
             Kernel::Rows(tile) => compose(
                 &[],
                 &[("HD", head_dim), ("BQ", tile)],
-                &[keys.fragment(), cache, include_str!("kernel.wgsl")],
+                &[keys.fragment(), ty.loads(), include_str!("kernel.wgsl")],
             ),
-            Kernel::Coop(c) => {
-                let matrices = match c.side {
+            Kernel::Coop(t) => {
+                let matrices = match t.side {
                     16 => include_str!("coop16.wgsl"),
                     _ => include_str!("coop8.wgsl"),
                 };
@@ -338,13 +399,15 @@ impl Kernel {
                     &["f16", "wgpu_cooperative_matrix"],
                     &[
                         ("HD", head_dim),
-                        ("SG", c.subgroup),
-                        ("NK", 32 / c.side),
-                        ("ND", head_dim / c.side),
-                        // Loads of an invocation for 32 keys, and for 32 values.
-                        ("KL", (4 * head_dim).div_ceil(4 * c.subgroup)),
+                        ("SG", t.subgroup),
+                        ("RW", t.matrices),
+                        ("BK", COOP_KEYS),
+                        ("ND", head_dim / t.side),
+                        // Loads of an invocation for a tile of keys; vec4 of its share of a row's scores.
+                        ("KL", (COOP_KEYS * head_dim / 8).div_ceil(4 * t.subgroup)),
+                        ("NV", COOP_KEYS * t.matrices * t.side / (4 * t.subgroup)),
                     ],
-                    &[keys.fragment(), cache, include_str!("coop.wgsl"), matrices],
+                    &[keys.fragment(), ty.loads(), ty.halves(), include_str!("coop.wgsl"), matrices],
                 )
             }
         };
@@ -372,10 +435,17 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
             all.extend(kernels.into_iter().chain([packed]).map(|s| (s, Params::FIELDS)));
         }
         for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
-            let kernel = Kernel::Coop(Coop { side, subgroup });
-            if head <= 128 || side == 8 {
+            let coop = Coop { side, subgroup };
+            for variant in [Variant::Coop, Variant::CoopWide] {
+                let tile = variant.tile(coop);
+                let fits = tile.matrices * side <= subgroup && tile.bytes(head) <= 48 << 10;
+                if head % side != 0 || !fits {
+                    continue;
+                }
                 let types = CacheType::ALL.into_iter().filter(|&ty| ty != CacheType::F32);
-                all.extend(types.map(|ty| (kernel.shader(head, Keys::Cached, ty), Params::FIELDS)));
+                let cached = types.map(|ty| Kernel::Coop(tile).shader(head, Keys::Cached, ty));
+                let packed = Kernel::Coop(tile).shader(head, Keys::Packed, CacheType::F32);
+                all.extend(cached.chain([packed]).map(|s| (s, Params::FIELDS)));
             }
         }
     }
@@ -420,10 +490,7 @@ pub fn attention_as(
     s: &Shape,
 ) -> Result<()> {
     let gpu = rec.gpu().clone();
-    let kernel = match variant {
-        Variant::Rows => Kernel::Rows(s.tile(cache)),
-        Variant::Coop => Kernel::Coop(Coop::of(gpu.caps()).expect("supported")),
-    };
+    let kernel = variant.kernel(gpu.caps(), s, cache);
     let (head, ty, tile) = (cache.head_dim, cache.ty, kernel.tile());
     let pipeline =
         gpu.pipeline(&kernel.name(head, Keys::Cached, ty), || kernel.shader(head, Keys::Cached, ty))?;

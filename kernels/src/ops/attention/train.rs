@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use super::{CacheShape, CacheType, Kernel, Keys, dispatches};
+use super::{CacheShape, CacheType, Keys, Variant, dispatches};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -90,12 +90,29 @@ impl Shape {
 /// Records the attention of each token to its own sequence up to itself: q, o `[tokens, heads,
 /// head_dim]`, k, v `[tokens, kv_heads, head_dim]`, lse `[tokens, heads]`, all f32 activations; lse is
 /// kept for [`backward`]. `spans` `[tokens]` of two u32 has the first token of each token's sequence and
-/// one past its last; it lies outside of the activations.
+/// one past its last; it lies outside of the activations. With cooperative matrices where there are any.
 ///
 /// # Errors
 /// A head size that is not supported, no plan under the budget, or a shader the device refuses.
 pub fn attention(
     rec: &mut Recorder,
+    spans: &Slice,
+    qkv: [&Slice; 3],
+    o: &Slice,
+    lse: &Slice,
+    s: &Shape,
+) -> Result<()> {
+    let variant = Variant::fastest(rec.gpu().caps(), s.head_dim);
+    attention_as(rec, variant, spans, qkv, o, lse, s)
+}
+
+/// As [`attention`], as `variant`.
+///
+/// # Errors
+/// As [`attention`]; the device lacks what the variant needs.
+pub fn attention_as(
+    rec: &mut Recorder,
+    variant: Variant,
     spans: &Slice,
     [q, k, v]: [&Slice; 3],
     o: &Slice,
@@ -106,7 +123,10 @@ pub fn attention(
     let budget = gpu.budget();
     let cache = s.keys(budget)?;
     let shape = super::Shape { tokens: s.tokens, heads: s.heads, window: 0, scale: s.scale, splits: 1 };
-    let kernel = Kernel::Rows(shape.tile(&cache));
+    if let Err(why) = variant.fits(gpu.caps(), s.head_dim) {
+        return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
+    }
+    let kernel = variant.kernel(gpu.caps(), &shape, &cache);
     let name = kernel.name(s.head_dim, Keys::Packed, CacheType::F32);
     let pipeline = gpu.pipeline(&name, || kernel.shader(s.head_dim, Keys::Packed, CacheType::F32))?;
     let queries = s.tokens(kernel.tile(), budget)?;

@@ -131,8 +131,8 @@ fn case(
     let tolerance = match ty {
         CacheType::F32 => 1e-7,
         CacheType::F16 => 2e-7,
-        CacheType::Q8_0 => 1e-6,
-        CacheType::Q4_0 => 1e-5,
+        CacheType::Q8_0 => 1e-5,
+        CacheType::Q4_0 => 5e-4,
     };
     Case::new("heads", BASELINE, name, tolerance, move |gpu, _, seed| {
         let cache = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;

@@ -1,0 +1,162 @@
+//! How fast attention is, at the head sizes of real models.
+
+use weft_runtime::{Gpu, Pool, Recorder, Slice};
+
+use super::{Effort, seconds};
+use crate::ops::attention::{CacheShape, CacheType, Scratch, Shape, Variant, attention_as, decode};
+use crate::ops::rope::{Pairing, Rotation, Scaling};
+use crate::registry::Rng;
+use crate::{PlanError, Result};
+
+/// An attention to measure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(missing_docs)]
+pub struct Attention {
+    pub how: How,
+    pub ty: CacheType,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    /// Positions of the cache, the batch included.
+    pub positions: u32,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum How {
+    /// One token, QK-norm, RoPE and the cache write included, each step waiting for the one before.
+    Decode(decode::Cut),
+    /// A batch of all positions.
+    Prefill(Variant),
+}
+
+impl Attention {
+    /// The name of the variant.
+    pub fn variant(&self) -> &'static str {
+        match self.how {
+            How::Decode(_) => "decode",
+            How::Prefill(v) => v.name(),
+        }
+    }
+
+    /// How a decode step is cut into workgroups: heads x splits.
+    pub fn cut(&self) -> String {
+        match self.how {
+            How::Decode(cut) => format!("{} x {}", cut.heads, cut.splits),
+            How::Prefill(_) => String::new(),
+        }
+    }
+
+    /// Heads, KV heads, head size, tokens and positions.
+    pub fn shape(&self) -> String {
+        let tokens = if matches!(self.how, How::Decode(_)) { 1 } else { self.positions };
+        format!("{}/{} x {}: {tokens} on {}", self.heads, self.kv_heads, self.head_dim, self.positions)
+    }
+
+    /// Bytes of the cache that are read.
+    pub fn bytes(&self) -> f64 {
+        2.0 * self.ty.bytes(u64::from(self.positions) * u64::from(self.kv_heads), self.head_dim) as f64
+    }
+
+    /// Multiplications and additions, of a prefill those of visible keys only.
+    pub fn flops(&self) -> f64 {
+        let n = f64::from(self.positions);
+        let pairs = if matches!(self.how, How::Decode(_)) { n } else { n * (n + 1.0) / 2.0 };
+        4.0 * f64::from(self.heads) * f64::from(self.head_dim) * pairs
+    }
+}
+
+/// Steps at several depths of the cache in every cut that may win, and prefills in every variant.
+pub fn attentions(deepest: u32) -> Vec<Attention> {
+    let mut all = Vec::new();
+    for (heads, kv_heads, head_dim) in [(32, 8, 128), (32, 8, 64)] {
+        let shape = |how, ty, positions| Attention { how, ty, heads, kv_heads, head_dim, positions };
+        for positions in [128, 1024, 4096, 16_384].map(|n: u32| n.min(deepest)) {
+            for ty in [CacheType::F16, CacheType::Q8_0] {
+                for (heads, splits) in [(1, 1), (1, 4), (1, 8), (2, 8), (4, 8), (4, 16), (4, 32), (4, 64)] {
+                    if splits * 128 <= positions.max(128) && splits >= positions / 2048 {
+                        all.push(shape(How::Decode(decode::Cut { heads, splits }), ty, positions));
+                    }
+                }
+            }
+        }
+        for variant in Variant::ALL {
+            all.push(shape(How::Prefill(variant), CacheType::F16, 2048.min(deepest)));
+        }
+    }
+    all
+}
+
+/// Seconds of one attention.
+///
+/// # Errors
+/// [`crate::Error::Plan`] where the device lacks what the variant needs; out of memory; a fault.
+pub fn attention(gpu: &Gpu, effort: &Effort, a: &Attention) -> Result<f64> {
+    let cache = CacheShape::new(a.ty, a.positions, a.kv_heads, a.head_dim, gpu.budget())?;
+    let (tokens, lacking, dispatches) = match a.how {
+        How::Decode(_) => (1, decode::supports(gpu.caps(), &cache), effort.dispatches.min(36)),
+        How::Prefill(v) => (a.positions, v.supports(gpu.caps(), &cache), effort.slots.min(4)),
+    };
+    if let Err(why) = lacking {
+        return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
+    }
+    let splits = if let How::Decode(cut) = a.how { cut.splits } else { 1 };
+    let scale = 1.0 / (a.head_dim as f32).sqrt();
+    let shape = Shape { tokens, heads: a.heads, window: 0, scale, splits };
+    let mut rng = Rng::new(1);
+    let mut random = |n: u64| -> Vec<u16> {
+        let some: Vec<u16> = (0..1 << 14).map(|_| half::f16::from_f32(rng.normal()).to_bits()).collect();
+        some.into_iter().cycle().take(n as usize / 2).collect()
+    };
+    // As many caches as the device's own cannot hold, each in chunks.
+    let copies = ((effort.distinct as f64 / a.bytes()).ceil() as usize).clamp(1, dispatches);
+    let mut caches: Vec<Vec<(Slice, Slice)>> = Vec::with_capacity(copies);
+    for _ in 0..copies {
+        let chunk = |i| -> Result<(Slice, Slice)> {
+            let bits = random(cache.chunk_bytes(i));
+            let fill = || gpu.alloc_init(Pool::KvCache, bytemuck::cast_slice(&bits), "perf cache");
+            Ok((fill()?, fill()?))
+        };
+        caches.push((0..cache.chunks()).map(chunk).collect::<Result<_>>()?);
+    }
+    let rotation = Rotation::new(a.head_dim, 1e6, None, Scaling::None, Pairing::HalfSplit);
+    let table = rotation.table(a.positions);
+    let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "perf table")?;
+    let norms = vec![1.0f32; 2 * a.head_dim as usize];
+    let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&norms), "perf norms")?;
+    let position = a.positions - tokens;
+    let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "perf state")?;
+    let width = u64::from(tokens) * u64::from(a.heads + 2 * a.kv_heads) * u64::from(a.head_dim) * 4;
+    let values: Vec<f32> = random(width / 2).iter().map(|&b| half::f16::from_bits(b).to_f32()).collect();
+    let q = gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&values), "perf q")?;
+    let (o_bytes, lse_bytes) = shape.scratch_bytes(&cache);
+    let scratch = Scratch {
+        o: gpu.alloc(Pool::Activations, o_bytes, "perf parts")?,
+        lse: gpu.alloc(Pool::Activations, lse_bytes, "perf parts")?,
+    };
+    let row = u64::from(tokens) * u64::from(a.heads) * u64::from(a.head_dim) * 4;
+    let o = gpu.alloc(Pool::Activations, row, "perf o")?;
+    let mut rec = Recorder::new(gpu);
+    for i in 0..dispatches {
+        let chunks = &caches[i % copies];
+        match a.how {
+            How::Decode(cut) => {
+                let s = decode::Shape {
+                    heads: a.heads,
+                    cache: &cache,
+                    rotation: &rotation,
+                    eps: 1e-6,
+                    window: 0,
+                    scale,
+                    cut,
+                };
+                decode::decode(&mut rec, &state, &table, Some(&norms), &q, &chunks[0], &scratch, &o, &s)?;
+            }
+            How::Prefill(variant) => {
+                let q = q.range(0, row);
+                attention_as(&mut rec, variant, &state, &q, &cache, chunks, &scratch, &o, &shape)?;
+            }
+        }
+    }
+    Ok(seconds(gpu, effort, &rec.finish()?)? / dispatches as f64)
+}
