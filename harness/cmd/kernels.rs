@@ -52,6 +52,7 @@ enum Command {
   weft kernels perf
   weft kernels perf --type q4_k,q8_0 --variant matvec --quick
   weft kernels perf --tiles --op matmul_dx --type q4_k --variant coop
+  weft kernels perf --sweep --type q4_k
   weft kernels perf --json > perf.json")]
     Perf(Perf),
     /// Print which op runs in which variant on which type here, and why not
@@ -115,6 +116,9 @@ struct Perf {
     /// Shorter, for an impression
     #[arg(long)]
     quick: bool,
+    /// Measure matvecs with every useful choice of constants, apart and in a chain
+    #[arg(long)]
+    sweep: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,

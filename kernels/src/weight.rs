@@ -67,7 +67,7 @@ impl WeightShape {
         };
         // The padding of the planes is at most 64 bytes, so one correction is enough.
         let fixed = table + 64;
-        let row_bytes = blocks_per_row * layout.bytes as u64;
+        let row_bytes = blocks_per_row * layout.planes.iter().sum::<usize>() as u64;
         let per = ((budget.max_binding.saturating_sub(fixed)) / row_bytes).min(u64::from(rows)) as u32;
         if per == 0 {
             return Err(PlanError::DoesNotFit {

@@ -244,4 +244,54 @@ impl Gpu {
             return Ok(Submission { readback: staging.map(|s| Readback::map(self, s)) });
         }
     }
+
+    /// Seconds that the device is busy with one replay of `program`, by its own clock: `None` where it
+    /// has none, or where the program copies. All of it is one submit, so it must be short.
+    ///
+    /// # Errors
+    /// A fault of the device; out of memory.
+    pub fn seconds(&self, program: &Program) -> Result<Option<f64>> {
+        self.check()?;
+        let copies = program.steps.iter().any(|s| matches!(s, Step::Copy { .. }));
+        if copies || !self.caps().timestamps {
+            return Ok(None);
+        }
+        let device = &self.0.device;
+        let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("clock"),
+            ty: wgpu::QueryType::Timestamp,
+            count: 2,
+        });
+        let times = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("clock"),
+            size: 16,
+            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        let ticks = self.alloc(Pool::State, 16, "clock")?;
+        let mut encoder = device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                    query_set: &queries,
+                    beginning_of_pass_write_index: Some(0),
+                    end_of_pass_write_index: Some(1),
+                }),
+            });
+            for step in &program.steps {
+                if let Step::Dispatch { pipeline, group, grid, .. } = step {
+                    pass.set_pipeline(&pipeline.raw);
+                    pass.set_bind_group(0, group, &[]);
+                    pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+                }
+            }
+        }
+        encoder.resolve_query_set(&queries, 0..2, &times, 0);
+        encoder.copy_buffer_to_buffer(&times, 0, ticks.buffer(), ticks.offset(), 16);
+        self.submit(encoder);
+        let ticks: Vec<u64> = self.read_vec(&ticks)?;
+        let period = f64::from(self.0.queue.get_timestamp_period()) * 1e-9;
+        Ok(Some(ticks[1].saturating_sub(ticks[0]) as f64 * period))
+    }
 }

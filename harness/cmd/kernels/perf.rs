@@ -1,7 +1,8 @@
 //! `weft kernels perf`.
 
 use serde_json::json;
-use weft_kernels::ops::matmul::Format;
+use weft_kernels::ops::matmul::{Format, Matvec};
+use weft_kernels::perf::sweep::{self, Measured};
 use weft_kernels::perf::{
     Attention, Effort, Product, attention, attentions, copy_rate, matrix_rate, product, products, tiles,
 };
@@ -60,10 +61,10 @@ impl Row {
         }
     }
 
-    fn measure(&self, gpu: &Gpu, effort: &Effort) -> weft_kernels::Result<f64> {
+    fn measure(&self, gpu: &Gpu, effort: &Effort) -> weft_kernels::Result<(f64, Option<Matvec>)> {
         match &self.what {
             What::Product(p) => product(gpu, effort, p),
-            What::Attention(a) => attention(gpu, effort, a),
+            What::Attention(a) => Ok((attention(gpu, effort, a)?, None)),
         }
     }
 }
@@ -72,6 +73,9 @@ pub(super) fn run(f: &Perf) -> Result<()> {
     // Only to refuse what nothing is called.
     f.choice.of(registry::cases())?;
     let gpu = pollster::block_on(Gpu::open(&f.device.options()))?;
+    if f.sweep {
+        return sweep(f, &gpu, &Effort::of(gpu.caps().kind, f.quick));
+    }
     let effort = match f.tiles {
         true => Effort::of_tiles(gpu.caps().kind, f.quick),
         false => Effort::of(gpu.caps().kind, f.quick),
@@ -120,7 +124,8 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         bar.inc(1);
         let Row { op, variant, ty, shape, tile, x, bytes, flops, .. } = p;
         if f.json {
-            let seconds = measured.as_ref().ok();
+            let seconds = measured.as_ref().ok().map(|m| m.0);
+            let constants = measured.as_ref().ok().and_then(|m| m.1).map(constants_json);
             rows.push(json!({
                 "op": op,
                 "tile": tile,
@@ -129,6 +134,7 @@ pub(super) fn run(f: &Perf) -> Result<()> {
                 "type": ty,
                 "shape": shape,
                 "seconds": seconds,
+                "constants": constants,
                 "bytes_per_s": seconds.map(|s| bytes / s),
                 "flops_per_s": seconds.map(|s| flops / s),
                 "of_copy": seconds.map(|s| bytes / s / copy),
@@ -138,14 +144,15 @@ pub(super) fn run(f: &Perf) -> Result<()> {
             continue;
         }
         let line = match measured {
-            Ok(s) => format!(
-                "{op:<9} {variant:<11} {ty:<8} {shape:>29} {:>11.2} {:>9.1} {:>5.1}% {:>10.1} {:>5.1}%  {tile}{}",
+            Ok((s, c)) => format!(
+                "{op:<9} {variant:<11} {ty:<8} {shape:>29} {:>11.2} {:>9.1} {:>5.1}% {:>10.1} {:>5.1}%  {tile}{}{}",
                 s * 1e6,
                 bytes / s / 1e9,
                 100.0 * bytes / s / copy,
                 flops / s / 1e9,
                 100.0 * flops / s / matrix,
                 if *x == "f16" { " x f16" } else { "" },
+                c.map(constants_text).unwrap_or_default(),
             ),
             Err(why) => format!("{op:<9} {variant:<11} {ty:<8} {shape:>29} unsupported: {why}"),
         };
@@ -164,4 +171,72 @@ pub(super) fn run(f: &Perf) -> Result<()> {
             "rows": rows,
         }),
     ))
+}
+
+fn constants_json(c: Matvec) -> serde_json::Value {
+    json!({ "wg": c.wg, "lanes": c.lanes, "rows": c.rows, "steps": c.steps })
+}
+
+fn constants_text(c: Matvec) -> String {
+    format!("{} l{} r{} s{}", c.wg, c.lanes, c.rows, c.steps)
+}
+
+/// The best constants of each matvec, among others that do not wait for it and in a chain; with `--json`
+/// all of them.
+fn sweep(f: &Perf, gpu: &Gpu, effort: &Effort) -> Result<()> {
+    let chosen: Vec<Product> = sweep::products()
+        .into_iter()
+        .filter(|p| f.choice.takes(("matmul", p.variant.name(), Some(p.ty.name()))))
+        .collect();
+    let copy = copy_rate(gpu, effort).map_err(weft_models::Error::from)?;
+    if !f.json {
+        output::line(&report::device_line(gpu.caps()))?;
+        output::line(&format!("a copy reads and writes {:.1} GB/s", copy / 1e9))?;
+        output::line(
+            "type     outputs x in        us  copy  constants, apart    us  copy  constants, chained",
+        )?;
+    }
+    let mut rows = Vec::new();
+    let mut failed = None;
+    let measured = sweep::sweep(gpu, effort, &chosen, &mut |all| {
+        if interrupt::asked() {
+            failed = Some(Error::Interrupted);
+            return std::ops::ControlFlow::Break(());
+        }
+        if f.json {
+            rows.extend(all.iter().map(|m| {
+                json!({
+                    "variant": m.product.variant.name(),
+                    "type": m.product.ty.name(),
+                    "rows": m.product.rows,
+                    "cols": m.product.cols,
+                    "constants": constants_json(m.constants),
+                    "independent_s": m.independent,
+                    "dependent_s": m.dependent,
+                })
+            }));
+            return std::ops::ControlFlow::Continue(());
+        }
+        let best = |time: fn(&Measured) -> f64| {
+            let m = all.iter().min_by(|a, b| time(a).total_cmp(&time(b))).expect("one candidate");
+            let percent = 100.0 * m.product.bytes() / time(m) / copy;
+            format!("{:>9.2} {percent:>5.1}%  {:<16}", time(m) * 1e6, constants_text(m.constants))
+        };
+        let p = all[0].product;
+        let shape = format!("{} x {}", p.rows, p.cols);
+        let (apart, chained) = (best(|m| m.independent), best(|m| m.dependent));
+        match output::line(&format!("{:<8} {shape:>14} {apart} {chained}", p.ty.name())) {
+            Ok(()) => std::ops::ControlFlow::Continue(()),
+            Err(e) => {
+                failed = Some(e);
+                std::ops::ControlFlow::Break(())
+            }
+        }
+    });
+    measured.map_err(weft_models::Error::from)?;
+    match failed {
+        Some(e) => Err(e),
+        None if f.json => output::json(&with_device(gpu, json!({ "copy_bytes_per_s": copy, "rows": rows }))),
+        None => Ok(()),
+    }
 }

@@ -18,7 +18,7 @@ const WEIGHT: [Access; 2] = [Access::Read, Access::Read];
 
 /// The fragments that a kernel over `ty` needs, with the kernel itself last.
 fn with_dequant(ty: WeightType, kernel: &str) -> Vec<&str> {
-    ty.layout().dequant.iter().copied().chain([kernel]).collect()
+    ty.layout().dequant.iter().copied().chain([ty.book(), kernel]).collect()
 }
 
 /// The two operands of a slab: the same slice, once for each view.

@@ -1,11 +1,12 @@
 //! How fast the kernels are: products at the sizes of real models, beside what a copy and the best
 //! product reach on the same device in the same minute.
 //!
-//! Times are wall clock around many replays of a program with many dispatches. No two neighbours of a
+//! Times are the device's own, of a program with many dispatches, or wall clock around many replays. No two neighbours of a
 //! program touch the same memory: weights rotate over more copies than a cache holds, x and y over
 //! buffers of their own, because wgpu puts a barrier between dispatches that write one buffer.
 
 mod attention;
+pub mod sweep;
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,8 @@ pub use attention::{Attention, How, attention, attentions};
 use weft_runtime::{Access, Cost, DeviceKind, Gpu, Pool, Program, Recorder, Shader, Slice};
 
 use crate::ops::matmul::{
-    Columns, Direction, Epilogue, Format, Gradient, Input, Kernel, Variant, gradient_with, linear_as,
-    linear_with,
+    Columns, Direction, Epilogue, Format, Gradient, Input, Kernel, Matvec, Variant, gradient_with,
+    linear_with, matvec_with,
 };
 use crate::ops::quantize::{self, Quantized};
 use crate::registry::{Rng, random_blocks};
@@ -51,7 +52,7 @@ impl Effort {
             rounds: 3,
             distinct: 320 << 20,
             dispatches: 128,
-            slots: 64,
+            slots: 128,
             copy: 256 << 20,
             side: 4096,
         };
@@ -101,9 +102,23 @@ pub struct Product {
 }
 
 impl Product {
+    /// `y = x w^T` as a device computes it.
+    fn forward(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32) -> Product {
+        let direction = Direction::Forward;
+        Product { variant, ty, rows, cols, tokens, direction, kernel: None, x: Format::F32 }
+    }
+
     /// Bytes of the weight, as its type stores it.
     pub fn bytes(&self) -> f64 {
         self.ty.row_bytes(self.cols as usize) as f64 * f64::from(self.rows)
+    }
+
+    /// Values of a token of what is read, and of what is written.
+    fn sides(&self) -> (u32, u32) {
+        match self.direction {
+            Direction::Forward => (self.cols, self.rows),
+            Direction::Gradient => (self.rows, self.cols),
+        }
     }
 
     /// Multiplications and additions.
@@ -119,16 +134,7 @@ pub const MATVEC_SHAPES: [(u32, u32); 2] = [(4096, 14_336), (2560, 9728)];
 /// rows at `side`, with the input gradient.
 pub fn products(side: u32) -> Vec<Product> {
     let mut all = Vec::new();
-    let plain = |variant, ty, rows, cols, tokens| Product {
-        variant,
-        ty,
-        rows,
-        cols,
-        tokens,
-        direction: Direction::Forward,
-        kernel: None,
-        x: Format::F32,
-    };
+    let plain = Product::forward;
     for (rows, cols) in MATVEC_SHAPES {
         for &ty in WeightType::ALL {
             for variant in [Variant::Matvec, Variant::MatvecDot] {
@@ -202,11 +208,12 @@ impl Effort {
     }
 }
 
-/// Seconds of one product.
+/// Seconds of one product, and the constants that it took: of a matvec, the fastest of the one that decode
+/// uses and a few others.
 ///
 /// # Errors
 /// [`Error::Plan`] where the device lacks what the variant needs; out of memory; a fault.
-pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<f64> {
+pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<Matvec>)> {
     if let Err(why) = p.variant.supports(gpu.caps(), p.ty, p.tokens) {
         return Err(PlanError::Shape { op: p.direction.op(), what: why.into() }.into());
     }
@@ -219,11 +226,71 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<f64> {
         false => (effort.slots.min(4), effort.slots.min(8), 1),
     };
     let weights = weights(gpu, p, copies)?;
+    let buffers = buffers(gpu, p, slots)?;
+    if p.variant.few() {
+        let decode = Matvec::pick(p.variant, p.ty, p.rows, p.cols, p.tokens);
+        // A CPU is measured at what it uses.
+        let others = if effort.slots > 1 { &Matvec::throughput(p.tokens)[..] } else { &[] };
+        let mut best = (f64::INFINITY, None);
+        for &c in others.iter().chain([&decode]) {
+            let s = matvec_seconds(gpu, effort, p, c, &weights, &buffers, dispatches)?;
+            if s < best.0 {
+                best = (s, Some(c));
+            }
+        }
+        return Ok(best);
+    }
+    let (left, right) = p.sides();
+    let mut rec = Recorder::new(gpu);
+    for i in 0..dispatches {
+        let (x, ints, y) = &buffers[i % slots];
+        let w = &weights[i % copies];
+        let input = Input { x, ints: ints.as_ref(), format: p.x };
+        let pick = || Kernel::pick(p.variant, p.direction, gpu.caps(), right, p.tokens);
+        let kernel = p.kernel.unwrap_or_else(pick);
+        match p.direction {
+            Direction::Forward => {
+                let out = (y, Columns::all(right));
+                linear_with(&mut rec, kernel, w, input, out, p.tokens, Epilogue::default())?;
+            }
+            Direction::Gradient => {
+                let dy = Gradient { dy: x, columns: Columns::all(left), scale: 1.0 };
+                gradient_with(&mut rec, kernel, w, dy, y, p.tokens, false)?;
+            }
+        }
+    }
+    Ok((seconds(gpu, effort, &rec.finish()?)? / dispatches as f64, None))
+}
+
+/// Seconds of a matvec in a program of `dispatches` over all of `weights`; each waits for the one before
+/// if all of them share the only slot.
+fn matvec_seconds(
+    gpu: &Gpu,
+    effort: &Effort,
+    p: &Product,
+    constants: Matvec,
+    weights: &[Weight],
+    slots: &[Buffers],
+    dispatches: usize,
+) -> Result<f64> {
+    let mut rec = Recorder::new(gpu);
+    for i in 0..dispatches {
+        let (x, ints, y) = &slots[i % slots.len()];
+        let input = Input { ints: ints.as_ref(), ..Input::f32(x) };
+        let out = (y, Columns::all(p.rows));
+        let kernel = (p.variant, constants);
+        matvec_with(&mut rec, kernel, &weights[i % weights.len()], input, out, Epilogue::default())?;
+    }
+    Ok(seconds(gpu, effort, &rec.finish()?)? / dispatches as f64)
+}
+
+/// x, its integers if the variant reads them, and y.
+type Buffers = (Slice, Option<Quantized>, Slice);
+
+/// `slots` times what a product reads and writes besides weights.
+fn buffers(gpu: &Gpu, p: &Product, slots: usize) -> Result<Vec<Buffers>> {
     let mut rng = Rng::new(1);
-    let (left, right) = match p.direction {
-        Direction::Forward => (p.cols, p.rows),
-        Direction::Gradient => (p.rows, p.cols),
-    };
+    let (left, right) = p.sides();
     let n = p.tokens as usize * left as usize;
     let x: Vec<f32> = (0..4096).map(|_| rng.normal()).collect();
     let x: Vec<f32> = x.into_iter().cycle().take(n).collect();
@@ -235,13 +302,9 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<f64> {
     let mut buffers = Vec::with_capacity(slots);
     for _ in 0..slots {
         let x = gpu.alloc_init(Pool::Activations, &bytes, "perf x")?;
-        let sizes = match p.variant {
-            Variant::MatvecDot => Some(quantize::bytes(n as u64)),
-            Variant::TiledDot => Some(quantize::bytes8(n as u64)),
-            _ => None,
-        };
-        let ints = match sizes {
-            Some((q, meta)) => {
+        let ints = match p.variant {
+            Variant::MatvecDot | Variant::TiledDot => {
+                let (q, meta) = quantize::bytes(n as u64);
                 let q = gpu.alloc(Pool::Activations, q, "perf x")?;
                 let ints = Quantized { q, meta: gpu.alloc(Pool::Activations, meta, "perf x")? };
                 match p.variant {
@@ -250,36 +313,13 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<f64> {
                 }
                 Some(ints)
             }
-            None => None,
+            _ => None,
         };
         let bytes = u64::from(p.tokens) * u64::from(right) * 4;
         buffers.push((x, ints, gpu.alloc(Pool::Activations, bytes, "perf y")?));
     }
     gpu.run(&rec.finish()?, None)?;
-    let mut rec = Recorder::new(gpu);
-    for i in 0..dispatches {
-        let (x, ints, y) = &buffers[i % slots];
-        let w = &weights[i % copies];
-        let input = Input { x, ints: ints.as_ref(), format: p.x };
-        let kernel = p.kernel.or_else(|| {
-            let pick = || Kernel::pick(p.variant, p.direction, gpu.caps(), right, p.tokens);
-            (!p.variant.few()).then(pick)
-        });
-        let out = (y, Columns::all(right));
-        match (p.direction, kernel) {
-            (Direction::Forward, None) => {
-                linear_as(&mut rec, p.variant, w, input, out, p.tokens, Epilogue::default())?;
-            }
-            (Direction::Forward, Some(k)) => {
-                linear_with(&mut rec, k, w, input, out, p.tokens, Epilogue::default())?;
-            }
-            (Direction::Gradient, k) => {
-                let dy = Gradient { dy: x, columns: Columns::all(left), scale: 1.0 };
-                gradient_with(&mut rec, k.expect("a tile"), w, dy, y, p.tokens, false)?;
-            }
-        }
-    }
-    Ok(seconds(gpu, effort, &rec.finish()?)? / dispatches as f64)
+    Ok(buffers)
 }
 
 /// Copies of one random weight: some rows of it, over and over.
@@ -291,7 +331,7 @@ fn weights(gpu: &Gpu, p: &Product, copies: usize) -> Result<Vec<Weight>> {
     (0..copies).map(|_| Weight::upload(gpu, shape.clone(), &[&bytes], "perf weight", |_, _| {})).collect()
 }
 
-/// Seconds of one replay of `program`.
+/// Seconds of one replay of `program`: by the device's clock, or else by the host's.
 fn seconds(gpu: &Gpu, effort: &Effort, program: &Program) -> Result<f64> {
     let replay = |times: u32| -> Result<f64> {
         let start = Instant::now();
@@ -307,6 +347,14 @@ fn seconds(gpu: &Gpu, effort: &Effort, program: &Program) -> Result<f64> {
     let start = Instant::now();
     while start.elapsed() < effort.warm_up {
         once = replay(4)? / 4.0;
+    }
+    if gpu.seconds(program)?.is_some() {
+        let mut best = f64::INFINITY;
+        let start = Instant::now();
+        while start.elapsed() < effort.at_least * effort.rounds.max(1) {
+            best = best.min(gpu.seconds(program)?.expect("it had a clock"));
+        }
+        return Ok(best);
     }
     let times = (effort.at_least.as_secs_f64() / once).ceil().clamp(1.0, 1e5) as u32;
     let mut best = f64::INFINITY;
@@ -336,7 +384,7 @@ pub fn matrix_rate(gpu: &Gpu, effort: &Effort) -> Result<(f64, Variant)> {
             x: Format::F32,
         };
         match product(gpu, effort, &p) {
-            Ok(s) if p.flops() / s > best.0 => best = (p.flops() / s, variant),
+            Ok((s, _)) if p.flops() / s > best.0 => best = (p.flops() / s, variant),
             Ok(_) | Err(Error::Plan(_)) => {}
             Err(e) => return Err(e),
         }

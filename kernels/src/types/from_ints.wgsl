@@ -1,9 +1,14 @@
-// dequant16 from ints16: the four groups of bytes, put in order and scaled.
+// What follows from the integers of 32 weights: those of 16, and dequant16, the four groups of bytes
+// put in order and scaled.
 
 struct Ints {
     q: vec4<u32>,
     scale: f32,
     offset: f32,
+}
+
+fn ints16(planes: vec4<u32>, u: u32) -> Ints {
+    return ints_of(planes, head32(planes, u >> 1u), u >> 1u, u & 1u);
 }
 
 fn dequant16(planes: vec4<u32>, u: u32) -> mat4x4<f32> {

@@ -19,6 +19,32 @@ pub(super) const fn nibbles<const N: usize>(grid: &[u16; N]) -> [u32; N] {
     words
 }
 
+/// Entries of eight values as two groups of bytes, each the level 8, 25 or 43 of its index.
+pub(super) const fn levels<const N: usize, const M: usize>(grid: &[u16; N]) -> [u32; M] {
+    assert!(M == 2 * N);
+    let levels = [8, 25, 43];
+    let mut words = [0; M];
+    let mut i = 0;
+    while i < 8 * N {
+        let (group, byte) = place(i % 8);
+        let index = grid[i / 8] >> (2 * (i % 8)) & 3;
+        words[i / 8 * 2 + group] |= levels[index as usize] << (8 * byte);
+        i += 1;
+    }
+    words
+}
+
+/// For each byte the code book's values of its two nibbles, in bytes 0 and 2.
+pub(super) const fn nibble_pairs(book: &[i8; 16]) -> [u32; 256] {
+    let mut words = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        words[i] = book[i % 16] as u8 as u32 | (book[i / 16] as u8 as u32) << 16;
+        i += 1;
+    }
+    words
+}
+
 /// Entries of four values as the bytes 0, 2, 1, 3, each the level of its index: the even bytes belong
 /// to the first group of two entries and the odd ones to the second.
 pub(super) const fn bytes<const N: usize>(grid: &[u16; N], levels: &[u8; 8]) -> [u32; N] {

@@ -12,12 +12,15 @@
 //! width, ready for `dot4I8Packed` and for byte-wise arithmetic between planes; and values 2j and 2j+1
 //! lie 16 bits apart, ready to become a pair of f16.
 //!
-//! A type whose weights are `scale * integer + offset` with one scale and one offset to a unit defines
+//! A type whose weights are `scale * integer + offset` with one scale and one offset to a unit defines,
+//! for the 32 weights of units 2v and 2v + 1,
 //! ```wgsl
+//! struct Head { .. }                                      // what 32 weights share
+//! fn head32(planes: vec4<u32>, v: u32) -> Head
 //! struct Ints { q: vec4<u32>, scale: f32, offset: f32 }   // four groups of signed bytes
-//! fn ints16(planes: vec4<u32>, u: u32) -> Ints
+//! fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints
 //! ```
-//! and takes `dequant16` from `from_ints.wgsl`; any other defines
+//! and takes `ints16` and `dequant16` from `from_ints.wgsl`; any other defines
 //! ```wgsl
 //! fn dequant16(planes: vec4<u32>, u: u32) -> mat4x4<f32>
 //! ```
@@ -28,7 +31,8 @@
 //!
 //! A type with a code book finds it from word 0 of the slab on, in front of the planes: in GPU memory
 //! it is bound already and cached, where a WGSL array indexed at run time would be copied to each
-//! invocation's private memory. Fragments read it through `book(i)` alone.
+//! invocation's private memory. Fragments read it through `book(i)` alone (`book2(i)` where entries are pairs
+//! of words), so that a kernel can keep copies of it in workgroup memory.
 
 mod bf16;
 mod f16;
@@ -194,8 +198,35 @@ impl WeightType {
         }
     }
 }
-/// WGSL shared by the types with a code book.
-const GRID: &str = include_str!("grid.wgsl");
+/// WGSL shared by the types with signs beside a code book.
+const SIGNS: &str = include_str!("signs.wgsl");
+
+/// Words of a code book, and of its copies, that a kernel keeps in workgroup memory.
+const BOOK_WORDS: usize = 2048;
+
+impl WeightType {
+    /// The fragment that reads the code book from the slab, for types that have one.
+    pub(crate) fn book(self) -> &'static str {
+        if self.layout().table.is_empty() { "" } else { include_str!("book.wgsl") }
+    }
+
+    /// The fragment that keeps the code book in workgroup memory, to which [`WeightType::book`] is the
+    /// alternative, and its constants.
+    pub(crate) fn shared_book(self) -> (&'static str, [(&'static str, u32); 5]) {
+        use WeightType::*;
+        let words = self.layout().table.len();
+        let pairs = matches!(self, IQ2_XXS | IQ2_XS | IQ2_S);
+        let entries = if pairs { words / 2 } else { words };
+        let constants = [
+            ("BOOKED", u32::from(words > 0)),
+            ("SINGLES", u32::from(words > 0 && !pairs)),
+            ("PAIRS", u32::from(pairs)),
+            ("BOOK", entries as u32),
+            ("COPIES", (BOOK_WORDS / words.max(1)) as u32),
+        ];
+        (if words == 0 { "" } else { include_str!("book_shared.wgsl") }, constants)
+    }
+}
 
 #[cfg(test)]
 mod tests;

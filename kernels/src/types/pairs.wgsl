@@ -13,13 +13,12 @@ fn bit_groups(w: u32, half: u32) -> vec4<u32> {
     return vec4<u32>(v, v >> 1u, v >> 2u, v >> 3u) & vec4<u32>(0x01010101u);
 }
 
-// The words of 16 nibbles: half of the vec4 that holds a block of 32.
-fn half_of(q: vec4<u32>, u: u32) -> vec2<u32> {
-    return select(q.xy, q.zw, (u & 1u) == 1u);
+// Half 0 or 1 of the vec4 that holds the nibbles of 32, the words of 16.
+fn half_of(q: vec4<u32>, half: u32) -> vec2<u32> {
+    return select(q.xy, q.zw, half == 1u);
 }
 
 // Entry i of an array of f16 that starts at word `base`.
 fn half_at(base: u32, i: u32) -> f32 {
-    let pair = unpack2x16float(w1[base + (i >> 1u)]);
-    return select(pair.x, pair.y, (i & 1u) == 1u);
+    return unpack2x16float(w1[base + (i >> 1u)] >> (16u * (i & 1u))).x;
 }

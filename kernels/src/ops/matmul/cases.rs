@@ -210,14 +210,22 @@ fn case_with(
         let b_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&b), "bias")?;
         let x_gpu = input(gpu, &x)?;
         let y = Guarded::new(gpu, before.len(), add.then_some(&before[..]))?;
-        let (q, meta) = if variant.few() { quantize::bytes } else { quantize::bytes8 }(x.len() as u64);
+        let (q, meta) = quantize::bytes(x.len() as u64);
         let ints = Quantized {
             q: gpu.alloc(Pool::Activations, q, "integers")?,
             meta: gpu.alloc(Pool::Activations, meta, "scales")?,
         };
         let mut rec = Recorder::new(gpu);
+        let mut x = x;
         match variant {
-            Variant::MatvecDot => quantize::quantize(&mut rec, &x_gpu, &ints, tokens * cols)?,
+            Variant::MatvecDot => {
+                // What the integers stand for is what the product must be exact for; how far that is from
+                // x is the quantiser's case.
+                quantize::quantize(&mut rec, &x_gpu, &ints, tokens * cols)?;
+                gpu.run(&rec.finish()?, None)?;
+                rec = Recorder::new(gpu);
+                x = quantize::cases::values(&gpu.read_vec(&ints.q)?, &gpu.read_vec(&ints.meta)?);
+            }
             Variant::TiledDot => quantize::quantize8(&mut rec, &x_gpu, &ints, tokens * cols)?,
             _ => {}
         }

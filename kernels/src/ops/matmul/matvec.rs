@@ -1,73 +1,128 @@
 //! The kernels for a few tokens (decode), bound by the weights' bytes: their constants and shaders.
 
-use weft_runtime::{Access, Shader};
+use weft_runtime::{Access, Gpu, Shader};
 
 use super::Variant;
 use crate::ops::{WEIGHT, with_dequant};
-use crate::{WeightType, compose};
+use crate::{Result, WeightType, compose};
 
 /// Up to this many tokens, each weight is read once and multiplied with all of them in registers;
 /// past it the tiled kernels win although they compute whole tiles.
 pub const MATVEC_TOKENS: u32 = 8;
 
 /// How the matvec kernels spread their work; constants of the shader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Matvec {
     /// Invocations.
     pub wg: u32,
-    /// Invocations that share a row.
+    /// Invocations that share a row: a power of two, at most `wg`.
     pub lanes: u32,
     /// Rows of each group of lanes.
     pub rows: u32,
+    /// Loads of a row that an invocation starts before it uses the first.
+    pub steps: u32,
     /// Tokens.
     pub tokens: u32,
 }
 
 impl Matvec {
-    /// In f32, x costs more loads than w, so lanes take two rows. In integers it does not: one row,
-    /// and as many lanes as walk it in a few rounds, because a chain of dispatches waits for the
-    /// slowest lane.
-    pub fn pick(variant: Variant, rows: u32, cols: u32, tokens: u32) -> Matvec {
-        let units = cols / 16;
-        if variant == Variant::MatvecDot {
-            let (wg, lanes) = match units {
-                0..=63 => (128, 8),
-                64..=127 => (128, 16),
-                _ if rows > 32_768 => (128, 16),
-                128..=383 => (128, 32),
-                _ => (256, 64),
-            };
-            return Matvec { wg, lanes, rows: 1, tokens };
-        }
-        let lanes = match units {
+    /// The constants for a type and a shape in a chain of products that wait for each other, as in
+    /// decode: many invocations a row, so that each walks it in a few rounds, as the chain waits for the
+    /// slowest; only where rows fill the device many times over, several rows for each, so that x is read
+    /// less often. Measured by `weft kernels perf --sweep`.
+    pub fn pick(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32) -> Matvec {
+        // Rounds of loads that a row takes at one lane.
+        let (each, most) = if variant == Variant::MatvecDot { (32, 64) } else { (16, 128) };
+        let many = rows >= 16_384;
+        let lanes = match cols / each {
             0..=31 => 8,
-            32..=127 => 16,
-            _ => 32,
+            32..=63 => 16,
+            _ if many => 16,
+            64..=127 => 32,
+            128..=255 => 64,
+            _ => most,
         };
-        Matvec { wg: 128, lanes, rows: if tokens <= 2 { 2 } else { 1 }, tokens }
+        let few_tokens = tokens <= 2;
+        let (per_group, steps) = match (variant, ty) {
+            // As many bytes as two of the others, so two loads in flight instead of two rows.
+            (Variant::MatvecDot, WeightType::Q8_0) => (1, 2),
+            (Variant::MatvecDot, _) => (if many { 2 } else { 1 }, 1),
+            // f32 values of x cost more loads than w.
+            _ => (2, 1),
+        };
+        let (rows, steps) = if few_tokens { (per_group, steps) } else { (1, 1) };
+        // A code book is loaded once a workgroup.
+        let wg = if variant == Variant::MatvecDot && !ty.layout().table.is_empty() { 256 } else { 128 };
+        Matvec { wg, lanes, rows, steps, tokens }
+    }
+
+    /// What comes closest to the memory's speed where products do not wait for each other: a few to try.
+    pub fn throughput(tokens: u32) -> [Matvec; 6] {
+        [(128, 8, 4, 1), (128, 64, 2, 1), (128, 64, 4, 1), (256, 16, 4, 1), (256, 32, 4, 1), (256, 16, 1, 2)]
+            .map(|(wg, lanes, rows, steps)| Matvec { wg, lanes, rows, steps, tokens })
+    }
+
+    /// Every kernel that [`Matvec::pick`] gives for `ty`, for validation without a GPU.
+    pub(super) fn all(ty: WeightType) -> Vec<(Variant, Matvec)> {
+        let mut all = Vec::new();
+        for variant in [Variant::Matvec, Variant::MatvecDot] {
+            for tokens in 1..=MATVEC_TOKENS {
+                for (rows, cols) in [(1024, 16), (1024, 1024), (1024, 4096), (1024, 14_336), (65_536, 4096)] {
+                    let one = (variant, Matvec::pick(variant, ty, rows, cols, tokens));
+                    let can = variant == Variant::Matvec || ty.layout().has_ints();
+                    if can && !all.contains(&one) {
+                        all.push(one);
+                    }
+                }
+            }
+        }
+        all
     }
 
     /// The pipeline's name.
     pub(super) fn name(self, variant: Variant, ty: WeightType) -> String {
-        format!("{}_l{}_t{}_{ty}", variant.name(), self.lanes, self.tokens)
+        let Matvec { wg, lanes, rows, steps, tokens } = self;
+        format!("{}_{wg}_l{lanes}_r{rows}_s{steps}_t{tokens}_{ty}", variant.name())
     }
 
     /// The shader of [`Variant::Matvec`] or [`Variant::MatvecDot`].
     pub(super) fn shader(self, variant: Variant, ty: WeightType) -> Shader {
-        let constants =
-            [("WG", self.wg), ("LANES", self.lanes), ("ROWS", self.rows), ("TOKENS", self.tokens)];
-        // x, or its integers and their scales, and y.
-        let (text, operands) = match variant {
-            Variant::MatvecDot => (include_str!("matvec_dot.wgsl"), 3),
-            _ => (include_str!("matvec.wgsl"), 2),
+        let mut constants = vec![
+            ("WG", self.wg),
+            ("LANES", self.lanes),
+            ("ROWS", self.rows),
+            ("STEPS", self.steps),
+            ("TOKENS", self.tokens),
+        ];
+        let (parts, operands) = match variant {
+            // Integers of x, their scales, and y.
+            Variant::MatvecDot => {
+                let (book, book_constants) = ty.shared_book();
+                constants.extend(book_constants);
+                // Lanes are a multiple of eight, and so are the 32s of a row of 256s.
+                let eights = u32::from(ty.layout().block == 256);
+                constants.extend([("EIGHTS", eights), ("ONES", 1 - eights)]);
+                let mut parts = ty.layout().dequant.to_vec();
+                parts.extend([book, include_str!("matvec_dot.wgsl")]);
+                (parts, 3)
+            }
+            _ => (with_dequant(ty, include_str!("matvec.wgsl")), 2),
         };
-        let mut parts = with_dequant(ty, text);
-        parts.push(include_str!("matvec_store.wgsl"));
+        let parts = [&parts[..], &[include_str!("matvec_store.wgsl")]].concat();
         Shader {
             name: self.name(variant, ty),
             source: compose(&[], &constants, &parts),
             bindings: [&WEIGHT[..], &[Access::Read], &vec![Access::ReadWrite; operands]].concat(),
         }
+    }
+
+    /// Compiles the kernel for a type, unless it is compiled already.
+    ///
+    /// # Errors
+    /// A shader the device refuses.
+    pub fn prepare(self, gpu: &Gpu, variant: Variant, ty: WeightType) -> Result<()> {
+        gpu.pipeline(&self.name(variant, ty), || self.shader(variant, ty))?;
+        Ok(())
     }
 
     /// Rows of a workgroup.

@@ -6,7 +6,8 @@
 // y     [TOKENS, y_stride] f32, from column p.column on; added to if p.flags has ADD
 //
 // One workgroup computes WG / LANES * ROWS rows for all tokens: LANES invocations walk a row together,
-// 16 columns at a time, each for ROWS rows so that x is read once for all of them.
+// 16 columns at a time, each for ROWS rows so that x is read once for all of them, STEPS times before
+// the first product so that loads overlap.
 
 struct Params {
     planes: vec4<u32>,
@@ -28,35 +29,45 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let lane = lid % LANES;
-    let first = ((wid.x + wid.y * p.extent) * GROUPS + lid / LANES) * ROWS;
-    var acc: array<f32, ROWS * TOKENS>;
-    for (var i = 0u; i < ROWS * TOKENS; i++) {
-        acc[i] = 0.0;
-    }
-    if (first < p.rows) {
-        for (var u = lane; u < p.units; u += LANES) {
-            var w: array<mat4x4<f32>, ROWS>;
-            for (var r = 0u; r < ROWS; r++) {
-                // Rows past the end are computed again from the last one and dropped below.
-                w[r] = dequant16(p.planes, min(first + r, p.rows - 1u) * p.units + u);
-            }
-            for (var t = 0u; t < TOKENS; t++) {
-                let at = (t * p.units + u) * 4u;
-                let x0 = x[at];
-                let x1 = x[at + 1u];
-                let x2 = x[at + 2u];
-                let x3 = x[at + 3u];
-                for (var r = 0u; r < ROWS; r++) {
-                    acc[r * TOKENS + t] += dot(w[r][0], x0) + dot(w[r][1], x1)
-                        + dot(w[r][2], x2) + dot(w[r][3], x3);
-                }
-            }
+    let group = wid.x + wid.y * p.extent;
+    let first = (group * GROUPS + lid / LANES) * ROWS;
+    let last = p.units - 1u;
+    //@ for r in ROWS
+    // Rows past the end are the last one again, and dropped below.
+    let row$r = min(first + $ru, p.rows - 1u) * p.units;
+    //@ for t in TOKENS
+    var acc$r_$t = 0.0;
+    //@ end
+    //@ end
+    for (var u = lid % LANES; u < p.units; u += LANES * STEPS) {
+        //@ for k in STEPS
+        // Units past the end are the last one again, times zero.
+        let u$k = min(u + $ku * LANES, last);
+        let inside$k = u + $ku * LANES <= last;
+        //@ for r in ROWS
+        let w$k_$r = dequant16(p.planes, row$r + u$k);
+        //@ end
+        //@ end
+        //@ for k in STEPS
+        //@ for t in TOKENS
+        {
+            let at = ($tu * p.units + u$k) * 4u;
+            let none = vec4<f32>();
+            let x0 = select(none, x[at], inside$k);
+            let x1 = select(none, x[at + 1u], inside$k);
+            let x2 = select(none, x[at + 2u], inside$k);
+            let x3 = select(none, x[at + 3u], inside$k);
+            //@ for r in ROWS
+            acc$r_$t += dot(w$k_$r[0], x0) + dot(w$k_$r[1], x1) + dot(w$k_$r[2], x2) + dot(w$k_$r[3], x3);
+            //@ end
         }
+        //@ end
+        //@ end
     }
-    for (var i = 0u; i < ROWS * TOKENS; i++) {
-        part[i * WG + lid] = acc[i];
-    }
-    workgroupBarrier();
-    store_rows(wid.x + wid.y * p.extent, lid);
+    //@ for r in ROWS
+    //@ for t in TOKENS
+    part[($ru * TOKENS + $tu) * WG + lid] = acc$r_$t;
+    //@ end
+    //@ end
+    store_rows(group, lid);
 }

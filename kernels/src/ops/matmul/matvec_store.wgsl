@@ -5,20 +5,25 @@
 const HAS_BIAS: u32 = 1u;
 const ADD: u32 = 2u;
 const GROUPS: u32 = WG / LANES;
+const SUMS: u32 = ROWS * TOKENS;
 
-var<workgroup> part: array<f32, WG * ROWS * TOKENS>;
+var<workgroup> part: array<f32, WG * SUMS>;
 
-// After a barrier. Output i * GROUPS + g is the sum of LANES parts.
 fn store_rows(workgroup: u32, lid: u32) {
-    for (var o = lid; o < GROUPS * ROWS * TOKENS; o += WG) {
-        let g = o % GROUPS;
-        let i = o / GROUPS;
-        let row = (workgroup * GROUPS + g) * ROWS + i / TOKENS;
-        if (row < p.rows) {
-            var sum = 0.0;
-            for (var l = 0u; l < LANES; l++) {
-                sum += part[i * WG + g * LANES + l];
+    let lane = lid % LANES;
+    workgroupBarrier();
+    for (var s = LANES / 2u; s > 0u; s /= 2u) {
+        if (lane < s) {
+            for (var i = 0u; i < SUMS; i++) {
+                part[i * WG + lid] += part[i * WG + lid + s];
             }
+        }
+        workgroupBarrier();
+    }
+    for (var i = lane; i < SUMS; i += LANES) {
+        let row = (workgroup * GROUPS + lid / LANES) * ROWS + i / TOKENS;
+        if (row < p.rows) {
+            var sum = part[i * WG + lid - lane];
             if ((p.flags & HAS_BIAS) != 0u) {
                 sum += bias[p.row0 + row];
             }

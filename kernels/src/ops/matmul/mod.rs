@@ -42,7 +42,7 @@ params! {
 pub enum Variant {
     /// A few tokens, f32. Core WebGPU.
     Matvec,
-    /// A few tokens, `dot4I8Packed` on activations of 16 bits. Core WebGPU, fast where the device has
+    /// A few tokens, `dot4I8Packed` on activations of 8 bits. Core WebGPU, fast where the device has
     /// the instruction.
     MatvecDot,
     /// Register tiles in f32. Core WebGPU.
@@ -216,17 +216,8 @@ fn plan(
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = tiles::shaders();
-    for variant in [Variant::Matvec, Variant::MatvecDot] {
-        for tokens in 1..=MATVEC_TOKENS {
-            for cols in [16, 1024, 4096, 14_336] {
-                let kernel = Matvec::pick(variant, 1024, cols, tokens);
-                for &ty in WeightType::ALL {
-                    if variant == Variant::Matvec || ty.layout().has_ints() {
-                        all.push((kernel.shader(variant, ty), Params::FIELDS));
-                    }
-                }
-            }
-        }
+    for &ty in WeightType::ALL {
+        all.extend(Matvec::all(ty).into_iter().map(|(v, m)| (m.shader(v, ty), Params::FIELDS)));
     }
     all
 }
@@ -266,7 +257,6 @@ pub fn linear_as(
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
     let gpu = rec.gpu().clone();
-    let ty = w.shape.ty;
     // Few tokens of a tensor that is huge for this budget are split like many.
     let widest = u64::from(w.shape.cols.max(columns.stride)) * 4;
     let whole = u64::from(tokens) * widest <= gpu.budget().max_binding;
@@ -275,8 +265,25 @@ pub fn linear_as(
         let kernel = Kernel::pick(variant, Direction::Forward, gpu.caps(), w.shape.rows, tokens);
         return tiles::forward(rec, kernel, w, x, (y, columns), tokens, epilogue);
     }
+    let constants = Matvec::pick(variant, w.shape.ty, w.shape.rows, w.shape.cols, tokens);
+    matvec_with(rec, (variant, constants), w, x, (y, columns), epilogue)
+}
+
+/// The product of a few tokens, as many as the constants say, by a kernel with these constants.
+///
+/// # Errors
+/// As [`linear`].
+pub fn matvec_with(
+    rec: &mut Recorder,
+    (variant, kernel): (Variant, Matvec),
+    w: &Weight,
+    x: Input<'_>,
+    (y, columns): (&Slice, Columns),
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
+    let gpu = rec.gpu().clone();
+    let ty = w.shape.ty;
     let flags = if epilogue.bias.is_some() { HAS_BIAS } else { 0 } | if epilogue.add { ADD } else { 0 };
-    let kernel = Matvec::pick(variant, w.shape.rows, w.shape.cols, tokens);
     let pipeline = gpu.pipeline(&kernel.name(variant, ty), || kernel.shader(variant, ty))?;
     for slab in 0..w.slices.len() {
         let [a, b] = slab_operands(w, slab);

@@ -390,7 +390,7 @@ pub(super) fn plan(
         Direction::Gradient => vec![of_rows * job.x.bytes(), of_cols * 4],
     };
     if integers {
-        let (q, meta) = super::quantize::bytes8(of_cols);
+        let (q, meta) = super::quantize::bytes(of_cols);
         per_token[0] = q;
         per_token.push(meta);
     }

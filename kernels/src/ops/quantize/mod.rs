@@ -1,5 +1,5 @@
-//! Activations to integers: of 16 bits with a scale for every 16, what the integer matvec multiplies
-//! with, and of 8 bits with a scale for every 32, for the integer product of many tokens.
+//! Activations to 8-bit integers with a scale and a sum for every 16: what the integer matvec multiplies
+//! with; and with one scale for every 32, for the integer product of many tokens.
 
 pub mod cases;
 pub mod reference;
@@ -21,7 +21,7 @@ const WG: u32 = 64;
 /// Quantised activations on the GPU.
 #[derive(Debug, Clone)]
 pub struct Quantized {
-    /// `[units]` of two `vec4<u32>`: high and low bytes.
+    /// `[units]` of `vec4<u32>`: four groups of bytes.
     pub q: Slice,
     /// `[units]` of (scale, scale times sum).
     pub meta: Slice,
@@ -29,11 +29,6 @@ pub struct Quantized {
 
 /// Bytes of [`Quantized::q`] and [`Quantized::meta`] for `n` values.
 pub fn bytes(n: u64) -> (u64, u64) {
-    (n / 16 * 32, n / 16 * 8)
-}
-
-/// Bytes of [`Quantized::q`] and [`Quantized::meta`] for `n` values of 8 bits.
-pub fn bytes8(n: u64) -> (u64, u64) {
     (n, n / 16 * 8)
 }
 
@@ -68,7 +63,7 @@ fn plan(n: u32, bytes: [u64; 3], budget: &Budget) -> std::result::Result<Vec<Dis
 
 fn shader8() -> Shader {
     Shader {
-        name: "quantize_i8".into(),
+        name: "quantize_i8x32".into(),
         source: compose(&[], &[("WG", WG)], &[include_str!("kernel8.wgsl")]),
         bindings: vec![Access::ReadWrite; 3],
     }
@@ -76,8 +71,8 @@ fn shader8() -> Shader {
 
 fn shader() -> Shader {
     Shader {
-        name: "quantize_i16".into(),
-        source: compose(&[], &[("WG", WG)], &[include_str!("kernel.wgsl")]),
+        name: "quantize_i8x16".into(),
+        source: compose(&[], &[("WG", WG)], &[include_str!("unit.wgsl"), include_str!("kernel.wgsl")]),
         bindings: vec![Access::ReadWrite; 3],
     }
 }
@@ -92,18 +87,18 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
 pub fn quantize(rec: &mut Recorder, x: &Slice, out: &Quantized, n: u32) -> Result<()> {
-    let pipeline = rec.gpu().pipeline("quantize_i16", shader)?;
-    let plan = plan(n / 16, [64, 32, 8], rec.gpu().budget())?;
+    let pipeline = rec.gpu().pipeline("quantize_i8x16", shader)?;
+    let plan = plan(n / 16, [64, 16, 8], rec.gpu().budget())?;
     record(rec, &pipeline, &[x, &out.q, &out.meta], &plan);
     Ok(())
 }
 
-/// As [`quantize`], to 8 bits, with `n` a multiple of 32 and room of [`bytes8`].
+/// As [`quantize`], with a scale for every 32 values and `n` a multiple of 32.
 ///
 /// # Errors
 /// As [`quantize`].
 pub fn quantize8(rec: &mut Recorder, x: &Slice, out: &Quantized, n: u32) -> Result<()> {
-    let pipeline = rec.gpu().pipeline("quantize_i8", shader8)?;
+    let pipeline = rec.gpu().pipeline("quantize_i8x32", shader8)?;
     let plan = plan(n / 32, [128, 32, 16], rec.gpu().budget())?;
     record(rec, &pipeline, &[x, &out.q, &out.meta], &plan);
     Ok(())

@@ -3,7 +3,7 @@
 //! sign of the shift of 8 values, a u16 of `scales` four s of 3 bits and a nibble of the f16 d.
 
 use super::Layout;
-use super::iq1_s::TABLE;
+use super::iq1_s::{EIGHTS, TABLE, put_indices};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ1_M",
@@ -12,12 +12,16 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[32, 16, 8],
     repack,
     table: TABLE,
-    dequant: &[super::PAIRS, super::GRID, include_str!("ints.wgsl"), super::FROM_INTS],
+    dequant: &[super::PAIRS, EIGHTS, include_str!("ints.wgsl"), super::FROM_INTS],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
-    planes[0].copy_from_slice(&block[..32]);
-    planes[1].copy_from_slice(&block[32..48]);
+    for k in 0..8 {
+        let nibble = |i: usize| u32::from(block[32 + 2 * k + i / 2]) >> (4 * (i % 2)) & 15;
+        let index = |i: usize| u32::from(block[4 * k + i]) | (nibble(i) & 7) << 8;
+        let signs: u32 = (0..4).map(|i| nibble(i) >> 3 << (12 + i)).sum();
+        put_indices(index, signs as u16, k, planes);
+    }
     // Word 0: the lower two bits of the 16 s; word 1: their upper bits, then d.
     let (mut low, mut high) = (0u32, 0u32);
     for (i, field) in block[48..56].chunks_exact(2).enumerate() {

@@ -2,7 +2,6 @@
 //! sub-blocks of 16 with 4-bit s in a block of 256: {d: f16, qs: [u8; 32], signs: [u8; 32], qh: [u8; 8],
 //! scales: [u8; 8]}, two upper bits of each index in `qh`.
 
-use super::iq2_xxs::LEVELS;
 use super::{Layout, grids, pack_pairs};
 
 pub(super) const LAYOUT: Layout = Layout {
@@ -11,8 +10,8 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 82,
     planes: &[64, 16, 2],
     repack,
-    table: &const { grids::nibbles(&grids::IQ2_S) },
-    dequant: &[super::PAIRS, super::GRID, LEVELS, include_str!("ints.wgsl"), super::FROM_INTS],
+    table: &const { grids::levels::<1024, 2048>(&grids::IQ2_S) },
+    dequant: &[super::PAIRS, super::SIGNS, include_str!("ints.wgsl"), super::FROM_INTS],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {

@@ -3,33 +3,35 @@
 
 use super::{Layout, grids, pack_pairs};
 
-/// WGSL shared by the IQ2 types.
-pub(super) const LEVELS: &str = include_str!("levels.wgsl");
-
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ2_XXS",
     block: 256,
     bytes: 66,
-    planes: &[64, 2],
+    planes: &[64, 4, 2],
     repack,
-    table: &const { grids::nibbles(&grids::IQ2_XXS) },
-    dequant: &[super::PAIRS, super::GRID, LEVELS, include_str!("ints.wgsl"), super::FROM_INTS],
+    table: &const { grids::levels::<256, 512>(&grids::IQ2_XXS) },
+    dequant: &[super::PAIRS, super::SIGNS, include_str!("ints.wgsl"), super::FROM_INTS],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
-    for (to, from) in planes[0].chunks_exact_mut(8).zip(block[2..66].chunks_exact(8)) {
+    let mut s = 0;
+    for (k, (to, from)) in planes[0].chunks_exact_mut(8).zip(block[2..66].chunks_exact(8)).enumerate() {
         to[..4].copy_from_slice(&from[..4]);
-        implied_signs(u32::from_le_bytes(from[4..].try_into().unwrap()), &mut to[4..]);
+        let word = u32::from_le_bytes(from[4..].try_into().unwrap());
+        all_signs(word, &mut to[4..]);
+        s |= word >> 28 << (4 * k);
     }
-    planes[1].copy_from_slice(&block[..2]);
+    planes[1].copy_from_slice(&s.to_le_bytes());
+    planes[2].copy_from_slice(&block[..2]);
 }
 
-/// Four times seven signs and above them four bits, as a word of signs in group order in which the
-/// four bits take the places of the eighth signs, which follow from the others.
-pub(super) fn implied_signs(word: u32, out: &mut [u8]) {
+/// Four times seven signs, from the lowest on, as four times eight in group order: the eighth makes the
+/// number of minus signs even. Working that out for each product would take as long as the rest of it.
+pub(super) fn all_signs(word: u32, out: &mut [u8]) {
+    let seven = |i: usize| word >> (7 * i) & 127;
     let bit = |i: usize| match i % 8 {
-        7 => word >> (28 + i / 8) & 1,
-        k => word >> (7 * (i / 8) + k) & 1,
+        7 => seven(i / 8).count_ones() & 1,
+        k => seven(i / 8) >> k & 1,
     };
     pack_pairs(|i| bit(i) as u8, 32, 1, out);
 }

@@ -12,7 +12,7 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[64, 32, 12, 2],
     repack,
     table: &const { grids::bytes(&grids::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]) },
-    dequant: &[super::PAIRS, super::GRID, QUADS, include_str!("ints.wgsl"), super::FROM_INTS],
+    dequant: &[super::PAIRS, super::SIGNS, QUADS, include_str!("ints.wgsl"), super::FROM_INTS],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {

@@ -1,17 +1,13 @@
-// The 16 values of the non-linear 4-bit types, as signed bytes.
-const CODEBOOK = array<u32, 4>(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u);
+// Sixteen nibbles to the values of a code book, by the pairs that a byte holds: entry i of the book is
+// {value of its low nibble, 0, value of its high nibble, 0}.
 
-// The values of the four nibbles that lie in the low half of each byte.
-fn coded(w: u32) -> u32 {
-    var book = CODEBOOK;
-    var out = 0u;
-    for (var b = 0u; b < 4u; b++) {
-        let q = (w >> (8u * b)) & 15u;
-        out |= ((book[q >> 2u] >> (8u * (q & 3u))) & 255u) << (8u * b);
-    }
-    return out;
+// Two groups from a word of two.
+fn coded(w: u32) -> vec2<u32> {
+    let x = book(w & 255u) | (book((w >> 8u) & 255u) << 8u);
+    let y = book((w >> 16u) & 255u) | (book(w >> 24u) << 8u);
+    return vec2<u32>((x & 0xffffu) | (y << 16u), (x >> 16u) | (y & 0xffff0000u));
 }
 
 fn coded_groups(w: vec2<u32>) -> vec4<u32> {
-    return vec4<u32>(coded(w.x), coded(w.x >> 4u), coded(w.y), coded(w.y >> 4u));
+    return vec4<u32>(coded(w.x), coded(w.y));
 }

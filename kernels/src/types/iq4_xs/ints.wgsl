@@ -1,11 +1,16 @@
 // IQ4_XS: x = d (ls - 32) codebook[q]. plane 0: 256 nibbles a block in group order, a vec4 for each
 // sub-block of 32; plane 1: two words a block, {d as f16, upper bits of ls} and low nibbles of ls.
-fn ints16(planes: vec4<u32>, u: u32) -> Ints {
-    let sub = u >> 1u;
-    let j = sub & 7u;
-    let at = planes.y + 2u * (sub >> 3u);
-    let head = w1[at];
-    let ls = ((w1[at + 1u] >> (4u * j)) & 15u) | (((head >> (16u + 2u * j)) & 3u) << 4u);
-    let d = unpack2x16float(head).x * (f32(ls) - 32.0);
-    return Ints(coded_groups(half_of(w4[(planes.x >> 2u) + sub], u)), d, 0.0);
+struct Head {
+    q: vec4<u32>,
+    d: f32,
+}
+fn head32(planes: vec4<u32>, v: u32) -> Head {
+    let j = v & 7u;
+    let at = planes.y + 2u * (v >> 3u);
+    let first = w1[at];
+    let ls = ((w1[at + 1u] >> (4u * j)) & 15u) | (((first >> (16u + 2u * j)) & 3u) << 4u);
+    return Head(w4[(planes.x >> 2u) + v], unpack2x16float(first).x * (f32(ls) - 32.0));
+}
+fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
+    return Ints(coded_groups(half_of(h.q, half)), h.d, 0.0);
 }

@@ -1,8 +1,8 @@
 //! x = d * (ls - 32) * codebook[q], q of 4 bits, 8 sub-blocks of 32 with 6-bit ls in a block of 256:
 //! {d: f16, scales_h: u16, scales_l: [u8; 4], qs: [u8; 128]}.
 
-use super::Layout;
-use super::{nibble32, pack_pairs};
+use super::iq4_nl::BOOK;
+use super::{Layout, nibble32, pack_pairs};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ4_XS",
@@ -10,7 +10,7 @@ pub(super) const LAYOUT: Layout = Layout {
     bytes: 136,
     planes: &[128, 8],
     repack,
-    table: &[],
+    table: BOOK,
     dequant: &[
         super::PAIRS,
         include_str!("../iq4_nl/codebook.wgsl"),

@@ -14,6 +14,12 @@ pub(super) const LAYOUT: Layout = Layout {
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
-    pack_pairs(nibble32(&block[1..17]), 32, 4, planes[0]);
+    let nibble = nibble32(&block[1..17]);
+    pack_pairs(|i| without_minus_zero(nibble(i)), 32, 4, planes[0]);
     planes[1][0] = block[0];
+}
+
+/// A zero has one code on the GPU.
+pub(super) fn without_minus_zero(code: u8) -> u8 {
+    if code == 8 { 0 } else { code }
 }

@@ -11,7 +11,13 @@ fn half_ue4m3(byte: u32) -> f32 {
     return select(f32(m) * power, 0.0, byte == 0x7fu);
 }
 
-fn ints16(planes: vec4<u32>, u: u32) -> Ints {
-    let d = half_ue4m3(extractBits(w1[planes.y + (u >> 2u)], 8u * (u & 3u), 8u));
-    return Ints(e2m1(nibble_groups(half_of(w4[(planes.x >> 2u) + (u >> 1u)], u))), d, 0.0);
+struct Head {
+    q: vec4<u32>,
+    d: u32,
+}
+fn head32(planes: vec4<u32>, v: u32) -> Head {
+    return Head(w4[(planes.x >> 2u) + v], w1[planes.y + (v >> 1u)] >> (16u * (v & 1u)));
+}
+fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
+    return Ints(e2m1(half_of(h.q, half)), half_ue4m3((h.d >> (8u * half)) & 255u), 0.0);
 }

@@ -1,8 +1,8 @@
 //! x = UE4M3(d) * E2M1(q), 4 sub-blocks of 16 with their own d in a block of 64:
 //! {d: [u8; 4], qs: [u8; 32]}.
 
-use super::Layout;
-use super::pack_pairs;
+use super::mxfp4::without_minus_zero;
+use super::{Layout, pack_pairs};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "NVFP4",
@@ -16,7 +16,7 @@ pub(super) const LAYOUT: Layout = Layout {
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
     // Each sub-block has values 0-7 in the low nibbles of its 8 bytes, 8-15 in the high ones.
-    let nibble = |i: usize| block[4 + i / 16 * 8 + i % 8] >> (4 * (i / 8 % 2)) & 15;
+    let nibble = |i: usize| without_minus_zero(block[4 + i / 16 * 8 + i % 8] >> (4 * (i / 8 % 2)) & 15);
     pack_pairs(nibble, 64, 4, planes[0]);
     planes[1].copy_from_slice(&block[..4]);
 }

@@ -1,6 +1,11 @@
 // Q4_1: x = d q + m. plane 0: 32 nibbles a block in group order; plane 1: {d, m} as f16.
-fn ints16(planes: vec4<u32>, u: u32) -> Ints {
-    let b = u >> 1u;
-    let dm = unpack2x16float(w1[planes.y + b]);
-    return Ints(nibble_groups(half_of(w4[(planes.x >> 2u) + b], u)), dm.x, dm.y);
+struct Head {
+    q: vec4<u32>,
+    dm: vec2<f32>,
+}
+fn head32(planes: vec4<u32>, v: u32) -> Head {
+    return Head(w4[(planes.x >> 2u) + v], unpack2x16float(w1[planes.y + v]));
+}
+fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
+    return Ints(nibble_groups(half_of(h.q, half)), h.dm.x, h.dm.y);
 }

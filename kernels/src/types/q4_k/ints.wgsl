@@ -1,7 +1,13 @@
 // Q4_K: x = d sc q - dmin m. plane 0: 256 nibbles a block in group order, a vec4 for each sub-block of
 // 32; plane 1: a vec4 a block, see header_k.wgsl.
-fn ints16(planes: vec4<u32>, u: u32) -> Ints {
-    let sub = u >> 1u;
-    let sm = scale_min_k(w4[(planes.y >> 2u) + (sub >> 3u)], sub & 7u);
-    return Ints(nibble_groups(half_of(w4[(planes.x >> 2u) + sub], u)), sm.x, -sm.y);
+struct Head {
+    q: vec4<u32>,
+    sm: vec2<f32>,
+}
+fn head32(planes: vec4<u32>, v: u32) -> Head {
+    let header = w4[(planes.y >> 2u) + (v >> 3u)];
+    return Head(w4[(planes.x >> 2u) + v], scale_min_k(header, v & 7u));
+}
+fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
+    return Ints(nibble_groups(half_of(h.q, half)), h.sm.x, -h.sm.y);
 }

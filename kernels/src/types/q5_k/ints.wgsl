@@ -1,8 +1,14 @@
 // Q5_K: x = d sc q - dmin m. plane 0: low nibbles, a vec4 for each sub-block of 32; plane 1: fifth
 // bits, a word for each sub-block, both in group order; plane 2: a vec4 a block, see header_k.wgsl.
-fn ints16(planes: vec4<u32>, u: u32) -> Ints {
-    let sub = u >> 1u;
-    let sm = scale_min_k(w4[(planes.z >> 2u) + (sub >> 3u)], sub & 7u);
-    let low = nibble_groups(half_of(w4[(planes.x >> 2u) + sub], u));
-    return Ints(low | (bit_groups(w1[planes.y + sub], u & 1u) << vec4<u32>(4u)), sm.x, -sm.y);
+struct Head {
+    q: vec4<u32>,
+    fifth: u32,
+    sm: vec2<f32>,
+}
+fn head32(planes: vec4<u32>, v: u32) -> Head {
+    let header = w4[(planes.z >> 2u) + (v >> 3u)];
+    return Head(w4[(planes.x >> 2u) + v], w1[planes.y + v], scale_min_k(header, v & 7u));
+}
+fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
+    return Ints(nibble_groups(half_of(h.q, half)) | (bit_groups(h.fifth, half) << vec4<u32>(4u)), h.sm.x, -h.sm.y);
 }

@@ -1,4 +1,10 @@
 // Q8_0: x = d q. plane 0: 32 signed bytes a block in group order; plane 1: d as f16.
-fn ints16(planes: vec4<u32>, u: u32) -> Ints {
-    return Ints(w4[(planes.x >> 2u) + u], half_at(planes.y, u >> 1u), 0.0);
+struct Head {
+    d: f32,
+}
+fn head32(planes: vec4<u32>, v: u32) -> Head {
+    return Head(half_at(planes.y, v));
+}
+fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
+    return Ints(w4[(planes.x >> 2u) + 2u * v + half], h.d, 0.0);
 }

@@ -1,5 +1,10 @@
 // TQ2_0: x = d (q - 1). plane 0: 2-bit fields in group order, a word for each 16; plane 1: d as f16.
-fn ints16(planes: vec4<u32>, u: u32) -> Ints {
-    let d = half_at(planes.y, u >> 4u);
-    return Ints(crumb_groups(w1[planes.x + u]), d, -d);
+struct Head {
+    d: f32,
+}
+fn head32(planes: vec4<u32>, v: u32) -> Head {
+    return Head(half_at(planes.y, v >> 3u));
+}
+fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
+    return Ints(crumb_groups(w1[planes.x + 2u * v + half]), h.d, -h.d);
 }
