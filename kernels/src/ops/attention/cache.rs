@@ -65,6 +65,15 @@ impl CacheType {
         (self.value_bytes(rows, head_dim) + scales).next_multiple_of(16)
     }
 
+    /// The element of the bindings of a cache.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            CacheType::F32 | CacheType::F16 => "alias Word = vec4<u32>;",
+            CacheType::Q8_0 => "alias Word = vec2<u32>;",
+            CacheType::Q4_0 => "alias Word = u32;",
+        }
+    }
+
     /// The fragment that loads from the cache.
     pub(crate) fn loads(self) -> &'static str {
         match self {
@@ -102,14 +111,10 @@ impl CacheType {
             CacheType::F16 => {
                 "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> { return wide(narrow(x)); }"
             }
-            CacheType::Q8_0 => {
+            CacheType::Q8_0 | CacheType::Q4_0 => {
                 "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> {
-                    return wide(Held(narrow(x, block), 127.0 * scale_for(extremes[block])));
-                }"
-            }
-            CacheType::Q4_0 => {
-                "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> {
-                    return wide(Held(narrow(x, block), scale_for(extremes[block])));
+                    let scale = pack2x16float(vec2<f32>(scale_for(extremes[block]), 0.0));
+                    return wide(Held(narrow(x, block), scale));
                 }"
             }
         }

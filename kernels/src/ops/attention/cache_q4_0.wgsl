@@ -1,35 +1,39 @@
-// A cache of q4_0: nibbles for all heads of the chunk, 8 values in a word, the first lowest; then the f16
-// scales of the blocks of 32, two in a word, a head's in whole words. A value is scale * (nibble - 8).
+// A cache of q4_0: nibbles for all heads of the chunk, 8 values in a word; then the f16 scales of the
+// blocks of 32, two in a word, a head's in whole words. A value is scale * (nibble - 8). Nibbles i and i + 4
+// of a word are values 2i and 2i + 1, so that two of them become f16 with one mask: 1024 + nibble is
+// 0x6400 | nibble.
 
 struct Held {
     q: u32,
-    scale: f32,
+    scale: u32,
 }
 
-// Word of the scale of the i-th 8 values, whose halves are two blocks.
+// Word of the scale of the i-th 8 values.
 fn scale_at(i: u32) -> u32 {
     return p.positions * p.kv_heads * (HD / 8u) + i / (HD / 8u) * ((HD + 63u) / 64u) + i % (HD / 8u) / 8u;
 }
 
-fn scale_of(word: u32, i: u32) -> f32 {
-    let both = unpack2x16float(word);
-    return select(both.x, both.y, (i % (HD / 8u) / 4u) % 2u == 1u);
+// The half of the word that is the scale of these 8 values, in the low half.
+fn scale_of(word: u32, i: u32) -> u32 {
+    return word >> (i % (HD / 8u) / 4u % 2u * 16u);
 }
 
 fn held_key(i: u32) -> Held {
-    let at = scale_at(i);
-    return Held(k_cache[i / 4u][i % 4u], scale_of(k_cache[at / 4u][at % 4u], i));
+    return Held(k_cache[i], scale_of(k_cache[scale_at(i)], i));
 }
 
 fn held_value(i: u32) -> Held {
-    let at = scale_at(i);
-    return Held(v_cache[i / 4u][i % 4u], scale_of(v_cache[at / 4u][at % 4u], i));
+    return Held(v_cache[i], scale_of(v_cache[scale_at(i)], i));
 }
 
-fn nibbles(word: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - 8.0;
+fn pair(word: u32) -> vec2<f32> {
+    return unpack2x16float((word & 0x000f000fu) | 0x64006400u);
 }
 
 fn wide(h: Held) -> mat2x4<f32> {
-    return mat2x4<f32>(h.scale * nibbles(h.q), h.scale * nibbles(h.q >> 16u));
+    let d = unpack2x16float(h.scale).x;
+    let base = vec4<f32>(-1032.0 * d);
+    return mat2x4<f32>(
+        fma(vec4<f32>(pair(h.q), pair(h.q >> 4u)), vec4<f32>(d), base),
+        fma(vec4<f32>(pair(h.q >> 8u), pair(h.q >> 12u)), vec4<f32>(d), base));
 }

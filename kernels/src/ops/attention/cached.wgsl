@@ -3,8 +3,8 @@
 // state  word 0: position of the batch's first token
 
 @group(0) @binding(1) var<storage, read> state: array<u32>;
-@group(0) @binding(2) var<storage, read> k_cache: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read> v_cache: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> k_cache: array<Word>;
+@group(0) @binding(3) var<storage, read> v_cache: array<Word>;
 
 fn position_of(token: u32) -> u32 {
     return state[0] + p.token0 + token;

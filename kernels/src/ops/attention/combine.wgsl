@@ -5,10 +5,11 @@
 // lse  [splits, heads] f32
 // o    [heads, head_dim] f32
 //
-// One workgroup of 128 merges one head of one token: as many invocations as a head has vec4 share a split,
-// so that the loads of several splits are on their way together.
+// One workgroup of 256 merges one head of one token, as many splits at a time as it has times the vec4 of a
+// head. A dispatch so small lives by the latency of its loads: they wait for nothing but the split before.
 
-const WG: u32 = 128u;
+const WG: u32 = 256u;
+const LOWEST: f32 = -3.0e38;
 
 struct Params {
     splits: u32,
@@ -23,36 +24,49 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> o: array<vec4<f32>>;
 
 var<workgroup> sums: array<vec4<f32>, WG>;
+var<workgroup> tops: array<f32, WG>;
+var<workgroup> weights: array<f32, WG>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let head = min(wid.x + wid.y * p.grid_x, p.heads - 1u);
+    let head = wid.x + wid.y * p.grid_x;
     let several = WG / p.quads; // splits at a time
     let mine = lid / p.quads;
     let d = lid % p.quads;
-    var top = -3.0e38;
-    for (var i = lid; i < p.splits; i += WG) {
-        top = max(top, lse[i * p.heads + head]);
-    }
     var sum = vec4<f32>();
-    let high = wg_max(top, lid);
-    var weights = 0.0;
-    for (var i = lid; i < p.splits; i += WG) {
-        weights += exp(lse[i * p.heads + head] - high);
-    }
-    if (mine < several) {
+    var top = LOWEST;
+    var weight = 0.0;
+    if (head < p.heads && mine < several) {
         for (var i = mine; i < p.splits; i += several) {
             let at = i * p.heads + head;
-            sum += exp(lse[at] - high) * a[at * p.quads + d];
+            let s = lse[at];
+            let x = a[at * p.quads + d];
+            let higher = max(top, s);
+            let decay = exp(top - higher);
+            let w = exp(s - higher);
+            sum = sum * decay + w * x;
+            weight = weight * decay + w;
+            top = higher;
         }
     }
     sums[lid] = sum;
-    // Ends the writes to `sums` as well.
-    let total = wg_sum(weights, lid);
-    if (lid < p.quads) {
-        for (var s = 1u; s < several; s++) {
-            sum += sums[s * p.quads + lid];
+    if (d == 0u) {
+        tops[mine] = top;
+        weights[mine] = weight;
+    }
+    workgroupBarrier();
+    if (head < p.heads && lid < p.quads) {
+        var high = LOWEST;
+        for (var s = 0u; s < several; s++) {
+            high = max(high, tops[s]);
         }
-        o[head * p.quads + d] = sum / total;
+        sum = vec4<f32>();
+        weight = 0.0;
+        for (var s = 0u; s < several; s++) {
+            let w = exp(tops[s] - high);
+            sum += w * sums[s * p.quads + lid];
+            weight += w * weights[s];
+        }
+        o[head * p.quads + lid] = sum / weight;
     }
 }

@@ -108,7 +108,7 @@ impl Kernel {
 
     fn shader(self) -> Shader {
         let wg = (8 * self.subgroup).min(256);
-        let lanes = (self.head_dim / 8).min(self.subgroup);
+        let lanes = (self.head_dim / 16).min(self.subgroup);
         let chunks = self.head_dim / (8 * lanes);
         let constants = [
             ("HD", self.head_dim),
@@ -125,6 +125,7 @@ impl Kernel {
         ];
         let parts = [
             include_str!("extremes.wgsl"),
+            self.ty.word(),
             self.ty.loads(),
             self.ty.stores(),
             self.ty.kept(),

@@ -41,8 +41,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> table: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read> norms: array<f32>;
 @group(0) @binding(4) var<storage, read_write> qkv: array<f32>;
-@group(0) @binding(5) var<storage, read_write> k_cache: array<vec4<u32>>;
-@group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read_write> k_cache: array<Word>;
+@group(0) @binding(6) var<storage, read_write> v_cache: array<Word>;
 @group(0) @binding(7) var<storage, read_write> o: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read_write> lse: array<f32>;
 

@@ -388,7 +388,7 @@ impl Kernel {
             Kernel::Rows(tile) => compose(
                 &[],
                 &[("HD", head_dim), ("BQ", tile)],
-                &[keys.fragment(), ty.loads(), include_str!("kernel.wgsl")],
+                &[keys.fragment(), ty.word(), ty.loads(), include_str!("kernel.wgsl")],
             ),
             Kernel::Coop(t) => {
                 let matrices = match t.side {
@@ -407,7 +407,14 @@ impl Kernel {
                         ("KL", (COOP_KEYS * head_dim / 8).div_ceil(4 * t.subgroup)),
                         ("NV", COOP_KEYS * t.matrices * t.side / (4 * t.subgroup)),
                     ],
-                    &[keys.fragment(), ty.loads(), ty.halves(), include_str!("coop.wgsl"), matrices],
+                    &[
+                        keys.fragment(),
+                        ty.word(),
+                        ty.loads(),
+                        ty.halves(),
+                        include_str!("coop.wgsl"),
+                        matrices,
+                    ],
                 )
             }
         };
@@ -419,7 +426,7 @@ impl Kernel {
 fn combine_shader() -> Shader {
     Shader {
         name: "attention_combine_f32".into(),
-        source: compose(&[], &[], &[include_str!("../../wgsl/reduce.wgsl"), include_str!("combine.wgsl")]),
+        source: compose(&[], &[], &[include_str!("combine.wgsl")]),
         bindings: vec![Access::ReadWrite; 3],
     }
 }

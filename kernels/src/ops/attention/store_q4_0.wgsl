@@ -10,8 +10,8 @@ fn narrow(x: mat2x4<f32>, block: u32) -> u32 {
     let inverse = select(1.0 / scale, 0.0, scale == 0.0);
     let low = vec4<u32>(clamp(x[0] * inverse + 8.5, vec4<f32>(0.0), vec4<f32>(15.0)));
     let high = vec4<u32>(clamp(x[1] * inverse + 8.5, vec4<f32>(0.0), vec4<f32>(15.0)));
-    return low.x | low.y << 4u | low.z << 8u | low.w << 12u
-        | high.x << 16u | high.y << 20u | high.z << 24u | high.w << 28u;
+    return low.x | low.y << 16u | low.z << 4u | low.w << 20u
+        | high.x << 8u | high.y << 24u | high.z << 12u | high.w << 28u;
 }
 
 fn scales(block: u32, last: u32) -> u32 {
@@ -21,18 +21,18 @@ fn scales(block: u32, last: u32) -> u32 {
 
 fn store_key(row: u32, c: u32, x: mat2x4<f32>) {
     let i = row * (HD / 8u) + c;
-    k_cache[i / 4u][i % 4u] = narrow(x, c / 4u);
+    k_cache[i] = narrow(x, c / 4u);
     if (c % 8u == 0u) {
         let at = p.positions * p.kv_heads * (HD / 8u) + row * ((HD + 63u) / 64u) + c / 8u;
-        k_cache[at / 4u][at % 4u] = scales(c / 4u, HD / 32u);
+        k_cache[at] = scales(c / 4u, HD / 32u);
     }
 }
 
 fn store_value(row: u32, c: u32, x: mat2x4<f32>) {
     let i = row * (HD / 8u) + c;
-    v_cache[i / 4u][i % 4u] = narrow(x, HD / 32u + c / 4u);
+    v_cache[i] = narrow(x, HD / 32u + c / 4u);
     if (c % 8u == 0u) {
         let at = p.positions * p.kv_heads * (HD / 8u) + row * ((HD + 63u) / 64u) + c / 8u;
-        v_cache[at / 4u][at % 4u] = scales(HD / 32u + c / 4u, HD / 16u);
+        v_cache[at] = scales(HD / 32u + c / 4u, HD / 16u);
     }
 }

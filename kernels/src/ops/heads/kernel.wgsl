@@ -37,8 +37,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> norms: array<f32>;
 @group(0) @binding(4) var<storage, read_write> qkv: array<vec2<f32>>;
 @group(0) @binding(5) var<storage, read_write> q: array<vec2<f32>>;
-@group(0) @binding(6) var<storage, read_write> k_cache: array<vec4<u32>>;
-@group(0) @binding(7) var<storage, read_write> v_cache: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read_write> k_cache: array<Word>;
+@group(0) @binding(7) var<storage, read_write> v_cache: array<Word>;
 
 var<workgroup> key: array<f32, HD>;
 var<workgroup> value: array<f32, HD>;

@@ -157,6 +157,7 @@ impl Kernel {
             include_str!("rotated.wgsl"),
             place,
             include_str!("../attention/extremes.wgsl"),
+            ty.word(),
             ty.stores(),
             include_str!("kernel.wgsl"),
         ];

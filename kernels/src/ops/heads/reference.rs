@@ -67,10 +67,21 @@ pub fn encode(values: &[f32], ty: CacheType, head_dim: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = match ty {
         CacheType::F32 => bytemuck::cast_slice(values).to_vec(),
         CacheType::F16 => values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
-        CacheType::Q8_0 => blocks(values, ty).flat_map(|(_, q)| q.map(|q| q as u8)).collect(),
+        CacheType::Q8_0 => {
+            let word = |q: &[i32]| [q[0], q[2], q[1], q[3]].map(|q| (q + 128) as u8);
+            blocks(values, ty)
+                .flat_map(|(_, q)| q.chunks_exact(4).flat_map(word).collect::<Vec<_>>())
+                .collect()
+        }
         CacheType::Q4_0 => {
-            let pair = |q: &[i32]| (q[0] + 8) as u8 | ((q[1] + 8) as u8) << 4;
-            blocks(values, ty).flat_map(|(_, q)| q.chunks_exact(2).map(pair).collect::<Vec<_>>()).collect()
+            let nibble = |q: i32| (q + 8) as u8;
+            let byte = |q: &[i32]| {
+                [(q[0], q[2]), (q[4], q[6]), (q[1], q[3]), (q[5], q[7])]
+                    .map(|(low, high)| nibble(low) | nibble(high) << 4)
+            };
+            blocks(values, ty)
+                .flat_map(|(_, q)| q.chunks_exact(8).flat_map(byte).collect::<Vec<_>>())
+                .collect()
         }
     };
     if ty.blocks(head_dim as u32) > 0 {
@@ -112,9 +123,14 @@ pub fn decode(cache: &[u8], ty: CacheType, rows: usize, head_dim: usize) -> Vec<
         CacheType::F16 => {
             bytemuck::pod_collect_to_vec::<u8, half::f16>(values).iter().map(|h| h.to_f32()).collect()
         }
-        CacheType::Q8_0 => values.iter().enumerate().map(|(i, &q)| scaled(i, i32::from(q as i8))).collect(),
+        CacheType::Q8_0 => (0..rows * head_dim)
+            .map(|i| scaled(i, i32::from(values[i / 4 * 4 + [0, 2, 1, 3][i % 4]]) - 128))
+            .collect(),
         CacheType::Q4_0 => (0..rows * head_dim)
-            .map(|i| scaled(i, i32::from(values[i / 2] >> (4 * (i % 2)) & 15) - 8))
+            .map(|i| {
+                let nibble = i % 8 / 2 + 4 * (i % 2);
+                scaled(i, i32::from(values[i / 8 * 4 + nibble / 2] >> (4 * (nibble % 2)) & 15) - 8)
+            })
             .collect(),
     }
 }
