@@ -4,7 +4,8 @@ use serde_json::json;
 use weft_kernels::ops::matmul::{Format, Matvec};
 use weft_kernels::perf::sweep::{self, Measured};
 use weft_kernels::perf::{
-    Attention, Effort, Product, attention, attentions, copy_rate, matrix_rate, product, products, tiles,
+    Attention, Effort, Product, attention, attention_cuts, attentions, copy_rate, matrix_rate, product,
+    products, tiles,
 };
 use weft_kernels::registry;
 use weft_runtime::{DeviceKind, Gpu};
@@ -83,7 +84,7 @@ pub(super) fn run(f: &Perf) -> Result<()> {
     // Attention comes in cuts and depths of its own.
     let deepest = if gpu.caps().kind == DeviceKind::Cpu { 256 } else { u32::MAX };
     let (products, attentions) = match f.tiles {
-        true => (tiles(&gpu, effort.side), Vec::new()),
+        true => (tiles(&gpu, effort.side), attention_cuts(deepest)),
         false => (products(effort.side), attentions(deepest)),
     };
     let rows = products.into_iter().map(Row::product).chain(attentions.into_iter().map(Row::attention));

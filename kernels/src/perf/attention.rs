@@ -39,10 +39,10 @@ impl Attention {
         }
     }
 
-    /// How a decode step is cut into workgroups: heads x splits.
+    /// How a decode step is cut: heads and splits, values a lane and loads ahead.
     pub fn cut(&self) -> String {
         match self.how {
-            How::Decode(cut) => format!("{} x {}", cut.heads, cut.splits),
+            How::Decode(c) => format!("{} x {}, {} x {}", c.heads, c.splits, c.values, c.ahead),
             How::Prefill(_) => String::new(),
         }
     }
@@ -66,25 +66,58 @@ impl Attention {
     }
 }
 
-/// Steps at several depths of the cache in every cut that may win, and prefills in every variant.
+/// Steps at several depths of the cache as they are picked, and prefills in every variant.
 pub fn attentions(deepest: u32) -> Vec<Attention> {
     let mut all = Vec::new();
-    for (heads, kv_heads, head_dim) in [(32, 8, 128), (32, 8, 64)] {
-        let shape = |how, ty, positions| Attention { how, ty, heads, kv_heads, head_dim, positions };
-        for positions in [128, 1024, 4096, 16_384].map(|n: u32| n.min(deepest)) {
-            for ty in [CacheType::F16, CacheType::Q8_0] {
-                for (heads, splits) in [(1, 1), (1, 4), (1, 8), (2, 8), (4, 8), (4, 16), (4, 32), (4, 64)] {
-                    if splits * 128 <= positions.max(128) && splits >= positions / 2048 {
-                        all.push(shape(How::Decode(decode::Cut { heads, splits }), ty, positions));
-                    }
-                }
-            }
+    for (shape, positions) in shapes(deepest) {
+        for ty in [CacheType::F16, CacheType::Q8_0, CacheType::Q4_0] {
+            let cut = decode::Cut::pick(shape.heads, shape.kv_heads, ty, positions);
+            all.push(Attention { how: How::Decode(cut), ty, positions, ..shape });
         }
+    }
+    for head_dim in [64, 128] {
         for variant in Variant::ALL {
-            all.push(shape(How::Prefill(variant), CacheType::F16, 2048.min(deepest)));
+            let positions = 2048.min(deepest);
+            all.push(Attention { how: How::Prefill(variant), positions, head_dim, ..LARGE });
         }
     }
     all
+}
+
+/// Steps in every cut that may win.
+pub fn attention_cuts(deepest: u32) -> Vec<Attention> {
+    let mut all = Vec::new();
+    for (shape, positions) in shapes(deepest) {
+        for ty in [CacheType::F16, CacheType::Q8_0] {
+            for (heads, splits) in [(1, 1), (1, 4), (1, 8), (2, 8), (2, 16), (4, 16), (4, 32)] {
+                // Neither fewer keys than a round has nor more rounds than anybody waits for.
+                if splits > 1 && splits * 128 > positions || splits < positions / 2048 {
+                    continue;
+                }
+                for (values, ahead) in [(8, 8), (8, 4), (16, 8), (16, 4), (32, 8)] {
+                    let how = How::Decode(decode::Cut { heads, splits, values, ahead });
+                    all.push(Attention { how, ty, positions, ..shape });
+                }
+            }
+        }
+    }
+    all
+}
+
+const LARGE: Attention = Attention {
+    how: How::Prefill(Variant::Rows),
+    ty: CacheType::F16,
+    heads: 32,
+    kv_heads: 8,
+    head_dim: 128,
+    positions: 0,
+};
+
+/// The heads of 4B and 1B models at several depths.
+fn shapes(deepest: u32) -> Vec<(Attention, u32)> {
+    let depths = [128, 1024, 4096, 16_384].into_iter().filter(|&n| n <= deepest);
+    let of = |n| [128, 64].map(|head_dim| (Attention { head_dim, ..LARGE }, n));
+    depths.flat_map(of).collect()
 }
 
 /// Seconds of one attention.

@@ -10,7 +10,7 @@ pub mod sweep;
 
 use std::time::{Duration, Instant};
 
-pub use attention::{Attention, How, attention, attentions};
+pub use attention::{Attention, How, attention, attention_cuts, attentions};
 
 use weft_runtime::{Access, Cost, DeviceKind, Gpu, Pool, Program, Recorder, Shader, Slice};
 

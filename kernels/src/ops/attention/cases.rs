@@ -200,12 +200,17 @@ fn decode_cases() -> Vec<Case> {
                 (1024, 100, 4, 2),
                 (600, 0, 1, 4),
             ] {
-                let cut = decode::Cut { heads: per, splits };
+                let cut = decode::Cut { heads: per, splits, values: 8, ahead: 8 };
                 all.push(decode_case(ty, heads, kv_heads, head_dim, position, window, cut, norm, pairing));
             }
         }
     }
-    let cut = decode::Cut { heads: 4, splits: 16 };
+    for (values, ahead) in [(8, 4), (16, 8), (32, 8)] {
+        let cut = decode::Cut { heads: 4, splits: 3, values, ahead };
+        let (ty, pairing) = (CacheType::Q8_0, Pairing::HalfSplit);
+        all.push(decode_case(ty, 4, 1, 64, 601, 0, cut, true, pairing));
+    }
+    let cut = decode::Cut { heads: 4, splits: 16, values: 8, ahead: 8 };
     for ty in [CacheType::F16, CacheType::Q8_0] {
         all.push(decode_case(ty, 8, 2, 128, 4095, 0, cut, true, Pairing::HalfSplit));
     }

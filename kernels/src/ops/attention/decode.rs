@@ -41,24 +41,34 @@ pub struct Shape<'a> {
     pub cut: Cut,
 }
 
-/// How a decode step's attention is cut into workgroups.
+/// How a decode step's attention is cut into workgroups and lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     /// Query heads of a workgroup, which share what it reads: 1 to 4.
     pub heads: u32,
     /// Parts of the keys; several cost another dispatch, which merges them.
     pub splits: u32,
+    /// Values of a key that a lane takes: 8, 16 or 32. Fewer lanes a key exchange less and hold more.
+    pub values: u32,
+    /// Loads of 8 keys' values that a lane has in flight, and of values as many: 4 or 8.
+    pub ahead: u32,
 }
 
 impl Cut {
-    /// The cut for a cache that holds up to `positions`.
-    pub fn pick(heads: u32, kv_heads: u32, positions: u32) -> Cut {
+    /// The cut for a cache that holds up to `positions`: the fastest on an H200 of those that
+    /// `weft kernels perf` tries.
+    pub fn pick(heads: u32, kv_heads: u32, ty: CacheType, positions: u32) -> Cut {
         let group = heads / kv_heads;
-        match positions {
-            0..=512 => Cut { heads: 1, splits: 1 },
-            513..=4096 => Cut { heads: 1, splits: 4 },
-            _ => Cut { heads: group.div_ceil(group.div_ceil(4)), splits: 16 },
-        }
+        let most = group.div_ceil(group.div_ceil(4));
+        let (heads, splits) = match positions {
+            0..=512 => (1, 1),
+            513..=2048 => (1, 8),
+            2049..=8192 => (2.min(most), 8),
+            _ => (most, 16),
+        };
+        // Widening integers takes registers.
+        let ahead = if ty == CacheType::F16 { 8 } else { 4 };
+        Cut { heads, splits, values: 8, ahead }
     }
 }
 
@@ -93,8 +103,7 @@ struct Kernel {
     norm: bool,
     pairing: Pairing,
     ty: CacheType,
-    /// Query heads of a workgroup.
-    heads: u32,
+    cut: Cut,
     subgroup: u32,
 }
 
@@ -102,26 +111,26 @@ impl Kernel {
     fn name(self) -> String {
         let pairing = if self.pairing == Pairing::Adjacent { "adjacent" } else { "half_split" };
         let norm = if self.norm { "_norm" } else { "" };
-        let (g, hd, ty) = (self.heads, self.head_dim, self.ty.name());
-        format!("attention_decode{norm}_{pairing}_g{g}_h{hd}_s{}_{ty}", self.subgroup)
+        let (Cut { heads, values, ahead, .. }, hd, ty) = (self.cut, self.head_dim, self.ty.name());
+        format!("attention_decode{norm}_{pairing}_g{heads}_l{values}x{ahead}_h{hd}_s{}_{ty}", self.subgroup)
     }
 
     fn shader(self) -> Shader {
         let wg = (8 * self.subgroup).min(256);
-        let lanes = (self.head_dim / 16).min(self.subgroup);
+        let lanes = (self.head_dim / self.cut.values).min(self.subgroup);
         let chunks = self.head_dim / (8 * lanes);
         let constants = [
             ("HD", self.head_dim),
             ("NORM", u32::from(self.norm)),
             ("ADJACENT", u32::from(self.pairing == Pairing::Adjacent)),
             ("BLOCKS", self.ty.blocks(self.head_dim)),
-            ("G", self.heads),
+            ("G", self.cut.heads),
             ("SG", self.subgroup),
             ("WG", wg),
             ("LK", lanes),
             ("CH", chunks),
-            // Keys of a slot in a round: registers for 8 vec4 of keys and of values.
-            ("U", 8 / chunks),
+            // Keys of a slot in a round.
+            ("U", (self.cut.ahead / chunks).max(1)),
         ];
         let parts = [
             include_str!("extremes.wgsl"),
@@ -144,8 +153,11 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     for (head_dim, subgroup) in [(32, 32), (64, 8), (64, 32), (64, 64), (128, 8), (128, 32)] {
         for ty in CacheType::ALL {
             for (heads, norm, pairing) in [(1, true, Pairing::HalfSplit), (4, false, Pairing::Adjacent)] {
-                let kernel = Kernel { head_dim, norm, pairing, ty, heads, subgroup };
-                all.push((kernel.shader(), DecodeParams::FIELDS));
+                for (values, ahead) in [(8, 8), (8, 4), (16, 8)] {
+                    let cut = Cut { heads, splits: 1, values, ahead };
+                    let kernel = Kernel { head_dim, norm, pairing, ty, cut, subgroup };
+                    all.push((kernel.shader(), DecodeParams::FIELDS));
+                }
             }
         }
     }
@@ -187,7 +199,8 @@ pub fn decode(
         return Err(PlanError::DoesNotFit { op: "attention", what: "an operand", needed, allowed }.into());
     }
     let (norm, pairing) = (norms.is_some(), s.rotation.pairing);
-    let kernel = Kernel { head_dim: c.head_dim, norm, pairing, ty: c.ty, heads: per, subgroup };
+    let kernel =
+        Kernel { head_dim: c.head_dim, norm, pairing, ty: c.ty, cut: Cut { heads: per, ..s.cut }, subgroup };
     let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
     let params = DecodeParams {
         heads: s.heads,
