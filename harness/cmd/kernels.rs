@@ -110,7 +110,8 @@ struct Test {
 struct Perf {
     #[command(flatten)]
     choice: Choice,
-    /// Every tile of the products of many tokens, not only the one that this device gets
+    /// Every tile of the products of many tokens, and every cut of a decode step's attention, not only those
+    /// that this device gets
     #[arg(long)]
     tiles: bool,
     /// Shorter, for an impression

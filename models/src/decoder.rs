@@ -9,7 +9,7 @@
 //! x      += (silu(n' Wgate) * (n' Wup)) Wdown
 //! ```
 
-use weft_kernels::ops::attention::{CacheShape, Scratch, Shape, attention};
+use weft_kernels::ops::attention::{CacheShape, Scratch, Shape, attention, decode};
 use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::{self, heads};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, MATVEC_TOKENS, Variant, linear};
@@ -102,7 +102,7 @@ impl Buffers {
         // 5 output, 6 norm, 7 gate and up, 8 swiglu, 9 down; then 10 last norm and head, 11 sample.
         let x = a.add(rows(c.width), 0, 11);
         let n = a.add(rows(c.width), 0, 7);
-        let qkv = a.add(rows(q + 2 * kv), 1, 3);
+        let qkv = a.add(rows(q + 2 * kv), 1, 4);
         let q_ = a.add(rows(q), 3, 4);
         let attended = a.add(rows(q), 4, 5);
         let parts_o = a.add(o, 4, 4);
@@ -190,6 +190,17 @@ pub(crate) fn record(
         splits: splits(tokens, positions),
     };
     let between = heads::Shape { tokens, heads: c.heads, cache: p.cache, rotation: &c.rotation, eps: c.eps };
+    // One token's in a single dispatch, where the device can.
+    let fused = tokens == 1 && decode::supports(rec.gpu().caps(), p.cache).is_ok();
+    let one_step = fused.then(|| decode::Shape {
+        heads: c.heads,
+        cache: p.cache,
+        rotation: &c.rotation,
+        eps: c.eps,
+        window: 0,
+        scale: shape.scale,
+        cut: decode::Cut::pick(c.heads, c.kv_heads, p.cache.ty, positions),
+    });
     let tap = |rec: &mut Recorder, i: usize, from: &Slice| {
         if let Output::Taps(buffers) = output {
             rec.copy(from, &buffers[i]);
@@ -230,9 +241,16 @@ pub(crate) fn record(
         let qkv = at(b.qkv);
         stacked(rec, &l.qkv, &n, &qkv)?;
         let q = at(b.q);
-        heads(rec, p.state, p.table, l.qk_norm.as_ref(), &qkv, &q, &p.kv[i], &between)?;
-        let attended = at(b.attended);
-        attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
+        let (norms, attended) = (l.qk_norm.as_ref(), at(b.attended));
+        match &one_step {
+            Some(s) => {
+                decode::decode(rec, p.state, p.table, norms, &qkv, &p.kv[i][0], &scratch, &attended, s)?;
+            }
+            None => {
+                heads(rec, p.state, p.table, norms, &qkv, &q, &p.kv[i], &between)?;
+                attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
+            }
+        }
         let residual = Epilogue { bias: None, add: true };
         let ints = integers(rec, &[&l.output], &attended, tokens, c.heads * c.head_dim)?;
         let input = Input { ints: ints.as_ref(), ..Input::f32(&attended) };
