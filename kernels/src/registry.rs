@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use weft_runtime::{Gpu, Pool, Shader, Slice};
 
+use crate::ops::Format;
 use crate::{Fields, Result, Weight, WeightShape, WeightType, ops};
 
 /// Dequantises blocks of a type: somebody else's code, so that a fragment and its repacking are not
@@ -258,6 +259,19 @@ impl Guarded {
         let intact = data[self.len..].iter().all(|&s| s == SENTINEL);
         data.truncate(self.len);
         Ok(intact.then_some(data))
+    }
+
+    /// As [`Guarded::compare`], of values in a format of choice.
+    pub(crate) fn compare_as(&self, gpu: &Gpu, format: Format, want: &[f64]) -> Result<f64> {
+        let Some(words) = self.read(gpu)? else { return Ok(f64::INFINITY) };
+        let got = match format {
+            Format::F32 => words,
+            Format::F16 => bytemuck::cast_slice::<f32, u16>(&words)
+                .iter()
+                .map(|&h| half::f16::from_bits(h).to_f32())
+                .collect(),
+        };
+        Ok(nmse(&got, want))
     }
 
     /// NMSE of the output against `want`; infinite where a sentinel changed.

@@ -18,6 +18,13 @@ pub struct Slab {
     pub bytes: u64,
 }
 
+impl Slab {
+    /// Number of rows.
+    pub fn count(&self) -> u32 {
+        self.rows.end - self.rows.start
+    }
+}
+
 /// A weight matrix as it lies on the GPU: a pure function of type, shape and budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightShape {

@@ -47,12 +47,15 @@ fn assert_unsupported(options: &Options, other: usize) {
         ("coop", gpu.caps().coop.is_empty(), "no cooperative matrices"),
         ("coop_wide", small, "subgroups are smaller"),
         ("decode", gpu.caps().subgroups.is_none(), "no subgroups"),
-        ("tiled_f16", !gpu.caps().f16, "no f16"),
     ] {
         let all = rest.len();
         rest.retain(|l| !l.contains(why));
         assert_eq!(all - rest.len(), if lacks { cases_of(variant) } else { 0 }, "{why}");
     }
+    let all = rest.len();
+    rest.retain(|l| !l.contains("no f16"));
+    let half = ["tiled_f16", "out_f16"].map(cases_of).iter().sum();
+    assert_eq!(all - rest.len(), if gpu.caps().f16 { 0 } else { half }, "no f16");
     assert_eq!(rest.len(), other, "support changed:\n{}", rest.join("\n"));
 }
 

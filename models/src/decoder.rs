@@ -9,14 +9,15 @@
 //! x      += (silu(n' Wgate) * (n' Wup)) Wdown
 //! ```
 
+use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{CacheShape, Scratch, Shape, attention, decode};
 use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::{self, heads};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, MATVEC_TOKENS, Variant, linear};
-use weft_kernels::ops::quantize::{self, Quantized, quantize};
-use weft_kernels::ops::rmsnorm::rmsnorm;
+use weft_kernels::ops::quantize::{self, Quantized, quantize, quantize8};
+use weft_kernels::ops::rmsnorm::{rmsnorm, rmsnorm_to};
 use weft_kernels::ops::sample::{sample, scratch_bytes};
-use weft_kernels::ops::swiglu::swiglu;
+use weft_kernels::ops::swiglu::swiglu_to;
 use weft_kernels::{Budget, Weight};
 use weft_runtime::{Arena, Layout, Placed, Recorder, Slice};
 
@@ -111,10 +112,15 @@ impl Buffers {
         let gated = a.add(rows(c.feed_forward), 8, 9);
         let last = a.add(u64::from(logit_rows) * u64::from(c.width) * 4, 10, 11);
         let logits = a.add(u64::from(logit_rows) * u64::from(c.vocabulary) * 4, 10, 11);
-        // Integers of the matvecs' inputs: of a small batch, or of the last token alone.
+        // Integers of the products' inputs: of 16 bits for a small batch or the last token alone, of 8
+        // bits for a large one.
         let widest = u64::from(c.width.max(q).max(c.feed_forward));
-        let few = u64::from(if tokens <= MATVEC_TOKENS { tokens } else { 1 });
-        let (q_bytes, meta_bytes) = quantize::bytes(few * widest);
+        let (q_bytes, meta_bytes) = if tokens <= MATVEC_TOKENS {
+            quantize::bytes(u64::from(tokens) * widest)
+        } else {
+            let (few, many) = (quantize::bytes(widest), quantize::bytes8(u64::from(tokens) * widest));
+            (few.0.max(many.0), few.1.max(many.1))
+        };
         let ints_q = a.add(q_bytes, 0, 11);
         let ints_meta = a.add(meta_bytes, 0, 11);
         let maxima = a.add(scratch_bytes(c.vocabulary), 11, 11);
@@ -210,23 +216,41 @@ pub(crate) fn record(
     // The integers of x, `[n, cols]`, if one of the weights it meets is multiplied in integers.
     let integers = |rec: &mut Recorder, weights: &[&Weight], x: &Slice, n: u32, cols: u32| {
         let caps = rec.gpu().caps();
-        if !weights.iter().any(|w| Variant::pick(caps, w.shape.ty, n) == Variant::MatvecDot) {
-            return Ok(None);
+        let picks = |v| weights.iter().any(|w| Variant::pick(caps, w.shape.ty, n) == v);
+        let values = u64::from(n) * u64::from(cols);
+        let (few, many) = (picks(Variant::MatvecDot), picks(Variant::TiledDot));
+        let (q, meta) = if few { quantize::bytes(values) } else { quantize::bytes8(values) };
+        let out = || Quantized { q: at(b.ints_q).range(0, q), meta: at(b.ints_meta).range(0, meta) };
+        Ok::<_, weft_kernels::Error>(match (few, many) {
+            (true, _) => {
+                quantize(rec, x, &out(), n * cols)?;
+                Some(out())
+            }
+            (_, true) => {
+                quantize8(rec, x, &out(), n * cols)?;
+                Some(out())
+            }
+            _ => None,
+        })
+    };
+
+    // What the input of these weights is written in: f16 where all of them would round it to that.
+    let format = |rec: &Recorder, weights: &[&Weight]| {
+        let caps = rec.gpu().caps();
+        match weights.iter().all(|w| Variant::pick(caps, w.shape.ty, tokens) == Variant::Coop) {
+            true => Format::F16,
+            false => Format::F32,
         }
-        let (q, meta) = quantize::bytes(u64::from(n) * u64::from(cols));
-        let out = Quantized { q: at(b.ints_q).range(0, q), meta: at(b.ints_meta).range(0, meta) };
-        quantize(rec, x, &out, n * cols)?;
-        Ok::<_, weft_kernels::Error>(Some(out))
     };
 
     // The products of x, `[tokens, width]`, with matrices whose outputs lie side by side in y.
-    let stacked = |rec: &mut Recorder, parts: &[Part], x: &Slice, y: &Slice| {
+    let stacked = |rec: &mut Recorder, parts: &[Part], (x, format): (&Slice, Format), y: &Slice| {
         let weights: Vec<&Weight> = parts.iter().map(|p| &p.weight).collect();
         let ints = integers(rec, &weights, x, tokens, c.width)?;
         let stride = weights.iter().map(|w| w.shape.rows).sum();
         let mut column = 0;
         for part in parts {
-            let input = Input { ints: ints.as_ref(), ..Input::f32(x) };
+            let input = Input { x, ints: ints.as_ref(), format };
             let epilogue = Epilogue { bias: part.bias.as_ref(), add: false };
             linear(rec, &part.weight, input, (y, Columns { stride, column }), tokens, epilogue)?;
             column += part.weight.shape.rows;
@@ -234,12 +258,18 @@ pub(crate) fn record(
         Ok::<_, weft_kernels::Error>(())
     };
 
+    let normed = |rec: &mut Recorder, norm: &Slice, parts: &[Part], y: &Slice| {
+        let weights: Vec<&Weight> = parts.iter().map(|p| &p.weight).collect();
+        let format = format(rec, &weights);
+        rmsnorm_to(rec, &x, norm, (&n, format), tokens, c.width, c.eps)?;
+        stacked(rec, parts, (&n, format), y)
+    };
+
     gather(rec, &w.embedding, p.ids, &x, tokens)?;
     tap(rec, 0, &x);
     for (i, l) in w.layers.iter().enumerate() {
-        rmsnorm(rec, &x, &l.attn_norm, &n, tokens, c.width, c.eps)?;
         let qkv = at(b.qkv);
-        stacked(rec, &l.qkv, &n, &qkv)?;
+        normed(rec, &l.attn_norm, &l.qkv, &qkv)?;
         let q = at(b.q);
         let (norms, attended) = (l.qk_norm.as_ref(), at(b.attended));
         match &one_step {
@@ -256,12 +286,12 @@ pub(crate) fn record(
         let input = Input { ints: ints.as_ref(), ..Input::f32(&attended) };
         linear(rec, &l.output, input, (&x, Columns::all(c.width)), tokens, residual)?;
 
-        rmsnorm(rec, &x, &l.ffn_norm, &n, tokens, c.width, c.eps)?;
         let (gate_up, gated) = (at(b.gate_up), at(b.gated));
-        stacked(rec, &l.gate_up, &n, &gate_up)?;
-        swiglu(rec, &gate_up, &gated, tokens, c.feed_forward)?;
+        normed(rec, &l.ffn_norm, &l.gate_up, &gate_up)?;
+        let format = format(rec, &[&l.down]);
+        swiglu_to(rec, &gate_up, (&gated, format), tokens, c.feed_forward)?;
         let ints = integers(rec, &[&l.down], &gated, tokens, c.feed_forward)?;
-        let input = Input { ints: ints.as_ref(), ..Input::f32(&gated) };
+        let input = Input { x: &gated, ints: ints.as_ref(), format };
         linear(rec, &l.down, input, (&x, Columns::all(c.width)), tokens, residual)?;
         tap(rec, i + 1, &x);
     }

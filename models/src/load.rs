@@ -9,7 +9,7 @@ use weft_formats::gguf::{File, Metadata, TensorInfo};
 use weft_formats::tokenizer::Tokenizer;
 use weft_kernels::ops::attention::CacheType;
 use weft_kernels::{Weight, WeightShape};
-use weft_runtime::{DeviceKind, Gpu, Pool, Slice};
+use weft_runtime::{Caps, DeviceKind, Gpu, Pool, Slice};
 
 use crate::decoder::{Layer, Part, Weights};
 use crate::plan::{cache_type, weight_type};
@@ -216,8 +216,7 @@ async fn open(
     };
     let config = Config::read(&file)?;
     let gpu = Gpu::open(&options.device).await?;
-    // A software GPU computes slowly enough that a large batch would hold Ctrl-C and the progress bar.
-    let chunk = options.chunk.unwrap_or(if gpu.caps().kind == DeviceKind::Cpu { 64 } else { 512 }).max(1);
+    let chunk = options.chunk.unwrap_or_else(|| default_chunk(gpu.caps())).max(1);
     let context = options.context.unwrap_or(default_context(&config)).max(1);
     let cache = options.cache.unwrap_or_else(|| cache_type(&file));
     let needs = check_memory(&file, &config, &gpu, context, chunk, cache)?;
@@ -250,6 +249,17 @@ async fn open(
 }
 
 /// The memory that will be taken; refuses what cannot fit before anything is uploaded, where the device says how much it has.
+/// Tokens of a prefill batch: as many as a device needs to be busy.
+fn default_chunk(caps: &Caps) -> u32 {
+    match caps.kind {
+        // Slow enough that a large batch would hold Ctrl-C and the progress bar.
+        DeviceKind::Cpu => 64,
+        // Products of 512 tokens leave half of a large GPU idle.
+        DeviceKind::Discrete if caps.memory.is_some_and(|m| m >= 16 << 30) => 2048,
+        _ => 512,
+    }
+}
+
 fn check_memory(
     file: &File,
     config: &Config,

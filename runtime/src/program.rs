@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::memory::Readback;
-use crate::{DeviceKind, Error, Gpu, Pipeline, Pool, Result, Slice};
+use crate::{Caps, DeviceKind, Error, Gpu, Pipeline, Pool, Result, Slice};
 
 /// What a dispatch moves and computes, for bounding submits and for `perf`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -133,7 +133,7 @@ impl Recorder {
         if !self.params.is_empty() {
             gpu.write(&params, 0, &self.params)?;
         }
-        let rates = rates(gpu.caps().kind);
+        let rates = rates(gpu.caps());
         let make = || {
             self.steps
                 .into_iter()
@@ -171,8 +171,10 @@ impl Recorder {
 
 /// Bytes and operations a second that even a slow device of this kind reaches: estimates err on the
 /// side of shorter submits.
-fn rates(kind: DeviceKind) -> (f64, f64) {
-    match kind {
+fn rates(caps: &Caps) -> (f64, f64) {
+    match caps.kind {
+        // With matrices, what computes much runs on them.
+        DeviceKind::Discrete if !caps.coop.is_empty() => (200e9, 20e12),
         DeviceKind::Discrete => (200e9, 2e12),
         DeviceKind::Integrated | DeviceKind::Virtual | DeviceKind::Other => (20e9, 100e9),
         DeviceKind::Cpu => (2e9, 2e9),

@@ -1,7 +1,8 @@
 //! `weft kernels perf`.
 
 use serde_json::json;
-use weft_kernels::ops::matmul::{Format, Matvec};
+use weft_kernels::ops::Format;
+use weft_kernels::ops::matmul::Matvec;
 use weft_kernels::perf::sweep::{self, Measured};
 use weft_kernels::perf::{
     Attention, Effort, Product, attention, attention_cuts, attentions, copy_rate, matrix_rate, product,

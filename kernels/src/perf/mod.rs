@@ -14,8 +14,9 @@ pub use attention::{Attention, How, attention, attention_cuts, attentions};
 
 use weft_runtime::{Access, Cost, DeviceKind, Gpu, Pool, Program, Recorder, Shader, Slice};
 
+use crate::ops::Format;
 use crate::ops::matmul::{
-    Columns, Direction, Epilogue, Format, Gradient, Input, Kernel, Matvec, Variant, gradient_with,
+    Columns, Direction, Epilogue, Gradient, Input, Kernel, Matvec, Variant, gradient_with,
     linear_with, matvec_with,
 };
 use crate::ops::quantize::{self, Quantized};

@@ -6,6 +6,7 @@ use super::{
     Columns, Direction, Epilogue, Gradient, Input, Kernel, MATVEC_TOKENS, Variant, gradient_with, linear_as,
     linear_with,
 };
+use crate::ops::Format;
 use crate::ops::quantize::{self, Quantized};
 use crate::registry::{Case, Guarded, Rng, input, random_weight};
 use crate::{PlanError, WeightType};
@@ -42,7 +43,8 @@ pub fn cases() -> Vec<Case> {
         for (variant, count) in MANY.into_iter().zip(TILES) {
             for tile in (0..count).filter(|_| takes(variant, ty)) {
                 all.push(case_with(variant, Some(tile), ty, 130, 768, 129, true, false));
-                all.push(case_with(variant, Some(tile), ty, 256, 512, 256, false, true));
+                // Whole tiles of outputs, a part of one of tokens.
+                all.push(case_with(variant, Some(tile), ty, 256, 512, 200, false, true));
             }
         }
     }
@@ -62,7 +64,7 @@ pub fn cases() -> Vec<Case> {
         all.push(case(variant, WeightType::F16, rows, cols, tokens, true, false));
         if tokens > 8 {
             all.push(case(Variant::Coop, WeightType::F16, rows, cols, tokens, true, true));
-            all.push(case(Variant::TiledF16, WeightType::BF16, rows, cols.min(1024), tokens, true, true));
+            all.push(case(Variant::TiledF16, WeightType::BF16, rows, cols.min(256), tokens, true, true));
         }
     }
     all.extend(gradients());
@@ -130,7 +132,7 @@ fn gradients() -> Vec<Case> {
         for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K] {
             for tile in 0..tiles {
                 all.push(gradient(variant, Some(tile), ty, 132, 256, 129, true));
-                all.push(gradient(variant, Some(tile), ty, 128, 512, 256, false));
+                all.push(gradient(variant, Some(tile), ty, 128, 512, 200, tile % 2 == 0));
             }
         }
     }
@@ -208,7 +210,18 @@ fn case_with(
         let (stride, column) = if add { (rows + 24, 16) } else { (rows, 0) };
         let before = rng.values((tokens * stride) as usize);
         let b_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&b), "bias")?;
-        let x_gpu = input(gpu, &x)?;
+        // Cooperative kernels take x in f16, too: every other tile.
+        let format = match tile {
+            Some(tile) if variant == Variant::Coop && tile % 2 == 1 => Format::F16,
+            _ => Format::F32,
+        };
+        let x_gpu = match format {
+            Format::F32 => input(gpu, &x)?,
+            Format::F16 => {
+                let half: Vec<u8> = x.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
+                gpu.alloc_init(Pool::Activations, &half, "case input")?
+            }
+        };
         let y = Guarded::new(gpu, before.len(), add.then_some(&before[..]))?;
         let (q, meta) = quantize::bytes(x.len() as u64);
         let ints = Quantized {
@@ -230,7 +243,7 @@ fn case_with(
             _ => {}
         }
         let epilogue = Epilogue { bias: bias.then_some(&b_gpu), add };
-        let input = Input { ints: Some(&ints), ..Input::f32(&x_gpu) };
+        let input = Input { x: &x_gpu, ints: Some(&ints), format };
         let out = (&y.slice, Columns { stride, column });
         if variant.few() {
             linear_as(&mut rec, variant, &w, input, out, tokens, epilogue)?;

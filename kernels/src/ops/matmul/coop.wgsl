@@ -16,7 +16,9 @@
 // so that neighbours fall into different banks: worth more than half of the speed.
 //
 // Forward and gradient differ in how 16 weights of a row lie in the tile of w: along the sum, or across
-// it. Whole tiles are stored straight from the matrices. Tiles that reach over an edge, and those with
+// it. An EXACT kernel is for shapes whose outputs and sum are multiples of the tile, and for as many
+// tokens as a tile has, at least; the clamping that it does without costs registers, too.
+// Whole tiles are stored straight from the matrices. Tiles that reach over an edge, and those with
 // a bias, go through workgroup memory, one matrix of each subgroup at a time.
 
 const HAS_BIAS: u32 = 1u;
@@ -57,37 +59,51 @@ var<workgroup> xs: array<H, BM * XS / PER>;
 var<workgroup> ws: array<H, WROWS * WS / PER>;
 var<workgroup> stage: array<f32, SM * SN * T * T>;
 
-// The unit of w that is the first of an item at (row, i) of the tile; past an edge, the last one.
-fn w_unit(first: u32, k: u32, row: u32, i: u32) -> u32 {
+// The item of w at (row, i) of the tile; past an edge, the last one.
+fn w_item(first: u32, k: u32, row: u32, i: u32) -> u32 {
+    let items = p.units / PER_ITEM;
     //@ for f in FORWARD
-    return min(first + row, p.rows - 1u) * (p.units / PER_ITEM) + min(k / (16u * PER_ITEM) + i, p.units / PER_ITEM - 1u);
+    let r = first + row;
+    let c = k / (16u * PER_ITEM) + i;
     //@ end
     //@ for g in GRADIENT
-    return min(k + row, p.rows - 1u) * (p.units / PER_ITEM)
-        + min(first / (16u * PER_ITEM) + i, p.units / PER_ITEM - 1u);
+    let r = k + row;
+    let c = first / (16u * PER_ITEM) + i;
+    //@ end
+    //@ for e in EXACT
+    return r * items + c;
+    //@ end
+    //@ for e in EDGES
+    return min(r, p.rows - 1u) * items + min(c, items - 1u);
     //@ end
 }
 
 // Eight values of x; tokens past the end repeat the last one, values past the end of the sum are zero.
-fn load_x(token0: u32, k: u32, item: u32) -> mat2x4<f16> {
-    let token = min(token0 + item / XI, p.extent - 1u);
-    let c = k + item % XI * 8u;
+fn load_x(token: u32, c: u32) -> mat2x4<f16> {
     //@ for f in FORWARD
-    let inside = c < p.units * 16u;
-    let at = (token * p.units * 16u + min(c, p.units * 16u - 8u)) / 4u;
-    let a = half4(x[at]);
-    let b = half4(x[at + 1u]);
-    return mat2x4<f16>(select(vec4<f16>(), a, inside), select(vec4<f16>(), b, inside));
+    let stride = p.units * 4u;
+    let base = 0u;
+    let last = p.units * 4u - 1u;
+    let end = p.units * 16u;
     //@ end
     //@ for g in GRADIENT
-    let base = token * p.y_stride + p.column + p.row0;
-    let last = (p.rows - 1u) / 4u * 4u;
-    let a = half4(x[(base + min(c, last)) / 4u]);
-    let b = half4(x[(base + min(c + 4u, last)) / 4u]);
+    let stride = p.y_stride / 4u;
+    let base = (p.column + p.row0) / 4u;
+    let last = (p.rows - 1u) / 4u;
+    let end = p.rows;
+    //@ end
+    //@ for e in EXACT
+    let at = token * stride + base + c / 4u;
+    return mat2x4<f16>(half4(x[at]), half4(x[at + 1u]));
+    //@ end
+    //@ for e in EDGES
+    let at = min(token, p.extent - 1u) * stride + base;
+    let a = half4(x[at + min(c / 4u, last)]);
+    let b = half4(x[at + min(c / 4u + 1u, last)]);
     let i = vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u);
     return mat2x4<f16>(
-        select(vec4<f16>(), a, i < vec4<u32>(p.rows)),
-        select(vec4<f16>(), b, i + vec4<u32>(4u) < vec4<u32>(p.rows)));
+        select(vec4<f16>(), a, i < vec4<u32>(end)),
+        select(vec4<f16>(), b, i + vec4<u32>(4u) < vec4<u32>(end)));
     //@ end
 }
 
@@ -98,7 +114,18 @@ fn main(
     @builtin(subgroup_id) sid: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
-    let token0 = wid.x * BM;
+    // An exact tile at the end of the tokens moves back until it is whole, and adds only what is its own.
+    let own = wid.x * BM;
+    //@ for e in EXACT
+    let token0 = min(own, p.extent - BM);
+    //@ end
+    //@ for e in EDGES
+    let token0 = own;
+    //@ end
+    let wr = lid / WI;
+    let wc = lid % WI;
+    let xr = lid / XI;
+    let xc = lid % XI * 8u;
     let first = wid.y * BN;
     let m0 = (sid % SM) * (BM / SM);
     let n0 = (sid / SM) * (BN / SN);
@@ -123,30 +150,30 @@ fn main(
     //@ end
     //@ for a in AHEAD
     //@ for n in WL
-    let u$n = w_unit(first, 0u, (lid + $nu * WG) / WI, (lid + $nu * WG) % WI) * PER_ITEM;
+    let u$n = w_item(first, 0u, wr + $nu * (WG / WI), wc) * PER_ITEM;
     //@ for h in PER_ITEM
     var w$n_$h = dequant16h(p.planes, u$n + $hu);
     //@ end
     //@ end
     //@ for n in XL
-    var x$n = load_x(token0, 0u, lid + $nu * WG);
+    var x$n = load_x(token0 + xr + $nu * (WG / XI), xc);
     //@ end
     //@ end
     for (var k = 0u; k < depth; k += BK) {
         //@ for a in NOW
         // All loads first, so that they are in flight together.
         //@ for n in WL
-        let u$n = w_unit(first, k, (lid + $nu * WG) / WI, (lid + $nu * WG) % WI) * PER_ITEM;
+        let u$n = w_item(first, k, wr + $nu * (WG / WI), wc) * PER_ITEM;
         //@ for h in PER_ITEM
         let w$n_$h = dequant16h(p.planes, u$n + $hu);
         //@ end
         //@ end
         //@ for n in XL
-        let x$n = load_x(token0, k, lid + $nu * WG);
+        let x$n = load_x(token0 + xr + $nu * (WG / XI), k + xc);
         //@ end
         //@ end
         //@ for n in WL
-        let w_at$n = (lid + $nu * WG) / WI * WS + (lid + $nu * WG) % WI * (16u * PER_ITEM);
+        let w_at$n = (wr + $nu * (WG / WI)) * WS + wc * (16u * PER_ITEM);
         //@ for h in PER_ITEM
         put_w(w_at$n + $hu * 16u, w$n_$h[0]);
         put_w(w_at$n + $hu * 16u + 4u, w$n_$h[1]);
@@ -155,7 +182,7 @@ fn main(
         //@ end
         //@ end
         //@ for n in XL
-        let x_at$n = (lid + $nu * WG) / XI * XS + (lid + $nu * WG) % XI * 8u;
+        let x_at$n = (xr + $nu * (WG / XI)) * XS + xc;
         put_x(x_at$n, x$n[0]);
         put_x(x_at$n + 4u, x$n[1]);
         //@ end
@@ -163,13 +190,13 @@ fn main(
         //@ for a in AHEAD
         let next = min(k + BK, depth - 1u) / BK * BK;
         //@ for n in WL
-        let v$n = w_unit(first, next, (lid + $nu * WG) / WI, (lid + $nu * WG) % WI) * PER_ITEM;
+        let v$n = w_item(first, next, wr + $nu * (WG / WI), wc) * PER_ITEM;
         //@ for h in PER_ITEM
         w$n_$h = dequant16h(p.planes, v$n + $hu);
         //@ end
         //@ end
         //@ for n in XL
-        x$n = load_x(token0, next, lid + $nu * WG);
+        x$n = load_x(token0 + xr + $nu * (WG / XI), next + xc);
         //@ end
         //@ end
         for (var k0 = 0u; k0 < BK; k0 += KS * T) {
@@ -199,8 +226,9 @@ fn main(
     // `&`, not `&&`: naga makes a branch of `&&`, and what comes out of it is not uniform to its eyes.
     // Matrices are stored at multiples of 16 bytes only.
     let aligned = ((y_stride | y_base) & 3u) == 0u;
-    let whole = (token0 + BM <= p.extent) & (first + BN <= width) & ((p.flags & HAS_BIAS) == 0u) & aligned;
     let adding = (p.flags & ADD) != 0u;
+    let plain = ((p.flags & HAS_BIAS) == 0u) & aligned & (!adding | (token0 == own));
+    let whole = plain & (token0 + BM <= p.extent) & (first + BN <= width);
     //@ for i in MT
     //@ for j in NT
     {
@@ -224,7 +252,7 @@ fn main(
             for (var e = lane; e < T * T; e += SG) {
                 let t = token + e / T;
                 let c = column + e % T;
-                if (t < p.extent && c < width) {
+                if (t >= own && t < p.extent && c < width) {
                     var v = stage[at + e] * unscale;
                     //@ for f in FORWARD
                     if ((p.flags & HAS_BIAS) != 0u) {

@@ -10,13 +10,13 @@ pub mod tiles;
 use weft_runtime::{Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
 use super::quantize::{self, Quantized};
-use super::slab_operands;
+use super::{Format, slab_operands};
 use crate::{Bind, Budget, Dispatch, Fields, Result, Weight, WeightShape, WeightType, fold, params, record};
 
 pub use matvec::{MATVEC_TOKENS, Matvec};
 pub use tiles::{
-    Coop, CoopTile, Direction, Format, Gradient, Kernel, Tile, forward as linear_with,
-    gradient as gradient_with, linear_gradient,
+    Coop, CoopTile, Direction, Gradient, Kernel, Tile, forward as linear_with, gradient as gradient_with,
+    linear_gradient,
 };
 
 const HAS_BIAS: u32 = 1;

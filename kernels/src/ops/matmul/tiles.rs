@@ -4,7 +4,7 @@
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
 use super::{ADD, Columns, Epilogue, HAS_BIAS, Input, MATVEC_TOKENS, Variant};
-use crate::ops::{WEIGHT, slab_operands, with_dequant};
+use crate::ops::{Format, WEIGHT, slab_operands, with_dequant};
 use crate::{
     Bind, Budget, Dispatch, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, params,
     record, split_rows,
@@ -40,25 +40,6 @@ impl Direction {
         match self {
             Direction::Forward => "matmul",
             Direction::Gradient => "matmul_dx",
-        }
-    }
-}
-
-/// How activations lie in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// f32.
-    F32,
-    /// f16, which only [`Variant::Coop`] takes.
-    F16,
-}
-
-impl Format {
-    /// Bytes of a value.
-    pub fn bytes(self) -> u64 {
-        match self {
-            Format::F32 => 4,
-            Format::F16 => 2,
         }
     }
 }
@@ -261,12 +242,25 @@ impl Kernel {
         }
     }
 
-    fn name(self, direction: Direction, ty: WeightType, x: Format) -> String {
+    fn name(self, direction: Direction, ty: WeightType, x: Format, exact: bool) -> String {
         let half = if x == Format::F16 { "_xf16" } else { "" };
-        format!("{}_{}_{}_{ty}{half}", direction.op(), self.variant().name(), self.tile_name())
+        let exact = if exact { "_exact" } else { "" };
+        format!("{}_{}_{}_{ty}{half}{exact}", direction.op(), self.variant().name(), self.tile_name())
     }
 
-    fn shader(self, direction: Direction, ty: WeightType, x: Format) -> Shader {
+    /// Whether the shapes of a plan need no clamping.
+    fn exact(self, outputs: u32, depth: u32, plan: &[Dispatch<Params>]) -> bool {
+        match self {
+            Kernel::Coop(c) => {
+                outputs.is_multiple_of(c.bn)
+                    && depth.is_multiple_of(c.bk)
+                    && plan.iter().all(|d| d.params.extent >= c.bm)
+            }
+            _ => false,
+        }
+    }
+
+    fn shader(self, direction: Direction, ty: WeightType, x: Format, exact: bool) -> Shader {
         let forward = u32::from(direction == Direction::Forward);
         let mut bindings = [&WEIGHT[..], &[Access::ReadWrite; 2]].concat();
         if forward == 1 {
@@ -327,6 +321,8 @@ impl Kernel {
                 let constants = [
                     ("FORWARD", forward),
                     ("GRADIENT", 1 - forward),
+                    ("EXACT", u32::from(exact)),
+                    ("EDGES", u32::from(!exact)),
                     ("AHEAD", u32::from(c.ahead)),
                     ("NOW", u32::from(!c.ahead)),
                     ("SG", c.coop.subgroup),
@@ -348,7 +344,7 @@ impl Kernel {
                 compose(&["f16", "wgpu_cooperative_matrix"], &constants, &parts)
             }
         };
-        Shader { name: self.name(direction, ty, x), source, bindings }
+        Shader { name: self.name(direction, ty, x, exact), source, bindings }
     }
 }
 
@@ -438,7 +434,11 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = Vec::new();
     for &ty in WeightType::ALL {
         let mut add = |kernel: Kernel, direction, x| {
-            all.push((kernel.shader(direction, ty, x), Params::FIELDS));
+            for exact in [false, true] {
+                if !exact || kernel.variant() == Variant::Coop {
+                    all.push((kernel.shader(direction, ty, x, exact), Params::FIELDS));
+                }
+            }
         };
         for t in TILED {
             add(Kernel::Tiled(t), Direction::Forward, Format::F32);
@@ -479,14 +479,15 @@ pub fn forward(
     let flags = if epilogue.bias.is_some() { HAS_BIAS } else { 0 } | if epilogue.add { ADD } else { 0 };
     let direction = Direction::Forward;
     let job = Job { direction, kernel, x: x.format, tokens, columns, flags, scale: 1.0 };
-    let ty = w.shape.ty;
-    let pipeline =
-        gpu.pipeline(&kernel.name(direction, ty, x.format), || kernel.shader(direction, ty, x.format))?;
+    let (ty, format) = (w.shape.ty, x.format);
     for slab in 0..w.slices.len() {
         let [a, b] = slab_operands(w, slab);
         // Without a bias the slab stands in for it: bound, never read.
         let bias = epilogue.bias.unwrap_or(a);
         let plan = plan(&w.shape, slab, &job, bias.size(), gpu.budget())?;
+        let exact = kernel.exact(w.shape.slabs[slab].count(), w.shape.cols, &plan);
+        let name = kernel.name(direction, ty, format, exact);
+        let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, format, exact))?;
         match (kernel, x.ints) {
             (Kernel::TiledDot(_), Some(ints)) => {
                 record(rec, &pipeline, &[a, b, &ints.q, y, bias, &ints.meta], &plan);
@@ -552,13 +553,15 @@ pub fn gradient(
 ) -> Result<()> {
     let gpu = rec.gpu().clone();
     let (ty, direction, x) = (w.shape.ty, Direction::Gradient, Format::F32);
-    let pipeline = gpu.pipeline(&kernel.name(direction, ty, x), || kernel.shader(direction, ty, x))?;
     for slab in 0..w.slices.len() {
         let [a, b] = slab_operands(w, slab);
         // A slab has some of the rows, over which the sum goes on.
         let flags = if add || slab > 0 { ADD } else { 0 };
         let job = Job { direction, kernel, x, tokens, columns: dy.columns, flags, scale: dy.scale };
         let plan = plan(&w.shape, slab, &job, 0, gpu.budget())?;
+        let exact = kernel.exact(w.shape.cols, w.shape.slabs[slab].count(), &plan);
+        let name = kernel.name(direction, ty, x, exact);
+        let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, x, exact))?;
         record(rec, &pipeline, &[a, b, dy.dy, dx], &plan);
     }
     Ok(())

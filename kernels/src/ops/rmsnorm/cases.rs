@@ -2,6 +2,8 @@
 
 use weft_runtime::{Pool, Recorder};
 
+use crate::PlanError;
+use crate::ops::Format;
 use crate::registry::{BASELINE, Case, Guarded, Rng, input};
 
 /// One value, primes, both workgroup sizes, more rows than one grid dimension of `minimal`, rows of
@@ -20,21 +22,30 @@ pub fn cases() -> Vec<Case> {
         (4, 256, 1e-12),
         (3, 96, 0.0),
     ];
-    shapes.map(|(rows, cols, magnitude)| case(rows, cols, magnitude)).into()
+    let half = [case(5, 514, 1.0, Format::F16), case(33, 128, 1.0, Format::F16)];
+    shapes
+        .into_iter()
+        .map(|(rows, cols, magnitude)| case(rows, cols, magnitude, Format::F32))
+        .chain(half)
+        .collect()
 }
 
-fn case(rows: u32, cols: u32, magnitude: f32) -> Case {
+fn case(rows: u32, cols: u32, magnitude: f32, out: Format) -> Case {
     let name = format!("rows {rows} cols {cols} magnitude {magnitude:e}");
-    Case::new("rmsnorm", BASELINE, name, 1e-7, move |gpu, _, seed| {
+    let (variant, tolerance) = if out == Format::F16 { ("out_f16", 5e-7) } else { (BASELINE, 1e-7) };
+    Case::new("rmsnorm", variant, name, tolerance, move |gpu, _, seed| {
+        if out == Format::F16 && !gpu.caps().f16 {
+            return Err(PlanError::Shape { op: "rmsnorm", what: "no f16".into() }.into());
+        }
         let mut rng = Rng::seeded(rows * cols, seed);
         let x: Vec<f32> = rng.values((rows * cols) as usize).iter().map(|v| v * magnitude).collect();
         let w = rng.values(cols as usize);
         let w_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&w), "norm")?;
         let x_gpu = input(gpu, &x)?;
-        let y = Guarded::new(gpu, x.len(), None)?;
+        let y = Guarded::new(gpu, x.len() * out.bytes() as usize / 4, None)?;
         let mut rec = Recorder::new(gpu);
-        super::rmsnorm(&mut rec, &x_gpu, &w_gpu, &y.slice, rows, cols, 1e-6)?;
+        super::rmsnorm_to(&mut rec, &x_gpu, &w_gpu, (&y.slice, out), rows, cols, 1e-6)?;
         gpu.run(&rec.finish()?, None)?;
-        y.compare(gpu, &super::reference::rmsnorm(&x, &w, f64::from(1e-6f32)))
+        y.compare_as(gpu, out, &super::reference::rmsnorm(&x, &w, f64::from(1e-6f32)))
     })
 }

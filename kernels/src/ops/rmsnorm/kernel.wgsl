@@ -1,8 +1,9 @@
 // RMSNorm:  y[r, i] = x[r, i] * w[i] / sqrt(mean_i(x[r, i]^2) + eps)
 // Zhang and Sennrich 2019, arXiv:1910.07467.
 //
-// x, y  [rows, cols] f32
-// w     [cols] f32
+// x  [rows, cols] f32
+// w  [cols] f32
+// y  [rows, cols] f32 or f16
 //
 // One workgroup normalises one row. A row is a token for the layer norms and a head of a token for
 // QK-norm.
@@ -17,7 +18,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> x: array<f32>;
 @group(0) @binding(2) var<storage, read> w: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<Out>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -37,6 +38,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     // x / sqrt(mean(x^2) + eps), with both sides scaled.
     let scale = down * inverseSqrt(mean + p.eps * down * down);
     for (var i = lid; i < p.cols; i += WG) {
-        y[base + i] = x[base + i] * scale * w[i];
+        y[base + i] = out(x[base + i] * scale * w[i]);
     }
 }

@@ -5,6 +5,7 @@ pub mod reference;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
+use super::Format;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -27,18 +28,24 @@ pub fn plan(
     rows: u32,
     cols: u32,
     eps: f32,
+    out: Format,
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
     let row = u64::from(cols) * 4;
-    Ok(split_rows("rmsnorm", rows, &[row], budget)?
+    let out_row = u64::from(cols) * out.bytes();
+    Ok(split_rows("rmsnorm", rows, &[row, out_row], budget)?
         .into_iter()
         .map(|r| {
             let n = r.end - r.start;
             let grid = fold(n, budget);
-            let part = |operand| Bind { operand, offset: u64::from(r.start) * row, size: u64::from(n) * row };
+            let part = |operand, row: u64| Bind {
+                operand,
+                offset: u64::from(r.start) * row,
+                size: u64::from(n) * row,
+            };
             Dispatch {
                 params: Params { rows: n, cols, grid_x: grid[0], eps },
-                binds: vec![part(0), Bind { operand: 1, offset: 0, size: row }, part(2)],
+                binds: vec![part(0, row), Bind { operand: 1, offset: 0, size: row }, part(2, out_row)],
                 grid,
                 cost: Cost { bytes: f64::from(n) * row as f64 * 2.0, flops: f64::from(n) * row as f64 },
             }
@@ -46,25 +53,24 @@ pub fn plan(
         .collect())
 }
 
-fn name(wg: u32) -> String {
-    format!("rmsnorm_{wg}_f32")
+fn name(wg: u32, out: Format) -> String {
+    format!("rmsnorm_{wg}_{}", out.name())
 }
 
-fn shader(wg: u32) -> Shader {
+fn shader(wg: u32, out: Format) -> Shader {
+    let (fragment, enables) = out.out();
+    let parts = [include_str!("../../wgsl/reduce.wgsl"), include_str!("kernel.wgsl"), fragment];
     Shader {
-        name: name(wg),
-        source: compose(
-            &[],
-            &[("WG", wg)],
-            &[include_str!("../../wgsl/reduce.wgsl"), include_str!("kernel.wgsl")],
-        ),
+        name: name(wg, out),
+        source: compose(enables, &[("WG", wg)], &parts),
         bindings: vec![Access::ReadWrite, Access::Read, Access::ReadWrite],
     }
 }
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    [64, 256].map(|wg| (shader(wg), Params::FIELDS)).into()
+    let both = |wg| [Format::F32, Format::F16].map(|out| (shader(wg, out), Params::FIELDS));
+    [64, 256].into_iter().flat_map(both).collect()
 }
 
 /// Records `y = rmsnorm(x) * w` for `rows` rows of `cols`; x and y are different buffers.
@@ -80,9 +86,25 @@ pub fn rmsnorm(
     cols: u32,
     eps: f32,
 ) -> Result<()> {
+    rmsnorm_to(rec, x, w, (y, Format::F32), rows, cols, eps)
+}
+
+/// As [`rmsnorm`], with y in a format of choice.
+///
+/// # Errors
+/// As [`rmsnorm`].
+pub fn rmsnorm_to(
+    rec: &mut Recorder,
+    x: &Slice,
+    w: &Slice,
+    (y, out): (&Slice, Format),
+    rows: u32,
+    cols: u32,
+    eps: f32,
+) -> Result<()> {
     let wg = if cols <= SHORT { 64 } else { 256 };
-    let pipeline = rec.gpu().pipeline(&name(wg), || shader(wg))?;
-    let plan = plan(rows, cols, eps, rec.gpu().budget())?;
+    let pipeline = rec.gpu().pipeline(&name(wg, out), || shader(wg, out))?;
+    let plan = plan(rows, cols, eps, out, rec.gpu().budget())?;
     record(rec, &pipeline, &[x, w, y], &plan);
     Ok(())
 }

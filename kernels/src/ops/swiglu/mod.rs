@@ -5,6 +5,7 @@ pub mod reference;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
+use super::Format;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -25,10 +26,11 @@ const WG: u32 = 256;
 pub fn plan(
     tokens: u32,
     width: u32,
+    out: Format,
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
-    let row = u64::from(width) * 4;
-    Ok(split_rows("swiglu", tokens, &[2 * row, row], budget)?
+    let (row, out_row) = (u64::from(width) * 4, u64::from(width) * out.bytes());
+    Ok(split_rows("swiglu", tokens, &[2 * row, out_row], budget)?
         .into_iter()
         .map(|t| {
             let n = t.end - t.start;
@@ -41,7 +43,7 @@ pub fn plan(
             let values = f64::from(n) * f64::from(width);
             Dispatch {
                 params: Params { tokens: n, width, grid_x: grid[0], pad: 0 },
-                binds: vec![part(0, 2 * row), part(1, row)],
+                binds: vec![part(0, 2 * row), part(1, out_row)],
                 grid,
                 cost: Cost { bytes: values * 12.0, flops: values * 4.0 },
             }
@@ -49,17 +51,22 @@ pub fn plan(
         .collect())
 }
 
-fn shader() -> Shader {
+fn name(out: Format) -> String {
+    format!("swiglu_{}", out.name())
+}
+
+fn shader(out: Format) -> Shader {
+    let (fragment, enables) = out.out();
     Shader {
-        name: "swiglu_f32".into(),
-        source: compose(&[], &[("WG", WG)], &[include_str!("kernel.wgsl")]),
+        name: name(out),
+        source: compose(enables, &[("WG", WG)], &[include_str!("kernel.wgsl"), fragment]),
         bindings: vec![Access::ReadWrite; 2],
     }
 }
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    vec![(shader(), Params::FIELDS)]
+    [Format::F32, Format::F16].map(|out| (shader(out), Params::FIELDS)).into()
 }
 
 /// Records `y = silu(gate) * up` for x `[tokens, 2 width]`, gate and then up, and y `[tokens, width]`.
@@ -67,8 +74,22 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
 pub fn swiglu(rec: &mut Recorder, x: &Slice, y: &Slice, tokens: u32, width: u32) -> Result<()> {
-    let pipeline = rec.gpu().pipeline("swiglu_f32", shader)?;
-    let plan = plan(tokens, width, rec.gpu().budget())?;
+    swiglu_to(rec, x, (y, Format::F32), tokens, width)
+}
+
+/// As [`swiglu`], with y in a format of choice.
+///
+/// # Errors
+/// As [`swiglu`].
+pub fn swiglu_to(
+    rec: &mut Recorder,
+    x: &Slice,
+    (y, out): (&Slice, Format),
+    tokens: u32,
+    width: u32,
+) -> Result<()> {
+    let pipeline = rec.gpu().pipeline(&name(out), || shader(out))?;
+    let plan = plan(tokens, width, out, rec.gpu().budget())?;
     record(rec, &pipeline, &[x, y], &plan);
     Ok(())
 }
