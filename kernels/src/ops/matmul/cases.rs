@@ -132,7 +132,7 @@ fn gradients() -> Vec<Case> {
         for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K] {
             for tile in 0..tiles {
                 all.push(gradient(variant, Some(tile), ty, 132, 256, 129, true));
-                all.push(gradient(variant, Some(tile), ty, 128, 512, 200, tile % 2 == 0));
+                all.push(gradient(variant, Some(tile), ty, 128, 256, 200, tile % 2 == 0));
             }
         }
     }
