@@ -13,7 +13,7 @@ use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{CacheShape, Scratch, Shape, attention, decode};
 use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::{self, heads};
-use weft_kernels::ops::matmul::{Columns, Epilogue, Input, MATVEC_TOKENS, Variant, linear};
+use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
 use weft_kernels::ops::quantize::{self, Quantized, quantize, quantize8};
 use weft_kernels::ops::rmsnorm::{rmsnorm, rmsnorm_to};
 use weft_kernels::ops::sample::{sample, scratch_bytes};
@@ -112,15 +112,9 @@ impl Buffers {
         let gated = a.add(rows(c.feed_forward), 8, 9);
         let last = a.add(u64::from(logit_rows) * u64::from(c.width) * 4, 10, 11);
         let logits = a.add(u64::from(logit_rows) * u64::from(c.vocabulary) * 4, 10, 11);
-        // Integers of the products' inputs: of 16 bits for a small batch or the last token alone, of 8
-        // bits for a large one.
+        // Integers of the products' inputs.
         let widest = u64::from(c.width.max(q).max(c.feed_forward));
-        let (q_bytes, meta_bytes) = if tokens <= MATVEC_TOKENS {
-            quantize::bytes(u64::from(tokens) * widest)
-        } else {
-            let (few, many) = (quantize::bytes(widest), quantize::bytes8(u64::from(tokens) * widest));
-            (few.0.max(many.0), few.1.max(many.1))
-        };
+        let (q_bytes, meta_bytes) = quantize::bytes(u64::from(tokens) * widest);
         let ints_q = a.add(q_bytes, 0, 11);
         let ints_meta = a.add(meta_bytes, 0, 11);
         let maxima = a.add(scratch_bytes(c.vocabulary), 11, 11);
@@ -217,21 +211,18 @@ pub(crate) fn record(
     let integers = |rec: &mut Recorder, weights: &[&Weight], x: &Slice, n: u32, cols: u32| {
         let caps = rec.gpu().caps();
         let picks = |v| weights.iter().any(|w| Variant::pick(caps, w.shape.ty, n) == v);
-        let values = u64::from(n) * u64::from(cols);
         let (few, many) = (picks(Variant::MatvecDot), picks(Variant::TiledDot));
-        let (q, meta) = if few { quantize::bytes(values) } else { quantize::bytes8(values) };
-        let out = || Quantized { q: at(b.ints_q).range(0, q), meta: at(b.ints_meta).range(0, meta) };
-        Ok::<_, weft_kernels::Error>(match (few, many) {
-            (true, _) => {
-                quantize(rec, x, &out(), n * cols)?;
-                Some(out())
-            }
-            (_, true) => {
-                quantize8(rec, x, &out(), n * cols)?;
-                Some(out())
-            }
-            _ => None,
-        })
+        if !few && !many {
+            return Ok(None);
+        }
+        let (q, meta) = quantize::bytes(u64::from(n) * u64::from(cols));
+        let out = Quantized { q: at(b.ints_q).range(0, q), meta: at(b.ints_meta).range(0, meta) };
+        if few {
+            quantize(rec, x, &out, n * cols)?
+        } else {
+            quantize8(rec, x, &out, n * cols)?
+        }
+        Ok::<_, weft_kernels::Error>(Some(out))
     };
 
     // What the input of these weights is written in: f16 where all of them would round it to that.

@@ -16,8 +16,8 @@ use weft_runtime::{Access, Cost, DeviceKind, Gpu, Pool, Program, Recorder, Shade
 
 use crate::ops::Format;
 use crate::ops::matmul::{
-    Columns, Direction, Epilogue, Gradient, Input, Kernel, Matvec, Variant, gradient_with,
-    linear_with, matvec_with,
+    Columns, Direction, Epilogue, Gradient, Input, Kernel, Matvec, Variant, gradient_with, linear_with,
+    matvec_with,
 };
 use crate::ops::quantize::{self, Quantized};
 use crate::registry::{Rng, random_blocks};
@@ -148,10 +148,12 @@ pub fn products(side: u32) -> Vec<Product> {
     for &ty in WeightType::ALL {
         for variant in Variant::ALL.into_iter().filter(|v| !v.few()) {
             if variant != Variant::TiledDot || ty.layout().has_ints() {
-                let forward = plain(variant, ty, side, side, side);
+                // As a decoder calls it: cooperative products take f16.
+                let x = if variant == Variant::Coop { Format::F16 } else { Format::F32 };
+                let forward = Product { x, ..plain(variant, ty, side, side, side) };
                 all.push(forward);
                 if matches!(variant, Variant::Tiled | Variant::Coop) {
-                    all.push(Product { direction: Direction::Gradient, ..forward });
+                    all.push(Product { direction: Direction::Gradient, x: Format::F32, ..forward });
                 }
             }
         }
@@ -205,7 +207,13 @@ impl Effort {
     /// for the last one as in a model, and less of everything.
     pub fn of_tiles(kind: DeviceKind, quick: bool) -> Effort {
         let full = Effort::of(kind, quick);
-        Effort { warm_up: full.warm_up / 5, at_least: full.at_least / 2, slots: 1, rounds: 2, ..full }
+        Effort {
+            warm_up: full.warm_up.min(Duration::from_millis(150)),
+            at_least: full.at_least / 2,
+            slots: 1,
+            rounds: 2,
+            ..full
+        }
     }
 }
 
@@ -247,7 +255,7 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
         let (x, ints, y) = &buffers[i % slots];
         let w = &weights[i % copies];
         let input = Input { x, ints: ints.as_ref(), format: p.x };
-        let pick = || Kernel::pick(p.variant, p.direction, gpu.caps(), right, p.tokens);
+        let pick = || Kernel::pick(p.variant, p.direction, p.x, gpu.caps(), right, p.tokens);
         let kernel = p.kernel.unwrap_or_else(pick);
         match p.direction {
             Direction::Forward => {

@@ -96,7 +96,7 @@ fn kernel(
 ) -> Kernel {
     let all = Kernel::all(variant, direction, gpu.caps());
     tile.map_or_else(
-        || Kernel::pick(variant, direction, gpu.caps(), outputs, tokens),
+        || Kernel::pick(variant, direction, Format::F32, gpu.caps(), outputs, tokens),
         |tile| all[tile % all.len()],
     )
 }

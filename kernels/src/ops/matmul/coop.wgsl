@@ -150,9 +150,14 @@ fn main(
     //@ end
     //@ for a in AHEAD
     //@ for n in WL
-    let u$n = w_item(first, 0u, wr + $nu * (WG / WI), wc) * PER_ITEM;
-    //@ for h in PER_ITEM
-    var w$n_$h = dequant16h(p.planes, u$n + $hu);
+    let u$n = w_item(first, 0u, wr + $nu * (WG / WI), wc);
+    //@ for s in UNITS
+    var w$n_0 = dequant16h(p.planes, u$n);
+    //@ end
+    //@ for s in PAIRS
+    let up$n = dequant32h(p.planes, u$n);
+    var w$n_0 = up$n.a;
+    var w$n_1 = up$n.b;
     //@ end
     //@ end
     //@ for n in XL
@@ -163,9 +168,14 @@ fn main(
         //@ for a in NOW
         // All loads first, so that they are in flight together.
         //@ for n in WL
-        let u$n = w_item(first, k, wr + $nu * (WG / WI), wc) * PER_ITEM;
-        //@ for h in PER_ITEM
-        let w$n_$h = dequant16h(p.planes, u$n + $hu);
+        let u$n = w_item(first, k, wr + $nu * (WG / WI), wc);
+        //@ for s in UNITS
+        let w$n_0 = dequant16h(p.planes, u$n);
+        //@ end
+        //@ for s in PAIRS
+        let up$n = dequant32h(p.planes, u$n);
+        let w$n_0 = up$n.a;
+        let w$n_1 = up$n.b;
         //@ end
         //@ end
         //@ for n in XL
@@ -190,9 +200,14 @@ fn main(
         //@ for a in AHEAD
         let next = min(k + BK, depth - 1u) / BK * BK;
         //@ for n in WL
-        let v$n = w_item(first, next, wr + $nu * (WG / WI), wc) * PER_ITEM;
-        //@ for h in PER_ITEM
-        w$n_$h = dequant16h(p.planes, v$n + $hu);
+        let v$n = w_item(first, next, wr + $nu * (WG / WI), wc);
+        //@ for s in UNITS
+        w$n_0 = dequant16h(p.planes, v$n);
+        //@ end
+        //@ for s in PAIRS
+        let vp$n = dequant32h(p.planes, v$n);
+        w$n_0 = vp$n.a;
+        w$n_1 = vp$n.b;
         //@ end
         //@ end
         //@ for n in XL

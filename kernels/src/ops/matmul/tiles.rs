@@ -190,7 +190,14 @@ impl Kernel {
     ///
     /// # Panics
     /// If the device does not support the variant, or the variant is for a few tokens.
-    pub fn pick(variant: Variant, direction: Direction, caps: &Caps, outputs: u32, tokens: u32) -> Kernel {
+    pub fn pick(
+        variant: Variant,
+        direction: Direction,
+        x: Format,
+        caps: &Caps,
+        outputs: u32,
+        tokens: u32,
+    ) -> Kernel {
         let all = Kernel::all(variant, direction, caps);
         let large = caps.kind == DeviceKind::Discrete && tokens > 64;
         let tiles = |at: usize| {
@@ -202,9 +209,11 @@ impl Kernel {
             Variant::Tiled if large && tiles(1) >= 400 => 1,
             Variant::Tiled if large => 2,
             Variant::TiledDot if large => 1,
-            // Eight subgroups instead of four hide more of the loads, where workgroups are few.
+            Variant::TiledF16 if large => 1,
             Variant::Coop if tokens <= 64 => all.len() - 1,
-            Variant::Coop if tiles(0) < 400 => 1,
+            // Eight subgroups and a deeper tile win where x comes in f16 or workgroups are few; the
+            // gradient has twice the tile of w to fill, and does better by four.
+            Variant::Coop if direction == Direction::Forward && (x == Format::F16 || tiles(0) < 400) => 1,
             _ => 0,
         };
         all[at.min(all.len() - 1)]
@@ -315,7 +324,7 @@ impl Kernel {
                 let wg = c.invocations();
                 let units = c.bn * c.bk / 16;
                 // Pairs of units share what one load brings, where there are enough for everybody.
-                let pairs = ty.layout().block >= 32 && units / 2 >= wg;
+                let pairs = ty.layout().has_ints() && units / 2 >= wg;
                 let per_item = if pairs { 2 } else { 1 };
                 let (m, n) = c.subgroups;
                 let constants = [
@@ -337,6 +346,8 @@ impl Kernel {
                     // Small matrices are many: unrolled, they take software GPUs seconds to compile.
                     ("KS", if c.coop.side == 16 { c.bk / 16 } else { 1 }),
                     ("PER_ITEM", per_item),
+                    ("PAIRS", u32::from(pairs)),
+                    ("UNITS", u32::from(!pairs)),
                     // Items of w and eights of x that an invocation loads.
                     ("WL", units / per_item / wg),
                     ("XL", c.bm * c.bk / 8 / wg),
@@ -528,7 +539,7 @@ pub fn linear_gradient(
     let coop = Variant::Coop.supports(caps, w.shape.ty, MATVEC_TOKENS + 1).is_ok() && aligned(w, dy.columns);
     let hardware = caps.kind != DeviceKind::Cpu;
     let variant = if hardware && coop { Variant::Coop } else { Variant::Tiled };
-    let kernel = Kernel::pick(variant, direction, caps, w.shape.cols, tokens);
+    let kernel = Kernel::pick(variant, direction, Format::F32, caps, w.shape.cols, tokens);
     gradient(rec, kernel, w, dy, dx, tokens, add)
 }
 
