@@ -133,7 +133,8 @@ impl ModelFlag {
         let start = Instant::now();
         // Headers are checked by the thousand here, so that `-c 0` can ask for the model's own context.
         let context = self.asked_context(context)?;
-        let options = Options { device: device.options(), chunk, context, cache: cache.cache_type };
+        let options =
+            Options { device: device.options(), chunk, context, cache: cache.cache_type, integers: None };
         let bar = output::bar(0, "loading {bar:30} {bytes} of {total_bytes}, {elapsed}");
         let model = Model::open_with(self.source(), &options, &mut |p| {
             bar.set_length(p.total);

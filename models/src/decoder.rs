@@ -13,13 +13,14 @@ use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{CacheShape, Scratch, Shape, attention, decode};
 use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::{self, heads};
+use weft_kernels::ops::matmul::chain::{self, End, Kind, chained};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
-use weft_kernels::ops::quantize::{self, Quantized, quantize, quantize8};
+use weft_kernels::ops::quantize::{self, Quantized, bytes_normed, quantize, quantize8};
 use weft_kernels::ops::rmsnorm::{rmsnorm, rmsnorm_to};
 use weft_kernels::ops::sample::{sample, scratch_bytes};
 use weft_kernels::ops::swiglu::swiglu_to;
 use weft_kernels::{Budget, Weight};
-use weft_runtime::{Arena, Layout, Placed, Recorder, Slice};
+use weft_runtime::{Arena, Caps, Layout, Placed, Recorder, Slice};
 
 use crate::{Config, Result};
 
@@ -69,6 +70,7 @@ pub(crate) struct Buffers {
     logits: Placed,
     ints_q: Placed,
     ints_meta: Placed,
+    chain: [(Placed, Placed); 3],
     maxima: Placed,
 }
 
@@ -117,6 +119,10 @@ impl Buffers {
         let (q_bytes, meta_bytes) = quantize::bytes(u64::from(tokens) * widest);
         let ints_q = a.add(q_bytes, 0, 11);
         let ints_meta = a.add(meta_bytes, 0, 11);
+        // Integers of a chained step: of the residual stream, of what attention gives, of SwiGLU.
+        let chain =
+            [bytes_normed(c.width.into()), quantize::bytes(q.into()), quantize::bytes(c.feed_forward.into())]
+                .map(|(q, meta)| (a.add(q, 0, 11), a.add(meta, 0, 11)));
         let maxima = a.add(scratch_bytes(c.vocabulary), 11, 11);
         Buffers {
             layout: a.place(budget.align),
@@ -133,6 +139,7 @@ impl Buffers {
             logits,
             ints_q,
             ints_meta,
+            chain,
             maxima,
         }
     }
@@ -150,6 +157,8 @@ pub(crate) struct Places<'a> {
     /// Chunks of (keys, values) for each layer.
     pub(crate) kv: &'a [Vec<(Slice, Slice)>],
     pub(crate) activations: &'a Slice,
+    /// Whether steps of one token multiply in integers, chained.
+    pub(crate) integers: bool,
 }
 
 /// What comes out of a program.
@@ -163,6 +172,18 @@ pub(crate) enum Output<'a> {
     /// Logits of every position, the residual stream before the first and after each layer, and the
     /// normed output: `[layers + 2]` buffers of `[tokens, width]`.
     Taps(&'a [Slice]),
+}
+
+/// Whether every layer's products can be chained.
+fn chains(caps: &Caps, w: &Weights) -> bool {
+    let can = |w: &Weight, kind| chain::supports(caps, &w.shape, kind).is_ok();
+    w.layers.iter().all(|l| {
+        l.qkv.iter().all(|p| can(&p.weight, Kind::Rows))
+            && can(&l.output, Kind::Residual)
+            && l.gate_up.len() == 1
+            && can(&l.gate_up[0].weight, Kind::SwiGlu)
+            && can(&l.down, Kind::Residual)
+    })
 }
 
 /// Records one batch of `tokens` tokens, whose ids and first position lie in GPU memory, on a cache
@@ -256,8 +277,63 @@ pub(crate) fn record(
         stacked(rec, parts, (&n, format), y)
     };
 
+    let (last, logits) = (at(b.last), at(b.logits));
+    let head = w.head.as_ref().unwrap_or(&w.embedding);
     gather(rec, &w.embedding, p.ids, &x, tokens)?;
     tap(rec, 0, &x);
+    if tokens == 1 && p.integers && chains(rec.gpu().caps(), w) {
+        let ints = |i: usize| Quantized { q: at(b.chain[i].0), meta: at(b.chain[i].1) };
+        let (stream, attended_ints, gated) = (ints(0), ints(1), ints(2));
+        let from_stream = chain::Input { ints: &stream, norm: Some(c.eps) };
+        let (qkv, attended) = (at(b.qkv), at(b.attended));
+        for (i, l) in w.layers.iter().enumerate() {
+            if i == 0 {
+                quantize::normed(rec, &x, &l.attn_norm, &stream, c.width)?;
+            }
+            let stride = l.qkv.iter().map(|p| p.weight.shape.rows).sum();
+            let mut column = 0;
+            for part in &l.qkv {
+                let bias = part.bias.as_ref();
+                let end = End::Rows { y: &qkv, columns: Columns { stride, column }, bias };
+                chained(rec, &part.weight, from_stream, end)?;
+                column += part.weight.shape.rows;
+            }
+            let norms = l.qk_norm.as_ref();
+            if let Some(one) = &one_step {
+                let (kv, ints) = (&p.kv[i][0], Some(&attended_ints));
+                decode::decode(rec, p.state, p.table, norms, &qkv, kv, &scratch, &attended, ints, one)?;
+            } else {
+                let q = at(b.q);
+                heads(rec, p.state, p.table, norms, &qkv, &q, &p.kv[i], &between)?;
+                attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
+                quantize(rec, &attended, &attended_ints, c.heads * c.head_dim)?;
+            }
+            let end = End::Residual { h: &x, norm: &l.ffn_norm, out: &stream };
+            chained(rec, &l.output, chain::Input { ints: &attended_ints, norm: None }, end)?;
+            chained(rec, &l.gate_up[0].weight, from_stream, End::SwiGlu { out: &gated })?;
+            let next = w.layers.get(i + 1).map_or(&w.output_norm, |l| &l.attn_norm);
+            let end = End::Residual { h: &x, norm: next, out: &stream };
+            chained(rec, &l.down, chain::Input { ints: &gated, norm: None }, end)?;
+            tap(rec, i + 1, &x);
+        }
+        if matches!(output, Output::Cache) {
+            return Ok(logits);
+        }
+        let columns = Columns::all(c.vocabulary);
+        let in_integers = chain::supports(rec.gpu().caps(), &head.shape, Kind::Rows).is_ok();
+        if !in_integers || matches!(output, Output::Taps(_)) {
+            rmsnorm(rec, &x, &w.output_norm, &last, 1, c.width, c.eps)?;
+            tap(rec, w.layers.len() + 1, &last);
+        }
+        match in_integers {
+            true => chained(rec, head, from_stream, End::Rows { y: &logits, columns, bias: None })?,
+            false => linear(rec, head, Input::f32(&last), (&logits, columns), 1, Epilogue::default())?,
+        }
+        if matches!(output, Output::Token) {
+            sample(rec, p.state, &logits, &at(b.maxima), p.ids, p.history, c.vocabulary, 1)?;
+        }
+        return Ok(logits);
+    }
     for (i, l) in w.layers.iter().enumerate() {
         let qkv = at(b.qkv);
         normed(rec, &l.attn_norm, &l.qkv, &qkv)?;
@@ -265,7 +341,18 @@ pub(crate) fn record(
         let (norms, attended) = (l.qk_norm.as_ref(), at(b.attended));
         match &one_step {
             Some(s) => {
-                decode::decode(rec, p.state, p.table, norms, &qkv, &p.kv[i][0], &scratch, &attended, s)?;
+                decode::decode(
+                    rec,
+                    p.state,
+                    p.table,
+                    norms,
+                    &qkv,
+                    &p.kv[i][0],
+                    &scratch,
+                    &attended,
+                    None,
+                    s,
+                )?;
             }
             None => {
                 heads(rec, p.state, p.table, norms, &qkv, &q, &p.kv[i], &between)?;
@@ -287,8 +374,6 @@ pub(crate) fn record(
         tap(rec, i + 1, &x);
     }
 
-    let (last, logits) = (at(b.last), at(b.logits));
-    let head = w.head.as_ref().unwrap_or(&w.embedding);
     match output {
         Output::Cache => {}
         Output::Logits | Output::Taps(_) => {

@@ -27,6 +27,9 @@ pub struct Options {
     pub context: Option<u32>,
     /// How the KV cache is stored; `None` is f16, or f32 where every matrix of the file is f32.
     pub cache: Option<CacheType>,
+    /// Multiply in integers of 8 bits when one token is computed, where weights allow; `None` does where the
+    /// device has instructions for it.
+    pub integers: Option<bool>,
 }
 
 /// Where a model comes from.
@@ -76,6 +79,7 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) weights: Weights,
     pub(crate) chunk: u32,
+    pub(crate) integers: bool,
     pub(crate) cache: CacheType,
     file: String,
     metadata: Metadata,
@@ -219,6 +223,7 @@ async fn open(
     let chunk = options.chunk.unwrap_or_else(|| default_chunk(gpu.caps())).max(1);
     let context = options.context.unwrap_or(default_context(&config)).max(1);
     let cache = options.cache.unwrap_or_else(|| cache_type(&file));
+    let integers = options.integers.unwrap_or(gpu.caps().kind != DeviceKind::Cpu && gpu.caps().dot);
     let needs = check_memory(&file, &config, &gpu, context, chunk, cache)?;
     gpu.expect(Pool::Weights, needs.weights);
     let mut up = Upload { file: &file, gpu: &gpu, done: 0, total: 0, progress };
@@ -241,6 +246,7 @@ async fn open(
         config,
         weights,
         chunk,
+        integers,
         cache,
         metadata,
         tokenizer,

@@ -239,6 +239,7 @@ impl Session {
             cache: &self.cache,
             kv: &self.kv,
             activations,
+            integers: m.integers,
         };
         let logits = record(&mut rec, &m.config, &m.weights, &places, tokens, positions, output)?;
         Ok((rec.finish()?, logits))

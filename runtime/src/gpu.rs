@@ -187,8 +187,8 @@ impl Gpu {
     pub fn read(&self, slice: &Slice) -> Readback {
         let mut encoder = self.0.device.create_command_encoder(&Default::default());
         let staging = Readback::copy(self, &mut encoder, slice);
-        self.submit(encoder);
-        Readback::map(self, staging)
+        let submission = self.submit(encoder);
+        Readback::map(self, staging, submission)
     }
 
     /// Reads `slice` back as a vector of `T`, blocking.

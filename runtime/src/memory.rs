@@ -220,6 +220,8 @@ pub struct Readback {
     staging: wgpu::Buffer,
     size: u64,
     mapped: Arc<Mutex<Mapped>>,
+    /// The submit that copies: waiting for it leaves later ones running.
+    submission: wgpu::SubmissionIndex,
     #[cfg(not(target_arch = "wasm32"))]
     polling: bool,
 }
@@ -238,7 +240,11 @@ impl Readback {
     }
 
     /// Asks for the mapping, after the copy was submitted.
-    pub(crate) fn map(gpu: &Gpu, (staging, size): (wgpu::Buffer, u64)) -> Readback {
+    pub(crate) fn map(
+        gpu: &Gpu,
+        (staging, size): (wgpu::Buffer, u64),
+        submission: wgpu::SubmissionIndex,
+    ) -> Readback {
         let mapped = Arc::new(Mutex::new(Mapped::default()));
         let signal = mapped.clone();
         staging.slice(..).map_async(wgpu::MapMode::Read, move |r| {
@@ -253,6 +259,7 @@ impl Readback {
             staging,
             size,
             mapped,
+            submission,
             #[cfg(not(target_arch = "wasm32"))]
             polling: false,
         }
@@ -277,7 +284,7 @@ impl Readback {
             if let Some(done) = self.mapped.lock().unwrap().done.take() {
                 return self.take(done);
             }
-            self.gpu.wait(None)?;
+            self.gpu.wait(Some(self.submission.clone()))?;
         }
     }
 }
@@ -298,8 +305,8 @@ impl Future for Readback {
         #[cfg(not(target_arch = "wasm32"))]
         if !self.polling {
             self.polling = true;
-            let gpu = self.gpu.clone();
-            std::thread::spawn(move || gpu.wait(None));
+            let (gpu, submission) = (self.gpu.clone(), self.submission.clone());
+            std::thread::spawn(move || gpu.wait(Some(submission)));
         }
         Poll::Pending
     }

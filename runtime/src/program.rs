@@ -241,9 +241,9 @@ impl Gpu {
                 continue;
             }
             let staging = read.map(|s| Readback::copy(self, &mut encoder, s));
-            self.submit(encoder);
+            let submission = self.submit(encoder);
             self.check()?;
-            return Ok(Submission { readback: staging.map(|s| Readback::map(self, s)) });
+            return Ok(Submission { readback: staging.map(|s| Readback::map(self, s, submission)) });
         }
     }
 

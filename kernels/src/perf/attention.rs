@@ -183,7 +183,18 @@ pub fn attention(gpu: &Gpu, effort: &Effort, a: &Attention) -> Result<f64> {
                     scale,
                     cut,
                 };
-                decode::decode(&mut rec, &state, &table, Some(&norms), &q, &chunks[0], &scratch, &o, &s)?;
+                decode::decode(
+                    &mut rec,
+                    &state,
+                    &table,
+                    Some(&norms),
+                    &q,
+                    &chunks[0],
+                    &scratch,
+                    &o,
+                    None,
+                    &s,
+                )?;
             }
             How::Prefill(variant) => {
                 let q = q.range(0, row);

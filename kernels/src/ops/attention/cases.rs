@@ -263,7 +263,7 @@ fn decode_case(
         let s = decode::Shape { heads, cache: &cache, rotation: &rotation, eps: 1e-6, window, scale, cut };
         let mut rec = Recorder::new(gpu);
         let norms = norm.then_some(&norms);
-        decode::decode(&mut rec, &state, &table, norms, &qkv_gpu, &chunks[0], &scratch, &o.slice, &s)?;
+        decode::decode(&mut rec, &state, &table, norms, &qkv_gpu, &chunks[0], &scratch, &o.slice, None, &s)?;
         gpu.run(&rec.finish()?, None)?;
 
         let turned = |x: &[f32], heads: u32, w: &[f32]| -> Vec<f32> {

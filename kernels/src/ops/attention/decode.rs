@@ -3,6 +3,7 @@
 use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
 use super::{CacheShape, CacheType, Scratch, combine};
+use crate::ops::quantize::{Quantized, UNIT, quantize};
 use crate::ops::rope::{Pairing, Rotation};
 use crate::{Fields, PlanError, Result, compose, params};
 
@@ -105,14 +106,18 @@ struct Kernel {
     ty: CacheType,
     cut: Cut,
     subgroup: u32,
+    /// The output in integers.
+    ints: bool,
 }
 
 impl Kernel {
     fn name(self) -> String {
         let pairing = if self.pairing == Pairing::Adjacent { "adjacent" } else { "half_split" };
         let norm = if self.norm { "_norm" } else { "" };
+        let ints = if self.ints { "_ints" } else { "" };
         let (Cut { heads, values, ahead, .. }, hd, ty) = (self.cut, self.head_dim, self.ty.name());
-        format!("attention_decode{norm}_{pairing}_g{heads}_l{values}x{ahead}_h{hd}_s{}_{ty}", self.subgroup)
+        let cut = format!("g{heads}_l{values}x{ahead}");
+        format!("attention_decode{ints}{norm}_{pairing}_{cut}_h{hd}_s{}_{ty}", self.subgroup)
     }
 
     fn shader(self) -> Shader {
@@ -131,6 +136,8 @@ impl Kernel {
             ("CH", chunks),
             // Keys of a slot in a round.
             ("U", (self.cut.ahead / chunks).max(1)),
+            ("INTS", u32::from(self.ints)),
+            ("FLOATS", u32::from(!self.ints)),
         ];
         let parts = [
             include_str!("extremes.wgsl"),
@@ -138,6 +145,7 @@ impl Kernel {
             self.ty.loads(),
             self.ty.stores(),
             self.ty.kept(),
+            if self.ints { UNIT } else { "" },
             include_str!("decode.wgsl"),
         ];
         Shader {
@@ -153,9 +161,9 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     for (head_dim, subgroup) in [(32, 32), (64, 8), (64, 32), (64, 64), (128, 8), (128, 32)] {
         for ty in CacheType::ALL {
             for (heads, norm, pairing) in [(1, true, Pairing::HalfSplit), (4, false, Pairing::Adjacent)] {
-                for (values, ahead) in [(8, 8), (8, 4), (16, 8)] {
+                for (values, ahead, ints) in [(8, 8, false), (8, 8, true), (8, 4, false), (16, 8, false)] {
                     let cut = Cut { heads, splits: 1, values, ahead };
-                    let kernel = Kernel { head_dim, norm, pairing, ty, cut, subgroup };
+                    let kernel = Kernel { head_dim, norm, pairing, ty, cut, subgroup, ints };
                     all.push((kernel.shader(), DecodeParams::FIELDS));
                 }
             }
@@ -169,6 +177,9 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
 /// of `state`, the write of key and value into `cache` (keys, values) at that position, and attention
 /// over all positions up to it. `table` is what [`Rotation::table`] gives; `scratch` has what
 /// [`super::Shape::scratch_bytes`] says for one token and the cut's splits.
+///
+/// With `ints`, o comes in integers: if the cut has no splits at once, and `o` is not written, else by another
+/// dispatch.
 ///
 /// One dispatch, or two if the cut has splits. The device must support it ([`supports`]); otherwise
 /// [`crate::ops::heads::heads`] and [`super::attention`] do the same.
@@ -184,6 +195,7 @@ pub fn decode(
     cache: &(Slice, Slice),
     scratch: &Scratch,
     o: &Slice,
+    ints: Option<&Quantized>,
     s: &Shape<'_>,
 ) -> Result<()> {
     let gpu = rec.gpu().clone();
@@ -198,9 +210,17 @@ pub fn decode(
         let (needed, allowed) = (x.size(), most);
         return Err(PlanError::DoesNotFit { op: "attention", what: "an operand", needed, allowed }.into());
     }
+    let at_once = ints.filter(|_| s.cut.splits == 1);
     let (norm, pairing) = (norms.is_some(), s.rotation.pairing);
-    let kernel =
-        Kernel { head_dim: c.head_dim, norm, pairing, ty: c.ty, cut: Cut { heads: per, ..s.cut }, subgroup };
+    let kernel = Kernel {
+        head_dim: c.head_dim,
+        norm,
+        pairing,
+        ty: c.ty,
+        cut: Cut { heads: per, ..s.cut },
+        subgroup,
+        ints: at_once.is_some(),
+    };
     let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
     let params = DecodeParams {
         heads: s.heads,
@@ -218,12 +238,19 @@ pub fn decode(
         super::Shape { tokens: 1, heads: s.heads, window: s.window, scale: s.scale, splits: s.cut.splits };
     let (o_bytes, lse_bytes) = whole.scratch_bytes(c);
     let (parts, lse) = (scratch.o.range(0, o_bytes), scratch.lse.range(0, lse_bytes));
-    let target = if s.cut.splits > 1 { &parts } else { o };
+    let (target, lse) = match at_once {
+        Some(ints) => (&ints.q, &ints.meta),
+        None => (if s.cut.splits > 1 { &parts } else { o }, &lse),
+    };
     let work = f64::from(s.heads) * f64::from(c.head_dim) * f64::from(c.context);
     let cost = Cost { bytes: 2.0 * c.chunk_bytes(0) as f64, flops: 4.0 * work };
     // Without norms the table stands in for them: bound, never read.
-    let operands = [state, table, norms.unwrap_or(table), qkv, &cache.0, &cache.1, target, &lse];
+    let operands = [state, table, norms.unwrap_or(table), qkv, &cache.0, &cache.1, target, lse];
     let grid = [c.kv_heads * group.div_ceil(per), s.cut.splits, 1];
     rec.dispatch(&pipeline, &params, &operands, grid, cost);
-    combine(rec, &whole, c, scratch, o)
+    combine(rec, &whole, c, scratch, o)?;
+    match ints {
+        Some(ints) if at_once.is_none() => quantize(rec, o, ints, s.heads * c.head_dim),
+        _ => Ok(()),
+    }
 }

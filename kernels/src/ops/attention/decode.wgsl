@@ -9,6 +9,7 @@
 // k_cache, v_cache  [positions, kv_heads, HD]; how values are stored is the fragments'
 // o                 [heads, HD] f32, or with several splits [splits, heads, HD]
 // lse               [splits, heads] f32, written with several splits
+// oq, om            in place of o and lse if INTS is 1: o in integers, see quantize/kernel.wgsl
 //
 // One workgroup of WG computes G query heads of one KV head. LK lanes share a key, 8 CH dimensions each, so
 // that SLOTS keys are read at a time; a slot takes U of them, then SLOTS U further, or as many times that
@@ -43,8 +44,14 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> qkv: array<f32>;
 @group(0) @binding(5) var<storage, read_write> k_cache: array<Word>;
 @group(0) @binding(6) var<storage, read_write> v_cache: array<Word>;
+//@ for f in FLOATS
 @group(0) @binding(7) var<storage, read_write> o: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read_write> lse: array<f32>;
+//@ end
+//@ for i in INTS
+@group(0) @binding(7) var<storage, read_write> oq: array<vec4<u32>>;
+@group(0) @binding(8) var<storage, read_write> om: array<vec2<f32>>;
+//@ end
 
 var<workgroup> normed: array<f32, (G + 1u) * HD>;
 var<workgroup> turned: array<f32, G * HD>;
@@ -269,13 +276,28 @@ fn main(
             l += w * stats[s * G + i].y;
         }
         if (member + i < group) {
+            //@ for q in INTS
+            sums[n] = sum / max(l, 1e-30);
+            //@ end
+            //@ for f in FLOATS
             let at = wid.y * p.heads + head0 + i;
             o[at * D4 + n % D4] = sum / max(l, 1e-30);
             if (n % D4 == 0u && p.splits > 1u) {
                 lse[at] = select(LOWEST, top + log(l), l > 0.0);
             }
+            //@ end
         }
     }
+    //@ for q in INTS
+    workgroupBarrier();
+    for (var u = lid; u < G * (D4 / 4u); u += WG) {
+        if (member + u / (D4 / 4u) < group) {
+            let unit = unit16(sums[4u * u], sums[4u * u + 1u], sums[4u * u + 2u], sums[4u * u + 3u]);
+            oq[head0 * (D4 / 4u) + u] = unit.q;
+            om[head0 * (D4 / 4u) + u] = vec2<f32>(unit.scale, unit.sum);
+        }
+    }
+    //@ end
     if (member == 0u && wid.y == 0u) {
         for (var c = lid; c < D8; c += WG) {
             store_key(position * p.kv_heads + kv_head, c, eight_keys(c));

@@ -57,9 +57,17 @@ impl Matvec {
     }
 
     /// What comes closest to the memory's speed where products do not wait for each other: a few to try.
-    pub fn throughput(tokens: u32) -> [Matvec; 6] {
-        [(128, 8, 4, 1), (128, 64, 2, 1), (128, 64, 4, 1), (256, 16, 4, 1), (256, 32, 4, 1), (256, 16, 1, 2)]
-            .map(|(wg, lanes, rows, steps)| Matvec { wg, lanes, rows, steps, tokens })
+    pub fn throughput(tokens: u32) -> [Matvec; 7] {
+        [
+            (128, 8, 4, 1),
+            (128, 64, 2, 1),
+            (128, 64, 4, 1),
+            (256, 16, 4, 1),
+            (256, 32, 4, 1),
+            (256, 16, 1, 2),
+            (256, 16, 8, 1),
+        ]
+        .map(|(wg, lanes, rows, steps)| Matvec { wg, lanes, rows, steps, tokens })
     }
 
     /// Every kernel that [`Matvec::pick`] gives for `ty`, for validation without a GPU.
@@ -87,33 +95,41 @@ impl Matvec {
 
     /// The shader of [`Variant::Matvec`] or [`Variant::MatvecDot`].
     pub(super) fn shader(self, variant: Variant, ty: WeightType) -> Shader {
-        let mut constants = vec![
+        let end =
+            [include_str!("lanes.wgsl"), include_str!("matvec_store.wgsl"), include_str!("plain_input.wgsl")];
+        // x, or its integers and their scales.
+        let (source, inputs) = match variant {
+            Variant::MatvecDot => (self.dot_source(ty, false, &end), 2),
+            _ => {
+                let parts = [&with_dequant(ty, include_str!("matvec.wgsl"))[..], &end].concat();
+                (compose(&[], &self.constants(0), &parts), 1)
+            }
+        };
+        let bindings = [&WEIGHT[..], &[Access::Read], &vec![Access::ReadWrite; 1 + inputs]].concat();
+        Shader { name: self.name(variant, ty), source, bindings }
+    }
+
+    fn constants(self, squares: u32) -> Vec<(&'static str, u32)> {
+        vec![
             ("WG", self.wg),
             ("LANES", self.lanes),
             ("ROWS", self.rows),
             ("STEPS", self.steps),
             ("TOKENS", self.tokens),
-        ];
-        let (parts, operands) = match variant {
-            // Integers of x, their scales, and y.
-            Variant::MatvecDot => {
-                let (book, book_constants) = ty.shared_book();
-                constants.extend(book_constants);
-                // Lanes are a multiple of eight, and so are the 32s of a row of 256s.
-                let eights = u32::from(ty.layout().block == 256);
-                constants.extend([("EIGHTS", eights), ("ONES", 1 - eights)]);
-                let mut parts = ty.layout().dequant.to_vec();
-                parts.extend([book, include_str!("matvec_dot.wgsl")]);
-                (parts, 3)
-            }
-            _ => (with_dequant(ty, include_str!("matvec.wgsl")), 2),
-        };
-        let parts = [&parts[..], &[include_str!("matvec_store.wgsl")]].concat();
-        Shader {
-            name: self.name(variant, ty),
-            source: compose(&[], &constants, &parts),
-            bindings: [&WEIGHT[..], &[Access::Read], &vec![Access::ReadWrite; operands]].concat(),
-        }
+            ("SUMS", self.rows * self.tokens + squares),
+        ]
+    }
+
+    /// The integer kernel with what it ends with; `normed` if its input comes with sums of squares.
+    pub(super) fn dot_source(self, ty: WeightType, normed: bool, end: &[&str]) -> String {
+        let (book, book_constants) = ty.shared_book();
+        // Lanes are a multiple of eight, and so are the 32s of a row of 256s.
+        let eights = u32::from(ty.layout().block == 256);
+        let mut constants = self.constants(u32::from(normed));
+        constants.extend(book_constants);
+        constants.extend([("EIGHTS", eights), ("ONES", 1 - eights), ("NORMED", u32::from(normed))]);
+        let parts = [ty.layout().dequant, &[book, include_str!("matvec_dot.wgsl")], end].concat();
+        compose(&[], &constants, &parts)
     }
 
     /// Compiles the kernel for a type, unless it is compiled already.

@@ -2,8 +2,8 @@
 //
 // w     one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
 // x     [TOKENS, cols] f32
-// bias  [all rows] f32, read if p.flags has HAS_BIAS
-// y     [TOKENS, y_stride] f32, from column p.column on; added to if p.flags has ADD
+//
+// Where the sums go is in matvec_store.wgsl.
 //
 // One workgroup computes WG / LANES * ROWS rows for all tokens: LANES invocations walk a row together,
 // 16 columns at a time, each for ROWS rows so that x is read once for all of them, STEPS times before
@@ -18,14 +18,13 @@ struct Params {
     flags: u32,
     extent: u32,      // workgroups along x, where the grid is folded
     column: u32,    // of y, where row 0 goes
+    eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> w1: array<u32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> x: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read_write> x: array<vec4<f32>>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {

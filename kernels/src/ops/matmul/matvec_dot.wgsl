@@ -7,8 +7,8 @@
 // w     one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
 // xq    [TOKENS, cols / 16] four groups of signed bytes in group order
 // xm    [TOKENS, cols / 32] (d_x, d_x sum of X) of two units
-// bias  [all rows] f32, read if p.flags has HAS_BIAS
-// y     [TOKENS, y_stride] f32, from column p.column on; added to if p.flags has ADD
+//
+// Where the sums go is in matvec_store.wgsl or in chain_*.wgsl.
 //
 // One workgroup computes WG / LANES * ROWS rows for all tokens: LANES invocations walk a row together,
 // 32 columns at a time because that is what most types share a scale for, STEPS times before the first
@@ -23,15 +23,14 @@ struct Params {
     flags: u32,
     extent: u32,    // workgroups along x, where the grid is folded
     column: u32,    // of y, where row 0 goes
+    eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> w1: array<u32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> xq: array<vec4<u32>>;
-@group(0) @binding(5) var<storage, read_write> xm: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read_write> xq: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read_write> xm: array<vec4<f32>>;
 
 fn dot16(a: vec4<u32>, b: vec4<u32>) -> f32 {
     return f32(
@@ -45,7 +44,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     workgroupBarrier();
     //@ end
     let group = wid.x + wid.y * p.extent;
-    let first = (group * GROUPS + lid / LANES) * ROWS;
+    let lanes = group * GROUPS + lid / LANES;
     let width = p.units / 2u;
     //@ for e in EIGHTS
     // Of a block of 256, an invocation always has the same part: what depends on it alone leaves the loop.
@@ -54,10 +53,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     //@ for r in ROWS
     // Rows past the end are the last one again, and dropped below.
     //@ for e in EIGHTS
-    let row$r = min(first + $ru, p.rows - 1u) * (width / 8u);
+    let row$r = min(row_of(lanes, $ru), p.rows - 1u) * (width / 8u);
     //@ end
     //@ for e in ONES
-    let row$r = min(first + $ru, p.rows - 1u) * width;
+    let row$r = min(row_of(lanes, $ru), p.rows - 1u) * width;
     //@ end
     //@ for t in TOKENS
     var acc$r_$t = 0.0;
@@ -105,6 +104,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     //@ for t in TOKENS
     part[($ru * TOKENS + $tu) * WG + lid] = acc$r_$t;
     //@ end
+    //@ end
+    //@ for n in NORMED
+    sum_squares(lid);
     //@ end
     store_rows(group, lid);
 }

@@ -1,29 +1,26 @@
-// The end of both matvec kernels: what each invocation has summed becomes rows of y, with the bias and
-// the residual. part[i * WG + invocation] holds the sum of row i / TOKENS of its lanes' rows, for token
-// i % TOKENS.
+// How sums become rows of y, with the bias and the residual: sum r * TOKENS + t of a row of lanes is its
+// row r for token t.
+//
+// bias  [all rows] f32, read if p.flags has HAS_BIAS
+// y     [TOKENS, y_stride] f32, from column p.column on; added to if p.flags has ADD
 
 const HAS_BIAS: u32 = 1u;
 const ADD: u32 = 2u;
-const GROUPS: u32 = WG / LANES;
-const SUMS: u32 = ROWS * TOKENS;
 
-var<workgroup> part: array<f32, WG * SUMS>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+fn row_of(group: u32, r: u32) -> u32 {
+    return group * ROWS + r;
+}
 
 fn store_rows(workgroup: u32, lid: u32) {
     let lane = lid % LANES;
-    workgroupBarrier();
-    for (var s = LANES / 2u; s > 0u; s /= 2u) {
-        if (lane < s) {
-            for (var i = 0u; i < SUMS; i++) {
-                part[i * WG + lid] += part[i * WG + lid + s];
-            }
-        }
-        workgroupBarrier();
-    }
-    for (var i = lane; i < SUMS; i += LANES) {
-        let row = (workgroup * GROUPS + lid / LANES) * ROWS + i / TOKENS;
+    sum_lanes(lid);
+    for (var i = lane; i < ROWS * TOKENS; i += LANES) {
+        let row = row_of(workgroup * GROUPS + lid / LANES, i / TOKENS);
         if (row < p.rows) {
-            var sum = part[i * WG + lid - lane];
+            var sum = part[i * WG + lid - lane] * input_scale(lid - lane);
             if ((p.flags & HAS_BIAS) != 0u) {
                 sum += bias[p.row0 + row];
             }

@@ -3,6 +3,7 @@
 //! chooses.
 
 pub mod cases;
+pub mod chain;
 mod matvec;
 pub mod reference;
 pub mod tiles;
@@ -33,7 +34,7 @@ params! {
         pub flags: u32,
         pub extent: u32,
         pub column: u32,
-        pub pad: u32,
+        pub eps: f32,
     }
 }
 
@@ -182,7 +183,7 @@ fn plan(
     let rows = s.rows.end - s.rows.start;
     let n = u64::from(kernel.tokens);
     let (x_bytes, y_bytes) = (u64::from(w.cols) * 4 * n, u64::from(y.stride) * 4 * n);
-    let mut sizes = vec![s.bytes, s.bytes, bias_bytes];
+    let mut sizes = vec![s.bytes, s.bytes, bias_bytes, y_bytes];
     match variant {
         Variant::MatvecDot => {
             let (q, meta) = quantize::bytes(u64::from(w.cols) * n);
@@ -190,7 +191,6 @@ fn plan(
         }
         _ => sizes.push(x_bytes),
     }
-    sizes.push(y_bytes);
     let grid = fold(rows.div_ceil(kernel.rows_per_group()), budget);
     Dispatch {
         params: Params {
@@ -202,7 +202,7 @@ fn plan(
             flags,
             extent: grid[0],
             column: y.column,
-            pad: 0,
+            eps: 0.0,
         },
         binds: (0..).zip(sizes).map(|(operand, size)| Bind { operand, offset: 0, size }).collect(),
         grid,
@@ -216,6 +216,7 @@ fn plan(
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = tiles::shaders();
+    all.extend(chain::shaders());
     for &ty in WeightType::ALL {
         all.extend(Matvec::all(ty).into_iter().map(|(v, m)| (m.shader(v, ty), Params::FIELDS)));
     }
@@ -292,9 +293,9 @@ pub fn matvec_with(
         let plan = plan(&w.shape, slab, (variant, kernel), columns, flags, bias.size(), gpu.budget());
         match (variant, x.ints) {
             (Variant::MatvecDot, Some(ints)) => {
-                record(rec, &pipeline, &[a, b, bias, &ints.q, &ints.meta, y], &[plan]);
+                record(rec, &pipeline, &[a, b, bias, y, &ints.q, &ints.meta], &[plan]);
             }
-            _ => record(rec, &pipeline, &[a, b, bias, x.x, y], &[plan]),
+            _ => record(rec, &pipeline, &[a, b, bias, y, x.x], &[plan]),
         }
     }
     Ok(())

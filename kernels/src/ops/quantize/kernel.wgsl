@@ -21,6 +21,8 @@ struct Params {
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let u = (wid.x + wid.y * p.grid_x) * WG + lid;
     if (u < p.units) {
-        put_unit(u, x[4u * u], x[4u * u + 1u], x[4u * u + 2u], x[4u * u + 3u]);
+        let unit = unit16(x[4u * u], x[4u * u + 1u], x[4u * u + 2u], x[4u * u + 3u]);
+        xq[u] = unit.q;
+        xm[u] = vec2<f32>(unit.scale, unit.sum);
     }
 }

@@ -72,14 +72,44 @@ fn shader8() -> Shader {
 fn shader() -> Shader {
     Shader {
         name: "quantize_i8x16".into(),
-        source: compose(&[], &[("WG", WG)], &[include_str!("unit.wgsl"), include_str!("kernel.wgsl")]),
+        source: compose(&[], &[("WG", WG)], &[UNIT, include_str!("kernel.wgsl")]),
         bindings: vec![Access::ReadWrite; 3],
     }
 }
 
+/// The WGSL of `unit16`, for kernels that quantise what they compute.
+pub(crate) const UNIT: &str = include_str!("unit.wgsl");
+
+fn shader_normed() -> Shader {
+    Shader {
+        name: "quantize_normed".into(),
+        source: compose(&[], &[("WG", WG)], &[UNIT, include_str!("normed.wgsl")]),
+        bindings: vec![Access::ReadWrite, Access::Read, Access::ReadWrite, Access::ReadWrite],
+    }
+}
+
+/// Bytes of [`Quantized::q`] and [`Quantized::meta`] of a residual stream of `n` values, with its squares.
+pub fn bytes_normed(n: u64) -> (u64, u64) {
+    (n, n / 16 * 12)
+}
+
+/// Records the first input of a chain of products: x, `[n]`, times w as integers, with sums of squares of x
+/// behind the scales; n is a multiple of 64.
+///
+/// # Errors
+/// A shader the device refuses.
+pub fn normed(rec: &mut Recorder, x: &Slice, w: &Slice, out: &Quantized, n: u32) -> Result<()> {
+    let pipeline = rec.gpu().pipeline("quantize_normed", shader_normed)?;
+    let grid = fold((n / 16).div_ceil(WG), rec.gpu().budget());
+    let params = Params { units: n / 16, grid_x: grid[0], pad: [0; 2] };
+    let cost = Cost { bytes: f64::from(n) * 10.0, flops: f64::from(n) * 8.0 };
+    rec.dispatch(&pipeline, &params, &[x, w, &out.q, &out.meta], grid, cost);
+    Ok(())
+}
+
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    vec![(shader(), Params::FIELDS), (shader8(), Params::FIELDS)]
+    vec![(shader(), Params::FIELDS), (shader8(), Params::FIELDS), (shader_normed(), Params::FIELDS)]
 }
 
 /// Records the quantisation of `n` values of x, a multiple of 16.

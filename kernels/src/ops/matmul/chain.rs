@@ -1,0 +1,206 @@
+//! Products of one token that hand integers to each other, so that a decode step needs no dispatch for
+//! norms, SwiGLU, residuals or quantisation: each happens at the end of the product before it.
+
+use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
+
+use super::{Columns, HAS_BIAS, Matvec, Params, Variant};
+use crate::ops::WEIGHT;
+use crate::ops::quantize::{Quantized, UNIT};
+use crate::{Budget, Fields, PlanError, Result, Weight, WeightShape, WeightType, fold};
+
+/// What a chained product reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// `[cols]` integers.
+    pub ints: &'a Quantized,
+    /// Epsilon of the RMSNorm that is still to be divided by: the integers then are those of
+    /// [`crate::ops::quantize::normed`] or of [`End::Residual`].
+    pub norm: Option<f32>,
+}
+
+/// Where a chained product goes.
+#[derive(Debug, Clone, Copy)]
+pub enum End<'a> {
+    /// `y = sums (+ bias)`, f32.
+    Rows {
+        /// f32.
+        y: &'a Slice,
+        /// Where in y.
+        columns: Columns,
+        /// `[rows]` f32.
+        bias: Option<&'a Slice>,
+    },
+    /// `h += sums`, and what the product behind the next RMSNorm reads.
+    Residual {
+        /// `[rows]` f32.
+        h: &'a Slice,
+        /// Weights of the norm, `[rows]` f32.
+        norm: &'a Slice,
+        /// Integers of h times the weights, with sums of squares of h.
+        out: &'a Quantized,
+    },
+    /// `silu(gate) * up` as integers, of gate and up stacked.
+    SwiGlu {
+        /// `[rows / 2]` integers.
+        out: &'a Quantized,
+    },
+}
+
+/// An end without its operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`End::Rows`].
+    Rows,
+    /// [`End::Residual`].
+    Residual,
+    /// [`End::SwiGlu`].
+    SwiGlu,
+}
+
+/// Whether the device can chain a product with this weight and this end. Where it can and should is the
+/// caller's decision: a CPU emulates packed dots, and loses by them.
+///
+/// # Errors
+/// What is lacking.
+pub fn supports(caps: &Caps, w: &WeightShape, kind: Kind) -> std::result::Result<(), &'static str> {
+    Variant::MatvecDot.supports(caps, w.ty, 1)?;
+    let whole = match kind {
+        Kind::Rows => 1,
+        Kind::Residual => 64,
+        Kind::SwiGlu => 32,
+    };
+    // Sums of squares are read four at a time.
+    if !w.cols.is_multiple_of(64) || !w.rows.is_multiple_of(whole) {
+        return Err("rows or columns are no whole units");
+    }
+    if kind != Kind::Rows && w.slabs.len() > 1 {
+        return Err("the matrix is cut into slabs");
+    }
+    Ok(())
+}
+
+/// A chained kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kernel {
+    kind: Kind,
+    normed: bool,
+    ty: WeightType,
+    constants: Matvec,
+}
+
+impl Kernel {
+    fn pick(kind: Kind, normed: bool, s: (WeightType, u32, u32), most: u32) -> Kernel {
+        let (ty, rows, cols) = s;
+        let plain = Matvec::pick(Variant::MatvecDot, ty, rows, cols, 1);
+        let constants = match kind {
+            Kind::Rows => plain,
+            // Units of 16 rows a workgroup; as many lanes a row as then fit.
+            Kind::Residual => match cols {
+                0..=1023 => Matvec { wg: 256, lanes: 16, rows: 1, steps: 1, tokens: 1 },
+                _ if most < 512 => Matvec { wg: 256, lanes: 32, rows: 2, steps: 1, tokens: 1 },
+                1024..=2047 => Matvec { wg: 512, lanes: 32, rows: 1, steps: 1, tokens: 1 },
+                _ => Matvec { wg: 512, lanes: 64, rows: 2, steps: 1, tokens: 1 },
+            },
+            // A row of gate and one of up.
+            Kind::SwiGlu if cols <= 1024 => Matvec { wg: 128, lanes: 8, rows: 2, steps: 1, tokens: 1 },
+            Kind::SwiGlu => Matvec { wg: 256, lanes: 16, rows: 2, steps: 1, tokens: 1 },
+        };
+        Kernel { kind, normed, ty, constants }
+    }
+
+    fn name(self) -> String {
+        let kind = match self.kind {
+            Kind::Rows => "rows",
+            Kind::Residual => "residual",
+            Kind::SwiGlu => "swiglu",
+        };
+        let normed = if self.normed { "_normed" } else { "" };
+        self.constants
+            .name(Variant::MatvecDot, self.ty)
+            .replace("matvec_dot", &format!("chain_{kind}{normed}"))
+    }
+
+    fn shader(self) -> Shader {
+        const RW: Access = Access::ReadWrite;
+        let input =
+            if self.normed { include_str!("chain_normed.wgsl") } else { include_str!("plain_input.wgsl") };
+        let (end, ends) = match self.kind {
+            Kind::Rows => (include_str!("matvec_store.wgsl"), vec![Access::Read, RW, RW, RW]),
+            Kind::Residual => (include_str!("chain_residual.wgsl"), vec![Access::Read, RW, RW, RW, RW, RW]),
+            Kind::SwiGlu => (include_str!("chain_swiglu.wgsl"), vec![RW; 4]),
+        };
+        let unit = if self.kind == Kind::Rows { "" } else { UNIT };
+        let end = [include_str!("lanes.wgsl"), unit, end, input];
+        Shader {
+            name: self.name(),
+            source: self.constants.dot_source(self.ty, self.normed, &end),
+            bindings: [&WEIGHT[..], &ends].concat(),
+        }
+    }
+}
+
+/// Every shader with its parameters' fields, for validation without a GPU.
+pub(super) fn shaders() -> Vec<(Shader, Fields)> {
+    let mut all = Vec::new();
+    for &ty in WeightType::ALL.iter().filter(|t| t.layout().has_ints()) {
+        for (kind, normed) in [(Kind::Rows, true), (Kind::Residual, false), (Kind::SwiGlu, true)] {
+            for cols in [512, 1024, 4096] {
+                all.push((Kernel::pick(kind, normed, (ty, 1024, cols), 256).shader(), Params::FIELDS));
+            }
+        }
+    }
+    all
+}
+
+/// Records a product of one token; the device must support it ([`supports`]).
+///
+/// # Errors
+/// An operand that exceeds a binding, or a shader the device refuses.
+pub fn chained(rec: &mut Recorder, w: &Weight, x: Input<'_>, end: End<'_>) -> Result<()> {
+    let gpu = rec.gpu().clone();
+    let kind = match end {
+        End::Rows { .. } => Kind::Rows,
+        End::Residual { .. } => Kind::Residual,
+        End::SwiGlu { .. } => Kind::SwiGlu,
+    };
+    let s = &w.shape;
+    let most = gpu.caps().limits.max_compute_invocations_per_workgroup;
+    if let Err(why) = supports(gpu.caps(), s, kind) {
+        return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
+    }
+    let kernel = Kernel::pick(kind, x.norm.is_some(), (s.ty, s.rows, s.cols), most);
+    let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
+    let (q, meta) = (&x.ints.q, &x.ints.meta);
+    for (slab, slice) in s.slabs.iter().zip(&w.slices) {
+        let (flags, columns) = match end {
+            End::Rows { bias, columns, .. } => (if bias.is_some() { HAS_BIAS } else { 0 }, columns),
+            _ => (0, Columns::all(s.rows)),
+        };
+        let rows = slab.rows.end - slab.rows.start;
+        let grid = grid(kernel, rows, gpu.budget());
+        let params = Params {
+            planes: slab.planes,
+            row0: slab.rows.start,
+            rows,
+            units: s.units(),
+            y_stride: columns.stride,
+            flags,
+            extent: grid[0],
+            column: columns.column,
+            eps: x.norm.unwrap_or(0.0),
+        };
+        let operands = match &end {
+            // Without a bias the slab stands in for it: bound, never read.
+            End::Rows { y, bias, .. } => vec![slice, slice, bias.unwrap_or(slice), y, q, meta],
+            End::Residual { h, norm, out } => vec![slice, slice, norm, h, q, meta, &out.q, &out.meta],
+            End::SwiGlu { out } => vec![slice, slice, &out.q, &out.meta, q, meta],
+        };
+        let flops = 2.0 * f64::from(rows) * f64::from(s.cols);
+        rec.dispatch(&pipeline, &params, &operands, grid, Cost { bytes: slab.bytes as f64, flops });
+    }
+    Ok(())
+}
+
+fn grid(kernel: Kernel, rows: u32, budget: &Budget) -> [u32; 3] {
+    fold(rows.div_ceil(kernel.constants.rows_per_group()), budget)
+}
