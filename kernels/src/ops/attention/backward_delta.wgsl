@@ -4,6 +4,8 @@
 // o, g   [rows, HD] f32: outputs and their gradients; a row is a head of a token
 // lse    [rows] f32
 // stats  [rows] of two f32
+// peak   [1] bits of the largest magnitude in g, which are ordered as the numbers are; the order in which
+//        atomics take a maximum cannot change it
 //
 // One workgroup of 64 sums one row.
 
@@ -19,6 +21,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> g: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>;
+@group(0) @binding(5) var<storage, read_write> peak: atomic<u32>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -27,11 +30,18 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         return;
     }
     var sum = 0.0;
+    var largest = 0.0;
     for (var i = lid; i < HD / 4u; i += WG) {
-        sum += dot(o[r * (HD / 4u) + i], g[r * (HD / 4u) + i]);
+        let x = g[r * (HD / 4u) + i];
+        sum += dot(o[r * (HD / 4u) + i], x);
+        largest = max(largest, max(max(abs(x.x), abs(x.y)), max(abs(x.z), abs(x.w))));
     }
     let total = wg_sum(sum, lid);
+    let most = bitcast<u32>(wg_max(largest, lid));
     if (lid == 0u) {
         stats[r] = vec2<f32>(lse[r], total);
+        if (most > atomicLoad(&peak)) {
+            atomicMax(&peak, most);
+        }
     }
 }

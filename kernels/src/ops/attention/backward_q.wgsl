@@ -49,8 +49,8 @@ fn head_of(r: u32, kv_head: u32) -> u32 {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let row0 = wid.x * R;
-    let kv_head = wid.y;
+    let row0 = wid.y * R;
+    let kv_head = wid.x;
     let last_row = p.tokens * p.group - 1u;
     for (var i = lid; i < R * D4; i += WG) {
         let at = head_of(min(row0 + i / D4, last_row), kv_head) * D4 + i % D4;

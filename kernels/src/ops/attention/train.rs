@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use super::{CacheShape, CacheType, Keys, Variant, dispatches};
+use super::{COOP_KEYS, CacheShape, CacheType, Keys, Variant, dispatches};
+use crate::ops::matmul::Coop;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -60,9 +61,9 @@ impl Shape {
         u64::from(self.tokens) * self.lse_row()
     }
 
-    /// Bytes of scratch of the backward pass.
+    /// Bytes of scratch of the backward pass: the largest gradient, then what rows share.
     pub fn scratch_bytes(&self) -> u64 {
-        2 * self.lse_bytes()
+        PEAK + 2 * self.lse_bytes()
     }
 
     /// The keys of the batch as a cache whose chunks are ranges of one tensor.
@@ -143,12 +144,15 @@ pub fn attention_as(
     Ok(())
 }
 
-/// Own rows of a workgroup.
+/// Bytes of scratch before the stats: as much as bindings are aligned to.
+const PEAK: u64 = 256;
+
+/// Own rows of a workgroup of the baseline.
 fn tile(head_dim: u32) -> u32 {
     if head_dim > 128 { 4 } else { 8 }
 }
 
-/// The dispatches of the sums. Operands: o, gradient of o, lse, stats.
+/// The dispatches of the sums. Operands: o, gradient of o, lse, stats, peak.
 ///
 /// # Errors
 /// A row that exceeds a binding.
@@ -168,7 +172,13 @@ pub fn plan_delta(s: &Shape, budget: &Budget) -> std::result::Result<Vec<Dispatc
             let moved = 2.0 * f64::from(n) * row as f64;
             Dispatch {
                 params: DeltaParams { rows: n * s.heads, grid_x: grid[0], pad: [0; 2] },
-                binds: vec![part(0, row), part(1, row), part(2, s.lse_row()), part(3, 2 * s.lse_row())],
+                binds: vec![
+                    part(0, row),
+                    part(1, row),
+                    part(2, s.lse_row()),
+                    part(3, 2 * s.lse_row()),
+                    Bind { operand: 4, offset: 0, size: 4 },
+                ],
                 grid,
                 cost: Cost { bytes: moved, flops: moved / 4.0 },
             }
@@ -181,21 +191,26 @@ pub fn plan_delta(s: &Shape, budget: &Budget) -> std::result::Result<Vec<Dispatc
 pub enum Gradient {
     /// Of the queries.
     Queries,
-    /// Of the keys and values.
+    /// Of the keys and the values.
+    KeysAndValues,
+    /// Of the keys.
     Keys,
+    /// Of the values.
+    Values,
 }
 
-/// The dispatches of a gradient, in order. Operands: spans, q, k, v, gradient of o, stats, then dq, or
-/// dk and dv.
+/// The dispatches of a gradient, in order, with `tile` own rows a workgroup. Operands: spans, q, k, v,
+/// gradient of o, stats, with cooperative matrices the peak, then one or two gradients.
 ///
 /// # Errors
 /// A row that exceeds a binding; a head size that is not supported.
 pub fn plan_backward(
     s: &Shape,
     gradient: Gradient,
+    tile: u32,
+    coop: bool,
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<BackwardParams>>, PlanError> {
-    let tile = tile(s.head_dim);
     let keys = s.keys(budget)?;
     let group = s.heads / s.kv_heads;
     let mut all = Vec::new();
@@ -205,7 +220,7 @@ pub fn plan_backward(
     let budget = Budget { max_binding: budget.max_binding.min(most * s.row(s.kv_heads)), ..budget.clone() };
     let keys = match gradient {
         Gradient::Queries => (0..keys.chunks()).map(|i| keys.chunk(i)).collect(),
-        Gradient::Keys => split_rows("attention", s.tokens, &[s.row(s.kv_heads)], &budget)?,
+        _ => split_rows("attention", s.tokens, &[s.row(s.kv_heads)], &budget)?,
     };
     for t in &queries {
         for k in &keys {
@@ -227,17 +242,21 @@ pub fn plan_backward(
                 part(4, t, row),
                 part(5, t, 2 * s.lse_row()),
             ];
-            let (more, grid, products) = match gradient {
-                Gradient::Queries => {
-                    binds.push(part(6, t, row));
-                    (k.start > 0, [(tokens * group).div_ceil(tile), s.kv_heads, 1], 6.0)
+            if coop {
+                binds.push(Bind { operand: 6, offset: 0, size: 4 });
+            }
+            let next = binds.len();
+            let (more, own, products) = if gradient == Gradient::Queries {
+                binds.push(part(next, t, row));
+                (k.start > 0, tokens * group, 6.0)
+            } else {
+                binds.push(part(next, k, kv_row));
+                if gradient == Gradient::KeysAndValues {
+                    binds.push(part(next + 1, k, kv_row));
                 }
-                Gradient::Keys => {
-                    binds.extend([part(6, k, kv_row), part(7, k, kv_row)]);
-                    // The first queries that see a key are those of its own range.
-                    let first = queries.iter().position(|q| q.end > k.start);
-                    (first.is_some_and(|f| queries[f] != *t), [n.div_ceil(tile), s.kv_heads, 1], 8.0)
-                }
+                // The first queries that see a key are those of its own range.
+                let first = queries.iter().position(|q| q.end > k.start);
+                (first.is_some_and(|f| queries[f] != *t), n, 8.0)
             };
             let work = f64::from(tokens) * f64::from(n) * f64::from(s.heads) * f64::from(s.head_dim);
             all.push(Dispatch {
@@ -252,7 +271,7 @@ pub fn plan_backward(
                     scale: s.scale,
                 },
                 binds,
-                grid,
+                grid: [s.kv_heads, own.div_ceil(tile), 1],
                 // Half of the keys are in the future.
                 cost: Cost { bytes: f64::from(tokens) * row as f64, flops: products * work / 2.0 },
             });
@@ -270,32 +289,84 @@ fn delta_shader(head_dim: u32) -> Shader {
     Shader {
         name: delta_name(head_dim),
         source: compose(&[], &[("HD", head_dim)], &parts),
-        bindings: vec![Access::ReadWrite; 4],
+        bindings: vec![Access::ReadWrite; 5],
     }
 }
 
-fn backward_name(gradient: Gradient, head_dim: u32) -> String {
-    let what = if gradient == Gradient::Queries { "q" } else { "kv" };
-    format!("attention_backward_{what}_h{head_dim}_f32")
+/// A gradient's shader: the baseline, or with cooperative matrices.
+fn backward_kernel(gradient: Gradient, head_dim: u32, coop: Option<Coop>) -> (String, u32) {
+    let what = match gradient {
+        Gradient::Queries => "q",
+        Gradient::KeysAndValues => "kv",
+        Gradient::Keys => "k",
+        Gradient::Values => "v",
+    };
+    match coop {
+        None => (format!("attention_backward_{what}_h{head_dim}_f32"), tile(head_dim)),
+        Some(c) => {
+            let name = format!("attention_backward_{what}_coop{}_s{}_h{head_dim}", c.side, c.subgroup);
+            (name, 4 * c.side)
+        }
+    }
 }
 
-fn backward_shader(gradient: Gradient, head_dim: u32) -> Shader {
-    let (kernel, outputs) = match gradient {
-        Gradient::Queries => (include_str!("backward_q.wgsl"), 1),
-        Gradient::Keys => (include_str!("backward_kv.wgsl"), 2),
-    };
-    let mut bindings = vec![Access::ReadWrite; 6 + outputs];
+fn backward_shader(gradient: Gradient, head_dim: u32, coop: Option<Coop>) -> Shader {
+    let outputs = if gradient == Gradient::KeysAndValues { 2 } else { 1 };
+    let mut bindings = vec![Access::ReadWrite; 6 + usize::from(coop.is_some()) + outputs];
     bindings[0] = Access::Read;
-    let constants = [("HD", head_dim), ("R", tile(head_dim))];
-    Shader { name: backward_name(gradient, head_dim), source: compose(&[], &constants, &[kernel]), bindings }
+    let (name, rows) = backward_kernel(gradient, head_dim, coop);
+    let source = match coop {
+        None => {
+            let kernel = match gradient {
+                Gradient::Queries => include_str!("backward_q.wgsl"),
+                _ => include_str!("backward_kv.wgsl"),
+            };
+            compose(&[], &[("HD", head_dim), ("R", rows)], &[kernel])
+        }
+        Some(c) => {
+            let matrices = match c.side {
+                16 => include_str!("coop16.wgsl"),
+                _ => include_str!("coop8.wgsl"),
+            };
+            let constants = [
+                ("HD", head_dim),
+                ("SG", c.subgroup),
+                ("BK", COOP_KEYS),
+                ("ND", head_dim / c.side),
+                ("OWN_KEYS", u32::from(gradient != Gradient::Queries)),
+                ("VALUES", u32::from(gradient == Gradient::Values)),
+                // Loads of an invocation for a tile; vec4 of its share of a row's scores.
+                ("KL", (COOP_KEYS * head_dim / 4).div_ceil(4 * c.subgroup)),
+                ("NV", COOP_KEYS * c.side / (4 * c.subgroup)),
+            ];
+            let enables = ["f16", "wgpu_cooperative_matrix"];
+            compose(&enables, &constants, &[include_str!("backward_coop.wgsl"), matrices])
+        }
+    };
+    Shader { name, source, bindings }
+}
+
+fn reset_shader() -> Shader {
+    Shader {
+        name: "attention_backward_reset".into(),
+        source: compose(&[], &[], &[include_str!("backward_reset.wgsl")]),
+        bindings: vec![Access::ReadWrite],
+    }
 }
 
 pub(super) fn shaders() -> Vec<(Shader, Fields)> {
-    let mut all = Vec::new();
+    let mut all = vec![(reset_shader(), DeltaParams::FIELDS)];
     for head_dim in [8, 32, 64, 80, 96, 128, 256] {
         all.push((delta_shader(head_dim), DeltaParams::FIELDS));
-        for gradient in [Gradient::Queries, Gradient::Keys] {
-            all.push((backward_shader(gradient, head_dim), BackwardParams::FIELDS));
+        for gradient in [Gradient::Queries, Gradient::KeysAndValues] {
+            all.push((backward_shader(gradient, head_dim, None), BackwardParams::FIELDS));
+        }
+    }
+    for coop in [(16, 32), (8, 8), (8, 32)].map(|(side, subgroup)| Coop { side, subgroup }) {
+        for head_dim in [64, 128] {
+            for gradient in [Gradient::Queries, Gradient::Keys, Gradient::Values] {
+                all.push((backward_shader(gradient, head_dim, Some(coop)), BackwardParams::FIELDS));
+            }
         }
     }
     all
@@ -304,12 +375,33 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
 /// Records the gradients of [`attention`]: from g, the gradient of o, and what the forward pass read and
 /// wrote, to dq `[tokens, heads, head_dim]` and dk, dv `[tokens, kv_heads, head_dim]`, which are
 /// overwritten. `scratch` has [`Shape::scratch_bytes`] bytes of activations. All sums are taken in a
-/// fixed order.
+/// fixed order. With cooperative matrices where there are any.
 ///
 /// # Errors
 /// As [`attention`].
 pub fn backward(
     rec: &mut Recorder,
+    spans: &Slice,
+    qkv: [&Slice; 3],
+    o: &Slice,
+    lse: &Slice,
+    g: &Slice,
+    scratch: &Slice,
+    gradients: [&Slice; 3],
+    s: &Shape,
+) -> Result<()> {
+    let fastest = Variant::fastest(rec.gpu().caps(), s.head_dim);
+    let variant = if fastest == Variant::Rows { fastest } else { Variant::Coop };
+    backward_as(rec, variant, spans, qkv, o, lse, g, scratch, gradients, s)
+}
+
+/// As [`backward`], as [`Variant::Rows`] or [`Variant::Coop`].
+///
+/// # Errors
+/// As [`backward`]; the device lacks what the variant needs.
+pub fn backward_as(
+    rec: &mut Recorder,
+    variant: Variant,
     spans: &Slice,
     [q, k, v]: [&Slice; 3],
     o: &Slice,
@@ -320,13 +412,35 @@ pub fn backward(
     s: &Shape,
 ) -> Result<()> {
     let gpu = rec.gpu().clone();
+    if let Err(why) = variant.fits(gpu.caps(), s.head_dim) {
+        return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
+    }
+    let coop = if variant == Variant::Rows { None } else { Coop::of(gpu.caps()) };
+    let (peak, stats) = (scratch.range(0, 4), scratch.range(PEAK, 2 * s.lse_bytes()));
+    let reset = gpu.pipeline("attention_backward_reset", reset_shader)?;
+    rec.dispatch(
+        &reset,
+        &DeltaParams { rows: 1, grid_x: 1, pad: [0; 2] },
+        &[&peak],
+        [1; 3],
+        Cost { bytes: 4.0, flops: 1.0 },
+    );
     let pipeline = gpu.pipeline(&delta_name(s.head_dim), || delta_shader(s.head_dim))?;
-    record(rec, &pipeline, &[o, g, lse, scratch], &plan_delta(s, gpu.budget())?);
-    for (gradient, outputs) in [(Gradient::Queries, &[dq][..]), (Gradient::Keys, &[dk, dv][..])] {
-        let name = backward_name(gradient, s.head_dim);
-        let pipeline = gpu.pipeline(&name, || backward_shader(gradient, s.head_dim))?;
-        let operands = [&[spans, q, k, v, g, scratch][..], outputs].concat();
-        record(rec, &pipeline, &operands, &plan_backward(s, gradient, gpu.budget())?);
+    record(rec, &pipeline, &[o, g, lse, &stats, &peak], &plan_delta(s, gpu.budget())?);
+    let all: &[(Gradient, &[&Slice])] = match coop {
+        None => &[(Gradient::Queries, &[dq]), (Gradient::KeysAndValues, &[dk, dv])],
+        Some(_) => &[(Gradient::Queries, &[dq]), (Gradient::Keys, &[dk]), (Gradient::Values, &[dv])],
+    };
+    for &(gradient, outputs) in all {
+        let (name, tile) = backward_kernel(gradient, s.head_dim, coop);
+        let pipeline = gpu.pipeline(&name, || backward_shader(gradient, s.head_dim, coop))?;
+        let mut operands = vec![spans, q, k, v, g, &stats];
+        if coop.is_some() {
+            operands.push(&peak);
+        }
+        operands.extend(outputs);
+        let plan = plan_backward(s, gradient, tile, coop.is_some(), gpu.budget())?;
+        record(rec, &pipeline, &operands, &plan);
     }
     Ok(())
 }
