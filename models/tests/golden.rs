@@ -9,7 +9,7 @@ mod golden_model;
 use golden_model::{Case, build, cases, load, logits_nmse, nmse, residual_nmse};
 use weft_kernels::WeightType;
 use weft_kernels::ops::matmul::Variant;
-use weft_models::{DeviceOptions, Model, Options, Profile, Without};
+use weft_models::{CacheType, DeviceOptions, Model, Options, Profile, Without};
 use weft_models::{Rows, Session};
 use weft_runtime::Gpu;
 
@@ -104,6 +104,29 @@ fn chunks_and_missing_features_change_nothing() {
                 let e = logits_nmse(&case, &logits(&mut session, &case, Rows::Prefill));
                 assert!(e <= bound(name), "{name} in chunks of {chunk}, without {without:?}: NMSE {e:e}");
             }
+        }
+    }
+}
+
+/// Caches of fewer bits lose what their bits say and no more, in prefill and in decode.
+#[test]
+fn quantised_caches_stay_near() {
+    let name = "qwen2-f16";
+    let case = load(name);
+    let with = |cache, rows| {
+        let options =
+            Options { chunk: Some(7), context: Some(128), cache: Some(cache), ..Options::default() };
+        let mut session = Model::open(build(name), &options).unwrap().session(128).unwrap();
+        logits(&mut session, &case, rows)
+    };
+    for rows in [Rows::Prefill, Rows::Decode] {
+        let exact = with(CacheType::F32, rows);
+        for (cache, least, most) in
+            [(CacheType::F16, 1e-12, 1e-6), (CacheType::Q8_0, 1e-8, 1e-3), (CacheType::Q4_0, 1e-5, 5e-2)]
+        {
+            let e = nmse(&with(cache, rows), &exact);
+            assert!((least..most).contains(&e), "{} {rows:?}: NMSE {e:e}", cache.name());
+            println!("{} {rows:?}: {e:e}", cache.name());
         }
     }
 }

@@ -51,7 +51,7 @@ impl Row {
 
     fn attention(a: Attention) -> Row {
         Row {
-            op: "attention",
+            op: a.op(),
             variant: a.variant(),
             ty: a.ty.name(),
             shape: a.shape(),
@@ -102,7 +102,7 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         output::line(&format!("a copy reads and writes {copy:.1} GB/s"))?;
         output::line(&format!("F16 {} of side {} does {matrix:.1} GFLOP/s", fastest.name(), effort.side))?;
         output::line(&format!(
-            "\n{:<9} {:<11} {:<8} {:>29} {:>11} {:>9} {:>6} {:>10} {:>6}  tile",
+            "\n{:<18} {:<11} {:<8} {:>29} {:>11} {:>9} {:>6} {:>10} {:>6}  tile",
             "op", "variant", "type", "shape", "us", "GB/s", "copy", "GFLOP/s", "best"
         ))?;
     }
@@ -147,7 +147,7 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         }
         let line = match measured {
             Ok((s, c)) => format!(
-                "{op:<9} {variant:<11} {ty:<8} {shape:>29} {:>11.2} {:>9.1} {:>5.1}% {:>10.1} {:>5.1}%  {tile}{}{}",
+                "{op:<18} {variant:<11} {ty:<8} {shape:>29} {:>11.2} {:>9.1} {:>5.1}% {:>10.1} {:>5.1}%  {tile}{}{}",
                 s * 1e6,
                 bytes / s / 1e9,
                 100.0 * bytes / s / copy,
@@ -156,7 +156,7 @@ pub(super) fn run(f: &Perf) -> Result<()> {
                 if *x == "f16" { " x f16" } else { "" },
                 c.map(constants_text).unwrap_or_default(),
             ),
-            Err(why) => format!("{op:<9} {variant:<11} {ty:<8} {shape:>29} unsupported: {why}"),
+            Err(why) => format!("{op:<18} {variant:<11} {ty:<8} {shape:>29} unsupported: {why}"),
         };
         bar.suspend(|| output::line(&line))?;
     }

@@ -3,7 +3,7 @@
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::{Effort, seconds};
-use crate::ops::attention::{CacheShape, CacheType, Scratch, Shape, Variant, attention_as, decode};
+use crate::ops::attention::{CacheShape, CacheType, Scratch, Shape, Variant, attention_as, decode, train};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::registry::Rng;
 use crate::{PlanError, Result};
@@ -28,14 +28,30 @@ pub enum How {
     Decode(decode::Cut),
     /// A batch of all positions.
     Prefill(Variant),
+    /// A training batch of sequences of [`TRAINED`], packed.
+    Train(Variant),
+    /// The gradients of that.
+    Backward(Variant),
 }
 
+/// Tokens of a sequence in a training batch.
+const TRAINED: u32 = 512;
+
 impl Attention {
+    /// The op, as `weft kernels test` calls it.
+    pub fn op(&self) -> &'static str {
+        match self.how {
+            How::Decode(_) | How::Prefill(_) => "attention",
+            How::Train(_) => "attention_train",
+            How::Backward(_) => "attention_backward",
+        }
+    }
+
     /// The name of the variant.
     pub fn variant(&self) -> &'static str {
         match self.how {
             How::Decode(_) => "decode",
-            How::Prefill(v) => v.name(),
+            How::Prefill(v) | How::Train(v) | How::Backward(v) => v.name(),
         }
     }
 
@@ -43,7 +59,7 @@ impl Attention {
     pub fn cut(&self) -> String {
         match self.how {
             How::Decode(c) => format!("{} x {}, {} x {}", c.heads, c.splits, c.values, c.ahead),
-            How::Prefill(_) => String::new(),
+            _ => String::new(),
         }
     }
 
@@ -61,8 +77,14 @@ impl Attention {
     /// Multiplications and additions, of a prefill those of visible keys only.
     pub fn flops(&self) -> f64 {
         let n = f64::from(self.positions);
-        let pairs = if matches!(self.how, How::Decode(_)) { n } else { n * (n + 1.0) / 2.0 };
-        4.0 * f64::from(self.heads) * f64::from(self.head_dim) * pairs
+        // Of five products in place of two.
+        let (pairs, products) = match self.how {
+            How::Decode(_) => (n, 2.0),
+            How::Prefill(_) => (n * (n + 1.0) / 2.0, 2.0),
+            How::Train(_) => (n * f64::from(TRAINED + 1) / 2.0, 2.0),
+            How::Backward(_) => (n * f64::from(TRAINED + 1) / 2.0, 5.0),
+        };
+        2.0 * products * f64::from(self.heads) * f64::from(self.head_dim) * pairs
     }
 }
 
@@ -81,6 +103,15 @@ pub fn attentions(deepest: u32) -> Vec<Attention> {
             all.push(Attention { how: How::Prefill(variant), positions, head_dim, ..LARGE });
         }
     }
+    // A layer of a 1.7B model on 8 sequences.
+    let batch = Attention {
+        heads: 16,
+        ty: CacheType::F32,
+        positions: (8 * TRAINED).min(deepest.saturating_mul(2)),
+        ..LARGE
+    };
+    all.extend(Variant::ALL.map(|v| Attention { how: How::Train(v), ..batch }));
+    all.extend([Variant::Rows, Variant::Coop].map(|v| Attention { how: How::Backward(v), ..batch }));
     all
 }
 
@@ -125,10 +156,15 @@ fn shapes(deepest: u32) -> Vec<(Attention, u32)> {
 /// # Errors
 /// [`crate::Error::Plan`] where the device lacks what the variant needs; out of memory; a fault.
 pub fn attention(gpu: &Gpu, effort: &Effort, a: &Attention) -> Result<f64> {
+    if let How::Train(variant) | How::Backward(variant) = a.how {
+        return packed(gpu, effort, a, variant);
+    }
     let cache = CacheShape::new(a.ty, a.positions, a.kv_heads, a.head_dim, gpu.budget())?;
     let (tokens, lacking, dispatches) = match a.how {
         How::Decode(_) => (1, decode::supports(gpu.caps(), &cache), effort.dispatches.min(36)),
-        How::Prefill(v) => (a.positions, v.supports(gpu.caps(), &cache), effort.slots.min(4)),
+        How::Prefill(v) | How::Train(v) | How::Backward(v) => {
+            (a.positions, v.supports(gpu.caps(), &cache), effort.slots.min(4))
+        }
     };
     if let Err(why) = lacking {
         return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
@@ -196,10 +232,55 @@ pub fn attention(gpu: &Gpu, effort: &Effort, a: &Attention) -> Result<f64> {
                     &s,
                 )?;
             }
-            How::Prefill(variant) => {
+            How::Prefill(variant) | How::Train(variant) | How::Backward(variant) => {
                 let q = q.range(0, row);
                 attention_as(&mut rec, variant, &state, &q, &cache, chunks, &scratch, &o, &shape)?;
             }
+        }
+    }
+    Ok(seconds(gpu, effort, &rec.finish()?)? / dispatches as f64)
+}
+
+/// Seconds of a training batch's attention, or of its gradients.
+fn packed(gpu: &Gpu, effort: &Effort, a: &Attention, variant: Variant) -> Result<f64> {
+    let s = train::Shape {
+        tokens: a.positions,
+        heads: a.heads,
+        kv_heads: a.kv_heads,
+        head_dim: a.head_dim,
+        scale: 1.0 / (a.head_dim as f32).sqrt(),
+    };
+    let span = |t: u32| {
+        let first = t / TRAINED * TRAINED;
+        [first, (first + TRAINED).min(a.positions)]
+    };
+    let spans: Vec<[u32; 2]> = (0..a.positions).map(span).collect();
+    let spans = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&spans), "perf spans")?;
+    let mut rng = Rng::new(1);
+    let some: Vec<f32> = (0..1 << 14).map(|_| rng.normal()).collect();
+    let tensor = |heads: u32| {
+        let n = (a.positions * heads * a.head_dim) as usize;
+        let values: Vec<f32> = some.iter().copied().cycle().take(n).collect();
+        gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&values), "perf tensor")
+    };
+    let [q, o, g, dq] = [0; 4].map(|_| tensor(a.heads));
+    let [k, v, dk, dv] = [0; 4].map(|_| tensor(a.kv_heads));
+    let (q, o, g, dq, k, v, dk, dv) = (q?, o?, g?, dq?, k?, v?, dk?, dv?);
+    let lse = gpu.alloc(Pool::Activations, s.lse_bytes(), "perf lse")?;
+    let scratch = gpu.alloc(Pool::Activations, s.scratch_bytes(), "perf scratch")?;
+    let (qkv, gradients) = ([&q, &k, &v], [&dq, &dk, &dv]);
+    // The gradients want what the forward pass keeps.
+    let mut rec = Recorder::new(gpu);
+    train::attention_as(&mut rec, variant, &spans, qkv, &o, &lse, &s)?;
+    gpu.run(&rec.finish()?, None)?;
+    let mut rec = Recorder::new(gpu);
+    let dispatches = effort.slots.min(4);
+    for _ in 0..dispatches {
+        match a.how {
+            How::Backward(_) => {
+                train::backward_as(&mut rec, variant, &spans, qkv, &o, &lse, &g, &scratch, gradients, &s)?;
+            }
+            _ => train::attention_as(&mut rec, variant, &spans, qkv, &o, &lse, &s)?,
         }
     }
     Ok(seconds(gpu, effort, &rec.finish()?)? / dispatches as f64)
