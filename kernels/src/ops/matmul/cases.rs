@@ -73,7 +73,7 @@ pub fn cases() -> Vec<Case> {
 
 /// The variants for many tokens, and how many tiles they have at most.
 const MANY: [Variant; 4] = [Variant::Tiled, Variant::TiledF16, Variant::TiledDot, Variant::Coop];
-const TILES: [usize; 4] = [3, 3, 3, 5];
+const TILES: [usize; 4] = [5, 3, 3, 5];
 
 /// Whether a variant is for a type at all.
 fn takes(variant: Variant, ty: WeightType) -> bool {
@@ -114,7 +114,7 @@ fn tolerance(variant: Variant) -> f64 {
 /// where edges meet, and every tile.
 fn gradients() -> Vec<Case> {
     let mut all = Vec::new();
-    for (variant, tiles) in [(Variant::Tiled, 3), (Variant::Coop, 5)] {
+    for (variant, tiles) in [(Variant::Tiled, 5), (Variant::Coop, 5)] {
         let exact = if variant == Variant::Tiled { WeightType::F32 } else { WeightType::BF16 };
         for &ty in WeightType::ALL.iter().filter(|&&ty| takes(variant, ty)) {
             for (rows, cols, tokens, add) in [(68, 256, 9, false), (129, 512, 130, true)] {

@@ -10,7 +10,8 @@
 
 const ADD: u32 = 2u;
 const UNITS: u32 = BK * BN / 16u;  // of w in a tile
-const REST: u32 = WG - UNITS;      // invocations that copy dy
+// Where everybody has a unit of w, everybody copies the rest as well.
+const FROM: u32 = UNITS % WG;
 const AQ: u32 = BK / 4u;  // vec4 along the depth of a tile
 const BQ: u32 = BN / 4u;  // vec4 along its width
 const TX: u32 = BN / TN;  // invocations along its width
@@ -69,8 +70,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             ws[at + 1u] = w[1];
             ws[at + 2u] = w[2];
             ws[at + 3u] = w[3];
-        } else {
-            for (var i = lid - UNITS; i < BM * AQ; i += REST) {
+        }
+        if (lid >= FROM) {
+            for (var i = lid - FROM; i < BM * AQ; i += WG - FROM) {
                 let row = i / AQ;
                 let r = r0 + i % AQ * 4u;
                 let base = min(token0 + row, p.extent - 1u) * p.y_stride + p.column + p.row0;

@@ -13,7 +13,8 @@
 
 const QUADS: u32 = BK / 4u;         // vec4 along the columns of a tile
 const UNITS: u32 = BN * BK / 16u;   // of w in a tile
-const REST: u32 = WG - UNITS;       // invocations that copy x
+// Where everybody has a unit of w, everybody copies the rest as well.
+const FROM: u32 = UNITS % WG;
 const TX: u32 = BN / TN;            // invocations along the rows of w
 const TY: u32 = BM / TM;
 
@@ -70,8 +71,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             ws[place(row, q + 1u)] = w[1];
             ws[place(row, q + 2u)] = w[2];
             ws[place(row, q + 3u)] = w[3];
-        } else {
-            for (var i = lid - UNITS; i < BM * QUADS; i += REST) {
+        }
+        if (lid >= FROM) {
+            for (var i = lid - FROM; i < BM * QUADS; i += WG - FROM) {
                 let row = i / QUADS;
                 let quad = u * 4u + i % QUADS;
                 var v = vec4<f32>();

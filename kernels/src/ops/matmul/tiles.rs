@@ -105,10 +105,12 @@ const COOP: [(u32, u32, u32, (u32, u32), bool); 5] = [
 ];
 
 /// Register tiles in f32 that fit core WebGPU, the first of which suits every device.
-const TILED: [Tile; 3] = [
+const TILED: [Tile; 5] = [
     Tile { bm: 64, bn: 64, bk: 32, tm: 4, tn: 4 },
     Tile { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 },
     Tile { bm: 128, bn: 64, bk: 16, tm: 8, tn: 4 },
+    Tile { bm: 64, bn: 64, bk: 16, tm: 8, tn: 8 },
+    Tile { bm: 32, bn: 64, bk: 16, tm: 4, tn: 8 },
 ];
 
 const TILED_F16: [Tile; 3] = [
@@ -205,6 +207,14 @@ impl Kernel {
             tokens.div_ceil(bm) * outputs.div_ceil(bn)
         };
         let at = match variant {
+            // Software GPUs: 8 x 8 an invocation does twice the work a second of 4 x 4.
+            Variant::Tiled if caps.kind == DeviceKind::Cpu => {
+                if tokens > 32 {
+                    3
+                } else {
+                    4
+                }
+            }
             // Large register tiles pay where they are enough to fill a large GPU.
             Variant::Tiled if large && tiles(1) >= 400 => 1,
             Variant::Tiled if large => 2,
