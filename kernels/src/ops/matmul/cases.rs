@@ -1,15 +1,16 @@
 //! Cases of the matrix products.
 
-use weft_runtime::{Gpu, Pool, Recorder};
+use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
+use super::chain::{self, End, Kind};
 use super::{
     Columns, Direction, Epilogue, Gradient, Input, Kernel, MATVEC_TOKENS, Variant, gradient_with, linear_as,
     linear_with,
 };
 use crate::ops::Format;
 use crate::ops::quantize::{self, Quantized};
-use crate::registry::{Case, Guarded, Rng, input, random_weight};
-use crate::{PlanError, WeightType};
+use crate::registry::{Case, Guarded, Rng, input, nmse, random_weight};
+use crate::{PlanError, Result, WeightType};
 
 /// Every type as every variant, at token counts on both sides of every threshold and tile edge; one
 /// long row; and with F32 and F16 the shapes where edges meet.
@@ -68,6 +69,19 @@ pub fn cases() -> Vec<Case> {
         }
     }
     all.extend(gradients());
+    for &ty in WeightType::ALL.iter().filter(|t| t.layout().has_ints()) {
+        for (kind, rows, cols) in [
+            (Kind::Rows, 70, 512),
+            (Kind::Rows, 130, 2048),
+            (Kind::Residual, 192, 256),
+            (Kind::Residual, 64, 1280),
+            (Kind::Residual, 128, 4096),
+            (Kind::SwiGlu, 96, 768),
+            (Kind::SwiGlu, 64, 2304),
+        ] {
+            all.push(chain_case(kind, ty, rows, cols));
+        }
+    }
     all
 }
 
@@ -271,4 +285,94 @@ fn case_with(
         y.compare(gpu, &want)
     })
     .of_type(ty.name())
+}
+
+/// A product as a link of a decode step. What it reads and writes in integers counts as what the integers
+/// stand for, so that only the last bit of a rounding may differ.
+fn chain_case(kind: Kind, ty: WeightType, rows: u32, cols: u32) -> Case {
+    let what = match kind {
+        Kind::Rows => "rms norm, bias",
+        Kind::Residual => "residual, integers and squares",
+        Kind::SwiGlu => "rms norm, swiglu, integers",
+    };
+    let name = format!("rows {rows} cols {cols}, {what}");
+    Case::new("matmul", "chain", name, 1e-6, move |gpu, oracle, seed| {
+        let mut rng = Rng::seeded(rows * cols, seed);
+        let (w, weights) = random_weight(gpu, oracle, ty, rows, cols, &mut rng)?;
+        if let Err(why) = chain::supports(gpu.caps(), &w.shape, kind) {
+            return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
+        }
+        let (x, norm) = (rng.values(cols as usize), rng.values(cols as usize));
+        let (x_gpu, norm_gpu) = (input(gpu, &x)?, weights_of(gpu, &norm)?);
+        let (q, meta) = quantize::bytes_normed(cols.into());
+        let ints = Quantized {
+            q: gpu.alloc(Pool::Activations, q, "integers")?,
+            meta: gpu.alloc(Pool::Activations, meta, "scales")?,
+        };
+        let eps = 1e-5;
+        let normed = kind != Kind::Residual;
+        let mut rec = Recorder::new(gpu);
+        match normed {
+            true => quantize::normed(&mut rec, &x_gpu, &norm_gpu, &ints, cols)?,
+            false => quantize::quantize(&mut rec, &x_gpu, &ints, cols)?,
+        }
+        gpu.run(&rec.finish()?, None)?;
+        let meta: Vec<f32> = gpu.read_vec(&ints.meta)?;
+        let values = quantize::cases::values(&gpu.read_vec(&ints.q)?, &meta[..cols as usize / 8]);
+        let squares: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
+        let scale = if normed { 1.0 / (squares / f64::from(cols) + f64::from(eps)).sqrt() } else { 1.0 };
+        let mut want: Vec<f64> = super::reference::linear(&values, &weights, cols as usize, None, None)
+            .into_iter()
+            .map(|v| v * scale)
+            .collect();
+
+        // Outputs: f32 where there are, integers where there are.
+        let before = rng.values(rows as usize);
+        let bias = weights_of(gpu, &before)?;
+        let y = Guarded::new(gpu, rows as usize, (kind == Kind::Residual).then_some(&before[..]))?;
+        let outputs = if kind == Kind::SwiGlu { rows / 2 } else { rows } as usize;
+        let (out_q, out_meta) = (
+            Guarded::new(gpu, outputs.div_ceil(16) * 4, None)?,
+            Guarded::new(gpu, outputs.div_ceil(16) * 3, None)?,
+        );
+        let out = Quantized { q: out_q.slice.clone(), meta: out_meta.slice.clone() };
+        let next = rng.values(rows as usize);
+        let next_gpu = weights_of(gpu, &next)?;
+        let end = match kind {
+            Kind::Rows => End::Rows { y: &y.slice, columns: Columns::all(rows), bias: Some(&bias) },
+            Kind::Residual => End::Residual { h: &y.slice, norm: &next_gpu, out: &out },
+            Kind::SwiGlu => End::SwiGlu { out: &out },
+        };
+        let mut rec = Recorder::new(gpu);
+        chain::chained(&mut rec, &w, chain::Input { ints: &ints, norm: normed.then_some(eps) }, end)?;
+        gpu.run(&rec.finish()?, None)?;
+        if kind == Kind::SwiGlu {
+            let (gate, up) = want.split_at(outputs);
+            want = gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+        } else {
+            want.iter_mut().zip(&before).for_each(|(v, &b)| *v += f64::from(b));
+        }
+        if kind == Kind::Rows {
+            return y.compare(gpu, &want);
+        }
+        let (Some(q), Some(meta)) = (out_q.read(gpu)?, out_meta.read(gpu)?) else { return Ok(f64::INFINITY) };
+        let got = quantize::cases::values(bytemuck::cast_slice(&q), &meta[..outputs / 8]);
+        if kind == Kind::SwiGlu {
+            let rounded =
+                quantize::reference::quantize(&want.iter().map(|&v| v as f32).collect::<Vec<_>>()).0;
+            return Ok(nmse(&got, &rounded));
+        }
+        let product: Vec<f32> = want.iter().zip(&next).map(|(&h, &w)| h as f32 * w).collect();
+        let rounded = quantize::reference::quantize(&product).0;
+        let down = 2f64.powi(-40);
+        let squares: Vec<f64> =
+            want.chunks_exact(16).map(|c| c.iter().map(|v| v * v * down).sum::<f64>()).collect();
+        let e = y.compare(gpu, &want)?;
+        Ok(e.max(nmse(&got, &rounded)).max(nmse(&meta[outputs / 8..], &squares)))
+    })
+    .of_type(ty.name())
+}
+
+fn weights_of(gpu: &Gpu, values: &[f32]) -> Result<Slice> {
+    Ok(gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(values), "case weights")?)
 }
