@@ -98,8 +98,10 @@ impl Kernel {
             Kind::Residual => match cols {
                 0..=1023 => Matvec { wg: 256, lanes: 16, rows: 1, steps: 1, tokens: 1 },
                 _ if most < 512 => Matvec { wg: 256, lanes: 32, rows: 2, steps: 1, tokens: 1 },
-                1024..=2047 => Matvec { wg: 512, lanes: 32, rows: 1, steps: 1, tokens: 1 },
-                _ => Matvec { wg: 512, lanes: 64, rows: 2, steps: 1, tokens: 1 },
+                _ if cols < 2048 || most < 1024 => {
+                    Matvec { wg: 512, lanes: 32, rows: 1, steps: 1, tokens: 1 }
+                }
+                _ => Matvec { wg: 1024, lanes: 64, rows: 1, steps: 1, tokens: 1 },
             },
             // A row of gate and one of up.
             Kind::SwiGlu if cols <= 1024 => Matvec { wg: 128, lanes: 8, rows: 2, steps: 1, tokens: 1 },
