@@ -174,7 +174,18 @@ fn main(@builtin(local_invocation_index) lid: u32) {
     // The chunks to look at.
     let k = select(state.top_k, 1u, state.temperature <= 0.0);
     var lowest = 0u;
-    if (k > 0u && k < p.chunks) {
+    if (k == 1u) {
+        // The largest maximum needs no selection.
+        var most = -3.4e38;
+        var chunk = 0u;
+        for (var i = lid; i < p.chunks; i += WG) {
+            if (maxima[i] > most) {
+                most = maxima[i];
+                chunk = i;
+            }
+        }
+        lowest = key_of(maxima[argmax(most, chunk, lid)]);
+    } else if (k > 0u && k < p.chunks) {
         lowest = select_key(vec2<u32>(k, 0u), false, 0u, 0.0, p.chunks, true, lid);
     }
     if (lid == 0u) {
