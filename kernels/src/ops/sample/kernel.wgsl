@@ -51,6 +51,7 @@ var<workgroup> best: array<f32, WG>;
 var<workgroup> best_id: array<u32, WG>;
 var<workgroup> low: array<atomic<u32>, 256>;
 var<workgroup> high: array<atomic<u32>, 256>;
+var<workgroup> sums: array<vec2<u32>, 256>;
 var<workgroup> chosen: vec4<u32>;
 var<workgroup> active_chunks: array<u32, MOST>;
 var<workgroup> active_count: atomic<u32>;
@@ -139,19 +140,26 @@ fn select_key(
             }
         }
         workgroupBarrier();
-        if (lid == 0u) {
-            var sum = before;
-            var bin = 255u;
-            loop {
-                let here = vec2<u32>(atomicLoad(&low[bin]), atomicLoad(&high[bin]));
-                let next = sum64(sum, here);
-                if (!less64(next, wanted) || bin == 0u) {
-                    break;
-                }
-                sum = next;
-                bin -= 1u;
+        // Sums over all bins from each on; the bin looked for is the last whose sum reaches what is wanted.
+        sums[lid] = vec2<u32>(atomicLoad(&low[lid]), atomicLoad(&high[lid]));
+        workgroupBarrier();
+        for (var step = 1u; step < 256u; step <<= 1u) {
+            var sum = sums[lid];
+            if (lid + step < 256u) {
+                sum = sum64(sum, sums[lid + step]);
             }
-            chosen = vec4<u32>(bin, sum.x, sum.y, 0u);
+            workgroupBarrier();
+            sums[lid] = sum;
+            workgroupBarrier();
+        }
+        var above = before;
+        if (lid < 255u) {
+            above = sum64(before, sums[lid + 1u]);
+        }
+        let reached = !less64(sum64(before, sums[lid]), wanted);
+        let first = lid == 255u || less64(above, wanted);
+        if (first && (reached || lid == 0u)) {
+            chosen = vec4<u32>(lid, above.x, above.y, 0u);
         }
         workgroupBarrier();
         prefix |= chosen.x << shift;
