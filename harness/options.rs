@@ -52,7 +52,7 @@ fn cache_type(name: &str) -> std::result::Result<CacheType, String> {
 #[derive(Debug, Clone, Args)]
 pub struct SamplingFlags {
     /// Temperature; 0 always takes the likeliest token [default: 0.8; 0 for weft-mini]
-    #[arg(long, value_name = "T", help_heading = "Sampling")]
+    #[arg(long, value_name = "T", help_heading = "Sampling", allow_negative_numbers = true)]
     pub temp: Option<f32>,
     /// Keep the K likeliest tokens; 0 keeps all
     #[arg(long, value_name = "K", default_value_t = 40, help_heading = "Sampling")]

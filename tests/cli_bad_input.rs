@@ -190,6 +190,7 @@ fn prompts_and_ids_out_of_range() {
     fails(&["run", ""], &["prompt is empty"]);
     fails(&["run", "-"], &["prompt is empty"]);
     fails(&["run", "--top-p", "2", "--temp", "1", "Hello"], &["top-p", "2"]);
+    fails(&["run", "--temp", "-1", "Hello"], &["the temperature", "-1"]);
     fails(&["tokenize", "--decode", "2048"], &["2048", "out of range"]);
     fails(&["tokenize", "--decode", "seven"], &["\"seven\"", "not a token id"]);
     let logits = |name: &str, content: &str, parts: &[&str]| {

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Do the cases notice a broken kernel? Each round breaks several kernels at once, one line each, builds,
+# and runs for each only the cases that reach it. Changes the WGSL of this working tree and puts it back,
+# so it wants a tree without changes in kernels/.
+#   tests/break.sh [ROUND]...
+set -euo pipefail
+cd "$(dirname "$0")/.."
+git diff --quiet HEAD -- kernels || { echo "error: kernels/ has changes; commit them first" >&2; exit 1; }
+trap 'git checkout -q HEAD -- kernels/src' EXIT
+target=${CARGO_TARGET_DIR:-target}
+drop='s/workgroupBarrier();//'
+
+# round ~ file under kernels/src ~ sed that breaks it ~ what that is ~ cases to run
+mutations() {
+    cat <<TABLE
+1~types/q4_0/ints.wgsl~s/-8\.0 \* h/-9.0 * h/~offset 8 is 9~--op gather --type q4_0
+1~types/q6_k/ints.wgsl~s/vec4<u32>(4u)/vec4<u32>(5u)/~shift 4 is 5~--op gather --type q6_k
+1~ops/swiglu/kernel.wgsl~s/(1\.0 + exp/(1.5 + exp/~1 is 1.5~--op swiglu
+1~ops/rope/kernel.wgsl~s/127u/126u/~mask 127 is 126~--op rope
+1~ops/sample/kernel.wgsl~84$drop~barrier of the argmax's steps~--op sample
+1~ops/attention/kernel.wgsl~119$drop~barrier after the scores~--op attention --variant rows
+1~ops/matmul/tiled.wgsl~0,/workgroupBarrier();/$drop~barrier after the loads~--op matmul --variant tiled --type q8_0
+1~ops/heads/kernel.wgsl~0,/workgroupBarrier();/$drop~barrier before the rotation~--op heads
+2~types/q4_0/ints.wgsl~s/half_of(h.q, half)/half_of(h.q, half ^ 1u)/~halves swapped~--op gather --type q4_0
+2~types/q6_k/ints.wgsl~s/8u \* half, 8u/8u * half, 9u/~width 8 is 9~--op gather --type q6_k
+2~ops/rope/kernel.wgsl~s/>> 7u/>> 6u/~shift 7 is 6~--op rope
+2~ops/sample/kernel.wgsl~s/24u - 8u/25u - 8u/~shift 24 is 25~--op sample
+2~ops/attention/kernel.wgsl~155$drop~barrier after the values~--op attention --variant rows
+TABLE
+}
+
+build() { cargo build --release --locked --quiet -p weft-harness; }
+# The last line of the cases' output: N passed, N failed, N unsupported.
+count() {
+    # shellcheck disable=SC2086
+    "$target/release/weft" kernels test $1 2>/dev/null | tail -n 1 || true
+}
+
+for round in "${@:-1}"; do
+    git checkout -q HEAD -- kernels/src
+    while IFS='~' read -r _ file edit _; do
+        sed -i "$edit" "kernels/src/$file"
+        ! git diff --quiet HEAD -- "kernels/src/$file" || { echo "error: $file: nothing matches $edit" >&2; exit 1; }
+    done < <(mutations | grep "^$round~")
+    build
+    while IFS='~' read -r _ file _ what cases; do
+        last=$(count "$cases")
+        case $last in
+        *" passed, 0 failed"*) said=SURVIVED ;;
+        *" failed, "*) said=caught ;;
+        *) said="DID NOT RUN" ;;
+        esac
+        echo "| $said | $file | $what | $last |"
+    done < <(mutations | grep "^$round~")
+done
+
+# Without a mutation all of them pass; else being caught means nothing.
+git checkout -q HEAD -- kernels/src
+build
+mutations | cut -d'~' -f5 | sort -u | while IFS= read -r cases; do
+    last=$(count "$cases")
+    [[ $last == *" passed, 0 failed"* ]] || { echo "error: unbroken: $cases: $last" >&2; exit 1; }
+    echo "| unbroken | $cases | | $last |"
+done
