@@ -65,6 +65,14 @@ pub enum Error {
     Context { wanted: u32, most: u32 },
     #[error("{what} must be {range}, not {value}")]
     Sampling { what: &'static str, range: &'static str, value: String },
+    #[error("the adapter does not fit the model: {what}")]
+    Adapter { what: String },
+    #[error("training: {what}")]
+    Training { what: String },
+    #[error(
+        "training: the gradient of step {step} is not finite; the parameters are those of the step before: lower the learning rate, or clip"
+    )]
+    NotFinite { step: u64 },
     #[error("cancelled")]
     Cancelled,
 }

@@ -26,6 +26,7 @@ mod generate;
 mod load;
 mod plan;
 mod session;
+pub mod train;
 
 pub use config::{Config, SUPPORTED};
 pub use error::{Error, Result};

@@ -17,6 +17,12 @@ pub enum Pool {
     Activations,
     State,
     Params,
+    /// What a training step keeps from its forward pass for its backward pass.
+    Kept,
+    /// Trained parameters.
+    Adapters,
+    /// Their gradients and moments.
+    Optimiser,
 }
 
 impl std::fmt::Display for Pool {
@@ -27,6 +33,9 @@ impl std::fmt::Display for Pool {
             Pool::Activations => "activations",
             Pool::State => "state",
             Pool::Params => "parameters",
+            Pool::Kept => "kept activations",
+            Pool::Adapters => "adapters",
+            Pool::Optimiser => "optimiser",
         })
     }
 }

@@ -1,0 +1,353 @@
+//! The memory of training, known before any of it is taken.
+
+use std::fmt;
+
+use weft_kernels::Budget;
+use weft_kernels::ops::attention::train as attention;
+use weft_runtime::{Arena, Layout, Placed, human};
+
+use super::adapter::{Flat, Group};
+use super::{AdapterShape, TrainOptions};
+use crate::{Config, Error, Result};
+
+/// Bytes of GPU memory that training takes, by use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrainPlan {
+    /// The frozen model.
+    pub weights: u64,
+    /// Trained parameters.
+    pub adapters: u64,
+    /// Their gradients and the two moments of AdamW.
+    pub optimiser: u64,
+    /// What the forward pass keeps for the backward pass.
+    pub activations: u64,
+    /// What one layer or one piece of the loss needs at a time, token ids, tables.
+    pub scratch: u64,
+}
+
+impl TrainPlan {
+    /// Plans training on a model whose weights take `weights` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Training`] where one buffer would have to be larger than the budget allows.
+    pub fn of(
+        config: &Config,
+        weights: u64,
+        adapter: &AdapterShape,
+        options: &TrainOptions,
+        budget: &Budget,
+    ) -> Result<TrainPlan> {
+        let flat = Flat::new(adapter, config, budget.align);
+        let buffers = Buffers::plan(config, adapter, options, budget);
+        let largest = flat.total.max(buffers.scratch.total).max(buffers.kept_bytes());
+        if largest > budget.max_buffer {
+            return Err(Error::Training {
+                what: format!(
+                    "a batch of {} tokens needs a buffer of {} and this device allows {}; take fewer tokens a batch",
+                    options.tokens,
+                    human(largest),
+                    human(budget.max_buffer)
+                ),
+            });
+        }
+        Ok(TrainPlan {
+            weights,
+            adapters: flat.total,
+            optimiser: 3 * flat.total,
+            activations: buffers.kept_total(),
+            scratch: buffers.scratch.total + state_bytes(config, options, budget),
+        })
+    }
+
+    /// Bytes in all.
+    pub fn total(&self) -> u64 {
+        self.weights + self.adapters + self.optimiser + self.activations + self.scratch
+    }
+
+    /// The largest (batch, context) that fits `available` bytes: as many sequences of `context` tokens
+    /// as do, or one that is shorter. `None` where not even 16 tokens fit.
+    pub fn largest_fitting(
+        config: &Config,
+        weights: u64,
+        adapter: &AdapterShape,
+        options: &TrainOptions,
+        budget: &Budget,
+        context: u32,
+        available: u64,
+    ) -> Option<(u32, u32)> {
+        let fits = |tokens: u32| {
+            let options = TrainOptions { tokens, ..*options };
+            TrainPlan::of(config, weights, adapter, &options, budget).is_ok_and(|p| p.total() <= available)
+        };
+        let context = context.clamp(16, MOST_TOKENS);
+        let largest = |unit: u32| {
+            // Memory grows with tokens: bisection over multiples of `unit`.
+            let (mut low, mut high) = (0, MOST_TOKENS / unit + 1);
+            while high - low > 1 {
+                let middle = low.midpoint(high);
+                if fits(middle * unit) { low = middle } else { high = middle }
+            }
+            low
+        };
+        match largest(context) {
+            0 => match largest(16) {
+                0 => None,
+                n => Some((1, n * 16)),
+            },
+            n => Some((n, context)),
+        }
+    }
+}
+
+impl fmt::Display for TrainPlan {
+    /// A table with a row for each use.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = [
+            ("weights", self.weights),
+            ("adapters", self.adapters),
+            ("optimiser", self.optimiser),
+            ("activations", self.activations),
+            ("scratch", self.scratch),
+        ];
+        for (name, bytes) in rows {
+            writeln!(f, "{name:<12}{:>12}", human(bytes))?;
+        }
+        write!(f, "{:<12}{:>12}", "total", human(self.total()))
+    }
+}
+
+/// The most tokens of a batch.
+pub(crate) const MOST_TOKENS: u32 = 1 << 20;
+
+/// Token ids, spans, rows and labels of a batch, the rotary table, settings.
+fn state_bytes(c: &Config, options: &TrainOptions, budget: &Budget) -> u64 {
+    let tokens = u64::from(padded(options.tokens, options.tokens));
+    let table = (128 + tokens.div_ceil(128)) * u64::from(c.rotation.pairs()) * 8;
+    table + tokens * 12 + 8 * budget.align
+}
+
+/// Tokens of the program that runs a batch of `tokens`: few sizes, so that few programs are recorded.
+pub(crate) fn padded(tokens: u32, most: u32) -> u32 {
+    let step = (most.next_power_of_two() / 16).clamp(8, 256);
+    tokens.max(1).next_multiple_of(step)
+}
+
+/// Rows of the loss computed at a time: logits are by far the widest activation.
+pub(crate) fn loss_rows(c: &Config, tokens: u32, budget: &Budget) -> u32 {
+    let row = u64::from(c.vocabulary) * 4;
+    // A binding of 128 MiB is a phone's: 16 MiB there, 128 rows of a large vocabulary elsewhere.
+    let most = (budget.max_binding / 8).clamp(4 * row, 96 << 20);
+    let rows = (most / row).max(1) as u32;
+    // Whole tiles of products.
+    let rows = if rows >= 128 { 128 } else { rows };
+    rows.min(tokens)
+}
+
+/// Where a tensor lies while a program runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Spot {
+    /// In the scratch, shared by all layers.
+    Scratch(Placed),
+    /// At this offset of the layer's own memory, with this length.
+    Kept(u64, u64),
+}
+
+/// A layer's tensors of the forward pass.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LayerSpots {
+    pub(crate) x: Spot,
+    pub(crate) n1: Spot,
+    pub(crate) qkv: Spot,
+    pub(crate) q: Spot,
+    pub(crate) k: Spot,
+    pub(crate) v: Spot,
+    pub(crate) attended: Spot,
+    pub(crate) lse: Spot,
+    pub(crate) mid: Spot,
+    pub(crate) n2: Spot,
+    pub(crate) gate_up: Spot,
+    pub(crate) gated: Spot,
+    /// What each group's A makes of its input.
+    pub(crate) t: [Spot; 4],
+}
+
+/// The tensors of the backward pass.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GradientSpots {
+    pub(crate) x: Placed,
+    pub(crate) gated: Placed,
+    pub(crate) gate_up: Placed,
+    pub(crate) n: Placed,
+    pub(crate) attended: Placed,
+    pub(crate) q: Placed,
+    pub(crate) k: Placed,
+    pub(crate) v: Placed,
+    pub(crate) qkv: Placed,
+    pub(crate) t: Placed,
+    pub(crate) attention: Placed,
+}
+
+/// The tensors of the loss, a piece of the rows at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LossSpots {
+    pub(crate) x: Placed,
+    pub(crate) n: Placed,
+    pub(crate) logits: Placed,
+    pub(crate) dn: Placed,
+    pub(crate) dx: Placed,
+    pub(crate) stats: Placed,
+}
+
+/// Where everything lies.
+#[derive(Debug, Clone)]
+pub(crate) struct Buffers {
+    pub(crate) scratch: Layout,
+    /// Bytes that each layer keeps, from the first that is trained on.
+    pub(crate) kept: u64,
+    pub(crate) kept_layers: u32,
+    pub(crate) first_layer: u32,
+    /// The residual stream: of layers that keep nothing, and after the last.
+    pub(crate) stream: [Placed; 2],
+    pub(crate) forward: LayerSpots,
+    pub(crate) again: LayerSpots,
+    pub(crate) d: GradientSpots,
+    pub(crate) loss: LossSpots,
+    /// With dropout: the input that is left, and its gradient.
+    pub(crate) dropped: Option<[Placed; 2]>,
+}
+
+impl Buffers {
+    pub(crate) fn plan(c: &Config, adapter: &AdapterShape, o: &TrainOptions, budget: &Budget) -> Buffers {
+        let tokens = padded(o.tokens, o.tokens);
+        let rows = |width: u32| u64::from(tokens) * u64::from(width) * 4;
+        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        // Columns of the adapters' t, the most of any layer.
+        let t = |g: Group| {
+            let of = |l| adapter.targets(l, g).len() as u32;
+            (0..c.layers).map(of).max().unwrap_or(0) * adapter.rank
+        };
+        let ts = [Group::Qkv, Group::Output, Group::GateUp, Group::Down].map(t);
+        let first_layer = adapter.first().0.min(c.layers);
+        let mut a = Arena::new();
+        let mut kept = 0;
+        let mut keep = |bytes: u64| {
+            let spot = Spot::Kept(kept, bytes);
+            kept += bytes.next_multiple_of(budget.align);
+            spot
+        };
+        // What a layer always keeps, and what it keeps without checkpointing.
+        let x = keep(rows(c.width));
+        let more = (!o.checkpointing).then(|| {
+            let [qkv, attended, lse, mid, gate_up] =
+                [q + 2 * kv, q, c.heads, c.width, 2 * c.feed_forward].map(|w| keep(rows(w)));
+            (qkv, attended, lse, mid, gate_up, ts.map(|w| keep(rows(w))))
+        });
+        // Steps. A layer forward: 0 norm, 1 qkv, 2 heads, 3 attention, 4 output, 5 norm, 6 gate and up,
+        // 7 SwiGLU, 8 down. The loss: 9. Once more with 20: 20 to 27. Backward: 30 down, 31 SwiGLU,
+        // 32 gate and up, 33 norm, 34 output, 35 heads again and attention, 36 heads, 37 norm again
+        // and qkv, 38 norm.
+        let mut layer = |s: u32, end: [u32; 12]| {
+            let mut put = |width: u32, first: u32, last: u32| Spot::Scratch(a.add(rows(width), first, last));
+            let [n1, qkv, q_, attended, mid, n2, gate_up, gated, t0, t1, t2, t3] = end;
+            let spots = LayerSpots {
+                x,
+                n1: put(c.width, s, n1),
+                q: put(q, s + 2, q_),
+                k: put(kv, s + 2, q_),
+                v: put(kv, s + 2, q_),
+                n2: put(c.width, s + 5, n2),
+                gated: put(c.feed_forward, s + 7, gated),
+                qkv: x,
+                attended: x,
+                lse: x,
+                mid: x,
+                gate_up: x,
+                t: [x; 4],
+            };
+            match more {
+                Some((qkv, attended, lse, mid, gate_up, t)) => {
+                    LayerSpots { qkv, attended, lse, mid, gate_up, t, ..spots }
+                }
+                None => LayerSpots {
+                    qkv: put(q + 2 * kv, s + 1, qkv),
+                    attended: put(q, s + 3, attended),
+                    lse: put(c.heads, s + 3, attended),
+                    mid: put(c.width, s + 4, mid),
+                    gate_up: put(2 * c.feed_forward, s + 6, gate_up),
+                    t: [
+                        put(ts[0], s + 1, t0),
+                        put(ts[1], s + 4, t1),
+                        put(ts[2], s + 6, t2),
+                        put(ts[3], s + 8, t3),
+                    ],
+                    ..spots
+                },
+            }
+        };
+        let forward = layer(0, [1, 2, 3, 4, 8, 6, 7, 8, 1, 4, 6, 8]);
+        let again = layer(20, [21, 36, 23, 35, 33, 32, 31, 30, 37, 34, 32, 30]);
+        let mut put = |width: u32, first: u32, last: u32| a.add(rows(width), first, last);
+        let stream = [put(c.width, 0, 9), put(c.width, 0, 9)];
+        let d = GradientSpots {
+            x: put(c.width, 9, 38),
+            gated: put(c.feed_forward, 30, 31),
+            gate_up: put(2 * c.feed_forward, 31, 32),
+            n: put(c.width, 32, 38),
+            attended: put(q, 34, 35),
+            q: put(q, 35, 36),
+            k: put(kv, 35, 36),
+            v: put(kv, 35, 36),
+            qkv: put(q + 2 * kv, 36, 37),
+            t: put(ts.into_iter().max().unwrap_or(0), 30, 37),
+            attention: {
+                let s = attention_shape(c, tokens);
+                a.add(s.scratch_bytes(), 35, 35)
+            },
+        };
+        let dropped = (o.dropout > 0.0).then(|| {
+            let widest = c.width.max(q).max(c.feed_forward);
+            [a.add(rows(widest), 0, 38), a.add(rows(widest), 30, 38)]
+        });
+        let n = u64::from(loss_rows(c, tokens, budget)) * 4;
+        let loss = LossSpots {
+            x: a.add(n * u64::from(c.width), 9, 9),
+            n: a.add(n * u64::from(c.width), 9, 9),
+            logits: a.add(n * u64::from(c.vocabulary), 9, 9),
+            dn: a.add(n * u64::from(c.width), 9, 9),
+            dx: a.add(n * u64::from(c.width), 9, 9),
+            stats: a.add(n * 2, 9, 9),
+        };
+        Buffers {
+            scratch: a.place(budget.align),
+            kept,
+            kept_layers: c.layers - first_layer,
+            first_layer,
+            stream,
+            forward,
+            again,
+            d,
+            loss,
+            dropped,
+        }
+    }
+
+    /// Bytes of the buffers that kept activations lie in, the largest of them.
+    fn kept_bytes(&self) -> u64 {
+        self.kept
+    }
+
+    fn kept_total(&self) -> u64 {
+        self.kept * u64::from(self.kept_layers)
+    }
+}
+
+/// Attention of a batch.
+pub(crate) fn attention_shape(c: &Config, tokens: u32) -> attention::Shape {
+    attention::Shape {
+        tokens,
+        heads: c.heads,
+        kv_heads: c.kv_heads,
+        head_dim: c.head_dim,
+        scale: 1.0 / (c.head_dim as f32).sqrt(),
+    }
+}
