@@ -1,8 +1,9 @@
-//! Bytes to tensors and text to tokens: GGUF, quantised blocks, tokenizers, chat templates.
+//! Bytes to tensors and text to tokens: GGUF, quantised blocks, tokenizers, chat templates, adapters.
 //!
 //! Nothing here knows of a GPU, of another crate of ours, or of a model. Readers are total:
 //! any byte string gives a value or an error, in time and memory bounded by its length.
 
+pub mod adapter;
 pub mod chat;
 pub mod gguf;
 pub mod hf;

@@ -16,6 +16,7 @@ use crate::gguf::{Metadata, Value};
 use crate::quant::{self, Type};
 use json::Object;
 use tensors::Source;
+pub(crate) use tensors::{permuted, unpermuted};
 
 /// Why a folder cannot be converted.
 #[derive(Debug, thiserror::Error)]

@@ -150,8 +150,24 @@ fn type_of(shape: &[u64], ty: Type) -> Type {
     }
 }
 
+/// The rows of each head from pairs back to halves: what [`permuted`] undoes.
+pub(crate) fn unpermuted(bytes: &[u8], rows: usize, heads: usize) -> Vec<u8> {
+    let row = bytes.len() / rows;
+    let half = rows / heads / 2;
+    let mut out = Vec::with_capacity(bytes.len());
+    for head in 0..heads {
+        for j in 0..2 {
+            for i in 0..half {
+                let at = head * 2 * half + 2 * i + j;
+                out.extend(&bytes[at * row..][..row]);
+            }
+        }
+    }
+    out
+}
+
 /// The rows of each head from halves (0, 1, …, h/2, h/2 + 1, …) to pairs (0, h/2, 1, h/2 + 1, …).
-pub(super) fn permuted(bytes: &[u8], rows: usize, heads: usize) -> Vec<u8> {
+pub(crate) fn permuted(bytes: &[u8], rows: usize, heads: usize) -> Vec<u8> {
     let row = bytes.len() / rows;
     let half = rows / heads / 2;
     let mut out = Vec::with_capacity(bytes.len());

@@ -1,0 +1,240 @@
+//! Adapters: round trips through both formats, the order of Llama's rows, and what is refused.
+//! `tests/reference/adapter_check.py` loads the same files with PEFT and llama.cpp.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+use weft_formats::adapter::{Adapter, Base, Pair};
+use weft_formats::gguf::{File, Metadata, Value, Writer};
+use weft_formats::quant::Type;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("weft-adapter-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn base(architecture: &str) -> Base {
+    Base { architecture: architecture.to_owned(), heads: 2, kv_heads: 1 }
+}
+
+fn pair(tensor: &str, rank: usize, rows: usize, cols: usize) -> Pair {
+    let values = |n: usize, step: f32| (0..n).map(|i| (i as f32 * step).sin()).collect();
+    Pair {
+        tensor: tensor.to_owned(),
+        rank,
+        rows,
+        cols,
+        a: values(rank * cols, 0.7),
+        b: values(rows * rank, 1.3),
+    }
+}
+
+fn adapter() -> Adapter {
+    let mut pairs = Vec::new();
+    for layer in [0, 2, 10] {
+        for (part, rows, cols) in
+            [("attn_k", 4, 6), ("attn_output", 6, 8), ("attn_q", 8, 6), ("ffn_down", 6, 10)]
+        {
+            pairs.push(pair(&format!("blk.{layer}.{part}.weight"), 3, rows, cols));
+        }
+    }
+    Adapter { alpha: 6.0, rslora: false, pairs }
+}
+
+fn gguf_of(keys: &[(&str, Value)], tensors: &[(&str, [u64; 2])], path: &Path) {
+    let mut metadata = Metadata::new();
+    keys.iter().for_each(|(k, v)| metadata.set(*k, v.clone()));
+    let table = tensors.iter().map(|(name, shape)| (*name, shape.to_vec(), Type::F32));
+    let writer = Writer::new(&metadata, table).unwrap();
+    let data: Vec<Vec<u8>> = tensors.iter().map(|(_, s)| vec![0; (s[0] * s[1] * 4) as usize]).collect();
+    std::fs::write(path, writer.to_bytes(&data).unwrap()).unwrap();
+}
+
+fn lora_keys(architecture: &str) -> Vec<(&'static str, Value)> {
+    vec![
+        ("general.architecture", Value::Str(architecture.to_owned())),
+        ("general.type", Value::Str("adapter".to_owned())),
+        ("adapter.type", Value::Str("lora".to_owned())),
+        ("adapter.lora.alpha", Value::F32(6.0)),
+    ]
+}
+
+#[test]
+fn both_formats_give_back_what_was_written() {
+    let folder = Folder::new("round");
+    for architecture in ["llama", "qwen3"] {
+        let (base, want) = (base(architecture), adapter());
+        want.write_gguf(&folder.at("a.gguf"), &base, "test").unwrap();
+        assert_eq!(Adapter::open(&folder.at("a.gguf"), &base).unwrap(), want);
+        want.write_peft(&folder.0, &base, "model").unwrap();
+        assert_eq!(Adapter::open(&folder.0, &base).unwrap(), want);
+        assert_eq!(Adapter::open(&folder.at("adapter_model.safetensors"), &base).unwrap(), want);
+    }
+    let left: Vec<_> = std::fs::read_dir(&folder.0).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+}
+
+#[test]
+fn gguf_has_llama_cpps_names_and_shapes() {
+    let folder = Folder::new("names");
+    adapter().write_gguf(&folder.at("a.gguf"), &base("qwen3"), "test").unwrap();
+    let file = File::open(&folder.at("a.gguf")).unwrap();
+    assert_eq!(file.metadata().str("general.type"), Some("adapter"));
+    assert_eq!(file.metadata().str("adapter.type"), Some("lora"));
+    assert_eq!(file.metadata().f32("adapter.lora.alpha"), Some(6.0));
+    assert_eq!(file.metadata().str("general.architecture"), Some("qwen3"));
+    assert_eq!(file.tensor("blk.2.attn_q.weight.lora_a").unwrap().shape, [6, 3]);
+    assert_eq!(file.tensor("blk.2.attn_q.weight.lora_b").unwrap().shape, [3, 8]);
+}
+
+/// Hugging Face has a head's rows as two halves, GGUF's Llama as pairs: row 2i + j there is row i + j * half.
+#[test]
+fn llamas_queries_and_keys_change_their_order() {
+    let folder = Folder::new("order");
+    let q = Pair { b: (0..8).map(|r| r as f32).collect(), ..pair("blk.0.attn_q.weight", 1, 8, 6) };
+    let v = Pair { b: (0..8).map(|r| r as f32).collect(), ..pair("blk.0.attn_v.weight", 1, 8, 6) };
+    let adapter = Adapter { alpha: 1.0, rslora: true, pairs: vec![q, v] };
+    adapter.write_peft(&folder.0, &base("llama"), "model").unwrap();
+    let bytes = std::fs::read(folder.at("adapter_model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let rows = |name: &str| -> Vec<f32> {
+        let t =
+            file.tensor(&format!("base_model.model.model.layers.0.self_attn.{name}.lora_B.weight")).unwrap();
+        assert_eq!(t.shape(), [8, 1]);
+        t.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    };
+    assert_eq!(rows("q_proj"), [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
+    assert_eq!(rows("v_proj"), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    let config: Json =
+        serde_json::from_slice(&std::fs::read(folder.at("adapter_config.json")).unwrap()).unwrap();
+    assert_eq!(config["target_modules"], json!(["q_proj", "v_proj"]));
+    assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(1), &json!(1)));
+    assert_eq!((&config["use_rslora"], &config["peft_type"]), (&json!(true), &json!("LORA")));
+}
+
+#[test]
+fn a_scale_by_the_root_of_the_rank_survives_gguf() {
+    let folder = Folder::new("rslora");
+    let want = Adapter { alpha: 8.0, rslora: true, pairs: vec![pair("blk.0.attn_q.weight", 4, 8, 6)] };
+    assert_eq!(want.scale(&want.pairs[0]), 4.0);
+    want.write_gguf(&folder.at("a.gguf"), &base("qwen3"), "test").unwrap();
+    let got = Adapter::open(&folder.at("a.gguf"), &base("qwen3")).unwrap();
+    assert_eq!((got.scale(&got.pairs[0]), got.rslora), (4.0, false));
+}
+
+#[test]
+fn a_product_is_added_row_by_row() {
+    let p = pair("blk.0.attn_q.weight", 3, 8, 6);
+    let mut rows = vec![1.0; 4 * 6];
+    p.add_to(0.5, 2, &mut rows);
+    for r in 0..4 {
+        for c in 0..6 {
+            let product: f64 =
+                (0..3).map(|k| f64::from(p.b[(r + 2) * 3 + k]) * f64::from(p.a[k * 6 + c])).sum();
+            let want = 1.0 + 0.5 * product;
+            assert!((f64::from(rows[r * 6 + c]) - want).abs() < 1e-6);
+        }
+    }
+}
+
+/// The error of opening `path` as an adapter of a qwen3 model, in one line.
+fn refusal(path: &Path) -> String {
+    let line = Adapter::open(path, &base("qwen3")).unwrap_err().to_string();
+    assert!(!line.contains('\n') && line.contains(path.file_name().unwrap().to_str().unwrap()), "{line}");
+    line
+}
+
+#[test]
+fn gguf_files_that_are_no_adapter_are_refused() {
+    let folder = Folder::new("refused");
+    let path = folder.at("a.gguf");
+    assert!(refusal(&path).ends_with("no such file"));
+    gguf_of(&[("general.architecture", Value::Str("qwen3".into()))], &[("x", [2, 2])], &path);
+    assert!(refusal(&path).contains("general.type is absent, not adapter"));
+    gguf_of(&lora_keys("llama"), &[("blk.0.attn_q.weight.lora_a", [2, 2])], &path);
+    assert!(refusal(&path).contains("architecture \"llama\", the model is \"qwen3\""));
+    let keys = lora_keys("qwen3");
+    gguf_of(&keys, &[], &path);
+    assert!(refusal(&path).contains("holds no adapter tensors"));
+    gguf_of(&keys, &[("blk.0.attn_q.weight.lora_a", [6, 3])], &path);
+    assert!(refusal(&path).contains("\"blk.0.attn_q.weight.lora_b\" is missing"));
+    gguf_of(&keys, &[("blk.0.attn_q.weight", [6, 3])], &path);
+    assert!(refusal(&path).contains("\"blk.0.attn_q.weight\" is neither"));
+    let halves = [("blk.0.attn_q.weight.lora_a", [6, 3]), ("blk.0.attn_q.weight.lora_b", [2, 8])];
+    gguf_of(&keys, &halves, &path);
+    assert!(refusal(&path).contains("lora_b\" has the rank 2, its .lora_a 3"));
+    gguf_of(&keys[..3], &halves, &path);
+    assert!(refusal(&path).contains("adapter.lora.alpha is absent"));
+}
+
+#[test]
+fn peft_folders_that_are_broken_are_refused() {
+    let folder = Folder::new("peft");
+    let (weights, config) = (folder.at("adapter_model.safetensors"), folder.at("adapter_config.json"));
+    adapter().write_peft(&folder.0, &base("qwen3"), "model").unwrap();
+    let good: Json = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    let with = |key: &str, value: Json| {
+        let mut changed = good.clone();
+        changed[key] = value;
+        std::fs::write(&config, changed.to_string()).unwrap();
+        Adapter::open(&folder.0, &base("qwen3")).unwrap_err().to_string()
+    };
+    assert!(with("use_dora", json!(true)).contains("use_dora is not supported"));
+    assert!(with("bias", json!("all")).contains("bias \"all\""));
+    assert!(with("peft_type", json!("IA3")).contains("peft_type \"IA3\""));
+    assert!(with("alpha_pattern", json!({"q_proj": 3})).contains("alpha_pattern"));
+    assert!(with("lora_alpha", json!("x")).contains("lora_alpha is \"x\", not a number"));
+    std::fs::write(&config, "[]").unwrap();
+    assert!(Adapter::open(&folder.0, &base("qwen3")).unwrap_err().to_string().contains("not an object"));
+    std::fs::remove_file(&config).unwrap();
+    assert!(
+        Adapter::open(&folder.0, &base("qwen3")).unwrap_err().to_string().contains("adapter_config.json")
+    );
+    std::fs::write(&config, good.to_string()).unwrap();
+    let bytes = std::fs::read(&weights).unwrap();
+    for cut in [0, 7, 100, bytes.len() - 1] {
+        std::fs::write(&weights, &bytes[..cut]).unwrap();
+        assert!(refusal(&weights).contains("not a safetensors file"), "cut at {cut}");
+    }
+    let mut nan = bytes.clone();
+    let end = nan.len();
+    nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&weights, nan).unwrap();
+    assert!(refusal(&weights).contains("holds NaN"));
+}
+
+#[test]
+fn an_adapter_of_another_model_is_told_with_its_tensor() {
+    let shape = |rows: usize| {
+        move |name: &str| match name {
+            _ if name.contains("blk.10.") => None,
+            _ if name.contains("attn_k") => Some((4, 6)),
+            _ if name.contains("attn_output") => Some((6, 8)),
+            _ if name.contains("attn_q") => Some((rows, 6)),
+            _ => Some((6, 10)),
+        }
+    };
+    let line = adapter().check("a.gguf", &shape(8)).unwrap_err().to_string();
+    assert!(line.contains("\"blk.10.attn_k.weight.lora_a\" has no matrix in this model"), "{line}");
+    let line = adapter().check("a.gguf", &shape(12)).unwrap_err().to_string();
+    assert!(
+        line.contains("\"blk.0.attn_q.weight.lora_b\" has 8 rows where the model's matrix has 12"),
+        "{line}"
+    );
+}
