@@ -23,10 +23,12 @@ pub fn cases() -> Vec<Case> {
         (3, 96, 0.0),
     ];
     let half = [case(5, 514, 1.0, Format::F16), case(33, 128, 1.0, Format::F16)];
+    let backward = shapes.map(|(rows, cols, magnitude)| backward(rows, cols, magnitude));
     shapes
         .into_iter()
         .map(|(rows, cols, magnitude)| case(rows, cols, magnitude, Format::F32))
         .chain(half)
+        .chain(backward)
         .collect()
 }
 
@@ -47,5 +49,33 @@ fn case(rows: u32, cols: u32, magnitude: f32, out: Format) -> Case {
         super::rmsnorm_to(&mut rec, &x_gpu, &w_gpu, (&y.slice, out), rows, cols, 1e-6)?;
         gpu.run(&rec.finish()?, None)?;
         y.compare_as(gpu, out, &super::reference::rmsnorm(&x, &w, f64::from(1e-6f32)))
+    })
+}
+
+/// Every second case adds to what is there.
+fn backward(rows: u32, cols: u32, magnitude: f32) -> Case {
+    let add = rows % 2 == 1;
+    let name = format!("rows {rows} cols {cols} magnitude {magnitude:e} add {add}");
+    Case::new("rmsnorm_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
+        let mut rng = Rng::seeded(rows * cols, seed);
+        let x: Vec<f32> = rng.values((rows * cols) as usize).iter().map(|v| v * magnitude).collect();
+        let w = rng.values(cols as usize);
+        // What is added to is as large as the gradient itself.
+        let eps = 1e-6f32;
+        let size = 1.0 / f64::from(magnitude).hypot(f64::from(eps).sqrt()) as f32;
+        let dy = rng.values(x.len());
+        let before: Vec<f32> = rng.values(x.len()).iter().map(|v| v * size).collect();
+        let w_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&w), "norm")?;
+        let (x_gpu, dy_gpu) = (input(gpu, &x)?, input(gpu, &dy)?);
+        let dx = Guarded::new(gpu, x.len(), add.then_some(&before[..]))?;
+        let mut rec = Recorder::new(gpu);
+        super::backward(&mut rec, &x_gpu, &w_gpu, &dy_gpu, &dx.slice, rows, cols, eps, add)?;
+        gpu.run(&rec.finish()?, None)?;
+        let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let mut want = super::reference::backward(&wide(&x), &w, &wide(&dy), eps.into());
+        if add {
+            want.iter_mut().zip(&before).for_each(|(v, &b)| *v += f64::from(b));
+        }
+        dx.compare(gpu, &want)
     })
 }

@@ -4,11 +4,11 @@ use weft_runtime::Recorder;
 
 use crate::PlanError;
 use crate::ops::Format;
-use crate::registry::{BASELINE, Case, Guarded, Rng, input};
+use crate::registry::{BASELINE, Case, Guarded, Rng, input, nmse};
 
 /// One value, primes, several workgroups and tokens, and gates where exp overflows.
 pub fn cases() -> Vec<Case> {
-    [
+    let shapes = [
         (1, 1, 1.0),
         (1, 257, 1.0),
         (1, 4099, 1.0),
@@ -17,11 +17,13 @@ pub fn cases() -> Vec<Case> {
         (3, 100, 60.0),
         (3, 100, 65_504.0),
         (3, 100, 1e-30),
-    ]
-    .map(|(tokens, width, magnitude)| case(tokens, width, magnitude, Format::F32))
-    .into_iter()
-    .chain([case(30, 2048, 1.0, Format::F16), case(3, 100, 60.0, Format::F16)])
-    .collect()
+    ];
+    let forward = shapes.map(|(tokens, width, magnitude)| case(tokens, width, magnitude, Format::F32));
+    forward
+        .into_iter()
+        .chain([case(30, 2048, 1.0, Format::F16), case(3, 100, 60.0, Format::F16)])
+        .chain(shapes.map(|(tokens, width, magnitude)| backward(tokens, width, magnitude)))
+        .collect()
 }
 
 fn case(tokens: u32, width: u32, magnitude: f32, out: Format) -> Case {
@@ -43,5 +45,33 @@ fn case(tokens: u32, width: u32, magnitude: f32, out: Format) -> Case {
         super::swiglu_to(&mut rec, &x, (&y.slice, out), tokens, width)?;
         gpu.run(&rec.finish()?, None)?;
         y.compare_as(gpu, out, &super::reference::swiglu(&gate, &up))
+    })
+}
+
+fn backward(tokens: u32, width: u32, magnitude: f32) -> Case {
+    let name = format!("tokens {tokens} width {width} magnitude {magnitude:e}");
+    Case::new("swiglu_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
+        let mut rng = Rng::seeded(tokens * width, seed);
+        let n = (tokens * width) as usize;
+        let gate: Vec<f32> = rng.values(n).iter().map(|v| v * magnitude).collect();
+        let (up, dy) = (rng.values(n), rng.values(n));
+        let pairs = |gate: &[f32], up: &[f32]| -> Vec<f32> {
+            let rows = gate.chunks_exact(width as usize).zip(up.chunks_exact(width as usize));
+            rows.flat_map(|(g, u)| [g, u]).flatten().copied().collect()
+        };
+        let (x, dy_gpu) = (input(gpu, &pairs(&gate, &up))?, input(gpu, &dy)?);
+        let dx = Guarded::new(gpu, 2 * n, None)?;
+        let mut rec = Recorder::new(gpu);
+        super::backward(&mut rec, &x, &dy_gpu, &dx.slice, tokens, width)?;
+        gpu.run(&rec.finish()?, None)?;
+        let Some(got) = dx.read(gpu)? else { return Ok(f64::INFINITY) };
+        let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let (dg, du) = super::reference::backward(&wide(&gate), &wide(&up), &wide(&dy));
+        // Of different size where gates are extreme, so each for itself.
+        let part = |first: usize| -> Vec<f32> {
+            let rows = got.chunks_exact(width as usize).skip(first).step_by(2);
+            rows.flatten().copied().collect()
+        };
+        Ok(nmse(&part(0), &dg).max(nmse(&part(1), &du)))
     })
 }

@@ -51,6 +51,32 @@ pub fn plan(
         .collect())
 }
 
+/// The dispatches of the gradient. Operands: x, dy, dx.
+///
+/// # Errors
+/// A token's values that exceed a binding.
+pub fn plan_backward(
+    tokens: u32,
+    width: u32,
+    budget: &Budget,
+) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+    let row = u64::from(width) * 4;
+    let dispatch = |t: std::ops::Range<u32>| {
+        let n = t.end - t.start;
+        let grid = fold((n * width).div_ceil(WG), budget);
+        let part =
+            |operand, row: u64| Bind { operand, offset: u64::from(t.start) * row, size: u64::from(n) * row };
+        let values = f64::from(n) * f64::from(width);
+        Dispatch {
+            params: Params { tokens: n, width, grid_x: grid[0], pad: 0 },
+            binds: vec![part(0, 2 * row), part(1, row), part(2, 2 * row)],
+            grid,
+            cost: Cost { bytes: values * 20.0, flops: values * 10.0 },
+        }
+    };
+    Ok(split_rows("swiglu", tokens, &[2 * row, row], budget)?.into_iter().map(dispatch).collect())
+}
+
 fn name(out: Format) -> String {
     format!("swiglu_{}", out.name())
 }
@@ -64,9 +90,19 @@ fn shader(out: Format) -> Shader {
     }
 }
 
+const BACKWARD: &str = "swiglu_backward_f32";
+
+fn backward_shader() -> Shader {
+    Shader {
+        name: BACKWARD.into(),
+        source: compose(&[], &[("WG", WG)], &[include_str!("backward.wgsl")]),
+        bindings: vec![Access::ReadWrite; 3],
+    }
+}
+
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    [Format::F32, Format::F16].map(|out| (shader(out), Params::FIELDS)).into()
+    [shader(Format::F32), shader(Format::F16), backward_shader()].map(|s| (s, Params::FIELDS)).into()
 }
 
 /// Records `y = silu(gate) * up` for x `[tokens, 2 width]`, gate and then up, and y `[tokens, width]`.
@@ -91,5 +127,24 @@ pub fn swiglu_to(
     let pipeline = rec.gpu().pipeline(&name(out), || shader(out))?;
     let plan = plan(tokens, width, out, rec.gpu().budget())?;
     record(rec, &pipeline, &[x, y], &plan);
+    Ok(())
+}
+
+/// Records the gradient of [`swiglu`] with respect to x: from x `[tokens, 2 width]` that went in and dy
+/// `[tokens, width]` to dx `[tokens, 2 width]`, which is overwritten. All are different buffers.
+///
+/// # Errors
+/// As [`swiglu`].
+pub fn backward(
+    rec: &mut Recorder,
+    x: &Slice,
+    dy: &Slice,
+    dx: &Slice,
+    tokens: u32,
+    width: u32,
+) -> Result<()> {
+    let pipeline = rec.gpu().pipeline(BACKWARD, backward_shader)?;
+    let plan = plan_backward(tokens, width, rec.gpu().budget())?;
+    record(rec, &pipeline, &[x, dy, dx], &plan);
     Ok(())
 }
