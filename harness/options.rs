@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use weft_formats::gguf::{File, Metadata};
 use weft_formats::tokenizer::Tokenizer;
-use weft_models::{CacheType, Model, Options, Profile, Sampling, Source, Without};
+use weft_models::{AdapterFile, CacheType, Config, Model, Options, Profile, Sampling, Source, Without};
 
 use crate::{Error, Result, interrupt, mini, output};
 
@@ -39,6 +39,55 @@ pub struct CacheFlag {
     /// [default: f16; f32 if all matrices are]
     #[arg(long, value_name = "TYPE", value_parser = cache_type, help_heading = "Device")]
     pub cache_type: Option<CacheType>,
+}
+
+/// Adapters on top of the model.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LoraFlag {
+    /// LoRA adapter, GGUF or PEFT's (a folder or its safetensors), at SCALE times its own strength [default: 1];
+    /// may be repeated
+    #[arg(long, value_name = "FILE[:SCALE]")]
+    pub lora: Vec<String>,
+}
+
+impl LoraFlag {
+    /// The adapters, checked against a model, and their factors.
+    ///
+    /// # Errors
+    /// A file that is no adapter, or one of another model.
+    pub fn open(&self, config: &Config) -> Result<Vec<(AdapterFile, f32)>> {
+        let one = |text: &String| {
+            let (path, scale) = path_and_scale(text);
+            Ok((weft_models::open_adapter(Path::new(path), config)?, scale))
+        };
+        self.lora.iter().map(one).collect()
+    }
+
+    /// The model with the adapters in effect.
+    ///
+    /// # Errors
+    /// As [`LoraFlag::open`]; memory.
+    pub fn apply(&self, model: Model) -> Result<Model> {
+        if self.lora.is_empty() {
+            return Ok(model);
+        }
+        let adapters = self.open(model.config())?;
+        let parts: Vec<_> = adapters.iter().map(|(a, scale)| (a, *scale)).collect();
+        Ok(model.with_adapters(&parts)?)
+    }
+}
+
+/// `FILE:SCALE`; what is not a number behind the last colon belongs to the name.
+fn path_and_scale(text: &str) -> (&str, f32) {
+    if let Some((path, scale)) = text.rsplit_once(':')
+        && let Ok(scale) = scale.parse::<f32>()
+        && scale.is_finite()
+        && !path.is_empty()
+        && !Path::new(text).exists()
+    {
+        return (path, scale);
+    }
+    (text, 1.0)
 }
 
 fn cache_type(name: &str) -> std::result::Result<CacheType, String> {
@@ -148,7 +197,7 @@ impl ModelFlag {
     /// What `-c N` means before the model is open: 0 is all that the model was trained for.
     fn asked_context(&self, context: Option<u32>) -> Result<Option<u32>> {
         match context {
-            Some(0) => Ok(Some(weft_models::Config::read(&self.open_file()?)?.context)),
+            Some(0) => Ok(Some(Config::read(&self.open_file()?)?.context)),
             other => Ok(other),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! They need a Vulkan adapter (lavapipe will do) and none of the files outside this repository.
 
+mod adapters;
 mod arch_rules;
 mod cli;
 mod cli_bad_input;

@@ -11,7 +11,7 @@ use serde_json::json;
 use weft_models::{Message, Model, Sampling, Session, Stop};
 
 use super::run::{answer, most};
-use crate::options::{CacheFlag, DeviceFlags, ModelFlag, SamplingFlags, context};
+use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, context};
 use crate::{Error, Result, interrupt, output, report};
 
 /// Talk with a model
@@ -22,10 +22,13 @@ use crate::{Error, Result, interrupt, output, report};
 #[command(after_help = "Examples:
   weft chat
   weft chat -m model.gguf -c 16384 --system \"Answer in one sentence.\"
+  weft chat -m model.gguf --lora adapter.gguf
   printf 'Hello\\nWho are you?\\n' | weft chat -m model.gguf")]
 pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
+    #[command(flatten)]
+    lora: LoraFlag,
     /// Most tokens of one answer; -1 goes on until the model ends or the context is full
     #[arg(short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
     n: i64,
@@ -209,6 +212,7 @@ impl Chat<'_> {
 
 pub(super) fn run(f: Flags) -> Result<()> {
     let (model, load) = f.model.open(&f.device, None, f.c, f.cache)?;
+    let model = f.lora.apply(model)?;
     // A file that cannot chat is told before the first question.
     model.tokenizer()?;
     model.template()?;

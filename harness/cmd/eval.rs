@@ -8,7 +8,7 @@ use weft_models::{Message, Model, Sampling};
 
 use crate::curriculum::score::{Scores, Tally, score_generation};
 use crate::curriculum::{self, Format, Split};
-use crate::options::{CacheFlag, DeviceFlags, ModelFlag, context};
+use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, context};
 use crate::{Error, Result, interrupt, output, report};
 
 /// Score a model on the curriculum's test split, by domain, with 95 % intervals
@@ -18,10 +18,13 @@ use crate::{Error, Result, interrupt, output, report};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft eval --suite curriculum --limit 100
+  weft eval -m model.gguf --lora adapter.gguf --suite curriculum
   weft eval -m model.gguf --suite curriculum --json")]
 pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
+    #[command(flatten)]
+    lora: LoraFlag,
     /// Which questions
     #[arg(long, value_enum, default_value = "curriculum")]
     suite: Suite,
@@ -56,6 +59,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let Suite::Curriculum = f.suite;
     interrupt::install(2);
     let (model, _) = f.model.open(&f.device, None, None, f.cache)?;
+    let model = f.lora.apply(model)?;
     // Before the first question, so that a file without a vocabulary is told as such.
     model.tokenizer()?;
     let start = Instant::now();

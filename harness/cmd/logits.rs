@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use weft_models::Rows;
 
-use crate::options::{CacheFlag, DeviceFlags, ModelFlag, ids_from_json, read_text};
+use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, ids_from_json, read_text};
 use crate::{Error, Result, interrupt, output};
 
 /// Write the logits of every position to a safetensors file
@@ -23,6 +23,8 @@ use crate::{Error, Result, interrupt, output};
 pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
+    #[command(flatten)]
+    lora: LoraFlag,
     /// A JSON array of token ids, taken as they are
     #[arg(long, value_name = "IDS.json")]
     tokens: PathBuf,
@@ -53,6 +55,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     interrupt::install(2);
     let context = f.c.unwrap_or(ids.len().try_into().unwrap_or(u32::MAX));
     let (model, _) = f.model.open(&f.device, f.chunk, Some(context), f.cache)?;
+    let model = f.lora.apply(model)?;
     let vocabulary = model.config().vocabulary;
     if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {
         return Err(Error::input(format!(

@@ -8,6 +8,7 @@ mod eval;
 mod inspect;
 mod kernels;
 mod logits;
+mod merge;
 mod quantize;
 mod run;
 mod split;
@@ -43,6 +44,7 @@ enum Command {
     Kernels(kernels::Flags),
     Convert(convert::Flags),
     Quantize(quantize::Flags),
+    Merge(merge::Flags),
     Split(split::Flags),
     MergeSplits(split::MergeFlags),
 }
@@ -64,6 +66,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Kernels(f) => kernels::run(f),
         Command::Convert(f) => convert::run(f),
         Command::Quantize(f) => quantize::run(f),
+        Command::Merge(f) => merge::run(f),
         Command::Split(f) => split::run(f),
         Command::MergeSplits(f) => split::merge(f),
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use weft_models::{Message, Model, Sampling, Session, Stop};
 
-use crate::options::{CacheFlag, DeviceFlags, ModelFlag, SamplingFlags, context};
+use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, context};
 use crate::report::{self, Timings};
 use crate::{Error, Result, interrupt, output};
 
@@ -20,12 +20,15 @@ use crate::{Error, Result, interrupt, output};
   weft run \"What is 17 + 25?\"
   weft run -m model.gguf -n 200 --temp 0.7 --seed 1 \"Tell a story\"
   weft run -m model.gguf --system \"Answer in French.\" < question.txt
+  weft run -m model.gguf --lora adapter.gguf --lora style.gguf:0.5 \"Hello\"
   weft run -m model.gguf --raw -n 20 \"Once upon a time\"
   weft run -m model.gguf --json \"Hello\" | jq -r .text
   weft run -m model.gguf --limits adreno --without f16,subgroups --explain \"Hello\"")]
 pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
+    #[command(flatten)]
+    lora: LoraFlag,
     /// Most tokens to generate; -1 goes on until the model ends or the context is full
     #[arg(short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
     n: i64,
@@ -182,6 +185,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     interrupt::install(2);
     let sampling = f.sampling.sampling(&f.model);
     let (model, load) = f.model.open(&f.device, f.chunk, f.c, f.cache)?;
+    let model = f.lora.apply(model)?;
     let tokenizer = model.tokenizer()?;
     let mut stream = tokenizer.stream(false).continuing();
     let ids = match f.raw {

@@ -22,6 +22,8 @@ use weft_kernels::ops::swiglu::swiglu_to;
 use weft_kernels::{Budget, Weight};
 use weft_runtime::{Arena, Caps, Layout, Placed, Recorder, Slice};
 
+use crate::lora::Lora;
+use crate::train::Target;
 use crate::{Config, Result};
 
 /// One layer's weights, in the order they are used.
@@ -159,6 +161,8 @@ pub(crate) struct Places<'a> {
     pub(crate) activations: &'a Slice,
     /// Whether steps of one token multiply in integers, chained.
     pub(crate) integers: bool,
+    /// Adapters, and room for what lies between their products.
+    pub(crate) lora: Option<(&'a Lora, &'a Slice)>,
 }
 
 /// What comes out of a program.
@@ -246,10 +250,13 @@ pub(crate) fn record(
         Ok::<_, weft_kernels::Error>(Some(out))
     };
 
-    // What the input of these weights is written in: f16 where all of them would round it to that.
-    let format = |rec: &Recorder, weights: &[&Weight]| {
+    // What the input of these weights is written in: f16 where all of them, adapters included, would round
+    // it to that.
+    let format = |rec: &Recorder, layer: usize, targets: &[Target], weights: &[&Weight]| {
         let caps = rec.gpu().caps();
-        match weights.iter().all(|w| Variant::pick(caps, w.shape.ty, tokens) == Variant::Coop) {
+        let mut adapters = p.lora.iter().flat_map(|(l, _)| l.inputs(layer as u32, targets));
+        let rounds = |w: &Weight| Variant::pick(caps, w.shape.ty, tokens) == Variant::Coop;
+        match weights.iter().all(|w| rounds(w)) && adapters.all(rounds) {
             true => Format::F16,
             false => Format::F32,
         }
@@ -270,18 +277,27 @@ pub(crate) fn record(
         Ok::<_, weft_kernels::Error>(())
     };
 
-    let normed = |rec: &mut Recorder, norm: &Slice, parts: &[Part], y: &Slice| {
-        let weights: Vec<&Weight> = parts.iter().map(|p| &p.weight).collect();
-        let format = format(rec, &weights);
-        rmsnorm_to(rec, &x, norm, (&n, format), tokens, c.width, c.eps)?;
-        stacked(rec, parts, (&n, format), y)
+    // What adapters add behind the products of x with a layer's matrices.
+    let adapted = |rec: &mut Recorder, layer: usize, targets: &[Target], x: Input<'_>, y: &Slice| match p.lora
+    {
+        Some((lora, between)) => lora.add(rec, layer as u32, targets, x, y, between, (c, tokens)),
+        None => Ok(()),
     };
+
+    let normed =
+        |rec: &mut Recorder, norm: &Slice, i: usize, targets: &[Target], parts: &[Part], y: &Slice| {
+            let weights: Vec<&Weight> = parts.iter().map(|p| &p.weight).collect();
+            let format = format(rec, i, targets, &weights);
+            rmsnorm_to(rec, &x, norm, (&n, format), tokens, c.width, c.eps)?;
+            stacked(rec, parts, (&n, format), y)?;
+            adapted(rec, i, targets, Input { x: &n, ints: None, format }, y)
+        };
 
     let (last, logits) = (at(b.last), at(b.logits));
     let head = w.head.as_ref().unwrap_or(&w.embedding);
     gather(rec, &w.embedding, p.ids, &x, tokens)?;
     tap(rec, 0, &x);
-    if tokens == 1 && p.integers && chains(rec.gpu().caps(), w) {
+    if tokens == 1 && p.integers && p.lora.is_none() && chains(rec.gpu().caps(), w) {
         let ints = |i: usize| Quantized { q: at(b.chain[i].0), meta: at(b.chain[i].1) };
         let (stream, attended_ints, gated) = (ints(0), ints(1), ints(2));
         let from_stream = chain::Input { ints: &stream, norm: Some(c.eps) };
@@ -336,7 +352,7 @@ pub(crate) fn record(
     }
     for (i, l) in w.layers.iter().enumerate() {
         let qkv = at(b.qkv);
-        normed(rec, &l.attn_norm, &l.qkv, &qkv)?;
+        normed(rec, &l.attn_norm, i, &[Target::Q, Target::K, Target::V], &l.qkv, &qkv)?;
         let q = at(b.q);
         let (norms, attended) = (l.qk_norm.as_ref(), at(b.attended));
         match &one_step {
@@ -363,14 +379,16 @@ pub(crate) fn record(
         let ints = integers(rec, &[&l.output], &attended, tokens, c.heads * c.head_dim)?;
         let input = Input { ints: ints.as_ref(), ..Input::f32(&attended) };
         linear(rec, &l.output, input, (&x, Columns::all(c.width)), tokens, residual)?;
+        adapted(rec, i, &[Target::O], Input::f32(&attended), &x)?;
 
         let (gate_up, gated) = (at(b.gate_up), at(b.gated));
-        normed(rec, &l.ffn_norm, &l.gate_up, &gate_up)?;
-        let format = format(rec, &[&l.down]);
+        normed(rec, &l.ffn_norm, i, &[Target::Gate, Target::Up], &l.gate_up, &gate_up)?;
+        let format = format(rec, i, &[Target::Down], &[&l.down]);
         swiglu_to(rec, &gate_up, (&gated, format), tokens, c.feed_forward)?;
         let ints = integers(rec, &[&l.down], &gated, tokens, c.feed_forward)?;
         let input = Input { x: &gated, ints: ints.as_ref(), format };
         linear(rec, &l.down, input, (&x, Columns::all(c.width)), tokens, residual)?;
+        adapted(rec, i, &[Target::Down], Input { ints: None, ..input }, &x)?;
         tap(rec, i + 1, &x);
     }
 

@@ -11,6 +11,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     #[error(transparent)]
     File(#[from] weft_formats::gguf::Error),
+    #[error(transparent)]
+    AdapterFile(#[from] weft_formats::adapter::Error),
     #[error("{file}: {source}")]
     Tokenizer { file: String, source: weft_formats::tokenizer::Error },
     #[error("{file}: {source}")]

@@ -12,6 +12,7 @@ use weft_kernels::{Weight, WeightShape};
 use weft_runtime::{Caps, DeviceKind, Gpu, Pool, Slice};
 
 use crate::decoder::{Layer, Part, Weights};
+use crate::lora::Lora;
 use crate::plan::{cache_type, weight_type};
 use crate::{Config, Error, MemoryPlan, Message, Result, Session, plan};
 
@@ -89,7 +90,7 @@ pub(crate) struct Inner {
 
 /// A model on a device. Cheap to clone; all clones share the weights.
 #[derive(Clone)]
-pub struct Model(pub(crate) Arc<Inner>);
+pub struct Model(pub(crate) Arc<Inner>, pub(crate) Option<Arc<Lora>>);
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -240,7 +241,7 @@ async fn open(
         Err(_) => Default::default(),
     };
     let template = Template::from_metadata(&metadata, &bos, &eos);
-    Ok(Model(Arc::new(Inner {
+    let inner = Inner {
         file: file.path().display().to_string(),
         gpu,
         config,
@@ -251,7 +252,8 @@ async fn open(
         metadata,
         tokenizer,
         template,
-    })))
+    };
+    Ok(Model(Arc::new(inner), None))
 }
 
 /// The memory that will be taken; refuses what cannot fit before anything is uploaded, where the device says how much it has.

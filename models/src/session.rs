@@ -51,6 +51,8 @@ pub struct Session {
     table: Slice,
     last_x: Slice,
     activations: Slice,
+    /// What adapters hold between their two products.
+    between: Option<Slice>,
     chunk: u32,
     programs: HashMap<(Kind, u32, u32), Program>,
     /// Tokens known so far; those before `computed` are in the cache.
@@ -84,6 +86,7 @@ impl Session {
         let bytes = [1, chunk].map(|t| Buffers::plan(c, &cache, t, false, &budget).layout.total);
         let table = c.rotation.table(context);
         let state = |bytes: u64, label| gpu.alloc(Pool::State, bytes, label);
+        let between = model.1.as_ref().map(|l| state(l.scratch_bytes(chunk), "adapters")).transpose()?;
         Ok(Session {
             context,
             state: state(size_of::<State>() as u64, "sampler state")?,
@@ -92,6 +95,7 @@ impl Session {
             last_x: state(u64::from(c.width) * 4, "last residual")?,
             table: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rotary table")?,
             activations: gpu.alloc(Pool::Activations, bytes[0].max(bytes[1]), "activations")?,
+            between,
             kv,
             chunk,
             cache,
@@ -240,6 +244,7 @@ impl Session {
             kv: &self.kv,
             activations,
             integers: m.integers,
+            lora: self.model.1.as_deref().zip(self.between.as_ref()),
         };
         let logits = record(&mut rec, &m.config, &m.weights, &places, tokens, positions, output)?;
         Ok((rec.finish()?, logits))

@@ -94,8 +94,8 @@ impl Target {
         }
     }
 
-    /// The matrix's first column in its group's output.
-    pub(crate) fn column(self, c: &Config) -> u32 {
+    /// The first column of the matrix in its output where Q, K and V, or gate and up, lie side by side.
+    pub fn column(self, c: &Config) -> u32 {
         match self {
             Target::K => c.heads * c.head_dim,
             Target::V => (c.heads + c.kv_heads) * c.head_dim,
