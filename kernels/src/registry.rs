@@ -136,6 +136,7 @@ pub fn cases() -> Vec<Case> {
         ops::heads::cases::cases(),
         ops::attention::cases::cases(),
         ops::swiglu::cases::cases(),
+        ops::lora::cases::cases(),
         ops::sample::cases::cases(),
     ]
     .into_iter()
@@ -154,6 +155,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         ops::heads::shaders(),
         ops::attention::shaders(),
         ops::swiglu::shaders(),
+        ops::lora::shaders(),
         ops::sample::shaders(),
         crate::perf::shaders(),
     ]

@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod gather;
 pub mod heads;
+pub mod lora;
 pub mod matmul;
 pub mod quantize;
 pub mod rmsnorm;

@@ -1,0 +1,187 @@
+//! Cases of the products of adapters.
+
+use weft_runtime::{Gpu, Pool, Recorder};
+
+use super::{Shape, down, grad_a, grad_b, grad_t, grad_x, reference, up};
+use crate::Result;
+use crate::ops::Format;
+use crate::ops::matmul::Columns;
+use crate::registry::{BASELINE, Case, Guarded, Rng, input};
+
+/// The ops in the order of a training step, and whether each reads x in f16 as well.
+const OPS: [(&str, bool); 6] = [
+    ("lora_down", true),
+    ("lora_up", false),
+    ("lora_grad_t", false),
+    ("lora_grad_b", false),
+    ("lora_grad_a", true),
+    ("lora_grad_x", false),
+];
+
+/// A shape with where its columns lie among others, the narrow and the wide ones.
+type At = (u32, u32, u32, Columns, Columns);
+
+/// One value, ranks that are no multiple of 4, windows of several adapters, widths of one invocation and
+/// of many workgroups, more tokens than a tile and than one binding of the small budget.
+fn shapes() -> Vec<At> {
+    let all = |tokens, rank, width| (tokens, rank, width, Columns::all(rank), Columns::all(width));
+    let within = |stride, column| Columns { stride, column };
+    vec![
+        all(1, 1, 1),
+        all(3, 17, 250),
+        all(130, 4, 512),
+        all(33, 8, 2048),
+        all(70, 16, 1000),
+        all(65, 64, 768),
+        all(5, 64, 4096),
+        (37, 16, 640, within(48, 16), within(1024, 256)),
+        (37, 16, 320, within(49, 33), within(1023, 255)),
+        (300, 1, 64, within(3, 2), within(64, 0)),
+    ]
+}
+
+/// Every op at every shape.
+pub fn cases() -> Vec<Case> {
+    let mut all = Vec::new();
+    for (op, half) in OPS {
+        for at in shapes() {
+            all.push(case(op, at, Format::F32));
+            let (_, rank, width, narrow, wide) = at;
+            let fours = [rank, width, narrow.stride].iter().all(|v| v.is_multiple_of(4));
+            if half && fours && wide.stride == width {
+                all.push(case(op, at, Format::F16).of_type("f16"));
+            }
+        }
+    }
+    all
+}
+
+fn case(op: &'static str, (tokens, rank, width, narrow, wide): At, format: Format) -> Case {
+    // x of A lies alone.
+    let wide = match op {
+        "lora_up" | "lora_grad_t" | "lora_grad_b" => wide,
+        _ => Columns::all(width),
+    };
+    let name = format!(
+        "tokens {tokens} rank {rank} at {} of {} width {width} at {} of {}",
+        narrow.column, narrow.stride, wide.column, wide.stride
+    );
+    Case::new(op, BASELINE, name, 1e-7, move |gpu, _, seed| {
+        let mut rng = Rng::seeded(tokens * rank * width, seed);
+        let shape = Shape { tokens, rank, width };
+        let n = rng.values((tokens * narrow.stride) as usize);
+        let mut w = rng.values((tokens * wide.stride) as usize);
+        let m = rng.values((rank * width) as usize);
+        if format == Format::F16 {
+            w.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
+        }
+        let run = |output: Output| -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+            let twice = [0; 2].map(|_| once(gpu, op, shape, (&n, narrow), (&w, wide, format), &m, output));
+            let [first, second] = twice;
+            // The same sums in the same order.
+            Ok(first?.zip(second?))
+        };
+        let (dense_n, dense_w) = (dense(&n, narrow, rank), dense(&w, wide, width));
+        let dense_m: Vec<f64> = m.iter().map(|&v| f64::from(v)).collect();
+        let (r, c, scale) = (rank as usize, width as usize, f64::from(SCALE));
+        let (output, want) = match op {
+            "lora_down" => (Output::Narrow, reference::down(&dense_w, &dense_m, c)),
+            "lora_up" => (Output::Wide, reference::up(&dense_n, &dense_m, r, scale)),
+            "lora_grad_t" => (Output::Narrow, reference::grad_t(&dense_w, &dense_m, c, scale)),
+            "lora_grad_b" => (Output::Matrix, reference::grad_b(&dense_w, &dense_n, c, scale)),
+            "lora_grad_a" => (Output::Matrix, reference::grad_a(&dense_n, &dense_w, r)),
+            _ => (Output::Wide, reference::grad_x(&dense_n, &dense_m, r)),
+        };
+        let Some((got, again)) = run(output)? else { return Ok(f64::INFINITY) };
+        if got.iter().map(|v| v.to_bits()).ne(again.iter().map(|v| v.to_bits())) {
+            return Ok(f64::INFINITY);
+        }
+        let (before, columns, part) = match output {
+            Output::Narrow => (&n, narrow, rank),
+            Output::Wide => (&w, wide, width),
+            Output::Matrix => (&m, Columns::all(1), 1),
+        };
+        let inside = |i: usize| {
+            let at = i as u32 % columns.stride;
+            (columns.column..columns.column + part).contains(&at)
+        };
+        // What lies beside the columns stays; inside it is added to, but for what is overwritten.
+        let adds = output != Output::Narrow;
+        let mut sums = want.into_iter();
+        let all: Vec<f64> = before
+            .iter()
+            .enumerate()
+            .map(|(i, &b)| match inside(i) {
+                true => sums.next().expect("as many sums") + if adds { f64::from(b) } else { 0.0 },
+                false => f64::from(b),
+            })
+            .collect();
+        let moved = got.iter().zip(before.iter()).enumerate().any(|(i, (g, b))| !inside(i) && g != b);
+        Ok(if moved { f64::INFINITY } else { crate::registry::nmse(&got, &all) })
+    })
+}
+
+const SCALE: f32 = 1.75;
+
+/// Which operand a product writes.
+#[derive(Clone, Copy, PartialEq)]
+enum Output {
+    Narrow,
+    Wide,
+    Matrix,
+}
+
+/// The columns themselves.
+fn dense(values: &[f32], columns: Columns, n: u32) -> Vec<f64> {
+    let rows = values.chunks_exact(columns.stride as usize);
+    rows.flat_map(|r| &r[columns.column as usize..][..n as usize]).map(|&v| f64::from(v)).collect()
+}
+
+/// Runs the op; nothing where a sentinel changed.
+fn once(
+    gpu: &Gpu,
+    op: &str,
+    s: Shape,
+    (n, narrow): (&[f32], Columns),
+    (w, wide, format): (&[f32], Columns, Format),
+    m: &[f32],
+    output: Output,
+) -> Result<Option<Vec<f32>>> {
+    let values = match output {
+        Output::Narrow => n,
+        Output::Wide => w,
+        Output::Matrix => m,
+    };
+    let mut initial = values.to_vec();
+    if output == Output::Narrow {
+        // What is overwritten is poisoned.
+        for row in initial.chunks_exact_mut(narrow.stride as usize) {
+            row[narrow.column as usize..][..s.rank as usize].fill(f32::NAN);
+        }
+    }
+    let out = Guarded::new(gpu, initial.len(), Some(&initial))?;
+    let n = if output == Output::Narrow { out.slice.clone() } else { input(gpu, n)? };
+    let w = match (output, format) {
+        (Output::Wide, _) => out.slice.clone(),
+        (_, Format::F32) => input(gpu, w)?,
+        (_, Format::F16) => {
+            let bytes: Vec<u8> = w.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
+            gpu.alloc_init(Pool::Activations, &bytes, "case input")?
+        }
+    };
+    let m = match output {
+        Output::Matrix => out.slice.clone(),
+        _ => gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(m), "case adapter")?,
+    };
+    let mut rec = Recorder::new(gpu);
+    match op {
+        "lora_down" => down(&mut rec, (&w, format), &m, (&n, narrow), s)?,
+        "lora_up" => up(&mut rec, (&n, narrow), &m, (&w, wide), SCALE, s)?,
+        "lora_grad_t" => grad_t(&mut rec, (&w, wide), &m, (&n, narrow), SCALE, s)?,
+        "lora_grad_b" => grad_b(&mut rec, (&w, wide), (&n, narrow), &m, SCALE, s)?,
+        "lora_grad_a" => grad_a(&mut rec, (&n, narrow), (&w, format), &m, s)?,
+        _ => grad_x(&mut rec, (&n, narrow), &m, &w, s, true)?,
+    }
+    gpu.run(&rec.finish()?, None)?;
+    out.read(gpu)
+}

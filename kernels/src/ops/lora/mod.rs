@@ -1,0 +1,395 @@
+//! Low-rank adapters: `y = W x + scale B A x` with A `[rank, in]` and B `[out, rank]` (Hu et al. 2021,
+//! arXiv:2106.09685), and their gradients.
+//!
+//! Six products of three forms. [`down`] and [`grad_t`] sum over the width of a matrix, [`up`] and
+//! [`grad_x`] over the rank, [`grad_a`] and [`grad_b`] over tokens. All sums are taken in a fixed order.
+//!
+//! Adapters of matrices that share an input can share A: stacked by rank, one [`down`], [`grad_a`] and
+//! [`grad_x`] serves them all, and each matrix has its columns of t.
+
+pub mod cases;
+pub mod reference;
+
+use std::ops::Range;
+
+use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
+
+use super::Format;
+use super::matmul::Columns;
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
+
+params! {
+    pub struct Params {
+        pub tokens: u32,
+        pub ranks: u32,
+        pub width: u32,
+        pub narrow_stride: u32,
+        pub narrow_column: u32,
+        pub wide_stride: u32,
+        pub wide_column: u32,
+        pub grid_x: u32,
+        pub flags: u32,
+        pub scale: f32,
+        pub pad: [u32; 2],
+    }
+}
+
+const ADD: u32 = 2;
+
+/// Sizes of an adapter's product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Tokens of the batch.
+    pub tokens: u32,
+    /// Rank of the adapter, or of several stacked ones.
+    pub rank: u32,
+    /// Inputs of the matrix for A, outputs for B.
+    pub width: u32,
+}
+
+/// A product's form, and whether its matrix is A `[rank, width]` or B `[width, rank]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `narrow[t, r] = scale sum_c wide[t, c] m(r, c)`
+    Narrow,
+    /// `wide[t, c] = scale sum_r narrow[t, r] m(r, c)`
+    Widen,
+    /// `m(r, c) += scale sum_t narrow[t, r] wide[t, c]`
+    Outer,
+}
+
+impl Form {
+    fn name(self) -> &'static str {
+        match self {
+            Form::Narrow => "narrow",
+            Form::Widen => "widen",
+            Form::Outer => "outer",
+        }
+    }
+}
+
+/// The matrix of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matrix {
+    /// `[rank, width]`
+    A,
+    /// `[width, rank]`
+    B,
+}
+
+/// What a product is about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Job {
+    /// What is summed.
+    pub form: Form,
+    /// With which matrix.
+    pub matrix: Matrix,
+    /// Sizes.
+    pub shape: Shape,
+    /// Where rank 0 lies in the narrow operand.
+    pub narrow: Columns,
+    /// Where column 0 lies in the wide operand.
+    pub wide: Columns,
+    /// How the wide operand lies in memory.
+    pub format: Format,
+    /// Factor of the sum.
+    pub scale: f32,
+    /// Add to what the result holds; gradients of matrices always do.
+    pub add: bool,
+}
+
+/// A kernel: what its text depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kernel {
+    form: Form,
+    matrix: Matrix,
+    format: Format,
+    /// Every size and offset is a multiple of 4.
+    quads: bool,
+}
+
+/// Tokens of a tile of [`Form::Narrow`] and [`Form::Widen`], rank quads of one of [`Form::Outer`].
+const NARROW_TM: u32 = 4;
+const WIDEN_TM: u32 = 8;
+const OUTER_RQ: u32 = 2;
+
+impl Kernel {
+    fn name(self) -> String {
+        let quads = if self.quads { "quads" } else { "scalars" };
+        format!("lora_{}_{:?}_{quads}_{}", self.form.name(), self.matrix, self.format.name()).to_lowercase()
+    }
+
+    fn shader(self) -> Shader {
+        let (cells, put) = match self.quads {
+            true => (include_str!("quads.wgsl"), include_str!("put_quads.wgsl")),
+            false => (include_str!("scalars.wgsl"), include_str!("put_scalars.wgsl")),
+        };
+        let of = |text: &str, array: &str| text.replace("ARRAY", array);
+        let wide = if self.format == Format::F16 { include_str!("halves.wgsl") } else { cells };
+        let mut parts = vec![include_str!("params.wgsl").to_owned(), of(wide, "wide"), of(cells, "matrix")];
+        let mut bindings = vec![Access::ReadWrite; 3];
+        match self.form {
+            Form::Narrow => {
+                parts.extend([include_str!("narrow.wgsl"), include_str!("block.wgsl")].map(str::to_owned));
+                bindings[2] = Access::Read;
+            }
+            Form::Widen => {
+                parts.extend([include_str!("widen.wgsl"), include_str!("block.wgsl")].map(str::to_owned));
+                parts.extend([of(cells, "narrow"), of(put, "wide")]);
+                bindings[2] = Access::Read;
+            }
+            Form::Outer => {
+                parts.extend([include_str!("outer.wgsl").to_owned(), of(cells, "narrow"), of(put, "matrix")]);
+            }
+        }
+        let constants = [
+            ("BY_RANK", u32::from(self.matrix == Matrix::A)),
+            ("QUADS", u32::from(self.quads)),
+            ("TM", if self.form == Form::Narrow { NARROW_TM } else { WIDEN_TM }),
+            ("RQ", OUTER_RQ),
+        ];
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        Shader { name: self.name(), source: compose(&[], &constants, &parts), bindings }
+    }
+
+    /// Those that there are: f16 only where it is read, and by four.
+    fn all() -> Vec<Kernel> {
+        let mut all = Vec::new();
+        for form in [Form::Narrow, Form::Widen, Form::Outer] {
+            for matrix in [Matrix::A, Matrix::B] {
+                for quads in [false, true] {
+                    all.push(Kernel { form, matrix, format: Format::F32, quads });
+                }
+                if form != Form::Widen && matrix == Matrix::A {
+                    all.push(Kernel { form, matrix, format: Format::F16, quads: true });
+                }
+            }
+        }
+        all
+    }
+}
+
+impl Job {
+    /// Whether every size and offset is a multiple of 4.
+    fn fours(&self) -> bool {
+        let (n, w) = (self.narrow, self.wide);
+        [self.shape.rank, self.shape.width, n.stride, n.column, w.stride, w.column]
+            .iter()
+            .all(|v| v.is_multiple_of(4))
+    }
+
+    /// The dispatches, by vectors of four where that is possible. Operands: narrow, wide, matrix.
+    ///
+    /// # Errors
+    /// A row of an operand that exceeds a binding; f16 where sizes are no multiples of 4.
+    fn plan(&self, budget: &Budget) -> std::result::Result<(Kernel, Vec<Dispatch<Params>>), PlanError> {
+        let kernel = Kernel { form: self.form, matrix: self.matrix, format: self.format, quads: true };
+        let columns = |c: Columns, n: u32| u64::from(c.column) + u64::from(n) <= u64::from(c.stride);
+        let s = self.shape;
+        if s.rank == 0 || s.width == 0 || !columns(self.narrow, s.rank) || !columns(self.wide, s.width) {
+            let what = format!("rank {} x width {} in columns that do not hold them", s.rank, s.width);
+            return Err(PlanError::Shape { op: "lora", what });
+        }
+        if self.fours()
+            && let Ok(plan) = self.ranges(4, budget)
+        {
+            return Ok((kernel, plan));
+        }
+        if self.format == Format::F16 {
+            let what = "f16 activations need sizes that are multiples of 4".into();
+            return Err(PlanError::Shape { op: "lora", what });
+        }
+        Ok((Kernel { quads: false, ..kernel }, self.ranges(1, budget)?))
+    }
+
+    /// The dispatches, with the matrix cut at multiples of `unit` rows.
+    fn ranges(&self, unit: u32, budget: &Budget) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+        let s = self.shape;
+        let (rows, row) = match self.matrix {
+            Matrix::A => (s.rank, u64::from(s.width) * 4),
+            Matrix::B => (s.width, u64::from(s.rank) * 4),
+        };
+        let narrow_row = u64::from(self.narrow.stride) * 4;
+        let wide_row = u64::from(self.wide.stride) * self.format.bytes();
+        let tokens = split_rows("lora", s.tokens, &[narrow_row, wide_row], budget)?;
+        let units = split_rows("lora", rows / unit, &[row * u64::from(unit)], budget)?;
+        let mut plan = Vec::new();
+        for t in &tokens {
+            for u in &units {
+                plan.push(self.dispatch(
+                    t,
+                    u.start * unit..u.end * unit,
+                    [narrow_row, wide_row, row],
+                    budget,
+                ));
+            }
+        }
+        Ok(plan)
+    }
+
+    fn dispatch(
+        &self,
+        t: &Range<u32>,
+        m: Range<u32>,
+        [narrow_row, wide_row, row]: [u64; 3],
+        budget: &Budget,
+    ) -> Dispatch<Params> {
+        let s = self.shape;
+        let (tokens, n) = (t.end - t.start, m.end - m.start);
+        let (rank0, ranks, column0, width) = match self.matrix {
+            Matrix::A => (m.start, n, 0, s.width),
+            Matrix::B => (0, s.rank, m.start, n),
+        };
+        // A part of the matrix is a part of the sum where the sum goes over its rows.
+        let (part, groups) = match self.form {
+            Form::Narrow => {
+                let tiles = tokens.div_ceil(NARROW_TM) * ranks.div_ceil(4);
+                (column0 > 0, tiles.div_ceil(8))
+            }
+            Form::Widen => (rank0 > 0, tokens.div_ceil(8 * WIDEN_TM) * width.div_ceil(128)),
+            Form::Outer => (true, ranks.div_ceil(4 * OUTER_RQ) * width.div_ceil(32)),
+        };
+        let add = self.add || part;
+        let grid = fold(groups, budget);
+        let bind = |operand, r: &Range<u32>, row: u64| Bind {
+            operand,
+            offset: u64::from(r.start) * row,
+            size: u64::from(r.end - r.start) * row,
+        };
+        let (values, wide) = (f64::from(n) * row as f64, f64::from(tokens) * f64::from(width));
+        let moved =
+            wide * self.format.bytes() as f64 * if self.form == Form::Widen && add { 2.0 } else { 1.0 };
+        Dispatch {
+            params: Params {
+                tokens,
+                ranks,
+                width,
+                narrow_stride: self.narrow.stride,
+                narrow_column: self.narrow.column + rank0,
+                wide_stride: self.wide.stride,
+                wide_column: self.wide.column + column0,
+                grid_x: grid[0],
+                flags: if add { ADD } else { 0 },
+                scale: self.scale,
+                pad: [0; 2],
+            },
+            binds: vec![bind(0, t, narrow_row), bind(1, t, wide_row), bind(2, &m, row)],
+            grid,
+            cost: Cost {
+                bytes: moved + values + f64::from(tokens) * f64::from(ranks) * 4.0,
+                flops: 2.0 * wide * f64::from(ranks),
+            },
+        }
+    }
+
+    fn record(&self, rec: &mut Recorder, narrow: &Slice, wide: &Slice, matrix: &Slice) -> Result<()> {
+        let (kernel, plan) = self.plan(rec.gpu().budget())?;
+        let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
+        record(rec, &pipeline, &[narrow, wide, matrix], &plan);
+        Ok(())
+    }
+}
+
+/// Every shader of this op with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    Kernel::all().into_iter().map(|k| (k.shader(), Params::FIELDS)).collect()
+}
+
+/// Records `t = x A^T`: x `[tokens, in]` f32 or f16, A `[rank, in]`, t `[tokens, columns.stride]`, of
+/// which `rank` columns are written.
+///
+/// # Errors
+/// No plan under the budget, or a shader the device refuses; f16 where sizes are no multiples of 4.
+pub fn down(
+    rec: &mut Recorder,
+    (x, format): (&Slice, Format),
+    a: &Slice,
+    (t, narrow): (&Slice, Columns),
+    shape: Shape,
+) -> Result<()> {
+    let (form, matrix, wide) = (Form::Narrow, Matrix::A, Columns::all(shape.width));
+    Job { form, matrix, shape, narrow, wide, format, scale: 1.0, add: false }.record(rec, t, x, a)
+}
+
+/// Records `y += scale t B^T`: t f32 `[tokens, stride]`, of which `rank` columns are read, B `[out, rank]`, y
+/// `[tokens, stride]`, to `out` columns of which it is added.
+///
+/// # Errors
+/// As [`down`].
+pub fn up(
+    rec: &mut Recorder,
+    (t, narrow): (&Slice, Columns),
+    b: &Slice,
+    (y, wide): (&Slice, Columns),
+    scale: f32,
+    shape: Shape,
+) -> Result<()> {
+    let (form, matrix, format) = (Form::Widen, Matrix::B, Format::F32);
+    Job { form, matrix, shape, narrow, wide, format, scale, add: true }.record(rec, t, y, b)
+}
+
+/// Records the gradient of t, `dt = scale dy B`: dy f32 `[tokens, stride]`, of which `out` columns are read, B
+/// `[out, rank]`, dt `[tokens, stride]`, of which `rank` columns are written.
+///
+/// # Errors
+/// As [`down`].
+pub fn grad_t(
+    rec: &mut Recorder,
+    (dy, wide): (&Slice, Columns),
+    b: &Slice,
+    (dt, narrow): (&Slice, Columns),
+    scale: f32,
+    shape: Shape,
+) -> Result<()> {
+    let (form, matrix, format) = (Form::Narrow, Matrix::B, Format::F32);
+    Job { form, matrix, shape, narrow, wide, format, scale, add: false }.record(rec, dt, dy, b)
+}
+
+/// Records the gradient of B, `db += scale dy^T t`: operands as in [`up`] and [`grad_t`], db `[out, rank]`.
+///
+/// # Errors
+/// As [`down`].
+pub fn grad_b(
+    rec: &mut Recorder,
+    (dy, wide): (&Slice, Columns),
+    (t, narrow): (&Slice, Columns),
+    db: &Slice,
+    scale: f32,
+    shape: Shape,
+) -> Result<()> {
+    let (form, matrix, format) = (Form::Outer, Matrix::B, Format::F32);
+    Job { form, matrix, shape, narrow, wide, format, scale, add: true }.record(rec, t, dy, db)
+}
+
+/// Records the gradient of A, `da += dt^T x`: operands as in [`down`] and [`grad_t`], da `[rank, in]`.
+///
+/// # Errors
+/// As [`down`].
+pub fn grad_a(
+    rec: &mut Recorder,
+    (dt, narrow): (&Slice, Columns),
+    (x, format): (&Slice, Format),
+    da: &Slice,
+    shape: Shape,
+) -> Result<()> {
+    let (form, matrix, wide) = (Form::Outer, Matrix::A, Columns::all(shape.width));
+    Job { form, matrix, shape, narrow, wide, format, scale: 1.0, add: true }.record(rec, dt, x, da)
+}
+
+/// Records the gradient of x, `dx = dt A`, with `add` added to what dx holds: operands as in [`grad_a`], A
+/// `[rank, in]`, dx f32 `[tokens, in]`.
+///
+/// # Errors
+/// As [`down`].
+pub fn grad_x(
+    rec: &mut Recorder,
+    (dt, narrow): (&Slice, Columns),
+    a: &Slice,
+    dx: &Slice,
+    shape: Shape,
+    add: bool,
+) -> Result<()> {
+    let (form, matrix, wide) = (Form::Widen, Matrix::A, Columns::all(shape.width));
+    let format = Format::F32;
+    Job { form, matrix, shape, narrow, wide, format, scale: 1.0, add }.record(rec, dt, dx, a)
+}
