@@ -179,6 +179,16 @@ fn kernels_are_counted() {
 }
 
 #[test]
+fn gradients_are_counted() {
+    let text = ok(&["kernels", "grad", "--op", "heads_*", "--limits", "minimal", "--seed", "3"]);
+    let last = text.lines().last().expect("lines");
+    assert!(last.ends_with(" passed, 0 failed, 0 unsupported") && !last.starts_with("0 "), "{last}");
+    let all = json(&["kernels", "grad", "--op", "*_dx", "--type", "q4_k", "--variant", "tiled", "--json"]);
+    assert_eq!((&all["failed"], &all["unsupported"]), (&0.into(), &0.into()));
+    assert!(all["cases"].as_array().expect("cases").iter().all(|c| c["nmse"].as_f64() < Some(1e-6)), "{all}");
+}
+
+#[test]
 fn the_curriculum_is_the_same_for_a_seed() {
     let args = ["curriculum", "--seed", "5", "--count", "20", "--split", "test", "--format", "mcq"];
     let text = ok(&args);

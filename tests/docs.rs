@@ -67,7 +67,9 @@ fn the_examples_in_help_parse() {
         assert!(check_commands(&ok(&[name, "--help"])) >= 2, "{name}");
     }
     assert!(check_commands(&ok(&["--help"])) >= 3);
-    assert!(check_commands(&ok(&["kernels", "test", "--help"])) >= 2);
+    for mode in ["list", "test", "grad", "perf", "support"] {
+        assert!(check_commands(&ok(&["kernels", mode, "--help"])) >= 2, "{mode}");
+    }
 }
 
 #[test]

@@ -20,7 +20,8 @@ use crate::{Error, Result, interrupt, output, report};
 #[command(after_help = "Examples:
   weft kernels list
   weft kernels test
-  weft kernels test --op 'mat*' --limits adreno --without f16,subgroups")]
+  weft kernels test --op 'mat*' --limits adreno --without f16,subgroups
+  weft kernels grad --quick")]
 pub(super) struct Flags {
     #[command(subcommand)]
     command: Command,
@@ -43,6 +44,17 @@ enum Command {
   weft kernels test --op matmul --type q4_k,q6_k --variant matvec
   weft kernels test --op 'r*' --device nvidia --json")]
     Test(Test),
+    /// Check every gradient against differences of the op whose gradient it is
+    ///
+    /// For each case of an op that computes gradients: what the device gave, against central differences of
+    /// the forward op's reference in double precision along random directions. `weft kernels test` compares
+    /// the same gradients value by value with the backward op's own reference. Lines, counts and exit code
+    /// are those of `weft kernels test`.
+    #[command(after_help = "Examples:
+  weft kernels grad
+  weft kernels grad --op '*_dx' --type q4_k,f16 --limits minimal
+  weft kernels grad --op attention_backward --without coop --json")]
+    Grad(Test),
     /// Measure products at the sizes of real models, beside what this device reaches at best
     ///
     /// Matvec of every type at 4096 x 14336 and 2560 x 9728 (outputs x inputs), in percent of the
@@ -151,7 +163,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
     interrupt::install(2);
     match f.command {
         Command::List(f) => list(&f),
-        Command::Test(f) => test(&f),
+        Command::Test(f) => test(&f, registry::cases()),
+        Command::Grad(f) => test(&f, registry::gradients()),
         Command::Perf(f) => perf::run(&f),
         Command::Support(f) => support::run(&f),
     }
@@ -248,8 +261,8 @@ fn list(f: &List) -> Result<()> {
     Ok(())
 }
 
-fn test(f: &Test) -> Result<()> {
-    let mut cases = f.choice.of(registry::cases())?;
+fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
+    let mut cases = f.choice.of(cases)?;
     if f.quick {
         cases = registry::quick(cases);
     }

@@ -5,8 +5,14 @@
 //! unstable softmax or a norm that overflows; outputs are poisoned with NaN first and followed by
 //! sentinels that must survive.
 
-use std::collections::{HashMap, HashSet};
+mod gradients;
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+#[cfg(test)]
+pub(crate) use gradients::assert_gradient;
+pub(crate) use gradients::{Gradient, Gradients};
 use weft_runtime::{Gpu, Pool, Shader, Slice};
 
 use crate::ops::Format;
@@ -35,6 +41,8 @@ pub struct Case {
     /// Largest NMSE that passes.
     pub tolerance: f64,
     run: Box<Run>,
+    /// Of a backward op: the same against differences of the forward op.
+    differences: Option<Box<Run>>,
 }
 
 /// How a case ended.
@@ -58,7 +66,26 @@ impl Case {
         tolerance: f64,
         run: impl Fn(&Gpu, Oracle, u64) -> Result<f64> + Send + Sync + 'static,
     ) -> Case {
-        Case { op, variant, ty: None, name, tolerance, run: Box::new(run) }
+        Case { op, variant, ty: None, name, tolerance, run: Box::new(run), differences: None }
+    }
+
+    /// A case of an op that computes gradients: `weft kernels test` compares them with the reference of
+    /// that op, `weft kernels grad` with central differences of the reference of the op whose gradient it is.
+    pub(crate) fn backward(
+        op: &'static str,
+        variant: &'static str,
+        name: String,
+        tolerance: f64,
+        run: impl Fn(&Gpu, Oracle, u64) -> Result<Gradients> + Send + Sync + 'static,
+    ) -> Case {
+        let run = Arc::new(run);
+        let again = run.clone();
+        let differences =
+            move |gpu: &Gpu, oracle: Oracle, seed| Ok(again(gpu, oracle, seed)?.by_differences(seed));
+        let case = Case::new(op, variant, name, tolerance, move |gpu, oracle, seed| {
+            Ok(run(gpu, oracle, seed)?.by_reference())
+        });
+        Case { differences: Some(Box::new(differences)), ..case }
     }
 
     pub(crate) fn of_type(self, ty: &'static str) -> Case {
@@ -144,6 +171,11 @@ pub fn cases() -> Vec<Case> {
     .collect()
 }
 
+/// Every case of the ops that compute gradients, against differences of the ops whose gradients they are.
+pub fn gradients() -> Vec<Case> {
+    cases().into_iter().filter_map(|c| Some(Case { run: c.differences?, differences: None, ..c })).collect()
+}
+
 /// Every shader of every op with the fields of its parameters: what is validated without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
     [
@@ -170,28 +202,6 @@ pub fn nmse(got: &[f32], want: &[f64]) -> f64 {
     let error: f64 = got.iter().zip(want).map(|(&g, &w)| (f64::from(g) - w).powi(2)).sum();
     let norm: f64 = want.iter().map(|w| w * w).sum();
     if norm == 0.0 { error } else { error / norm }
-}
-
-/// Compares a gradient with central differences of a smooth `loss`.
-#[cfg(test)]
-pub(crate) fn assert_gradient(x: &[f64], gradient: &[f64], loss: impl Fn(&[f64]) -> f64) {
-    assert_eq!(x.len(), gradient.len());
-    let mut moved = x.to_vec();
-    let mut at = |i: usize, step: f64| {
-        moved[i] = x[i] + step;
-        let l = loss(&moved);
-        moved[i] = x[i];
-        l
-    };
-    let step = 1e-5;
-    let largest = gradient.iter().fold(0.0f64, |m, g| m.max(g.abs()));
-    for (i, g) in gradient.iter().enumerate() {
-        let difference = (at(i, step) - at(i, -step)) / (2.0 * step);
-        assert!(
-            (difference - g).abs() <= 1e-7 * largest.max(1.0),
-            "at {i}: {g}, by differences {difference}"
-        );
-    }
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): the inputs of the cases.

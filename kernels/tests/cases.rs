@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use weft_kernels::perf::{self, Effort, Product};
-use weft_kernels::registry::{Case, Outcome, cases, quick};
+use weft_kernels::registry::{Case, Outcome, cases, gradients, quick};
 use weft_kernels::{Budget, WeightType};
 use weft_runtime::{DeviceKind, Gpu, Options, Profile, Without};
 
@@ -13,11 +13,11 @@ fn oracle(ty: WeightType, bytes: &[u8], out: &mut [f32]) {
     weft_formats::quant::dequantize(ty, bytes, out).expect("valid blocks");
 }
 
-/// Runs all cases and returns those that had no plan; panics if one failed.
-fn run_all(options: &Options) -> Vec<String> {
+/// Runs cases and returns those that had no plan; panics if one failed.
+fn run_all(options: &Options, cases: Vec<Case>) -> Vec<String> {
     let gpu = pollster::block_on(Gpu::open(options)).expect("a Vulkan adapter");
     let (mut failed, mut unsupported) = (Vec::new(), Vec::new());
-    for case in cases() {
+    for case in cases {
         let ty = case.ty.unwrap_or_default();
         let line = |what: String| format!("{} {} {ty} {}: {what}", case.op, case.variant, case.name);
         match case.run(&gpu, oracle, 0) {
@@ -39,7 +39,7 @@ fn cases_of(variant: &str) -> usize {
 /// Nothing may be unsupported but what the device lacks, and exactly that.
 fn assert_unsupported(options: &Options, other: usize) {
     let gpu = pollster::block_on(Gpu::open(options)).expect("a Vulkan adapter");
-    let mut rest = run_all(options);
+    let mut rest = run_all(options, cases());
     // Subgroups with fewer invocations than two matrices have rows.
     let least = gpu.caps().subgroups.map_or(0, |s| s.0);
     let small = gpu.caps().coop.iter().map(|c| c.m).max().is_some_and(|side| least < 2 * side);
@@ -77,6 +77,20 @@ fn all_cases_pass_when_everything_splits() {
     // whose cache is several chunks.
     let budget = Budget { max_binding: 96 << 10, max_workgroups: 64, ..Budget::WEBGPU };
     assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 87);
+}
+
+/// What computes gradients computes those of the forward op, by differences of its reference.
+#[test]
+fn gradients_are_those_of_differences() {
+    let ran = gradients();
+    let backward = |c: &Case| ["_dx", "_backward"].iter().any(|end| c.op.ends_with(end));
+    let cells =
+        |cases: Vec<Case>| cases.iter().filter(|c| backward(c)).map(Case::cell).collect::<HashSet<_>>();
+    assert_eq!(cells(cases()), cells(gradients()), "make these with Case::backward");
+    let coop = ran.iter().filter(|c| c.variant.starts_with("coop")).count();
+    let options = Options::default();
+    let lacks = pollster::block_on(Gpu::open(&options)).expect("a Vulkan adapter").caps().coop.is_empty();
+    assert_eq!(run_all(&options, ran).len(), if lacks { coop } else { 0 });
 }
 
 /// `--quick` leaves out cases, but no op, variant or type.

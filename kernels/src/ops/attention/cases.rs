@@ -6,7 +6,7 @@ use super::reference::Packed;
 use super::{CacheShape, CacheType, Scratch, Shape, Variant, attention_as, decode, train};
 use crate::ops::heads::reference as heads_reference;
 use crate::ops::rope::{Pairing, Rotation, Scaling};
-use crate::registry::{Case, Guarded, Rng, input, nmse};
+use crate::registry::{Case, Gradient, Gradients, Guarded, Rng, input, nmse};
 use crate::{PlanError, Result};
 
 /// What q, k and v hold.
@@ -314,47 +314,39 @@ fn packed_cases() -> Vec<Case> {
 /// Forward and backward of a batch of sequences of `lengths`, with gradients of about `size`.
 fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32], size: f32) -> Vec<Case> {
     let name = format!("heads {heads}/{kv_heads} x {head_dim} sequences {lengths:?} gradients {size:e}");
-    let run = move |gpu: &Gpu, seed: u64, variant: Variant, backward: bool| -> Result<f64> {
-        let tokens: u32 = lengths.iter().sum();
-        let spans = spans(lengths);
-        let s = train::Shape { tokens, heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt() };
-        let mut rng = Rng::seeded(heads * head_dim + tokens, seed);
-        let mut random = |heads: u32| rng.values((tokens * heads * head_dim) as usize);
-        let [q, k, v, mut g] = [heads, kv_heads, kv_heads, heads].map(&mut random);
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let shape = train::Shape { tokens: lengths.iter().sum(), heads, kv_heads, head_dim, scale };
+    let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|&v| f64::from(v)).collect() };
+    let forward = move |gpu: &Gpu, seed: u64, variant: Variant| -> Result<f64> {
+        let b = PackedBatch::new(gpu, &shape, lengths, seed)?;
+        gpu.run(&b.attention(gpu, variant, &shape)?.finish()?, None)?;
+        let [q, k, v, _] = b.values.each_ref().map(|x| wide(x));
+        let (want_o, want_lse) = packed_reference(&shape, &b.first).forward(&q, &k, &v);
+        Ok(b.o.compare(gpu, &want_o)?.max(b.lse.compare(gpu, &want_lse)?))
+    };
+    let backward = move |gpu: &Gpu, seed: u64, variant: Variant| -> Result<Gradients> {
+        let b = PackedBatch::new(gpu, &shape, lengths, seed)?;
+        let [q, k, v, mut g] = b.values.each_ref().map(|x| x.clone());
         g.iter_mut().for_each(|g| *g *= size);
-        let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|&v| f64::from(v)).collect() };
-        let first: Vec<usize> = spans.iter().map(|s| s[0] as usize).collect();
-        let (h, kv, hd) = (heads as usize, kv_heads as usize, head_dim as usize);
-        let scale = f64::from(s.scale);
-        let want = Packed { first: &first, heads: h, kv_heads: kv, head_dim: hd, scale };
-        let [wq, wk, wv] = [&q, &k, &v].map(|x| wide(x));
-
-        let spans = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&spans), "spans")?;
-        let [q, k, v, g] = [&q, &k, &v, &g].map(|x| input(gpu, x).map(|s| (s, wide(x))));
-        let (q, k, v, (g, wg)) = (q?.0, k?.0, v?.0, g?);
-        let o = Guarded::new(gpu, wq.len(), None)?;
-        let lse = Guarded::new(gpu, (tokens * heads) as usize, None)?;
-        let mut rec = Recorder::new(gpu);
-        train::attention_as(&mut rec, variant, &spans, [&q, &k, &v], &o.slice, &lse.slice, &s)?;
-        if !backward {
-            gpu.run(&rec.finish()?, None)?;
-            let (want_o, want_lse) = want.forward(&wq, &wk, &wv);
-            return Ok(o.compare(gpu, &want_o)?.max(lse.compare(gpu, &want_lse)?));
-        }
-        let scratch = gpu.alloc(Pool::Activations, s.scratch_bytes(), "scratch")?;
-        let out = [wq.len(), wk.len(), wv.len()].map(|n| Guarded::new(gpu, n, None));
-        let [dq, dk, dv] = out;
+        let g_gpu = input(gpu, &g)?;
+        let scratch = gpu.alloc(Pool::Activations, shape.scratch_bytes(), "scratch")?;
+        let [dq, dk, dv] = [&q, &k, &v].map(|x| Guarded::new(gpu, x.len(), None));
         let out = [dq?, dk?, dv?];
-        let grads = [&out[0].slice, &out[1].slice, &out[2].slice];
-        let qkv = [&q, &k, &v];
-        let (o, lse) = (&o.slice, &lse.slice);
-        train::backward_as(&mut rec, variant, &spans, qkv, o, lse, &g, &scratch, grads, &s)?;
+        let grads = out.each_ref().map(|g| &g.slice);
+        let (o, lse) = (&b.o.slice, &b.lse.slice);
+        let mut rec = b.attention(gpu, variant, &shape)?;
+        let qkv = b.qkv.each_ref();
+        train::backward_as(&mut rec, variant, &b.spans, qkv, o, lse, &g_gpu, &scratch, grads, &shape)?;
         gpu.run(&rec.finish()?, None)?;
-        let mut worst = 0.0f64;
-        for (got, want) in out.iter().zip(want.backward(&wq, &wk, &wv, &wg)) {
-            worst = worst.max(got.compare(gpu, &want)?);
-        }
-        Ok(worst)
+        let (x, g, first) = ([q, k, v].map(|x| wide(&x)), wide(&g), b.first);
+        let want = packed_reference(&shape, &first).backward(&x[0], &x[1], &x[2], &g);
+        let of = x.into_iter().zip(&out).zip(want);
+        let of = of.map(|((x, got), want)| Gradient::read(gpu, x, got, want)).collect::<Result<_>>()?;
+        let loss = move |x: &[&[f64]]| {
+            let o = packed_reference(&shape, &first).forward(x[0], x[1], x[2]).0;
+            o.iter().zip(&g).map(|(o, g)| o * g).sum()
+        };
+        Ok(Gradients { of, loss: Box::new(loss) })
     };
     let mut all = Vec::new();
     // Few shapes where a shader takes seconds to compile; one of them has gradients too small for f16.
@@ -366,23 +358,66 @@ fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32]
             variant.name(),
             name.clone(),
             tolerance,
-            move |gpu, _, seed| run(gpu, seed, variant, false),
+            move |gpu, _, seed| forward(gpu, seed, variant),
         ));
     }
     for variant in [Variant::Rows, Variant::Coop] {
         if variant == Variant::Rows || few {
             let tolerance = if variant == Variant::Rows { 1e-6 } else { 1e-3 };
             let name = name.clone();
-            all.push(Case::new(
+            all.push(Case::backward(
                 "attention_backward",
                 variant.name(),
                 name,
                 tolerance,
-                move |gpu, _, seed| run(gpu, seed, variant, true),
+                move |gpu, _, seed| backward(gpu, seed, variant),
             ));
         }
     }
     all
+}
+
+fn packed_reference<'a>(s: &train::Shape, first: &'a [usize]) -> Packed<'a> {
+    let (heads, kv_heads, head_dim) = (s.heads as usize, s.kv_heads as usize, s.head_dim as usize);
+    Packed { first, heads, kv_heads, head_dim, scale: s.scale.into() }
+}
+
+/// Inputs and outputs of attention within a training batch.
+struct PackedBatch {
+    /// First token of each token's sequence.
+    first: Vec<usize>,
+    spans: Slice,
+    /// q, k, v and the gradient of o.
+    values: [Vec<f32>; 4],
+    qkv: [Slice; 3],
+    o: Guarded,
+    lse: Guarded,
+}
+
+impl PackedBatch {
+    fn new(gpu: &Gpu, s: &train::Shape, lengths: &[u32], seed: u64) -> Result<PackedBatch> {
+        let spans = spans(lengths);
+        let mut rng = Rng::seeded(s.heads * s.head_dim + s.tokens, seed);
+        let values = [s.heads, s.kv_heads, s.kv_heads, s.heads]
+            .map(|heads| rng.values((s.tokens * heads * s.head_dim) as usize));
+        let [q, k, v] = [0, 1, 2].map(|i: usize| input(gpu, &values[i]));
+        Ok(PackedBatch {
+            first: spans.iter().map(|s| s[0] as usize).collect(),
+            spans: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&spans), "spans")?,
+            qkv: [q?, k?, v?],
+            o: Guarded::new(gpu, values[0].len(), None)?,
+            lse: Guarded::new(gpu, (s.tokens * s.heads) as usize, None)?,
+            values,
+        })
+    }
+
+    /// The forward pass, recorded.
+    fn attention(&self, gpu: &Gpu, variant: Variant, s: &train::Shape) -> Result<Recorder> {
+        let mut rec = Recorder::new(gpu);
+        let (o, lse) = (&self.o.slice, &self.lse.slice);
+        train::attention_as(&mut rec, variant, &self.spans, self.qkv.each_ref(), o, lse, s)?;
+        Ok(rec)
+    }
 }
 
 /// First token and one past the last of each token's sequence.

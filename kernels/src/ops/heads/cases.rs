@@ -1,13 +1,13 @@
 //! Cases of what heads go through before attention.
 
-use weft_runtime::{Gpu, Pool, Recorder};
+use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::{Shape, heads, reference, train};
 use crate::Result;
 use crate::ops::attention::cases::{cache_on_gpu, chunk_bytes, chunk_values, spans};
 use crate::ops::attention::{CacheShape, CacheType};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
-use crate::registry::{BASELINE, Case, Guarded, Rng, input, nmse};
+use crate::registry::{BASELINE, Case, Gradient, Gradients, Guarded, Rng, input, nmse};
 
 /// With and without norms, both pairings, partial rotation, the first position, the last, and a batch
 /// that crosses a chunk's edge when the budget makes one.
@@ -55,67 +55,138 @@ fn packed_case(
     lengths: &'static [u32],
 ) -> [Case; 2] {
     let name = format!("{pairing:?} norm {norm} heads {heads}/{kv_heads} x {head_dim} ({dims}) {lengths:?}");
-    let run = move |gpu: &Gpu, seed: u64, backward: bool| -> Result<f64> {
-        let tokens: u32 = lengths.iter().sum();
-        let rotation = Rotation::new(dims, 1e6, None, Scaling::None, pairing);
-        let mut rng = Rng::seeded(heads * head_dim + tokens, seed);
-        let (h, kv, hd) = (heads as usize, kv_heads as usize, head_dim as usize);
-        let all = h + 2 * kv;
-        let qkv = rng.values(tokens as usize * all * hd);
-        let weights = rng.values(2 * hd);
-        let [dq, dk, dv] = [h, kv, kv].map(|heads| rng.values(tokens as usize * heads * hd));
-
-        let spans = spans(lengths);
-        let longest = lengths.iter().copied().max().unwrap_or(1);
-        let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&rotation.table(longest)), "table")?;
-        let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
-        let spans_gpu = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&spans), "spans")?;
-        let x = input(gpu, &qkv)?;
-        let s = train::Shape { tokens, heads, kv_heads, head_dim, rotation: &rotation, eps: 1e-6 };
-        let norms = norm.then_some(&norms);
-
-        // What the reference gives for a part of each token: heads at `at`, turned as its position asks.
-        let part = |t: usize, at: usize, heads: usize, w: Option<&[f32]>, dy: Option<&[f32]>| {
-            let x: Vec<f64> = qkv[(t * all + at) * hd..][..heads * hd].iter().map(|&v| v.into()).collect();
+    let (h, kv, hd) = (heads as usize, kv_heads as usize, head_dim as usize);
+    let all = h + 2 * kv;
+    let tokens: u32 = lengths.iter().sum();
+    let rotation = Rotation::new(dims, 1e6, None, Scaling::None, pairing);
+    let again = rotation.clone();
+    let batch = move |gpu: &Gpu, seed: u64| PackedBatch::new(gpu, seed, (h, kv, hd), &again, lengths);
+    let shape = (tokens, heads, kv_heads, head_dim);
+    // q, k and v in f64, side by side as the three of them lie in qkv.
+    let turned = move |x: &[f64], spans: &[[u32; 2]], norms: &[f32], r: &Rotation| -> [Vec<f64>; 3] {
+        let mut out = [0; 3].map(|_| Vec::new());
+        for (t, x) in x.chunks_exact(all * hd).enumerate() {
             let position = t as u32 - spans[t][0];
-            let w = w.filter(|_| norm);
-            let eps = f64::from(1e-6f32);
-            match dy {
-                None => reference::turned_f64(x, w, eps, position, heads, hd, &rotation),
-                Some(dy) => {
-                    let dy: Vec<f64> = dy[t * heads * hd..][..heads * hd].iter().map(|&v| v.into()).collect();
-                    reference::turned_backward(&x, w, eps, position, heads, hd, &rotation, &dy)
-                }
-            }
-        };
-        let (wq, wk) = (Some(&weights[..hd]), Some(&weights[hd..]));
-        let tokens = 0..tokens as usize;
-        let mut rec = Recorder::new(gpu);
-        if backward {
-            let out = Guarded::new(gpu, qkv.len(), None)?;
-            let [q, k, v] = [&dq, &dk, &dv].map(|x| input(gpu, x));
-            train::backward(&mut rec, &spans_gpu, &table, norms, &x, [&q?, &k?, &v?], &out.slice, &s)?;
-            gpu.run(&rec.finish()?, None)?;
-            let of = |t: usize| {
-                let value = dv[t * kv * hd..][..kv * hd].iter().map(|&v| f64::from(v)).collect();
-                [part(t, 0, h, wq, Some(&dq)), part(t, h, kv, wk, Some(&dk)), value].concat()
+            let ((q, x), (wq, wk)) = (x.split_at(h * hd), norms.split_at(hd));
+            let (k, v) = x.split_at(kv * hd);
+            let turn = |x: &[f64], heads, w| {
+                reference::turned_f64(x.to_vec(), norm.then_some(w), EPS.into(), position, heads, hd, r)
             };
-            return out.compare(gpu, &tokens.flat_map(of).collect::<Vec<_>>());
+            out[0].extend(turn(q, h, wq));
+            out[1].extend(turn(k, kv, wk));
+            out[2].extend(v);
         }
-        let out = [dq.len(), dk.len(), dv.len()].map(|n| Guarded::new(gpu, n, None));
-        let [q, k, v] = out;
-        let (q, k, v) = (q?, k?, v?);
-        train::heads(&mut rec, &spans_gpu, &table, norms, &x, [&q.slice, &k.slice, &v.slice], &s)?;
-        gpu.run(&rec.finish()?, None)?;
-        let value = |t: usize| qkv[(t * all + h + kv) * hd..][..kv * hd].iter().map(|&v| f64::from(v));
-        let want_q: Vec<f64> = tokens.clone().flat_map(|t| part(t, 0, h, wq, None)).collect();
-        let want_k: Vec<f64> = tokens.clone().flat_map(|t| part(t, h, kv, wk, None)).collect();
-        let worst = q.compare(gpu, &want_q)?.max(k.compare(gpu, &want_k)?);
-        Ok(worst.max(v.compare(gpu, &tokens.flat_map(value).collect::<Vec<_>>())?))
+        out
     };
-    [("heads_train", false), ("heads_backward", true)].map(|(op, backward)| {
-        Case::new(op, BASELINE, name.clone(), 1e-7, move |gpu, _, seed| run(gpu, seed, backward))
-    })
+    let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|&v| f64::from(v)).collect() };
+    let (r, make) = (rotation.clone(), batch.clone());
+    let forward = Case::new("heads_train", BASELINE, name.clone(), 1e-7, move |gpu, _, seed| {
+        let b = make(gpu, seed)?;
+        let [q, k, v] = [h, kv, kv].map(|heads| Guarded::new(gpu, tokens as usize * heads * hd, None));
+        let out = [q?, k?, v?];
+        let mut rec = Recorder::new(gpu);
+        let norms = norm.then_some(&b.norms_gpu);
+        let slices = out.each_ref().map(|o| &o.slice);
+        train::heads(&mut rec, &b.spans_gpu, &b.table, norms, &b.qkv_gpu, slices, &packed_shape(shape, &r))?;
+        gpu.run(&rec.finish()?, None)?;
+        let mut worst = 0.0f64;
+        for (got, want) in out.iter().zip(turned(&wide(&b.qkv), &b.spans, &b.norms, &r)) {
+            worst = worst.max(got.compare(gpu, &want)?);
+        }
+        Ok(worst)
+    });
+    let backward = Case::backward("heads_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
+        let b = batch(gpu, seed)?;
+        let out = Guarded::new(gpu, b.qkv.len(), None)?;
+        let [q, k, v] = b.gradients.each_ref().map(|x| input(gpu, x));
+        let (q, k, v) = (q?, k?, v?);
+        let mut rec = Recorder::new(gpu);
+        let norms = norm.then_some(&b.norms_gpu);
+        let (x, r) = (&b.qkv_gpu, rotation.clone());
+        train::backward(
+            &mut rec,
+            &b.spans_gpu,
+            &b.table,
+            norms,
+            x,
+            [&q, &k, &v],
+            &out.slice,
+            &packed_shape(shape, &r),
+        )?;
+        gpu.run(&rec.finish()?, None)?;
+        let x = wide(&b.qkv);
+        let [dq, dk, dv] = b.gradients.each_ref().map(|g| wide(g));
+        let (wq, wk) = b.norms.split_at(hd);
+        let token = |t: usize| {
+            let part = |at: usize, heads: usize, w: &[f32], dy: &[f64]| {
+                let x = &x[(t * all + at) * hd..][..heads * hd];
+                let (dy, position) = (&dy[t * heads * hd..][..heads * hd], t as u32 - b.spans[t][0]);
+                let w = norm.then_some(w);
+                reference::turned_backward(x, w, EPS.into(), position, heads, hd, &r, dy)
+            };
+            [part(0, h, wq, &dq), part(h, kv, wk, &dk), dv[t * kv * hd..][..kv * hd].to_vec()].concat()
+        };
+        let want = (0..tokens as usize).flat_map(token).collect();
+        let of = vec![Gradient::read(gpu, x.clone(), &out, want)?];
+        let loss = move |x: &[&[f64]]| {
+            let y = turned(x[0], &b.spans, &b.norms, &r);
+            let each = y.iter().zip([&dq, &dk, &dv]);
+            each.map(|(y, g)| y.iter().zip(g).map(|(y, g)| y * g).sum::<f64>()).sum()
+        };
+        Ok(Gradients { of, loss: Box::new(loss) })
+    });
+    [forward, backward]
+}
+
+const EPS: f32 = 1e-6;
+
+fn packed_shape(
+    (tokens, heads, kv_heads, head_dim): (u32, u32, u32, u32),
+    rotation: &Rotation,
+) -> train::Shape<'_> {
+    train::Shape { tokens, heads, kv_heads, head_dim, rotation, eps: EPS }
+}
+
+/// Inputs of a training batch.
+struct PackedBatch {
+    spans: Vec<[u32; 2]>,
+    qkv: Vec<f32>,
+    norms: Vec<f32>,
+    /// Of q, k and v.
+    gradients: [Vec<f32>; 3],
+    spans_gpu: Slice,
+    qkv_gpu: Slice,
+    norms_gpu: Slice,
+    table: Slice,
+}
+
+impl PackedBatch {
+    fn new(
+        gpu: &Gpu,
+        seed: u64,
+        (h, kv, hd): (usize, usize, usize),
+        rotation: &Rotation,
+        lengths: &[u32],
+    ) -> Result<PackedBatch> {
+        let tokens = lengths.iter().sum::<u32>();
+        let mut rng = Rng::seeded((h * hd) as u32 + tokens, seed);
+        let tokens = tokens as usize;
+        let qkv = rng.values(tokens * (h + 2 * kv) * hd);
+        let norms = rng.values(2 * hd);
+        let gradients = [h, kv, kv].map(|heads| rng.values(tokens * heads * hd));
+        let spans = spans(lengths);
+        let table = rotation.table(lengths.iter().copied().max().unwrap_or(1));
+        Ok(PackedBatch {
+            spans_gpu: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&spans), "spans")?,
+            qkv_gpu: input(gpu, &qkv)?,
+            norms_gpu: gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&norms), "norms")?,
+            table: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "table")?,
+            spans,
+            qkv,
+            norms,
+            gradients,
+        })
+    }
 }
 
 fn case(

@@ -1,12 +1,18 @@
 //! `y[t, r] = sum_c x[t, c] w[r, c] + bias[r] + y[t, r]`
 
 /// x `[tokens, cols]`, w `[rows, cols]`; `bias` `[rows]` and `add` `[tokens, rows]` where given.
-pub fn linear(x: &[f32], w: &[f32], cols: usize, bias: Option<&[f32]>, add: Option<&[f32]>) -> Vec<f64> {
+pub fn linear<X: Copy + Into<f64>>(
+    x: &[X],
+    w: &[f32],
+    cols: usize,
+    bias: Option<&[f32]>,
+    add: Option<&[f32]>,
+) -> Vec<f64> {
     let rows = w.len() / cols;
     let mut y = Vec::with_capacity(x.len() / cols * rows);
     for x in x.chunks_exact(cols) {
         for (r, w) in w.chunks_exact(cols).enumerate() {
-            let sum: f64 = x.iter().zip(w).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            let sum: f64 = x.iter().zip(w).map(|(&a, &b)| a.into() * f64::from(b)).sum();
             let at = y.len();
             y.push(sum + bias.map_or(0.0, |b| f64::from(b[r])) + add.map_or(0.0, |a| f64::from(a[at])));
         }
