@@ -164,6 +164,8 @@ pub fn cases() -> Vec<Case> {
         ops::attention::cases::cases(),
         ops::swiglu::cases::cases(),
         ops::lora::cases::cases(),
+        ops::rows::cases::cases(),
+        ops::loss::cases::cases(),
         ops::sample::cases::cases(),
     ]
     .into_iter()
@@ -188,6 +190,8 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         ops::attention::shaders(),
         ops::swiglu::shaders(),
         ops::lora::shaders(),
+        ops::rows::shaders(),
+        ops::loss::shaders(),
         ops::sample::shaders(),
         crate::perf::shaders(),
     ]

@@ -4,10 +4,12 @@ pub mod attention;
 pub mod gather;
 pub mod heads;
 pub mod lora;
+pub mod loss;
 pub mod matmul;
 pub mod quantize;
 pub mod rmsnorm;
 pub mod rope;
+pub mod rows;
 pub mod sample;
 pub mod swiglu;
 
