@@ -166,6 +166,8 @@ pub fn cases() -> Vec<Case> {
         ops::lora::cases::cases(),
         ops::rows::cases::cases(),
         ops::loss::cases::cases(),
+        ops::add::cases::cases(),
+        ops::adamw::cases::cases(),
         ops::sample::cases::cases(),
     ]
     .into_iter()
@@ -192,6 +194,8 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         ops::lora::shaders(),
         ops::rows::shaders(),
         ops::loss::shaders(),
+        ops::add::shaders(),
+        ops::adamw::shaders(),
         ops::sample::shaders(),
         crate::perf::shaders(),
     ]

@@ -24,6 +24,7 @@ To run it (about a minute on two cores; torch needs no GPU):
 Made with torch 2.15.0, transformers 5.23.0, gguf 0.19.0, numpy 2.4.6.
 """
 
+import contextlib
 import json
 import math
 import sys
@@ -378,51 +379,76 @@ def state_dict(case, weights):
     return out
 
 
-def transformers_run(case, weights, ids, double):
-    """logits [T,V], residual [L+1,T,d], mid [L,T,d] (after attention), final [T,d]."""
+@contextlib.contextmanager
+def islands(arch, double):
+    """Widens the float32 islands of a family's modelling code while it is open, if `double`."""
     import importlib
 
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, modeling_rope_utils
+    from transformers import modeling_rope_utils
 
-    arch, heads, kv, head, width, ff, vocab, tied, _, rope = CASES[case]
-    modelling = importlib.import_module(f"transformers.models.{arch}.modeling_{arch}")
-    patched = [modelling, modeling_rope_utils]
+    patched = [importlib.import_module(f"transformers.models.{arch}.modeling_{arch}"), modeling_rope_utils]
+    narrow = torch.Tensor.float
     for module in patched:
         module.torch = Float64Torch(torch) if double else torch
+    if double:
+        torch.Tensor.float = torch.Tensor.double
     try:
-        parameters = {"rope_type": "default"}
-        if "llama3" in rope:
-            parameters = llama3_rope(rope["llama3"])
-        if "linear" in rope:
-            parameters = {"rope_type": "linear", "factor": rope["linear"]}
-        if "yarn" in rope:
-            parameters = {"rope_type": "yarn", "factor": rope["yarn"], "original_max_position_embeddings": 64}
-        config = AutoConfig.for_model(
-            arch,
-            vocab_size=vocab,
-            hidden_size=width,
-            intermediate_size=ff,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=heads,
-            num_key_value_heads=kv,
-            head_dim=head,
-            max_position_embeddings=256,
-            # the f32 of the metadata, so that both sides see the same number
-            rms_norm_eps=float(np.float32(eps_of(case))),
-            tie_word_embeddings=tied,
-            rope_parameters={**parameters, "rope_theta": base_of(arch, rope)},
-        )
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-        model = model.double() if double else model.float()
-        dtype = torch.float64 if double else torch.float32
-        state = {k: torch.tensor(v).to(dtype) for k, v in state_dict(case, weights).items()}
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        assert not unexpected and set(missing) == ({"lm_head.weight"} if tied else set()), (missing, unexpected)
-        if tied:
-            model.tie_weights()
-            assert model.lm_head.weight is model.model.embed_tokens.weight
-        assert all(p.dtype == dtype for p in model.parameters())
+        yield
+    finally:
+        torch.Tensor.float = narrow
+        for module in patched:
+            module.torch = torch
+
+
+def transformers_model(case, weights, double):
+    """The family's class with these weights; only inside of `islands`."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    arch, heads, kv, head, width, ff, vocab, tied, _, rope = CASES[case]
+    parameters = {"rope_type": "default"}
+    if "llama3" in rope:
+        parameters = llama3_rope(rope["llama3"])
+    if "linear" in rope:
+        parameters = {"rope_type": "linear", "factor": rope["linear"]}
+    if "yarn" in rope:
+        parameters = {"rope_type": "yarn", "factor": rope["yarn"], "original_max_position_embeddings": 64}
+    config = AutoConfig.for_model(
+        arch,
+        vocab_size=vocab,
+        hidden_size=width,
+        intermediate_size=ff,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=heads,
+        num_key_value_heads=kv,
+        head_dim=head,
+        max_position_embeddings=256,
+        # the f32 of the metadata, so that both sides see the same number
+        rms_norm_eps=float(np.float32(eps_of(case))),
+        tie_word_embeddings=tied,
+        rope_parameters={**parameters, "rope_theta": base_of(arch, rope)},
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    model = model.double() if double else model.float()
+    dtype = torch.float64 if double else torch.float32
+    state = {k: torch.tensor(v).to(dtype) for k, v in state_dict(case, weights).items()}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected and set(missing) == ({"lm_head.weight"} if tied else set()), (missing, unexpected)
+    if tied:
+        model.tie_weights()
+        assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert all(p.dtype == dtype for p in model.parameters())
+    return model
+
+
+def transformers_run(case, weights, ids, double):
+    """logits [T,V], residual [L+1,T,d], mid [L,T,d] (after attention), final [T,d]."""
+    import torch
+
+    dtype = torch.float64 if double else torch.float32
+    with islands(CASES[case][0], double):
+        model = transformers_model(case, weights, double)
         seen = {}
 
         def keep(name, value):
@@ -441,9 +467,6 @@ def transformers_run(case, weights, ids, double):
             logits = model(torch.tensor([ids]), use_cache=False).logits[0].double().numpy()
         for hook in hooks:
             hook.remove()
-    finally:
-        for module in patched:
-            module.torch = torch
     residual = np.stack([seen[f"r{i}"] for i in range(LAYERS + 1)])
     mid = np.stack([seen[f"m{i}"] for i in range(LAYERS)])
     return {"logits": logits, "residual": residual, "mid": mid, "final": seen["final"]}

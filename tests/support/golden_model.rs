@@ -73,7 +73,8 @@ pub fn cases() -> Vec<String> {
     names
 }
 
-fn specification(case: &str) -> Json {
+/// What the script wrote besides arrays.
+pub fn specification(case: &str) -> Json {
     let path = folder().join(format!("{case}.json"));
     let text = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_slice(&text).unwrap()
@@ -259,6 +260,12 @@ fn block_bytes(
         }
     }
     bytes
+}
+
+/// `n` values of a tensor that no file holds, such as an adapter's.
+pub fn values(case: &str, name: &str, n: usize, scale: f32) -> Vec<f32> {
+    let seed = fnv1a(format!("{case}/{name}").as_bytes());
+    (0..n).map(|i| normal_like(seed, i, 0.0, scale)).collect()
 }
 
 /// The GGUF file (version 3, alignment 32) of a case.

@@ -1,5 +1,7 @@
 //! The ops. Each is a folder; `registry` lists them with their cases.
 
+pub mod adamw;
+pub mod add;
 pub mod attention;
 pub mod gather;
 pub mod heads;
