@@ -7,6 +7,8 @@
 
 struct Params {
     n: u32,
+    grid_x: u32,
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

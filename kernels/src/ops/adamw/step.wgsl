@@ -13,6 +13,7 @@
 struct Params {
     n: u32,
     grid_x: u32,
+    first: u32,
 }
 
 struct Settings {
