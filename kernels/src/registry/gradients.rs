@@ -16,20 +16,32 @@ pub(crate) struct Gradient {
     got: Option<Vec<f32>>,
     /// What the backward op's reference gives.
     want: Vec<f64>,
+    /// Of the differences.
+    step: f64,
 }
 
 impl Gradient {
     /// Reads back what the device gave.
     pub(crate) fn read(gpu: &Gpu, x: Vec<f64>, got: &Guarded, want: Vec<f64>) -> Result<Gradient> {
-        Ok(Gradient { x, got: got.read(gpu)?, want })
+        Ok(Gradient::new(x, got.read(gpu)?, want))
+    }
+
+    /// The gradient `got` at x: nothing where anything else that the op does went wrong.
+    pub(crate) fn new(x: Vec<f64>, got: Option<Vec<f32>>, want: Vec<f64>) -> Gradient {
+        let size = (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt();
+        Gradient { x, got, want, step: 1e-3 * if size > 0.0 { size } else { 1.0 } }
+    }
+
+    /// For a function that bends within this distance, however large x is.
+    pub(crate) fn bends_within(self, distance: f64) -> Gradient {
+        Gradient { step: 1e-3 * distance, ..self }
     }
 
     /// NMSE against differences of `loss` along random directions of +-1: the mean of (e . u)^2 over such
     /// directions u is |e|^2 (Hutchinson 1990), so that a few of them tell as much as every coordinate.
     fn along(&self, rng: &mut Rng, loss: impl Fn(&[f64]) -> f64) -> f64 {
         let Some(got) = &self.got else { return f64::INFINITY };
-        let size = (self.x.iter().map(|x| x * x).sum::<f64>() / self.x.len() as f64).sqrt();
-        let step = 1e-3 * if size > 0.0 { size } else { 1.0 };
+        let step = self.step;
         let (mut error, mut norm) = (0.0, 0.0);
         for _ in 0..DIRECTIONS {
             let u: Vec<f64> = self.x.iter().map(|_| if rng.bits() & 1 == 0 { 1.0 } else { -1.0 }).collect();
@@ -65,7 +77,7 @@ pub(crate) struct Gradients {
 
 impl Gradients {
     /// The largest NMSE against the reference of the backward op.
-    pub(super) fn by_reference(&self) -> f64 {
+    pub(crate) fn by_reference(&self) -> f64 {
         let one = |g: &Gradient| g.got.as_ref().map_or(f64::INFINITY, |got| nmse(got, &g.want));
         worst(self.of.iter().map(one))
     }
@@ -128,7 +140,7 @@ mod tests {
             let of = |x: &[f64], want: &[f64]| {
                 let mut got: Vec<f32> = want.iter().map(|&v| v as f32).collect();
                 spoil(&mut got);
-                Gradient { x: x.to_vec(), got: Some(got), want: want.to_vec() }
+                Gradient::new(x.to_vec(), Some(got), want.to_vec())
             };
             let loss = move |i: &[&[f64]]| dot(&i[0].iter().map(|x| x * x).collect::<Vec<_>>(), i[1]);
             let all = Gradients { of: vec![of(&x, &dx), of(&y, &squares)], loss: Box::new(loss) };
@@ -140,7 +152,7 @@ mod tests {
         assert!(reference > 1e-6 && differences > 1e-6, "{reference:e} {differences:e}");
         let (reference, differences) = check(&|g| g[50] = f32::NAN);
         assert!(reference.is_nan() && differences.is_nan());
-        let broken = Gradient { x: x.clone(), got: None, want: dx.clone() };
+        let broken = Gradient::new(x.clone(), None, dx.clone());
         let all = Gradients { of: vec![broken], loss: Box::new(|i| i[0][0]) };
         assert_eq!((all.by_reference(), all.by_differences(0)), (f64::INFINITY, f64::INFINITY));
     }

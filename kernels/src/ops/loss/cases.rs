@@ -3,7 +3,7 @@
 use weft_runtime::{Pool, Recorder};
 
 use super::{IGNORED, STATS, Stats, cross_entropy, reference};
-use crate::registry::{BASELINE, Case, Guarded, Rng, input, nmse};
+use crate::registry::{BASELINE, Case, Gradient, Gradients, Guarded, Rng, input};
 
 /// One value, a row shorter than a workgroup, rows that fill and exceed it, more rows than one grid
 /// dimension of `minimal`, logits whose exponentials overflow, rows longer than a small binding at
@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
 
 fn case(rows: u32, vocab: u32, row0: u32, magnitude: f32) -> Case {
     let name = format!("rows {rows} from {row0} vocabulary {vocab} magnitude {magnitude:e}");
-    Case::new("loss", BASELINE, name, 1e-7, move |gpu, _, seed| {
+    Case::backward("loss", BASELINE, name, 1e-7, move |gpu, _, seed| {
         let mut rng = Rng::seeded(rows * vocab, seed);
         let n = (rows * vocab) as usize;
         let x: Vec<f32> = rng.values(n).iter().map(|v| v * magnitude).collect();
@@ -55,20 +55,20 @@ fn case(rows: u32, vocab: u32, row0: u32, magnitude: f32) -> Case {
         cross_entropy(&mut rec, &logits.slice, &ids, &stats, &scale, row0, rows, vocab)?;
         gpu.run(&rec.finish()?, None)?;
         let wide: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
-        let error = logits.compare(gpu, &reference::gradient(&wide, &labels, factor.into()))?;
+        let got = logits.read(gpu)?;
         let stats: Vec<Stats> = gpu.read_vec(&stats)?;
         let stats = &stats[row0 as usize..];
-        let losses: Vec<f32> = stats.iter().map(|s| s.loss).collect();
         let correct = |(x, l): (&[f32], &Option<usize>)| u32::from(l.is_some_and(|l| x[l] >= largest(x)));
-        if rows_of().zip(&labels).map(correct).ne(stats.iter().map(|s| s.correct)) {
-            return Ok(f64::INFINITY);
-        }
+        let counted = rows_of().zip(&labels).map(correct).eq(stats.iter().map(|s| s.correct));
         // A right answer's loss may be 0 but for the rounding of the logits.
         let want = reference::losses(&wide, &labels);
         let rounding: f64 = wide.iter().fold(1.0f64, |m, v| m.max(v.abs())) * f64::from(f32::EPSILON);
-        let near =
-            losses.iter().zip(&want).all(|(&g, w)| (f64::from(g) - w).abs() <= 4.0 * rounding + 1e-5 * w);
-        let wrong = if near { 0.0 } else { nmse(&losses, &want).max(1.0) };
-        Ok(error.max(wrong))
+        let near = |(s, w): (&Stats, &f64)| (f64::from(s.loss) - w).abs() <= 4.0 * rounding + 1e-5 * w;
+        let got = got.filter(|_| counted && stats.iter().zip(&want).all(near));
+        let want = reference::gradient(&wide, &labels, factor.into());
+        let of = vec![Gradient::new(wide, got, want).bends_within(1.0)];
+        let loss =
+            move |x: &[&[f64]]| f64::from(factor) * reference::losses(x[0], &labels).iter().sum::<f64>();
+        Ok(Gradients { of, loss: Box::new(loss) })
     })
 }

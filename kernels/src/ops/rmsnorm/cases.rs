@@ -4,7 +4,7 @@ use weft_runtime::{Pool, Recorder};
 
 use crate::PlanError;
 use crate::ops::Format;
-use crate::registry::{BASELINE, Case, Guarded, Rng, input};
+use crate::registry::{BASELINE, Case, Gradient, Gradients, Guarded, Rng, input};
 
 /// One value, primes, both workgroup sizes, more rows than one grid dimension of `minimal`, rows of
 /// zeros, and magnitudes whose squares overflow or vanish in f32.
@@ -56,7 +56,7 @@ fn case(rows: u32, cols: u32, magnitude: f32, out: Format) -> Case {
 fn backward(rows: u32, cols: u32, magnitude: f32) -> Case {
     let add = rows % 2 == 1;
     let name = format!("rows {rows} cols {cols} magnitude {magnitude:e} add {add}");
-    Case::new("rmsnorm_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
+    Case::backward("rmsnorm_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
         let mut rng = Rng::seeded(rows * cols, seed);
         let x: Vec<f32> = rng.values((rows * cols) as usize).iter().map(|v| v * magnitude).collect();
         let w = rng.values(cols as usize);
@@ -72,10 +72,15 @@ fn backward(rows: u32, cols: u32, magnitude: f32) -> Case {
         super::backward(&mut rec, &x_gpu, &w_gpu, &dy_gpu, &dx.slice, rows, cols, eps, add)?;
         gpu.run(&rec.finish()?, None)?;
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
-        let mut want = super::reference::backward(&wide(&x), &w, &wide(&dy), eps.into());
-        if add {
-            want.iter_mut().zip(&before).for_each(|(v, &b)| *v += f64::from(b));
-        }
-        dx.compare(gpu, &want)
+        let (x, dy, before) = (wide(&x), wide(&dy), if add { wide(&before) } else { vec![0.0; x.len()] });
+        let mut want = super::reference::backward(&x, &w, &dy, eps.into());
+        want.iter_mut().zip(&before).for_each(|(v, b)| *v += b);
+        let of = vec![Gradient::read(gpu, x, &dx, want)?.bends_within(1.0 / f64::from(size))];
+        let loss = move |x: &[&[f64]]| {
+            let y = super::reference::rmsnorm_f64(x[0], &w, eps.into());
+            let each = y.iter().zip(&dy).zip(x[0].iter().zip(&before));
+            each.map(|((y, d), (x, b))| y * d + x * b).sum()
+        };
+        Ok(Gradients { of, loss: Box::new(loss) })
     })
 }

@@ -4,7 +4,7 @@ use weft_runtime::Recorder;
 
 use crate::PlanError;
 use crate::ops::Format;
-use crate::registry::{BASELINE, Case, Guarded, Rng, input, nmse};
+use crate::registry::{BASELINE, Case, Gradient, Gradients, Guarded, Rng, input};
 
 /// One value, primes, several workgroups and tokens, and gates where exp overflows.
 pub fn cases() -> Vec<Case> {
@@ -50,7 +50,7 @@ fn case(tokens: u32, width: u32, magnitude: f32, out: Format) -> Case {
 
 fn backward(tokens: u32, width: u32, magnitude: f32) -> Case {
     let name = format!("tokens {tokens} width {width} magnitude {magnitude:e}");
-    Case::new("swiglu_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
+    Case::backward("swiglu_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
         let mut rng = Rng::seeded(tokens * width, seed);
         let n = (tokens * width) as usize;
         let gate: Vec<f32> = rng.values(n).iter().map(|v| v * magnitude).collect();
@@ -64,14 +64,22 @@ fn backward(tokens: u32, width: u32, magnitude: f32) -> Case {
         let mut rec = Recorder::new(gpu);
         super::backward(&mut rec, &x, &dy_gpu, &dx.slice, tokens, width)?;
         gpu.run(&rec.finish()?, None)?;
-        let Some(got) = dx.read(gpu)? else { return Ok(f64::INFINITY) };
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
-        let (dg, du) = super::reference::backward(&wide(&gate), &wide(&up), &wide(&dy));
+        let (gate, up, dy) = (wide(&gate), wide(&up), wide(&dy));
+        let (dg, du) = super::reference::backward(&gate, &up, &dy);
         // Of different size where gates are extreme, so each for itself.
-        let part = |first: usize| -> Vec<f32> {
-            let rows = got.chunks_exact(width as usize).skip(first).step_by(2);
-            rows.flatten().copied().collect()
+        let got = dx.read(gpu)?;
+        let part = |first: usize| -> Option<Vec<f32>> {
+            let rows = got.as_ref()?.chunks_exact(width as usize).skip(first).step_by(2);
+            Some(rows.flatten().copied().collect())
         };
-        Ok(nmse(&part(0), &dg).max(nmse(&part(1), &du)))
+        let of = vec![
+            Gradient::new(gate, part(0), dg).bends_within(1.0),
+            Gradient::new(up, part(1), du).bends_within(1.0),
+        ];
+        let loss = move |x: &[&[f64]]| {
+            super::reference::swiglu(x[0], x[1]).iter().zip(&dy).map(|(y, d)| y * d).sum()
+        };
+        Ok(Gradients { of, loss: Box::new(loss) })
     })
 }

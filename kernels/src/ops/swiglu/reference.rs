@@ -1,8 +1,9 @@
 //! `gate / (1 + exp(-gate)) * up`
 
 /// Elementwise.
-pub fn swiglu(gate: &[f32], up: &[f32]) -> Vec<f64> {
-    gate.iter().zip(up).map(|(&g, &u)| f64::from(g) / (1.0 + (-f64::from(g)).exp()) * f64::from(u)).collect()
+pub fn swiglu<X: Copy + Into<f64>>(gate: &[X], up: &[X]) -> Vec<f64> {
+    let pairs = gate.iter().zip(up).map(|(&g, &u)| (g.into(), u.into()));
+    pairs.map(|(g, u): (f64, f64)| g / (1.0 + (-g).exp()) * u).collect()
 }
 
 /// The gradients with respect to gate and up.
@@ -18,7 +19,7 @@ pub fn backward(gate: &[f64], up: &[f64], dy: &[f64]) -> (Vec<f64>, Vec<f64>) {
 
 #[cfg(test)]
 mod tests {
-    use super::backward;
+    use super::{backward, swiglu};
     use crate::registry::{Rng, assert_gradient};
 
     /// The loss is the sum of d silu(gate) up for random d.
@@ -27,10 +28,7 @@ mod tests {
         let mut rng = Rng::new(1);
         let mut random = || -> Vec<f64> { (0..20).map(|_| f64::from(rng.normal())).collect() };
         let (gate, up, d) = (random(), random(), random());
-        let loss = |gate: &[f64], up: &[f64]| {
-            let y = gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u);
-            y.zip(&d).map(|(y, d)| y * d).sum()
-        };
+        let loss = |gate: &[f64], up: &[f64]| swiglu(gate, up).iter().zip(&d).map(|(y, d)| y * d).sum();
         let (dg, du) = backward(&gate, &up, &d);
         assert_gradient(&gate, &dg, |g| loss(g, &up));
         assert_gradient(&up, &du, |u| loss(&gate, u));
