@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::curriculum::{self, DOMAINS};
+use crate::curriculum::{self, DOMAINS, Domain};
 use crate::{Error, Result, output};
 
 /// Generate questions whose answers are computed, as JSON lines
@@ -53,11 +53,16 @@ enum Format {
     Document,
 }
 
-pub(super) fn run(f: Flags) -> Result<()> {
-    let domains = curriculum::select(&f.domain).map_err(|unknown| {
+/// The domains of these names, or the core ones.
+pub(super) fn domains(names: &[String]) -> Result<Vec<&'static Domain>> {
+    curriculum::select(names).map_err(|unknown| {
         let known: Vec<_> = DOMAINS.iter().map(|d| d.name).collect();
         Error::input(format!("there is no domain {unknown:?} (known: {})", known.join(", ")))
-    })?;
+    })
+}
+
+pub(super) fn run(f: Flags) -> Result<()> {
+    let domains = domains(&f.domain)?;
     let split = match f.split {
         Split::Train => curriculum::Split::Train,
         Split::Test => curriculum::Split::Test,

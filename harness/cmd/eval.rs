@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use weft_models::{Message, Model, Sampling};
 
 use crate::curriculum::score::{Scores, Tally, score_generation};
-use crate::curriculum::{self, Format, Split};
+use crate::curriculum::{self, Domain, Format, Split};
 use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, context};
 use crate::{Error, Result, interrupt, output, report};
 
@@ -19,6 +19,7 @@ use crate::{Error, Result, interrupt, output, report};
 #[command(after_help = "Examples:
   weft eval --suite curriculum --limit 100
   weft eval -m model.gguf --lora adapter.gguf --suite curriculum
+  weft eval --domain chemistry --limit 40
   weft eval -m model.gguf --suite curriculum --json")]
 pub(super) struct Flags {
     #[command(flatten)]
@@ -28,6 +29,9 @@ pub(super) struct Flags {
     /// Which questions
     #[arg(long, value_enum, default_value = "curriculum")]
     suite: Suite,
+    /// Only this domain; may be given again [default: all core ones]
+    #[arg(long, value_name = "NAME")]
+    domain: Vec<String>,
     /// How many questions of each kind
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -57,6 +61,7 @@ enum Suite {
 
 pub(super) fn run(f: Flags) -> Result<()> {
     let Suite::Curriculum = f.suite;
+    let domains = super::curriculum::domains(&f.domain)?;
     interrupt::install(2);
     let (model, _) = f.model.open(&f.device, None, None, f.cache)?;
     let model = f.lora.apply(model)?;
@@ -67,7 +72,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let mut scored = Vec::new();
     for (name, format) in [("generation", Format::Chat), ("multiple choice", Format::Mcq)] {
         bar.set_message(name);
-        match score(&f, &model, format, &bar) {
+        match score(&f, &domains, &model, format, &bar) {
             Ok(scores) => scored.push((name, scores)),
             Err(e) => {
                 bar.finish_and_clear();
@@ -103,11 +108,16 @@ pub(super) fn run(f: Flags) -> Result<()> {
     Ok(())
 }
 
-fn score(f: &Flags, model: &Model, format: Format, bar: &indicatif::ProgressBar) -> Result<Scores> {
-    let domains = curriculum::select(&[]).map_err(Error::Input)?;
+fn score(
+    f: &Flags,
+    domains: &[&'static Domain],
+    model: &Model,
+    format: Format,
+    bar: &indicatif::ProgressBar,
+) -> Result<Scores> {
     let mut session = model.session(context(model, None))?;
     let mut scores = Scores::default();
-    for sample in curriculum::generate(f.seed, f.limit, Split::Test, format, domains) {
+    for sample in curriculum::generate(f.seed, f.limit, Split::Test, format, domains.to_vec()) {
         let prompt = model.chat(&[Message::new("user", sample.prompt.as_str())], None)?;
         let mut generation =
             session.generate_with(&prompt, &Sampling::greedy(), f.n, &mut |_, _| interrupt::flow())?;

@@ -6,6 +6,7 @@
 //! to test by a hash of its family and parameters, never of its wording, so the two share none.
 
 pub mod biology;
+pub mod chemistry;
 mod geometry;
 pub mod mathematics;
 pub mod medicine;
@@ -47,7 +48,7 @@ pub struct Family {
 
 /// Every domain. A new one is a file and a line here.
 pub const DOMAINS: &[&Domain] =
-    &[&mathematics::DOMAIN, &physics::DOMAIN, &biology::DOMAIN, &medicine::DOMAIN];
+    &[&mathematics::DOMAIN, &physics::DOMAIN, &biology::DOMAIN, &medicine::DOMAIN, &chemistry::DOMAIN];
 
 /// Which side of the split a question is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
