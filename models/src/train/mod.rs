@@ -1,9 +1,7 @@
 //! Fine-tuning with low-rank adapters on frozen, quantised weights.
 
-// The graph that uses all of this follows.
-#![allow(dead_code)]
-
 mod adapter;
+mod graph;
 mod plan;
 mod trainer;
 

@@ -209,7 +209,10 @@ pub(crate) struct Buffers {
     /// The residual stream: of layers that keep nothing, and after the last.
     pub(crate) stream: [Placed; 2],
     pub(crate) forward: LayerSpots,
+    /// When the backward pass computes a layer once more.
     pub(crate) again: LayerSpots,
+    /// The same when it comes to attention: n1, q, k and v are cheaper to compute a third time than to keep.
+    pub(crate) late: LayerSpots,
     pub(crate) d: GradientSpots,
     pub(crate) loss: LossSpots,
     /// With dropout: the input that is left, and its gradient.
@@ -287,6 +290,14 @@ impl Buffers {
         let forward = layer(0, [1, 2, 3, 4, 8, 6, 7, 8, 1, 4, 6, 8]);
         let again = layer(20, [21, 36, 23, 35, 33, 32, 31, 30, 37, 34, 32, 30]);
         let mut put = |width: u32, first: u32, last: u32| a.add(rows(width), first, last);
+        let mut scratch = |width, first, last| Spot::Scratch(put(width, first, last));
+        let late = LayerSpots {
+            q: scratch(q, 35, 36),
+            k: scratch(kv, 35, 36),
+            v: scratch(kv, 35, 36),
+            n1: scratch(c.width, 37, 37),
+            ..again
+        };
         let stream = [put(c.width, 0, 9), put(c.width, 0, 9)];
         let d = GradientSpots {
             x: put(c.width, 9, 38),
@@ -315,7 +326,7 @@ impl Buffers {
             logits: a.add(n * u64::from(c.vocabulary), 9, 9),
             dn: a.add(n * u64::from(c.width), 9, 9),
             dx: a.add(n * u64::from(c.width), 9, 9),
-            stats: a.add(n * 2, 9, 9),
+            stats: a.add(n * 4, 9, 9),
         };
         Buffers {
             scratch: a.place(budget.align),
@@ -325,6 +336,7 @@ impl Buffers {
             stream,
             forward,
             again,
+            late,
             d,
             loss,
             dropped,

@@ -1,8 +1,16 @@
 //! A trainer: batches in, gradients and steps on the device.
 
-use weft_runtime::MemoryReport;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use super::{Adapter, TrainPlan};
+use weft_kernels::ops::adamw;
+use weft_kernels::ops::loss::Stats;
+use weft_runtime::{MemoryReport, Pool, Program, Recorder, Slice, human};
+
+use super::adapter::Flat;
+use super::graph::{Graph, Memory};
+use super::plan::{Buffers, MOST_TOKENS, loss_rows, padded};
+use super::{Adapter, AdapterShape, Pair, TrainPlan};
 use crate::{Error, Model, Result};
 
 /// The label of a token whose successor is not learnt.
@@ -86,14 +94,46 @@ pub struct TrainState {
     pub v: Vec<f32>,
 }
 
+/// What a recorded program does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    /// Of so many tokens.
+    Forward(u32),
+    /// The same without dropout.
+    Evaluate(u32),
+    /// Of so many tokens.
+    Backward(u32),
+    /// Without the gradient.
+    Loss,
+    LossAndGradient,
+    Step,
+}
+
 /// Trains an adapter on a model.
 pub struct Trainer {
     model: Model,
     plan: TrainPlan,
+    options: TrainOptions,
+    shape: AdapterShape,
+    alpha: f32,
+    rslora: bool,
+    scale: f32,
+    flat: Flat,
+    buffers: Buffers,
+    memory: Memory,
+    moments: [Slice; 2],
+    /// AdamW's scratch and settings.
+    optimiser: adamw::Buffers,
+    programs: HashMap<Kind, Program>,
+    /// Steps done.
+    step: u64,
+    /// Batches accumulated since, and the scale of the first of them: the gradient in memory is divided by it.
+    batches: u64,
+    unit: f32,
 }
 
-fn unfinished<T>() -> Result<T> {
-    Err(Error::Training { what: "not written yet".into() })
+fn bad<T>(what: String) -> Result<T> {
+    Err(Error::Training { what })
 }
 
 impl Trainer {
@@ -104,15 +144,116 @@ impl Trainer {
     /// options, and where the memory does not fit, before any is taken, with the largest batch that would;
     /// a fault of the device.
     pub fn new(model: &Model, adapter: &Adapter, options: &TrainOptions) -> Result<Trainer> {
-        adapter.check(model.config())?;
-        let shape = adapter.shape();
-        let plan = TrainPlan::of(model.config(), 0, &shape, options, model.gpu().budget())?;
-        Ok(Trainer { model: model.clone(), plan })
+        let (config, gpu) = (model.config(), model.gpu());
+        adapter.check(config)?;
+        if !(1..=MOST_TOKENS).contains(&options.tokens) {
+            return bad(format!("a batch must be of 1 to {MOST_TOKENS} tokens, not {}", options.tokens));
+        }
+        if !(0.0..1.0).contains(&options.dropout) {
+            return bad(format!("the dropout must be at least 0 and below 1, not {}", options.dropout));
+        }
+        let (shape, budget) = (adapter.shape(), gpu.budget().clone());
+        let weights = gpu.memory().pools.get(&Pool::Weights).map_or(0, |p| p.allocated);
+        let plan = TrainPlan::of(config, weights, &shape, options, &budget)?;
+        if let Some(available) = gpu.caps().memory.filter(|&m| plan.total() > m) {
+            let fitting = TrainPlan::largest_fitting(
+                config,
+                weights,
+                &shape,
+                options,
+                &budget,
+                options.tokens,
+                available,
+            );
+            let way_out = match fitting {
+                Some((_, tokens)) => format!("a batch of {tokens} tokens would fit"),
+                None => "not even a batch of 16 tokens would fit".into(),
+            };
+            return bad(format!(
+                "{} tokens a batch need {} and {} has {}; {way_out}",
+                options.tokens,
+                human(plan.total()),
+                gpu.caps().name,
+                human(available)
+            ));
+        }
+        let flat = Flat::new(&shape, config, budget.align);
+        let buffers = Buffers::plan(config, &shape, options, &budget);
+        let most = padded(options.tokens, options.tokens);
+        let rows = loss_rows(config, most, &budget);
+
+        gpu.expect(Pool::Adapters, flat.total);
+        gpu.expect(Pool::Kept, buffers.kept * u64::from(buffers.kept_layers));
+        let kept = (0..buffers.kept_layers)
+            .map(|_| gpu.alloc(Pool::Kept, buffers.kept, "kept activations"))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let optimiser_slice = |label| gpu.alloc(Pool::Optimiser, flat.total, label);
+        let state = |bytes: u64, label| gpu.alloc(Pool::State, bytes, label);
+        let memory = Memory {
+            scratch: gpu.alloc(Pool::Activations, buffers.scratch.total, "activations")?,
+            kept,
+            parameters: gpu.alloc(Pool::Adapters, flat.total, "adapters")?,
+            gradient: optimiser_slice("gradients")?,
+            ids: state(u64::from(most) * 4, "token ids")?,
+            spans: state(u64::from(most) * 8, "spans")?,
+            table: gpu.alloc_init(
+                Pool::State,
+                bytemuck::cast_slice(&config.rotation.table(most)),
+                "rotary table",
+            )?,
+            rows: state(u64::from(rows) * 4, "rows of the loss")?,
+            labels: state(u64::from(rows) * 4, "labels")?,
+            loss_scale: state(4, "scale of the loss")?,
+            seed: state(4, "seed")?,
+        };
+        let moments = [optimiser_slice("first moments")?, optimiser_slice("second moments")?];
+        let mut trainer = Trainer {
+            optimiser: adamw::Buffers::new(gpu, flat.total)?,
+            model: model.clone(),
+            plan,
+            options: *options,
+            alpha: adapter.alpha,
+            rslora: adapter.rslora,
+            scale: adapter.scale(),
+            shape,
+            flat,
+            buffers,
+            memory,
+            moments,
+            programs: HashMap::new(),
+            step: 0,
+            batches: 0,
+            unit: 1.0,
+        };
+        trainer.restore(&TrainState {
+            step: 0,
+            parameters: trainer.parameters_of(adapter),
+            m: vec![0.0; trainer.parameters()],
+            v: vec![0.0; trainer.parameters()],
+        })?;
+        Ok(trainer)
     }
 
     /// The memory that it was planned to take.
     pub fn plan(&self) -> &TrainPlan {
         &self.plan
+    }
+
+    /// Steps done.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Trained parameters.
+    pub fn parameters(&self) -> usize {
+        self.shape.parameters(self.model.config()) as usize
+    }
+
+    /// An adapter's values one after the other, in the order of layers and targets.
+    fn parameters_of(&self, adapter: &Adapter) -> Vec<f32> {
+        let mut pairs: Vec<&Pair> = adapter.pairs.iter().collect();
+        pairs.sort_by_key(|p| (p.layer, p.target));
+        pairs.into_iter().flat_map(|p| p.a.iter().chain(&p.b)).copied().collect()
     }
 
     /// Runs a batch forward and backward and adds `scale` times the gradient of its summed loss to the
@@ -121,8 +262,19 @@ impl Trainer {
     /// # Errors
     /// [`Error::Training`] for a batch that is empty, too large or inconsistent; an id out of range; a fault
     /// of the device.
-    pub fn accumulate(&mut self, _batch: &Batch, _scale: f32) -> Result<Losses> {
-        unfinished()
+    pub fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<Losses> {
+        if !(scale.is_finite() && scale > 0.0) {
+            return bad(format!("a gradient cannot be scaled by {scale}"));
+        }
+        if self.batches == 0 {
+            self.unit = scale;
+        }
+        let tokens = self.upload(batch, scale / self.unit)?;
+        self.replay(Kind::Forward(tokens))?;
+        let losses = self.losses(batch, Kind::LossAndGradient)?;
+        self.replay(Kind::Backward(tokens))?;
+        self.batches += 1;
+        read(losses)
     }
 
     /// Updates the parameters by the gradient that was accumulated, and clears it. Returns the gradient's
@@ -131,16 +283,42 @@ impl Trainer {
     /// # Errors
     /// [`Error::NotFinite`] where the norm is NaN or infinite: the parameters stay as they are, the gradient
     /// is cleared; a fault of the device.
-    pub fn step(&mut self, _o: &AdamW) -> Result<f32> {
-        unfinished()
+    pub fn step(&mut self, o: &AdamW) -> Result<f32> {
+        let t = (self.step + 1) as f64;
+        let correction = |beta: f32| (1.0 - f64::from(beta).powf(t)) as f32;
+        let settings = adamw::Settings {
+            lr: o.lr,
+            beta1: o.beta1,
+            beta2: o.beta2,
+            eps: o.eps,
+            weight_decay: o.weight_decay,
+            correction1: correction(o.beta1),
+            correction2: correction(o.beta2),
+            clip: o.clip,
+            scale: self.unit,
+        };
+        let gpu = self.model.gpu().clone();
+        gpu.write(&self.optimiser.settings, 0, bytemuck::bytes_of(&settings))?;
+        let norm = self.optimiser.norm.clone();
+        let program = self.program(Kind::Step)?;
+        let bytes = gpu.run(program, Some(&norm))?.readback.expect("asked for").wait()?;
+        self.batches = 0;
+        let norm = f32::from_le_bytes(bytes[..4].try_into().expect("four bytes")) * self.unit;
+        if !norm.is_finite() {
+            return Err(Error::NotFinite { step: self.step + 1 });
+        }
+        self.step += 1;
+        Ok(norm)
     }
 
     /// Runs a batch forward only.
     ///
     /// # Errors
     /// As [`Trainer::accumulate`].
-    pub fn evaluate(&mut self, _batch: &Batch) -> Result<Losses> {
-        unfinished()
+    pub fn evaluate(&mut self, batch: &Batch) -> Result<Losses> {
+        let tokens = self.upload(batch, 1.0)?;
+        self.replay(if self.options.dropout > 0.0 { Kind::Evaluate(tokens) } else { Kind::Forward(tokens) })?;
+        read(self.losses(batch, Kind::Loss)?)
     }
 
     /// The adapter as it is now.
@@ -148,7 +326,35 @@ impl Trainer {
     /// # Errors
     /// A fault of the device.
     pub fn adapter(&self) -> Result<Adapter> {
-        unfinished()
+        let config = self.model.config();
+        let values = self.gather(&self.memory.parameters)?;
+        let mut rest = &values[..];
+        let mut take = |n: u32| {
+            let (head, tail) = rest.split_at(n as usize);
+            rest = tail;
+            head.to_vec()
+        };
+        let rank = self.shape.rank;
+        let pairs = self
+            .shape
+            .sites
+            .iter()
+            .map(|&(layer, target)| Pair {
+                layer,
+                target,
+                a: take(rank * target.inputs(config)),
+                b: take(target.outputs(config) * rank),
+            })
+            .collect();
+        Ok(Adapter { rank, alpha: self.alpha, rslora: self.rslora, pairs })
+    }
+
+    /// The gradient accumulated since the last step, as an adapter: what each value's gradient is.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn gradient(&self) -> Result<Vec<f32>> {
+        Ok(self.gather(&self.memory.gradient)?.into_iter().map(|g| g * self.unit).collect())
     }
 
     /// Parameters, moments and step.
@@ -156,19 +362,195 @@ impl Trainer {
     /// # Errors
     /// A fault of the device.
     pub fn state(&self) -> Result<TrainState> {
-        unfinished()
+        Ok(TrainState {
+            step: self.step,
+            parameters: self.gather(&self.memory.parameters)?,
+            m: self.gather(&self.moments[0])?,
+            v: self.gather(&self.moments[1])?,
+        })
     }
 
     /// Goes on from `state`, and forgets what was accumulated.
     ///
     /// # Errors
     /// [`Error::Training`] where the state is not of this adapter; a fault of the device.
-    pub fn restore(&mut self, _state: &TrainState) -> Result<()> {
-        unfinished()
+    pub fn restore(&mut self, state: &TrainState) -> Result<()> {
+        let n = self.parameters();
+        for part in [&state.parameters, &state.m, &state.v] {
+            if part.len() != n {
+                return bad(format!("the state is of {} parameters, the adapter has {n}", part.len()));
+            }
+        }
+        let m = &self.memory;
+        let zeros = vec![0.0; n];
+        let all = [
+            (&m.parameters, &state.parameters),
+            (&self.moments[0], &state.m),
+            (&self.moments[1], &state.v),
+            (&m.gradient, &zeros),
+        ];
+        for (slice, values) in all {
+            self.scatter(slice, values)?;
+        }
+        self.step = state.step;
+        self.batches = 0;
+        self.unit = 1.0;
+        Ok(())
     }
 
     /// Bytes that the device holds, by pool.
     pub fn memory(&self) -> MemoryReport {
         self.model.gpu().memory()
     }
+
+    /// The values of a flat buffer, in the order of pairs.
+    fn gather(&self, slice: &Slice) -> Result<Vec<f32>> {
+        let all: Vec<f32> = self.model.gpu().read_vec(slice)?;
+        let part = |&(offset, bytes): &(u64, u64)| &all[offset as usize / 4..(offset + bytes) as usize / 4];
+        Ok(self.flat.places.iter().flat_map(|(_, ab)| ab.iter().flat_map(part)).copied().collect())
+    }
+
+    /// The reverse. What lies between is zero, and stays so.
+    fn scatter(&self, slice: &Slice, values: &[f32]) -> Result<()> {
+        let mut all = vec![0.0f32; self.flat.total as usize / 4];
+        let mut rest = values;
+        for (offset, bytes) in self.flat.places.iter().flat_map(|(_, ab)| ab) {
+            let (head, tail) = rest.split_at(*bytes as usize / 4);
+            all[*offset as usize / 4..][..head.len()].copy_from_slice(head);
+            rest = tail;
+        }
+        Ok(self.model.gpu().write(slice, 0, bytemuck::cast_slice(&all))?)
+    }
+
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let n = batch.ids.len();
+        if n == 0 || n > self.options.tokens as usize {
+            return bad(format!("a batch of {n} tokens; it must have from 1 to {}", self.options.tokens));
+        }
+        let sum: u64 = batch.sequences.iter().map(|&l| u64::from(l)).sum();
+        if sum != n as u64 || batch.sequences.contains(&0) || batch.labels.len() != n {
+            return bad(format!(
+                "a batch of {n} tokens has {} labels and sequences of {sum} tokens",
+                batch.labels.len()
+            ));
+        }
+        self.model.check_ids(&batch.ids)?;
+        let labels: Vec<u32> = batch.labels.iter().copied().filter(|&l| l != IGNORE).collect();
+        self.model.check_ids(&labels)
+    }
+
+    /// Writes a batch, padded with sequences of one token, to the device. Returns its tokens.
+    fn upload(&self, batch: &Batch, scale: f32) -> Result<u32> {
+        self.check(batch)?;
+        let tokens = padded(batch.ids.len() as u32, self.options.tokens);
+        let mut ids = batch.ids.clone();
+        ids.resize(tokens as usize, 0);
+        let mut spans = Vec::with_capacity(ids.len());
+        let mut start = 0;
+        let padding = std::iter::repeat_n(1, (tokens as usize) - batch.ids.len());
+        for length in batch.sequences.iter().copied().chain(padding) {
+            spans.extend(std::iter::repeat_n([start, start + length], length as usize));
+            start += length;
+        }
+        let (gpu, m) = (self.model.gpu(), &self.memory);
+        gpu.write(&m.ids, 0, bytemuck::cast_slice(&ids))?;
+        gpu.write(&m.spans, 0, bytemuck::cast_slice(&spans))?;
+        gpu.write(&m.loss_scale, 0, bytemuck::bytes_of(&scale))?;
+        // Another mask for each batch, the same again when a step is repeated.
+        let seed = mix(mix(mix(self.options.seed) ^ self.step) ^ self.batches) as u32;
+        gpu.write(&m.seed, 0, bytemuck::bytes_of(&seed))?;
+        Ok(tokens)
+    }
+
+    /// Runs the loss, a piece of the supervised rows at a time.
+    fn losses(&mut self, batch: &Batch, kind: Kind) -> Result<Vec<(usize, weft_runtime::Readback)>> {
+        let gpu = self.model.gpu().clone();
+        let most = self.loss_rows() as usize;
+        let rows: Vec<u32> =
+            (0..).zip(&batch.labels).filter(|(_, l)| **l != IGNORE).map(|(i, _)| i).collect();
+        let stats = self.buffers.scratch.slice(&self.memory.scratch, self.buffers.loss.stats);
+        let mut all = Vec::new();
+        for part in rows.chunks(most) {
+            let mut rows = part.to_vec();
+            let mut labels: Vec<u32> = part.iter().map(|&i| batch.labels[i as usize]).collect();
+            rows.resize(most, u32::MAX);
+            labels.resize(most, IGNORE);
+            gpu.write(&self.memory.rows, 0, bytemuck::cast_slice(&rows))?;
+            gpu.write(&self.memory.labels, 0, bytemuck::cast_slice(&labels))?;
+            let submission = gpu.run(self.program(kind)?, Some(&stats))?;
+            all.push((part.len(), submission.readback.expect("asked for")));
+        }
+        Ok(all)
+    }
+
+    fn loss_rows(&self) -> u32 {
+        let tokens = padded(self.options.tokens, self.options.tokens);
+        loss_rows(self.model.config(), tokens, self.model.gpu().budget())
+    }
+
+    fn replay(&mut self, kind: Kind) -> Result<()> {
+        let gpu = self.model.gpu().clone();
+        gpu.run(self.program(kind)?, None)?;
+        Ok(())
+    }
+
+    fn program(&mut self, kind: Kind) -> Result<&Program> {
+        let rows = self.loss_rows();
+        let vacant = match self.programs.entry(kind) {
+            Entry::Occupied(o) => return Ok(o.into_mut()),
+            Entry::Vacant(v) => v,
+        };
+        let inner = &self.model.0;
+        let graph = |tokens| Graph {
+            gpu: &inner.gpu,
+            c: &inner.config,
+            w: &inner.weights,
+            adapter: &self.shape,
+            flat: &self.flat,
+            buffers: &self.buffers,
+            m: &self.memory,
+            scale: self.scale,
+            dropout: self.options.dropout,
+            checkpointing: self.options.checkpointing,
+            tokens,
+        };
+        let program = match kind {
+            Kind::Forward(tokens) => graph(tokens).forward()?,
+            Kind::Evaluate(tokens) => Graph { dropout: 0.0, ..graph(tokens) }.forward()?,
+            Kind::Backward(tokens) => graph(tokens).backward()?,
+            Kind::Loss => graph(0).loss(rows, false)?,
+            Kind::LossAndGradient => graph(0).loss(rows, true)?,
+            Kind::Step => {
+                let mut rec = Recorder::new(&inner.gpu);
+                let (m, [first, second]) = (&self.memory, &self.moments);
+                adamw::norm(&mut rec, &m.gradient, &self.optimiser)?;
+                adamw::step(&mut rec, &m.parameters, &m.gradient, first, second, &self.optimiser)?;
+                adamw::zero(&mut rec, &m.gradient)?;
+                rec.finish()?
+            }
+        };
+        Ok(vacant.insert(program))
+    }
+}
+
+/// Waits for the losses of each piece.
+fn read(parts: Vec<(usize, weft_runtime::Readback)>) -> Result<Losses> {
+    let mut losses = Losses::default();
+    for (rows, readback) in parts {
+        let stats: Vec<Stats> = bytemuck::pod_collect_to_vec(&readback.wait()?);
+        for row in &stats[..rows] {
+            losses.loss_sum += f64::from(row.loss);
+            losses.correct += u64::from(row.correct);
+        }
+        losses.supervised += rows as u64;
+    }
+    Ok(losses)
+}
+
+/// SplitMix64's mixing of a word.
+fn mix(x: u64) -> u64 {
+    let z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }

@@ -1,0 +1,440 @@
+//! The training graph: forward, loss and backward of a packed batch, recorded as programs.
+//!
+//! A layer, with its residual stream x coming in, `W'` a frozen matrix plus its adapter:
+//! ```text
+//! n1 = norm(x)      qkv = n1 Wqkv'     q, k, v = heads(qkv)      attended = attention(q, k, v)
+//! mid = x + attended Wo'
+//! n2 = norm(mid)    gate_up = n2 Wgu'  gated = swiglu(gate_up)   out = mid + gated Wdown'
+//! ```
+//! and backwards in the opposite order, with dx the gradient of `out`, then of `mid`, then of `x`: the
+//! residual stream's gradient stays in one tensor, to which each half layer adds its own.
+//!
+//! The loss is the sum of -ln p(label), so that gradients are about as large as those of one token,
+//! whatever the batch; AdamW multiplies by one over the tokens.
+
+use weft_kernels::Weight;
+use weft_kernels::ops::add::add;
+use weft_kernels::ops::attention::train as attention;
+use weft_kernels::ops::gather::gather;
+use weft_kernels::ops::heads::train as heads;
+use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, linear, linear_gradient};
+use weft_kernels::ops::{Format, adamw, lora, loss, rmsnorm, rows, swiglu};
+use weft_runtime::{Gpu, Placed, Program, Recorder, Slice};
+
+use super::AdapterShape;
+use super::adapter::{Flat, Group};
+use super::plan::{Buffers, LayerSpots, Spot, attention_shape};
+use crate::decoder::{Layer, Weights};
+use crate::{Config, Result};
+
+/// Brings gradients into the range of f16 where cooperative matrices round them: those of a token's own
+/// loss are below 1, and most are below 1e-2.
+const RANGE: f32 = 256.0;
+
+/// The memory that programs work in.
+pub(crate) struct Memory {
+    pub(crate) scratch: Slice,
+    /// Of each layer that is trained on.
+    pub(crate) kept: Vec<Slice>,
+    /// Flat, as [`Flat`] says.
+    pub(crate) parameters: Slice,
+    pub(crate) gradient: Slice,
+    /// Token ids of the batch.
+    pub(crate) ids: Slice,
+    /// `[tokens, 2]`: first token of each token's sequence, and one past its last.
+    pub(crate) spans: Slice,
+    /// Rotary table.
+    pub(crate) table: Slice,
+    /// Rows of the batch whose loss is computed, and what should follow them.
+    pub(crate) rows: Slice,
+    pub(crate) labels: Slice,
+    /// What each token's loss is multiplied by.
+    pub(crate) loss_scale: Slice,
+    /// Of the dropout.
+    pub(crate) seed: Slice,
+}
+
+/// Everything a program is recorded from.
+pub(crate) struct Graph<'a> {
+    pub(crate) gpu: &'a Gpu,
+    pub(crate) c: &'a Config,
+    pub(crate) w: &'a Weights,
+    pub(crate) adapter: &'a AdapterShape,
+    pub(crate) flat: &'a Flat,
+    pub(crate) buffers: &'a Buffers,
+    pub(crate) m: &'a Memory,
+    /// What B A is multiplied by.
+    pub(crate) scale: f32,
+    /// Of the adapters' inputs; 0 where a batch is only evaluated.
+    pub(crate) dropout: f32,
+    pub(crate) checkpointing: bool,
+    pub(crate) tokens: u32,
+}
+
+/// A layer's tensors, in memory.
+struct Tensors {
+    x: Slice,
+    n1: Slice,
+    qkv: Slice,
+    qkv_split: [Slice; 3],
+    attended: Slice,
+    lse: Slice,
+    mid: Slice,
+    n2: Slice,
+    gate_up: Slice,
+    gated: Slice,
+    t: [Slice; 4],
+}
+
+/// A product with its adapter: y `[tokens, stride]` = x W'.
+struct Product<'a> {
+    group: Group,
+    weights: Vec<(&'a Weight, Option<&'a Slice>)>,
+}
+
+impl Product<'_> {
+    fn stride(&self) -> u32 {
+        self.weights.iter().map(|(w, _)| w.shape.rows).sum()
+    }
+
+    fn inputs(&self) -> u32 {
+        self.weights[0].0.shape.cols
+    }
+}
+
+fn product(l: &Layer, group: Group) -> Product<'_> {
+    let parts = match group {
+        Group::Qkv => &l.qkv,
+        Group::GateUp => &l.gate_up,
+        Group::Output => return Product { group, weights: vec![(&l.output, None)] },
+        Group::Down => return Product { group, weights: vec![(&l.down, None)] },
+    };
+    Product { group, weights: parts.iter().map(|p| (&p.weight, p.bias.as_ref())).collect() }
+}
+
+impl Graph<'_> {
+    fn at(&self, p: Placed) -> Slice {
+        self.buffers.scratch.slice(&self.m.scratch, p)
+    }
+
+    /// The residual stream before layer `i`, or after the last.
+    fn stream(&self, i: u32) -> Slice {
+        match i.checked_sub(self.buffers.first_layer) {
+            Some(at) if i < self.c.layers => match self.buffers.forward.x {
+                Spot::Kept(offset, bytes) => self.m.kept[at as usize].range(offset, bytes),
+                Spot::Scratch(p) => self.at(p),
+            },
+            _ => self.at(self.buffers.stream[i as usize % 2]),
+        }
+    }
+
+    fn tensors(&self, i: u32, spots: &LayerSpots) -> Tensors {
+        let at = |s: Spot| match s {
+            Spot::Scratch(p) => self.at(p),
+            // Layers that are not trained on keep nothing: their tensors lie in the first one's memory,
+            // which is not yet written.
+            Spot::Kept(offset, bytes) => {
+                self.m.kept[i.saturating_sub(self.buffers.first_layer) as usize].range(offset, bytes)
+            }
+        };
+        Tensors {
+            x: self.stream(i),
+            n1: at(spots.n1),
+            qkv: at(spots.qkv),
+            qkv_split: [at(spots.q), at(spots.k), at(spots.v)],
+            attended: at(spots.attended),
+            lse: at(spots.lse),
+            mid: at(spots.mid),
+            n2: at(spots.n2),
+            gate_up: at(spots.gate_up),
+            gated: at(spots.gated),
+            t: spots.t.map(at),
+        }
+    }
+
+    fn heads(&self) -> heads::Shape<'_> {
+        let c = self.c;
+        heads::Shape {
+            tokens: self.tokens,
+            heads: c.heads,
+            kv_heads: c.kv_heads,
+            head_dim: c.head_dim,
+            rotation: &c.rotation,
+            eps: c.eps,
+        }
+    }
+
+    /// The input that an adapter sees: x, or with dropout what is left of it.
+    fn adapter_input(&self, rec: &mut Recorder, i: u32, p: &Product<'_>, x: &Slice) -> Result<Slice> {
+        let Some([dropped, _]) = self.dropped() else { return Ok(x.clone()) };
+        self.drop(rec, i, p, x, &dropped, false)?;
+        Ok(dropped)
+    }
+
+    /// With dropout: where what is left of an input lies, and its gradient.
+    fn dropped(&self) -> Option<[Slice; 2]> {
+        let dropped = self.buffers.dropped.filter(|_| self.dropout > 0.0)?;
+        Some(dropped.map(|p| self.at(p)))
+    }
+
+    fn drop(
+        &self,
+        rec: &mut Recorder,
+        i: u32,
+        p: &Product<'_>,
+        x: &Slice,
+        y: &Slice,
+        add: bool,
+    ) -> Result<()> {
+        let _ = (rec, i, p.inputs(), x, y, add);
+        Err(crate::Error::Training { what: "dropout is not there yet".into() })
+    }
+
+    /// The slices of a group's stacked A and of each B in `flat` memory.
+    fn pairs(&self, i: u32, group: Group, flat: &Slice) -> Option<(Slice, Vec<Slice>)> {
+        let targets = self.adapter.targets(i, group);
+        if targets.is_empty() {
+            return None;
+        }
+        let (a, b) = self.flat.group(i, &targets);
+        Some((flat.range(a.0, a.1), b.into_iter().map(|b| flat.range(b.0, b.1)).collect()))
+    }
+
+    /// What an adapter's A makes of the product's input.
+    fn down(&self, rec: &mut Recorder, i: u32, p: &Product<'_>, x: &Slice, t: &Slice) -> Result<()> {
+        let Some((a, b)) = self.pairs(i, p.group, &self.m.parameters) else { return Ok(()) };
+        let x = self.adapter_input(rec, i, p, x)?;
+        let rank = b.len() as u32 * self.adapter.rank;
+        let shape = lora::Shape { tokens: self.tokens, rank, width: p.inputs() };
+        Ok(lora::down(rec, (&x, Format::F32), &a, (t, Columns::all(rank)), shape)?)
+    }
+
+    /// y = x W', t = x A^T.
+    fn forward_product(
+        &self,
+        rec: &mut Recorder,
+        i: u32,
+        p: &Product<'_>,
+        x: &Slice,
+        t: &Slice,
+        y: &Slice,
+    ) -> Result<()> {
+        let stride = p.stride();
+        let mut column = 0;
+        for &(w, bias) in &p.weights {
+            let columns = Columns { stride, column };
+            linear(rec, w, Input::f32(x), (y, columns), self.tokens, Epilogue { bias, add: false })?;
+            column += w.shape.rows;
+        }
+        self.down(rec, i, p, x, t)?;
+        let targets = self.adapter.targets(i, p.group);
+        let Some((_, b)) = self.pairs(i, p.group, &self.m.parameters) else { return Ok(()) };
+        let rank = self.adapter.rank;
+        let t_stride = rank * b.len() as u32;
+        for (j, (target, b)) in (0..).zip(targets.iter().zip(&b)) {
+            let t_columns = Columns { stride: t_stride, column: j * rank };
+            let columns = Columns { stride, column: target.column(self.c) };
+            let shape = lora::Shape { tokens: self.tokens, rank, width: target.outputs(self.c) };
+            lora::up(rec, (t, t_columns), b, (y, columns), self.scale, shape)?;
+        }
+        Ok(())
+    }
+
+    /// From dy, the gradient of y = x W', to those of A and B, and to dx where anybody needs it.
+    fn backward_product(
+        &self,
+        rec: &mut Recorder,
+        i: u32,
+        p: &Product<'_>,
+        dy: &Slice,
+        x: &Slice,
+        t: &Slice,
+        dx: Option<&Slice>,
+    ) -> Result<()> {
+        let stride = p.stride();
+        if let Some(dx) = dx {
+            let mut column = 0;
+            for &(w, _) in &p.weights {
+                let dy = Gradient { dy, columns: Columns { stride, column }, scale: RANGE };
+                linear_gradient(rec, w, dy, dx, self.tokens, column > 0)?;
+                column += w.shape.rows;
+            }
+        }
+        let targets = self.adapter.targets(i, p.group);
+        let Some((a, b)) = self.pairs(i, p.group, &self.m.parameters) else { return Ok(()) };
+        let Some((da, db)) = self.pairs(i, p.group, &self.m.gradient) else { return Ok(()) };
+        let rank = self.adapter.rank;
+        let t_stride = rank * b.len() as u32;
+        let dt = self.at(self.buffers.d.t);
+        for (j, target) in (0..).zip(&targets) {
+            let t_columns = Columns { stride: t_stride, column: j * rank };
+            let columns = Columns { stride, column: target.column(self.c) };
+            let shape = lora::Shape { tokens: self.tokens, rank, width: target.outputs(self.c) };
+            lora::grad_t(rec, (dy, columns), &b[j as usize], (&dt, t_columns), self.scale, shape)?;
+            lora::grad_b(rec, (dy, columns), (t, t_columns), &db[j as usize], self.scale, shape)?;
+        }
+        let x = self.adapter_input(rec, i, p, x)?;
+        let shape = lora::Shape { tokens: self.tokens, rank: t_stride, width: p.inputs() };
+        let dt = (&dt, Columns::all(t_stride));
+        lora::grad_a(rec, dt, (&x, Format::F32), &da, shape)?;
+        match (dx, self.dropped()) {
+            (Some(dx), None) => lora::grad_x(rec, dt, &a, dx, shape, true)?,
+            (Some(dx), Some([_, whole])) => {
+                // The gradient passes where the input did.
+                lora::grad_x(rec, dt, &a, &whole, shape, false)?;
+                self.drop(rec, i, p, &whole, dx, true)?;
+            }
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    fn norm(&self, rec: &mut Recorder, x: &Slice, w: &Slice, y: &Slice) -> Result<()> {
+        Ok(rmsnorm::rmsnorm(rec, x, w, y, self.tokens, self.c.width, self.c.eps)?)
+    }
+
+    /// From x to mid.
+    fn attention_half(&self, rec: &mut Recorder, i: u32, s: &Tensors) -> Result<()> {
+        let (c, l) = (self.c, &self.w.layers[i as usize]);
+        self.norm(rec, &s.x, &l.attn_norm, &s.n1)?;
+        self.forward_product(rec, i, &product(l, Group::Qkv), &s.n1, &s.t[0], &s.qkv)?;
+        self.split_heads(rec, l, s)?;
+        let shape = attention_shape(c, self.tokens);
+        let split = s.qkv_split.each_ref();
+        attention::attention(rec, &self.m.spans, split, &s.attended, &s.lse, &shape)?;
+        self.forward_product(rec, i, &product(l, Group::Output), &s.attended, &s.t[1], &s.mid)?;
+        Ok(add(rec, &s.x, &s.mid, self.tokens * c.width)?)
+    }
+
+    fn split_heads(&self, rec: &mut Recorder, l: &Layer, s: &Tensors) -> Result<()> {
+        let (m, norms) = (self.m, l.qk_norm.as_ref());
+        Ok(heads::heads(rec, &m.spans, &m.table, norms, &s.qkv, s.qkv_split.each_ref(), &self.heads())?)
+    }
+
+    /// From mid to gate and up.
+    fn gate_half(&self, rec: &mut Recorder, i: u32, s: &Tensors) -> Result<()> {
+        let l = &self.w.layers[i as usize];
+        self.norm(rec, &s.mid, &l.ffn_norm, &s.n2)?;
+        self.forward_product(rec, i, &product(l, Group::GateUp), &s.n2, &s.t[2], &s.gate_up)
+    }
+
+    /// The forward pass, up to the residual stream after the last layer, whose gradient is cleared.
+    pub(crate) fn forward(&self) -> Result<Program> {
+        let mut rec = Recorder::new(self.gpu);
+        let rec = &mut rec;
+        let c = self.c;
+        gather(rec, &self.w.embedding, &self.m.ids, &self.stream(0), self.tokens)?;
+        for i in 0..c.layers {
+            let s = self.tensors(i, &self.buffers.forward);
+            self.attention_half(rec, i, &s)?;
+            self.gate_half(rec, i, &s)?;
+            swiglu::swiglu(rec, &s.gate_up, &s.gated, self.tokens, c.feed_forward)?;
+            let out = self.stream(i + 1);
+            let down = product(&self.w.layers[i as usize], Group::Down);
+            self.forward_product(rec, i, &down, &s.gated, &s.t[3], &out)?;
+            add(rec, &s.mid, &out, self.tokens * c.width)?;
+        }
+        adamw::zero(rec, &self.at(self.buffers.d.x))?;
+        let rec = std::mem::replace(rec, Recorder::new(self.gpu));
+        Ok(rec.finish()?)
+    }
+
+    /// The loss of `n` rows, and with `gradient` the gradient of the residual stream there.
+    pub(crate) fn loss(&self, n: u32, gradient: bool) -> Result<Program> {
+        let mut rec = Recorder::new(self.gpu);
+        let (c, m, s) = (self.c, self.m, &self.buffers.loss);
+        let [x, y, logits, dy, dx, stats] = [s.x, s.n, s.logits, s.dn, s.dx, s.stats].map(|p| self.at(p));
+        let head = self.w.head.as_ref().unwrap_or(&self.w.embedding);
+        let all = Columns::all(c.vocabulary);
+        let total = (m.ids.size() / 4) as u32;
+        let shape = rows::Shape { total, count: n, width: c.width, index0: 0 };
+        rows::gather(&mut rec, &self.stream(c.layers), &m.rows, &x, &shape)?;
+        rmsnorm::rmsnorm(&mut rec, &x, &self.w.output_norm, &y, n, c.width, c.eps)?;
+        linear(&mut rec, head, Input::f32(&y), (&logits, all), n, Epilogue::default())?;
+        loss::cross_entropy(&mut rec, &logits, &m.labels, &stats, &m.loss_scale, 0, n, c.vocabulary)?;
+        if gradient {
+            let d = Gradient { dy: &logits, columns: all, scale: RANGE };
+            linear_gradient(&mut rec, head, d, &dy, n, false)?;
+            rmsnorm::backward(&mut rec, &x, &self.w.output_norm, &dy, &dx, n, c.width, c.eps, false)?;
+            rows::scatter(&mut rec, &dx, &m.rows, &self.at(self.buffers.d.x), &shape, false)?;
+        }
+        Ok(rec.finish()?)
+    }
+
+    /// The backward pass: from the gradient of the residual stream after the last layer to those of the
+    /// adapters.
+    pub(crate) fn backward(&self) -> Result<Program> {
+        let mut rec = Recorder::new(self.gpu);
+        for i in (self.buffers.first_layer..self.c.layers).rev() {
+            self.backward_layer(&mut rec, i)?;
+        }
+        Ok(rec.finish()?)
+    }
+
+    fn backward_layer(&self, rec: &mut Recorder, i: u32) -> Result<()> {
+        let (c, m, l, n) = (self.c, self.m, &self.w.layers[i as usize], self.tokens);
+        let s = self.tensors(i, &self.buffers.again);
+        let d = &self.buffers.d;
+        let [dx, dgated, dgate_up, dn, dattended, dqkv] =
+            [d.x, d.gated, d.gate_up, d.n, d.attended, d.qkv].map(|p| self.at(p));
+        // Whether anything before this product is trained.
+        let needs = |group: Group| self.adapter.first() < (i, group);
+
+        let down = product(l, Group::Down);
+        if self.checkpointing {
+            self.attention_half(rec, i, &s)?;
+            self.gate_half(rec, i, &s)?;
+        } else {
+            self.norm(rec, &s.mid, &l.ffn_norm, &s.n2)?;
+        }
+        swiglu::swiglu(rec, &s.gate_up, &s.gated, n, c.feed_forward)?;
+        if self.checkpointing {
+            self.down(rec, i, &down, &s.gated, &s.t[3])?;
+        }
+
+        let needed = needs(Group::Down);
+        self.backward_product(rec, i, &down, &dx, &s.gated, &s.t[3], needed.then_some(&dgated))?;
+        if !needed {
+            return Ok(());
+        }
+        swiglu::backward(rec, &s.gate_up, &dgated, &dgate_up, n, c.feed_forward)?;
+        let needed = needs(Group::GateUp);
+        let gate_up = product(l, Group::GateUp);
+        self.backward_product(rec, i, &gate_up, &dgate_up, &s.n2, &s.t[2], needed.then_some(&dn))?;
+        if !needed {
+            return Ok(());
+        }
+        rmsnorm::backward(rec, &s.mid, &l.ffn_norm, &dn, &dx, n, c.width, c.eps, true)?;
+
+        let needed = needs(Group::Output);
+        let output = product(l, Group::Output);
+        self.backward_product(rec, i, &output, &dx, &s.attended, &s.t[1], needed.then_some(&dattended))?;
+        if !needed {
+            return Ok(());
+        }
+        let s = self.tensors(i, &self.buffers.late);
+        self.split_heads(rec, l, &s)?;
+        let [dq, dk, dv, scratch] = [d.q, d.k, d.v, d.attention].map(|p| self.at(p));
+        attention::backward(
+            rec,
+            &m.spans,
+            s.qkv_split.each_ref(),
+            &s.attended,
+            &s.lse,
+            &dattended,
+            &scratch,
+            [&dq, &dk, &dv],
+            &attention_shape(c, n),
+        )?;
+        let norms = l.qk_norm.as_ref();
+        heads::backward(rec, &m.spans, &m.table, norms, &s.qkv, [&dq, &dk, &dv], &dqkv, &self.heads())?;
+        self.norm(rec, &s.x, &l.attn_norm, &s.n1)?;
+        let needed = needs(Group::Qkv);
+        let qkv = product(l, Group::Qkv);
+        self.backward_product(rec, i, &qkv, &dqkv, &s.n1, &s.t[0], needed.then_some(&dn))?;
+        if needed {
+            rmsnorm::backward(rec, &s.x, &l.attn_norm, &dn, &dx, n, c.width, c.eps, true)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,339 @@
+//! Gradients, loss curves and adapters of small random models of every family, against transformers
+//! and peft in float64 (`tests/reference/golden_training.py`; the expected values are in
+//! `tests/golden/training`), and what training promises besides.
+
+#[path = "../../tests/support/golden_model.rs"]
+mod golden_model;
+
+use golden_model::{build, nmse, specification, values};
+use serde_json::Value as Json;
+use weft_models::train::{AdamW, Adapter, Batch, IGNORE, Pair, Target, TrainOptions, Trainer};
+use weft_models::{DeviceOptions, Error, Model, Options, Profile, Without};
+use weft_runtime::{DeviceKind, Pool};
+
+/// What `golden_training.py` wrote.
+struct Case {
+    name: String,
+    json: Json,
+    adapter: Adapter,
+    batches: Vec<Batch>,
+    adamw: AdamW,
+}
+
+fn integers(json: &Json) -> Vec<u32> {
+    // -1, no label, becomes IGNORE.
+    json.as_array().unwrap().iter().map(|x| x.as_i64().unwrap() as u32).collect()
+}
+
+fn float(json: &Json) -> f32 {
+    json.as_f64().unwrap() as f32
+}
+
+fn cases() -> Vec<String> {
+    let folder = golden_model::folder().join("training");
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|e| {
+            e.unwrap().file_name().to_str()?.strip_suffix(".json").map(|n| format!("training/{n}"))
+        })
+        .collect();
+    names.sort();
+    assert!(names.len() >= 3);
+    names
+}
+
+fn target(name: &Json) -> Target {
+    Target::parse(name.as_str().unwrap()).unwrap()
+}
+
+/// `blk.0.attn_q`.
+fn stem(p: &Pair) -> String {
+    p.target.tensor(p.layer).trim_end_matches(".weight").to_owned()
+}
+
+fn load(name: &str, model: &Model) -> Case {
+    let json = specification(name);
+    let rank = json["rank"].as_u64().unwrap() as u32;
+    let pairs = json["pairs"].as_array().unwrap().iter().map(|p| {
+        let (layer, target) = (p["layer"].as_u64().unwrap() as u32, target(&p["target"]));
+        let (inputs, outputs) = (target.inputs(model.config()), target.outputs(model.config()));
+        let empty = Pair { layer, target, a: Vec::new(), b: Vec::new() };
+        let of = |part: &str, n: u32| {
+            values(name, &format!("{}.{part}", stem(&empty)), n as usize, float(&p[part]))
+        };
+        Pair { a: of("a", rank * inputs), b: of("b", outputs * rank), ..empty.clone() }
+    });
+    let adapter = Adapter {
+        rank,
+        alpha: float(&json["alpha"]),
+        rslora: json["rslora"].as_bool().unwrap(),
+        pairs: pairs.collect(),
+    };
+    let batches = json["batches"].as_array().unwrap().iter().map(|b| Batch {
+        ids: integers(&b["ids"]),
+        labels: integers(&b["labels"]),
+        sequences: integers(&b["sequences"]),
+    });
+    let a = &json["adamw"];
+    let adamw = AdamW {
+        lr: float(&a["lr"]),
+        beta1: float(&a["beta1"]),
+        beta2: float(&a["beta2"]),
+        eps: float(&a["eps"]),
+        weight_decay: float(&a["weight_decay"]),
+        clip: float(&a["clip"]),
+    };
+    Case { name: name.into(), adapter, batches: batches.collect(), adamw, json }
+}
+
+/// The stored values of `kind` (`gradient`, `final`) of each pair: those of A, those of B.
+fn stored(case: &Case, kind: &str) -> Vec<(String, Vec<f32>)> {
+    let path = golden_model::folder().join(format!("{}.safetensors", case.name));
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut all = Vec::new();
+    for p in &case.adapter.pairs {
+        for part in ["a", "b"] {
+            let name = format!("{kind}.{}.{part}", stem(p));
+            let data = file.tensor(&name).unwrap().data().to_vec();
+            all.push((
+                name,
+                data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+            ));
+        }
+    }
+    all
+}
+
+fn open(name: &str, device: DeviceOptions) -> Model {
+    Model::open(build(name), &Options { device, ..Options::default() }).unwrap()
+}
+
+fn options(case: &Case, checkpointing: bool) -> TrainOptions {
+    let tokens = case.batches[0].ids.len() as u32;
+    TrainOptions { tokens, checkpointing, dropout: 0.0, seed: 1 }
+}
+
+fn supervised(b: &Batch) -> f32 {
+    b.labels.iter().filter(|&&l| l != IGNORE).count() as f32
+}
+
+/// Whether products round to f16 here.
+fn fast(model: &Model) -> bool {
+    let caps = model.gpu().caps();
+    caps.kind != DeviceKind::Cpu && !caps.coop.is_empty()
+}
+
+/// The gradient of the first batch.
+fn gradient(model: &Model, case: &Case, checkpointing: bool) -> Vec<f32> {
+    let mut trainer = Trainer::new(model, &case.adapter, &options(case, checkpointing)).unwrap();
+    let batch = &case.batches[0];
+    trainer.accumulate(batch, 1.0 / supervised(batch)).unwrap();
+    trainer.gradient().unwrap()
+}
+
+#[test]
+fn gradients_equal_pytorch() {
+    for name in cases() {
+        let model = open(&name, DeviceOptions::default());
+        let case = load(&name, &model);
+        let bound = if fast(&model) { 1e-3 } else { 1e-5 };
+        for checkpointing in [true, false] {
+            let got = gradient(&model, &case, checkpointing);
+            let mut rest = &got[..];
+            let mut worst: f64 = 0.0;
+            for (tensor, want) in stored(&case, "gradient") {
+                let (head, tail) = rest.split_at(want.len());
+                rest = tail;
+                let e = nmse(head, &want);
+                assert!(e <= bound, "{name}: {tensor}: NMSE {e:e}");
+                worst = worst.max(e);
+            }
+            assert!(rest.is_empty());
+            println!("{name}: checkpointing {checkpointing}: worst NMSE of a gradient {worst:.1e}");
+        }
+    }
+}
+
+#[test]
+fn ten_steps_follow_pytorch() {
+    for name in cases() {
+        let model = open(&name, DeviceOptions::default());
+        let case = load(&name, &model);
+        let (loss_bound, bound) = if fast(&model) { (1e-2, 1e-2) } else { (1e-4, 1e-5) };
+        let mut trainer = Trainer::new(&model, &case.adapter, &options(&case, true)).unwrap();
+        let mut worst: f64 = 0.0;
+        for (i, want) in case.json["steps"].as_array().unwrap().iter().enumerate() {
+            let batch = &case.batches[i % case.batches.len()];
+            let losses = trainer.accumulate(batch, 1.0 / supervised(batch)).unwrap();
+            let norm = f64::from(trainer.step(&case.adamw).unwrap());
+            let loss = losses.loss_sum / losses.supervised as f64;
+            let e = (loss / want["loss"].as_f64().unwrap() - 1.0).abs();
+            assert!(e <= loss_bound, "{name}: step {i}: loss {loss}, wanted {}", want["loss"]);
+            worst = worst.max(e);
+            let off = (norm / want["norm"].as_f64().unwrap() - 1.0).abs();
+            assert!(off <= 10.0 * loss_bound, "{name}: step {i}: norm {norm}, wanted {}", want["norm"]);
+            assert_eq!(losses.supervised, want["supervised"].as_u64().unwrap());
+            if !fast(&model) {
+                assert_eq!(losses.correct, want["correct"].as_u64().unwrap(), "{name}: step {i}");
+            }
+        }
+        let last = trainer.adapter().unwrap();
+        let mut furthest: f64 = 0.0;
+        let parts = last.pairs.iter().flat_map(|p| [&p.a, &p.b]);
+        for ((tensor, want), got) in stored(&case, "final").into_iter().zip(parts) {
+            let got: Vec<f32> = got.iter().step_by(3).copied().collect();
+            let e = nmse(&got, &want);
+            assert!(e <= bound, "{name}: {tensor}: NMSE {e:e}");
+            furthest = furthest.max(e);
+        }
+        println!("{name}: losses within {worst:.1e}, final adapter within NMSE {furthest:.1e}");
+    }
+}
+
+#[test]
+fn limits_and_missing_features_change_nothing() {
+    for name in cases() {
+        let free = open(&name, DeviceOptions::default());
+        let case = load(&name, &free);
+        let want = gradient(&free, &case, true);
+        let profiles = Profile::ALL.map(|p| DeviceOptions { profile: Some(p), ..Default::default() });
+        let without = DeviceOptions { without: Without::ALL, ..Default::default() };
+        for device in profiles.into_iter().chain([without]) {
+            let e = nmse(&gradient(&open(&name, device.clone()), &case, true), &want);
+            assert!(e <= if fast(&free) { 1e-3 } else { 1e-8 }, "{name} with {device:?}: NMSE {e:e}");
+        }
+    }
+}
+
+/// Batches in pieces, and their sequences in another order, have the same gradient: nothing leaks from one
+/// sequence to another, from padding, or from what memory held before.
+#[test]
+fn packing_is_invisible() {
+    let name = "training/qwen3-f32";
+    let model = open(name, DeviceOptions::default());
+    let case = load(name, &model);
+    let batch = &case.batches[0];
+    let whole = gradient(&model, &case, true);
+    let mut parts = Vec::new();
+    let mut at = 0;
+    for &length in &batch.sequences {
+        let range = at..at + length as usize;
+        at = range.end;
+        let (ids, labels) = (batch.ids[range.clone()].to_vec(), batch.labels[range].to_vec());
+        parts.push(Batch { ids, labels, sequences: vec![length] });
+    }
+    parts.reverse();
+    let mut trainer = Trainer::new(&model, &case.adapter, &options(&case, true)).unwrap();
+    let mut sum = 0.0;
+    for (i, part) in parts.iter().enumerate() {
+        // Scales may differ from batch to batch.
+        let scale = (i + 1) as f32 / supervised(batch);
+        for _ in 0..if i == 0 { 2 } else { 1 } {
+            sum += trainer
+                .accumulate(part, scale / (i + 1) as f32 / if i == 0 { 2.0 } else { 1.0 })
+                .unwrap()
+                .loss_sum
+                / if i == 0 { 2.0 } else { 1.0 };
+        }
+    }
+    assert!(nmse(&trainer.gradient().unwrap(), &whole) <= 1e-9);
+    let reversed = Batch {
+        ids: parts.iter().flat_map(|p| p.ids.clone()).collect(),
+        labels: parts.iter().flat_map(|p| p.labels.clone()).collect(),
+        sequences: parts.iter().map(|p| p.sequences[0]).collect(),
+    };
+    let together = trainer.evaluate(&reversed).unwrap();
+    assert!((together.loss_sum / sum - 1.0).abs() < 1e-5);
+    // What evaluating did to memory is not in the gradient.
+    assert!(nmse(&trainer.gradient().unwrap(), &whole) <= 1e-9);
+}
+
+#[test]
+fn the_same_bytes_again_and_after_a_restore() {
+    let name = "training/qwen3-q4_k_m";
+    let model = open(name, DeviceOptions::default());
+    let case = load(name, &model);
+    let options = options(&case, true);
+    let run = |trainer: &mut Trainer, steps: std::ops::Range<usize>| -> Vec<u64> {
+        steps
+            .map(|i| {
+                let batch = &case.batches[i % case.batches.len()];
+                let mut sum = 0;
+                for _ in 0..2 {
+                    let losses = trainer.accumulate(batch, 0.5 / supervised(batch)).unwrap();
+                    sum ^= losses.loss_sum.to_bits();
+                }
+                trainer.step(&case.adamw).unwrap();
+                sum
+            })
+            .collect()
+    };
+    let mut first = Trainer::new(&model, &case.adapter, &options).unwrap();
+    let all = run(&mut first, 0..10);
+    let mut second = Trainer::new(&model, &case.adapter, &options).unwrap();
+    let mut again = run(&mut second, 0..6);
+    let state = second.state().unwrap();
+    drop(second);
+    let mut third = Trainer::new(&open(name, DeviceOptions::default()), &case.adapter, &options).unwrap();
+    third.restore(&state).unwrap();
+    again.extend(run(&mut third, 6..10));
+    assert_eq!(all, again);
+    assert_eq!(first.state().unwrap(), third.state().unwrap());
+    assert_eq!(first.steps(), 10);
+}
+
+#[test]
+fn the_plan_is_what_is_taken() {
+    let name = "training/qwen3-q4_k_m";
+    for checkpointing in [true, false] {
+        let model = open(name, DeviceOptions::default());
+        let case = load(name, &model);
+        let mut trainer = Trainer::new(&model, &case.adapter, &options(&case, checkpointing)).unwrap();
+        let (plan, taken) = (*trainer.plan(), trainer.memory());
+        let of = |p: Pool| taken.pools.get(&p).map_or(0, |r| r.allocated);
+        assert_eq!(plan.weights, of(Pool::Weights));
+        assert_eq!(plan.adapters, of(Pool::Adapters));
+        assert_eq!(plan.activations, of(Pool::Kept));
+        let near = |a: u64, b: u64| a.abs_diff(b) <= 16 << 10;
+        assert!(near(plan.optimiser, of(Pool::Optimiser)), "{plan}\n{taken:?}");
+        assert!(near(plan.scratch, of(Pool::Activations) + of(Pool::State)), "{plan}\n{taken:?}");
+        let batch = &case.batches[0];
+        trainer.accumulate(batch, 1.0).unwrap();
+        trainer.step(&case.adamw).unwrap();
+        let after = trainer.memory();
+        let extra = after.allocated() - taken.allocated();
+        assert_eq!(extra, after.pools[&Pool::Params].allocated, "{after:?}");
+    }
+}
+
+#[test]
+fn bad_batches_are_refused() {
+    let name = "training/qwen3-f32";
+    let model = open(name, DeviceOptions::default());
+    let case = load(name, &model);
+    let mut trainer = Trainer::new(&model, &case.adapter, &options(&case, true)).unwrap();
+    let good = &case.batches[0];
+    let mut long = good.clone();
+    long.ids.push(1);
+    long.labels.push(1);
+    long.sequences.push(1);
+    let mut torn = good.clone();
+    torn.sequences[0] += 1;
+    for batch in [Batch::default(), long, torn] {
+        assert!(matches!(trainer.accumulate(&batch, 1.0), Err(Error::Training { .. })));
+    }
+    let mut outside = good.clone();
+    outside.labels[0] = model.config().vocabulary;
+    assert!(matches!(trainer.accumulate(&outside, 1.0), Err(Error::TokenRange { .. })));
+    // An adapter of infinite values has no gradient; what is trained stays as it is.
+    let mut state = trainer.state().unwrap();
+    state.parameters[0] = f32::INFINITY;
+    trainer.restore(&state).unwrap();
+    trainer.accumulate(good, 1.0).unwrap();
+    assert!(matches!(trainer.step(&case.adamw), Err(Error::NotFinite { step: 1 })));
+    assert_eq!(trainer.state().unwrap(), state);
+    // A batch without a label costs nothing.
+    let silent = Batch { labels: vec![IGNORE; good.ids.len()], ..good.clone() };
+    assert_eq!(trainer.evaluate(&silent).unwrap().supervised, 0);
+}
