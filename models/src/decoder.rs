@@ -10,7 +10,7 @@
 //! ```
 
 use weft_kernels::ops::Format;
-use weft_kernels::ops::attention::{CacheShape, Scratch, Shape, attention, decode};
+use weft_kernels::ops::attention::{CacheShape, Scratch, Sequences, Shape, attention, decode};
 use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::{self, heads};
 use weft_kernels::ops::matmul::chain::{self, End, Kind, chained};
@@ -76,32 +76,55 @@ pub(crate) struct Buffers {
     maxima: Placed,
 }
 
+/// What a program computes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) tokens: u32,
+    /// Whose they are.
+    pub(crate) sequences: Sequences,
+    /// Keep the logits of every position; of streams, which have a token each, they are always kept.
+    pub(crate) all_logits: bool,
+}
+
+impl Job {
+    /// Tokens of one sequence, of which the last one's logits count.
+    pub(crate) fn one(tokens: u32) -> Job {
+        Job { tokens, sequences: Sequences::One, all_logits: false }
+    }
+
+    /// Rows of logits.
+    fn rows(self) -> u32 {
+        let all = self.all_logits || self.sequences != Sequences::One;
+        if all { self.tokens } else { 1 }
+    }
+}
+
 /// Splits of the attention's keys that a program for `tokens` tokens uses when the cache holds up to
 /// `positions`: one token alone cannot fill a GPU otherwise.
 pub(crate) fn splits(tokens: u32, positions: u32) -> u32 {
     if tokens > 1 { 1 } else { (positions / 64).clamp(1, 16) }
 }
 
-/// The most splits any program for `tokens` tokens of this cache uses.
-fn most_splits(tokens: u32, cache: &CacheShape) -> u32 {
-    splits(tokens, cache.context.next_power_of_two())
+/// The most splits any program for this batch and this cache uses.
+fn most_splits(c: &Config, job: Job, cache: &CacheShape) -> u32 {
+    match job.sequences {
+        Sequences::One => splits(job.tokens, cache.context.next_power_of_two()),
+        Sequences::Streams { context } => {
+            decode::Cut::pick(c.heads, c.kv_heads, cache.ty, context.next_power_of_two(), job.tokens).splits
+        }
+    }
 }
 
 impl Buffers {
-    /// Places the activations of `tokens` tokens; `all_logits` keeps those of every position.
-    pub(crate) fn plan(
-        c: &Config,
-        cache: &CacheShape,
-        tokens: u32,
-        all_logits: bool,
-        budget: &Budget,
-    ) -> Buffers {
+    /// Places the activations of a batch.
+    pub(crate) fn plan(c: &Config, cache: &CacheShape, job: Job, budget: &Budget) -> Buffers {
+        let Job { tokens, sequences, .. } = job;
         let rows = |width: u32| u64::from(tokens) * u64::from(width) * 4;
         let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
-        let shape =
-            Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits: most_splits(tokens, cache) };
+        let splits = most_splits(c, job, cache);
+        let shape = Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits, sequences };
         let (o, lse) = shape.scratch_bytes(cache);
-        let logit_rows = if all_logits { tokens } else { 1 };
+        let logit_rows = job.rows();
         let mut a = Arena::new();
         // Steps of a layer: 0 norm, 1 q k v, 3 norm of heads, rope and cache, 4 attention,
         // 5 output, 6 norm, 7 gate and up, 8 swiglu, 9 down; then 10 last norm and head, 11 sample.
@@ -125,7 +148,7 @@ impl Buffers {
         let chain =
             [bytes_normed(c.width.into()), quantize::bytes(q.into()), quantize::bytes(c.feed_forward.into())]
                 .map(|(q, meta)| (a.add(q, 0, 11), a.add(meta, 0, 11)));
-        let maxima = a.add(scratch_bytes(c.vocabulary), 11, 11);
+        let maxima = a.add(scratch_bytes(c.vocabulary, logit_rows), 11, 11);
         Buffers {
             layout: a.place(budget.align),
             x,
@@ -155,6 +178,7 @@ pub(crate) struct Places<'a> {
     pub(crate) table: &'a Slice,
     /// The last token's residual, in its own block so that it can be copied to.
     pub(crate) last_x: &'a Slice,
+    pub(crate) sequences: Sequences,
     pub(crate) cache: &'a CacheShape,
     /// Chunks of (keys, values) for each layer.
     pub(crate) kv: &'a [Vec<(Slice, Slice)>],
@@ -203,7 +227,8 @@ pub(crate) fn record(
 ) -> Result<Slice> {
     let budget = rec.gpu().budget().clone();
     let all_logits = matches!(output, Output::Logits | Output::Taps(_));
-    let b = Buffers::plan(c, p.cache, tokens, all_logits, &budget);
+    let sequences = p.sequences;
+    let b = Buffers::plan(c, p.cache, Job { tokens, sequences, all_logits }, &budget);
     let at = |t: Placed| b.layout.slice(p.activations, t);
     let (x, n) = (at(b.x), at(b.n));
     let scratch = Scratch { o: at(b.parts_o), lse: at(b.parts_lse) };
@@ -212,11 +237,14 @@ pub(crate) fn record(
         heads: c.heads,
         window: 0,
         scale: 1.0 / (c.head_dim as f32).sqrt(),
-        splits: splits(tokens, positions),
+        splits: if sequences == Sequences::One { splits(tokens, positions) } else { 1 },
+        sequences,
     };
-    let between = heads::Shape { tokens, heads: c.heads, cache: p.cache, rotation: &c.rotation, eps: c.eps };
-    // One token's in a single dispatch, where the device can.
-    let fused = tokens == 1 && decode::supports(rec.gpu().caps(), p.cache).is_ok();
+    let between =
+        heads::Shape { tokens, heads: c.heads, cache: p.cache, rotation: &c.rotation, eps: c.eps, sequences };
+    // A token of a sequence in a single dispatch, where the device can.
+    let steps = tokens == 1 || sequences != Sequences::One;
+    let fused = steps && decode::supports(rec.gpu().caps(), p.cache).is_ok();
     let one_step = fused.then(|| decode::Shape {
         heads: c.heads,
         cache: p.cache,
@@ -224,7 +252,9 @@ pub(crate) fn record(
         eps: c.eps,
         window: 0,
         scale: shape.scale,
-        cut: decode::Cut::pick(c.heads, c.kv_heads, p.cache.ty, positions),
+        cut: decode::Cut::pick(c.heads, c.kv_heads, p.cache.ty, positions, tokens),
+        tokens,
+        sequences,
     });
     let tap = |rec: &mut Recorder, i: usize, from: &Slice| {
         if let Output::Taps(buffers) = output {
@@ -346,7 +376,7 @@ pub(crate) fn record(
             false => linear(rec, head, Input::f32(&last), (&logits, columns), 1, Epilogue::default())?,
         }
         if matches!(output, Output::Token) {
-            sample(rec, p.state, &logits, &at(b.maxima), p.ids, p.history, c.vocabulary, 1)?;
+            sample(rec, p.state, &logits, &at(b.maxima), p.ids, p.history, c.vocabulary, 1, 1)?;
         }
         return Ok(logits);
     }
@@ -404,15 +434,17 @@ pub(crate) fn record(
         Output::Token => {
             let row = u64::from(c.width) * 4;
             let mut final_x = x.clone();
-            if tokens > 1 {
+            // Streams have a last token each; of one sequence it is the batch's.
+            let (streams, each) = if sequences == Sequences::One { (1, tokens) } else { (tokens, 1) };
+            if each > 1 {
                 rec.copy(&x.range(u64::from(tokens - 1) * row, row), p.last_x);
                 final_x = p.last_x.clone();
             }
-            rmsnorm(rec, &final_x, &w.output_norm, &last, 1, c.width, c.eps)?;
-            let ints = integers(rec, &[head], &last, 1, c.width)?;
+            rmsnorm(rec, &final_x, &w.output_norm, &last, streams, c.width, c.eps)?;
+            let ints = integers(rec, &[head], &last, streams, c.width)?;
             let input = Input { ints: ints.as_ref(), ..Input::f32(&last) };
-            linear(rec, head, input, (&logits, Columns::all(c.vocabulary)), 1, Epilogue::default())?;
-            sample(rec, p.state, &logits, &at(b.maxima), p.ids, p.history, c.vocabulary, tokens)?;
+            linear(rec, head, input, (&logits, Columns::all(c.vocabulary)), streams, Epilogue::default())?;
+            sample(rec, p.state, &logits, &at(b.maxima), p.ids, p.history, c.vocabulary, streams, each)?;
         }
     }
     Ok(logits)
@@ -429,9 +461,10 @@ pub(crate) fn fitting_chunk(
 ) -> u32 {
     let mut tokens = wanted.max(1);
     while tokens > 1 {
-        let b = Buffers::plan(c, cache, tokens, all_logits, budget);
+        let b = Buffers::plan(c, cache, Job { all_logits, ..Job::one(tokens) }, budget);
         let logits = if all_logits { u64::from(tokens) * u64::from(c.vocabulary) * 4 } else { 0 };
-        let shape = Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits: 1 };
+        let sequences = Sequences::One;
+        let shape = Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits: 1, sequences };
         let widest = logits.max(shape.scratch_bytes(cache).0);
         if b.layout.total <= budget.max_buffer && widest <= budget.max_binding {
             break;

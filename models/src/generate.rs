@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use weft_formats::tokenizer::StreamDecoder;
+use weft_kernels::ops::sample::State;
 use weft_runtime::Readback;
 
 use crate::session::Kind;
@@ -45,6 +46,20 @@ impl Sampling {
     /// Always the most probable token.
     pub fn greedy() -> Sampling {
         Sampling { temperature: 0.0, ..Sampling::default() }
+    }
+
+    /// What the sampler reads, for a batch that begins at `position`.
+    pub(crate) fn state(&self, position: u32) -> State {
+        State {
+            position,
+            seed: self.seed,
+            top_k: self.top_k,
+            last_n: self.repeat_last_n,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            penalty: self.repeat_penalty,
+        }
     }
 
     pub(crate) fn check(&self) -> Result<()> {

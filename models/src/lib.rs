@@ -19,6 +19,7 @@
 //! [`Generation::next_async`]); in a browser those are the ones to call. Dropping a [`Generation`]
 //! cancels it.
 
+mod batch;
 mod config;
 mod decoder;
 mod error;
@@ -29,6 +30,7 @@ mod plan;
 mod session;
 pub mod train;
 
+pub use batch::{Batch, Drawn, MOST_STREAMS};
 pub use config::{Config, SUPPORTED};
 pub use error::{Error, Result};
 pub use generate::{Generation, Sampling, Stop};

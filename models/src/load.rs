@@ -14,7 +14,7 @@ use weft_runtime::{Caps, DeviceKind, Gpu, Pool, Slice};
 use crate::decoder::{Layer, Part, Weights};
 use crate::lora::Lora;
 use crate::plan::{cache_type, weight_type};
-use crate::{Config, Error, MemoryPlan, Message, Result, Session, plan};
+use crate::{Batch, Config, Error, MemoryPlan, Message, Result, Session, plan};
 
 /// How to open a model.
 #[derive(Debug, Clone, Default)]
@@ -187,6 +187,14 @@ impl Model {
     /// A context of 0, or more memory than the device has left.
     pub fn session(&self, context: u32) -> Result<Session> {
         Session::new(self.clone(), context)
+    }
+
+    /// KV caches for `streams` answers at a time, of `context` positions each, and one for their prompts.
+    ///
+    /// # Errors
+    /// More streams than [`MOST_STREAMS`](crate::MOST_STREAMS), or none; as [`Model::session`].
+    pub fn batch(&self, streams: u32, context: u32) -> Result<Batch> {
+        Batch::new(self.clone(), streams, context)
     }
 
     pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {

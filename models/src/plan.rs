@@ -4,7 +4,7 @@ use weft_formats::gguf::{File, TensorInfo};
 use weft_kernels::ops::attention::{CacheShape, CacheType};
 use weft_kernels::{Budget, WeightShape, WeightType};
 
-use crate::decoder::Buffers;
+use crate::decoder::{Buffers, Job};
 use crate::{Config, Error, Result};
 
 /// Bytes of GPU memory, by pool.
@@ -69,7 +69,7 @@ pub fn plan(
     }
     let ty = cache.unwrap_or_else(|| cache_type(file));
     let cache = CacheShape::new(ty, context, config.kv_heads, config.head_dim, budget)?;
-    let buffers = Buffers::plan(config, &cache, chunk, false, budget);
+    let buffers = Buffers::plan(config, &cache, Job::one(chunk), budget);
     let table = u64::from(128 + context.div_ceil(128)) * u64::from(config.rotation.pairs()) * 8;
     Ok(MemoryPlan {
         weights,

@@ -4,11 +4,11 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
-use weft_kernels::ops::attention::CacheShape;
+use weft_kernels::ops::attention::{CacheShape, Sequences};
 use weft_kernels::ops::sample::State;
 use weft_runtime::{Pool, Program, Recorder, Slice};
 
-use crate::decoder::{Buffers, Output, Places, fitting_chunk, record};
+use crate::decoder::{Buffers, Job, Output, Places, fitting_chunk, record};
 use crate::{Error, Generation, Model, Result, Sampling};
 
 /// How [`Session::logits`] computes its rows.
@@ -43,13 +43,13 @@ pub(crate) enum Kind {
 pub struct Session {
     pub(crate) model: Model,
     context: u32,
-    cache: CacheShape,
-    kv: Vec<Vec<(Slice, Slice)>>,
+    pub(crate) cache: CacheShape,
+    pub(crate) kv: Vec<Vec<(Slice, Slice)>>,
     pub(crate) state: Slice,
-    ids: Slice,
+    pub(crate) ids: Slice,
     pub(crate) history: Slice,
-    table: Slice,
-    last_x: Slice,
+    pub(crate) table: Slice,
+    pub(crate) last_x: Slice,
     activations: Slice,
     /// What adapters hold between their two products.
     between: Option<Slice>,
@@ -83,7 +83,7 @@ impl Session {
             })
             .collect::<Result<Vec<_>>>()?;
         let chunk = fitting_chunk(c, &cache, model.0.chunk.min(context), false, &budget);
-        let bytes = [1, chunk].map(|t| Buffers::plan(c, &cache, t, false, &budget).layout.total);
+        let bytes = [1, chunk].map(|t| Buffers::plan(c, &cache, Job::one(t), &budget).layout.total);
         let table = c.rotation.table(context);
         let state = |bytes: u64, label| gpu.alloc(Pool::State, bytes, label);
         let between = model.1.as_ref().map(|l| state(l.scratch_bytes(chunk), "adapters")).transpose()?;
@@ -196,16 +196,7 @@ impl Session {
     }
 
     fn write_state(&self, position: u32, s: &Sampling) -> Result<()> {
-        let state = State {
-            position,
-            seed: s.seed,
-            top_k: s.top_k,
-            last_n: s.repeat_last_n,
-            temperature: s.temperature,
-            top_p: s.top_p,
-            min_p: s.min_p,
-            penalty: s.repeat_penalty,
-        };
+        let state = s.state(position);
         Ok(self.model.0.gpu.write(&self.state, 0, bytemuck::bytes_of(&state))?)
     }
 
@@ -240,6 +231,7 @@ impl Session {
             history: &self.history,
             table: &self.table,
             last_x: &self.last_x,
+            sequences: Sequences::One,
             cache: &self.cache,
             kv: &self.kv,
             activations,
@@ -309,7 +301,11 @@ impl Session {
         self.computed = 0;
         let wanted = if rows == Rows::Decode { 1 } else { self.chunk.min(tokens.len() as u32) };
         let chunk = fitting_chunk(c, &self.cache, wanted, true, gpu.budget());
-        let bytes = [1, chunk].map(|t| Buffers::plan(c, &self.cache, t, true, gpu.budget()).layout.total);
+        let plan = |tokens| {
+            let job = Job { all_logits: true, ..Job::one(tokens) };
+            Buffers::plan(c, &self.cache, job, gpu.budget())
+        };
+        let bytes = [1, chunk].map(|t| plan(t).layout.total);
         let activations = gpu.alloc(Pool::Activations, bytes[0].max(bytes[1]), "activations")?;
         let ids = gpu.alloc(Pool::State, u64::from(chunk) * 4, "token ids")?;
         let mut recorded: HashMap<(u32, u32), (Program, Slice, Vec<Slice>)> = HashMap::new();
@@ -353,17 +349,23 @@ impl Session {
                 (Kind::Token, n) => format!("prefill of {n} tokens and the next token"),
                 (Kind::Cache, n) => format!("prefill of {n} tokens"),
             };
-            lines.push(format!("{what}: {} dispatches", program.dispatches()));
-            let mut pipelines: BTreeMap<&str, (u32, [u32; 3])> = BTreeMap::new();
-            for (name, grid) in program.listing() {
-                let e = pipelines.entry(name).or_default();
-                e.0 += 1;
-                e.1 = e.1.max(grid);
-            }
-            for (name, (count, [x, y, z])) in pipelines {
-                lines.push(format!("  {name:<32} {count:>5} x  grid up to {x} x {y} x {z}"));
-            }
+            lines.extend(listing(&what, program));
         }
         lines
     }
+}
+
+/// What a program runs: each distinct pipeline with how often and its largest grid.
+pub(crate) fn listing(what: &str, program: &Program) -> Vec<String> {
+    let mut lines = vec![format!("{what}: {} dispatches", program.dispatches())];
+    let mut pipelines: BTreeMap<&str, (u32, [u32; 3])> = BTreeMap::new();
+    for (name, grid) in program.listing() {
+        let e = pipelines.entry(name).or_default();
+        e.0 += 1;
+        e.1 = e.1.max(grid);
+    }
+    for (name, (count, [x, y, z])) in pipelines {
+        lines.push(format!("  {name:<32} {count:>5} x  grid up to {x} x {y} x {z}"));
+    }
+    lines
 }

@@ -14,6 +14,8 @@ use crate::{Error, Result};
 pub enum Pool {
     Weights,
     KvCache,
+    /// The KV cache of several streams: not `KvCache`, from which prompts are copied to it.
+    Streams,
     Activations,
     State,
     Params,
@@ -30,6 +32,7 @@ impl std::fmt::Display for Pool {
         f.write_str(match self {
             Pool::Weights => "weights",
             Pool::KvCache => "KV cache",
+            Pool::Streams => "KV cache of streams",
             Pool::Activations => "activations",
             Pool::State => "state",
             Pool::Params => "parameters",

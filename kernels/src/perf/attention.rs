@@ -3,7 +3,9 @@
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::{Effort, seconds};
-use crate::ops::attention::{CacheShape, CacheType, Scratch, Shape, Variant, attention_as, decode, train};
+use crate::ops::attention::{
+    CacheShape, CacheType, Scratch, Sequences, Shape, Variant, attention_as, decode, train,
+};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::registry::Rng;
 use crate::{PlanError, Result};
@@ -93,7 +95,7 @@ pub fn attentions(deepest: u32) -> Vec<Attention> {
     let mut all = Vec::new();
     for (shape, positions) in shapes(deepest) {
         for ty in [CacheType::F16, CacheType::Q8_0, CacheType::Q4_0] {
-            let cut = decode::Cut::pick(shape.heads, shape.kv_heads, ty, positions);
+            let cut = decode::Cut::pick(shape.heads, shape.kv_heads, ty, positions, 1);
             all.push(Attention { how: How::Decode(cut), ty, positions, ..shape });
         }
     }
@@ -171,7 +173,7 @@ pub fn attention(gpu: &Gpu, effort: &Effort, a: &Attention) -> Result<f64> {
     }
     let splits = if let How::Decode(cut) = a.how { cut.splits } else { 1 };
     let scale = 1.0 / (a.head_dim as f32).sqrt();
-    let shape = Shape { tokens, heads: a.heads, window: 0, scale, splits };
+    let shape = Shape { tokens, heads: a.heads, window: 0, scale, splits, sequences: Sequences::One };
     let mut rng = Rng::new(1);
     let mut random = |n: u64| -> Vec<u16> {
         let some: Vec<u16> = (0..1 << 14).map(|_| half::f16::from_f32(rng.normal()).to_bits()).collect();
@@ -218,6 +220,8 @@ pub fn attention(gpu: &Gpu, effort: &Effort, a: &Attention) -> Result<f64> {
                     window: 0,
                     scale,
                     cut,
+                    tokens: 1,
+                    sequences: Sequences::One,
                 };
                 decode::decode(
                     &mut rec,

@@ -131,6 +131,19 @@ impl CacheType {
     }
 }
 
+/// A range of bytes on its way from one cache to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// The chunk that it is in, and the one that it goes to.
+    pub chunks: (usize, usize),
+    /// Where in the first.
+    pub from: u64,
+    /// Where in the second.
+    pub to: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
 /// A layer's cache: `[positions, kv_heads, head_dim]`, for keys and for values, cut by positions
 /// into chunks that each fit a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +213,37 @@ impl CacheShape {
     /// Bytes of a layer's cache on the GPU: keys and values of all chunks, each aligned for binding.
     pub fn bytes(&self, budget: &Budget) -> u64 {
         (0..self.chunks()).map(|i| 2 * self.chunk_bytes(i).next_multiple_of(budget.align)).sum()
+    }
+
+    /// Where the bytes of `positions` lie, and where they go in another cache of the same heads and type, from
+    /// position `at` on: ranges within a chunk of each, of keys or of values.
+    ///
+    /// # Panics
+    /// If the caches differ in heads or type.
+    pub fn copies(&self, positions: Range<u32>, to: &CacheShape, at: u32) -> Vec<Moved> {
+        let kind = |c: &CacheShape| (c.ty, c.kv_heads, c.head_dim);
+        assert_eq!(kind(self), kind(to), "caches of one kind");
+        let heads = u64::from(self.kv_heads);
+        let scales = heads * 4 * u64::from(self.ty.blocks(self.head_dim).div_ceil(2));
+        let values = self.ty.value_bytes(heads, self.head_dim);
+        let mut all = Vec::new();
+        let mut p = positions.start;
+        while p < positions.end {
+            let q = at + p - positions.start;
+            let (i, j) = (p / self.per_chunk, q / to.per_chunk);
+            let (from, into) = (self.chunk(i as usize), to.chunk(j as usize));
+            let n = (positions.end - p).min(from.end - p).min(into.end - q);
+            let (chunks, n64) = ((i as usize, j as usize), u64::from(n));
+            let (a, b) = (u64::from(p - from.start), u64::from(q - into.start));
+            all.push(Moved { chunks, from: a * values, to: b * values, bytes: n64 * values });
+            if scales > 0 {
+                let behind = |r: &Range<u32>| u64::from(r.end - r.start) * values;
+                let (from, to) = (behind(&from) + a * scales, behind(&into) + b * scales);
+                all.push(Moved { chunks, from, to, bytes: n64 * scales });
+            }
+            p += n;
+        }
+        all
     }
 
     /// Bytes of chunk `i` of the keys, and of the values.

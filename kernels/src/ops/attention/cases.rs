@@ -1,11 +1,13 @@
 //! Cases of attention.
 
+use bytemuck::Zeroable;
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::reference::Packed;
-use super::{CacheShape, CacheType, Scratch, Shape, Variant, attention_as, decode, train};
-use crate::ops::heads::reference as heads_reference;
+use super::{CacheShape, CacheType, Scratch, Sequences, Shape, Variant, attention_as, decode, train};
+use crate::ops::heads::{self as heads_op, reference as heads_reference};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
+use crate::ops::sample::{IDLE, State};
 use crate::registry::{Case, Gradient, Gradients, Guarded, Rng, input, nmse};
 use crate::{PlanError, Result};
 
@@ -105,6 +107,7 @@ pub fn cases() -> Vec<Case> {
     }
     all.extend(decode_cases());
     all.extend(packed_cases());
+    all.extend(streams_cases());
     all
 }
 
@@ -159,7 +162,7 @@ fn case(t: Try) -> Case {
         let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "state")?;
         let q_gpu = input(gpu, &q)?;
         let scale = 1.0 / (head_dim as f32).sqrt();
-        let shape = Shape { tokens, heads, window, scale, splits };
+        let shape = Shape { tokens, heads, window, scale, splits, sequences: Sequences::One };
         let (o_bytes, lse_bytes) = shape.scratch_bytes(&cache);
         let scratch = Scratch {
             o: gpu.alloc(Pool::Activations, o_bytes, "parts")?,
@@ -254,13 +257,24 @@ fn decode_case(
         let qkv_gpu = input(gpu, &qkv)?;
         let scale = 1.0 / (head_dim as f32).sqrt();
         let (o_bytes, lse_bytes) =
-            Shape { tokens: 1, heads, window, scale, splits: cut.splits }.scratch_bytes(&cache);
+            Shape { tokens: 1, heads, window, scale, splits: cut.splits, sequences: Sequences::One }
+                .scratch_bytes(&cache);
         let scratch = Scratch {
             o: gpu.alloc(Pool::Activations, o_bytes, "parts")?,
             lse: gpu.alloc(Pool::Activations, lse_bytes, "parts")?,
         };
         let o = Guarded::new(gpu, q_width, None)?;
-        let s = decode::Shape { heads, cache: &cache, rotation: &rotation, eps: 1e-6, window, scale, cut };
+        let s = decode::Shape {
+            heads,
+            cache: &cache,
+            rotation: &rotation,
+            eps: 1e-6,
+            window,
+            scale,
+            cut,
+            tokens: 1,
+            sequences: Sequences::One,
+        };
         let mut rec = Recorder::new(gpu);
         let norms = norm.then_some(&norms);
         decode::decode(&mut rec, &state, &table, norms, &qkv_gpu, &chunks[0], &scratch, &o.slice, None, &s)?;
@@ -291,6 +305,140 @@ fn decode_case(
         let want =
             super::reference::attention(&q, &k, &v, position as usize, h, kv, hd, scale, window as usize);
         Ok(worst.max(o.compare(gpu, &want)?))
+    })
+    .of_type(ty.name())
+}
+
+/// A step of several streams, some of them idle, in one dispatch and by the ops of many: alone in the cache's
+/// first positions, at the end of theirs, with splits and in a window.
+fn streams_cases() -> Vec<Case> {
+    let mut all = Vec::new();
+    for (ty, heads, kv_heads, head_dim) in [
+        (CacheType::F16, 8, 2, 128),
+        (CacheType::F16, 7, 1, 32),
+        (CacheType::F32, 4, 4, 64),
+        (CacheType::Q8_0, 8, 1, 64),
+        (CacheType::Q4_0, 8, 1, 64),
+    ] {
+        for (positions, window, per, splits) in [
+            (&[0, IDLE, 199, 3, 64][..], 0, 4, 1),
+            (&[IDLE, 130, 0, IDLE], 0, 1, 3),
+            (&[80, 7, 199], 50, 4, 2),
+        ] {
+            let cut = decode::Cut { heads: per, splits, values: 8, ahead: 8 };
+            let shape = (heads, kv_heads, head_dim);
+            all.push(streams_case("decode", ty, shape, positions, window, cut));
+            all.push(streams_case("rows", ty, shape, positions, window, cut));
+        }
+    }
+    all
+}
+
+fn streams_case(
+    variant: &'static str,
+    ty: CacheType,
+    (heads, kv_heads, head_dim): (u32, u32, u32),
+    positions: &'static [u32],
+    window: u32,
+    cut: decode::Cut,
+) -> Case {
+    let at: Vec<String> =
+        positions.iter().map(|&p| if p == IDLE { "idle".into() } else { p.to_string() }).collect();
+    let name = format!(
+        "heads {heads}/{kv_heads} x {head_dim} streams at {} window {window} cut {} x {}",
+        at.join(" "),
+        cut.heads,
+        cut.splits
+    );
+    Case::new("attention", variant, name, 1e-6, move |gpu, _, seed| {
+        const CONTEXT: u32 = 200;
+        let n = positions.len();
+        let cache = CacheShape::new(ty, CONTEXT * n as u32, kv_heads, head_dim, gpu.budget())?;
+        let fused = variant == "decode";
+        if let Some(why) = decode::supports(gpu.caps(), &cache).err().filter(|_| fused) {
+            return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
+        }
+        let (hd, width) = (head_dim as usize, (kv_heads * head_dim) as usize);
+        let q_width = (heads * head_dim) as usize;
+        let rotation = Rotation::new(head_dim, 1e6, None, Scaling::None, Pairing::HalfSplit);
+        let mut rng = Rng::seeded(heads * head_dim + window, seed);
+        let all = q_width + 2 * width;
+        let qkv = rng.values(n * all);
+        let weights = rng.values(2 * hd);
+        let held = [0, 1].map(|_| chunk_bytes(&cache, &rng.values(n * CONTEXT as usize * width)));
+        let chunks = cache_on_gpu(gpu, &held[0], &held[1])?;
+
+        let states: Vec<State> =
+            positions.iter().map(|&position| State { position, ..State::zeroed() }).collect();
+        let state = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&states), "states")?;
+        let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&rotation.table(CONTEXT)), "table")?;
+        let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
+        let qkv_gpu = input(gpu, &qkv)?;
+        let sequences = Sequences::Streams { context: CONTEXT };
+        let (tokens, scale) = (n as u32, 1.0 / (head_dim as f32).sqrt());
+        let shape = Shape { tokens, heads, window, scale, splits: cut.splits, sequences };
+        let (o_bytes, lse_bytes) = shape.scratch_bytes(&cache);
+        let scratch = Scratch {
+            o: gpu.alloc(Pool::Activations, o_bytes, "parts")?,
+            lse: gpu.alloc(Pool::Activations, lse_bytes, "parts")?,
+        };
+        let o = Guarded::new(gpu, n * q_width, None)?;
+        let mut rec = Recorder::new(gpu);
+        let (norms, rotation, cache) = (Some(&norms), &rotation, &cache);
+        if fused {
+            let s =
+                decode::Shape { heads, cache, rotation, eps: 1e-6, window, scale, cut, tokens, sequences };
+            let kv = &chunks[0];
+            decode::decode(&mut rec, &state, &table, norms, &qkv_gpu, kv, &scratch, &o.slice, None, &s)?;
+        } else {
+            let q = Guarded::new(gpu, n * q_width, None)?;
+            let s = heads_op::Shape { tokens, heads, cache, rotation, eps: 1e-6, sequences };
+            heads_op::heads(&mut rec, &state, &table, norms, &qkv_gpu, &q.slice, &chunks, &s)?;
+            let v = Variant::Rows;
+            attention_as(&mut rec, v, &state, &q.slice, cache, &chunks, &scratch, &o.slice, &shape)?;
+        }
+        gpu.run(&rec.finish()?, None)?;
+
+        let turned = |x: &[f32], heads: u32, w: &[f32], position| -> Vec<f32> {
+            let eps = f64::from(1e-6f32);
+            let all = heads_reference::turned(x, Some(w), eps, position, heads as usize, hd, rotation);
+            all.into_iter().map(|v| v as f32).collect()
+        };
+        let kept = |x: &[f32]| {
+            heads_reference::decode(&heads_reference::encode(x, ty, hd), ty, kv_heads as usize, hd)
+        };
+        let values = |bytes: &[Vec<u8>]| -> Vec<f32> {
+            bytes.iter().enumerate().flat_map(|(i, b)| chunk_values(cache, i, b)).collect()
+        };
+        let Some(got_o) = o.read(gpu)? else { return Ok(f64::INFINITY) };
+        let [mut k, mut v] = [values(&held[0]), values(&held[1])];
+        let (mut got, mut want) = (Vec::new(), Vec::new());
+        for (i, &position) in positions.iter().enumerate().filter(|p| *p.1 != IDLE) {
+            let (qkv, own) = (&qkv[i * all..][..all], i * CONTEXT as usize * width);
+            let q = turned(&qkv[..q_width], heads, &weights[..hd], position);
+            let at = own + position as usize * width;
+            k[at..][..width].copy_from_slice(&kept(&turned(
+                &qkv[q_width..][..width],
+                kv_heads,
+                &weights[hd..],
+                position,
+            )));
+            v[at..][..width].copy_from_slice(&kept(&qkv[q_width + width..]));
+            let (h, kv, scale) = (heads as usize, kv_heads as usize, f64::from(scale));
+            let (k, v) = (&k[own..], &v[own..]);
+            let at = position as usize;
+            want.extend(super::reference::attention(&q, k, v, at, h, kv, hd, scale, window as usize));
+            got.extend_from_slice(&got_o[i * q_width..][..q_width]);
+        }
+        let mut worst = nmse(&got, &want);
+        // What other streams hold, and what lies behind the positions, stays.
+        for (want, which) in [(k, 0), (v, 1)] {
+            let read = |c: &(Slice, Slice)| gpu.read_vec::<u8>(if which == 0 { &c.0 } else { &c.1 });
+            let got = chunks.iter().map(read).collect::<std::result::Result<Vec<_>, _>>()?;
+            let want: Vec<f64> = want.into_iter().map(f64::from).collect();
+            worst = worst.max(nmse(&values(&got), &want));
+        }
+        Ok(worst)
     })
     .of_type(ty.name())
 }

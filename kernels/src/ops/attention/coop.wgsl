@@ -31,6 +31,8 @@ struct Params {
     window: u32,    // 0: all earlier positions
     flags: u32,     // KEEP, MERGE
     scale: f32,
+    streams: u32,   // 1
+    context: u32,
 }
 
 const KEEP: u32 = 1u;

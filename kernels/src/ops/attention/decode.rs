@@ -2,7 +2,7 @@
 
 use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
-use super::{CacheShape, CacheType, Scratch, combine};
+use super::{CacheShape, CacheType, Scratch, Sequences, combine};
 use crate::ops::quantize::{Quantized, UNIT, quantize};
 use crate::ops::rope::{Pairing, Rotation};
 use crate::{Fields, PlanError, Result, compose, params};
@@ -19,11 +19,13 @@ params! {
         pub scale: f32,
         pub mscale: f32,
         pub eps: f32,
-        pub pad: [u32; 3],
+        pub streams: u32,
+        pub context: u32,
+        pub pad: u32,
     }
 }
 
-/// What one token's attention computes.
+/// What the attention of one token, or of one token of each of several streams, computes.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape<'a> {
     /// Query heads.
@@ -40,6 +42,10 @@ pub struct Shape<'a> {
     pub scale: f32,
     /// How it is cut.
     pub cut: Cut,
+    /// One, or as many as there are streams.
+    pub tokens: u32,
+    /// Whose the tokens are.
+    pub sequences: Sequences,
 }
 
 /// How a decode step's attention is cut into workgroups and lanes.
@@ -56,17 +62,20 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// The cut for a cache that holds up to `positions`: the fastest on an H200 of those that
-    /// `weft kernels perf` tries.
-    pub fn pick(heads: u32, kv_heads: u32, ty: CacheType, positions: u32) -> Cut {
-        let group = heads / kv_heads;
+    /// The cut for a cache that holds up to `positions` of each of `streams`: for one, the fastest on an H200
+    /// of those that `weft kernels perf` tries. Several streams need fewer splits to keep a GPU busy.
+    pub fn pick(heads: u32, kv_heads: u32, ty: CacheType, positions: u32, streams: u32) -> Cut {
+        let (group, all) = (heads / kv_heads, heads * streams);
         let most = group.div_ceil(group.div_ceil(4));
         let (heads, splits) = match positions {
+            _ if all > 256 => (most, 1),
             0..=512 => (1, 1),
             513..=2048 => (1, 8),
             2049..=8192 => (2.min(most), 8),
             _ => (most, 16),
         };
+        let workgroups = kv_heads * group.div_ceil(heads) * streams;
+        let splits = if streams > 1 { (256 / workgroups).clamp(1, splits) } else { splits };
         // Widening integers takes registers.
         let ahead = if ty == CacheType::F16 { 8 } else { 4 };
         Cut { heads, splits, values: 8, ahead }
@@ -172,11 +181,11 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     all
 }
 
-/// Records a decode step from qkv `[heads + 2 kv_heads, head_dim]`, projected and not yet normed, to o
-/// `[heads, head_dim]`: QK-norm with `norms` `[2, head_dim]` where given, RoPE at the position in word 0
-/// of `state`, the write of key and value into `cache` (keys, values) at that position, and attention
+/// Records a decode step from qkv `[tokens, heads + 2 kv_heads, head_dim]`, projected and not yet normed, to
+/// o `[tokens, heads, head_dim]`: QK-norm with `norms` `[2, head_dim]` where given, RoPE at the position in word 0
+/// of `state` (of each stream's [`State`](crate::ops::sample::State) where there are several), the write of key and value into `cache` (keys, values) at that position, and attention
 /// over all positions up to it. `table` is what [`Rotation::table`] gives; `scratch` has what
-/// [`super::Shape::scratch_bytes`] says for one token and the cut's splits.
+/// [`super::Shape::scratch_bytes`] says for the tokens and the cut's splits.
 ///
 /// With `ints`, o comes in integers: if the cut has no splits at once, and `o` is not written, else by another
 /// dispatch.
@@ -232,10 +241,18 @@ pub fn decode(
         scale: s.scale,
         mscale: s.rotation.mscale,
         eps: s.eps,
-        pad: [0; 3],
+        streams: s.tokens,
+        context: s.sequences.context(),
+        pad: 0,
     };
-    let whole =
-        super::Shape { tokens: 1, heads: s.heads, window: s.window, scale: s.scale, splits: s.cut.splits };
+    let whole = super::Shape {
+        tokens: s.tokens,
+        heads: s.heads,
+        window: s.window,
+        scale: s.scale,
+        splits: s.cut.splits,
+        sequences: s.sequences,
+    };
     let (o_bytes, lse_bytes) = whole.scratch_bytes(c);
     let (parts, lse) = (scratch.o.range(0, o_bytes), scratch.lse.range(0, lse_bytes));
     let (target, lse) = match at_once {
@@ -246,11 +263,11 @@ pub fn decode(
     let cost = Cost { bytes: 2.0 * c.chunk_bytes(0) as f64, flops: 4.0 * work };
     // Without norms the table stands in for them: bound, never read.
     let operands = [state, table, norms.unwrap_or(table), qkv, &cache.0, &cache.1, target, lse];
-    let grid = [c.kv_heads * group.div_ceil(per), s.cut.splits, 1];
+    let grid = [c.kv_heads * group.div_ceil(per), s.cut.splits, s.tokens];
     rec.dispatch(&pipeline, &params, &operands, grid, cost);
     combine(rec, &whole, c, scratch, o)?;
     match ints {
-        Some(ints) if at_once.is_none() => quantize(rec, o, ints, s.heads * c.head_dim),
+        Some(ints) if at_once.is_none() => quantize(rec, o, ints, s.tokens * s.heads * c.head_dim),
         _ => Ok(()),
     }
 }

@@ -1,17 +1,19 @@
-// One token's attention over the KV cache with what comes before it, in one dispatch:
+// One token's attention over the KV cache with what comes before it, in one dispatch, or that of one token
+// of each of several streams:
 //   q = rope(norm(q)),  k = rope(norm(k)),  cache[position] = k, v,  o = attention(q, cache)
 // as heads/kernel.wgsl and kernel.wgsl do in two, where norm is left out if NORM is 0.
 //
-// state             word 0: position of the token
+// state             [streams] of 8 words; word 0: position of the token, or IDLE
 // table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
 // norms             [2, HD] weights for q and for k, read if NORM is 1
-// qkv               [heads + 2 kv_heads, HD] f32: queries, keys, values
-// k_cache, v_cache  [positions, kv_heads, HD]; how values are stored is the fragments'
-// o                 [heads, HD] f32, or with several splits [splits, heads, HD]
-// lse               [splits, heads] f32, written with several splits
+// qkv               [streams, heads + 2 kv_heads, HD] f32: queries, keys, values
+// k_cache, v_cache  [positions, kv_heads, HD], `context` positions a stream; how values are stored is the
+//                   fragments'
+// o                 [streams, heads, HD] f32, or with several splits [splits, streams, heads, HD]
+// lse               [splits, streams, heads] f32, written with several splits
 // oq, om            in place of o and lse if INTS is 1: o in integers, see quantize/kernel.wgsl
 //
-// One workgroup of WG computes G query heads of one KV head. LK lanes share a key, 8 CH dimensions each, so
+// One workgroup of WG computes G query heads of one KV head of a stream. LK lanes share a key, 8 CH dimensions each, so
 // that SLOTS keys are read at a time; a slot takes U of them, then SLOTS U further, or as many times that
 // as there are splits. Each slot has its own maximum and sum until the end, so that nothing waits. The
 // position's own key and value never come from memory: every workgroup computes them, the first of a KV
@@ -24,6 +26,7 @@ const D4: u32 = HD / 4u;
 const D8: u32 = HD / 8u;
 const SUBGROUPS: u32 = WG / SG;
 const LOWEST: f32 = -3.0e38;
+const IDLE: u32 = 0xffffffffu;
 
 struct Params {
     heads: u32,
@@ -35,6 +38,8 @@ struct Params {
     scale: f32,
     mscale: f32,
     eps: f32,
+    streams: u32,
+    context: u32,   // positions of a stream
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -111,24 +116,31 @@ fn main(
     let slot = sid * (SG / LK) + lane / LK;
     let own = lane % LK;
 
+    let stream = wid.z;
+    let before = stream * p.context; // positions of other streams
     var round = wid.y;
     if (p.window > 0u) {
-        round += (max(state[0] + 1u, p.window) - p.window) / CK;
+        round += (max(state[8u * stream] + 1u, p.window) - p.window) / CK;
     }
     //@ for u in U
     let n$u = round * CK + slot + $uu * SLOTS;
     //@ for c in CH
-    var k_$u_$c = held_key(place(n$u, kv_head, own + $cu * LK));
-    var v_$u_$c = held_value(place(n$u, kv_head, own + $cu * LK));
+    var k_$u_$c = held_key(place(before + n$u, kv_head, own + $cu * LK));
+    var v_$u_$c = held_value(place(before + n$u, kv_head, own + $cu * LK));
     //@ end
     //@ end
-    let position = state[0];
+    let position = state[8u * stream];
+    if (position == IDLE) {
+        return;
+    }
+    let first_head = stream * (p.heads + 2u * p.kv_heads);
     let first = select(max(position + 1u, p.window) - p.window, 0u, p.window == 0u);
 
     // A subgroup norms a head: G query heads, then the key.
     for (var h = sid; h <= G; h += SUBGROUPS) {
         let is_key = h == G;
-        let at = select(kv_head * group + min(member + h, group - 1u), p.heads + kv_head, is_key) * HD;
+        let head = select(kv_head * group + min(member + h, group - 1u), p.heads + kv_head, is_key);
+        let at = (first_head + head) * HD;
         var squares = 0.0;
         for (var d = lane; d < HD; d += SG) {
             let x = qkv[at + d];
@@ -143,7 +155,7 @@ fn main(
         }
     }
     for (var d = lid; d < HD; d += WG) {
-        value[d] = qkv[(p.heads + p.kv_heads + kv_head) * HD + d];
+        value[d] = qkv[(first_head + p.heads + p.kv_heads + kv_head) * HD + d];
     }
     workgroupBarrier();
     for (var i = lid; i < (G + 1u) * HD; i += WG) {
@@ -179,7 +191,7 @@ fn main(
         //@ for i in G
         s_$i_$u += dot(q_$i_$c[0], x_$u_$c[0]) + dot(q_$i_$c[1], x_$u_$c[1]);
         //@ end
-        k_$u_$c = held_key(place(next + $uu * SLOTS, kv_head, own + $cu * LK));
+        k_$u_$c = held_key(place(before + next + $uu * SLOTS, kv_head, own + $cu * LK));
         //@ end
         let seen$u = n0 + $uu * SLOTS < position && n0 + $uu * SLOTS >= first;
         //@ for i in G
@@ -213,7 +225,7 @@ fn main(
             //@ for i in G
             a_$i_$c += mat2x4<f32>(s_$i_$u * low, s_$i_$u * high);
             //@ end
-            v_$u_$c = held_value(place(next + $uu * SLOTS, kv_head, own + $cu * LK));
+            v_$u_$c = held_value(place(before + next + $uu * SLOTS, kv_head, own + $cu * LK));
         }
         //@ end
         //@ end
@@ -280,7 +292,7 @@ fn main(
             sums[n] = sum / max(l, 1e-30);
             //@ end
             //@ for f in FLOATS
-            let at = wid.y * p.heads + head0 + i;
+            let at = (wid.y * p.streams + stream) * p.heads + head0 + i;
             o[at * D4 + n % D4] = sum / max(l, 1e-30);
             if (n % D4 == 0u && p.splits > 1u) {
                 lse[at] = select(LOWEST, top + log(l), l > 0.0);
@@ -293,15 +305,16 @@ fn main(
     for (var u = lid; u < G * (D4 / 4u); u += WG) {
         if (member + u / (D4 / 4u) < group) {
             let unit = unit16(sums[4u * u], sums[4u * u + 1u], sums[4u * u + 2u], sums[4u * u + 3u]);
-            oq[head0 * (D4 / 4u) + u] = unit.q;
-            om[head0 * (D4 / 4u) + u] = vec2<f32>(unit.scale, unit.sum);
+            let at = (stream * p.heads + head0) * (D4 / 4u) + u;
+            oq[at] = unit.q;
+            om[at] = vec2<f32>(unit.scale, unit.sum);
         }
     }
     //@ end
     if (member == 0u && wid.y == 0u) {
         for (var c = lid; c < D8; c += WG) {
-            store_key(position * p.kv_heads + kv_head, c, eight_keys(c));
-            store_value(position * p.kv_heads + kv_head, c, eight_values(c));
+            store_key((before + position) * p.kv_heads + kv_head, c, eight_keys(c));
+            store_value((before + position) * p.kv_heads + kv_head, c, eight_values(c));
         }
     }
 }

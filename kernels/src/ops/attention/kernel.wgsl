@@ -3,7 +3,8 @@
 //   lse[t, h]  = log sum_j exp(scale q[t, h] . k[j, h / G])
 // Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135.
 //
-// Which keys a token sees is the fragment's (cached.wgsl, packed.wgsl), which declares bindings 1 to 3;
+// Which keys a token sees is the fragment's (cached.wgsl, streams.wgsl, packed.wgsl), which declares
+// bindings 1 to 3;
 // how the keys are stored is another's (cache_*.wgsl).
 // k_cache  one chunk of the keys, [positions, kv_heads, HD]
 // v_cache  likewise
@@ -14,6 +15,7 @@
 // The G query heads that share a KV head are packed with the tokens: row r of a KV head is token
 // r / G, query head r % G. One workgroup of 128 computes BQ such rows against one split of one chunk,
 // 32 keys at a time. Splits are merged by attention_combine; a chunk merges with those before it here.
+// Of several streams each has a token, and workgroups of its own: along z, behind the splits.
 
 const BK: u32 = 32u;
 const WG: u32 = 128u;
@@ -34,6 +36,8 @@ struct Params {
     window: u32,    // 0: all earlier positions
     flags: u32,     // KEEP, MERGE
     scale: f32,
+    streams: u32,   // 1, or as many as there are of one token each
+    context: u32,   // positions of a stream
 }
 
 const KEEP: u32 = 1u;
@@ -49,28 +53,30 @@ var<workgroup> scores: array<f32, BQ * BK>;
 var<workgroup> decay: array<f32, BQ>;
 var<workgroup> largest: array<f32, BQ>;
 
-// Index of row r in [tokens, heads].
-fn head_of(r: u32, kv_head: u32) -> u32 {
-    return (r / p.group) * p.kv_heads * p.group + kv_head * p.group + r % p.group;
+// Index of row r of a stream in [tokens, heads].
+fn head_of(stream: u32, r: u32, kv_head: u32) -> u32 {
+    return ((stream + r / p.group) * p.kv_heads + kv_head) * p.group + r % p.group;
 }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let row0 = wid.y * BQ;
     let kv_head = wid.x;
+    let stream = wid.z / p.splits;
+    let split = wid.z % p.splits;
     let rows = p.tokens * p.group;
     for (var i = lid; i < BQ * D4; i += WG) {
         let r = min(row0 + i / D4, rows - 1u);
-        qs[i] = q[head_of(r, kv_head) * D4 + i % D4] * p.scale;
+        qs[i] = q[head_of(stream, r, kv_head) * D4 + i % D4] * p.scale;
     }
 
     // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
-    let last = position_of(min(row0 + BQ - 1u, rows - 1u) / p.group);
+    let last = position_of(stream + min(row0 + BQ - 1u, rows - 1u) / p.group);
     let end = min(last + 1u, p.position0 + p.positions);
-    let begin = max(first_of(row0 / p.group), p.position0);
+    let begin = max(first_of(stream + row0 / p.group), p.position0);
     let n = max(end, begin) - begin;
     let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
-    let first_key = min(begin + wid.z * each, max(end, begin));
+    let first_key = min(begin + split * each, max(end, begin));
     let last_key = min(first_key + each, max(end, begin));
 
     let key_row = lid / BK;       // score phase: rows key_row + 4 i, key lid % 32
@@ -83,7 +89,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var l: array<f32, RN>;
     for (var i = 0u; i < SN; i++) {
         m[i] = LOWEST;
-        let token = min(row0 + key_row + 4u * i, rows - 1u) / p.group;
+        let token = stream + min(row0 + key_row + 4u * i, rows - 1u) / p.group;
         first[i] = first_of(token);
         seen[i] = position_of(token);
     }
@@ -156,13 +162,13 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
 
     // What chunks before this one left is read by all before it is overwritten.
-    let part = wid.z * rows * p.kv_heads;
+    let part = split * p.streams * rows * p.kv_heads;
     var before: array<f32, RN>;
     for (var i = 0u; i < RN; i++) {
         let r = min(row0 + min(group + RG * i, BQ - 1u), rows - 1u);
         before[i] = LOWEST;
         if ((p.flags & MERGE) != 0u) {
-            before[i] = lse[part + head_of(r, kv_head)];
+            before[i] = lse[part + head_of(stream, r, kv_head)];
         }
     }
     storageBarrier();
@@ -170,7 +176,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         for (var i = 0u; i < RN; i++) {
             let r = group + RG * i;
             if (r < BQ && row0 + r < rows) {
-                let at = part + head_of(row0 + r, kv_head);
+                let at = part + head_of(stream, row0 + r, kv_head);
                 var value = acc[i] / max(l[i], 1e-30);
                 var mine = select(LOWEST, largest[r] + log(l[i]), l[i] > 0.0);
                 if ((p.flags & MERGE) != 0u) {

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
-pub use cache::{CacheShape, CacheType};
+pub use cache::{CacheShape, CacheType, Moved};
 
 use crate::ops::matmul::Coop;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
@@ -29,7 +29,8 @@ params! {
         pub window: u32,
         pub flags: u32,
         pub scale: f32,
-        pub pad: [u32; 2],
+        pub streams: u32,
+        pub context: u32,
     }
 }
 
@@ -41,6 +42,33 @@ params! {
         pub grid_x: u32,
     }
 }
+
+/// Whose the tokens of a batch are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sequences {
+    /// All of one sequence, one after the other, from the position in word 0 of the state on.
+    One,
+    /// Each the next token of a stream of its own. Of the cache, stream s has the positions from
+    /// `s * context` on; word 0 of its [`State`](crate::ops::sample::State) counts within them, or is
+    /// [`IDLE`](crate::ops::sample::IDLE).
+    Streams {
+        /// Positions of a stream.
+        context: u32,
+    },
+}
+
+impl Sequences {
+    /// Positions of a stream; 0 for one sequence, which has the whole cache.
+    pub(crate) fn context(self) -> u32 {
+        match self {
+            Sequences::One => 0,
+            Sequences::Streams { context } => context,
+        }
+    }
+}
+
+/// Bytes of a stream's state.
+pub(crate) const STATE: u64 = size_of::<crate::ops::sample::State>() as u64;
 
 /// What an attention computes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,13 +83,15 @@ pub struct Shape {
     pub scale: f32,
     /// Splits of each chunk, so that a long cache keeps a whole GPU busy with one token.
     pub splits: u32,
+    /// Whose the tokens are.
+    pub sequences: Sequences,
 }
 
 impl Shape {
     /// Query rows of a workgroup: as few as a decode step has, as many as workgroup memory takes.
     pub fn tile(&self, cache: &CacheShape) -> u32 {
-        let rows = self.tokens * (self.heads / cache.kv_heads);
-        match rows {
+        let tokens = if self.sequences == Sequences::One { self.tokens } else { 1 };
+        match tokens * (self.heads / cache.kv_heads) {
             0..=4 => 4,
             5..=8 => 8,
             _ if cache.head_dim > 128 => 8,
@@ -100,7 +130,10 @@ pub fn plan(
     let keep = s.splits > 1 || cache.chunks() > 1;
     let lse_row = u64::from(s.heads) * 4;
     let tokens = if s.splits == 1 {
-        split_rows("attention", s.tokens, &[row, lse_row][..1 + usize::from(keep)], budget)?
+        let mut rows = vec![row];
+        rows.extend(keep.then_some(lse_row));
+        rows.extend((s.sequences != Sequences::One).then_some(STATE));
+        split_rows("attention", s.tokens, &rows, budget)?
     } else {
         // The splits lie [splits, tokens, ...]: a range of tokens is no range of bytes.
         if o_scratch > budget.max_binding {
@@ -143,10 +176,11 @@ fn dispatches(
             let keys = f64::from(positions.end - positions.start);
             let work = f64::from(n) * f64::from(s.heads) * f64::from(cache.head_dim);
             let whole = |operand, size| Bind { operand, offset: 0, size };
+            let (each, streams) = if s.sequences == Sequences::One { (n, 1) } else { (1, n) };
             Dispatch {
                 params: Params {
                     token0: t.start,
-                    tokens: n,
+                    tokens: each,
                     kv_heads: cache.kv_heads,
                     group,
                     position0: positions.start,
@@ -155,10 +189,11 @@ fn dispatches(
                     window: s.window,
                     flags: if keep { KEEP } else { 0 } | if chunk > 0 { MERGE } else { 0 },
                     scale: s.scale,
-                    pad: [0; 2],
+                    streams,
+                    context: s.sequences.context(),
                 },
                 binds: vec![
-                    whole(0, first),
+                    if s.sequences == Sequences::One { whole(0, first) } else { part(0, STATE) },
                     whole(1, kv),
                     whole(2, kv),
                     part(3, row),
@@ -169,7 +204,7 @@ fn dispatches(
                         (_, false) => whole(5, 4),
                     },
                 ],
-                grid: [cache.kv_heads, (n * group).div_ceil(tile), s.splits],
+                grid: [cache.kv_heads, (each * group).div_ceil(tile), s.splits * streams],
                 // Half of the positions on average are in the future or not yet written.
                 cost: Cost { bytes: kv as f64, flops: 2.0 * work * keys },
             }
@@ -216,6 +251,8 @@ pub struct Scratch {
 enum Keys {
     /// Those in the KV cache.
     Cached,
+    /// Those of its stream in the KV cache.
+    Streams,
     /// Those of its sequence in a training batch.
     Packed,
 }
@@ -224,6 +261,7 @@ impl Keys {
     fn fragment(self) -> &'static str {
         match self {
             Keys::Cached => include_str!("cached.wgsl"),
+            Keys::Streams => include_str!("streams.wgsl"),
             Keys::Packed => include_str!("packed.wgsl"),
         }
     }
@@ -231,6 +269,7 @@ impl Keys {
     fn name(self) -> &'static str {
         match self {
             Keys::Cached => "",
+            Keys::Streams => "_streams",
             Keys::Packed => "_packed",
         }
     }
@@ -238,7 +277,7 @@ impl Keys {
     /// Access to bindings 1 to 3.
     fn bindings(self) -> [Access; 3] {
         match self {
-            Keys::Cached => [Access::Read; 3],
+            Keys::Cached | Keys::Streams => [Access::Read; 3],
             Keys::Packed => [Access::Read, Access::ReadWrite, Access::ReadWrite],
         }
     }
@@ -308,7 +347,7 @@ impl Variant {
     /// tokens of 32 heads took (rows, coop, wide) 1,638, 215 and 273 us with heads of 64 and 3,390, 507
     /// and 426 with heads of 128.
     pub fn pick(caps: &Caps, s: &Shape, cache: &CacheShape) -> Variant {
-        let few = s.tokens * (s.heads / cache.kv_heads) < 32;
+        let few = s.tokens * (s.heads / cache.kv_heads) < 32 || s.sequences != Sequences::One;
         let wide = few || cache.ty == CacheType::F32;
         if wide { Variant::Rows } else { Variant::fastest(caps, cache.head_dim) }
     }
@@ -439,7 +478,8 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
             let kernel = Kernel::Rows(tile);
             let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
             let packed = kernel.shader(head, Keys::Packed, CacheType::F32);
-            all.extend(kernels.into_iter().chain([packed]).map(|s| (s, Params::FIELDS)));
+            let streams = kernel.shader(head, Keys::Streams, CacheType::F16);
+            all.extend(kernels.into_iter().chain([packed, streams]).map(|s| (s, Params::FIELDS)));
         }
         for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
             let coop = Coop { side, subgroup };
@@ -499,8 +539,8 @@ pub fn attention_as(
     let gpu = rec.gpu().clone();
     let kernel = variant.kernel(gpu.caps(), s, cache);
     let (head, ty, tile) = (cache.head_dim, cache.ty, kernel.tile());
-    let pipeline =
-        gpu.pipeline(&kernel.name(head, Keys::Cached, ty), || kernel.shader(head, Keys::Cached, ty))?;
+    let keys = if s.sequences == Sequences::One { Keys::Cached } else { Keys::Streams };
+    let pipeline = gpu.pipeline(&kernel.name(head, keys, ty), || kernel.shader(head, keys, ty))?;
     let target = if s.splits > 1 { &scratch.o } else { o };
     for (i, (kc, vc)) in chunks.iter().enumerate() {
         let plan = plan(s, cache, i, tile, gpu.budget())?;

@@ -123,7 +123,14 @@ pub fn attention_as(
     let gpu = rec.gpu().clone();
     let budget = gpu.budget();
     let cache = s.keys(budget)?;
-    let shape = super::Shape { tokens: s.tokens, heads: s.heads, window: 0, scale: s.scale, splits: 1 };
+    let shape = super::Shape {
+        tokens: s.tokens,
+        heads: s.heads,
+        window: 0,
+        scale: s.scale,
+        splits: 1,
+        sequences: super::Sequences::One,
+    };
     if let Err(why) = variant.fits(gpu.caps(), s.head_dim) {
         return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
     }

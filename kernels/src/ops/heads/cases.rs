@@ -5,7 +5,7 @@ use weft_runtime::{Gpu, Pool, Recorder, Slice};
 use super::{Shape, heads, reference, train};
 use crate::Result;
 use crate::ops::attention::cases::{cache_on_gpu, chunk_bytes, chunk_values, spans};
-use crate::ops::attention::{CacheShape, CacheType};
+use crate::ops::attention::{CacheShape, CacheType, Sequences};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::registry::{BASELINE, Case, Gradient, Gradients, Guarded, Rng, input, nmse};
 
@@ -228,7 +228,14 @@ fn case(
         let qkv: Vec<f32> = (0..tokens as usize).flat_map(token).flatten().copied().collect();
         let qkv = input(gpu, &qkv)?;
         let q_gpu = Guarded::new(gpu, q.len(), None)?;
-        let shape = Shape { tokens, heads: q_heads, cache: &cache, rotation: &rotation, eps: 1e-6 };
+        let shape = Shape {
+            tokens,
+            heads: q_heads,
+            cache: &cache,
+            rotation: &rotation,
+            eps: 1e-6,
+            sequences: Sequences::One,
+        };
         let mut rec = Recorder::new(gpu);
         heads(&mut rec, &state, &table, norm.then_some(&norms), &qkv, &q_gpu.slice, &chunks, &shape)?;
         gpu.run(&rec.finish()?, None)?;

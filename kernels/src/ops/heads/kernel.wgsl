@@ -4,7 +4,8 @@
 //   arXiv:2010.04245), else x
 // RoPE as in rope/kernel.wgsl: pair i is (2i, 2i+1) when ADJACENT is 1, else (i, i + pairs).
 //
-// Which position a token has, and where its key goes, is the fragment's (cached.wgsl, packed.wgsl), which
+// Which position a token has, and where its key goes, is the fragment's (cached.wgsl, streams.wgsl,
+// packed.wgsl), which
 // declares binding 1.
 // table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
 // norms             [2, HD] weights for q and for k, read if NORM is 1
@@ -30,6 +31,7 @@ struct Params {
     grid_x: u32,
     mscale: f32,
     eps: f32,
+    context: u32,   // positions of a stream
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

@@ -7,7 +7,7 @@ pub mod train;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::ops::attention::{CacheShape, CacheType};
+use crate::ops::attention::{CacheShape, CacheType, STATE, Sequences};
 use crate::ops::rope::{Pairing, Rotation};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
@@ -24,7 +24,7 @@ params! {
         pub grid_x: u32,
         pub mscale: f32,
         pub eps: f32,
-        pub pad: u32,
+        pub context: u32,
     }
 }
 
@@ -41,6 +41,8 @@ pub struct Shape<'a> {
     pub rotation: &'a Rotation,
     /// Epsilon of the norms.
     pub eps: f32,
+    /// Whose the tokens are.
+    pub sequences: Sequences,
 }
 
 /// The dispatches for chunk `chunk` of the cache. Operands: state, table, norms, qkv, q, chunk of k,
@@ -69,7 +71,10 @@ pub fn plan(
     let positions = c.chunk(chunk);
     let cache_bytes = c.chunk_bytes(chunk);
     let queries = u32::from(chunk == 0);
-    Ok(split_rows("heads", s.tokens, &[row(all), row(s.heads)], budget)?
+    let streams = s.sequences != Sequences::One;
+    let mut rows = vec![row(all), row(s.heads)];
+    rows.extend(streams.then_some(STATE));
+    Ok(split_rows("heads", s.tokens, &rows, budget)?
         .into_iter()
         .map(|t| {
             let n = t.end - t.start;
@@ -93,10 +98,17 @@ pub fn plan(
                     grid_x: grid[0],
                     mscale: s.rotation.mscale,
                     eps: s.eps,
-                    pad: 0,
+                    context: s.sequences.context(),
                 },
                 binds: vec![
-                    Bind { operand: 0, offset: 0, size: 4 },
+                    match streams {
+                        true => Bind {
+                            operand: 0,
+                            offset: u64::from(t.start) * STATE,
+                            size: u64::from(n) * STATE,
+                        },
+                        false => Bind { operand: 0, offset: 0, size: 4 },
+                    },
                     Bind { operand: 1, offset: 0, size: table_bytes },
                     Bind { operand: 2, offset: 0, size: norm_bytes },
                     part(3, all),
@@ -115,6 +127,7 @@ pub fn plan(
 #[derive(Debug, Clone, Copy)]
 enum Target {
     Cache(CacheType),
+    Streams(CacheType),
     Packed,
 }
 
@@ -141,8 +154,9 @@ fn constants(head_dim: u32, norm: bool, pairing: Pairing) -> [(&'static str, u32
 impl Kernel {
     fn name(self) -> String {
         let target = match self.target {
-            Target::Cache(ty) => ty.name(),
-            Target::Packed => "packed",
+            Target::Cache(ty) => ty.name().to_owned(),
+            Target::Streams(ty) => format!("streams_{}", ty.name()),
+            Target::Packed => "packed".to_owned(),
         };
         format!("heads{}_{target}", suffix(self.head_dim, self.norm, self.pairing))
     }
@@ -150,6 +164,7 @@ impl Kernel {
     fn shader(self) -> Shader {
         let (place, ty) = match self.target {
             Target::Cache(ty) => (include_str!("cached.wgsl"), ty),
+            Target::Streams(ty) => (include_str!("streams.wgsl"), ty),
             Target::Packed => (include_str!("packed.wgsl"), CacheType::F32),
         };
         let parts = [
@@ -178,7 +193,8 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         for norm in [false, true] {
             for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
                 let types = CacheType::ALL.into_iter().filter(|ty| ty.blocks(32) == 0 || head_dim % 32 == 0);
-                for target in types.map(Target::Cache).chain([Target::Packed]) {
+                let streams = [Target::Streams(CacheType::F16), Target::Packed];
+                for target in types.map(Target::Cache).chain(streams) {
                     all.push((Kernel { head_dim, norm, pairing, target }.shader(), Params::FIELDS));
                 }
                 all.push(train::backward_shader(head_dim, norm, pairing));
@@ -209,7 +225,10 @@ pub fn heads(
         head_dim: s.cache.head_dim,
         norm: norms.is_some(),
         pairing: s.rotation.pairing,
-        target: Target::Cache(s.cache.ty),
+        target: match s.sequences {
+            Sequences::One => Target::Cache(s.cache.ty),
+            Sequences::Streams { .. } => Target::Streams(s.cache.ty),
+        },
     };
     let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
     // Without norms the table stands in for them: bound, never read.

@@ -103,7 +103,7 @@ pub fn plan(
                 grid_x: grid[0],
                 mscale: s.rotation.mscale,
                 eps: s.eps,
-                pad: 0,
+                context: 0,
             },
             binds,
             grid,

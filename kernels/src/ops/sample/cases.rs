@@ -3,7 +3,7 @@
 use bytemuck::Zeroable;
 use weft_runtime::{Pool, Recorder};
 
-use super::State;
+use super::{IDLE, State};
 use crate::registry::{BASELINE, Case, Rng, input};
 
 /// Greedy with ties, each filter alone and all together, penalties, and vocabularies from 1 to 151,936.
@@ -28,7 +28,63 @@ pub fn cases() -> Vec<Case> {
             all.push(case(label, state, vocab));
         }
     }
+    all.push(streams_case(kinds.map(|k| k.1).into(), 255));
+    all.push(streams_case(kinds.map(|k| k.1).into(), 3000));
     all
+}
+
+/// A stream for each way of drawing, every third of them idle.
+fn streams_case(kinds: Vec<State>, vocab: u32) -> Case {
+    const CAPACITY: usize = 40;
+    let name = format!("{} streams vocabulary {vocab}", kinds.len());
+    Case::new("sample", BASELINE, name, 0.0, move |gpu, _, inputs| {
+        let mut rng = Rng::seeded(vocab, inputs);
+        let n = kinds.len();
+        let logits: Vec<f32> = rng.values(n * vocab as usize).iter().map(|v| v * 3.0).collect();
+        let mut history = vec![u32::MAX; n * CAPACITY];
+        let mut states = kinds.clone();
+        for (i, s) in states.iter_mut().enumerate() {
+            s.seed = i as u32;
+            // One of them fills its context.
+            s.position = if i == 4 { CAPACITY as u32 - 1 } else { 5 + 2 * i as u32 };
+            history[i * CAPACITY..][..=s.position as usize].fill_with(|| rng.below(vocab as usize) as u32);
+        }
+        let known = history.clone();
+        let sent: Vec<State> = (0..n)
+            .map(|i| if i % 3 == 2 { State { position: IDLE, ..states[i] } } else { states[i] })
+            .collect();
+        let s_gpu = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&sent), "states")?;
+        let ids = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&vec![7u32; n]), "ids")?;
+        let history = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&history), "history")?;
+        let logits_gpu = input(gpu, &logits)?;
+        let bytes = super::scratch_bytes(vocab, n as u32);
+        let maxima = gpu.alloc(Pool::Activations, bytes, "maxima")?;
+        let mut rec = Recorder::new(gpu);
+        super::sample(&mut rec, &s_gpu, &logits_gpu, &maxima, &ids, &history, vocab, n as u32, 1)?;
+        gpu.run(&rec.finish()?, None)?;
+        let (ids, got) = (gpu.read_vec::<u32>(&ids)?, gpu.read_vec::<State>(&s_gpu)?);
+        let history = gpu.read_vec::<u32>(&history)?;
+        let mut wrong = 0.0;
+        for (i, s) in states.iter().enumerate() {
+            let (before, after) = (&known[i * CAPACITY..][..CAPACITY], &history[i * CAPACITY..][..CAPACITY]);
+            let mut want = before.to_vec();
+            let mut id = 7;
+            let mut state = sent[i];
+            if sent[i].position != IDLE {
+                let position = s.position + 1;
+                let row = &logits[i * vocab as usize..][..vocab as usize];
+                id = super::reference::sample(s, row, &before[..position as usize], position);
+                state.position = position;
+                if let Some(place) = want.get_mut(position as usize) {
+                    *place = id;
+                }
+            }
+            if ids[i] != id || got[i] != state || after != want {
+                wrong += 1.0;
+            }
+        }
+        Ok(wrong)
+    })
 }
 
 fn case(label: &'static str, state: State, vocab: u32) -> Case {
@@ -54,9 +110,9 @@ fn case(label: &'static str, state: State, vocab: u32) -> Case {
             history.resize(64, u32::MAX);
             let history = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&history), "history")?;
             let logits_gpu = input(gpu, &logits)?;
-            let maxima = gpu.alloc(Pool::Activations, super::scratch_bytes(vocab), "maxima")?;
+            let maxima = gpu.alloc(Pool::Activations, super::scratch_bytes(vocab, 1), "maxima")?;
             let mut rec = Recorder::new(gpu);
-            super::sample(&mut rec, &s_gpu, &logits_gpu, &maxima, &ids, &history, vocab, tokens)?;
+            super::sample(&mut rec, &s_gpu, &logits_gpu, &maxima, &ids, &history, vocab, 1, tokens)?;
             gpu.run(&rec.finish()?, None)?;
             let got = gpu.read_vec::<u32>(&ids)?[0];
             let position = before.len() as u32;

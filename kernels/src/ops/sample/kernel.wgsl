@@ -1,12 +1,12 @@
-// Draws the next token from one row of logits, in llama.cpp's order: repetition penalty (chunks.wgsl has
+// Draws the next token of each stream from its row of logits, in llama.cpp's order: repetition penalty (chunks.wgsl has
 // applied it), top-k, top-p, min-p, temperature, draw. Temperature 0 is greedy: the largest logit, the
 // lowest id among equals.
 //
-// state    struct State below; the kernel advances `position` by p.tokens
-// logits   [vocab] f32
-// maxima   [vocab / CHUNK] largest logit of each chunk
-// ids      word 0 receives the token: the next batch of one
-// history  [capacity] u32, the token at each position; receives the token at the new position
+// states   [streams] of struct State below; the kernel advances `position` by p.tokens
+// logits   [streams, vocab] f32
+// maxima   [streams, vocab / CHUNK] largest logit of each chunk
+// ids      [streams] receives the tokens: the next batch
+// history  [streams, capacity] u32, the token at each position; receives the token at the new position
 //
 // top-k, top-p and min-p each keep the logits above a threshold (equals included). The k-th largest and
 // the edge of the nucleus are found by radix selection over an order-preserving integer key, 8 bits a
@@ -18,9 +18,10 @@
 // Only chunks that can hold one of the k largest are looked at: those whose maximum is at least the
 // k-th largest maximum. With top-k 40 that is 40 chunks of 600.
 //
-// One workgroup of 256.
+// One workgroup of 256 draws for one stream; that of an idle one does nothing.
 
 const WG: u32 = 256u;
+const IDLE: u32 = 0xffffffffu;
 
 struct Params {
     vocab: u32,
@@ -41,7 +42,7 @@ struct State {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> state: State;
+@group(0) @binding(1) var<storage, read_write> states: array<State>;
 @group(0) @binding(2) var<storage, read_write> logits: array<f32>;
 @group(0) @binding(3) var<storage, read_write> maxima: array<f32>;
 @group(0) @binding(4) var<storage, read_write> ids: array<u32>;
@@ -55,6 +56,11 @@ var<workgroup> sums: array<vec2<u32>, 256>;
 var<workgroup> chosen: vec4<u32>;
 var<workgroup> active_chunks: array<u32, MOST>;
 var<workgroup> active_count: atomic<u32>;
+
+// Which stream this is, and where its maxima and its logits begin.
+var<private> stream: u32;
+var<private> maxima0: u32;
+var<private> row: u32;
 
 // Id of the n-th logit of the chunks that are looked at; past the end of the vocabulary for some.
 fn id_of(n: u32) -> u32 {
@@ -126,11 +132,11 @@ fn select_key(
         for (var i = lid; i < n; i += WG) {
             var v = -3.4e38;
             if (of_maxima) {
-                v = maxima[i];
+                v = maxima[maxima0 + i];
             } else {
                 let id = id_of(i);
                 if (id < p.vocab) {
-                    v = logits[id];
+                    v = logits[row + id];
                 }
             }
             let key = key_of(v);
@@ -177,7 +183,14 @@ fn pcg(v: u32) -> u32 {
 }
 
 @compute @workgroup_size(WG)
-fn main(@builtin(local_invocation_index) lid: u32) {
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    stream = wid.x;
+    maxima0 = stream * p.chunks;
+    row = stream * p.vocab;
+    let state = states[stream];
+    if (state.position == IDLE) {
+        return;
+    }
     let position = state.position + p.tokens;
     // The chunks to look at.
     let k = select(state.top_k, 1u, state.temperature <= 0.0);
@@ -187,12 +200,12 @@ fn main(@builtin(local_invocation_index) lid: u32) {
         var most = -3.4e38;
         var chunk = 0u;
         for (var i = lid; i < p.chunks; i += WG) {
-            if (maxima[i] > most) {
-                most = maxima[i];
+            if (maxima[maxima0 + i] > most) {
+                most = maxima[maxima0 + i];
                 chunk = i;
             }
         }
-        lowest = key_of(maxima[argmax(most, chunk, lid)]);
+        lowest = key_of(maxima[maxima0 + argmax(most, chunk, lid)]);
     } else if (k > 0u && k < p.chunks) {
         lowest = select_key(vec2<u32>(k, 0u), false, 0u, 0.0, p.chunks, true, lid);
     }
@@ -201,7 +214,7 @@ fn main(@builtin(local_invocation_index) lid: u32) {
     }
     workgroupBarrier();
     for (var i = lid; i < p.chunks; i += WG) {
-        if (key_of(maxima[i]) >= lowest) {
+        if (key_of(maxima[maxima0 + i]) >= lowest) {
             active_chunks[atomicAdd(&active_count, 1u)] = i;
         }
     }
@@ -213,7 +226,7 @@ fn main(@builtin(local_invocation_index) lid: u32) {
     for (var j = lid; j < n; j += WG) {
         let i = id_of(j);
         if (i < p.vocab) {
-            let v = logits[i];
+            let v = logits[row + i];
             if (v > value || (v == value && i < id)) {
                 value = v;
                 id = i;
@@ -221,7 +234,7 @@ fn main(@builtin(local_invocation_index) lid: u32) {
         }
     }
     var token = argmax(value, id, lid);
-    let top = logits[token];
+    let top = logits[row + token];
 
     if (state.temperature > 0.0) {
         var at_least = 0u;
@@ -237,8 +250,8 @@ fn main(@builtin(local_invocation_index) lid: u32) {
             workgroupBarrier();
             for (var j = lid; j < n; j += WG) {
                 let i = id_of(j);
-                if (i < p.vocab && key_of(logits[i]) >= at_least) {
-                    add64(0u, mass_of(logits[i], top));
+                if (i < p.vocab && key_of(logits[row + i]) >= at_least) {
+                    add64(0u, mass_of(logits[row + i], top));
                 }
             }
             workgroupBarrier();
@@ -254,10 +267,10 @@ fn main(@builtin(local_invocation_index) lid: u32) {
         id = token;
         for (var j = lid; j < n; j += WG) {
             let i = id_of(j);
-            if (i < p.vocab && key_of(logits[i]) >= at_least && logits[i] >= floor_p) {
+            if (i < p.vocab && key_of(logits[row + i]) >= at_least && logits[row + i] >= floor_p) {
                 let h = pcg(i ^ pcg(position ^ pcg(state.seed)));
                 let uniform_ = (f32(h >> 8u) + 0.5) / 16777216.0;
-                let noisy = (logits[i] - top) / state.temperature - log(-log(uniform_));
+                let noisy = (logits[row + i] - top) / state.temperature - log(-log(uniform_));
                 if (noisy > value || (noisy == value && i < id)) {
                     value = noisy;
                     id = i;
@@ -268,10 +281,10 @@ fn main(@builtin(local_invocation_index) lid: u32) {
     }
     // Every invocation has read the old position by now: argmax ends with a barrier.
     if (lid == 0u) {
-        ids[0] = token;
+        ids[stream] = token;
         if (position < p.capacity) {
-            history[position] = token;
+            history[stream * p.capacity + position] = token;
         }
-        state.position = position;
+        states[stream].position = position;
     }
 }

@@ -6,7 +6,7 @@ pub mod reference;
 use bytemuck::{Pod, Zeroable};
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, params, record};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, params, record, split_rows};
 
 params! {
     pub struct Params {
@@ -21,7 +21,7 @@ params! {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 pub struct State {
-    /// Position of the next batch's first token.
+    /// Position of the next batch's first token, or [`IDLE`].
     pub position: u32,
     /// Seed of the draws.
     pub seed: u32,
@@ -39,6 +39,9 @@ pub struct State {
     pub penalty: f32,
 }
 
+/// The position of a stream that has no token in a batch of several streams.
+pub const IDLE: u32 = u32::MAX;
+
 /// Most chunks that the kernel keeps a list of.
 const MOST: u32 = 1024;
 
@@ -47,47 +50,51 @@ fn chunk(vocab: u32) -> u32 {
     vocab.div_ceil(MOST).next_power_of_two().max(256)
 }
 
-/// Bytes of scratch: the largest logit of each chunk.
-pub fn scratch_bytes(vocab: u32) -> u64 {
-    u64::from(vocab.div_ceil(chunk(vocab))) * 4
+/// Bytes of scratch: the largest logit of each chunk of each stream.
+pub fn scratch_bytes(vocab: u32, streams: u32) -> u64 {
+    u64::from(vocab.div_ceil(chunk(vocab))) * 4 * u64::from(streams)
 }
 
-/// The two dispatches: the chunks' maxima, then the draw. Operands: state, logits, maxima, ids,
-/// history.
+/// Two dispatches for each range of streams that fits: the chunks' maxima, then the draw. Operands: state,
+/// logits, maxima, ids, history.
 ///
 /// # Errors
 /// A vocabulary whose logits exceed a binding.
 pub fn plan(
     vocab: u32,
+    streams: u32,
     tokens: u32,
     capacity: u32,
     budget: &Budget,
-) -> std::result::Result<[Dispatch<Params>; 2], PlanError> {
-    let bytes = u64::from(vocab) * 4;
-    if bytes > budget.max_binding {
-        return Err(PlanError::DoesNotFit {
-            op: "sample",
-            what: "a row of logits",
-            needed: bytes,
-            allowed: budget.max_binding,
-        });
-    }
+) -> std::result::Result<Vec<[Dispatch<Params>; 2]>, PlanError> {
     let chunks = vocab.div_ceil(chunk(vocab));
     let params = Params { vocab, tokens, capacity, chunks };
-    let bind = |operand, size| Bind { operand, offset: 0, size };
-    let (state, history) = (size_of::<State>() as u64, u64::from(capacity) * 4);
-    let shared = [bind(0, state), bind(1, bytes), bind(2, scratch_bytes(vocab))];
-    let cost = Cost { bytes: bytes as f64, flops: bytes as f64 };
-    Ok([
-        Dispatch { params, binds: [&shared[..], &[bind(4, history)]].concat(), grid: [chunks, 1, 1], cost },
-        Dispatch {
-            params,
-            binds: [&shared[..], &[bind(3, 4), bind(4, history)]].concat(),
-            grid: [1, 1, 1],
-            // Without top-k the draw walks all logits some twelve times.
-            cost: Cost { bytes: cost.bytes * 12.0, flops: cost.flops * 12.0 },
-        },
-    ])
+    // Bytes of a stream in each operand.
+    let rows =
+        [size_of::<State>() as u64, u64::from(vocab) * 4, u64::from(chunks) * 4, 4, u64::from(capacity) * 4];
+    Ok(split_rows("sample", streams, &rows, budget)?
+        .into_iter()
+        .map(|r| {
+            let n = r.end - r.start;
+            let bind = |operand: usize| Bind {
+                operand,
+                offset: u64::from(r.start) * rows[operand],
+                size: u64::from(n) * rows[operand],
+            };
+            let bytes = (u64::from(n) * rows[1]) as f64;
+            let cost = Cost { bytes, flops: bytes };
+            [
+                Dispatch { params, binds: [0, 1, 2, 4].map(bind).into(), grid: [chunks, n, 1], cost },
+                Dispatch {
+                    params,
+                    binds: (0..5).map(bind).collect(),
+                    grid: [n, 1, 1],
+                    // Without top-k the draw walks all logits some twelve times.
+                    cost: Cost { bytes: bytes * 12.0, flops: bytes * 12.0 },
+                },
+            ]
+        })
+        .collect())
 }
 
 fn name(kernel: &str, chunk: u32) -> String {
@@ -116,7 +123,8 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     vec![(chunks_shader(256), Params::FIELDS), (draw_shader(256), Params::FIELDS)]
 }
 
-/// Records the draw from `logits`, one row of `vocab`, after a batch of `tokens`. `maxima` has
+/// Records the draw of a token for each of `streams` streams from `logits`, `[streams, vocab]`, after a batch
+/// of `tokens` of each. `state` has a [`State`] for each, `history` `[streams, capacity]` tokens, `maxima`
 /// [`scratch_bytes`].
 ///
 /// # Errors
@@ -129,14 +137,17 @@ pub fn sample(
     ids: &Slice,
     history: &Slice,
     vocab: u32,
+    streams: u32,
     tokens: u32,
 ) -> Result<()> {
     let size = chunk(vocab);
     let chunks = rec.gpu().pipeline(&name("chunks", size), || chunks_shader(size))?;
     let draw = rec.gpu().pipeline(&name("draw", size), || draw_shader(size))?;
-    let [first, second] = plan(vocab, tokens, (history.size() / 4) as u32, rec.gpu().budget())?;
+    let capacity = (history.size() / 4) as u32 / streams;
     let operands = [state, logits, maxima, ids, history];
-    record(rec, &chunks, &operands, &[first]);
-    record(rec, &draw, &operands, &[second]);
+    for [first, second] in plan(vocab, streams, tokens, capacity, rec.gpu().budget())? {
+        record(rec, &chunks, &operands, &[first]);
+        record(rec, &draw, &operands, &[second]);
+    }
     Ok(())
 }

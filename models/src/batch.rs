@@ -1,0 +1,448 @@
+//! Several answers at a time: a step draws the next token of every stream from one reading of the weights.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
+
+use weft_kernels::ops::attention::{CacheShape, Sequences};
+use weft_kernels::ops::sample::{IDLE, State};
+use weft_runtime::{Pool, Program, Readback, Recorder, Slice};
+
+use crate::decoder::{Buffers, Job, Output, Places, record};
+use crate::{Error, Model, Result, Sampling, Session, Stop};
+
+/// Steps submitted before the first of them is read.
+const IN_FLIGHT: usize = 2;
+
+/// The most streams of a batch.
+pub const MOST_STREAMS: u32 = 64;
+
+/// What a step gave a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drawn {
+    /// Which stream.
+    pub stream: usize,
+    /// The next token; `None` where the answer ends without one.
+    pub token: Option<u32>,
+    /// Why the answer ended, if it did: the stream is free then.
+    pub stop: Option<Stop>,
+}
+
+/// An answer being drawn.
+struct Answer {
+    /// Tells it from the ones that had the stream before.
+    number: u64,
+    prompt: usize,
+    /// Tokens whose drawing was submitted, and those that came back.
+    submitted: usize,
+    generated: usize,
+    max_tokens: usize,
+}
+
+/// A step on its way: which answers it draws for, by row, and the tokens.
+struct Step {
+    answers: Vec<Option<u64>>,
+    tokens: Readback,
+}
+
+/// Streams with a KV cache each. Answers start and end at any time, each with its own prompt, sampling and
+/// length; while some are being drawn, each [`Batch::step`] gives all of them a token.
+///
+/// ```no_run
+/// # fn main() -> Result<(), weft_models::Error> {
+/// # let model = weft_models::Model::open("model.gguf", &Default::default())?;
+/// # let (first, second) = (vec![1, 2], vec![3]);
+/// let mut batch = model.batch(8, 4096)?;
+/// for prompt in [&first, &second] {
+///     batch.start(prompt, &weft_models::Sampling::default(), 256)?;
+/// }
+/// loop {
+///     let drawn = batch.step()?;
+///     if drawn.is_empty() {
+///         break;
+///     }
+///     for d in drawn {
+///         println!("stream {}: {:?} {:?}", d.stream, d.token, d.stop);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Batch {
+    /// Where prompts are computed; what their beginnings share is computed once.
+    session: Session,
+    cache: CacheShape,
+    kv: Vec<Vec<(Slice, Slice)>>,
+    state: Slice,
+    ids: Slice,
+    history: Slice,
+    activations: Slice,
+    /// By rows and positions.
+    programs: HashMap<(u32, u32), Program>,
+    answers: Vec<Option<Answer>>,
+    /// Streams whose state on the device says that they have a token to compute.
+    awake: Vec<bool>,
+    steps: VecDeque<Step>,
+    /// What can be given without waiting: first tokens, which prompts draw.
+    ready: Vec<Drawn>,
+    started: u64,
+}
+
+impl Batch {
+    pub(crate) fn new(model: Model, streams: u32, context: u32) -> Result<Batch> {
+        if streams == 0 || streams > MOST_STREAMS {
+            return Err(Error::Streams { wanted: streams, most: MOST_STREAMS });
+        }
+        let session = Session::new(model.clone(), context)?;
+        let (gpu, c) = (&model.0.gpu, &model.0.config);
+        let budget = gpu.budget().clone();
+        let all = u64::from(streams) * u64::from(context);
+        let positions =
+            u32::try_from(all).map_err(|_| Error::Context { wanted: context, most: u32::MAX / streams })?;
+        let cache = CacheShape::new(model.0.cache, positions, c.kv_heads, c.head_dim, &budget)?;
+        gpu.expect(Pool::Streams, cache.bytes(&budget) * u64::from(c.layers));
+        let chunk = |i| {
+            let take = || gpu.alloc(Pool::Streams, cache.chunk_bytes(i), "the KV cache of streams");
+            Ok((take()?, take()?))
+        };
+        let layer = || (0..cache.chunks()).map(chunk).collect::<Result<Vec<_>>>();
+        let kv = (0..c.layers).map(|_| layer()).collect::<Result<Vec<_>>>()?;
+        let rows = (0..=streams.ilog2()).map(|i| 1 << i).chain([streams]);
+        let plan = |rows| Buffers::plan(c, &cache, job(rows, context), &budget).layout.total;
+        let activations = rows.map(plan).max().unwrap_or(0);
+        let idle = vec![State { position: IDLE, ..bytemuck::Zeroable::zeroed() }; streams as usize];
+        Ok(Batch {
+            state: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&idle), "sampler states")?,
+            ids: gpu.alloc(Pool::State, u64::from(streams) * 4, "token ids")?,
+            history: gpu.alloc(Pool::State, all * 4, "token histories")?,
+            activations: gpu.alloc(Pool::Activations, activations, "activations of streams")?,
+            session,
+            cache,
+            kv,
+            programs: HashMap::new(),
+            answers: (0..streams).map(|_| None).collect(),
+            awake: vec![false; streams as usize],
+            steps: VecDeque::new(),
+            ready: Vec::new(),
+            started: 0,
+        })
+    }
+
+    /// Streams.
+    pub fn streams(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// Positions of each stream.
+    pub fn context(&self) -> u32 {
+        self.session.context()
+    }
+
+    /// A stream that draws no answer, if there is one.
+    pub fn free(&self) -> Option<usize> {
+        self.answers.iter().position(Option::is_none)
+    }
+
+    /// Starts an answer of at most `max_tokens` tokens to `prompt` on a free stream, which it returns. The
+    /// prompt is computed here, what it shares with the beginning of the prompt before it only once.
+    ///
+    /// # Errors
+    /// As [`Session::generate`]; [`Error::NoFreeStream`].
+    pub fn start(&mut self, prompt: &[u32], sampling: &Sampling, max_tokens: usize) -> Result<usize> {
+        self.start_with(prompt, sampling, max_tokens, &mut |_, _| ControlFlow::Continue(()))
+    }
+
+    /// As [`Batch::start`], telling `progress` (done, total) tokens of the prompt after each prefill batch;
+    /// `Break` cancels.
+    ///
+    /// # Errors
+    /// As [`Batch::start`]; [`Error::Cancelled`].
+    pub fn start_with(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        max_tokens: usize,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<usize> {
+        let (stream, first) = self.prefill(prompt, sampling, progress)?;
+        let token = bytemuck::pod_read_unaligned(&first.wait()?);
+        self.begin(stream, prompt, sampling, max_tokens, token)
+    }
+
+    /// As [`Batch::start`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Batch::start`].
+    pub async fn start_async(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        max_tokens: usize,
+    ) -> Result<usize> {
+        let (stream, first) = self.prefill(prompt, sampling, &mut |_, _| ControlFlow::Continue(()))?;
+        let token = bytemuck::pod_read_unaligned(&first.await?);
+        self.begin(stream, prompt, sampling, max_tokens, token)
+    }
+
+    /// Computes a prompt and copies its keys and values to a free stream.
+    fn prefill(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<(usize, Readback)> {
+        let stream = self.free().ok_or(Error::NoFreeStream { streams: self.streams() })?;
+        drop(self.session.generate_with(prompt, sampling, 0, progress)?);
+        let gpu = self.session.model.gpu().clone();
+        let mut rec = Recorder::new(&gpu);
+        let at = stream as u32 * self.context();
+        for m in self.session.cache.copies(0..prompt.len() as u32, &self.cache, at) {
+            for (from, to) in self.session.kv.iter().zip(&self.kv) {
+                let (from, to) = (&from[m.chunks.0], &to[m.chunks.1]);
+                rec.copy(&from.0.range(m.from, m.bytes), &to.0.range(m.to, m.bytes));
+                rec.copy(&from.1.range(m.from, m.bytes), &to.1.range(m.to, m.bytes));
+            }
+        }
+        let submission = gpu.run(&rec.finish()?, Some(&self.session.ids.range(0, 4)))?;
+        Ok((stream, submission.readback.expect("asked for")))
+    }
+
+    /// Puts an answer whose prompt drew `token` on a stream.
+    fn begin(
+        &mut self,
+        stream: usize,
+        prompt: &[u32],
+        sampling: &Sampling,
+        max_tokens: usize,
+        token: u32,
+    ) -> Result<usize> {
+        let gpu = self.session.model.gpu();
+        let context = self.context() as usize;
+        let room = max_tokens.min(context - prompt.len());
+        if room > 0 {
+            let known: Vec<u32> = prompt.iter().copied().chain([token]).collect();
+            let at = (stream * context) as u64 * 4;
+            gpu.write(&self.history, at, bytemuck::cast_slice(&known))?;
+            gpu.write(&self.ids, stream as u64 * 4, bytemuck::bytes_of(&token))?;
+            let state = sampling.state(prompt.len() as u32);
+            gpu.write(&self.state, (stream * size_of::<State>()) as u64, bytemuck::bytes_of(&state))?;
+            self.awake[stream] = true;
+        }
+        self.started += 1;
+        let number = self.started;
+        let prompt = prompt.len();
+        self.answers[stream] = Some(Answer { number, prompt, submitted: 1, generated: 0, max_tokens });
+        let first = if room > 0 {
+            self.accept(stream, token)
+        } else {
+            let stop = if max_tokens == 0 { Stop::MaxTokens } else { Stop::Context };
+            self.answers[stream] = None;
+            Drawn { stream, token: None, stop: Some(stop) }
+        };
+        self.ready.push(first);
+        Ok(stream)
+    }
+
+    /// Ends the answer of a stream, which is free then.
+    pub fn stop(&mut self, stream: usize) {
+        self.ready.retain(|d| d.stream != stream);
+        if let Some(answer) = self.answers.get_mut(stream) {
+            *answer = None;
+        }
+    }
+
+    /// The next token of every answer being drawn; nothing once there is none.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn step(&mut self) -> Result<Vec<Drawn>> {
+        loop {
+            match self.next()? {
+                Next::Drawn(drawn) => return Ok(drawn),
+                Next::Wait(step) => {
+                    let bytes = step.tokens.wait()?;
+                    let drawn = self.arrived(&step.answers, &bytes);
+                    if !drawn.is_empty() {
+                        return Ok(drawn);
+                    }
+                }
+            }
+        }
+    }
+
+    /// As [`Batch::step`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Batch::step`].
+    pub async fn step_async(&mut self) -> Result<Vec<Drawn>> {
+        loop {
+            match self.next()? {
+                Next::Drawn(drawn) => return Ok(drawn),
+                Next::Wait(step) => {
+                    let bytes = step.tokens.await?;
+                    let drawn = self.arrived(&step.answers, &bytes);
+                    if !drawn.is_empty() {
+                        return Ok(drawn);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The answers to all `prompts`, each with its sampling, as many at a time as there are streams. Answers
+    /// that are being drawn already are ended.
+    ///
+    /// # Errors
+    /// As [`Batch::start`] and [`Batch::step`].
+    pub fn generate(&mut self, prompts: &[(&[u32], Sampling)], max_tokens: usize) -> Result<Vec<Vec<u32>>> {
+        (0..self.streams()).for_each(|stream| self.stop(stream));
+        let mut of_stream = vec![0; self.streams()];
+        let mut answers = vec![Vec::new(); prompts.len()];
+        let mut next = 0;
+        loop {
+            while next < prompts.len() && self.free().is_some() {
+                let (prompt, sampling) = &prompts[next];
+                of_stream[self.start(prompt, sampling, max_tokens)?] = next;
+                next += 1;
+                // A first token that ends the answer is taken before its stream is.
+                if self.ready.last().is_some_and(|d| d.stop.is_some()) {
+                    break;
+                }
+            }
+            let drawn = self.step()?;
+            if drawn.is_empty() && next == prompts.len() {
+                return Ok(answers);
+            }
+            for d in drawn {
+                answers[of_stream[d.stream]].extend(d.token);
+            }
+        }
+    }
+
+    /// What there is to give, or to wait for.
+    fn next(&mut self) -> Result<Next> {
+        if !self.ready.is_empty() {
+            return Ok(Next::Drawn(std::mem::take(&mut self.ready)));
+        }
+        while self.steps.len() < IN_FLIGHT && self.submit()? {}
+        Ok(match self.steps.pop_front() {
+            Some(step) => Next::Wait(step),
+            None => Next::Drawn(Vec::new()),
+        })
+    }
+
+    /// Submits a step of all answers that want another token; whether there was any.
+    fn submit(&mut self) -> Result<bool> {
+        let gpu = self.session.model.gpu().clone();
+        let context = self.context() as usize;
+        let wants = |a: &Answer| a.submitted < a.max_tokens && a.prompt + a.submitted < context;
+        let mut answers: Vec<Option<u64>> = Vec::new();
+        let mut positions = 0;
+        for (stream, answer) in self.answers.iter_mut().enumerate() {
+            let wanted = answer.as_mut().filter(|a| wants(a));
+            match &wanted {
+                None if self.awake[stream] => {
+                    let at = (stream * size_of::<State>()) as u64;
+                    gpu.write(&self.state, at, bytemuck::bytes_of(&IDLE))?;
+                    self.awake[stream] = false;
+                }
+                _ => {}
+            }
+            if let Some(a) = wanted {
+                // The token at `prompt + submitted` is drawn from the one before.
+                positions = positions.max(a.prompt + a.submitted);
+                a.submitted += 1;
+                answers.resize(stream, None);
+                answers.push(Some(a.number));
+            }
+        }
+        if answers.is_empty() {
+            return Ok(false);
+        }
+        let rows = (answers.len() as u32).next_power_of_two().min(self.answers.len() as u32);
+        let positions = (positions as u32).next_power_of_two().max(64);
+        let tokens = self.ids.range(0, answers.len() as u64 * 4);
+        if !self.programs.contains_key(&(rows, positions)) {
+            let program = self.record(rows, positions)?;
+            self.programs.insert((rows, positions), program);
+        }
+        let submission = gpu.run(&self.programs[&(rows, positions)], Some(&tokens))?;
+        let tokens = submission.readback.expect("asked for");
+        self.steps.push_back(Step { answers, tokens });
+        Ok(true)
+    }
+
+    fn record(&self, rows: u32, positions: u32) -> Result<Program> {
+        let m = &self.session.model.0;
+        let mut rec = Recorder::new(&m.gpu);
+        // Of the rows that take part.
+        let history = self.history.range(0, u64::from(rows) * u64::from(self.context()) * 4);
+        let places = Places {
+            state: &self.state,
+            ids: &self.ids,
+            history: &history,
+            table: &self.session.table,
+            last_x: &self.session.last_x,
+            sequences: Sequences::Streams { context: self.context() },
+            cache: &self.cache,
+            kv: &self.kv,
+            activations: &self.activations,
+            integers: m.integers,
+        };
+        record(&mut rec, &m.config, &m.weights, &places, rows, positions, &Output::Token)?;
+        Ok(rec.finish()?)
+    }
+
+    /// The tokens of a step, for the answers that are still wanted.
+    fn arrived(&mut self, answers: &[Option<u64>], bytes: &[u8]) -> Vec<Drawn> {
+        let tokens = bytemuck::pod_collect_to_vec::<u8, u32>(bytes);
+        let mut drawn = Vec::new();
+        for (stream, (number, &token)) in answers.iter().zip(&tokens).enumerate() {
+            let now = self.answers[stream].as_ref().map(|a| a.number);
+            if number.is_some() && *number == now {
+                drawn.push(self.accept(stream, token));
+            }
+        }
+        drawn
+    }
+
+    /// Counts a token of a stream's answer, and ends the answer if that was the last.
+    fn accept(&mut self, stream: usize, token: u32) -> Drawn {
+        let context = self.context() as usize;
+        let answer = self.answers[stream].as_mut().expect("an answer");
+        answer.generated += 1;
+        let stop = if self.session.model.tokenizer().is_ok_and(|t| t.is_eog(token)) {
+            Some(Stop::EndOfText)
+        } else if answer.generated >= answer.max_tokens {
+            Some(Stop::MaxTokens)
+        } else if answer.prompt + answer.generated >= context {
+            Some(Stop::Context)
+        } else {
+            None
+        };
+        if stop.is_some() {
+            self.answers[stream] = None;
+        }
+        Drawn { stream, token: (stop != Some(Stop::EndOfText)).then_some(token), stop }
+    }
+
+    /// What has run here, as [`Session::explain`] says it.
+    pub fn explain(&self) -> Vec<String> {
+        let mut keys: Vec<_> = self.programs.iter().collect();
+        keys.sort_by_key(|(k, _)| **k);
+        let what = |&(rows, positions): &(u32, u32)| {
+            format!("decode of {rows} streams, up to {positions} positions")
+        };
+        let steps = keys.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), p));
+        self.session.explain().into_iter().chain(steps).collect()
+    }
+}
+
+/// What [`Batch::step`] does next.
+enum Next {
+    Drawn(Vec<Drawn>),
+    Wait(Step),
+}
+
+fn job(rows: u32, context: u32) -> Job {
+    Job { tokens: rows, sequences: Sequences::Streams { context }, all_logits: false }
+}
