@@ -73,10 +73,11 @@ fn all_cases_pass_with_checks_on_core_webgpu() {
 
 #[test]
 fn all_cases_pass_when_everything_splits() {
-    // What cannot be split: products of a chain that end in integers, rows of logits, tables of angles, the splits of an attention, and a decode step
-    // whose cache is several chunks.
+    // What cannot be split: products of a chain that end in integers, rows of logits, tables of angles, the
+    // splits of an attention, a decode step whose cache is several chunks, and streams whose rows begin at
+    // aligned offsets too seldom.
     let budget = Budget { max_binding: 96 << 10, max_workgroups: 64, ..Budget::WEBGPU };
-    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 87);
+    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 97);
 }
 
 /// What computes gradients computes those of the forward op, by differences of its reference.

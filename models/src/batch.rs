@@ -76,6 +76,8 @@ pub struct Batch {
     ids: Slice,
     history: Slice,
     activations: Slice,
+    /// What adapters hold between their two products.
+    between: Option<Slice>,
     /// By rows and positions.
     programs: HashMap<(u32, u32), Program>,
     answers: Vec<Option<Answer>>,
@@ -110,7 +112,10 @@ impl Batch {
         let plan = |rows| Buffers::plan(c, &cache, job(rows, context), &budget).layout.total;
         let activations = rows.map(plan).max().unwrap_or(0);
         let idle = vec![State { position: IDLE, ..bytemuck::Zeroable::zeroed() }; streams as usize];
+        let between = |l: &crate::lora::Lora| gpu.alloc(Pool::State, l.scratch_bytes(streams), "adapters");
+        let between = model.1.as_deref().map(between).transpose()?;
         Ok(Batch {
+            between,
             state: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&idle), "sampler states")?,
             ids: gpu.alloc(Pool::State, u64::from(streams) * 4, "token ids")?,
             history: gpu.alloc(Pool::State, all * 4, "token histories")?,
@@ -387,6 +392,7 @@ impl Batch {
             kv: &self.kv,
             activations: &self.activations,
             integers: m.integers,
+            lora: self.session.model.1.as_deref().zip(self.between.as_ref()),
         };
         record(&mut rec, &m.config, &m.weights, &places, rows, positions, &Output::Token)?;
         Ok(rec.finish()?)

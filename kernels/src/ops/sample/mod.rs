@@ -67,11 +67,15 @@ pub fn plan(
     capacity: u32,
     budget: &Budget,
 ) -> std::result::Result<Vec<[Dispatch<Params>; 2]>, PlanError> {
+    let row = u64::from(vocab) * 4;
+    if row > budget.max_binding {
+        let (needed, allowed) = (row, budget.max_binding);
+        return Err(PlanError::DoesNotFit { op: "sample", what: "a row of logits", needed, allowed });
+    }
     let chunks = vocab.div_ceil(chunk(vocab));
     let params = Params { vocab, tokens, capacity, chunks };
     // Bytes of a stream in each operand.
-    let rows =
-        [size_of::<State>() as u64, u64::from(vocab) * 4, u64::from(chunks) * 4, 4, u64::from(capacity) * 4];
+    let rows = [size_of::<State>() as u64, row, u64::from(chunks) * 4, 4, u64::from(capacity) * 4];
     Ok(split_rows("sample", streams, &rows, budget)?
         .into_iter()
         .map(|r| {
