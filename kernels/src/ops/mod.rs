@@ -3,6 +3,8 @@
 pub mod adamw;
 pub mod add;
 pub mod attention;
+pub mod convert;
+pub mod dropout;
 pub mod gather;
 pub mod heads;
 pub mod lora;

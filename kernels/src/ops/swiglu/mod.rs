@@ -51,7 +51,7 @@ pub fn plan(
         .collect())
 }
 
-/// The dispatches of the gradient. Operands: x, dy, dx.
+/// The dispatches of the gradient. Operands: x, dy.
 ///
 /// # Errors
 /// A token's values that exceed a binding.
@@ -69,9 +69,9 @@ pub fn plan_backward(
         let values = f64::from(n) * f64::from(width);
         Dispatch {
             params: Params { tokens: n, width, grid_x: grid[0], pad: 0 },
-            binds: vec![part(0, 2 * row), part(1, row), part(2, 2 * row)],
+            binds: vec![part(0, 2 * row), part(1, row)],
             grid,
-            cost: Cost { bytes: values * 20.0, flops: values * 10.0 },
+            cost: Cost { bytes: values * 24.0, flops: values * 10.0 },
         }
     };
     Ok(split_rows("swiglu", tokens, &[2 * row, row], budget)?.into_iter().map(dispatch).collect())
@@ -96,7 +96,7 @@ fn backward_shader() -> Shader {
     Shader {
         name: BACKWARD.into(),
         source: compose(&[], &[("WG", WG)], &[include_str!("backward.wgsl")]),
-        bindings: vec![Access::ReadWrite; 3],
+        bindings: vec![Access::ReadWrite; 2],
     }
 }
 
@@ -130,21 +130,14 @@ pub fn swiglu_to(
     Ok(())
 }
 
-/// Records the gradient of [`swiglu`] with respect to x: from x `[tokens, 2 width]` that went in and dy
-/// `[tokens, width]` to dx `[tokens, 2 width]`, which is overwritten. All are different buffers.
+/// Records the gradient of [`swiglu`] in place: x `[tokens, 2 width]`, gate and up, becomes their gradient,
+/// and dy `[tokens, width]` becomes y, what [`swiglu`] gave.
 ///
 /// # Errors
 /// As [`swiglu`].
-pub fn backward(
-    rec: &mut Recorder,
-    x: &Slice,
-    dy: &Slice,
-    dx: &Slice,
-    tokens: u32,
-    width: u32,
-) -> Result<()> {
+pub fn backward(rec: &mut Recorder, x: &Slice, dy: &Slice, tokens: u32, width: u32) -> Result<()> {
     let pipeline = rec.gpu().pipeline(BACKWARD, backward_shader)?;
     let plan = plan_backward(tokens, width, rec.gpu().budget())?;
-    record(rec, &pipeline, &[x, dy, dx], &plan);
+    record(rec, &pipeline, &[x, dy], &plan);
     Ok(())
 }
