@@ -375,8 +375,7 @@ impl Graph<'_> {
         let (c, m, l, n) = (self.c, self.m, &self.w.layers[i as usize], self.tokens);
         let s = self.tensors(i, &self.buffers.again);
         let d = &self.buffers.d;
-        let [dx, dgated, dgate_up, dn, dattended, dqkv] =
-            [d.x, d.gated, d.gate_up, d.n, d.attended, d.qkv].map(|p| self.at(p));
+        let [dx, dgated, dn, dattended, dqkv] = [d.x, d.gated, d.n, d.attended, d.qkv].map(|p| self.at(p));
         // Whether anything before this product is trained.
         let needs = |group: Group| self.adapter.first() < (i, group);
 
@@ -397,10 +396,11 @@ impl Graph<'_> {
         if !needed {
             return Ok(());
         }
-        swiglu::backward(rec, &s.gate_up, &dgated, &dgate_up, n, c.feed_forward)?;
+        // In place: from here on gate_up is its gradient.
+        swiglu::backward(rec, &s.gate_up, &dgated, n, c.feed_forward)?;
         let needed = needs(Group::GateUp);
         let gate_up = product(l, Group::GateUp);
-        self.backward_product(rec, i, &gate_up, &dgate_up, &s.n2, &s.t[2], needed.then_some(&dn))?;
+        self.backward_product(rec, i, &gate_up, &s.gate_up, &s.n2, &s.t[2], needed.then_some(&dn))?;
         if !needed {
             return Ok(());
         }

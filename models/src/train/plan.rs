@@ -176,7 +176,6 @@ pub(crate) struct LayerSpots {
 pub(crate) struct GradientSpots {
     pub(crate) x: Placed,
     pub(crate) gated: Placed,
-    pub(crate) gate_up: Placed,
     pub(crate) n: Placed,
     pub(crate) attended: Placed,
     pub(crate) q: Placed,
@@ -288,7 +287,7 @@ impl Buffers {
             }
         };
         let forward = layer(0, [1, 2, 3, 4, 8, 6, 7, 8, 1, 4, 6, 8]);
-        let again = layer(20, [21, 36, 23, 35, 33, 32, 31, 30, 37, 34, 32, 30]);
+        let again = layer(20, [21, 36, 23, 35, 33, 32, 32, 30, 37, 34, 32, 30]);
         let mut put = |width: u32, first: u32, last: u32| a.add(rows(width), first, last);
         let mut scratch = |width, first, last| Spot::Scratch(put(width, first, last));
         let late = LayerSpots {
@@ -302,7 +301,6 @@ impl Buffers {
         let d = GradientSpots {
             x: put(c.width, 9, 38),
             gated: put(c.feed_forward, 30, 31),
-            gate_up: put(2 * c.feed_forward, 31, 32),
             n: put(c.width, 32, 38),
             attended: put(q, 34, 35),
             q: put(q, 35, 36),
