@@ -249,12 +249,43 @@ fn packing_is_invisible() {
     assert!(nmse(&trainer.gradient().unwrap(), &whole) <= 1e-9);
 }
 
+/// The derivative of the loss along the gradient, by central differences, with dropout's mask fixed.
+#[test]
+fn dropout_has_the_gradient_of_its_mask() {
+    let name = "training/qwen3-f32";
+    let model = open(name, DeviceOptions::default());
+    let case = load(name, &model);
+    let batch = &case.batches[0];
+    let options = TrainOptions { dropout: 0.3, ..options(&case, true) };
+    let mut trainer = Trainer::new(&model, &case.adapter, &options).unwrap();
+    let state = trainer.state().unwrap();
+    let dropped = trainer.accumulate(batch, 1.0).unwrap();
+    let gradient = trainer.gradient().unwrap();
+    let norm = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+    let step = 0.02 / norm;
+    let mut at = |sign: f64| {
+        let mut moved = state.clone();
+        for (p, g) in moved.parameters.iter_mut().zip(&gradient) {
+            *p += (sign * step * f64::from(*g)) as f32;
+        }
+        trainer.restore(&moved).unwrap();
+        trainer.accumulate(batch, 1.0).unwrap().loss_sum
+    };
+    let slope = (at(1.0) - at(-1.0)) / (2.0 * step);
+    assert!((slope / (norm * norm) - 1.0).abs() < 2e-2, "slope {slope}, gradient squared {}", norm * norm);
+    // Another step has another mask, and an evaluation none.
+    trainer.restore(&weft_models::train::TrainState { step: 1, ..state }).unwrap();
+    assert_ne!(trainer.accumulate(batch, 1.0).unwrap().loss_sum, dropped.loss_sum);
+    let mut plain = Trainer::new(&model, &case.adapter, &TrainOptions { dropout: 0.0, ..options }).unwrap();
+    assert_eq!(trainer.evaluate(batch).unwrap(), plain.evaluate(batch).unwrap());
+}
+
 #[test]
 fn the_same_bytes_again_and_after_a_restore() {
     let name = "training/qwen3-q4_k_m";
     let model = open(name, DeviceOptions::default());
     let case = load(name, &model);
-    let options = options(&case, true);
+    let options = TrainOptions { dropout: 0.1, ..options(&case, true) };
     let run = |trainer: &mut Trainer, steps: std::ops::Range<usize>| -> Vec<u64> {
         steps
             .map(|i| {

@@ -15,6 +15,7 @@
 use weft_kernels::Weight;
 use weft_kernels::ops::add::add;
 use weft_kernels::ops::attention::train as attention;
+use weft_kernels::ops::dropout::{Mask, dropout};
 use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::train as heads;
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, linear, linear_gradient};
@@ -22,7 +23,7 @@ use weft_kernels::ops::{Format, adamw, lora, loss, rmsnorm, rows, swiglu};
 use weft_runtime::{Gpu, Placed, Program, Recorder, Slice};
 
 use super::AdapterShape;
-use super::adapter::{Flat, Group};
+use super::adapter::{Flat, Group, Target};
 use super::plan::{Buffers, LayerSpots, Spot, attention_shape};
 use crate::decoder::{Layer, Weights};
 use crate::{Config, Result};
@@ -186,8 +187,8 @@ impl Graph<'_> {
         y: &Slice,
         add: bool,
     ) -> Result<()> {
-        let _ = (rec, i, p.inputs(), x, y, add);
-        Err(crate::Error::Training { what: "dropout is not there yet".into() })
+        let mask = Mask { probability: self.dropout, salt: i * 4 + p.group as u32 };
+        Ok(dropout(rec, x, y, self.tokens * p.inputs(), &self.m.seed, mask, add)?)
     }
 
     /// The slices of a group's stacked A and of each B in `flat` memory.
@@ -205,8 +206,7 @@ impl Graph<'_> {
         let Some((a, b)) = self.pairs(i, p.group, &self.m.parameters) else { return Ok(()) };
         let x = self.adapter_input(rec, i, p, x)?;
         let rank = b.len() as u32 * self.adapter.rank;
-        let shape = lora::Shape { tokens: self.tokens, rank, width: p.inputs() };
-        Ok(lora::down(rec, (&x, Format::F32), &a, (t, Columns::all(rank)), shape)?)
+        Ok(lora::down(rec, (&x, Format::F32), &a, (t, Columns::all(rank)), self.stacked(p, rank))?)
     }
 
     /// y = x W', t = x A^T.
@@ -227,28 +227,21 @@ impl Graph<'_> {
             column += w.shape.rows;
         }
         self.down(rec, i, p, x, t)?;
-        let targets = self.adapter.targets(i, p.group);
         let Some((_, b)) = self.pairs(i, p.group, &self.m.parameters) else { return Ok(()) };
-        let rank = self.adapter.rank;
-        let t_stride = rank * b.len() as u32;
-        for (j, (target, b)) in (0..).zip(targets.iter().zip(&b)) {
-            let t_columns = Columns { stride: t_stride, column: j * rank };
-            let columns = Columns { stride, column: target.column(self.c) };
-            let shape = lora::Shape { tokens: self.tokens, rank, width: target.outputs(self.c) };
-            lora::up(rec, (t, t_columns), b, (y, columns), self.scale, shape)?;
+        for (t_columns, columns, shape, j) in self.windows(i, p) {
+            lora::up(rec, (t, t_columns), &b[j], (y, columns), self.scale, shape)?;
         }
         Ok(())
     }
 
-    /// From dy, the gradient of y = x W', to those of A and B, and to dx where anybody needs it.
-    fn backward_product(
+    /// From dy, the gradient of y = x W', to that of t, which stays in scratch, and to dx where anybody
+    /// needs it.
+    fn input_gradient(
         &self,
         rec: &mut Recorder,
         i: u32,
         p: &Product<'_>,
         dy: &Slice,
-        x: &Slice,
-        t: &Slice,
         dx: Option<&Slice>,
     ) -> Result<()> {
         let stride = p.stride();
@@ -260,33 +253,60 @@ impl Graph<'_> {
                 column += w.shape.rows;
             }
         }
-        let targets = self.adapter.targets(i, p.group);
         let Some((a, b)) = self.pairs(i, p.group, &self.m.parameters) else { return Ok(()) };
-        let Some((da, db)) = self.pairs(i, p.group, &self.m.gradient) else { return Ok(()) };
-        let rank = self.adapter.rank;
-        let t_stride = rank * b.len() as u32;
         let dt = self.at(self.buffers.d.t);
-        for (j, target) in (0..).zip(&targets) {
-            let t_columns = Columns { stride: t_stride, column: j * rank };
-            let columns = Columns { stride, column: target.column(self.c) };
-            let shape = lora::Shape { tokens: self.tokens, rank, width: target.outputs(self.c) };
-            lora::grad_t(rec, (dy, columns), &b[j as usize], (&dt, t_columns), self.scale, shape)?;
-            lora::grad_b(rec, (dy, columns), (t, t_columns), &db[j as usize], self.scale, shape)?;
+        for (t_columns, columns, shape, j) in self.windows(i, p) {
+            lora::grad_t(rec, (dy, columns), &b[j], (&dt, t_columns), self.scale, shape)?;
         }
-        let x = self.adapter_input(rec, i, p, x)?;
-        let shape = lora::Shape { tokens: self.tokens, rank: t_stride, width: p.inputs() };
-        let dt = (&dt, Columns::all(t_stride));
-        lora::grad_a(rec, dt, (&x, Format::F32), &da, shape)?;
-        match (dx, self.dropped()) {
-            (Some(dx), None) => lora::grad_x(rec, dt, &a, dx, shape, true)?,
-            (Some(dx), Some([_, whole])) => {
+        let Some(dx) = dx else { return Ok(()) };
+        let rank = b.len() as u32 * self.adapter.rank;
+        let (dt, shape) = ((&dt, Columns::all(rank)), self.stacked(p, rank));
+        match self.dropped() {
+            None => Ok(lora::grad_x(rec, dt, &a, dx, shape, true)?),
+            Some([_, whole]) => {
                 // The gradient passes where the input did.
                 lora::grad_x(rec, dt, &a, &whole, shape, false)?;
-                self.drop(rec, i, p, &whole, dx, true)?;
+                self.drop(rec, i, p, &whole, dx, true)
             }
-            (None, _) => {}
         }
-        Ok(())
+    }
+
+    /// Adds to the gradients of A and B, from dy, that of t in scratch, and the x and t that there were.
+    fn adapter_gradient(
+        &self,
+        rec: &mut Recorder,
+        i: u32,
+        p: &Product<'_>,
+        dy: &Slice,
+        x: &Slice,
+        t: &Slice,
+    ) -> Result<()> {
+        let Some((da, db)) = self.pairs(i, p.group, &self.m.gradient) else { return Ok(()) };
+        for (t_columns, columns, shape, j) in self.windows(i, p) {
+            lora::grad_b(rec, (dy, columns), (t, t_columns), &db[j], self.scale, shape)?;
+        }
+        let rank = db.len() as u32 * self.adapter.rank;
+        let (dt, x) = (self.at(self.buffers.d.t), self.adapter_input(rec, i, p, x)?);
+        let (dt, x) = ((&dt, Columns::all(rank)), (&x, Format::F32));
+        Ok(lora::grad_a(rec, dt, x, &da, self.stacked(p, rank))?)
+    }
+
+    /// A group's A, stacked.
+    fn stacked(&self, p: &Product<'_>, rank: u32) -> lora::Shape {
+        lora::Shape { tokens: self.tokens, rank, width: p.inputs() }
+    }
+
+    /// Of each adapted matrix of a group: its columns in t and in y, the shape of B, its number.
+    fn windows(&self, i: u32, p: &Product<'_>) -> Vec<(Columns, Columns, lora::Shape, usize)> {
+        let targets = self.adapter.targets(i, p.group);
+        let (rank, stride) = (self.adapter.rank, p.stride());
+        let t_stride = rank * targets.len() as u32;
+        let window = |(j, target): (usize, &Target)| {
+            let t = Columns { stride: t_stride, column: j as u32 * rank };
+            let y = Columns { stride, column: target.column(self.c) };
+            (t, y, lora::Shape { tokens: self.tokens, rank, width: target.outputs(self.c) }, j)
+        };
+        targets.iter().enumerate().map(window).collect()
     }
 
     fn norm(&self, rec: &mut Recorder, x: &Slice, w: &Slice, y: &Slice) -> Result<()> {
@@ -375,7 +395,7 @@ impl Graph<'_> {
         let (c, m, l, n) = (self.c, self.m, &self.w.layers[i as usize], self.tokens);
         let s = self.tensors(i, &self.buffers.again);
         let d = &self.buffers.d;
-        let [dx, dgated, dn, dattended, dqkv] = [d.x, d.gated, d.n, d.attended, d.qkv].map(|p| self.at(p));
+        let [dx, gated, dn, dattended, dqkv] = [d.x, d.gated, d.n, d.attended, d.qkv].map(|p| self.at(p));
         // Whether anything before this product is trained.
         let needs = |group: Group| self.adapter.first() < (i, group);
 
@@ -386,21 +406,25 @@ impl Graph<'_> {
         } else {
             self.norm(rec, &s.mid, &l.ffn_norm, &s.n2)?;
         }
-        swiglu::swiglu(rec, &s.gate_up, &s.gated, n, c.feed_forward)?;
-        if self.checkpointing {
-            self.down(rec, i, &down, &s.gated, &s.t[3])?;
-        }
-
         let needed = needs(Group::Down);
-        self.backward_product(rec, i, &down, &dx, &s.gated, &s.t[3], needed.then_some(&dgated))?;
+        self.input_gradient(rec, i, &down, &dx, needed.then_some(&gated))?;
+        if needed {
+            // Gate and up become their gradients, and the gradient of what they make becomes that.
+            swiglu::backward(rec, &s.gate_up, &gated, n, c.feed_forward)?;
+        } else {
+            swiglu::swiglu(rec, &s.gate_up, &gated, n, c.feed_forward)?;
+        }
+        if self.checkpointing {
+            self.down(rec, i, &down, &gated, &s.t[3])?;
+        }
+        self.adapter_gradient(rec, i, &down, &dx, &gated, &s.t[3])?;
         if !needed {
             return Ok(());
         }
-        // In place: from here on gate_up is its gradient.
-        swiglu::backward(rec, &s.gate_up, &dgated, n, c.feed_forward)?;
         let needed = needs(Group::GateUp);
         let gate_up = product(l, Group::GateUp);
-        self.backward_product(rec, i, &gate_up, &s.gate_up, &s.n2, &s.t[2], needed.then_some(&dn))?;
+        self.input_gradient(rec, i, &gate_up, &s.gate_up, needed.then_some(&dn))?;
+        self.adapter_gradient(rec, i, &gate_up, &s.gate_up, &s.n2, &s.t[2])?;
         if !needed {
             return Ok(());
         }
@@ -408,7 +432,8 @@ impl Graph<'_> {
 
         let needed = needs(Group::Output);
         let output = product(l, Group::Output);
-        self.backward_product(rec, i, &output, &dx, &s.attended, &s.t[1], needed.then_some(&dattended))?;
+        self.input_gradient(rec, i, &output, &dx, needed.then_some(&dattended))?;
+        self.adapter_gradient(rec, i, &output, &dx, &s.attended, &s.t[1])?;
         if !needed {
             return Ok(());
         }
@@ -431,7 +456,8 @@ impl Graph<'_> {
         self.norm(rec, &s.x, &l.attn_norm, &s.n1)?;
         let needed = needs(Group::Qkv);
         let qkv = product(l, Group::Qkv);
-        self.backward_product(rec, i, &qkv, &dqkv, &s.n1, &s.t[0], needed.then_some(&dn))?;
+        self.input_gradient(rec, i, &qkv, &dqkv, needed.then_some(&dn))?;
+        self.adapter_gradient(rec, i, &qkv, &dqkv, &s.n1, &s.t[0])?;
         if needed {
             rmsnorm::backward(rec, &s.x, &l.attn_norm, &dn, &dx, n, c.width, c.eps, true)?;
         }

@@ -287,7 +287,7 @@ impl Buffers {
             }
         };
         let forward = layer(0, [1, 2, 3, 4, 8, 6, 7, 8, 1, 4, 6, 8]);
-        let again = layer(20, [21, 36, 23, 35, 33, 32, 32, 30, 37, 34, 32, 30]);
+        let again = layer(20, [21, 36, 23, 35, 33, 32, 32, 27, 37, 34, 32, 31]);
         let mut put = |width: u32, first: u32, last: u32| a.add(rows(width), first, last);
         let mut scratch = |width, first, last| Spot::Scratch(put(width, first, last));
         let late = LayerSpots {

@@ -204,7 +204,7 @@ impl Trainer {
             rows: state(u64::from(rows) * 4, "rows of the loss")?,
             labels: state(u64::from(rows) * 4, "labels")?,
             loss_scale: state(4, "scale of the loss")?,
-            seed: state(4, "seed")?,
+            seed: state(8, "seed")?,
         };
         let moments = [optimiser_slice("first moments")?, optimiser_slice("second moments")?];
         let mut trainer = Trainer {
@@ -457,7 +457,7 @@ impl Trainer {
         gpu.write(&m.spans, 0, bytemuck::cast_slice(&spans))?;
         gpu.write(&m.loss_scale, 0, bytemuck::bytes_of(&scale))?;
         // Another mask for each batch, the same again when a step is repeated.
-        let seed = mix(mix(mix(self.options.seed) ^ self.step) ^ self.batches) as u32;
+        let seed = mix(mix(mix(self.options.seed) ^ self.step) ^ self.batches);
         gpu.write(&m.seed, 0, bytemuck::bytes_of(&seed))?;
         Ok(tokens)
     }
