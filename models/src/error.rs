@@ -12,6 +12,8 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] weft_formats::gguf::Error),
     #[error(transparent)]
+    Data(#[from] crate::finetune::DataError),
+    #[error(transparent)]
     AdapterFile(#[from] weft_formats::adapter::Error),
     #[error("{file}: {source}")]
     Tokenizer { file: String, source: weft_formats::tokenizer::Error },

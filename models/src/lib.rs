@@ -23,6 +23,7 @@ mod batch;
 mod config;
 mod decoder;
 mod error;
+pub mod finetune;
 mod generate;
 mod load;
 mod lora;

@@ -154,18 +154,40 @@ impl Tokenizer {
         out
     }
 
-    fn encode_into(&self, text: &str, parse_special: bool, out: &mut Vec<u32>) {
-        let Inner { vocab, model, partitioner, .. } = &*self.0;
+    /// The ids of `text` as [`Tokenizer::encode`] gives them, special tokens parsed, in pieces: no token
+    /// reaches over one of the byte offsets `cuts`, which ascend and lie between characters. A prompt and its
+    /// answer, cut where the answer starts, become the tokens that the two have when a model is run.
+    pub fn encode_cut(&self, text: &str, cuts: &[usize]) -> Vec<Vec<u32>> {
         let mut after_token = true;
+        let mut start = 0;
+        let ends = cuts.iter().copied().chain([text.len()]);
+        ends.map(|end| {
+            let piece = &text[start..end];
+            start = end;
+            let mut out = Vec::with_capacity(piece.len() / 3);
+            self.encode_piece(piece, true, &mut after_token, &mut out);
+            out
+        })
+        .collect()
+    }
+
+    fn encode_into(&self, text: &str, parse_special: bool, out: &mut Vec<u32>) {
+        self.encode_piece(text, parse_special, &mut true, out);
+    }
+
+    /// `after_token` says whether `text` follows a special token or nothing, and is left saying it of what
+    /// follows.
+    fn encode_piece(&self, text: &str, parse_special: bool, after_token: &mut bool, out: &mut Vec<u32>) {
+        let Inner { vocab, model, partitioner, .. } = &*self.0;
         for fragment in partitioner.split(text, parse_special) {
             match (fragment, model) {
                 (Fragment::Token(id), _) => out.push(id),
                 (Fragment::Text(t), Model::Bpe(bpe)) => bpe.encode(vocab, t, out),
                 (Fragment::Text(t), Model::Spm(spm)) => {
-                    spm.encode(vocab, t, spm.add_space_prefix && after_token, out);
+                    spm.encode(vocab, t, spm.add_space_prefix && *after_token, out);
                 }
             }
-            after_token = matches!(fragment, Fragment::Token(_));
+            *after_token = matches!(fragment, Fragment::Token(_));
         }
     }
 
