@@ -11,6 +11,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     #[error(transparent)]
     File(#[from] weft_formats::gguf::Error),
+    #[error("{what}")]
+    Finetune { what: String },
     #[error(transparent)]
     Data(#[from] crate::finetune::DataError),
     #[error(transparent)]

@@ -1,0 +1,291 @@
+//! The folder of a run: checkpoints, metrics, the loss curve. Each appears whole or not at all.
+//!
+//! ```text
+//! checkpoint-00000120/     adapter.gguf, state.safetensors, run.json
+//! metrics.jsonl            an object a step
+//! loss.svg
+//! adapter.gguf, adapter_model.safetensors, adapter_config.json
+//! ```
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value as Json, json};
+use weft_formats::adapter::{Adapter as AdapterFile, Base};
+
+use crate::train::TrainState;
+use crate::{Error, Result};
+
+const PREFIX: &str = "checkpoint-";
+const METRICS: &str = "metrics.jsonl";
+
+fn failed(path: &Path, e: &std::io::Error) -> Error {
+    let text = e.to_string();
+    let cause = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+    Error::Finetune { what: format!("{}: {cause}", path.display()) }
+}
+
+fn broken(path: &Path, why: impl std::fmt::Display) -> Error {
+    Error::Finetune { what: format!("{}: {why}", path.display()) }
+}
+
+/// What a checkpoint says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Place {
+    pub(super) step: u64,
+    pub(super) epoch: u64,
+    /// Batches of the epoch that are done.
+    pub(super) batch: u64,
+    pub(super) options: Map<String, Json>,
+}
+
+/// A line of `metrics.jsonl`, as far as the curve needs it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Point {
+    pub(super) step: u64,
+    pub(super) loss: f64,
+    pub(super) val: Option<f64>,
+}
+
+/// The folder.
+pub(super) struct Folder {
+    path: PathBuf,
+    metrics: Option<std::fs::File>,
+    pub(super) history: Vec<Point>,
+}
+
+impl Folder {
+    /// Makes the folder, or takes one that holds no run.
+    pub(super) fn create(path: &Path) -> Result<Folder> {
+        if path.exists() && !path.is_dir() {
+            return Err(broken(path, "is not a folder"));
+        }
+        std::fs::create_dir_all(path).map_err(|e| failed(path, &e))?;
+        Ok(Folder { path: path.to_owned(), metrics: None, history: Vec::new() })
+    }
+
+    /// Starts a new run's metrics.
+    pub(super) fn begin(&mut self) -> Result<()> {
+        if !self.checkpoints()?.is_empty() || self.path.join(METRICS).exists() {
+            let way_out = "go on with it by --resume, or give another folder";
+            return Err(broken(&self.path, format!("holds a run already; {way_out}")));
+        }
+        self.metrics(Vec::new())
+    }
+
+    /// Goes on with a run's metrics: what was measured after `step` is forgotten.
+    pub(super) fn resume(&mut self, step: u64) -> Result<()> {
+        self.tidy();
+        let text = std::fs::read(self.path.join(METRICS)).unwrap_or_default();
+        let mut kept = Vec::new();
+        for line in String::from_utf8_lossy(&text).lines() {
+            // A line may be cut off where the process was killed.
+            let Ok(Json::Object(m)) = serde_json::from_str(line) else { break };
+            let Some(at) = m.get("step").and_then(Json::as_u64).filter(|s| *s <= step) else { break };
+            let number = |key: &str| m.get(key).and_then(Json::as_f64);
+            self.history.push(Point {
+                step: at,
+                loss: number("loss").unwrap_or(f64::NAN),
+                val: number("val_loss"),
+            });
+            kept.push(line.to_owned());
+        }
+        self.metrics(kept)
+    }
+
+    fn metrics(&mut self, lines: Vec<String>) -> Result<()> {
+        let path = self.path.join(METRICS);
+        let text: String = lines.into_iter().map(|l| l + "\n").collect();
+        whole(&path, text.as_bytes())?;
+        let file = std::fs::OpenOptions::new().append(true).open(&path).map_err(|e| failed(&path, &e))?;
+        self.metrics = Some(file);
+        Ok(())
+    }
+
+    /// Adds a line.
+    pub(super) fn measure(&mut self, point: Point, line: &Json) -> Result<()> {
+        self.history.push(point);
+        let path = self.path.join(METRICS);
+        match &mut self.metrics {
+            Some(file) => file.write_all(format!("{line}\n").as_bytes()).map_err(|e| failed(&path, &e)),
+            None => Ok(()),
+        }
+    }
+
+    /// Draws the curve.
+    pub(super) fn draw(&self) -> Result<()> {
+        whole(&self.path.join("loss.svg"), super::curve::svg(&self.history).as_bytes())
+    }
+
+    /// The adapter as other tools take it.
+    pub(super) fn adapter(&self, adapter: &AdapterFile, base: &Base, model: &str) -> Result<()> {
+        adapter.write_gguf(&self.path.join("adapter.gguf"), base, "adapter")?;
+        Ok(adapter.write_peft(&self.path, base, model)?)
+    }
+
+    /// Steps and folders of the checkpoints, the last one last.
+    pub(super) fn checkpoints(&self) -> Result<Vec<(u64, PathBuf)>> {
+        checkpoints(&self.path)
+    }
+
+    /// Writes a checkpoint and removes all but the last `keep`.
+    pub(super) fn save(
+        &self,
+        place: &Place,
+        state: &TrainState,
+        adapter: &AdapterFile,
+        base: &Base,
+        keep: usize,
+    ) -> Result<PathBuf> {
+        let name = format!("{PREFIX}{:08}", place.step);
+        let path = self.path.join(&name);
+        let temporary = self.path.join(format!(".{name}.{}.part", std::process::id()));
+        let _ = std::fs::remove_dir_all(&temporary);
+        let written = (|| {
+            std::fs::create_dir(&temporary).map_err(|e| failed(&path, &e))?;
+            adapter.write_gguf(&temporary.join("adapter.gguf"), base, "adapter")?;
+            let bytes = state_bytes(state).map_err(|e| broken(&path, e))?;
+            std::fs::write(temporary.join("state.safetensors"), bytes).map_err(|e| failed(&path, &e))?;
+            let run = json!({
+                "version": 1,
+                "step": place.step,
+                "epoch": place.epoch,
+                "batch": place.batch,
+                "options": place.options,
+            });
+            std::fs::write(temporary.join("run.json"), format!("{run:#}\n"))
+                .map_err(|e| failed(&path, &e))?;
+            let sync = |p: &Path| std::fs::File::open(p).and_then(|f| f.sync_all());
+            for file in ["adapter.gguf", "state.safetensors", "run.json"] {
+                sync(&temporary.join(file)).map_err(|e| failed(&path, &e))?;
+            }
+            // Folders cannot be opened for this everywhere; the rename is atomic all the same.
+            let _ = sync(&temporary);
+            if path.exists() {
+                // A run that was resumed from an older one comes by here again.
+                self.remove(&path);
+            }
+            std::fs::rename(&temporary, &path).map_err(|e| failed(&path, &e))?;
+            let _ = sync(&self.path);
+            Ok(())
+        })();
+        if let Err(e) = written {
+            let _ = std::fs::remove_dir_all(&temporary);
+            return Err(e);
+        }
+        let all = self.checkpoints()?;
+        let old = all.len().saturating_sub(keep.max(1));
+        all[..old].iter().for_each(|(_, p)| self.remove(p));
+        Ok(path)
+    }
+
+    /// Removes a folder; under another name first, so that what is half removed is no checkpoint.
+    fn remove(&self, path: &Path) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let hidden = self.path.join(format!(".{name}.{}.part", std::process::id()));
+        let _ = std::fs::remove_dir_all(&hidden);
+        if std::fs::rename(path, &hidden).is_ok() {
+            let _ = std::fs::remove_dir_all(&hidden);
+        }
+    }
+
+    /// Removes what a process that was killed left behind.
+    fn tidy(&self) {
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = [PREFIX, "metrics", "loss", "adapter"]
+                .iter()
+                .any(|p| name.trim_start_matches('.').starts_with(p));
+            if !ours || !name.ends_with(".part") {
+                continue;
+            }
+            let path = entry.path();
+            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        }
+    }
+}
+
+/// Steps and folders of the checkpoints in `folder`, the last one last.
+fn checkpoints(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| failed(folder, &e))?;
+    let mut all: Vec<_> = entries
+        .flatten()
+        .filter_map(|e| {
+            let step = e.file_name().to_str()?.strip_prefix(PREFIX)?.parse().ok()?;
+            Some((step, e.path()))
+        })
+        .collect();
+    all.sort();
+    Ok(all)
+}
+
+/// The checkpoint that `path` means: itself, or the last of a run's folder.
+pub(super) fn find(path: &Path) -> Result<PathBuf> {
+    if path.join("run.json").is_file() {
+        return Ok(path.to_owned());
+    }
+    if !path.is_dir() {
+        return Err(broken(path, "no such folder"));
+    }
+    match checkpoints(path)?.pop() {
+        Some((_, path)) => Ok(path),
+        None => Err(broken(path, "holds no checkpoint")),
+    }
+}
+
+/// Reads where a checkpoint is and how it was made.
+pub(super) fn place(path: &Path) -> Result<Place> {
+    let file = path.join("run.json");
+    let text = std::fs::read(&file).map_err(|e| failed(&file, &e))?;
+    let json: Json = serde_json::from_slice(&text).map_err(|e| broken(&file, format!("not JSON ({e})")))?;
+    if json["version"].as_u64() != Some(1) {
+        return Err(broken(&file, format!("is of version {}; this reader knows 1", json["version"])));
+    }
+    let number = |key: &str| json[key].as_u64().ok_or_else(|| broken(&file, format!("has no {key}")));
+    let options = json["options"].as_object().ok_or_else(|| broken(&file, "has no options"))?;
+    Ok(Place {
+        step: number("step")?,
+        epoch: number("epoch")?,
+        batch: number("batch")?,
+        options: options.clone(),
+    })
+}
+
+/// Reads a checkpoint's parameters and moments.
+pub(super) fn state(path: &Path, step: u64) -> Result<TrainState> {
+    let file = path.join("state.safetensors");
+    let bytes = std::fs::read(&file).map_err(|e| failed(&file, &e))?;
+    let tensors = SafeTensors::deserialize(&bytes)
+        .map_err(|e| broken(&file, format!("not a safetensors file ({e})")))?;
+    let tensor = |name: &str| match tensors.tensor(name) {
+        Ok(t) if t.dtype() == Dtype::F32 => {
+            Ok(t.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        }
+        _ => Err(broken(&file, format!("has no F32 tensor {name:?}"))),
+    };
+    Ok(TrainState { step, parameters: tensor("parameters")?, m: tensor("m")?, v: tensor("v")? })
+}
+
+fn state_bytes(state: &TrainState) -> std::result::Result<Vec<u8>, safetensors::SafeTensorError> {
+    let parts = [("parameters", &state.parameters), ("m", &state.m), ("v", &state.v)]
+        .map(|(name, v)| (name, v.len(), v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()));
+    let mut views = Vec::new();
+    for (name, n, bytes) in &parts {
+        views.push((*name, TensorView::new(Dtype::F32, vec![*n], bytes)?));
+    }
+    safetensors::serialize(views, None)
+}
+
+/// A file that appears whole or not at all.
+fn whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let done = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    done.map_err(|e| {
+        let _ = std::fs::remove_file(&temporary);
+        failed(path, &e)
+    })
+}

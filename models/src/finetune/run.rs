@@ -1,0 +1,591 @@
+//! The loop: batches, steps, validation, checkpoints, and the handle that pauses and cancels it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde_json::json;
+use weft_formats::adapter::{Adapter as AdapterFile, Pair as FilePair};
+
+use super::files::{self, Folder, Place, Point};
+use super::settings::differences;
+use super::{Data, Length, Settings};
+use crate::train::{AdamW, Adapter, Batch, Losses, Pair, Target, TrainState, Trainer};
+use crate::{Config, Error, Model, Result, adapter_base};
+
+/// What the loop drives; [`Trainer`], and in tests something small.
+pub trait Optimiser {
+    /// Forward and backward; adds `scale` times the gradient of the summed loss.
+    ///
+    /// # Errors
+    /// A batch that does not fit; a fault of the device.
+    fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<Losses>;
+    /// Forward only.
+    ///
+    /// # Errors
+    /// As [`Optimiser::accumulate`].
+    fn evaluate(&mut self, batch: &Batch) -> Result<Losses>;
+    /// Updates; the gradient's norm.
+    ///
+    /// # Errors
+    /// A norm that is not finite.
+    fn step(&mut self, o: &AdamW) -> Result<f32>;
+    /// The adapter as it is.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    fn adapter(&self) -> Result<Adapter>;
+    /// Parameters, moments, step.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    fn state(&self) -> Result<TrainState>;
+    /// Goes on from a state.
+    ///
+    /// # Errors
+    /// A state of something else.
+    fn restore(&mut self, state: &TrainState) -> Result<()>;
+    /// Bytes of GPU memory.
+    fn memory(&self) -> u64;
+}
+
+impl Optimiser for Trainer {
+    fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<Losses> {
+        Trainer::accumulate(self, batch, scale)
+    }
+
+    fn evaluate(&mut self, batch: &Batch) -> Result<Losses> {
+        Trainer::evaluate(self, batch)
+    }
+
+    fn step(&mut self, o: &AdamW) -> Result<f32> {
+        Trainer::step(self, o)
+    }
+
+    fn adapter(&self) -> Result<Adapter> {
+        Trainer::adapter(self)
+    }
+
+    fn state(&self) -> Result<TrainState> {
+        Trainer::state(self)
+    }
+
+    fn restore(&mut self, state: &TrainState) -> Result<()> {
+        Trainer::restore(self, state)
+    }
+
+    fn memory(&self) -> u64 {
+        Trainer::memory(self).allocated()
+    }
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Not begun, or ended by an error.
+    Idle,
+    /// Training.
+    Running,
+    /// Saved and waiting.
+    Paused,
+    /// Ended early, saved.
+    Cancelled,
+    /// All steps done.
+    Completed,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: State,
+    pause: bool,
+    cancel: bool,
+}
+
+/// Pauses, resumes and cancels a run from anywhere. All clones are of one run.
+#[derive(Debug, Clone)]
+pub struct Handle(Arc<(Mutex<Shared>, Condvar)>);
+
+impl Handle {
+    fn new() -> Handle {
+        let shared = Shared { state: State::Idle, pause: false, cancel: false };
+        Handle(Arc::new((Mutex::new(shared), Condvar::new())))
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Shared) -> T) -> T {
+        let mut shared = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let out = f(&mut shared);
+        self.0.1.notify_all();
+        out
+    }
+
+    /// Where the run is.
+    pub fn state(&self) -> State {
+        self.with(|s| s.state)
+    }
+
+    /// Finishes the step, saves a checkpoint and waits.
+    pub fn pause(&self) {
+        self.with(|s| s.pause = true);
+    }
+
+    /// Goes on after [`Handle::pause`].
+    pub fn resume(&self) {
+        self.with(|s| s.pause = false);
+    }
+
+    /// Finishes the step, saves a checkpoint and the adapter, and ends the run.
+    pub fn cancel(&self) {
+        self.with(|s| s.cancel = true);
+    }
+
+    /// Waits while the run is paused. Whether it was cancelled.
+    fn wait(&self) -> bool {
+        let mut shared = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while shared.pause && !shared.cancel {
+            shared = self.0.1.wait(shared).unwrap_or_else(PoisonError::into_inner);
+        }
+        shared.cancel
+    }
+}
+
+/// What a step brought.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Counted from 1.
+    pub step: u64,
+    /// All steps of the run.
+    pub steps: u64,
+    /// Counted from 1.
+    pub epoch: u64,
+    /// Mean loss of the learnt tokens.
+    pub loss: f64,
+    /// Share of them that were the likeliest.
+    pub accuracy: f64,
+    /// Learning rate.
+    pub lr: f32,
+    /// Norm of the gradient before the clip.
+    pub grad_norm: f32,
+    /// Tokens of the step.
+    pub tokens: u64,
+    /// Tokens a second of the step.
+    pub tokens_per_s: f64,
+    /// Mean loss of the validation set, where it was measured, and the share of likeliest tokens.
+    pub val: Option<(f64, f64)>,
+    /// Bytes of GPU memory.
+    pub memory: u64,
+    /// Seconds to the end, as far as the steps so far tell.
+    pub seconds_left: f64,
+}
+
+/// What happens during a run.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The state changed.
+    State(State),
+    /// A step was done.
+    Step(Step),
+    /// So many batches of the validation set are done, of so many.
+    Validating(usize, usize),
+    /// A checkpoint was written.
+    Saved(PathBuf),
+}
+
+/// Where and how often a run is written down.
+#[derive(Debug, Clone)]
+pub struct Saving {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Steps between checkpoints; 0 for the end only.
+    pub every: u64,
+    /// How many checkpoints stay.
+    pub keep: usize,
+    /// Steps between validations, besides the end of each epoch; 0 for those only.
+    pub eval_every: u64,
+    /// What PEFT's configuration calls the base model.
+    pub base_name: String,
+}
+
+/// A fine-tuning run.
+pub struct Finetune<O> {
+    optimiser: O,
+    config: Config,
+    settings: Settings,
+    data: Data,
+    val: Option<Data>,
+    saving: Saving,
+    folder: Folder,
+    handle: Handle,
+    steps: u64,
+    step: u64,
+    resumed: bool,
+}
+
+impl Finetune<Trainer> {
+    /// Prepares a run: takes the memory and the folder. It starts from `start`, or from a fresh adapter.
+    ///
+    /// # Errors
+    /// A model that does not fit with its training; an adapter of another model or shape; a folder that
+    /// cannot be written.
+    pub fn new(
+        model: &Model,
+        start: Option<&AdapterFile>,
+        settings: Settings,
+        data: Data,
+        val: Option<Data>,
+        saving: Saving,
+    ) -> Result<Finetune<Trainer>> {
+        let config = model.config();
+        let adapter = match start {
+            Some(file) => from_file(file)?,
+            None => {
+                let targets: std::collections::BTreeSet<Target> =
+                    settings.shape.sites.iter().map(|s| s.1).collect();
+                let targets: Vec<Target> = targets.into_iter().collect();
+                let s = &settings;
+                Adapter::new(config, &targets, s.shape.rank, s.alpha, s.rslora, s.seed)
+            }
+        };
+        let trainer = Trainer::new(model, &adapter, &settings.train_options(&data, val.as_ref()))?;
+        Finetune::with(trainer, config.clone(), settings, data, val, saving)
+    }
+}
+
+impl<O: Optimiser> Finetune<O> {
+    /// As [`Finetune::new`] with what the loop drives given.
+    ///
+    /// # Errors
+    /// Settings without a step; a folder that cannot be made.
+    pub fn with(
+        optimiser: O,
+        config: Config,
+        settings: Settings,
+        data: Data,
+        val: Option<Data>,
+        saving: Saving,
+    ) -> Result<Finetune<O>> {
+        let per_epoch = |epoch: u64| {
+            let batches = data.epoch(settings.seed, epoch, settings.batch, settings.pack()).len() as u64;
+            batches.div_ceil(settings.accumulate.into())
+        };
+        let steps = match settings.length {
+            Length::Steps(n) => n,
+            // Without packing all epochs are equally long.
+            Length::Epochs(n) if !settings.pack => n * per_epoch(0),
+            Length::Epochs(n) => (0..n).map(per_epoch).sum(),
+        };
+        if steps == 0 || data.examples.is_empty() {
+            return Err(Error::Finetune {
+                what: "there is no step to do: no epochs, steps or examples".into(),
+            });
+        }
+        let folder = Folder::create(&saving.folder)?;
+        let handle = Handle::new();
+        Ok(Finetune {
+            optimiser,
+            config,
+            settings,
+            data,
+            val,
+            saving,
+            folder,
+            handle,
+            steps,
+            step: 0,
+            resumed: false,
+        })
+    }
+
+    /// Steps of the whole run.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Steps done.
+    pub fn done(&self) -> u64 {
+        self.step
+    }
+
+    #[cfg(test)]
+    pub(super) fn optimiser(&self) -> &O {
+        &self.optimiser
+    }
+
+    #[cfg(test)]
+    pub(super) fn optimiser_mut(&mut self) -> &mut O {
+        &mut self.optimiser
+    }
+
+    /// What pauses and cancels the run.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Goes on from a checkpoint: `path` is one, or a run's folder, whose last one is taken. Returns its step.
+    ///
+    /// # Errors
+    /// No checkpoint there; a broken one; one that was made with other options, a model or data of its own:
+    /// the error says which.
+    pub fn resume(&mut self, path: &Path) -> Result<u64> {
+        let path = files::find(path)?;
+        let wrong = |what: String| Error::Finetune { what: format!("{}: {what}", path.display()) };
+        let place = files::place(&path)?;
+        let different = differences(&place.options, &self.options());
+        if !different.is_empty() {
+            let list = different.join(", ");
+            return Err(wrong(format!("was made with other options: {list}; give the same, or start anew")));
+        }
+        let at = self.position(place.step);
+        if (place.epoch, place.batch) != at || place.step > self.steps {
+            return Err(wrong(format!(
+                "is at epoch {}, batch {} after {} steps, where this data is at epoch {}, batch {}",
+                place.epoch, place.batch, place.step, at.0, at.1
+            )));
+        }
+        let state = files::state(&path, place.step)?;
+        self.optimiser.restore(&state).map_err(|e| wrong(e.to_string()))?;
+        self.folder.resume(place.step)?;
+        self.step = place.step;
+        self.resumed = true;
+        Ok(place.step)
+    }
+
+    fn options(&self) -> serde_json::Map<String, serde_json::Value> {
+        self.settings.to_json(&self.data, self.val.as_ref())
+    }
+
+    fn batches(&self, epoch: u64) -> Vec<Vec<usize>> {
+        self.data.epoch(self.settings.seed, epoch, self.settings.batch, self.settings.pack())
+    }
+
+    /// Epoch and batches of it that are done after `step` steps.
+    fn position(&self, step: u64) -> (u64, u64) {
+        let (mut epoch, mut left) = (0, step);
+        loop {
+            let batches = self.batches(epoch).len() as u64;
+            let steps = batches.div_ceil(self.settings.accumulate.into());
+            if left < steps {
+                return (epoch, left * u64::from(self.settings.accumulate));
+            }
+            left -= steps;
+            epoch += 1;
+        }
+    }
+
+    /// Trains to the end, or until it is cancelled, telling `each` what happens. The adapter is in the folder
+    /// then.
+    ///
+    /// # Errors
+    /// A loss or a gradient that is not finite, with its step; a full disk; a fault of the device. The last
+    /// checkpoint stays.
+    pub fn run(&mut self, each: &mut dyn FnMut(Event)) -> Result<State> {
+        self.set(State::Running, each);
+        let ended = self.train(each);
+        match &ended {
+            Ok(state) => self.set(*state, each),
+            Err(_) => self.set(State::Idle, each),
+        }
+        ended.map_err(|e| self.with_checkpoint(e))
+    }
+
+    fn set(&self, state: State, each: &mut dyn FnMut(Event)) {
+        self.handle.with(|s| s.state = state);
+        each(Event::State(state));
+    }
+
+    /// Says which checkpoint there is to go on from.
+    fn with_checkpoint(&self, e: Error) -> Error {
+        let what = match self.folder.checkpoints().ok().and_then(|mut c| c.pop()) {
+            Some((_, path)) => format!("{e}; the last good checkpoint is {}", path.display()),
+            None => format!("{e}; there is no checkpoint yet"),
+        };
+        Error::Finetune { what }
+    }
+
+    fn train(&mut self, each: &mut dyn FnMut(Event)) -> Result<State> {
+        if !self.resumed {
+            self.folder.begin()?;
+        }
+        let (mut epoch, mut batch) = self.position(self.step);
+        let mut batches = self.batches(epoch);
+        let (start, first) = (Instant::now(), self.step);
+        let mut saved = self.resumed.then_some(self.step);
+        while self.step < self.steps {
+            if self.handle.with(|s| s.cancel) {
+                return self.finish(State::Cancelled, saved, each);
+            }
+            if self.handle.with(|s| s.pause) {
+                if saved != Some(self.step) {
+                    self.save(each)?;
+                    saved = Some(self.step);
+                }
+                self.set(State::Paused, each);
+                if self.handle.wait() {
+                    return self.finish(State::Cancelled, saved, each);
+                }
+                self.set(State::Running, each);
+            }
+            let end = (batch + u64::from(self.settings.accumulate)).min(batches.len() as u64);
+            let mut step = self.one(&batches[batch as usize..end as usize], epoch)?;
+            batch = end;
+            let epoch_ends = batch == batches.len() as u64;
+            if epoch_ends {
+                (epoch, batch) = (epoch + 1, 0);
+                batches = self.batches(epoch);
+            }
+            let due = self.saving.eval_every > 0 && self.step.is_multiple_of(self.saving.eval_every);
+            if epoch_ends || due || self.step == self.steps {
+                step.val = self.validate(each)?;
+            }
+            let per_step = start.elapsed().as_secs_f64() / (self.step - first) as f64;
+            step.seconds_left = per_step * (self.steps - self.step) as f64;
+            self.measure(&step)?;
+            each(Event::Step(step));
+            if self.saving.every > 0 && self.step.is_multiple_of(self.saving.every) {
+                self.save(each)?;
+                saved = Some(self.step);
+            }
+        }
+        self.finish(State::Completed, saved, each)
+    }
+
+    /// One update on these batches.
+    fn one(&mut self, batches: &[Vec<usize>], epoch: u64) -> Result<Step> {
+        let start = Instant::now();
+        let batches: Vec<Batch> = batches.iter().map(|b| self.data.batch(b)).collect();
+        let supervised = |b: &Batch| b.labels.iter().filter(|&&l| l != crate::train::IGNORE).count();
+        let scale = 1.0 / batches.iter().map(supervised).sum::<usize>().max(1) as f32;
+        let mut total = Losses::default();
+        for batch in &batches {
+            let l = self.optimiser.accumulate(batch, scale)?;
+            total.loss_sum += l.loss_sum;
+            total.supervised += l.supervised;
+            total.correct += l.correct;
+        }
+        let count = total.supervised.max(1) as f64;
+        let loss = total.loss_sum / count;
+        if !loss.is_finite() {
+            let what = format!("step {}: the loss is {loss}; try a lower --lr, or --clip", self.step + 1);
+            return Err(Error::Finetune { what });
+        }
+        let lr = self.settings.lr(self.step, self.steps);
+        let grad_norm = self.optimiser.step(&AdamW { lr, ..self.settings.optimiser })?;
+        self.step += 1;
+        let tokens = batches.iter().map(|b| b.ids.len() as u64).sum();
+        Ok(Step {
+            step: self.step,
+            steps: self.steps,
+            epoch: epoch + 1,
+            loss,
+            accuracy: total.correct as f64 / count,
+            lr,
+            grad_norm,
+            tokens,
+            tokens_per_s: tokens as f64 / start.elapsed().as_secs_f64(),
+            val: None,
+            memory: self.optimiser.memory(),
+            seconds_left: 0.0,
+        })
+    }
+
+    /// Mean loss and share of likeliest tokens of the validation set, batches in the order of the file.
+    fn validate(&mut self, each: &mut dyn FnMut(Event)) -> Result<Option<(f64, f64)>> {
+        let Some(val) = &self.val else { return Ok(None) };
+        let all: Vec<usize> = (0..val.examples.len()).collect();
+        let batches: Vec<_> = all.chunks(self.settings.batch as usize).collect();
+        let mut total = Losses::default();
+        for (i, batch) in batches.iter().enumerate() {
+            let l = self.optimiser.evaluate(&val.batch(batch))?;
+            total.loss_sum += l.loss_sum;
+            total.supervised += l.supervised;
+            total.correct += l.correct;
+            each(Event::Validating(i + 1, batches.len()));
+        }
+        let count = total.supervised.max(1) as f64;
+        Ok(Some((total.loss_sum / count, total.correct as f64 / count)))
+    }
+
+    fn measure(&mut self, s: &Step) -> Result<()> {
+        let mut line = json!({
+            "step": s.step,
+            "epoch": s.epoch,
+            "loss": s.loss,
+            "accuracy": s.accuracy,
+            "lr": s.lr,
+            "grad_norm": s.grad_norm,
+            "tokens": s.tokens,
+            "tokens_per_s": s.tokens_per_s,
+        });
+        if let Some((loss, accuracy)) = s.val {
+            line["val_loss"] = loss.into();
+            line["val_accuracy"] = accuracy.into();
+        }
+        let point = Point { step: s.step, loss: s.loss, val: s.val.map(|v| v.0) };
+        self.folder.measure(point, &line)
+    }
+
+    fn adapter(&self) -> Result<AdapterFile> {
+        Ok(to_file(&self.optimiser.adapter()?, &self.config))
+    }
+
+    fn save(&mut self, each: &mut dyn FnMut(Event)) -> Result<()> {
+        let (epoch, batch) = self.position(self.step);
+        let place = Place { step: self.step, epoch, batch, options: self.options() };
+        let state = TrainState { step: self.step, ..self.optimiser.state()? };
+        let base = adapter_base(&self.config);
+        let path = self.folder.save(&place, &state, &self.adapter()?, &base, self.saving.keep)?;
+        self.folder.draw()?;
+        each(Event::Saved(path));
+        Ok(())
+    }
+
+    fn finish(&mut self, state: State, saved: Option<u64>, each: &mut dyn FnMut(Event)) -> Result<State> {
+        if saved != Some(self.step) {
+            self.save(each)?;
+        }
+        self.folder.draw()?;
+        let adapter = self.adapter()?;
+        self.folder.adapter(&adapter, &adapter_base(&self.config), &self.saving.base_name)?;
+        Ok(state)
+    }
+}
+
+/// The adapter as files have it.
+pub fn to_file(adapter: &Adapter, config: &Config) -> AdapterFile {
+    let pair = |p: &Pair| FilePair {
+        tensor: p.target.tensor(p.layer),
+        rank: adapter.rank as usize,
+        rows: p.target.outputs(config) as usize,
+        cols: p.target.inputs(config) as usize,
+        a: p.a.clone(),
+        b: p.b.clone(),
+    };
+    let pairs = adapter.pairs.iter().map(pair).collect();
+    AdapterFile { alpha: adapter.alpha, rslora: adapter.rslora, pairs }
+}
+
+/// A file's adapter to train on.
+///
+/// # Errors
+/// Ranks that differ from matrix to matrix; a matrix that is not trained here.
+pub fn from_file(file: &AdapterFile) -> Result<Adapter> {
+    let rank = file.pairs.first().map_or(0, |p| p.rank);
+    let mut pairs = Vec::new();
+    for p in &file.pairs {
+        if p.rank != rank {
+            let what =
+                format!("its rank is {rank} at {} and {} at {}", file.pairs[0].tensor, p.rank, p.tensor);
+            return Err(Error::Adapter { what: format!("{what}; only one rank can be trained") });
+        }
+        let layer = p.tensor.strip_prefix("blk.").and_then(|t| t.split('.').next()?.parse().ok());
+        let site = layer.and_then(|l| Some((l, Target::ALL.into_iter().find(|t| t.tensor(l) == p.tensor)?)));
+        let Some((layer, target)) = site else {
+            return Err(Error::Adapter { what: format!("it adapts {}, which is not trained", p.tensor) });
+        };
+        pairs.push(Pair { layer, target, a: p.a.clone(), b: p.b.clone() });
+    }
+    // An alpha of 0 is a scale of 1.
+    let alpha =
+        if file.alpha == 0.0 { file.pairs.first().map_or(1.0, |p| p.rank as f32) } else { file.alpha };
+    let rslora = file.rslora && file.alpha != 0.0;
+    Ok(Adapter { rank: rank as u32, alpha, rslora, pairs })
+}
