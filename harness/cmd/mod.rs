@@ -5,6 +5,7 @@ mod convert;
 mod curriculum;
 mod devices;
 mod eval;
+mod finetune;
 mod inspect;
 mod kernels;
 mod logits;
@@ -40,6 +41,7 @@ enum Command {
     Devices(devices::Flags),
     Logits(logits::Flags),
     Eval(eval::Flags),
+    Finetune(finetune::Flags),
     Curriculum(curriculum::Flags),
     Kernels(kernels::Flags),
     Convert(convert::Flags),
@@ -62,6 +64,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Devices(f) => devices::run(f),
         Command::Logits(f) => logits::run(f),
         Command::Eval(f) => eval::run(f),
+        Command::Finetune(f) => finetune::run(f),
         Command::Curriculum(f) => curriculum::run(f),
         Command::Kernels(f) => kernels::run(f),
         Command::Convert(f) => convert::run(f),

@@ -10,7 +10,7 @@ use weft_formats::adapter::{Adapter as AdapterFile, Pair as FilePair};
 use super::files::{self, Folder, Place, Point};
 use super::settings::differences;
 use super::{Data, Length, Settings};
-use crate::train::{AdamW, Adapter, Batch, Losses, Pair, Target, TrainState, Trainer};
+use crate::train::{AdamW, Adapter, Batch, Losses, Pair, Target, TrainPlan, TrainState, Trainer};
 use crate::{Config, Error, Model, Result, adapter_base};
 
 /// What the loop drives; [`Trainer`], and in tests something small.
@@ -247,6 +247,11 @@ impl Finetune<Trainer> {
         };
         let trainer = Trainer::new(model, &adapter, &settings.train_options(&data, val.as_ref()))?;
         Finetune::with(trainer, config.clone(), settings, data, val, saving)
+    }
+
+    /// The memory that was taken.
+    pub fn plan(&self) -> &TrainPlan {
+        self.optimiser.plan()
     }
 }
 

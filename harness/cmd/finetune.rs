@@ -1,0 +1,476 @@
+//! `weft finetune`: a LoRA adapter trained on a quantised model.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use weft_formats::gguf::File;
+use weft_formats::tokenizer::Tokenizer;
+use weft_models::finetune::{
+    self, Data, Event, Finetune, Learn, Length, Overlong, Reading, Saving, Schedule, Settings, State, Step,
+    Warmup,
+};
+use weft_models::train::{AdamW, AdapterShape, IGNORE, MOST_RANK, Target};
+use weft_models::{AdapterFile, Config};
+use weft_runtime::human;
+
+use crate::options::{CacheFlag, DeviceFlags, ModelFlag, read_text};
+use crate::{Error, Result, interrupt, output, report};
+
+/// Train a LoRA adapter on a model of any weight type
+///
+/// DATA is lines of JSON with "messages" (roles system, user, assistant, tool), with "prompt" and "completion",
+/// or with "text"; or plain text. Conversations are rendered with the model's own chat template, and what the
+/// assistant says is learnt. DIR gets the adapter as GGUF and as PEFT's safetensors, checkpoints, metrics.jsonl
+/// and loss.svg. Ctrl-C finishes the step and saves; the same command with --resume goes on, bit for bit.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  weft finetune -m model.gguf -d train.jsonl -o tuned
+  weft finetune -m model.gguf -d train.jsonl -o tuned --resume
+  weft finetune -m model.gguf -d train.jsonl -o tuned --val 0.05 --eval-every 50 --epochs 3 --lr 1e-4
+  weft finetune -m model.gguf -d train.jsonl -o tuned --rank 8 --targets attn --batch 1 --ctx 128 --limits adreno
+  weft finetune -m model.gguf -d train.jsonl -o tuned --show-batch
+  weft run -m model.gguf --lora tuned/adapter.gguf \"Hello\"")]
+pub(super) struct Flags {
+    #[command(flatten)]
+    model: ModelFlag,
+    /// Training data: lines of JSON (.jsonl), or plain text
+    #[arg(short, value_name = "DATA")]
+    d: PathBuf,
+    /// The folder for adapter, checkpoints, metrics and curve
+    #[arg(short, value_name = "DIR", required_unless_present = "show_batch")]
+    o: Option<PathBuf>,
+    /// Validation data: a file, or the share of DATA that is held out
+    #[arg(long, value_name = "FILE|FRACTION", help_heading = "Data")]
+    val: Option<String>,
+    /// Which tokens are learnt
+    #[arg(long, value_enum, default_value = "assistant", help_heading = "Data")]
+    loss: Loss,
+    /// Conversations longer than the context: lose their oldest exchanges, are left out, or are an error
+    #[arg(long, value_enum, default_value = "truncate", help_heading = "Data")]
+    overlong: Long,
+    /// Jinja template in place of the model's own
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    chat_template: Option<PathBuf>,
+    /// Print the first batch, what is learnt in ⟦ ⟧, and end
+    #[arg(long, help_heading = "Data")]
+    show_batch: bool,
+    /// Rank of the adapter [default: 16]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=MOST_RANK as i64), help_heading = "Adapter")]
+    rank: Option<u32>,
+    /// Its scale, times the rank [default: 32]
+    #[arg(long, value_name = "A", value_parser = positive, help_heading = "Adapter")]
+    alpha: Option<f32>,
+    /// Which matrices: attn, mlp, all, or a list of q,k,v,o,gate,up,down [default: all]
+    #[arg(long, value_name = "LIST", value_parser = targets, help_heading = "Adapter")]
+    targets: Option<Targets>,
+    /// Probability that a value of an adapter's input is dropped
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability, help_heading = "Adapter")]
+    dropout: f32,
+    /// Scale by the root of the rank instead of the rank (rsLoRA)
+    #[arg(long, help_heading = "Adapter")]
+    rslora: bool,
+    /// Go on training this adapter, GGUF or PEFT's, on this data
+    #[arg(long, value_name = "FILE", help_heading = "Adapter")]
+    lora: Option<PathBuf>,
+    /// Peak learning rate
+    #[arg(long, value_name = "X", default_value_t = 2e-4, value_parser = positive, help_heading = "Training")]
+    lr: f32,
+    /// How the learning rate falls
+    #[arg(long, value_enum, default_value = "cosine", help_heading = "Training")]
+    schedule: Fall,
+    /// Steps in which the learning rate rises: a count, or a part of all steps such as 0.1
+    #[arg(long, value_name = "RATIO|STEPS", default_value = "0", value_parser = warmup, help_heading = "Training")]
+    warmup: Warmup,
+    /// Decoupled weight decay
+    #[arg(long, value_name = "X", default_value_t = 0.01, value_parser = not_negative, help_heading = "Training")]
+    weight_decay: f32,
+    /// Largest norm of the gradient; 0 does not clip
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = not_negative, help_heading = "Training")]
+    clip: f32,
+    /// Times through the data [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "steps", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Training")]
+    epochs: Option<u64>,
+    /// Updates, in place of epochs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Training")]
+    steps: Option<u64>,
+    /// Sequences of a batch
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Training")]
+    batch: u32,
+    /// Batches of a step
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Training")]
+    accumulate: u32,
+    /// Most tokens of a sequence
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(2..), help_heading = "Training")]
+    ctx: u32,
+    /// Fill each batch up to BATCH times CTX tokens with as many sequences as fit
+    #[arg(long, help_heading = "Training")]
+    pack: bool,
+    /// Of the adapter's first values, the shuffling and the dropout
+    #[arg(long, value_name = "S", default_value_t = 42, help_heading = "Training")]
+    seed: u64,
+    /// Keep all activations instead of computing them again: faster, much more memory
+    #[arg(long, help_heading = "Training")]
+    no_checkpointing: bool,
+    /// Steps between checkpoints; 0 for one at the end
+    #[arg(long, value_name = "N", default_value_t = 100, help_heading = "Saving")]
+    save_every: u64,
+    /// How many checkpoints stay
+    #[arg(long, value_name = "K", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Saving")]
+    keep: u64,
+    /// Steps between validations, besides the end of each epoch; 0 for those only
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Saving")]
+    eval_every: u64,
+    /// Go on from the last checkpoint in -o DIR, or from this one; all other options must be the same
+    #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, default_missing_value = "", help_heading = "Saving")]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceFlags,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Loss {
+    /// What the assistant says
+    Assistant,
+    /// Everything
+    All,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Long {
+    Truncate,
+    Drop,
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Fall {
+    Constant,
+    Cosine,
+    Linear,
+}
+
+/// A set, for clap's parser.
+#[derive(Debug, Clone)]
+struct Targets(BTreeSet<Target>);
+
+fn targets(text: &str) -> std::result::Result<Targets, String> {
+    let mut all = BTreeSet::new();
+    for part in text.split(',').map(str::trim) {
+        match (part, Target::parse(part)) {
+            ("attn", _) => all.extend(Target::ATTENTION),
+            ("mlp", _) => all.extend(Target::MLP),
+            ("all", _) => all.extend(Target::ALL),
+            (_, Some(t)) => drop(all.insert(t)),
+            _ => return Err(format!("{part:?} is none of attn, mlp, all, q, k, v, o, gate, up, down")),
+        }
+    }
+    Ok(Targets(all))
+}
+
+fn number(text: &str) -> std::result::Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(v) if v.is_finite() => Ok(v),
+        _ => Err("not a number".to_owned()),
+    }
+}
+
+fn positive(text: &str) -> std::result::Result<f32, String> {
+    number(text).and_then(|v| if v > 0.0 { Ok(v) } else { Err("must be more than 0".to_owned()) })
+}
+
+fn not_negative(text: &str) -> std::result::Result<f32, String> {
+    number(text).and_then(|v| if v >= 0.0 { Ok(v) } else { Err("must not be negative".to_owned()) })
+}
+
+fn probability(text: &str) -> std::result::Result<f32, String> {
+    let inside =
+        |v: f32| if (0.0..1.0).contains(&v) { Ok(v) } else { Err("must be from 0 to below 1".into()) };
+    number(text).and_then(inside)
+}
+
+fn warmup(text: &str) -> std::result::Result<Warmup, String> {
+    if let Ok(steps) = text.parse::<u64>() {
+        return Ok(Warmup::Steps(steps));
+    }
+    match text.parse::<f64>() {
+        Ok(r) if (0.0..=1.0).contains(&r) => Ok(Warmup::Ratio(r)),
+        _ => Err("neither a number of steps nor a part from 0 to 1".to_owned()),
+    }
+}
+
+pub(super) fn run(f: Flags) -> Result<()> {
+    let start = Instant::now();
+    let file = f.model.open_file()?;
+    let config = Config::read(&file)?;
+    if f.ctx > config.context {
+        return Err(Error::input(format!(
+            "--ctx {} is longer than the context of {}, which is {}; lower it",
+            f.ctx,
+            f.model.name(),
+            config.context
+        )));
+    }
+    let template = f.chat_template.as_deref().map(read_text).transpose()?;
+    let (tokenizer, template) =
+        finetune::tokenizer_and_template(&file, template.as_deref()).map_err(|e| match &f.chat_template {
+            Some(path) => Error::input(e.to_string().replace("(memory)", &path.display().to_string())),
+            None => e.into(),
+        })?;
+    let folder = f.o.clone().unwrap_or_default();
+    let resume = f.resume.as_ref().map(|r| if r.as_os_str().is_empty() { folder.clone() } else { r.clone() });
+    // The data must give the same tokens again, though a template may print the date.
+    let now = match &resume {
+        Some(path) => finetune::checkpoint_time(path)?,
+        None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
+    };
+    let how = Reading {
+        tokenizer: &tokenizer,
+        template: &template,
+        context: f.ctx,
+        learn: match f.loss {
+            Loss::Assistant => Learn::Assistant,
+            Loss::All => Learn::All,
+        },
+        overlong: match f.overlong {
+            Long::Truncate => Overlong::Truncate,
+            Long::Drop => Overlong::Drop,
+            Long::Error => Overlong::Error,
+        },
+        now,
+    };
+    let (data, val) = read(&f, &how)?;
+    output::note(&format!("data: {}", data.counts));
+    if let Some(val) = &val {
+        output::note(&format!("validation: {}", val.counts));
+    }
+    if f.show_batch {
+        return show(&f, &data, &tokenizer);
+    }
+    let (settings, adapter) = settings(&f, &file, &config, now)?;
+    let saving = Saving {
+        folder,
+        every: f.save_every,
+        keep: f.keep as usize,
+        eval_every: f.eval_every,
+        base_name: config.name.clone().unwrap_or_else(|| f.model.name()),
+    };
+    drop(file);
+    interrupt::install(2);
+    // No cache is needed to train.
+    let (model, _) = f.model.open(&f.device, Some(1), Some(1), CacheFlag::default())?;
+    let mut run = Finetune::new(&model, adapter.as_ref(), settings, data, val, saving)?;
+    if let Some(path) = &resume {
+        let step = run.resume(path)?;
+        output::note(&format!("going on after step {step} of {}", run.steps()));
+    }
+    output::note(&run.plan().to_string());
+    let mut show = Show::new(run.steps(), run.done());
+    let handle = run.handle();
+    let ended = run.run(&mut |event| {
+        if interrupt::asked() {
+            handle.cancel();
+        }
+        show.event(event);
+    });
+    show.bar.finish_and_clear();
+    let ended = ended?;
+    let folder = f.o.as_deref().unwrap_or(Path::new(""));
+    let seconds = start.elapsed().as_secs_f64();
+    if f.json {
+        return output::json(&json!({
+            "state": if ended == State::Completed { "completed" } else { "cancelled" },
+            "folder": folder.display().to_string(),
+            "adapter": folder.join("adapter.gguf").display().to_string(),
+            "step": run.done(),
+            "steps": run.steps(),
+            "loss": show.last.map(|s| s.loss),
+            "accuracy": show.last.map(|s| s.accuracy),
+            "val_loss": show.val.map(|v| v.0),
+            "val_accuracy": show.val.map(|v| v.1),
+            "tokens": show.tokens,
+            "tokens_per_s": show.rate(),
+            "seconds": seconds,
+            "memory": report::memory_json(&model.gpu().memory()),
+            "plan": {
+                "weights": run.plan().weights,
+                "adapters": run.plan().adapters,
+                "optimiser": run.plan().optimiser,
+                "activations": run.plan().activations,
+                "scratch": run.plan().scratch,
+                "total": run.plan().total(),
+            },
+            "model": report::model_json(&f.model.name(), &model),
+            "device": report::caps_json(model.gpu().caps()),
+        }));
+    }
+    output::note(&report::memory_line(&model.gpu().memory()));
+    let what = match ended {
+        State::Completed => format!("{} steps", run.done()),
+        _ => format!("stopped after step {} of {}, --resume goes on", run.done(), run.steps()),
+    };
+    output::line(&format!(
+        "{}: {what}, loss {:.4}, in {seconds:.0} s at {:.0} tokens/s",
+        folder.join("adapter.gguf").display(),
+        show.last.map_or(f64::NAN, |s| s.loss),
+        show.rate()
+    ))
+}
+
+/// Training and validation data.
+fn read(f: &Flags, how: &Reading<'_>) -> Result<(Data, Option<Data>)> {
+    let data = Data::read(&f.d, how).map_err(weft_models::Error::from)?;
+    let Some(val) = &f.val else { return Ok((data, None)) };
+    match val.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => {
+            if data.examples.len() < 2 {
+                return Err(Error::input(format!(
+                    "{}: one example cannot be split into training and validation data",
+                    f.d.display()
+                )));
+            }
+            let (data, val) = data.split(share, f.seed);
+            Ok((data, Some(val)))
+        }
+        Ok(share) => Err(Error::input(format!("--val {share}: a share must be between 0 and 1"))),
+        Err(_) => {
+            let val = Data::read(Path::new(val), how).map_err(weft_models::Error::from)?;
+            Ok((data, Some(val)))
+        }
+    }
+}
+
+/// The settings, and the adapter to go on with.
+fn settings(f: &Flags, file: &File, config: &Config, now: i64) -> Result<(Settings, Option<AdapterFile>)> {
+    let mut shape = AdapterShape::uniform(
+        config,
+        &f.targets.as_ref().map_or(Target::ALL.to_vec(), |t| t.0.iter().copied().collect()),
+        f.rank.unwrap_or(16),
+    );
+    let (mut alpha, mut rslora, mut adapter) = (f.alpha.unwrap_or(32.0), f.rslora, None);
+    if let Some(path) = &f.lora {
+        let read = weft_models::open_adapter(path, config)?;
+        let wrong = |what: String| Error::input(format!("{}: {what}", path.display()));
+        let own = finetune::from_file(&read).map_err(|e| wrong(e.to_string()))?;
+        let first = read.pairs.first().map_or("", |p| &p.tensor);
+        if let Some(rank) = f.rank.filter(|r| *r != own.rank) {
+            let what =
+                format!("tensor \"{first}.lora_a\" has the rank {}, and --rank asks for {rank}", own.rank);
+            return Err(wrong(what));
+        }
+        if let Some(alpha) = f.alpha.filter(|a| *a != own.alpha) {
+            return Err(wrong(format!("its alpha is {}, and --alpha asks for {alpha}", own.alpha)));
+        }
+        if f.targets.is_some() && own.shape() != shape {
+            let missing = shape.sites.symmetric_difference(&own.shape().sites).next().copied();
+            let (layer, target) = missing.unwrap_or((0, Target::Q));
+            return Err(wrong(format!("{} is in one of it and --targets only", target.tensor(layer))));
+        }
+        (shape, alpha, rslora) = (own.shape(), own.alpha, own.rslora);
+        adapter = Some(read);
+    }
+    let settings = Settings {
+        model: finetune::fingerprint(file),
+        shape,
+        alpha,
+        rslora,
+        dropout: f.dropout,
+        optimiser: AdamW { lr: f.lr, weight_decay: f.weight_decay, clip: f.clip, ..AdamW::default() },
+        schedule: match f.schedule {
+            Fall::Constant => Schedule::Constant,
+            Fall::Cosine => Schedule::Cosine,
+            Fall::Linear => Schedule::Linear,
+        },
+        warmup: f.warmup,
+        length: f.steps.map_or(Length::Epochs(f.epochs.unwrap_or(1)), Length::Steps),
+        batch: f.batch,
+        accumulate: f.accumulate,
+        context: f.ctx,
+        pack: f.pack,
+        seed: f.seed,
+        checkpointing: !f.no_checkpointing,
+        now,
+    };
+    Ok((settings, adapter))
+}
+
+/// The first batch as text.
+fn show(f: &Flags, data: &Data, tokenizer: &Tokenizer) -> Result<()> {
+    let batches = data.epoch(f.seed, 0, f.batch, f.pack.then_some(f.ctx));
+    for (i, &index) in batches[0].iter().enumerate() {
+        let e = &data.examples[index];
+        let (tokens, learnt) = (e.ids.len(), e.supervised());
+        let mut text =
+            format!("--- sequence {} of {}: {tokens} tokens, {learnt} learnt\n", i + 1, batches[0].len());
+        let first = e.ids.first().map(|&id| (id, false));
+        let rest = e.ids.iter().skip(1).zip(&e.labels).map(|(&id, &label)| (id, label != IGNORE));
+        let last = e.labels.last().filter(|l| **l != IGNORE).map(|&l| (l, true));
+        let all: Vec<(u32, bool)> = first.into_iter().chain(rest).chain(last).collect();
+        for run in all.chunk_by(|a, b| a.1 == b.1) {
+            let ids: Vec<u32> = run.iter().map(|t| t.0).collect();
+            let part = tokenizer.decode(&ids, true);
+            text += &if run[0].1 { format!("⟦{part}⟧") } else { part };
+        }
+        output::line(&text)?;
+    }
+    Ok(())
+}
+
+/// What the terminal shows of a run.
+struct Show {
+    bar: indicatif::ProgressBar,
+    start: Instant,
+    tokens: u64,
+    last: Option<Step>,
+    val: Option<(f64, f64)>,
+    /// Steps between lines where there is no bar.
+    every: u64,
+}
+
+impl Show {
+    fn new(steps: u64, done: u64) -> Show {
+        let bar = output::bar(steps, "{bar:24} {pos} of {len} {msg}");
+        bar.set_position(done);
+        Show { bar, start: Instant::now(), tokens: 0, last: None, val: None, every: steps.div_ceil(20) }
+    }
+
+    fn rate(&self) -> f64 {
+        self.tokens as f64 / self.start.elapsed().as_secs_f64()
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Step(s) => {
+                self.tokens += s.tokens;
+                self.last = Some(s);
+                self.val = s.val.or(self.val);
+                let mut line = format!(
+                    "loss {:.4}, {:.1} % right, lr {:.2e}, {:.0} tokens/s, {}, {} left",
+                    s.loss,
+                    100.0 * s.accuracy,
+                    s.lr,
+                    s.tokens_per_s,
+                    human(s.memory),
+                    indicatif::HumanDuration(Duration::from_secs_f64(s.seconds_left.max(0.0))),
+                );
+                if let Some((loss, accuracy)) = s.val {
+                    line += &format!("; validation loss {loss:.4}, {:.1} % right", 100.0 * accuracy);
+                }
+                self.bar.set_position(s.step);
+                self.bar.set_message(line.clone());
+                let shown = !self.bar.is_hidden();
+                if s.val.is_some() || (!shown && (s.step % self.every == 0 || s.step == s.steps)) {
+                    let line = format!("step {} of {}: {line}", s.step, s.steps);
+                    self.bar.suspend(|| output::note(&line));
+                }
+            }
+            Event::Validating(done, of) => self.bar.set_message(format!("validating, batch {done} of {of}")),
+            Event::Saved(_) | Event::State(_) => {}
+        }
+    }
+}
