@@ -30,6 +30,25 @@ pub struct DeviceFlags {
     /// Leave features unused: any of f16,subgroups,dot,coop
     #[arg(long, value_name = "LIST", value_parser = Without::parse, help_heading = "Device")]
     pub without: Option<Without>,
+    /// Kernel variants to take where they can run: of [`VariantFlag`], or of a command that filters by one.
+    #[arg(skip)]
+    pub variants: Vec<String>,
+}
+
+/// Which kernels, in place of those that would be picked.
+#[derive(Debug, Clone, Default, Args)]
+pub struct VariantFlag {
+    /// Kernel variants to take wherever they can run, such as tiled,rows (see `weft kernels list --explain`)
+    #[arg(long, value_name = "V,...", value_delimiter = ',', value_parser = variant, help_heading = "Device")]
+    pub variant: Vec<String>,
+}
+
+fn variant(name: &str) -> std::result::Result<String, String> {
+    let known = weft_kernels::select::variants();
+    match known.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("known: {}", known.join(", "))),
+    }
 }
 
 /// How a session keeps what it has read.
@@ -219,6 +238,7 @@ impl DeviceFlags {
             device: self.device.clone(),
             profile: self.limits,
             without: self.without.unwrap_or_default(),
+            variants: self.variants.clone(),
             ..Default::default()
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use weft_kernels::{drivers, select};
 use weft_models::Model;
 use weft_runtime::{Budget, Caps, MemoryReport, human};
 
@@ -137,6 +138,26 @@ pub fn features_line(caps: &Caps) -> String {
         if coop.is_empty() { "no".to_owned() } else { coop.join(" and ") },
         yes(caps.timestamps),
     )
+}
+
+/// What an op gets on a device for which shapes, first come first served; then what its driver is known to
+/// fail at.
+pub fn selection_lines(caps: &Caps) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut op = "";
+    for rule in select::RULES.iter().filter(|r| r.lacking(caps).is_none()) {
+        let part = format!("{} ({})", rule.variant, rule.shapes());
+        match lines.last_mut() {
+            Some(line) if op == rule.op => *line += &format!(", else {part}"),
+            _ => lines.push(format!("selection: {}: {part}", rule.op)),
+        }
+        op = rule.op;
+    }
+    if !caps.variants.is_empty() {
+        lines.push(format!("selection: asked for wherever they can run: {}", caps.variants.join(", ")));
+    }
+    lines.extend(drivers::of(caps).map(|f| format!("known to fail here: {}", f.line())));
+    lines
 }
 
 /// The limits that plans keep to, one line.

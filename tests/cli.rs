@@ -179,6 +179,21 @@ fn kernels_are_counted() {
 }
 
 #[test]
+fn variants_are_picked_by_a_table_and_by_hand() {
+    let text = ok(&["kernels", "list", "--explain"]);
+    assert!(text.contains("matvec_dot") && text.contains("up to 8 tokens"), "{text}");
+    let all =
+        json(&["kernels", "list", "--explain", "--json", "--op", "attention", "--without", "subgroups"]);
+    let decode = &all["rules"][0];
+    assert_eq!((&decode["variant"], &decode["here"]), (&"decode".into(), &"no subgroups".into()), "{all}");
+    let ran = weft(&["run", "--explain", "--variant", "tiled_dot,rows", "-n", "3", "What is 31 + 14?"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let (kernels, has) = (&ran.stderr, |part: &str| ran.stderr.contains(part));
+    assert!(has("matmul_tiled_dot_") && has("attention_q"), "{kernels}");
+    assert!(!has("attention_decode") && has("asked for wherever they can run: tiled_dot, rows"), "{kernels}");
+}
+
+#[test]
 fn gradients_are_counted() {
     let text = ok(&["kernels", "grad", "--op", "heads_*", "--limits", "minimal", "--seed", "3"]);
     let last = text.lines().last().expect("lines");

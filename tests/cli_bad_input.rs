@@ -219,6 +219,11 @@ fn devices_that_are_not_there() {
     fails(&["run", "--device", "Voodoo", "Hello"], &["no adapter matches \"Voodoo\"", "0: "]);
     fails(&["run", "--device", "99", "Hello"], &["no adapter matches \"99\""]);
     fails(&["kernels", "test", "--op", "fft"], &["no op matches", "matmul"]);
+    for mode in ["list", "grad", "perf", "support"] {
+        fails(&["kernels", mode, "--op", "fft"], &["no op matches", "matmul_dx"]);
+        fails(&["kernels", mode, "--type", "q9_k"], &["no type matches", "Q4_K"]);
+        fails(&["kernels", mode, "--variant", "fast"], &["no variant matches", "tiled"]);
+    }
     fails(&["curriculum", "--domain", "alchemy"], &["\"alchemy\"", "physics"]);
 }
 

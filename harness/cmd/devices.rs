@@ -2,12 +2,13 @@
 
 use clap::Args;
 use serde_json::{Value, json};
+use weft_kernels::drivers;
 use weft_models::Profile;
 use weft_runtime::{AdapterSummary, human};
 
 use crate::{Result, output, report};
 
-/// List the GPUs: limits, features, and which limit profiles would fit
+/// List the GPUs: limits, features, which limit profiles would fit, and what their drivers are known to fail at
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft devices
@@ -43,6 +44,9 @@ pub(super) fn run(f: Flags) -> Result<()> {
         let fitting = profiles(a);
         let fitting = if fitting.is_empty() { "none".to_owned() } else { fitting.join(", ") };
         output::line(&format!("   profiles  {fitting}"))?;
+        for f in drivers::of(caps) {
+            output::line(&format!("   fails at  {}", f.line()))?;
+        }
     }
     Ok(())
 }
@@ -67,5 +71,8 @@ fn as_json(a: &AdapterSummary) -> Value {
         "min_storage_buffer_offset_alignment": l.min_storage_buffer_offset_alignment,
     });
     value["profiles"] = profiles(a).into();
+    let failures = drivers::of(&a.caps)
+        .map(|f| json!({ "op": f.op, "variants": f.variants, "what": f.what, "link": f.link }));
+    value["known_failures"] = failures.collect::<Vec<_>>().into();
     value
 }

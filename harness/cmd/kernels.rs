@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use weft_formats::quant;
-use weft_kernels::WeightType;
 use weft_kernels::registry::{self, Case, Cell, Outcome};
+use weft_kernels::select::{self, Rule};
+use weft_kernels::{WeightType, drivers};
 use weft_runtime::Gpu;
 
 use crate::options::DeviceFlags;
@@ -32,7 +33,8 @@ enum Command {
     /// List the ops with their variants, types, number of cases and tolerances
     #[command(after_help = "Examples:
   weft kernels list
-  weft kernels list --op matmul --json")]
+  weft kernels list --op matmul --json
+  weft kernels list --explain --device 0")]
     List(List),
     /// Run every case of every op against its reference in double precision
     ///
@@ -96,6 +98,11 @@ struct Choice {
 struct List {
     #[command(flatten)]
     choice: Choice,
+    /// The table by which a variant is picked, and which of its rows this device can have
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    device: DeviceFlags,
     /// Print one JSON array
     #[arg(long)]
     json: bool,
@@ -162,6 +169,7 @@ struct Support {
 pub(super) fn run(f: Flags) -> Result<()> {
     interrupt::install(2);
     match f.command {
+        Command::List(f) if f.explain => explain(&f),
         Command::List(f) => list(&f),
         Command::Test(f) => test(&f, registry::cases()),
         Command::Grad(f) => test(&f, registry::gradients()),
@@ -211,9 +219,11 @@ impl Choice {
 
     fn takes(&self, (op, variant, ty): Cell) -> bool {
         let typed = |ty: &str| self.types.iter().any(|t| t.eq_ignore_ascii_case(ty));
-        glob(&self.op, op)
-            && (self.types.is_empty() || ty.is_some_and(typed))
-            && self.variant.as_deref().is_none_or(|v| v == variant)
+        (self.types.is_empty() || ty.is_some_and(typed)) && self.takes_but_type(op, variant)
+    }
+
+    fn takes_but_type(&self, op: &str, variant: &str) -> bool {
+        glob(&self.op, op) && self.variant.as_deref().is_none_or(|v| v == variant)
     }
 }
 
@@ -261,12 +271,55 @@ fn list(f: &List) -> Result<()> {
     Ok(())
 }
 
+/// The table of `weft_kernels::select`, row by row.
+fn explain(f: &List) -> Result<()> {
+    f.choice.of(registry::cases())?;
+    let gpu = open(&f.choice, &f.device)?;
+    let rules = select::RULES.iter().filter(|r| f.choice.takes_but_type(r.op, r.variant));
+    let here = |r: &Rule| r.lacking(gpu.caps()).unwrap_or_else(|| "yes".to_owned());
+    let needs = |r: &Rule| r.needs.iter().map(|n| n.name()).collect::<Vec<_>>();
+    if f.json {
+        let rows: Vec<_> = rules
+            .map(|r| {
+                json!({
+                    "op": r.op,
+                    "variant": r.variant,
+                    "shapes": r.shapes(),
+                    "needs": needs(r),
+                    "software": r.software,
+                    "why": r.why,
+                    "here": here(r),
+                })
+            })
+            .collect();
+        let failures: Vec<_> = drivers::of(gpu.caps()).map(drivers::Failure::line).collect();
+        return output::json(&with_device(&gpu, json!({ "rules": rows, "known_failures": failures })));
+    }
+    output::line(&report::device_line(gpu.caps()))?;
+    output::line("The first row of an op counts that the device and the shape can have.\n")?;
+    let head = ["op", "variant", "shapes", "needs", "here", "why"];
+    let line = |[op, variant, shapes, needs, here, why]: [&str; 6]| {
+        output::line(&format!("{op:<18} {variant:<10} {shapes:<51} {needs:<10} {here:<24} {why}"))
+    };
+    line(head)?;
+    for r in rules {
+        line([r.op, r.variant, &r.shapes(), &needs(r).join(","), &here(r), r.why])?;
+    }
+    drivers::of(gpu.caps()).try_for_each(|f| output::line(&format!("known to fail here: {}", f.line())))
+}
+
+/// The device. A variant that was asked for is tried there even where it is known to fail.
+fn open(choice: &Choice, device: &DeviceFlags) -> Result<Gpu> {
+    let device = DeviceFlags { variants: choice.variant.iter().cloned().collect(), ..device.clone() };
+    Ok(pollster::block_on(weft_kernels::open(&device.options()))?)
+}
+
 fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
     let mut cases = f.choice.of(cases)?;
     if f.quick {
         cases = registry::quick(cases);
     }
-    let gpu = pollster::block_on(Gpu::open(&f.device.options()))?;
+    let gpu = open(&f.choice, &f.device)?;
     let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
     let mut rows = Vec::new();
     if !f.json {

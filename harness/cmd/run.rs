@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use weft_models::{Message, Model, Sampling, Session, Stop};
 
-use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, context};
+use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, VariantFlag, context};
 use crate::report::{self, Timings};
 use crate::{Error, Result, interrupt, output};
 
@@ -23,7 +23,8 @@ use crate::{Error, Result, interrupt, output};
   weft run -m model.gguf --lora adapter.gguf --lora style.gguf:0.5 \"Hello\"
   weft run -m model.gguf --raw -n 20 \"Once upon a time\"
   weft run -m model.gguf --json \"Hello\" | jq -r .text
-  weft run -m model.gguf --limits adreno --without f16,subgroups --explain \"Hello\"")]
+  weft run -m model.gguf --limits adreno --without f16,subgroups --explain \"Hello\"
+  weft run -m model.gguf --variant tiled,rows --explain \"Hello\"")]
 pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
@@ -48,6 +49,8 @@ pub(super) struct Flags {
     no_think: bool,
     #[command(flatten)]
     device: DeviceFlags,
+    #[command(flatten)]
+    variant: VariantFlag,
     #[command(flatten)]
     cache: CacheFlag,
     /// Tokens of a prefill batch [default: by device]
@@ -175,6 +178,7 @@ fn explain_device(model: &Model, flags: &DeviceFlags) {
     output::note(&format!("features: {}", report::features_line(gpu.caps())));
     let profile = flags.limits.map_or("the device's own", |p| p.name());
     output::note(&format!("limits ({profile}): {}", report::budget_line(gpu.budget())));
+    report::selection_lines(gpu.caps()).iter().for_each(|line| output::note(line));
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
@@ -184,7 +188,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     interrupt::install(2);
     let sampling = f.sampling.sampling(&f.model);
-    let (model, load) = f.model.open(&f.device, f.chunk, f.c, f.cache)?;
+    let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
+    let (model, load) = f.model.open(&device, f.chunk, f.c, f.cache)?;
     let model = f.lora.apply(model)?;
     let tokenizer = model.tokenizer()?;
     let mut stream = tokenizer.stream(false).continuing();

@@ -21,11 +21,14 @@ mod plan;
 mod types;
 mod weight;
 
+pub mod drivers;
 pub mod ops;
 pub mod perf;
 pub mod registry;
+pub mod select;
 
 pub use compose::compose;
+pub use drivers::open;
 pub(crate) use plan::params;
 pub use plan::{Bind, Dispatch, Fields, PlanError, fold, record, split_rows};
 pub use types::{Layout, WeightType};

@@ -244,7 +244,7 @@ pub(crate) fn record(
         heads::Shape { tokens, heads: c.heads, cache: p.cache, rotation: &c.rotation, eps: c.eps, sequences };
     // A token of a sequence in a single dispatch, where the device can.
     let steps = tokens == 1 || sequences != Sequences::One;
-    let fused = steps && decode::supports(rec.gpu().caps(), p.cache).is_ok();
+    let fused = steps && decode::picked(rec.gpu().caps(), p.cache);
     let one_step = fused.then(|| decode::Shape {
         heads: c.heads,
         cache: p.cache,

@@ -8,6 +8,7 @@ use weft_formats::chat::{self, Template};
 use weft_formats::gguf::{File, Metadata, TensorInfo};
 use weft_formats::tokenizer::Tokenizer;
 use weft_kernels::ops::attention::CacheType;
+use weft_kernels::select::{self, At};
 use weft_kernels::{Weight, WeightShape};
 use weft_runtime::{Caps, DeviceKind, Gpu, Pool, Slice};
 
@@ -228,11 +229,12 @@ async fn open(
         Source::Bytes(bytes) => File::from_bytes(bytes)?,
     };
     let config = Config::read(&file)?;
-    let gpu = Gpu::open(&options.device).await?;
+    let gpu = weft_kernels::open(&options.device).await?;
     let chunk = options.chunk.unwrap_or_else(|| default_chunk(gpu.caps())).max(1);
     let context = options.context.unwrap_or(default_context(&config)).max(1);
     let cache = options.cache.unwrap_or_else(|| cache_type(&file));
-    let integers = options.integers.unwrap_or(gpu.caps().kind != DeviceKind::Cpu && gpu.caps().dot);
+    let chained = || select::variant("matmul", gpu.caps(), At::tokens(1), |_| true) == "chain";
+    let integers = options.integers.unwrap_or_else(chained);
     let needs = check_memory(&file, &config, &gpu, context, chunk, cache)?;
     gpu.expect(Pool::Weights, needs.weights);
     let mut up = Upload { file: &file, gpu: &gpu, done: 0, total: 0, progress };

@@ -88,6 +88,8 @@ pub struct Caps {
     pub memory: Option<u64>,
     /// The limits of the device as opened (of the adapter, in a listing).
     pub limits: wgpu::Limits,
+    /// Kernel variants to take where they can run, whatever else would be picked: names of the layer above.
+    pub variants: Vec<String>,
 }
 
 /// The features we use where they exist.
@@ -143,6 +145,7 @@ impl Caps {
             memory: device_memory(adapter),
             limits: adapter.limits(),
             name: info.name,
+            variants: Vec::new(),
         }
     }
 }

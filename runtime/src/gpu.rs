@@ -1,6 +1,7 @@
 //! The open device: the one handle that everything else holds.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::caps::{self, Caps, Without};
@@ -18,6 +19,8 @@ pub struct Options {
     pub without: Without,
     /// Keep naga's bounds checks and loop bounds in every shader (slow; for finding faults).
     pub checked: bool,
+    /// Becomes [`Caps::variants`].
+    pub variants: Vec<String>,
     /// Replaces the budget that follows from the limits: tests force splits with it.
     pub budget: Option<Budget>,
 }
@@ -28,6 +31,7 @@ pub(crate) struct Inner {
     pub(crate) caps: Caps,
     pub(crate) budget: Budget,
     pub(crate) checked: bool,
+    pub(crate) bounds: AtomicBool,
     pub(crate) pools: Mutex<Pools>,
     pub(crate) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(crate) in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
@@ -70,6 +74,7 @@ impl Gpu {
             })?,
         };
         caps.limits = limits.clone();
+        caps.variants.clone_from(&options.variants);
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("weft"),
@@ -115,6 +120,7 @@ impl Gpu {
             caps,
             budget,
             checked: options.checked,
+            bounds: AtomicBool::new(false),
             pools: Mutex::default(),
             pipelines: Mutex::default(),
             in_flight: Mutex::default(),
@@ -126,6 +132,11 @@ impl Gpu {
     /// What the device can do.
     pub fn caps(&self) -> &Caps {
         &self.0.caps
+    }
+
+    /// Keeps naga's bounds checks in the shaders compiled from now on, and no other checks.
+    pub fn check_bounds(&self) {
+        self.0.bounds.store(true, Ordering::Relaxed);
     }
 
     /// What plans must stay inside.

@@ -1,6 +1,7 @@
 //! Pipelines: compiled on first use, kept by name.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::gpu::{Gpu, one_line};
 use crate::{Error, Result};
@@ -75,12 +76,14 @@ impl Gpu {
                 label: Some(&shader.name),
                 source: wgpu::ShaderSource::Wgsl(shader.source.as_str().into()),
             };
+            let mut checks = wgpu::ShaderRuntimeChecks::unchecked();
+            checks.bounds_checks = self.0.bounds.load(Ordering::Relaxed);
             let module = if self.0.checked {
                 device.create_shader_module(desc)
             } else {
                 // SAFETY: every index of our kernels is bounded by the parameters that the same plan
                 // computed from the bound sizes, and each kernel's cases run with checks on in CI.
-                unsafe { device.create_shader_module_trusted(desc, wgpu::ShaderRuntimeChecks::unchecked()) }
+                unsafe { device.create_shader_module_trusted(desc, checks) }
             };
             let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
                 label: Some(&shader.name),

@@ -74,7 +74,7 @@ impl Row {
 pub(super) fn run(f: &Perf) -> Result<()> {
     // Only to refuse what nothing is called.
     f.choice.of(registry::cases())?;
-    let gpu = pollster::block_on(Gpu::open(&f.device.options()))?;
+    let gpu = super::open(&f.choice, &f.device)?;
     if f.sweep {
         return sweep(f, &gpu, &Effort::of(gpu.caps().kind, f.quick));
     }

@@ -42,7 +42,7 @@ const NO_TYPE: &str = "f32";
 pub(super) fn run(f: &Support) -> Result<()> {
     let cases = registry::quick(f.choice.of(registry::cases())?);
     let others: Vec<_> = f.also.iter().map(|path| read(path)).collect::<Result<_>>()?;
-    let gpu = pollster::block_on(Gpu::open(&f.device.options()))?;
+    let gpu = super::open(&f.choice, &f.device)?;
     let here = answers(f, &gpu, &cases)?;
     if f.json {
         let cells: Vec<_> = here

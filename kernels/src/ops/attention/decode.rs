@@ -5,6 +5,7 @@ use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 use super::{CacheShape, CacheType, Scratch, Sequences, combine};
 use crate::ops::quantize::{Quantized, UNIT, quantize};
 use crate::ops::rope::{Pairing, Rotation};
+use crate::select::{self, At};
 use crate::{Fields, PlanError, Result, compose, params};
 
 params! {
@@ -104,6 +105,16 @@ pub fn supports(caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'st
         true => Err("too little workgroup memory"),
         false => Ok(()),
     }
+}
+
+/// Whether the table gives [`decode`] to a step of one token on this cache.
+pub fn picked(caps: &Caps, cache: &CacheShape) -> bool {
+    let at = At { tokens: 1, rows: 1, head_dim: cache.head_dim };
+    let can = |name: &str| match super::Variant::ALL.into_iter().find(|v| v.name() == name) {
+        Some(v) => v.supports(caps, cache).is_ok(),
+        None => supports(caps, cache).is_ok(),
+    };
+    select::variant("attention", caps, at, can) == "decode"
 }
 
 /// A variant of the shader.

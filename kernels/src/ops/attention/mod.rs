@@ -10,11 +10,12 @@ pub mod train;
 
 use std::ops::Range;
 
-use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
+use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
 pub use cache::{CacheShape, CacheType, Moved};
 
 use crate::ops::matmul::Coop;
+use crate::select::{self, At};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -343,24 +344,25 @@ impl Variant {
         }
     }
 
-    /// The variant for a device and a batch: matrices once a batch fills their tiles. On an H200, 2,048
-    /// tokens of 32 heads took (rows, coop, wide) 1,638, 215 and 273 us with heads of 64 and 3,390, 507
-    /// and 426 with heads of 128.
+    /// The variant for a device and a batch, by the table.
     pub fn pick(caps: &Caps, s: &Shape, cache: &CacheShape) -> Variant {
-        let few = s.tokens * (s.heads / cache.kv_heads) < 32 || s.sequences != Sequences::One;
-        let wide = few || cache.ty == CacheType::F32;
-        if wide { Variant::Rows } else { Variant::fastest(caps, cache.head_dim) }
+        // Of a stream there is one token.
+        let one = s.sequences == Sequences::One;
+        let tokens = if one { s.tokens } else { 1 };
+        let at = At { tokens, rows: tokens * (s.heads / cache.kv_heads), head_dim: cache.head_dim };
+        let can = |v: Variant| (one || v == Variant::Rows) && v.supports(caps, cache).is_ok();
+        Variant::select("attention", caps, at, can)
     }
 
-    /// The fastest variant for many tokens.
-    fn fastest(caps: &Caps, head_dim: u32) -> Variant {
-        // A software GPU gains nothing by matrices, and takes seconds to compile them.
-        if caps.kind == DeviceKind::Cpu {
-            return Variant::Rows;
-        }
-        let wide_first = [Variant::CoopWide, Variant::Coop];
-        let order = if head_dim > 64 { &wide_first[..] } else { &wide_first[1..] };
-        order.iter().copied().find(|v| v.fits(caps, head_dim).is_ok()).unwrap_or(Variant::Rows)
+    /// The variant of an op of training.
+    fn of_batch(op: &str, caps: &Caps, tokens: u32, head_dim: u32) -> Variant {
+        let at = At { tokens, rows: tokens, head_dim };
+        Variant::select(op, caps, at, |v| v.fits(caps, head_dim).is_ok())
+    }
+
+    fn select(op: &str, caps: &Caps, at: At, can: impl Fn(Variant) -> bool) -> Variant {
+        let of = |name: &str| Variant::ALL.into_iter().find(|v| v.name() == name);
+        of(select::variant(op, caps, at, |name| of(name).is_some_and(&can))).unwrap_or(Variant::Rows)
     }
 
     fn kernel(self, caps: &Caps, s: &Shape, cache: &CacheShape) -> Kernel {

@@ -103,7 +103,7 @@ pub fn attention(
     lse: &Slice,
     s: &Shape,
 ) -> Result<()> {
-    let variant = Variant::fastest(rec.gpu().caps(), s.head_dim);
+    let variant = Variant::of_batch("attention_train", rec.gpu().caps(), s.tokens, s.head_dim);
     attention_as(rec, variant, spans, qkv, o, lse, s)
 }
 
@@ -397,8 +397,7 @@ pub fn backward(
     gradients: [&Slice; 3],
     s: &Shape,
 ) -> Result<()> {
-    let fastest = Variant::fastest(rec.gpu().caps(), s.head_dim);
-    let variant = if fastest == Variant::Rows { fastest } else { Variant::Coop };
+    let variant = Variant::of_batch("attention_backward", rec.gpu().caps(), s.tokens, s.head_dim);
     backward_as(rec, variant, spans, qkv, o, lse, g, scratch, gradients, s)
 }
 

@@ -8,10 +8,11 @@ mod matvec;
 pub mod reference;
 pub mod tiles;
 
-use weft_runtime::{Caps, Cost, DeviceKind, Recorder, Shader, Slice};
+use weft_runtime::{Caps, Cost, Recorder, Shader, Slice};
 
 use super::quantize::{self, Quantized};
 use super::{Format, slab_operands};
+use crate::select::{self, At};
 use crate::{Bind, Budget, Dispatch, Fields, Result, Weight, WeightShape, WeightType, fold, params, record};
 
 pub use matvec::{MATVEC_TOKENS, Matvec};
@@ -106,19 +107,11 @@ impl Variant {
         }
     }
 
-    /// The variant for a device, a type and a batch: the fastest measured one that it supports.
+    /// The variant for a device, a type and a batch, by the table.
     pub fn pick(caps: &Caps, ty: WeightType, tokens: u32) -> Variant {
-        let can = |v: Variant| v.supports(caps, ty, tokens).is_ok();
-        // A CPU emulates packed dots, and loses by them.
-        if tokens <= MATVEC_TOKENS {
-            let hardware = caps.kind != DeviceKind::Cpu;
-            return if hardware && can(Variant::MatvecDot) { Variant::MatvecDot } else { Variant::Matvec };
-        }
-        if caps.kind == DeviceKind::Cpu {
-            return Variant::Tiled;
-        }
-        let order = [Variant::Coop, Variant::TiledDot, Variant::TiledF16];
-        order.into_iter().find(|&v| can(v)).unwrap_or(Variant::Tiled)
+        let of = |name: &str| Variant::ALL.into_iter().find(|v| v.name() == name);
+        let can = |name: &str| of(name).is_some_and(|v| v.supports(caps, ty, tokens).is_ok());
+        of(select::variant("matmul", caps, At::tokens(tokens), can)).unwrap_or(Variant::Tiled)
     }
 }
 

@@ -4,7 +4,9 @@
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
 use super::{ADD, Columns, Epilogue, HAS_BIAS, Input, MATVEC_TOKENS, Variant};
+use crate::drivers;
 use crate::ops::{Format, WEIGHT, slab_operands, with_dequant};
+use crate::select::{self, At};
 use crate::{
     Bind, Budget, Dispatch, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, params,
     record, split_rows,
@@ -72,7 +74,11 @@ impl Coop {
     /// Those of a device that has matrices with f32 sums and subgroups of one fixed size.
     pub fn of(caps: &Caps) -> Option<Coop> {
         let (least, most) = caps.subgroups?;
-        let side = caps.coop.iter().filter(|c| c.f32_accumulate).map(|c| c.m).max()?;
+        let works = |c: &&weft_runtime::Coop| {
+            let name = if c.m == 16 { "coop16" } else { "coop8" };
+            c.f32_accumulate && drivers::failure(caps, "matmul", name).is_none()
+        };
+        let side = caps.coop.iter().filter(works).map(|c| c.m).max()?;
         (least == most && caps.f16).then_some(Coop { side, subgroup: least })
     }
 }
@@ -547,8 +553,9 @@ pub fn linear_gradient(
     let caps = rec.gpu().caps();
     let direction = Direction::Gradient;
     let coop = Variant::Coop.supports(caps, w.shape.ty, MATVEC_TOKENS + 1).is_ok() && aligned(w, dy.columns);
-    let hardware = caps.kind != DeviceKind::Cpu;
-    let variant = if hardware && coop { Variant::Coop } else { Variant::Tiled };
+    let can = |name: &str| name == "tiled" || coop;
+    let picked = select::variant(direction.op(), caps, At::tokens(tokens), can);
+    let variant = if picked == "coop" { Variant::Coop } else { Variant::Tiled };
     let kernel = Kernel::pick(variant, direction, Format::F32, caps, w.shape.cols, tokens);
     gradient(rec, kernel, w, dy, dx, tokens, add)
 }

@@ -1,0 +1,292 @@
+//! Which variant a device and a shape get: a table. `weft kernels list --explain` prints it.
+
+use std::ops::RangeInclusive;
+
+use weft_runtime::{Caps, DeviceKind};
+
+use crate::drivers;
+
+/// An optional feature of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Need {
+    F16,
+    Subgroups,
+    Dot,
+    Coop,
+}
+
+impl Need {
+    /// As `--without` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Need::F16 => "f16",
+            Need::Subgroups => "subgroups",
+            Need::Dot => "dot",
+            Need::Coop => "coop",
+        }
+    }
+
+    fn met(self, caps: &Caps) -> bool {
+        match self {
+            Need::F16 => caps.f16,
+            Need::Subgroups => caps.subgroups.is_some(),
+            Need::Dot => caps.dot,
+            Need::Coop => !caps.coop.is_empty(),
+        }
+    }
+}
+
+/// A row of the table. Where several rows of an op hold, the first one counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// The op.
+    pub op: &'static str,
+    /// The variant it gets.
+    pub variant: &'static str,
+    /// For batches of so many tokens,
+    pub tokens: RangeInclusive<u32>,
+    /// so many query rows that share a KV head,
+    pub rows: RangeInclusive<u32>,
+    /// and heads of such a size.
+    pub head_dim: RangeInclusive<u32>,
+    /// On devices that have all of this.
+    pub needs: &'static [Need],
+    /// On software GPUs as well.
+    pub software: bool,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// What tells one call of an op from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    /// Tokens of the batch.
+    pub tokens: u32,
+    /// Query rows that share a KV head.
+    pub rows: u32,
+    /// Size of a head.
+    pub head_dim: u32,
+}
+
+impl At {
+    /// A product of so many tokens.
+    pub fn tokens(tokens: u32) -> At {
+        At { tokens, rows: tokens, head_dim: 0 }
+    }
+}
+
+const ANY: RangeInclusive<u32> = 0..=u32::MAX;
+
+/// Takes everything on every device.
+const fn rule(op: &'static str, variant: &'static str, why: &'static str) -> Rule {
+    Rule { op, variant, tokens: ANY, rows: ANY, head_dim: ANY, needs: &[], software: true, why }
+}
+
+/// On real GPUs that have this.
+const fn on(op: &'static str, variant: &'static str, needs: &'static [Need], why: &'static str) -> Rule {
+    Rule { needs, software: false, ..rule(op, variant, why) }
+}
+
+const FEW: RangeInclusive<u32> = 0..=crate::ops::matmul::MATVEC_TOKENS;
+
+/// The table. The last row of an op takes everything on every device.
+pub static RULES: [Rule; 18] = [
+    Rule {
+        tokens: 1..=1,
+        ..on("matmul", "chain", &[Need::Dot], "five dispatches a layer, where nothing is cut into slabs")
+    },
+    Rule {
+        tokens: FEW,
+        ..on("matmul", "matvec_dot", &[Need::Dot], "types of integers: a quarter of the loads of x")
+    },
+    Rule {
+        tokens: FEW,
+        ..rule("matmul", "matvec", "each weight is read once for all tokens; a CPU emulates packed dots")
+    },
+    on("matmul", "coop", &[Need::F16, Need::Coop], "five times the f32 tiles on an H200"),
+    on("matmul", "tiled_dot", &[Need::Dot], "types of integers"),
+    on("matmul", "tiled_f16", &[Need::F16], "twice the f32 rate where f16 is packed"),
+    rule("matmul", "tiled", "matrices gain a CPU nothing and take seconds to compile there"),
+    on("matmul_dx", "coop", &[Need::F16, Need::Coop], "outputs that begin at a multiple of 4"),
+    rule("matmul_dx", "tiled", "the rest"),
+    Rule {
+        tokens: 1..=1,
+        needs: &[Need::Subgroups],
+        ..rule(
+            "attention",
+            "decode",
+            "norm, RoPE, cache write and attention in one dispatch; a cache of one chunk",
+        )
+    },
+    Rule {
+        rows: 32..=u32::MAX,
+        head_dim: 65..=u32::MAX,
+        ..on(
+            "attention",
+            "coop_wide",
+            &[Need::F16, Need::Coop],
+            "426 us where coop takes 507, heads of 128 on an H200",
+        )
+    },
+    Rule {
+        rows: 32..=u32::MAX,
+        ..on(
+            "attention",
+            "coop",
+            &[Need::F16, Need::Coop],
+            "215 us where coop_wide takes 273, heads of 64 on an H200",
+        )
+    },
+    rule("attention", "rows", "few rows fill no matrix"),
+    Rule {
+        head_dim: 65..=u32::MAX,
+        ..on("attention_train", "coop_wide", &[Need::F16, Need::Coop], "as attention")
+    },
+    on("attention_train", "coop", &[Need::F16, Need::Coop], "as attention"),
+    rule("attention_train", "rows", "the rest"),
+    on("attention_backward", "coop", &[Need::F16, Need::Coop], "gradients are scaled into the range of f16"),
+    rule("attention_backward", "rows", "the rest"),
+];
+
+impl Rule {
+    /// Why this device never gets it, if so.
+    pub fn lacking(&self, caps: &Caps) -> Option<String> {
+        if let Some(f) = drivers::failure(caps, self.op, self.variant) {
+            return Some(format!("known to fail: {}", f.what));
+        }
+        if let Some(need) = self.needs.iter().find(|n| !n.met(caps)) {
+            return Some(format!("no {}", need.name()));
+        }
+        (caps.kind == DeviceKind::Cpu && !self.software).then(|| "not on software GPUs".into())
+    }
+
+    fn takes(&self, at: At) -> bool {
+        self.tokens.contains(&at.tokens)
+            && self.rows.contains(&at.rows)
+            && self.head_dim.contains(&at.head_dim)
+    }
+
+    /// The shapes it takes, readable.
+    pub fn shapes(&self) -> String {
+        let part = |range: &RangeInclusive<u32>, what| match (*range.start(), *range.end()) {
+            (0, u32::MAX) => None,
+            (first, u32::MAX) => Some(format!("{first} {what} and more")),
+            (first, last) if first == last => Some(format!("{first} {what}")),
+            (0, last) => Some(format!("up to {last} {what}")),
+            (first, last) => Some(format!("{first} to {last} {what}")),
+        };
+        let tokens = if self.tokens == (1..=1) { "token" } else { "tokens" };
+        let parts = [
+            part(&self.tokens, tokens),
+            part(&self.rows, "query rows"),
+            part(&self.head_dim, "values a head"),
+        ];
+        let all: Vec<String> = parts.into_iter().flatten().collect();
+        if all.is_empty() { "any".into() } else { all.join(", ") }
+    }
+}
+
+/// The variant for a call of `op`: one that was asked for ([`Caps::variants`]) if it can, else the first
+/// of [`RULES`] that holds and can. What `can` depends on more than the table says: types, sizes, memory.
+///
+/// # Panics
+/// If the table has no such op.
+pub fn variant(op: &str, caps: &Caps, at: At, can: impl Fn(&str) -> bool) -> &'static str {
+    let rules = || RULES.iter().filter(|r| r.op == op);
+    let asked = rules().find(|r| caps.variants.iter().any(|v| v == r.variant) && can(r.variant));
+    let picked = || rules().find(|r| r.takes(at) && r.lacking(caps).is_none() && can(r.variant));
+    asked.or_else(picked).or_else(|| rules().next_back()).expect("an op of the table").variant
+}
+
+/// The names of all variants of the table.
+pub fn variants() -> Vec<&'static str> {
+    let mut names: Vec<&str> = RULES.iter().map(|r| r.variant).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ANY, At, RULES, variant, variants};
+    use crate::WeightType;
+    use crate::drivers::tests::{adreno, fake, mali};
+    use crate::ops::{attention, matmul};
+    use crate::registry::cases;
+    use weft_runtime::{Caps, DeviceKind};
+
+    #[test]
+    fn the_last_row_of_an_op_takes_everything() {
+        for r in &RULES {
+            let last = RULES.iter().rfind(|l| l.op == r.op).expect("itself");
+            assert_eq!((&last.tokens, &last.rows, &last.head_dim), (&ANY, &ANY, &ANY), "{}", r.op);
+            assert!(last.needs.is_empty() && last.software, "{}", r.op);
+            assert!(cases().iter().any(|c| (c.op, c.variant) == (r.op, r.variant)), "{} {}", r.op, r.variant);
+        }
+        // And no op has a choice that is not in the table.
+        for c in cases() {
+            let plain = [crate::registry::BASELINE, "out_f16"].contains(&c.variant);
+            assert!(plain || variants().contains(&c.variant), "{} {}", c.op, c.variant);
+        }
+    }
+
+    fn products(caps: &Caps) -> [matmul::Variant; 3] {
+        [1, 8, 64].map(|tokens| matmul::Variant::pick(caps, WeightType::Q4_K, tokens))
+    }
+
+    #[test]
+    fn devices_get_what_they_can() {
+        use matmul::Variant::{Coop, Matvec, MatvecDot, Tiled, TiledF16};
+        let h200 = fake("vulkan", "NVIDIA H200", "NVIDIA 580.159.04", DeviceKind::Discrete, 16);
+        assert_eq!(products(&h200), [MatvecDot, MatvecDot, Coop]);
+        assert_eq!(matmul::Variant::pick(&h200, WeightType::F32, 64), Tiled);
+        assert_eq!(matmul::Variant::pick(&h200, WeightType::F16, 1), Matvec);
+        let chain = |caps: &Caps| variant("matmul", caps, At::tokens(1), |_| true);
+        assert_eq!(chain(&h200), "chain");
+        let software = fake("vulkan", "llvmpipe", "llvmpipe Mesa 22.3.6", DeviceKind::Cpu, 8);
+        assert_eq!(products(&software), [Matvec, Matvec, Tiled]);
+        // A driver that rejects packed dots and has no matrices gets tiles of f16.
+        let phone = Caps { coop: Vec::new(), ..adreno() };
+        assert_eq!(products(&phone), [Matvec, Matvec, TiledF16]);
+        assert_eq!(chain(&phone), "matvec");
+        // The same chip with other failures: packed dots stay.
+        assert_eq!(products(&mali()), [MatvecDot, MatvecDot, Coop]);
+        // Without matrices of its size a device has none.
+        let metal16 = fake("metal", "Apple M9", "", DeviceKind::Integrated, 16);
+        assert_eq!(matmul::Coop::of(&metal16), None);
+        assert!(matmul::Coop::of(&Caps { backend: "vulkan".into(), ..metal16.clone() }).is_some());
+        let metal8 = fake("metal", "Apple M3", "", DeviceKind::Integrated, 8);
+        assert_eq!(products(&metal8), [Matvec, Matvec, Coop]);
+    }
+
+    #[test]
+    fn attention_by_head_and_driver() {
+        use attention::{CacheShape, CacheType, Sequences, Shape, Variant};
+        let pick = |caps: &Caps, tokens, head_dim| {
+            let cache =
+                CacheShape::new(CacheType::F16, 64, 2, head_dim, &crate::Budget::WEBGPU).expect("a cache");
+            let s = Shape { tokens, heads: 8, window: 0, scale: 1.0, splits: 1, sequences: Sequences::One };
+            Variant::pick(caps, &s, &cache)
+        };
+        let h200 = fake("vulkan", "NVIDIA H200", "NVIDIA 580.159.04", DeviceKind::Discrete, 16);
+        assert_eq!([1, 7, 8].map(|n| pick(&h200, n, 64)), [Variant::Rows, Variant::Rows, Variant::Coop]);
+        assert_eq!(pick(&h200, 8, 128), Variant::CoopWide);
+        assert_eq!([1, 64].map(|n| pick(&adreno(), n, 128)), [Variant::Rows; 2]);
+    }
+
+    #[test]
+    fn what_is_asked_for_comes_first() {
+        let mut caps = fake("vulkan", "NVIDIA H200", "NVIDIA 580.159.04", DeviceKind::Discrete, 16);
+        caps.variants = vec!["tiled".into(), "matvec".into()];
+        assert_eq!(matmul::Variant::pick(&caps, WeightType::Q4_K, 64), matmul::Variant::Tiled);
+        assert_eq!(matmul::Variant::pick(&caps, WeightType::Q4_K, 1), matmul::Variant::Matvec);
+        // Even where it is known to fail, but never what the device or the type has not.
+        let mut caps = adreno();
+        caps.variants = vec!["matvec_dot".into()];
+        assert_eq!(matmul::Variant::pick(&caps, WeightType::Q4_K, 1), matmul::Variant::MatvecDot);
+        assert_eq!(matmul::Variant::pick(&caps, WeightType::F16, 1), matmul::Variant::Matvec);
+        caps.dot = false;
+        assert_eq!(matmul::Variant::pick(&caps, WeightType::Q4_K, 1), matmul::Variant::Matvec);
+    }
+}
