@@ -7,6 +7,7 @@ mod arch_rules;
 mod cli;
 mod cli_bad_input;
 mod docs;
+mod finetune;
 mod no_c;
 mod quantize;
 mod support {

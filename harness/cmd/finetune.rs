@@ -124,8 +124,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Saving")]
     eval_every: u64,
     /// Go on from the last checkpoint in -o DIR, or from this one; all other options must be the same
-    #[arg(long, value_name = "CHECKPOINT", num_args = 0..=1, default_missing_value = "", help_heading = "Saving")]
-    resume: Option<PathBuf>,
+    #[arg(long, value_name = "CHECKPOINT", help_heading = "Saving")]
+    resume: Option<Option<PathBuf>>,
     #[command(flatten)]
     device: DeviceFlags,
     /// Print one JSON object at the end
@@ -223,7 +223,10 @@ pub(super) fn run(f: Flags) -> Result<()> {
             None => e.into(),
         })?;
     let folder = f.o.clone().unwrap_or_default();
-    let resume = f.resume.as_ref().map(|r| if r.as_os_str().is_empty() { folder.clone() } else { r.clone() });
+    let resume = f.resume.as_ref().map(|r| r.clone().unwrap_or_else(|| folder.clone()));
+    if resume.is_none() && !f.show_batch {
+        finetune::check_free(&folder)?;
+    }
     // The data must give the same tokens again, though a template may print the date.
     let now = match &resume {
         Some(path) => finetune::checkpoint_time(path)?,

@@ -68,10 +68,7 @@ impl Folder {
 
     /// Starts a new run's metrics.
     pub(super) fn begin(&mut self) -> Result<()> {
-        if !self.checkpoints()?.is_empty() || self.path.join(METRICS).exists() {
-            let way_out = "go on with it by --resume, or give another folder";
-            return Err(broken(&self.path, format!("holds a run already; {way_out}")));
-        }
+        check_free(&self.path)?;
         self.metrics(Vec::new())
     }
 
@@ -205,6 +202,18 @@ impl Folder {
             let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
     }
+}
+
+/// Refuses a folder that holds a run.
+///
+/// # Errors
+/// It does.
+pub fn check_free(folder: &Path) -> Result<()> {
+    if folder.join(METRICS).exists() || checkpoints(folder).is_ok_and(|c| !c.is_empty()) {
+        let way_out = "go on with it by --resume, or give another folder";
+        return Err(broken(folder, format!("holds a run already; {way_out}")));
+    }
+    Ok(())
 }
 
 /// Steps and folders of the checkpoints in `folder`, the last one last.

@@ -33,6 +33,7 @@ use weft_formats::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 pub use data::{Counts, Data, DataError, Example, Learn, Overlong, Reading};
+pub use files::check_free;
 pub use run::{Event, Finetune, Handle, Optimiser, Saving, State, Step, from_file, to_file};
 pub use settings::{Length, Schedule, Settings, Warmup};
 

@@ -383,6 +383,9 @@ impl<O: Optimiser> Finetune<O> {
     /// A loss or a gradient that is not finite, with its step; a full disk; a fault of the device. The last
     /// checkpoint stays.
     pub fn run(&mut self, each: &mut dyn FnMut(Event)) -> Result<State> {
+        if !self.resumed {
+            self.folder.begin()?;
+        }
         self.set(State::Running, each);
         let ended = self.train(each);
         match &ended {
@@ -407,9 +410,6 @@ impl<O: Optimiser> Finetune<O> {
     }
 
     fn train(&mut self, each: &mut dyn FnMut(Event)) -> Result<State> {
-        if !self.resumed {
-            self.folder.begin()?;
-        }
         let (mut epoch, mut batch) = self.position(self.step);
         let mut batches = self.batches(epoch);
         let (start, first) = (Instant::now(), self.step);
