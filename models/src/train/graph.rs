@@ -15,10 +15,11 @@
 use weft_kernels::Weight;
 use weft_kernels::ops::add::add;
 use weft_kernels::ops::attention::train as attention;
+use weft_kernels::ops::convert::convert;
 use weft_kernels::ops::dropout::{Mask, dropout};
 use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::train as heads;
-use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, linear, linear_gradient};
+use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
 use weft_kernels::ops::{Format, adamw, lora, loss, rmsnorm, rows, swiglu};
 use weft_runtime::{Gpu, Placed, Program, Recorder, Slice};
 
@@ -83,6 +84,7 @@ struct Tensors {
     mid: Slice,
     n2: Slice,
     gate_up: Slice,
+    kept_gate_up: Option<Slice>,
     gated: Slice,
     t: [Slice; 4],
 }
@@ -148,6 +150,7 @@ impl Graph<'_> {
             mid: at(spots.mid),
             n2: at(spots.n2),
             gate_up: at(spots.gate_up),
+            kept_gate_up: self.buffers.kept_gate_up.map(at),
             gated: at(spots.gated),
             t: spots.t.map(at),
         }
@@ -165,11 +168,29 @@ impl Graph<'_> {
         }
     }
 
+    /// How the input of a product is written: in f16 where all of its matrices would round it to that, and
+    /// nothing else wants it.
+    fn format(&self, p: &Product<'_>) -> Format {
+        let (caps, tokens) = (self.gpu.caps(), self.tokens);
+        let coop = |w: &Weight| Variant::pick(caps, w.shape.ty, tokens) == Variant::Coop;
+        let fours = self.adapter.rank.is_multiple_of(4) && p.inputs().is_multiple_of(4);
+        match p.weights.iter().all(|(w, _)| coop(w)) && fours && self.dropout == 0.0 {
+            true => Format::F16,
+            false => Format::F32,
+        }
+    }
+
     /// The input that an adapter sees: x, or with dropout what is left of it.
-    fn adapter_input(&self, rec: &mut Recorder, i: u32, p: &Product<'_>, x: &Slice) -> Result<Slice> {
-        let Some([dropped, _]) = self.dropped() else { return Ok(x.clone()) };
+    fn adapter_input(
+        &self,
+        rec: &mut Recorder,
+        i: u32,
+        p: &Product<'_>,
+        (x, format): (&Slice, Format),
+    ) -> Result<(Slice, Format)> {
+        let Some([dropped, _]) = self.dropped() else { return Ok((x.clone(), format)) };
         self.drop(rec, i, p, x, &dropped, false)?;
-        Ok(dropped)
+        Ok((dropped, Format::F32))
     }
 
     /// With dropout: where what is left of an input lies, and its gradient.
@@ -202,11 +223,18 @@ impl Graph<'_> {
     }
 
     /// What an adapter's A makes of the product's input.
-    fn down(&self, rec: &mut Recorder, i: u32, p: &Product<'_>, x: &Slice, t: &Slice) -> Result<()> {
+    fn down(
+        &self,
+        rec: &mut Recorder,
+        i: u32,
+        p: &Product<'_>,
+        x: (&Slice, Format),
+        t: &Slice,
+    ) -> Result<()> {
         let Some((a, b)) = self.pairs(i, p.group, &self.m.parameters) else { return Ok(()) };
-        let x = self.adapter_input(rec, i, p, x)?;
+        let (x, format) = self.adapter_input(rec, i, p, x)?;
         let rank = b.len() as u32 * self.adapter.rank;
-        Ok(lora::down(rec, (&x, Format::F32), &a, (t, Columns::all(rank)), self.stacked(p, rank))?)
+        Ok(lora::down(rec, (&x, format), &a, (t, Columns::all(rank)), self.stacked(p, rank))?)
     }
 
     /// y = x W', t = x A^T.
@@ -215,15 +243,16 @@ impl Graph<'_> {
         rec: &mut Recorder,
         i: u32,
         p: &Product<'_>,
-        x: &Slice,
+        x: (&Slice, Format),
         t: &Slice,
         y: &Slice,
     ) -> Result<()> {
         let stride = p.stride();
+        let input = Input { x: x.0, ints: None, format: x.1 };
         let mut column = 0;
         for &(w, bias) in &p.weights {
             let columns = Columns { stride, column };
-            linear(rec, w, Input::f32(x), (y, columns), self.tokens, Epilogue { bias, add: false })?;
+            linear(rec, w, input, (y, columns), self.tokens, Epilogue { bias, add: false })?;
             column += w.shape.rows;
         }
         self.down(rec, i, p, x, t)?;
@@ -278,7 +307,7 @@ impl Graph<'_> {
         i: u32,
         p: &Product<'_>,
         dy: &Slice,
-        x: &Slice,
+        x: (&Slice, Format),
         t: &Slice,
     ) -> Result<()> {
         let Some((da, db)) = self.pairs(i, p.group, &self.m.gradient) else { return Ok(()) };
@@ -286,9 +315,9 @@ impl Graph<'_> {
             lora::grad_b(rec, (dy, columns), (t, t_columns), &db[j], self.scale, shape)?;
         }
         let rank = db.len() as u32 * self.adapter.rank;
-        let (dt, x) = (self.at(self.buffers.d.t), self.adapter_input(rec, i, p, x)?);
-        let (dt, x) = ((&dt, Columns::all(rank)), (&x, Format::F32));
-        Ok(lora::grad_a(rec, dt, x, &da, self.stacked(p, rank))?)
+        let (x, format) = self.adapter_input(rec, i, p, x)?;
+        let dt = self.at(self.buffers.d.t);
+        Ok(lora::grad_a(rec, (&dt, Columns::all(rank)), (&x, format), &da, self.stacked(p, rank))?)
     }
 
     /// A group's A, stacked.
@@ -309,20 +338,32 @@ impl Graph<'_> {
         targets.iter().enumerate().map(window).collect()
     }
 
-    fn norm(&self, rec: &mut Recorder, x: &Slice, w: &Slice, y: &Slice) -> Result<()> {
-        Ok(rmsnorm::rmsnorm(rec, x, w, y, self.tokens, self.c.width, self.c.eps)?)
+    /// The norm before a product, as the product wants it.
+    fn norm<'y>(
+        &self,
+        rec: &mut Recorder,
+        x: &Slice,
+        w: &Slice,
+        y: &'y Slice,
+        p: &Product<'_>,
+    ) -> Result<(&'y Slice, Format)> {
+        let y = (y, self.format(p));
+        rmsnorm::rmsnorm_to(rec, x, w, y, self.tokens, self.c.width, self.c.eps)?;
+        Ok(y)
     }
 
     /// From x to mid.
     fn attention_half(&self, rec: &mut Recorder, i: u32, s: &Tensors) -> Result<()> {
         let (c, l) = (self.c, &self.w.layers[i as usize]);
-        self.norm(rec, &s.x, &l.attn_norm, &s.n1)?;
-        self.forward_product(rec, i, &product(l, Group::Qkv), &s.n1, &s.t[0], &s.qkv)?;
+        let qkv = product(l, Group::Qkv);
+        let n1 = self.norm(rec, &s.x, &l.attn_norm, &s.n1, &qkv)?;
+        self.forward_product(rec, i, &qkv, n1, &s.t[0], &s.qkv)?;
         self.split_heads(rec, l, s)?;
         let shape = attention_shape(c, self.tokens);
         let split = s.qkv_split.each_ref();
         attention::attention(rec, &self.m.spans, split, &s.attended, &s.lse, &shape)?;
-        self.forward_product(rec, i, &product(l, Group::Output), &s.attended, &s.t[1], &s.mid)?;
+        let attended = (&s.attended, Format::F32);
+        self.forward_product(rec, i, &product(l, Group::Output), attended, &s.t[1], &s.mid)?;
         Ok(add(rec, &s.x, &s.mid, self.tokens * c.width)?)
     }
 
@@ -334,8 +375,19 @@ impl Graph<'_> {
     /// From mid to gate and up.
     fn gate_half(&self, rec: &mut Recorder, i: u32, s: &Tensors) -> Result<()> {
         let l = &self.w.layers[i as usize];
-        self.norm(rec, &s.mid, &l.ffn_norm, &s.n2)?;
-        self.forward_product(rec, i, &product(l, Group::GateUp), &s.n2, &s.t[2], &s.gate_up)
+        let gate_up = product(l, Group::GateUp);
+        let n2 = self.norm(rec, &s.mid, &l.ffn_norm, &s.n2, &gate_up)?;
+        self.forward_product(rec, i, &gate_up, n2, &s.t[2], &s.gate_up)
+    }
+
+    /// The values of gate and up, from or to what is kept of them in f16, if anything is.
+    fn kept_gate_up(&self, rec: &mut Recorder, s: &Tensors, to: Format) -> Result<()> {
+        let Some(kept) = &s.kept_gate_up else { return Ok(()) };
+        let n = u64::from(self.tokens) * 2 * u64::from(self.c.feed_forward);
+        match to {
+            Format::F16 => Ok(convert(rec, &s.gate_up, (kept, to), n)?),
+            Format::F32 => Ok(convert(rec, kept, (&s.gate_up, to), n)?),
+        }
     }
 
     /// The forward pass, up to the residual stream after the last layer, whose gradient is cleared.
@@ -348,10 +400,14 @@ impl Graph<'_> {
             let s = self.tensors(i, &self.buffers.forward);
             self.attention_half(rec, i, &s)?;
             self.gate_half(rec, i, &s)?;
-            swiglu::swiglu(rec, &s.gate_up, &s.gated, self.tokens, c.feed_forward)?;
+            if i >= self.buffers.first_layer {
+                self.kept_gate_up(rec, &s, Format::F16)?;
+            }
             let out = self.stream(i + 1);
             let down = product(&self.w.layers[i as usize], Group::Down);
-            self.forward_product(rec, i, &down, &s.gated, &s.t[3], &out)?;
+            let gated = (&s.gated, self.format(&down));
+            swiglu::swiglu_to(rec, &s.gate_up, gated, self.tokens, c.feed_forward)?;
+            self.forward_product(rec, i, &down, gated, &s.t[3], &out)?;
             add(rec, &s.mid, &out, self.tokens * c.width)?;
         }
         adamw::zero(rec, &self.at(self.buffers.d.x))?;
@@ -399,13 +455,17 @@ impl Graph<'_> {
         // Whether anything before this product is trained.
         let needs = |group: Group| self.adapter.first() < (i, group);
 
-        let down = product(l, Group::Down);
+        let [down, gate_up, output, qkv] =
+            [Group::Down, Group::GateUp, Group::Output, Group::Qkv].map(|g| product(l, g));
+        let n2 = (&s.n2, self.format(&gate_up));
         if self.checkpointing {
             self.attention_half(rec, i, &s)?;
             self.gate_half(rec, i, &s)?;
         } else {
-            self.norm(rec, &s.mid, &l.ffn_norm, &s.n2)?;
+            self.norm(rec, &s.mid, &l.ffn_norm, &s.n2, &gate_up)?;
+            self.kept_gate_up(rec, &s, Format::F32)?;
         }
+
         let needed = needs(Group::Down);
         self.input_gradient(rec, i, &down, &dx, needed.then_some(&gated))?;
         if needed {
@@ -415,25 +475,23 @@ impl Graph<'_> {
             swiglu::swiglu(rec, &s.gate_up, &gated, n, c.feed_forward)?;
         }
         if self.checkpointing {
-            self.down(rec, i, &down, &gated, &s.t[3])?;
+            self.down(rec, i, &down, (&gated, Format::F32), &s.t[3])?;
         }
-        self.adapter_gradient(rec, i, &down, &dx, &gated, &s.t[3])?;
+        self.adapter_gradient(rec, i, &down, &dx, (&gated, Format::F32), &s.t[3])?;
         if !needed {
             return Ok(());
         }
         let needed = needs(Group::GateUp);
-        let gate_up = product(l, Group::GateUp);
         self.input_gradient(rec, i, &gate_up, &s.gate_up, needed.then_some(&dn))?;
-        self.adapter_gradient(rec, i, &gate_up, &s.gate_up, &s.n2, &s.t[2])?;
+        self.adapter_gradient(rec, i, &gate_up, &s.gate_up, n2, &s.t[2])?;
         if !needed {
             return Ok(());
         }
         rmsnorm::backward(rec, &s.mid, &l.ffn_norm, &dn, &dx, n, c.width, c.eps, true)?;
 
         let needed = needs(Group::Output);
-        let output = product(l, Group::Output);
         self.input_gradient(rec, i, &output, &dx, needed.then_some(&dattended))?;
-        self.adapter_gradient(rec, i, &output, &dx, &s.attended, &s.t[1])?;
+        self.adapter_gradient(rec, i, &output, &dx, (&s.attended, Format::F32), &s.t[1])?;
         if !needed {
             return Ok(());
         }
@@ -453,11 +511,10 @@ impl Graph<'_> {
         )?;
         let norms = l.qk_norm.as_ref();
         heads::backward(rec, &m.spans, &m.table, norms, &s.qkv, [&dq, &dk, &dv], &dqkv, &self.heads())?;
-        self.norm(rec, &s.x, &l.attn_norm, &s.n1)?;
+        let n1 = self.norm(rec, &s.x, &l.attn_norm, &s.n1, &qkv)?;
         let needed = needs(Group::Qkv);
-        let qkv = product(l, Group::Qkv);
         self.input_gradient(rec, i, &qkv, &dqkv, needed.then_some(&dn))?;
-        self.adapter_gradient(rec, i, &qkv, &dqkv, &s.n1, &s.t[0])?;
+        self.adapter_gradient(rec, i, &qkv, &dqkv, n1, &s.t[0])?;
         if needed {
             rmsnorm::backward(rec, &s.x, &l.attn_norm, &dn, &dx, n, c.width, c.eps, true)?;
         }

@@ -207,6 +207,8 @@ pub(crate) struct Buffers {
     pub(crate) first_layer: u32,
     /// The residual stream: of layers that keep nothing, and after the last.
     pub(crate) stream: [Placed; 2],
+    /// Without checkpointing: gate and up in f16.
+    pub(crate) kept_gate_up: Option<Spot>,
     pub(crate) forward: LayerSpots,
     /// When the backward pass computes a layer once more.
     pub(crate) again: LayerSpots,
@@ -240,10 +242,11 @@ impl Buffers {
         // What a layer always keeps, and what it keeps without checkpointing.
         let x = keep(rows(c.width));
         let more = (!o.checkpointing).then(|| {
-            let [qkv, attended, lse, mid, gate_up] =
-                [q + 2 * kv, q, c.heads, c.width, 2 * c.feed_forward].map(|w| keep(rows(w)));
-            (qkv, attended, lse, mid, gate_up, ts.map(|w| keep(rows(w))))
+            let [qkv, attended, lse, mid] = [q + 2 * kv, q, c.heads, c.width].map(|w| keep(rows(w)));
+            (qkv, attended, lse, mid, ts.map(|w| keep(rows(w))))
         });
+        // The widest, in f16: half of all that is kept.
+        let kept_gate_up = (!o.checkpointing).then(|| keep(rows(c.feed_forward)));
         // Steps. A layer forward: 0 norm, 1 qkv, 2 heads, 3 attention, 4 output, 5 norm, 6 gate and up,
         // 7 SwiGLU, 8 down. The loss: 9. Once more with 20: 20 to 27. Backward: 30 down, 31 SwiGLU,
         // 32 gate and up, 33 norm, 34 output, 35 heads again and attention, 36 heads, 37 norm again
@@ -258,24 +261,21 @@ impl Buffers {
                 k: put(kv, s + 2, q_),
                 v: put(kv, s + 2, q_),
                 n2: put(c.width, s + 5, n2),
+                gate_up: put(2 * c.feed_forward, s + 6, gate_up),
                 gated: put(c.feed_forward, s + 7, gated),
                 qkv: x,
                 attended: x,
                 lse: x,
                 mid: x,
-                gate_up: x,
                 t: [x; 4],
             };
             match more {
-                Some((qkv, attended, lse, mid, gate_up, t)) => {
-                    LayerSpots { qkv, attended, lse, mid, gate_up, t, ..spots }
-                }
+                Some((qkv, attended, lse, mid, t)) => LayerSpots { qkv, attended, lse, mid, t, ..spots },
                 None => LayerSpots {
                     qkv: put(q + 2 * kv, s + 1, qkv),
                     attended: put(q, s + 3, attended),
                     lse: put(c.heads, s + 3, attended),
                     mid: put(c.width, s + 4, mid),
-                    gate_up: put(2 * c.feed_forward, s + 6, gate_up),
                     t: [
                         put(ts[0], s + 1, t0),
                         put(ts[1], s + 4, t1),
@@ -332,6 +332,7 @@ impl Buffers {
             kept_layers: c.layers - first_layer,
             first_layer,
             stream,
+            kept_gate_up,
             forward,
             again,
             late,
@@ -359,5 +360,104 @@ pub(crate) fn attention_shape(c: &Config, tokens: u32) -> attention::Shape {
         kv_heads: c.kv_heads,
         head_dim: c.head_dim,
         scale: 1.0 / (c.head_dim as f32).sqrt(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_kernels::ops::rope::{Pairing, Rotation, Scaling};
+    use weft_kernels::{WeightShape, WeightType};
+    use weft_runtime::Profile;
+
+    use super::*;
+    use crate::train::Target;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Qwen3 of a size, and the bytes of its weights in Q4_K_M (`None`) or one type.
+    fn qwen3(
+        (layers, width, heads, feed_forward): (u32, u32, u32, u32),
+        one: Option<WeightType>,
+        budget: &Budget,
+    ) -> (Config, u64) {
+        let c = Config {
+            architecture: "qwen3".into(),
+            name: None,
+            layers,
+            width,
+            feed_forward,
+            heads,
+            kv_heads: 8,
+            head_dim: 128,
+            vocabulary: 151_936,
+            context: 40_960,
+            eps: 1e-6,
+            rotation: Rotation::new(128, 1e6, None, Scaling::None, Pairing::HalfSplit),
+            tied: true,
+            qk_norm: true,
+            biases: false,
+        };
+        let matrix = |ty: WeightType, rows, cols| {
+            WeightShape::new(one.unwrap_or(ty), rows, cols, budget).unwrap().bytes(budget)
+        };
+        let (q, kv, six) = (heads * 128, 8 * 128, WeightType::Q6_K);
+        let mut bytes = matrix(six, c.vocabulary, width);
+        for i in 0..layers {
+            let more = i < layers / 8 || i >= 7 * layers / 8 || (i - layers / 8) % 3 == 2;
+            let (four, some) = (WeightType::Q4_K, if more { six } else { WeightType::Q4_K });
+            bytes += matrix(four, q + kv, width) + matrix(some, kv, width) + matrix(four, width, q);
+            bytes += matrix(four, 2 * feed_forward, width) + matrix(some, width, feed_forward);
+        }
+        (c, bytes)
+    }
+
+    const SMALL: (u32, u32, u32, u32) = (28, 2048, 16, 6144);
+    const LARGE: (u32, u32, u32, u32) = (36, 2560, 32, 9728);
+
+    fn total(c: &Config, weights: u64, rank: u32, tokens: u32, checkpointing: bool, budget: &Budget) -> u64 {
+        let shape = AdapterShape::uniform(c, &Target::ALL, rank);
+        let options = TrainOptions { tokens, checkpointing, ..TrainOptions::default() };
+        let plan = TrainPlan::of(c, weights, &shape, &options, budget).unwrap();
+        println!("{plan}\n");
+        plan.total() / MIB
+    }
+
+    #[test]
+    fn a_phone_has_room() {
+        let budget = Profile::Adreno.budget();
+        let (c, weights) = qwen3(SMALL, None, &budget);
+        assert!(total(&c, weights, 8, 128, true, &budget) <= 1500);
+        let (c, weights) = qwen3(LARGE, None, &budget);
+        assert!(total(&c, weights, 8, 128, true, &budget) <= 3200);
+        let (c, weights) = qwen3(LARGE, Some(WeightType::Q8_0), &budget);
+        assert!(total(&c, weights, 8, 128, true, &budget) <= 5000);
+    }
+
+    #[test]
+    fn a_large_batch_fits_its_goals() {
+        let budget = Budget { max_binding: (1 << 31) - 256, max_buffer: 1 << 40, ..Budget::WEBGPU };
+        let (c, weights) = qwen3(SMALL, None, &budget);
+        assert!(total(&c, weights, 16, 4096, true, &budget) <= 3 << 10);
+        assert!(total(&c, weights, 16, 4096, false, &budget) <= 10 << 10);
+        let (c, weights) = qwen3(LARGE, None, &budget);
+        assert!(total(&c, weights, 16, 4096, true, &budget) <= 5 << 10);
+    }
+
+    #[test]
+    fn what_is_suggested_fits_and_no_more() {
+        let budget = Budget { max_buffer: 1 << 40, ..Budget::WEBGPU };
+        let (c, weights) = qwen3(SMALL, None, &budget);
+        let shape = AdapterShape::uniform(&c, &Target::ATTENTION, 8);
+        let options = TrainOptions { tokens: 1 << 16, ..TrainOptions::default() };
+        let at = |tokens| {
+            TrainPlan::of(&c, weights, &shape, &TrainOptions { tokens, ..options }, &budget).unwrap().total()
+        };
+        let fitting =
+            |context, room| TrainPlan::largest_fitting(&c, weights, &shape, &options, &budget, context, room);
+        let (batch, context) = fitting(512, 4 << 30).unwrap();
+        assert_eq!(context, 512);
+        assert!(at(batch * 512) <= 4 << 30 && at((batch + 1) * 512) > 4 << 30);
+        assert_eq!(fitting(512, at(256)), Some((1, 256)));
+        assert_eq!(fitting(512, weights), None);
     }
 }

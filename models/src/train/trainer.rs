@@ -11,6 +11,7 @@ use super::adapter::Flat;
 use super::graph::{Graph, Memory};
 use super::plan::{Buffers, MOST_TOKENS, loss_rows, padded};
 use super::{Adapter, AdapterShape, Pair, TrainPlan};
+use crate::session::listing;
 use crate::{Error, Model, Result};
 
 /// The label of a token whose successor is not learnt.
@@ -398,6 +399,14 @@ impl Trainer {
         Ok(())
     }
 
+    /// What has run here: of each program recorded so far the distinct pipelines, with how often a replay
+    /// dispatches each and its largest grid.
+    pub fn explain(&self) -> Vec<String> {
+        let mut programs: Vec<_> = self.programs.iter().collect();
+        programs.sort_by_key(|(kind, _)| format!("{kind:?}"));
+        programs.into_iter().flat_map(|(kind, program)| listing(&format!("{kind:?}"), program)).collect()
+    }
+
     /// Bytes that the device holds, by pool.
     pub fn memory(&self) -> MemoryReport {
         self.model.gpu().memory()
@@ -525,7 +534,6 @@ impl Trainer {
                 let (m, [first, second]) = (&self.memory, &self.moments);
                 adamw::norm(&mut rec, &m.gradient, &self.optimiser)?;
                 adamw::step(&mut rec, &m.parameters, &m.gradient, first, second, &self.optimiser)?;
-                adamw::zero(&mut rec, &m.gradient)?;
                 rec.finish()?
             }
         };

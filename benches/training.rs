@@ -1,0 +1,136 @@
+//! Speed and memory of fine-tuning on synthetic batches:
+//! `cargo bench --bench training -- -m MODEL.gguf --batch 8 --ctx 512`, or of the model on board.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Parser;
+use weft_harness::mini;
+use weft_models::train::{AdamW, Adapter, AdapterShape, Batch, Target, TrainOptions, TrainPlan, Trainer};
+use weft_models::{DeviceOptions, Model, Options, Profile, Result, Source, Without};
+use weft_runtime::human;
+
+/// Measures steps of fine-tuning, every token supervised.
+#[derive(Parser)]
+struct Args {
+    /// The model; the one on board if none is given.
+    #[arg(short)]
+    model: Option<PathBuf>,
+    /// Sequences of a batch.
+    #[arg(long, default_value_t = 4)]
+    batch: u32,
+    /// Tokens of a sequence.
+    #[arg(long, default_value_t = 64)]
+    ctx: u32,
+    #[arg(long, default_value_t = 8)]
+    rank: u32,
+    #[arg(long)]
+    no_checkpointing: bool,
+    /// Steps that are timed.
+    #[arg(long, default_value_t = 5)]
+    steps: u32,
+    /// adreno, mali, webgpu or minimal.
+    #[arg(long)]
+    limits: Option<String>,
+    /// Leave out what the device has besides core WebGPU.
+    #[arg(long)]
+    baseline: bool,
+    /// Count the dispatches of each kind.
+    #[arg(long)]
+    explain: bool,
+    /// What cargo passes.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> std::process::ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let source = args.model.clone().map_or_else(|| Source::Bytes(mini::GGUF.to_vec()), Source::File);
+    let device = DeviceOptions {
+        profile: args.limits.as_deref().and_then(Profile::parse),
+        without: if args.baseline { Without::ALL } else { Without::default() },
+        ..DeviceOptions::default()
+    };
+    let model = Model::open(source, &Options { device, ..Options::default() })?;
+    let config = model.config();
+    let tokens = args.batch * args.ctx;
+    let options = TrainOptions { tokens, checkpointing: !args.no_checkpointing, ..TrainOptions::default() };
+    let adapter = Adapter::new(config, &Target::ALL, args.rank, 2.0 * args.rank as f32, false, 1);
+    let mut trainer = Trainer::new(&model, &adapter, &options)?;
+    println!("{} on {}", config.name.as_deref().unwrap_or("model"), model.gpu().caps().name);
+    println!(
+        "rank {}, {} x {}, {}",
+        args.rank,
+        args.batch,
+        args.ctx,
+        match args.no_checkpointing {
+            true => "no checkpointing",
+            false => "checkpointing",
+        }
+    );
+    println!("{}", trainer.plan());
+    if let Some(memory) = model.gpu().caps().memory {
+        let shape = AdapterShape::uniform(config, &Target::ALL, args.rank);
+        let (weights, budget) = (trainer.plan().weights, model.gpu().budget());
+        let fitting = TrainPlan::largest_fitting(config, weights, &shape, &options, budget, args.ctx, memory);
+        println!("of {}: the largest (batch, context) is {fitting:?}", human(memory));
+    }
+    let mut state = 7u64;
+    let ids: Vec<u32> = (0..tokens)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u32 % config.vocabulary
+        })
+        .collect();
+    let labels = ids[1..].iter().chain(&ids[..1]).copied().collect();
+    let batch = Batch { ids, labels, sequences: vec![args.ctx; args.batch as usize] };
+    let adamw = AdamW::default();
+    let step = |trainer: &mut Trainer| -> Result<(f64, f32)> {
+        let losses = trainer.accumulate(&batch, 1.0 / tokens as f32)?;
+        let norm = trainer.step(&adamw)?;
+        Ok((losses.loss_sum / losses.supervised as f64, norm))
+    };
+    let began = Instant::now();
+    let (loss, norm) = step(&mut trainer)?;
+    println!("first step {:.2} s, loss {loss:.4}, norm {norm:.4}", began.elapsed().as_secs_f64());
+    step(&mut trainer)?;
+    let mut times = Vec::new();
+    let mut last = (0.0, 0.0);
+    for _ in 0..args.steps {
+        let began = Instant::now();
+        last = step(&mut trainer)?;
+        times.push(began.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    let median = times[times.len() / 2];
+    let evaluation = Instant::now();
+    trainer.evaluate(&batch)?;
+    println!(
+        "step {:.1} ms (from {:.1} to {:.1}), of which forward and loss {:.1} ms: {:.0} tokens/s; loss {:.4}, norm {:.4}",
+        median * 1e3,
+        times[0] * 1e3,
+        times[times.len() - 1] * 1e3,
+        evaluation.elapsed().as_secs_f64() * 1e3,
+        f64::from(tokens) / median,
+        last.0,
+        last.1
+    );
+    let report = trainer.memory();
+    for (pool, p) in &report.pools {
+        println!("{pool:<18}{:>12} of {:>12}", human(p.used), human(p.allocated));
+    }
+    println!("allocated in all  {}", human(report.allocated()));
+    if args.explain {
+        trainer.explain().iter().for_each(|line| println!("{line}"));
+    }
+    Ok(())
+}
