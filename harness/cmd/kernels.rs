@@ -57,11 +57,12 @@ enum Command {
   weft kernels grad --op '*_dx' --type q4_k,f16 --limits minimal
   weft kernels grad --op attention_backward --without coop --json")]
     Grad(Test),
-    /// Measure products at the sizes of real models, beside what this device reaches at best
+    /// Measure every op at the sizes of real models, beside what this device reaches at best
     ///
-    /// Matvec of every type at 4096 x 14336 and 2560 x 9728 (outputs x inputs), in percent of the
-    /// bandwidth of a copy; products of many tokens, in percent of the fastest one in F16. GB/s count
-    /// the weight's own bytes.
+    /// Matvec of every type at 4096 x 14336 and 2560 x 9728 (outputs x inputs), products of many tokens, attention,
+    /// and all that lies between. GB/s are in percent of the bandwidth of a copy, GFLOP/s in percent of the fastest
+    /// product in F16, both measured first. Bytes are those that have to be read and written: of a product the
+    /// weight's own. A read alone can be faster than a copy.
     #[command(after_help = "Examples:
   weft kernels perf
   weft kernels perf --type q4_k,q8_0 --variant matvec --quick

@@ -2,6 +2,7 @@
 //! a budget so small that everything that can split does.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use weft_kernels::perf::{self, Effort, Product};
 use weft_kernels::registry::{Case, Outcome, cases, gradients, quick};
@@ -117,10 +118,29 @@ fn seeds_change_the_inputs() {
     assert!(tried >= 3, "seeds changed {tried} cases");
 }
 
+/// Every op in every variant is measured, and what lies between the products runs.
+#[test]
+fn every_op_is_measured() {
+    let products = perf::products(64).into_iter().map(|p| (p.direction.op(), p.variant.name()));
+    let attentions = perf::attentions(256).into_iter().map(|a| (a.op(), a.variant()));
+    let others = perf::ops::ops(DeviceKind::Cpu);
+    let measured: HashSet<_> =
+        products.chain(attentions).chain(others.iter().map(|o| (o.op, o.variant))).collect();
+    let there: HashSet<_> = cases().iter().map(|c| (c.op, c.variant)).collect();
+    assert_eq!(there.difference(&measured).collect::<Vec<_>>(), Vec::<&(&str, &str)>::new());
+    let gpu = pollster::block_on(Gpu::open(&Options::default())).expect("a Vulkan adapter");
+    let effort = Effort { at_least: Duration::ZERO, ..Effort::of(DeviceKind::Cpu, true) };
+    for o in &others {
+        let s = perf::ops::measure(&gpu, &effort, o);
+        assert!(s.as_ref().is_ok_and(|&s| s > 0.0), "{} {} {}: {s:?}", o.op, o.variant, o.shape);
+    }
+}
+
 /// What `perf` measures runs, splits included, and takes time.
 #[test]
 fn products_are_measured() {
-    let effort = Effort { side: 64, copy: 1 << 20, ..Effort::of(DeviceKind::Cpu, true) };
+    let at_least = Duration::ZERO;
+    let effort = Effort { side: 64, copy: 1 << 20, at_least, ..Effort::of(DeviceKind::Cpu, true) };
     for budget in [Budget::WEBGPU, Budget { max_binding: 96 << 10, ..Budget::WEBGPU }] {
         let gpu = pollster::block_on(Gpu::open(&Options { budget: Some(budget), ..Options::default() }))
             .expect("a Vulkan adapter");

@@ -3,6 +3,7 @@
 use serde_json::json;
 use weft_kernels::ops::Format;
 use weft_kernels::ops::matmul::Matvec;
+use weft_kernels::perf::ops::{self, Op};
 use weft_kernels::perf::sweep::{self, Measured};
 use weft_kernels::perf::{
     Attention, Effort, Product, attention, attention_cuts, attentions, copy_rate, matrix_rate, product,
@@ -32,6 +33,7 @@ struct Row {
 enum What {
     Product(Product),
     Attention(Attention),
+    Op(Op),
 }
 
 impl Row {
@@ -63,10 +65,17 @@ impl Row {
         }
     }
 
+    fn op(o: Op) -> Row {
+        let ty = o.ty.unwrap_or("f32");
+        let (op, variant, shape, bytes, flops) = (o.op, o.variant, o.shape.clone(), o.bytes, o.flops);
+        Row { op, variant, ty, shape, tile: String::new(), x: "f32", bytes, flops, what: What::Op(o) }
+    }
+
     fn measure(&self, gpu: &Gpu, effort: &Effort) -> weft_kernels::Result<(f64, Option<Matvec>)> {
         match &self.what {
             What::Product(p) => product(gpu, effort, p),
             What::Attention(a) => Ok((attention(gpu, effort, a)?, None)),
+            What::Op(o) => Ok((ops::measure(gpu, effort, o)?, None)),
         }
     }
 }
@@ -88,10 +97,14 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         true => (tiles(&gpu, effort.side), attention_cuts(deepest)),
         false => (products(effort.side), attentions(deepest)),
     };
+    let others = if f.tiles { Vec::new() } else { ops::ops(gpu.caps().kind) };
     let rows = products.into_iter().map(Row::product).chain(attentions.into_iter().map(Row::attention));
+    let rows = rows.chain(others.into_iter().map(Row::op));
     let all: Vec<Row> = rows.filter(|r| f.choice.takes((r.op, r.variant, Some(r.ty)))).collect();
     if all.is_empty() {
-        return Err(Error::input("nothing of this is measured: perf knows matmul, matmul_dx and attention"));
+        return Err(Error::input(
+            "this op is not measured with this type and variant (see `weft kernels perf`)",
+        ));
     }
 
     let copy = copy_rate(&gpu, &effort).map_err(weft_models::Error::from)?;

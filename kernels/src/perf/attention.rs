@@ -242,7 +242,7 @@ pub fn attention(gpu: &Gpu, effort: &Effort, a: &Attention) -> Result<f64> {
             }
         }
     }
-    Ok(seconds(gpu, effort, &rec.finish()?)? / dispatches as f64)
+    seconds(gpu, effort, &rec.finish()?, dispatches)
 }
 
 /// Seconds of a training batch's attention, or of its gradients.
@@ -287,5 +287,5 @@ fn packed(gpu: &Gpu, effort: &Effort, a: &Attention, variant: Variant) -> Result
             _ => train::attention_as(&mut rec, variant, &spans, qkv, &o, &lse, &s)?,
         }
     }
-    Ok(seconds(gpu, effort, &rec.finish()?)? / dispatches as f64)
+    seconds(gpu, effort, &rec.finish()?, dispatches)
 }

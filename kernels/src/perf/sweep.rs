@@ -85,7 +85,7 @@ pub fn sweep(
             compiled = Some(p.ty);
         }
         let copies = (effort.distinct as f64 / p.bytes()).ceil().max(1.0) as usize;
-        let weights = weights(gpu, p, copies)?;
+        let weights = weights(gpu, (p.ty, p.rows, p.cols), copies)?;
         let slots = buffers(gpu, p, effort.slots)?;
         let dispatches = effort.dispatches.min(4 * copies).max(copies);
         let mut measured = Vec::new();

@@ -1,0 +1,408 @@
+//! How fast the ops between the products are, at the sizes of a 4B model: most of them read and write
+//! memory and do little else.
+
+use weft_runtime::{DeviceKind, Gpu, Pool, Recorder, Slice};
+
+use super::{Effort, seconds, weights};
+use crate::ops::attention::cases::spans;
+use crate::ops::attention::{CacheShape, CacheType, Sequences};
+use crate::ops::matmul::chain::{self, End, Kind};
+use crate::ops::matmul::{Columns, Variant};
+use crate::ops::quantize::{self, Quantized};
+use crate::ops::rope::{Pairing, Rotation, Scaling};
+use crate::ops::sample::{State, sample, scratch_bytes};
+use crate::ops::{
+    Format, adamw, add, convert, dropout, gather, heads, lora, loss, rmsnorm, rope, rows, swiglu,
+};
+use crate::registry::{BASELINE, Rng};
+use crate::{PlanError, Result, Weight, WeightType};
+
+/// Records one call.
+type Call = Box<dyn Fn(&mut Recorder) -> Result<()>>;
+
+/// An op to measure.
+pub struct Op {
+    /// The op, as `weft kernels test` calls it.
+    pub op: &'static str,
+    /// Its variant.
+    pub variant: &'static str,
+    /// The type it reads or writes besides f32.
+    pub ty: Option<&'static str>,
+    /// What is computed.
+    pub shape: String,
+    /// Bytes that have to be read and written.
+    pub bytes: f64,
+    /// Operations, roughly.
+    pub flops: f64,
+    /// So many calls, each with buffers of its own.
+    calls: Box<dyn Fn(&Gpu, usize) -> Result<Vec<Call>>>,
+}
+
+/// Width, feed-forward, query heads, KV heads, size of a head, vocabulary.
+const WIDTH: u32 = 2560;
+const FORWARD: u32 = 9728;
+const HEADS: u32 = 32;
+const KV_HEADS: u32 = 8;
+const HEAD_DIM: u32 = 128;
+const VOCABULARY: u32 = 151_936;
+const RANK: u32 = 16;
+
+/// An uninitialised buffer of f32: what is computed with does not matter here.
+fn f32s(gpu: &Gpu, n: u32) -> Result<Slice> {
+    Ok(gpu.alloc(Pool::Activations, u64::from(n) * 4, "perf op")?)
+}
+
+fn u32s(gpu: &Gpu, values: &[u32]) -> Result<Slice> {
+    Ok(gpu.alloc_init(Pool::State, bytemuck::cast_slice(values), "perf op")?)
+}
+
+fn rotation() -> Rotation {
+    Rotation::new(HEAD_DIM, 1e6, None, Scaling::None, Pairing::HalfSplit)
+}
+
+fn table(gpu: &Gpu, positions: u32) -> Result<Slice> {
+    let table = rotation().table(positions);
+    Ok(gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "perf table")?)
+}
+
+fn op(
+    op: &'static str,
+    shape: String,
+    bytes: f64,
+    flops: f64,
+    call: impl Fn(&Gpu) -> Result<Call> + 'static,
+) -> Op {
+    let calls = move |gpu: &Gpu, n| (0..n).map(|_| call(gpu)).collect();
+    Op { op, variant: BASELINE, ty: None, shape, bytes, flops, calls: Box::new(calls) }
+}
+
+/// Every op that is no product and no attention, and the products of a decode step's chain.
+pub fn ops(kind: DeviceKind) -> Vec<Op> {
+    let n: u32 = if kind == DeviceKind::Cpu { 16 } else { 512 };
+    let mut all = Vec::new();
+    all.extend(WeightType::ALL.iter().map(|&ty| gathered(ty, n)));
+    all.extend([Format::F32, Format::F16].into_iter().flat_map(|f| elementwise(f, n)));
+    all.extend(around_attention(n));
+    all.extend(training(n));
+    for ty in [WeightType::Q4_0, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
+        for (kind, rows, cols) in
+            [(Kind::Rows, 6144, WIDTH), (Kind::Residual, WIDTH, FORWARD), (Kind::SwiGlu, 2 * FORWARD, WIDTH)]
+        {
+            all.push(chained(ty, kind, rows, cols));
+        }
+    }
+    all
+}
+
+fn gathered(ty: WeightType, n: u32) -> Op {
+    let row = ty.row_bytes(WIDTH as usize) as f64 + 4.0 * f64::from(WIDTH);
+    let call = move |gpu: &Gpu| -> Result<Call> {
+        let w = weights(gpu, (ty, 4096, WIDTH), 1)?.remove(0);
+        let mut rng = Rng::new(1);
+        let ids: Vec<u32> = (0..n).map(|_| rng.below(4096) as u32).collect();
+        let (ids, y) = (u32s(gpu, &ids)?, f32s(gpu, n * WIDTH)?);
+        Ok(Box::new(move |rec| gather::gather(rec, &w, &ids, &y, n)))
+    };
+    let values = f64::from(n * WIDTH);
+    Op {
+        ty: Some(ty.name()),
+        ..op("gather", format!("{n} of 4096 x {WIDTH}"), f64::from(n) * row, values, call)
+    }
+}
+
+fn elementwise(out: Format, n: u32) -> Vec<Op> {
+    let values = n * WIDTH;
+    let (v, written) = (f64::from(values), out.bytes() as f64);
+    let norm = op("rmsnorm", format!("{n} x {WIDTH}"), v * (4.0 + written), 4.0 * v, move |gpu| {
+        let (x, w, y) = (f32s(gpu, values)?, f32s(gpu, WIDTH)?, f32s(gpu, values)?);
+        let w = gpu.alloc(Pool::Weights, w.size(), "perf op")?;
+        Ok(Box::new(move |rec| rmsnorm::rmsnorm_to(rec, &x, &w, (&y, out), n, WIDTH, 1e-6)))
+    });
+    let gated = f64::from(n * FORWARD);
+    let swiglu = op("swiglu", format!("{n} x {FORWARD}"), gated * (8.0 + written), 6.0 * gated, move |gpu| {
+        let (x, y) = (f32s(gpu, 2 * n * FORWARD)?, f32s(gpu, n * FORWARD)?);
+        Ok(Box::new(move |rec| swiglu::swiglu_to(rec, &x, (&y, out), n, FORWARD)))
+    });
+    let variant = if out == Format::F16 { "out_f16" } else { BASELINE };
+    [norm, swiglu].map(|o| Op { variant, ..o }).into()
+}
+
+/// Integers, rotation, heads, the draw.
+fn around_attention(n: u32) -> Vec<Op> {
+    let values = n * WIDTH;
+    let v = f64::from(values);
+    let quantize = op("quantize", format!("{n} x {WIDTH}"), v * 5.5, 4.0 * v, move |gpu| {
+        let x = f32s(gpu, values)?;
+        let (q, meta) = quantize::bytes(values.into());
+        let [q, meta] = [q, meta].map(|bytes| gpu.alloc(Pool::Activations, bytes, "perf op"));
+        let out = Quantized { q: q?, meta: meta? };
+        Ok(Box::new(move |rec| quantize::quantize(rec, &x, &out, values)))
+    });
+    let turned = n * HEADS * HEAD_DIM;
+    let rope = op(
+        "rope",
+        format!("{n} x {HEADS} x {HEAD_DIM}"),
+        f64::from(turned) * 8.0,
+        f64::from(turned) * 3.0,
+        move |gpu| {
+            let (state, table, x) = (u32s(gpu, &[0])?, table(gpu, n)?, f32s(gpu, turned)?);
+            Ok(Box::new(move |rec| rope::rope(rec, &state, &table, &x, n, HEADS, HEAD_DIM, &rotation())))
+        },
+    );
+    let mut all = vec![quantize, rope];
+    for ty in CacheType::ALL {
+        let rows = u64::from(n) * u64::from(KV_HEADS);
+        let bytes = f64::from((2 * HEADS + 2 * KV_HEADS) * HEAD_DIM * n) * 4.0
+            + 2.0 * ty.bytes(rows, HEAD_DIM) as f64;
+        let flops = f64::from((HEADS + KV_HEADS) * HEAD_DIM * n) * 7.0;
+        let shape = format!("{n} x {HEADS}/{KV_HEADS} x {HEAD_DIM}");
+        let call = move |gpu: &Gpu| -> Result<Call> {
+            let cache = CacheShape::new(ty, n, KV_HEADS, HEAD_DIM, gpu.budget())?;
+            let (state, table) = (u32s(gpu, &[0])?, table(gpu, n)?);
+            let norms = gpu.alloc(Pool::Weights, u64::from(HEAD_DIM) * 8, "perf op")?;
+            let qkv = f32s(gpu, (HEADS + 2 * KV_HEADS) * HEAD_DIM * n)?;
+            let q = f32s(gpu, turned)?;
+            let chunk = |i| -> Result<(Slice, Slice)> {
+                let half = || gpu.alloc(Pool::KvCache, cache.chunk_bytes(i), "perf op");
+                Ok((half()?, half()?))
+            };
+            let chunks = (0..cache.chunks()).map(chunk).collect::<Result<Vec<_>>>()?;
+            Ok(Box::new(move |rec| {
+                let rotation = rotation();
+                let sequences = Sequences::One;
+                let s = heads::Shape {
+                    tokens: n,
+                    heads: HEADS,
+                    cache: &cache,
+                    rotation: &rotation,
+                    eps: 1e-6,
+                    sequences,
+                };
+                heads::heads(rec, &state, &table, Some(&norms), &qkv, &q, &chunks, &s)
+            }))
+        };
+        all.push(Op { ty: Some(ty.name()), ..op("heads", shape, bytes, flops, call) });
+    }
+    for (name, temperature, top_k) in [("greedy", 0.0, 0), ("top-k 40, top-p 0.95", 0.8, 40)] {
+        let bytes = f64::from(VOCABULARY) * 4.0;
+        all.push(op(
+            "sample",
+            format!("1 x {VOCABULARY}, {name}"),
+            bytes,
+            f64::from(VOCABULARY),
+            move |gpu| {
+                let mut rng = Rng::new(1);
+                let logits: Vec<f32> = (0..VOCABULARY).map(|_| rng.normal() * 3.0).collect();
+                let logits = gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&logits), "perf op")?;
+                let state =
+                    State { temperature, top_k, top_p: 0.95, penalty: 1.0, ..bytemuck::Zeroable::zeroed() };
+                let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&state), "perf op")?;
+                let maxima = gpu.alloc(Pool::Activations, scratch_bytes(VOCABULARY, 1), "perf op")?;
+                // Positions count up with every draw.
+                let (ids, history) = (u32s(gpu, &[0])?, gpu.alloc(Pool::State, 16 << 20, "perf op")?);
+                Ok(Box::new(move |rec| {
+                    sample(rec, &state, &logits, &maxima, &ids, &history, VOCABULARY, 1, 1)
+                }))
+            },
+        ));
+    }
+    all
+}
+
+/// What training adds.
+fn training(n: u32) -> Vec<Op> {
+    let values = n * WIDTH;
+    let v = f64::from(values);
+    let gated = f64::from(n * FORWARD);
+    let packed = f64::from((HEADS + 2 * KV_HEADS) * HEAD_DIM * n);
+    let shape = format!("{n} x {WIDTH}");
+    let mut all = vec![
+        op("rmsnorm_backward", shape.clone(), v * 12.0, 8.0 * v, move |gpu| {
+            let [x, dy, dx] = [0; 3].map(|_| f32s(gpu, values));
+            let (x, dy, dx) = (x?, dy?, dx?);
+            let w = gpu.alloc(Pool::Weights, u64::from(WIDTH) * 4, "perf op")?;
+            Ok(Box::new(move |rec| rmsnorm::backward(rec, &x, &w, &dy, &dx, n, WIDTH, 1e-6, false)))
+        }),
+        op("swiglu_backward", format!("{n} x {FORWARD}"), gated * 20.0, 12.0 * gated, move |gpu| {
+            let (x, dy) = (f32s(gpu, 2 * n * FORWARD)?, f32s(gpu, n * FORWARD)?);
+            Ok(Box::new(move |rec| swiglu::backward(rec, &x, &dy, n, FORWARD)))
+        }),
+        op("add", shape.clone(), v * 12.0, v, move |gpu| {
+            let (x, y) = (f32s(gpu, values)?, f32s(gpu, values)?);
+            Ok(Box::new(move |rec| add::add(rec, &x, &y, values)))
+        }),
+        op("dropout", shape.clone(), v * 8.0, 8.0 * v, move |gpu| {
+            let (x, y, seed) = (f32s(gpu, values)?, f32s(gpu, values)?, u32s(gpu, &[1, 2])?);
+            let mask = dropout::Mask { probability: 0.1, salt: 1 };
+            Ok(Box::new(move |rec| dropout::dropout(rec, &x, &y, values, &seed, mask, false)))
+        }),
+        Op {
+            ty: Some("f16"),
+            ..op("convert", shape, v * 6.0, v, move |gpu| {
+                let (x, y) = (f32s(gpu, values)?, f32s(gpu, values)?);
+                Ok(Box::new(move |rec| convert::convert(rec, &x, (&y, Format::F16), values.into())))
+            })
+        },
+        op(
+            "loss",
+            format!("{} x {VOCABULARY}", n / 8),
+            f64::from(n / 8 * VOCABULARY) * 8.0,
+            f64::from(n / 8 * VOCABULARY) * 4.0,
+            move |gpu| {
+                let rows = n / 8;
+                let (logits, labels) = (f32s(gpu, rows * VOCABULARY)?, u32s(gpu, &vec![7; rows as usize])?);
+                let stats = gpu.alloc(Pool::Activations, u64::from(rows) * loss::STATS, "perf op")?;
+                let scale = u32s(gpu, &[0x3f80_0000])?;
+                Ok(Box::new(move |rec| {
+                    loss::cross_entropy(rec, &logits, &labels, &stats, &scale, 0, rows, VOCABULARY)
+                }))
+            },
+        ),
+    ];
+    for backward in [false, true] {
+        let (name, moved) = if backward { ("heads_backward", 12.0) } else { ("heads_train", 8.0) };
+        let shape = format!("{n} x {HEADS}/{KV_HEADS} x {HEAD_DIM}");
+        all.push(op(name, shape, packed * moved, packed * 10.0, move |gpu| {
+            let spans: Vec<u32> = spans(&[n / 2, n / 2]).concat();
+            let (spans, table) = (u32s(gpu, &spans)?, table(gpu, n)?);
+            let norms = gpu.alloc(Pool::Weights, u64::from(HEAD_DIM) * 8, "perf op")?;
+            let all = (HEADS + 2 * KV_HEADS) * HEAD_DIM * n;
+            let (qkv, dqkv) = (f32s(gpu, all)?, f32s(gpu, all)?);
+            let [q, k, v] = [HEADS, KV_HEADS, KV_HEADS].map(|heads| f32s(gpu, heads * HEAD_DIM * n));
+            let (q, k, v) = (q?, k?, v?);
+            Ok(Box::new(move |rec| {
+                let rotation = rotation();
+                let (heads, kv_heads, head_dim) = (HEADS, KV_HEADS, HEAD_DIM);
+                let s = heads::train::Shape {
+                    tokens: n,
+                    heads,
+                    kv_heads,
+                    head_dim,
+                    rotation: &rotation,
+                    eps: 1e-6,
+                };
+                let parts = [&q, &k, &v];
+                match backward {
+                    true => heads::train::backward(rec, &spans, &table, Some(&norms), &qkv, parts, &dqkv, &s),
+                    false => heads::train::heads(rec, &spans, &table, Some(&norms), &qkv, parts, &s),
+                }
+            }))
+        }));
+    }
+    for scatter in [false, true] {
+        let name = if scatter { "rows_scatter" } else { "rows_gather" };
+        all.push(op(name, format!("{} of {n} x {WIDTH}", n / 2), v * 4.0, v / 2.0, move |gpu| {
+            let (x, y) = (f32s(gpu, values)?, f32s(gpu, values / 2)?);
+            let list = u32s(gpu, &(0..n / 2).map(|i| 2 * i).collect::<Vec<_>>())?;
+            let s = rows::Shape { total: n, count: n / 2, width: WIDTH, index0: 0 };
+            Ok(Box::new(move |rec| match scatter {
+                true => rows::scatter(rec, &y, &list, &x, &s, false),
+                false => rows::gather(rec, &x, &list, &y, &s),
+            }))
+        }));
+    }
+    all.extend(
+        ["lora_down", "lora_up", "lora_grad_t", "lora_grad_b", "lora_grad_a", "lora_grad_x"]
+            .map(|name| adapter(name, n)),
+    );
+    // An adapter of rank 16 on all matrices of a 4B model has 33 million numbers.
+    let parameters: u32 = if n == 16 { 1 << 18 } else { 1 << 25 };
+    let p = f64::from(parameters);
+    // Norm and step read the gradient, the step parameters and moments as well, and writes those.
+    all.push(op("adamw", format!("{parameters}"), p * 32.0, p * 16.0, move |gpu| {
+        let buffer = || gpu.alloc(Pool::Optimiser, u64::from(parameters) * 4, "perf op");
+        let (w, g, first, second) = (buffer()?, buffer()?, buffer()?, buffer()?);
+        let b = adamw::Buffers::new(gpu, g.size())?;
+        Ok(Box::new(move |rec| {
+            adamw::norm(rec, &g, &b)?;
+            adamw::step(rec, &w, &g, &first, &second, &b)
+        }))
+    }));
+    all
+}
+
+/// A product of an adapter.
+fn adapter(name: &'static str, n: u32) -> Op {
+    let (wide, narrow, matrix) = (f64::from(n * WIDTH), f64::from(n * RANK), f64::from(RANK * WIDTH));
+    // What is added to is read and written.
+    let moved = match name {
+        "lora_down" | "lora_grad_t" => wide + narrow + matrix,
+        "lora_up" | "lora_grad_x" => 2.0 * wide + narrow + matrix,
+        _ => wide + narrow + 2.0 * matrix,
+    };
+    let flops = 2.0 * wide * f64::from(RANK);
+    op(name, format!("{n} x {WIDTH}, rank {RANK}"), 4.0 * moved, flops, move |gpu| {
+        let (t, x) = (f32s(gpu, n * RANK)?, f32s(gpu, n * WIDTH)?);
+        let pool = if name.contains("grad_a") || name.contains("grad_b") {
+            Pool::Activations
+        } else {
+            Pool::Weights
+        };
+        let m = gpu.alloc(pool, u64::from(RANK * WIDTH) * 4, "perf op")?;
+        let s = lora::Shape { tokens: n, rank: RANK, width: WIDTH };
+        let (narrow, wide) = (Columns::all(RANK), Columns::all(WIDTH));
+        Ok(Box::new(move |rec| match name {
+            "lora_down" => lora::down(rec, (&x, Format::F32), &m, (&t, narrow), s),
+            "lora_up" => lora::up(rec, (&t, narrow), &m, (&x, wide), 1.0, s),
+            "lora_grad_t" => lora::grad_t(rec, (&x, wide), &m, (&t, narrow), 1.0, s),
+            "lora_grad_b" => lora::grad_b(rec, (&x, wide), (&t, narrow), &m, 1.0, s),
+            "lora_grad_a" => lora::grad_a(rec, (&t, narrow), (&x, Format::F32), &m, s),
+            _ => lora::grad_x(rec, (&t, narrow), &m, &x, s, true),
+        }))
+    })
+}
+
+/// A product of a decode step's chain.
+fn chained(ty: WeightType, kind: Kind, rows: u32, cols: u32) -> Op {
+    let bytes = ty.row_bytes(cols as usize) as f64 * f64::from(rows);
+    let flops = 2.0 * f64::from(rows) * f64::from(cols);
+    let call = move |gpu: &Gpu, w: Weight| -> Result<Call> {
+        if let Err(why) = chain::supports(gpu.caps(), &w.shape, kind) {
+            return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
+        }
+        let integers = |n: u32| -> Result<Quantized> {
+            let (q, meta) = quantize::bytes_normed(n.into());
+            let alloc = |bytes| gpu.alloc(Pool::Activations, bytes, "perf op");
+            Ok(Quantized { q: alloc(q)?, meta: alloc(meta)? })
+        };
+        let (ints, out, y) = (integers(cols)?, integers(rows)?, f32s(gpu, rows)?);
+        let norm = gpu.alloc(Pool::Weights, u64::from(rows) * 4, "perf op")?;
+        Ok(Box::new(move |rec| {
+            let end = match kind {
+                Kind::Rows => End::Rows { y: &y, columns: Columns::all(rows), bias: None },
+                Kind::Residual => End::Residual { h: &y, norm: &norm, out: &out },
+                Kind::SwiGlu => End::SwiGlu { out: &out },
+            };
+            let normed = (kind != Kind::Residual).then_some(1e-6);
+            chain::chained(rec, &w, chain::Input { ints: &ints, norm: normed }, end)
+        }))
+    };
+    let calls = move |gpu: &Gpu, n| {
+        weights(gpu, (ty, rows, cols), n)?.into_iter().map(|w| call(gpu, w)).collect::<Result<Vec<_>>>()
+    };
+    let shape = format!("{rows} x {cols} x 1 {kind:?}").to_lowercase();
+    Op { op: "matmul", variant: "chain", ty: Some(ty.name()), shape, bytes, flops, calls: Box::new(calls) }
+}
+
+/// Seconds of one call, among others on other buffers.
+///
+/// # Errors
+/// [`crate::Error::Plan`] where the device lacks what it needs; out of memory; a fault.
+pub fn measure(gpu: &Gpu, effort: &Effort, o: &Op) -> Result<f64> {
+    if o.variant == "out_f16" && !gpu.caps().f16 {
+        return Err(PlanError::Shape { op: o.op, what: "no f16".into() }.into());
+    }
+    if o.variant == "chain" {
+        Variant::MatvecDot
+            .supports(gpu.caps(), WeightType::Q4_K, 1)
+            .map_err(|why| PlanError::Shape { op: o.op, what: why.into() })?;
+    }
+    let slots = (effort.distinct as f64 / o.bytes).ceil().clamp(1.0, effort.slots as f64) as usize;
+    let calls = (o.calls)(gpu, slots)?;
+    let dispatches = effort.dispatches.min(2 * slots).max(1);
+    let mut rec = Recorder::new(gpu);
+    for i in 0..dispatches {
+        calls[i % slots](&mut rec)?;
+    }
+    seconds(gpu, effort, &rec.finish()?, dispatches)
+}
