@@ -152,7 +152,8 @@ impl ModelFlag {
         self.model.as_ref().map_or_else(|| mini::NAME.to_owned(), |p| p.display().to_string())
     }
 
-    fn source(&self) -> Source {
+    /// The file, or the model on board.
+    pub fn source(&self) -> Source {
         match &self.model {
             Some(path) => path.clone().into(),
             None => mini::GGUF.to_vec().into(),
@@ -198,19 +199,8 @@ impl ModelFlag {
         context: Option<u32>,
         cache: CacheFlag,
     ) -> Result<(Model, Duration)> {
-        let start = Instant::now();
         // Headers are checked by the thousand here, so that `-c 0` can ask for the model's own context.
-        let context = self.asked_context(context)?;
-        let options =
-            Options { device: device.options(), chunk, context, cache: cache.cache_type, integers: None };
-        let bar = output::bar(0, "loading {bar:30} {bytes} of {total_bytes}, {elapsed}");
-        let model = Model::open_with(self.source(), &options, &mut |p| {
-            bar.set_length(p.total);
-            bar.set_position(p.done);
-            interrupt::flow()
-        });
-        bar.finish_and_clear();
-        Ok((model?, start.elapsed()))
+        open(self.source(), device, chunk, self.asked_context(context)?, cache)
     }
 
     /// What `-c N` means before the model is open: 0 is all that the model was trained for.
@@ -220,6 +210,30 @@ impl ModelFlag {
             other => Ok(other),
         }
     }
+}
+
+/// As [`ModelFlag::open`], of any source.
+///
+/// # Errors
+/// Anything wrong with the source or the device.
+pub fn open(
+    source: Source,
+    device: &DeviceFlags,
+    chunk: Option<u32>,
+    context: Option<u32>,
+    cache: CacheFlag,
+) -> Result<(Model, Duration)> {
+    let start = Instant::now();
+    let options =
+        Options { device: device.options(), chunk, context, cache: cache.cache_type, integers: None };
+    let bar = output::bar(0, "loading {bar:30} {bytes} of {total_bytes}, {elapsed}");
+    let model = Model::open_with(source, &options, &mut |p| {
+        bar.set_length(p.total);
+        bar.set_position(p.done);
+        interrupt::flow()
+    });
+    bar.finish_and_clear();
+    Ok((model?, start.elapsed()))
 }
 
 /// The context for a session on `model`: what was asked for, all it was trained for with 0, else the default.

@@ -1,5 +1,6 @@
 //! The commands. Adding one: a file here with its flags and a `run`, and a line in each list below.
 
+mod bench;
 mod chat;
 mod convert;
 mod curriculum;
@@ -40,6 +41,7 @@ enum Command {
     Inspect(inspect::Flags),
     Devices(devices::Flags),
     Logits(logits::Flags),
+    Bench(bench::Flags),
     Eval(eval::Flags),
     Finetune(finetune::Flags),
     Curriculum(curriculum::Flags),
@@ -63,6 +65,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Inspect(f) => inspect::run(f),
         Command::Devices(f) => devices::run(f),
         Command::Logits(f) => logits::run(f),
+        Command::Bench(f) => bench::run(f),
         Command::Eval(f) => eval::run(f),
         Command::Finetune(f) => finetune::run(f),
         Command::Curriculum(f) => curriculum::run(f),

@@ -17,6 +17,7 @@
 //!   code is a fragment.
 
 mod compose;
+mod pattern;
 mod plan;
 mod types;
 mod weight;
@@ -29,6 +30,7 @@ pub mod select;
 
 pub use compose::compose;
 pub use drivers::open;
+pub use pattern::Pattern;
 pub(crate) use plan::params;
 pub use plan::{Bind, Dispatch, Fields, PlanError, fold, record, split_rows};
 pub use types::{Layout, WeightType};

@@ -174,7 +174,7 @@ impl Weight {
 }
 
 /// The planes of whole blocks, each padded to a multiple of 4 bytes.
-fn repack(ty: WeightType, src: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn repack(ty: WeightType, src: &[u8]) -> Vec<Vec<u8>> {
     let layout = ty.layout();
     let blocks = src.len() / layout.bytes;
     let mut planes: Vec<Vec<u8>> =

@@ -36,6 +36,7 @@ struct Answer {
     submitted: usize,
     generated: usize,
     max_tokens: usize,
+    ignore_eos: bool,
 }
 
 /// A step on its way: which answers it draws for, by row, and the tokens.
@@ -69,7 +70,7 @@ struct Step {
 /// ```
 pub struct Batch {
     /// Where prompts are computed; what their beginnings share is computed once.
-    session: Session,
+    pub(crate) session: Session,
     cache: CacheShape,
     kv: Vec<Vec<(Slice, Slice)>>,
     state: Slice,
@@ -79,7 +80,9 @@ pub struct Batch {
     /// What adapters hold between their two products.
     between: Option<Slice>,
     /// By rows and positions.
-    programs: HashMap<(u32, u32), Program>,
+    pub(crate) programs: HashMap<(u32, u32), Program>,
+    /// The program that ran last.
+    pub(crate) last: Option<(u32, u32)>,
     answers: Vec<Option<Answer>>,
     /// Streams whose state on the device says that they have a token to compute.
     awake: Vec<bool>,
@@ -124,6 +127,7 @@ impl Batch {
             cache,
             kv,
             programs: HashMap::new(),
+            last: None,
             answers: (0..streams).map(|_| None).collect(),
             awake: vec![false; streams as usize],
             steps: VecDeque::new(),
@@ -235,7 +239,9 @@ impl Batch {
         self.started += 1;
         let number = self.started;
         let prompt = prompt.len();
-        self.answers[stream] = Some(Answer { number, prompt, submitted: 1, generated: 0, max_tokens });
+        let ignore_eos = sampling.ignore_eos;
+        self.answers[stream] =
+            Some(Answer { number, prompt, submitted: 1, generated: 0, max_tokens, ignore_eos });
         let first = if room > 0 {
             self.accept(stream, token)
         } else {
@@ -371,6 +377,7 @@ impl Batch {
             self.programs.insert((rows, positions), program);
         }
         let submission = gpu.run(&self.programs[&(rows, positions)], Some(&tokens))?;
+        self.last = Some((rows, positions));
         let tokens = submission.readback.expect("asked for");
         self.steps.push_back(Step { answers, tokens });
         Ok(true)
@@ -416,7 +423,7 @@ impl Batch {
         let context = self.context() as usize;
         let answer = self.answers[stream].as_mut().expect("an answer");
         answer.generated += 1;
-        let stop = if self.session.model.tokenizer().is_ok_and(|t| t.is_eog(token)) {
+        let stop = if !answer.ignore_eos && self.session.model.tokenizer().is_ok_and(|t| t.is_eog(token)) {
             Some(Stop::EndOfText)
         } else if answer.generated >= answer.max_tokens {
             Some(Stop::MaxTokens)

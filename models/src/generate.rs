@@ -26,6 +26,8 @@ pub struct Sampling {
     pub repeat_last_n: u32,
     /// Seed of the draws: the same seed gives the same text on the same device.
     pub seed: u32,
+    /// Go on after a token that ends the text.
+    pub ignore_eos: bool,
 }
 
 impl Default for Sampling {
@@ -38,6 +40,7 @@ impl Default for Sampling {
             repeat_penalty: 1.0,
             repeat_last_n: 64,
             seed: 0,
+            ignore_eos: false,
         }
     }
 }
@@ -105,12 +108,19 @@ pub struct Generation<'a> {
     reused: usize,
     generated: usize,
     max_tokens: usize,
+    ignore_eos: bool,
     stop: Option<Stop>,
     text: Option<StreamDecoder>,
 }
 
 impl<'a> Generation<'a> {
-    pub(crate) fn new(session: &'a mut Session, prompt: usize, reused: usize, max_tokens: usize) -> Self {
+    pub(crate) fn new(
+        session: &'a mut Session,
+        sampling: &Sampling,
+        prompt: usize,
+        reused: usize,
+        max_tokens: usize,
+    ) -> Self {
         // The prefill has drawn the token at position `prompt` already.
         let text = session.model.tokenizer().ok().map(|t| t.stream(false).continuing());
         Generation {
@@ -121,6 +131,7 @@ impl<'a> Generation<'a> {
             reused,
             generated: 0,
             max_tokens,
+            ignore_eos: sampling.ignore_eos,
             stop: None,
             text,
         }
@@ -182,7 +193,7 @@ impl<'a> Generation<'a> {
         let token = bytemuck::pod_read_unaligned::<u32>(bytes);
         self.session.tokens.push(token);
         self.generated += 1;
-        if self.session.model.tokenizer().is_ok_and(|t| t.is_eog(token)) {
+        if !self.ignore_eos && self.session.model.tokenizer().is_ok_and(|t| t.is_eog(token)) {
             self.stop = Some(Stop::EndOfText);
             return Ok(None);
         }

@@ -27,8 +27,10 @@ pub mod finetune;
 mod generate;
 mod load;
 mod lora;
+mod measure;
 mod plan;
 mod session;
+mod synthetic;
 pub mod train;
 
 pub use batch::{Batch, Drawn, MOST_STREAMS};
@@ -39,6 +41,7 @@ pub use load::{Model, Options, Progress, Source};
 pub use lora::{adapter_base, open_adapter};
 pub use plan::{MemoryPlan, plan};
 pub use session::{Rows, Session, Taps};
+pub use synthetic::Synthetic;
 pub use weft_formats::adapter::Adapter as AdapterFile;
 pub use weft_formats::chat::{Message, Options as ChatOptions};
 pub use weft_kernels::ops::attention::CacheType;

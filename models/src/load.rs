@@ -15,7 +15,8 @@ use weft_runtime::{Caps, DeviceKind, Gpu, Pool, Slice};
 use crate::decoder::{Layer, Part, Weights};
 use crate::lora::Lora;
 use crate::plan::{cache_type, weight_type};
-use crate::{Batch, Config, Error, MemoryPlan, Message, Result, Session, plan};
+use crate::synthetic::Patterns;
+use crate::{Batch, Config, Error, MemoryPlan, Message, Result, Session, Synthetic, plan};
 
 /// How to open a model.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +42,8 @@ pub enum Source {
     File(PathBuf),
     /// A GGUF file in memory.
     Bytes(Vec<u8>),
+    /// No file: a real shape with made-up weights.
+    Synthetic(Synthetic),
 }
 
 impl From<&str> for Source {
@@ -58,6 +61,12 @@ impl From<&Path> for Source {
 impl From<PathBuf> for Source {
     fn from(path: PathBuf) -> Source {
         Source::File(path)
+    }
+}
+
+impl From<Synthetic> for Source {
+    fn from(synthetic: Synthetic) -> Source {
+        Source::Synthetic(synthetic)
     }
 }
 
@@ -83,6 +92,9 @@ pub(crate) struct Inner {
     pub(crate) chunk: u32,
     pub(crate) integers: bool,
     pub(crate) cache: CacheType,
+    /// Of all tensors: values, and bytes as the file stores them.
+    pub(crate) parameters: u64,
+    pub(crate) bytes: u64,
     file: String,
     metadata: Metadata,
     tokenizer: std::result::Result<Tokenizer, weft_formats::tokenizer::Error>,
@@ -216,6 +228,7 @@ async fn open(
     options: &Options,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Model> {
+    let patterns = matches!(source, Source::Synthetic(_)).then(Patterns::default);
     let file = match source {
         #[cfg(not(target_arch = "wasm32"))]
         Source::File(path) => File::open(&path)?,
@@ -227,6 +240,7 @@ async fn open(
             });
         }
         Source::Bytes(bytes) => File::from_bytes(bytes)?,
+        Source::Synthetic(synthetic) => synthetic.outline()?,
     };
     let config = Config::read(&file)?;
     let gpu = weft_kernels::open(&options.device).await?;
@@ -237,7 +251,7 @@ async fn open(
     let integers = options.integers.unwrap_or_else(chained);
     let needs = check_memory(&file, &config, &gpu, context, chunk, cache)?;
     gpu.expect(Pool::Weights, needs.weights);
-    let mut up = Upload { file: &file, gpu: &gpu, done: 0, total: 0, progress };
+    let mut up = Upload { file: &file, patterns, gpu: &gpu, done: 0, total: 0, progress };
     let weights = up.all(&config)?;
     gpu.flush()?;
     let metadata = file.metadata().clone();
@@ -259,6 +273,8 @@ async fn open(
         chunk,
         integers,
         cache,
+        parameters: file.tensors().iter().map(TensorInfo::elements).sum(),
+        bytes: file.tensors().iter().map(|t| t.size).sum(),
         metadata,
         tokenizer,
         template,
@@ -316,6 +332,8 @@ fn check_memory(
 
 struct Upload<'a> {
     file: &'a File,
+    /// Where weights come from in place of a file that is an outline.
+    patterns: Option<Patterns>,
     gpu: &'a Gpu,
     done: u64,
     total: u64,
@@ -456,8 +474,14 @@ impl Upload<'_> {
         let ty = weight_type(self.file, &tensors[0])?;
         let rows = parts.iter().map(|p| p.1).sum();
         let shape = WeightShape::new(ty, rows, cols, self.gpu.budget())?;
-        let bytes: Vec<&[u8]> = tensors.iter().map(|t| self.file.bytes(t)).collect();
         let mut cancelled = false;
+        if let Some(patterns) = &mut self.patterns {
+            let weight = patterns.weight(self.gpu, shape, &parts[0].0)?;
+            self.done += tensors.iter().map(|t| t.size).sum::<u64>();
+            cancelled |= (self.progress)(Progress { done: self.done, total: self.total }).is_break();
+            return if cancelled { Err(Error::Cancelled) } else { Ok(weight) };
+        }
+        let bytes: Vec<&[u8]> = tensors.iter().map(|t| self.file.bytes(t)).collect();
         let weight = Weight::upload(self.gpu, shape, &bytes, &parts[0].0, |i, done| {
             self.done += done.len() as u64;
             self.file.release_part(&tensors[i], done);
@@ -470,6 +494,10 @@ impl Upload<'_> {
     /// A vector of a float type, as f32.
     fn floats(&self, name: &str, len: u32) -> Result<Vec<f32>> {
         let t = self.shaped(name, &[len.into()])?;
+        if self.patterns.is_some() {
+            // Norms; no synthetic shape has biases.
+            return Ok(vec![1.0; len as usize]);
+        }
         let mut out = vec![0.0; len as usize];
         weft_formats::quant::dequantize(t.ty, self.file.bytes(t), &mut out).map_err(|_| {
             Error::TensorType {

@@ -178,7 +178,7 @@ impl Session {
                 return Err(Error::Cancelled);
             }
         }
-        Ok(Generation::new(self, prompt.len(), reused, max_tokens))
+        Ok(Generation::new(self, sampling, prompt.len(), reused, max_tokens))
     }
 
     /// As [`Session::generate`], without blocking.
@@ -195,7 +195,7 @@ impl Session {
         self.generate(prompt, sampling, max_tokens)
     }
 
-    fn write_state(&self, position: u32, s: &Sampling) -> Result<()> {
+    pub(crate) fn write_state(&self, position: u32, s: &Sampling) -> Result<()> {
         let state = s.state(position);
         Ok(self.model.0.gpu.write(&self.state, 0, bytemuck::bytes_of(&state))?)
     }

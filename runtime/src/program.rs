@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::measure::Clock;
 use crate::memory::Readback;
 use crate::{Caps, DeviceKind, Error, Gpu, Pipeline, Pool, Result, Slice};
 
@@ -14,14 +15,24 @@ pub struct Cost {
     pub flops: f64,
 }
 
-enum Step {
+pub(crate) enum Step {
     Dispatch { pipeline: Arc<Pipeline>, group: wgpu::BindGroup, grid: [u32; 3], ms: f64 },
     Copy { from: Slice, to: Slice },
 }
 
+impl Step {
+    /// Estimated.
+    fn ms(&self) -> f64 {
+        match self {
+            Step::Dispatch { ms, .. } => *ms,
+            Step::Copy { .. } => 0.0,
+        }
+    }
+}
+
 /// A recorded list of dispatches. Replaying it patches nothing: what changes lives in GPU buffers.
 pub struct Program {
-    steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     _params: Slice,
 }
 
@@ -195,48 +206,13 @@ impl Gpu {
     /// A fault of the device.
     pub fn run(&self, program: &Program, read: Option<&Slice>) -> Result<Submission> {
         self.check()?;
-        let budget = self.budget();
-        let mut steps = program.steps.iter().peekable();
+        let mut rest = &program.steps[..];
         loop {
             let mut encoder = self.0.device.create_command_encoder(&Default::default());
-            let mut ms = 0.0;
-            let mut count = 0;
-            while let Some(step) = steps.peek() {
-                if count > 0 && (ms >= budget.submit_ms || count >= budget.submit_dispatches) {
-                    break;
-                }
-                if let Step::Copy { from, to } = step {
-                    encoder.copy_buffer_to_buffer(
-                        from.buffer(),
-                        from.offset(),
-                        to.buffer(),
-                        to.offset(),
-                        from.size(),
-                    );
-                    steps.next();
-                    count += 1;
-                    continue;
-                }
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                let mut bound: Option<&Arc<Pipeline>> = None;
-                while let Some(Step::Dispatch { pipeline, group, grid, ms: estimate }) = steps.peek() {
-                    let full = ms + estimate > budget.submit_ms || count >= budget.submit_dispatches;
-                    if count > 0 && full {
-                        ms = budget.submit_ms;
-                        break;
-                    }
-                    if !bound.is_some_and(|b| Arc::ptr_eq(b, pipeline)) {
-                        pass.set_pipeline(&pipeline.raw);
-                        bound = Some(pipeline);
-                    }
-                    pass.set_bind_group(0, group, &[]);
-                    pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
-                    ms += estimate;
-                    count += 1;
-                    steps.next();
-                }
-            }
-            if steps.peek().is_some() {
+            let (now, later) = rest.split_at(self.fitting(rest));
+            encode(&mut encoder, now, None, false);
+            rest = later;
+            if !rest.is_empty() {
                 self.submit(encoder);
                 continue;
             }
@@ -247,53 +223,54 @@ impl Gpu {
         }
     }
 
-    /// Seconds that the device is busy with one replay of `program`, by its own clock: `None` where it
-    /// has none, or where the program copies. All of it is one submit, so it must be short.
-    ///
-    /// # Errors
-    /// A fault of the device; out of memory.
-    pub fn seconds(&self, program: &Program) -> Result<Option<f64>> {
-        self.check()?;
-        let copies = program.steps.iter().any(|s| matches!(s, Step::Copy { .. }));
-        if copies || !self.caps().timestamps {
-            return Ok(None);
+    /// How many of `steps` one submit takes: at least one, then as many as the budget allows.
+    pub(crate) fn fitting(&self, steps: &[Step]) -> usize {
+        let budget = self.budget();
+        let mut ms = 0.0;
+        let fits = |(i, step): &(usize, &Step)| {
+            ms += step.ms();
+            *i == 0 || (ms <= budget.submit_ms && *i < budget.submit_dispatches)
+        };
+        steps.iter().enumerate().take_while(fits).count()
+    }
+}
+
+/// Records `steps`: dispatches that follow each other share a pass. With a clock, passes have time stamps at
+/// both ends; with `apart`, every dispatch has a pass of its own.
+pub(crate) fn encode(
+    encoder: &mut wgpu::CommandEncoder,
+    steps: &[Step],
+    mut clock: Option<&mut Clock>,
+    apart: bool,
+) {
+    let mut at = 0;
+    while let Some(step) = steps.get(at) {
+        if let Step::Copy { from, to } = step {
+            encoder.copy_buffer_to_buffer(
+                from.buffer(),
+                from.offset(),
+                to.buffer(),
+                to.offset(),
+                from.size(),
+            );
+            at += 1;
+            continue;
         }
-        let device = &self.0.device;
-        let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("clock"),
-            ty: wgpu::QueryType::Timestamp,
-            count: 2,
-        });
-        let times = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("clock"),
-            size: 16,
-            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
-        let ticks = self.alloc(Pool::State, 16, "clock")?;
-        let mut encoder = device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                    query_set: &queries,
-                    beginning_of_pass_write_index: Some(0),
-                    end_of_pass_write_index: Some(1),
-                }),
-            });
-            for step in &program.steps {
-                if let Step::Dispatch { pipeline, group, grid, .. } = step {
-                    pass.set_pipeline(&pipeline.raw);
-                    pass.set_bind_group(0, group, &[]);
-                    pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
-                }
+        let timestamp_writes = clock.as_mut().map(|c| c.pass(at));
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+        let mut bound: Option<&Arc<Pipeline>> = None;
+        while let Some(Step::Dispatch { pipeline, group, grid, .. }) = steps.get(at) {
+            if !bound.is_some_and(|b| Arc::ptr_eq(b, pipeline)) {
+                pass.set_pipeline(&pipeline.raw);
+                bound = Some(pipeline);
+            }
+            pass.set_bind_group(0, group, &[]);
+            pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+            at += 1;
+            if apart {
+                break;
             }
         }
-        encoder.resolve_query_set(&queries, 0..2, &times, 0);
-        encoder.copy_buffer_to_buffer(&times, 0, ticks.buffer(), ticks.offset(), 16);
-        self.submit(encoder);
-        let ticks: Vec<u64> = self.read_vec(&ticks)?;
-        let period = f64::from(self.0.queue.get_timestamp_period()) * 1e-9;
-        Ok(Some(ticks[1].saturating_sub(ticks[0]) as f64 * period))
     }
 }

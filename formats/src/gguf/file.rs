@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use super::error::{Cause, Error};
 use super::parse::{self, TensorInfo};
 use super::value::Metadata;
+use super::writer::Writer;
+use crate::quant::Type;
 
 /// An open file: its metadata, its checked tensor table, and the bytes, mapped and not read.
 ///
@@ -56,6 +58,23 @@ impl File {
         let name = "(memory)";
         let shard = parse_shard(name.to_owned(), Data::Bytes(bytes))?;
         Self::assemble(Path::new(name), vec![shard])
+    }
+
+    /// What a file of these metadata and tensors (name, shape with columns first, type) would say of itself,
+    /// without their bytes: for models whose weights are made up. Refuses what [`File::open`] would refuse;
+    /// errors call it `name`.
+    pub fn outline<N: Into<String>>(
+        name: &str,
+        metadata: &Metadata,
+        tensors: impl IntoIterator<Item = (N, Vec<u64>, Type)>,
+    ) -> Result<File, Error> {
+        let header = Writer::new(metadata, tensors)?.into_header();
+        let header = Shard {
+            name: name.to_owned(),
+            header: parse::header(&header).map_err(|c| c.of(name))?,
+            data: Data::Bytes(Vec::new()),
+        };
+        Self::assemble(Path::new(name), vec![header])
     }
 
     fn assemble(path: &Path, shards: Vec<Shard>) -> Result<File, Error> {
@@ -130,7 +149,7 @@ impl File {
     /// The bytes of one of this file's tensors, `tensor.size` of them.
     ///
     /// # Panics
-    /// With an entry that is not from this file's table and lies outside it.
+    /// With an entry that is not from this file's table and lies outside it; on an outline.
     pub fn bytes(&self, tensor: &TensorInfo) -> &[u8] {
         // Checked against the length when the file was opened, so both fit usize.
         &self.shards[tensor.shard].bytes()[tensor.offset as usize..][..tensor.size as usize]

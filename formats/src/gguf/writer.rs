@@ -63,6 +63,10 @@ impl Writer {
         Ok(Writer { tensors: parsed.tensors, size: parsed.data_start + offset, header, alignment })
     }
 
+    pub(super) fn into_header(self) -> Vec<u8> {
+        self.header
+    }
+
     /// The tensor table, with offsets from the start of the file.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors

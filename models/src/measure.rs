@@ -1,0 +1,106 @@
+//! What a model's steps take: bytes and operations by count, time by the clocks.
+
+use std::time::Instant;
+
+use weft_kernels::Weight;
+use weft_kernels::ops::attention::CacheType;
+use weft_runtime::{Cost, Replay};
+
+use crate::session::Kind;
+use crate::{Batch, Model, Result, Sampling, Session};
+
+impl Model {
+    /// Weights in the file.
+    pub fn parameters(&self) -> u64 {
+        self.0.parameters
+    }
+
+    /// Bytes of all weights in the file.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes
+    }
+
+    /// How its KV caches are stored.
+    pub fn cache_type(&self) -> CacheType {
+        self.0.cache
+    }
+
+    /// The most tokens of a prefill batch.
+    pub fn chunk(&self) -> u32 {
+        self.0.chunk
+    }
+
+    /// What the next `tokens` tokens of each of `streams` sequences cannot do without if each has `position`
+    /// tokens before them: every matrix read once, with the keys and values of all positions; the products of
+    /// layers for every token, those of the output head for the last; attention of what a token sees.
+    pub fn cost(&self, streams: u32, tokens: u32, position: u32) -> Cost {
+        let (m, c) = (&*self.0, &self.0.config);
+        let bytes = |w: &Weight| w.shape.slabs.iter().map(|s| s.bytes as f64).sum::<f64>();
+        let values = |w: &Weight| f64::from(w.shape.rows) * f64::from(w.shape.cols);
+        let layers = || {
+            let of = |l: &'_ crate::decoder::Layer| {
+                let parts = l.qkv.iter().chain(&l.gate_up).map(|p| p.weight.clone());
+                parts.chain([l.output.clone(), l.down.clone()]).collect::<Vec<_>>()
+            };
+            m.weights.layers.iter().flat_map(of)
+        };
+        let head = m.weights.head.as_ref().unwrap_or(&m.weights.embedding);
+        let (sequences, each) = (f64::from(streams), f64::from(tokens));
+        let positions = f64::from(position) + each;
+        let kv = 2.0 * f64::from(c.kv_heads) * f64::from(c.layers) * m.cache.bytes(1, c.head_dim) as f64;
+        let seen = each * f64::from(position) + each * (each + 1.0) / 2.0;
+        let attention = 4.0 * f64::from(c.heads) * f64::from(c.head_dim) * f64::from(c.layers) * seen;
+        let products = 2.0 * (each * layers().map(|w| values(&w)).sum::<f64>() + values(head));
+        Cost {
+            bytes: layers().map(|w| bytes(&w)).sum::<f64>() + bytes(head) + sequences * kv * positions,
+            flops: sequences * (products + attention),
+        }
+    }
+}
+
+impl Session {
+    /// Computes `tokens` tokens after the first `position` of the cache once more, whichever they are, and says
+    /// how long that took: see [`weft_runtime::Gpu::measure`]. What the cache held from there on is lost.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    ///
+    /// # Panics
+    /// If the context has no room for them.
+    pub fn replay(&mut self, tokens: u32, position: u32, apart: bool) -> Result<Replay> {
+        let end = position + tokens;
+        assert!(tokens > 0 && end <= self.context(), "{end} of {} positions", self.context());
+        self.computed = self.computed.min(position as usize);
+        self.tokens.truncate(self.computed);
+        let gpu = self.model.0.gpu.clone();
+        let (begin, mut all) = (Instant::now(), None);
+        let mut start = position;
+        while start < end {
+            let to = (start + self.chunk()).min(end);
+            self.write_state(start, &Sampling::greedy())?;
+            let kind = if to == end { Kind::Token } else { Kind::Cache };
+            let program = self.program(kind, to - start, to)?;
+            let after = begin.elapsed().as_secs_f64();
+            let part = gpu.measure(program, apart)?;
+            all = Some(match all {
+                Some(all) => Replay::then(all, part, after),
+                None => part,
+            });
+            start = to;
+        }
+        Ok(all.expect("at least one token"))
+    }
+}
+
+impl Batch {
+    /// Computes a step of all streams once more and says how long that took: see
+    /// [`weft_runtime::Gpu::measure`]. Answers are of no use afterwards; `None` if none has begun.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn replay(&mut self, apart: bool) -> Result<Option<Replay>> {
+        let gpu = self.session.model.0.gpu.clone();
+        let last = self.last.as_ref().and_then(|key| self.programs.get(key));
+        Ok(last.map(|program| gpu.measure(program, apart)).transpose()?)
+    }
+}

@@ -1,0 +1,176 @@
+//! How long programs take, by the device's clock and by the host's.
+
+use std::time::Instant;
+
+use crate::program::{Step, encode};
+use crate::{Gpu, Pool, Program, Result, Slice};
+
+/// What one replay of a program took.
+#[derive(Debug, Clone, Default)]
+pub struct Replay {
+    /// Seconds that the device was busy, by its own clock, where it has one.
+    pub busy: Option<f64>,
+    /// Seconds from sending the longest submit to its end, by the host's clock.
+    pub longest_submit: f64,
+    /// How many submits it took.
+    pub submits: usize,
+    /// How many dispatches.
+    pub dispatches: usize,
+    /// Each dispatch, where that was asked for and the device has a clock.
+    pub spans: Vec<Span>,
+}
+
+impl Replay {
+    /// Both, one after the other.
+    pub fn then(mut self, next: Replay, after: f64) -> Replay {
+        let later = next.spans.into_iter().map(|s| Span { start: s.start + after, ..s });
+        self.spans.extend(later);
+        Replay {
+            busy: self.busy.zip(next.busy).map(|(a, b)| a + b),
+            longest_submit: self.longest_submit.max(next.longest_submit),
+            submits: self.submits + next.submits,
+            dispatches: self.dispatches + next.dispatches,
+            spans: self.spans,
+        }
+    }
+}
+
+/// A dispatch in time.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// Its pipeline.
+    pub name: String,
+    /// Workgroups.
+    pub grid: [u32; 3],
+    /// Seconds from the start of the replay.
+    pub start: f64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Time stamps at both ends of passes.
+pub(crate) struct Clock {
+    queries: wgpu::QuerySet,
+    resolved: wgpu::Buffer,
+    ticks: Slice,
+    /// The first step of each pass.
+    passes: Vec<usize>,
+}
+
+/// Passes of which one clock can tell the time: a query set holds 4,096 time stamps.
+const MOST_PASSES: usize = 2048;
+
+impl Clock {
+    fn new(gpu: &Gpu, passes: usize) -> Result<Clock> {
+        let device = &gpu.0.device;
+        let stamps = 2 * passes.clamp(1, MOST_PASSES) as u32;
+        let bytes = u64::from(stamps) * 8;
+        Ok(Clock {
+            queries: device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("clock"),
+                ty: wgpu::QueryType::Timestamp,
+                count: stamps,
+            }),
+            resolved: device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("clock"),
+                size: bytes,
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            }),
+            ticks: gpu.alloc(Pool::State, bytes, "clock")?,
+            passes: Vec::new(),
+        })
+    }
+
+    /// The time stamps of a pass that begins with step `first`.
+    pub(crate) fn pass(&mut self, first: usize) -> wgpu::ComputePassTimestampWrites<'_> {
+        let at = 2 * self.passes.len() as u32;
+        self.passes.push(first);
+        wgpu::ComputePassTimestampWrites {
+            query_set: &self.queries,
+            beginning_of_pass_write_index: Some(at),
+            end_of_pass_write_index: Some(at + 1),
+        }
+    }
+
+    fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
+        let stamps = 2 * self.passes.len() as u32;
+        if stamps > 0 {
+            let (bytes, to) = (u64::from(stamps) * 8, &self.ticks);
+            encoder.resolve_query_set(&self.queries, 0..stamps, &self.resolved, 0);
+            encoder.copy_buffer_to_buffer(&self.resolved, 0, to.buffer(), to.offset(), bytes);
+        }
+    }
+
+    /// Start and seconds of each pass, after the submit.
+    fn read(&self, gpu: &Gpu) -> Result<Vec<(f64, f64)>> {
+        let ticks: Vec<u64> = gpu.read_vec(&self.ticks)?;
+        let period = f64::from(gpu.0.queue.get_timestamp_period()) * 1e-9;
+        let first = ticks[0];
+        let seconds = |from: u64, to: u64| to.saturating_sub(from) as f64 * period;
+        let passes = ticks.chunks_exact(2).take(self.passes.len());
+        Ok(passes.map(|t| (seconds(first, t[0]), seconds(t[0], t[1]))).collect())
+    }
+}
+
+impl Gpu {
+    /// Seconds that the device is busy with one replay of `program`, by its own clock: `None` where it
+    /// has none, or where the program copies. All of it is one submit, so it must be short.
+    ///
+    /// # Errors
+    /// A fault of the device; out of memory.
+    pub fn seconds(&self, program: &Program) -> Result<Option<f64>> {
+        self.check()?;
+        let copies = program.steps.iter().any(|s| matches!(s, Step::Copy { .. }));
+        if copies || !self.caps().timestamps {
+            return Ok(None);
+        }
+        let mut clock = Clock::new(self, 1)?;
+        let mut encoder = self.0.device.create_command_encoder(&Default::default());
+        encode(&mut encoder, &program.steps, Some(&mut clock), false);
+        clock.resolve(&mut encoder);
+        self.submit(encoder);
+        Ok(clock.read(self)?.first().map(|p| p.1))
+    }
+
+    /// Replays `program` submit by submit, waiting for each, and says how long what took. With `apart`, every
+    /// dispatch is a pass of its own between two time stamps, which makes all of them slower: none overlaps
+    /// its neighbours, and the device waits between them.
+    ///
+    /// # Errors
+    /// A fault of the device; out of memory.
+    pub fn measure(&self, program: &Program, apart: bool) -> Result<Replay> {
+        self.sync()?;
+        let clocked = self.caps().timestamps;
+        let busy = clocked.then_some(0.0);
+        let mut replay = Replay { busy, dispatches: program.dispatches(), ..Replay::default() };
+        let begin = Instant::now();
+        let mut rest = &program.steps[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(self.fitting(rest).min(MOST_PASSES));
+            rest = later;
+            let mut clock = if clocked { Some(Clock::new(self, now.len())?) } else { None };
+            let mut encoder = self.0.device.create_command_encoder(&Default::default());
+            encode(&mut encoder, now, clock.as_mut(), apart);
+            if let Some(clock) = &clock {
+                clock.resolve(&mut encoder);
+            }
+            let start = Instant::now();
+            self.submit(encoder);
+            self.sync()?;
+            replay.longest_submit = replay.longest_submit.max(start.elapsed().as_secs_f64());
+            replay.submits += 1;
+            let Some(clock) = clock.filter(|c| !c.passes.is_empty()) else { continue };
+            // The device's clock starts anywhere: its passes are put where the host sent their submit.
+            let sent = (start - begin).as_secs_f64();
+            for (&step, (from, seconds)) in clock.passes.iter().zip(clock.read(self)?) {
+                replay.busy = replay.busy.map(|b| b + seconds);
+                if let (true, Step::Dispatch { pipeline, grid, .. }) = (apart, &now[step]) {
+                    let name = pipeline.name.clone();
+                    replay.spans.push(Span { name, grid: *grid, start: sent + from, seconds });
+                }
+            }
+        }
+        Ok(replay)
+    }
+}
