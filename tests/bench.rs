@@ -5,7 +5,8 @@ use serde_json::Value;
 use crate::support::cli::{command, fails, folder, json, ok, weft};
 
 /// Small and of one layer, but with all types of its mixture.
-const SMALL: [&str; 8] = ["bench", "--synthetic", "qwen3-0.6b:q4_0", "--layers", "1", "-r", "2", "--no-warmup"];
+const SMALL: [&str; 8] =
+    ["bench", "--synthetic", "qwen3-0.6b:q4_0", "--layers", "1", "-r", "2", "--no-warmup"];
 
 /// The fields of a test, which scripts rely on.
 const FIELDS: [&str; 43] = [
@@ -68,7 +69,12 @@ fn every_kind_of_test_on_the_model_on_board() {
         let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key}: {}", row[key]));
         let tokens = (number("n_prompt") + number("n_gen")) * number("n_streams");
         let samples = |key: &str| {
-            row[key].as_array().expect("samples").iter().map(|v| v.as_f64().expect("a number")).collect::<Vec<_>>()
+            row[key]
+                .as_array()
+                .expect("samples")
+                .iter()
+                .map(|v| v.as_f64().expect("a number"))
+                .collect::<Vec<_>>()
         };
         for (ns, ts) in samples("samples_ns").iter().zip(samples("samples_ts")) {
             assert!((tokens / ns * 1e9 / ts - 1.0).abs() < 1e-6, "{row}");
@@ -86,7 +92,9 @@ fn a_synthetic_model_as_markdown_and_csv() {
     let args = [&SMALL[..], &["-p", "5", "-n", "2", "--output-err", "csv"]].concat();
     let ran = weft(&args);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    for part in ["qwen3-0.6b:q4_0: qwen3 Q4_0, 1 layers", "made-up weights", "ceilings: a copy", "| pp5 ", "| tg2 "] {
+    for part in
+        ["qwen3-0.6b:q4_0: qwen3 Q4_0, 1 layers", "made-up weights", "ceilings: a copy", "| pp5 ", "| tg2 "]
+    {
         assert!(ran.stdout.contains(part), "no {part:?} in {}", ran.stdout);
     }
     let lines: Vec<&str> = ran.stdout.lines().filter(|l| l.starts_with('|')).collect();
@@ -98,10 +106,13 @@ fn a_synthetic_model_as_markdown_and_csv() {
     // No text in it has a comma or a quote of its own, but for the driver's.
     let fields = |line: &str| {
         let mut quoted = false;
-        1 + line.chars().filter(|&c| {
-            quoted ^= c == '"';
-            c == ',' && !quoted
-        }).count()
+        1 + line
+            .chars()
+            .filter(|&c| {
+                quoted ^= c == '"';
+                c == ',' && !quoted
+            })
+            .count()
     };
     assert!(csv.iter().all(|l| fields(l) == fields(csv[0])), "{}", ran.stderr);
 }
@@ -114,7 +125,10 @@ fn layers_and_cache_types_change_what_is_read() {
         json(&args)[0].clone()
     };
     let (one, small) = (row(&["-d", "64"]), row(&["-d", "64", "--cache-type", "q4_0"]));
-    assert_eq!((&one["model_layers"], &one["synthetic"], &one["cache_type"]), (&1.into(), &true.into(), &"f16".into()));
+    assert_eq!(
+        (&one["model_layers"], &one["synthetic"], &one["cache_type"]),
+        (&1.into(), &true.into(), &"f16".into())
+    );
     assert!(one["bytes_per_token"].as_f64() > small["bytes_per_token"].as_f64());
     assert!(one["weights_bytes"].as_f64() >= one["model_size"].as_f64());
 }
@@ -145,7 +159,9 @@ fn a_context_too_large_is_refused() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_stops_a_bench() {
-    let child = command(&["bench", "-p", "2000", "-n", "2000", "-r", "50", "-o", "json"]).spawn().expect("weft starts");
+    let child = command(&["bench", "-p", "2000", "-n", "2000", "-r", "50", "-o", "json"])
+        .spawn()
+        .expect("weft starts");
     std::thread::sleep(std::time::Duration::from_secs(3));
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(kill.expect("kill").success());
@@ -179,5 +195,8 @@ fn a_profile_and_its_trace() {
         assert!(ts >= end - 0.01 && dur >= 0.0, "{e} after {end}");
         end = ts + dur;
     }
-    fails(&["bench", "-p", "9", "-n", "0", "-r", "1", "--profile", "--trace", "/no/such/folder/t"], &["/no/such"]);
+    fails(
+        &["bench", "-p", "9", "-n", "0", "-r", "1", "--profile", "--trace", "/no/such/folder/t"],
+        &["/no/such"],
+    );
 }

@@ -193,11 +193,7 @@ impl Run<'_> {
     }
 
     /// Repeats `once` until clocks are up, then as often as asked.
-    fn repeat(
-        &self,
-        once: &mut dyn FnMut() -> Result<Duration>,
-        done: &mut dyn FnMut(),
-    ) -> Result<Vec<f64>> {
+    fn repeat(&self, once: &mut dyn FnMut() -> Result<Duration>, done: &mut dyn FnMut()) -> Result<Vec<f64>> {
         if !self.flags.no_warmup {
             let start = Instant::now();
             // A software GPU has no clocks that rise; once compiles what there is to compile.
@@ -245,7 +241,8 @@ impl Run<'_> {
             Ok(start.elapsed())
         };
         let seconds = self.repeat(&mut once, done)?;
-        let (replay, apart) = self.replays(&mut |apart| Ok(Some(session.replay(test.prompt, test.depth, apart)?)))?;
+        let (replay, apart) =
+            self.replays(&mut |apart| Ok(Some(session.replay(test.prompt, test.depth, apart)?)))?;
         Ok(Measured { seconds, replay, apart })
     }
 
@@ -303,7 +300,13 @@ impl Run<'_> {
         &self,
         once: &mut dyn FnMut(bool) -> Result<Option<Replay>>,
     ) -> Result<(Option<Replay>, Option<Replay>)> {
-        let times = if self.software() { 1 } else if self.test.prompt > 0 { 3 } else { SPARE / 2 };
+        let times = if self.software() {
+            1
+        } else if self.test.prompt > 0 {
+            3
+        } else {
+            SPARE / 2
+        };
         let mut all = Vec::new();
         for _ in 0..times {
             check()?;
@@ -386,8 +389,9 @@ pub(super) fn run(f: Flags) -> Result<()> {
     tables.into_iter().try_for_each(Rows::finish)?;
     if f.profile {
         if f.output == Format::Md {
-            let lines = profiles.iter().flat_map(|(name, apart, whole)| profile::lines(name, apart, *whole));
-            lines.map(|line| output::line(&line)).collect::<Result<()>>()?;
+            let mut lines =
+                profiles.iter().flat_map(|(name, apart, whole)| profile::lines(name, apart, *whole));
+            lines.try_for_each(|line| output::line(&line))?;
         }
         profile::write_trace(&f.trace, &profiles)?;
         output::note(&format!("{}: a trace for chrome://tracing or ui.perfetto.dev", f.trace.display()));

@@ -49,8 +49,19 @@ pub(super) fn lines(test: &str, replay: &Replay, whole: Option<f64>) -> Vec<Stri
             all * 1e3
         ),
         String::new(),
-        format!("| {:<44} | {:>18} | {:>6} | {:>10} | {:>10} | {:>7} |", "kernel", "grid", "calls", "us", "us each", "share"),
-        format!("| {} | {}: | {}: | {}: | {}: | {}: |", "-".repeat(44), "-".repeat(17), "-".repeat(5), "-".repeat(9), "-".repeat(9), "-".repeat(6)),
+        format!(
+            "| {:<44} | {:>18} | {:>6} | {:>10} | {:>10} | {:>7} |",
+            "kernel", "grid", "calls", "us", "us each", "share"
+        ),
+        format!(
+            "| {} | {}: | {}: | {}: | {}: | {}: |",
+            "-".repeat(44),
+            "-".repeat(17),
+            "-".repeat(5),
+            "-".repeat(9),
+            "-".repeat(9),
+            "-".repeat(6)
+        ),
     ];
     for p in parts(&replay.spans) {
         let [x, y, z] = p.grid;
@@ -75,7 +86,9 @@ pub(super) fn lines(test: &str, replay: &Replay, whole: Option<f64>) -> Vec<Stri
 pub(super) fn write_trace(path: &Path, tests: &[(String, Replay, Option<f64>)]) -> Result<()> {
     let mut events = Vec::new();
     for (pid, (test, replay, _)) in tests.iter().enumerate() {
-        events.push(json!({ "name": "process_name", "ph": "M", "pid": pid, "tid": 0, "args": { "name": test } }));
+        events.push(
+            json!({ "name": "process_name", "ph": "M", "pid": pid, "tid": 0, "args": { "name": test } }),
+        );
         events.extend(replay.spans.iter().map(|s| {
             json!({
                 "name": s.name,
