@@ -346,6 +346,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
         return Err(Error::input("nothing to measure: give -p or -n a number of tokens above 0"));
     }
     interrupt::install(2);
+    // A path that cannot be written is said before the work, not after it.
+    let trace = if f.profile { Some(output::Whole::create(&f.trace)?) } else { None };
     let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
     let context = tests.iter().map(Test::context).max();
     let (model, load) = options::open(source, &device, f.chunk, context, f.cache)?;
@@ -387,13 +389,13 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     bar.finish_and_clear();
     tables.into_iter().try_for_each(Rows::finish)?;
-    if f.profile {
+    if let Some(trace) = trace {
         if f.output == Format::Md {
             let mut lines =
                 profiles.iter().flat_map(|(name, apart, whole)| profile::lines(name, apart, *whole));
             lines.try_for_each(|line| output::line(&line))?;
         }
-        profile::write_trace(&f.trace, &profiles)?;
+        profile::write_trace(trace, &f.trace, &profiles)?;
         output::note(&format!("{}: a trace for chrome://tracing or ui.perfetto.dev", f.trace.display()));
     }
     Ok(())
