@@ -372,7 +372,11 @@ fn settings(f: &Flags, file: &File, config: &Config, now: i64) -> Result<(Settin
         if f.targets.is_some() && own.shape() != shape {
             let missing = shape.sites.symmetric_difference(&own.shape().sites).next().copied();
             let (layer, target) = missing.unwrap_or((0, Target::Q));
-            return Err(wrong(format!("{} is in one of it and --targets only", target.tensor(layer))));
+            let (adapts, asks) = match own.shape().sites.contains(&(layer, target)) {
+                true => ("adapts", "leaves it out"),
+                false => ("does not adapt", "asks for it"),
+            };
+            return Err(wrong(format!("{adapts} {}, and --targets {asks}", target.tensor(layer))));
         }
         (shape, alpha, rslora) = (own.shape(), own.alpha, own.rslora);
         adapter = Some(read);

@@ -127,14 +127,13 @@ impl Folder {
         checkpoints(&self.path)
     }
 
-    /// Writes a checkpoint and removes all but the last `keep`.
+    /// Writes a checkpoint.
     pub(super) fn save(
         &self,
         place: &Place,
         state: &TrainState,
         adapter: &AdapterFile,
         base: &Base,
-        keep: usize,
     ) -> Result<PathBuf> {
         let name = format!("{PREFIX}{:08}", place.step);
         let path = self.path.join(&name);
@@ -172,10 +171,15 @@ impl Folder {
             let _ = std::fs::remove_dir_all(&temporary);
             return Err(e);
         }
+        Ok(path)
+    }
+
+    /// Removes all checkpoints but the last `keep`.
+    pub(super) fn prune(&self, keep: usize) -> Result<()> {
         let all = self.checkpoints()?;
         let old = all.len().saturating_sub(keep.max(1));
         all[..old].iter().for_each(|(_, p)| self.remove(p));
-        Ok(path)
+        Ok(())
     }
 
     /// Removes a folder; under another name first, so that what is half removed is no checkpoint.

@@ -218,6 +218,8 @@ pub struct Finetune<O> {
     steps: u64,
     step: u64,
     resumed: bool,
+    /// The parameters as they are gave a loss that is not finite.
+    diverged: bool,
 }
 
 impl Finetune<Trainer> {
@@ -297,6 +299,7 @@ impl<O: Optimiser> Finetune<O> {
             steps,
             step: 0,
             resumed: false,
+            diverged: false,
         })
     }
 
@@ -402,11 +405,22 @@ impl<O: Optimiser> Finetune<O> {
 
     /// Says which checkpoint there is to go on from.
     fn with_checkpoint(&self, e: Error) -> Error {
-        let what = match self.folder.checkpoints().ok().and_then(|mut c| c.pop()) {
+        let mut good = self.folder.checkpoints().unwrap_or_default();
+        good.retain(|(step, _)| !self.diverged || *step < self.step);
+        let what = match good.pop() {
             Some((_, path)) => format!("{e}; the last good checkpoint is {}", path.display()),
-            None => format!("{e}; there is no checkpoint yet"),
+            None => format!("{e}; there is no good checkpoint yet"),
         };
         Error::Finetune { what }
+    }
+
+    fn finite(&mut self, loss: f64, step: u64, name: &str) -> Result<()> {
+        if loss.is_finite() {
+            return Ok(());
+        }
+        self.diverged = true;
+        let way_out = "start anew, or on a checkpoint's adapter by --lora, with a lower --lr or --clip";
+        Err(Error::Finetune { what: format!("step {step}: the {name} is {loss}; {way_out}") })
     }
 
     fn train(&mut self, each: &mut dyn FnMut(Event)) -> Result<State> {
@@ -431,6 +445,8 @@ impl<O: Optimiser> Finetune<O> {
             }
             let end = (batch + u64::from(self.settings.accumulate)).min(batches.len() as u64);
             let mut step = self.one(&batches[batch as usize..end as usize], epoch)?;
+            // Not before this step's loss has shown that the last checkpoint is a good one.
+            self.folder.prune(self.saving.keep)?;
             batch = end;
             let epoch_ends = batch == batches.len() as u64;
             if epoch_ends {
@@ -468,10 +484,7 @@ impl<O: Optimiser> Finetune<O> {
         }
         let count = total.supervised.max(1) as f64;
         let loss = total.loss_sum / count;
-        if !loss.is_finite() {
-            let what = format!("step {}: the loss is {loss}; try a lower --lr, or --clip", self.step + 1);
-            return Err(Error::Finetune { what });
-        }
+        self.finite(loss, self.step + 1, "loss")?;
         let lr = self.settings.lr(self.step, self.steps);
         let grad_norm = self.optimiser.step(&AdamW { lr, ..self.settings.optimiser })?;
         self.step += 1;
@@ -506,6 +519,7 @@ impl<O: Optimiser> Finetune<O> {
             each(Event::Validating(i + 1, batches.len()));
         }
         let count = total.supervised.max(1) as f64;
+        self.finite(total.loss_sum / count, self.step, "validation loss")?;
         Ok(Some((total.loss_sum / count, total.correct as f64 / count)))
     }
 
@@ -537,7 +551,7 @@ impl<O: Optimiser> Finetune<O> {
         let place = Place { step: self.step, epoch, batch, options: self.options() };
         let state = TrainState { step: self.step, ..self.optimiser.state()? };
         let base = adapter_base(&self.config);
-        let path = self.folder.save(&place, &state, &self.adapter()?, &base, self.saving.keep)?;
+        let path = self.folder.save(&place, &state, &self.adapter()?, &base)?;
         self.folder.draw()?;
         each(Event::Saved(path));
         Ok(())
@@ -550,6 +564,7 @@ impl<O: Optimiser> Finetune<O> {
         self.folder.draw()?;
         let adapter = self.adapter()?;
         self.folder.adapter(&adapter, &adapter_base(&self.config), &self.saving.base_name)?;
+        self.folder.prune(self.saving.keep)?;
         Ok(state)
     }
 }

@@ -359,6 +359,21 @@ fn what_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
     }
 }
 
+/// A checkpoint whose parameters give no finite loss is not the last good one, and replaces none.
+#[test]
+fn a_checkpoint_that_diverges_is_not_called_good() {
+    let folder = Temporary::new("diverged");
+    let saving = Saving { keep: 1, ..saving(&folder.0) };
+    let shape = Small::new();
+    let mut run = Finetune::with(shape, config(), settings(), data(11, 0), None, saving).unwrap();
+    run.optimiser_mut().fail = Some((7, true));
+    let line = run.run(&mut |_| {}).unwrap_err().to_string();
+    assert!(line.contains("step 7") && line.contains("good checkpoint is"), "{line}");
+    assert!(line.ends_with("checkpoint-00000003"), "{line}");
+    let left: Vec<_> = folder.names().into_iter().filter(|n| n.starts_with("checkpoint")).collect();
+    assert_eq!(left, ["checkpoint-00000003", "checkpoint-00000006"]);
+}
+
 #[test]
 fn schedules() {
     let of = |schedule, warmup| {
