@@ -70,6 +70,14 @@ pub struct Reading<'a> {
     pub now: i64,
 }
 
+impl<'a> Reading<'a> {
+    /// At most 512 tokens an example, of which the assistant's are learnt; the oldest of longer ones go.
+    pub fn new(tokenizer: &'a Tokenizer, template: &'a Template) -> Reading<'a> {
+        let (learn, overlong) = (Learn::default(), Overlong::default());
+        Reading { tokenizer, template, context: 512, learn, overlong, now: 0 }
+    }
+}
+
 /// One sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
@@ -120,8 +128,12 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} examples, {} tokens, {} of them learnt, the longest has {}",
-            self.examples, self.tokens, self.supervised, self.longest
+            "{} example{}, {} tokens, {} of them learnt, the longest has {}",
+            self.examples,
+            if self.examples == 1 { "" } else { "s" },
+            self.tokens,
+            self.supervised,
+            self.longest
         )?;
         for (count, what) in [
             (self.truncated, "truncated to the context"),

@@ -1,10 +1,20 @@
 //! Fine-tuning: data to batches, the loop around [`crate::train::Trainer`], checkpoints.
 //!
 //! ```no_run
-//! use weft_models::finetune::{Event, Finetune};
+//! use std::path::Path;
+//! use weft_formats::gguf::File;
+//! use weft_models::finetune::{
+//!     Data, Event, Finetune, Length, Reading, Saving, Settings, tokenizer_and_template,
+//! };
+//! use weft_models::{Model, Options};
+//!
 //! # fn main() -> Result<(), weft_models::Error> {
-//! # let (model, settings, data, saving): (weft_models::Model, _, _, _) = todo!();
-//! let mut run = Finetune::new(&model, None, settings, data, None, saving)?;
+//! let file = File::open(Path::new("model.gguf"))?;
+//! let model = Model::open("model.gguf", &Options::default())?;
+//! let (tokenizer, template) = tokenizer_and_template(&file, None)?;
+//! let data = Data::read(Path::new("train.jsonl"), &Reading::new(&tokenizer, &template))?;
+//! let settings = Settings { length: Length::Epochs(3), ..Settings::new(&file, model.config()) };
+//! let mut run = Finetune::new(&model, None, settings, data, None, Saving::new("tuned"))?;
 //! let handle = run.handle(); // pause(), resume(), cancel(), state(): from any thread
 //! run.run(&mut |event| {
 //!     if let Event::Step(s) = event {
@@ -18,6 +28,7 @@
 mod curve;
 mod data;
 mod files;
+mod handle;
 mod run;
 mod settings;
 pub mod spans;
@@ -34,7 +45,8 @@ use crate::{Error, Result};
 
 pub use data::{Counts, Data, DataError, Example, Learn, Overlong, Reading};
 pub use files::check_free;
-pub use run::{Event, Finetune, Handle, Optimiser, Saving, State, Step, from_file, to_file};
+pub use handle::{Handle, State};
+pub use run::{Event, Finetune, Optimiser, Saving, Step, from_file, to_file};
 pub use settings::{Length, Schedule, Settings, Warmup};
 
 /// A file's tokenizer and its chat template, or `template` in place of that.

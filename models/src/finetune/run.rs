@@ -1,14 +1,14 @@
-//! The loop: batches, steps, validation, checkpoints, and the handle that pauses and cancels it.
+//! The loop: batches, steps, validation, checkpoints.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::json;
 use weft_formats::adapter::{Adapter as AdapterFile, Pair as FilePair};
 
 use super::files::{self, Folder, Place, Point};
-use super::settings::differences;
+use super::handle::{Handle, State};
+use super::settings::{differences, short};
 use super::{Data, Length, Settings};
 use crate::train::{AdamW, Adapter, Batch, Losses, Pair, Target, TrainPlan, TrainState, Trainer};
 use crate::{Config, Error, Model, Result, adapter_base};
@@ -79,75 +79,6 @@ impl Optimiser for Trainer {
     }
 }
 
-/// Where a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Not begun, or ended by an error.
-    Idle,
-    /// Training.
-    Running,
-    /// Saved and waiting.
-    Paused,
-    /// Ended early, saved.
-    Cancelled,
-    /// All steps done.
-    Completed,
-}
-
-#[derive(Debug)]
-struct Shared {
-    state: State,
-    pause: bool,
-    cancel: bool,
-}
-
-/// Pauses, resumes and cancels a run from anywhere. All clones are of one run.
-#[derive(Debug, Clone)]
-pub struct Handle(Arc<(Mutex<Shared>, Condvar)>);
-
-impl Handle {
-    fn new() -> Handle {
-        let shared = Shared { state: State::Idle, pause: false, cancel: false };
-        Handle(Arc::new((Mutex::new(shared), Condvar::new())))
-    }
-
-    fn with<T>(&self, f: impl FnOnce(&mut Shared) -> T) -> T {
-        let mut shared = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let out = f(&mut shared);
-        self.0.1.notify_all();
-        out
-    }
-
-    /// Where the run is.
-    pub fn state(&self) -> State {
-        self.with(|s| s.state)
-    }
-
-    /// Finishes the step, saves a checkpoint and waits.
-    pub fn pause(&self) {
-        self.with(|s| s.pause = true);
-    }
-
-    /// Goes on after [`Handle::pause`].
-    pub fn resume(&self) {
-        self.with(|s| s.pause = false);
-    }
-
-    /// Finishes the step, saves a checkpoint and the adapter, and ends the run.
-    pub fn cancel(&self) {
-        self.with(|s| s.cancel = true);
-    }
-
-    /// Waits while the run is paused. Whether it was cancelled.
-    fn wait(&self) -> bool {
-        let mut shared = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while shared.pause && !shared.cancel {
-            shared = self.0.1.wait(shared).unwrap_or_else(PoisonError::into_inner);
-        }
-        shared.cancel
-    }
-}
-
 /// What a step brought.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
@@ -203,6 +134,13 @@ pub struct Saving {
     pub eval_every: u64,
     /// What PEFT's configuration calls the base model.
     pub base_name: String,
+}
+
+impl Saving {
+    /// Every 100 steps, of which the last two stay; validation at the end of each epoch.
+    pub fn new(folder: impl Into<PathBuf>) -> Saving {
+        Saving { folder: folder.into(), every: 100, keep: 2, eval_every: 0, base_name: "model".to_owned() }
+    }
 }
 
 /// A fine-tuning run.
@@ -529,10 +467,10 @@ impl<O: Optimiser> Finetune<O> {
             "epoch": s.epoch,
             "loss": s.loss,
             "accuracy": s.accuracy,
-            "lr": s.lr,
-            "grad_norm": s.grad_norm,
+            "lr": short(s.lr),
+            "grad_norm": short(s.grad_norm),
             "tokens": s.tokens,
-            "tokens_per_s": s.tokens_per_s,
+            "tokens_per_s": (s.tokens_per_s * 10.0).round() / 10.0,
         });
         if let Some((loss, accuracy)) = s.val {
             line["val_loss"] = loss.into();

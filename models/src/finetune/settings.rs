@@ -1,9 +1,11 @@
 //! What decides a run: everything here is in its checkpoints, and a resumed run must have the same.
 
 use serde_json::{Map, Value as Json, json};
+use weft_formats::gguf::File;
 
 use super::Data;
-use crate::train::{AdamW, AdapterShape, TrainOptions};
+use crate::Config;
+use crate::train::{AdamW, AdapterShape, Target, TrainOptions};
 
 /// How the learning rate goes from its peak, behind the warm-up, to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,6 +86,29 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What `weft finetune` does with a model unless told otherwise: rank 16 on every matrix, batches of 4, one
+    /// epoch.
+    pub fn new(file: &File, config: &Config) -> Settings {
+        Settings {
+            model: super::fingerprint(file),
+            shape: AdapterShape::uniform(config, &Target::ALL, 16),
+            alpha: 32.0,
+            rslora: false,
+            dropout: 0.0,
+            optimiser: AdamW::default(),
+            schedule: Schedule::default(),
+            warmup: Warmup::Steps(0),
+            length: Length::Epochs(1),
+            batch: 4,
+            accumulate: 1,
+            context: 512.min(config.context),
+            pack: false,
+            seed: 42,
+            checkpointing: true,
+            now: 0,
+        }
+    }
+
     /// What the trainer is made with.
     pub fn train_options(&self, data: &Data, val: Option<&Data>) -> TrainOptions {
         let most = |d: &Data| d.most_tokens(self.batch, self.pack());
@@ -130,8 +155,6 @@ impl Settings {
             Warmup::Ratio(r) => json!(r),
             Warmup::Steps(n) => json!(n),
         };
-        // As few digits as tell an f32, which survive being written and read.
-        let short = |v: f32| json!(v.to_string().parse::<f64>().unwrap_or(f64::from(v)));
         let o = &self.optimiser;
         let pairs = [
             ("model", json!(self.model)),
@@ -163,6 +186,11 @@ impl Settings {
         ];
         pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
     }
+}
+
+/// As few digits as tell an f32, which survive being written and read.
+pub(super) fn short(v: f32) -> Json {
+    json!(v.to_string().parse::<f64>().unwrap_or(f64::from(v)))
 }
 
 /// Which values of `here` differ from those `there`, in words.
