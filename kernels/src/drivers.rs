@@ -132,6 +132,7 @@ pub(crate) mod tests {
             subgroups: Some((32, 32)),
             dot: true,
             coop: vec![Coop { m: side, n: side, k: side, f32_accumulate: true }],
+            immediates: false,
             timestamps: true,
             memory: None,
             limits: Default::default(),

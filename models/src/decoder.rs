@@ -13,7 +13,7 @@ use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{CacheShape, Scratch, Sequences, Shape, attention, decode};
 use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::{self, heads};
-use weft_kernels::ops::matmul::chain::{self, End, Kind, chained};
+use weft_kernels::ops::matmul::chain::{self, End, Kind, chained, chained_both};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
 use weft_kernels::ops::quantize::{self, Quantized, bytes_normed, quantize, quantize8};
 use weft_kernels::ops::rmsnorm::{rmsnorm, rmsnorm_to};
@@ -337,8 +337,14 @@ pub(crate) fn record(
                 quantize::normed(rec, &x, &l.attn_norm, &stream, c.width)?;
             }
             let stride = l.qkv.iter().map(|p| p.weight.shape.rows).sum();
+            let at_once = match &l.qkv[..] {
+                [Part { weight: a, bias: None }, Part { weight: b, bias: None }] => {
+                    chained_both(rec, [a, b], from_stream, &qkv, stride)?
+                }
+                _ => false,
+            };
             let mut column = 0;
-            for part in &l.qkv {
+            for part in l.qkv.iter().filter(|_| !at_once) {
                 let bias = part.bias.as_ref();
                 let end = End::Rows { y: &qkv, columns: Columns { stride, column }, bias };
                 chained(rec, &part.weight, from_stream, end)?;

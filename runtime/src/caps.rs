@@ -34,11 +34,12 @@ pub struct Without {
     pub subgroups: bool,
     pub dot: bool,
     pub coop: bool,
+    pub immediates: bool,
 }
 
 impl Without {
     /// Every optional feature off: core WebGPU only.
-    pub const ALL: Without = Without { f16: true, subgroups: true, dot: true, coop: true };
+    pub const ALL: Without = Without { f16: true, subgroups: true, dot: true, coop: true, immediates: true };
 
     /// Reads a comma-separated list such as `f16,subgroups`.
     ///
@@ -52,8 +53,11 @@ impl Without {
                 "subgroups" => w.subgroups = true,
                 "dot" => w.dot = true,
                 "coop" => w.coop = true,
+                "immediates" => w.immediates = true,
                 other => {
-                    return Err(format!("unknown feature \"{other}\" (known: f16, subgroups, dot, coop)"));
+                    return Err(format!(
+                        "unknown feature \"{other}\" (known: f16, subgroups, dot, coop, immediates)"
+                    ));
                 }
             }
         }
@@ -82,6 +86,8 @@ pub struct Caps {
     pub dot: bool,
     /// Cooperative-matrix shapes that WGSL can express (square, 8 or 16).
     pub coop: Vec<Coop>,
+    /// Parameters of a dispatch in the command stream instead of a uniform buffer.
+    pub immediates: bool,
     /// GPU timestamps at pass boundaries.
     pub timestamps: bool,
     /// Device-local memory in bytes, where the backend tells.
@@ -95,6 +101,7 @@ pub struct Caps {
 /// The features we use where they exist.
 const OPTIONAL: wgpu::Features = wgpu::Features::SUBGROUP
     .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::IMMEDIATES)
     .union(wgpu::Features::TIMESTAMP_QUERY)
     .union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
 
@@ -107,6 +114,7 @@ pub(crate) fn features(adapter: &wgpu::Adapter, without: Without) -> wgpu::Featu
         && f.contains(wgpu::Features::SHADER_F16)
         && !without.coop;
     f.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, coop);
+    f.set(wgpu::Features::IMMEDIATES, f.contains(wgpu::Features::IMMEDIATES) && !without.immediates);
     f
 }
 
@@ -141,6 +149,7 @@ impl Caps {
                 .then_some((info.subgroup_min_size, info.subgroup_max_size)),
             dot: matches!(info.backend, wgpu::Backend::Vulkan | wgpu::Backend::Dx12) && !without.dot,
             coop,
+            immediates: features.contains(wgpu::Features::IMMEDIATES),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             memory: device_memory(adapter),
             limits: adapter.limits(),

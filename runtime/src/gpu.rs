@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::caps::{self, Caps, Without};
 use crate::memory::{Pools, Readback};
+use crate::pipeline::IMMEDIATE_BYTES;
 use crate::{Budget, DeviceKind, Error, Pipeline, Profile, Result, Slice};
 
 /// How to open a device.
@@ -132,6 +133,11 @@ impl Gpu {
     /// What the device can do.
     pub fn caps(&self) -> &Caps {
         &self.0.caps
+    }
+
+    /// Whether parameters come as immediates.
+    pub(crate) fn immediates(&self) -> bool {
+        self.0.caps.immediates && self.0.caps.limits.max_immediate_size >= IMMEDIATE_BYTES
     }
 
     /// Keeps naga's bounds checks in the shaders compiled from now on, and no other checks.

@@ -82,6 +82,17 @@ impl Slice {
         Slice { block: self.block.clone(), offset: self.offset + offset, size }
     }
 
+    /// The stretch from the beginning of this slice to the end of `next`, where that lies behind it in the
+    /// same block of memory.
+    pub fn joined(&self, next: &Slice) -> Option<Slice> {
+        let behind = Arc::ptr_eq(&self.block, &next.block) && next.offset >= self.offset + self.size;
+        behind.then(|| Slice {
+            block: self.block.clone(),
+            offset: self.offset,
+            size: next.offset + next.size - self.offset,
+        })
+    }
+
     pub(crate) fn buffer(&self) -> &wgpu::Buffer {
         &self.block.buffer
     }

@@ -26,6 +26,14 @@ pub struct Shader {
     pub bindings: Vec<Access>,
 }
 
+/// Bytes of parameters that every device with immediates takes.
+pub(crate) const IMMEDIATE_BYTES: u32 = 128;
+
+/// The uniform as every kernel declares it, and what stands for it on a device with immediates: a kernel's
+/// first instructions need its parameters, and the command stream brings them without a load.
+const UNIFORM: &str = "@group(0) @binding(0) var<uniform> p: Params;";
+const IMMEDIATE: &str = "var<immediate> p: Params;";
+
 /// A compiled shader with its layout.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -66,7 +74,13 @@ impl Gpu {
             ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
             count: None,
         };
-        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+        let immediates = self.immediates();
+        let mut entries = Vec::new();
+        if !immediates {
+            entries.push(entry(0, wgpu::BufferBindingType::Uniform));
+        }
+        let source =
+            if immediates { shader.source.replacen(UNIFORM, IMMEDIATE, 1) } else { shader.source.clone() };
         for (i, access) in shader.bindings.iter().enumerate() {
             let ty = wgpu::BufferBindingType::Storage { read_only: *access == Access::Read };
             entries.push(entry(i as u32 + 1, ty));
@@ -74,7 +88,7 @@ impl Gpu {
         let build = || {
             let desc = wgpu::ShaderModuleDescriptor {
                 label: Some(&shader.name),
-                source: wgpu::ShaderSource::Wgsl(shader.source.as_str().into()),
+                source: wgpu::ShaderSource::Wgsl(source.as_str().into()),
             };
             let mut checks = wgpu::ShaderRuntimeChecks::unchecked();
             checks.bounds_checks = self.0.bounds.load(Ordering::Relaxed);
@@ -92,7 +106,7 @@ impl Gpu {
             let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(&shader.name),
                 bind_group_layouts: &[Some(&layout)],
-                immediate_size: 0,
+                immediate_size: if immediates { IMMEDIATE_BYTES } else { 0 },
             });
             let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&shader.name),

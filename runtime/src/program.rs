@@ -1,9 +1,11 @@
 //! Programs: dispatches recorded once, replayed many times.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::measure::Clock;
 use crate::memory::Readback;
+use crate::pipeline::IMMEDIATE_BYTES;
 use crate::{Caps, DeviceKind, Error, Gpu, Pipeline, Pool, Result, Slice};
 
 /// What a dispatch moves and computes, for bounding submits and for `perf`.
@@ -16,7 +18,14 @@ pub struct Cost {
 }
 
 pub(crate) enum Step {
-    Dispatch { pipeline: Arc<Pipeline>, group: wgpu::BindGroup, grid: [u32; 3], ms: f64 },
+    Dispatch {
+        pipeline: Arc<Pipeline>,
+        group: wgpu::BindGroup,
+        /// The parameters, where they are no uniform.
+        immediates: Vec<u8>,
+        grid: [u32; 3],
+        ms: f64,
+    },
     Copy { from: Slice, to: Slice },
 }
 
@@ -33,7 +42,7 @@ impl Step {
 /// A recorded list of dispatches. Replaying it patches nothing: what changes lives in GPU buffers.
 pub struct Program {
     pub(crate) steps: Vec<Step>,
-    _params: Slice,
+    _params: Option<Slice>,
 }
 
 impl std::fmt::Debug for Program {
@@ -58,7 +67,13 @@ impl Program {
 }
 
 enum Recorded {
-    Dispatch { pipeline: Arc<Pipeline>, params: usize, bindings: Vec<Slice>, grid: [u32; 3], cost: Cost },
+    Dispatch {
+        pipeline: Arc<Pipeline>,
+        params: Range<usize>,
+        bindings: Vec<Slice>,
+        grid: [u32; 3],
+        cost: Cost,
+    },
     Copy { from: Slice, to: Slice },
 }
 
@@ -83,7 +98,8 @@ impl Recorder {
         &self.gpu
     }
 
-    /// Adds a dispatch. `params` becomes the uniform at binding 0, `bindings` the storage from 1 on.
+    /// Adds a dispatch. `params` becomes the uniform at binding 0, or the immediates, `bindings` the storage
+    /// from 1 on.
     ///
     /// # Panics
     /// If the number of bindings is not the shader's, or the grid exceeds the budget: a plan is wrong.
@@ -112,13 +128,13 @@ impl Recorder {
             return;
         }
         let bytes = bytemuck::bytes_of(params);
-        assert!(bytes.len() <= PARAM_STRIDE);
+        assert!(bytes.len() <= IMMEDIATE_BYTES as usize);
         let at = self.params.len();
         self.params.extend_from_slice(bytes);
         self.params.resize(at + PARAM_STRIDE, 0);
         self.steps.push(Recorded::Dispatch {
             pipeline: pipeline.clone(),
-            params: at,
+            params: at..at + bytes.len(),
             bindings: bindings.iter().map(|&s| s.clone()).collect(),
             grid,
             cost,
@@ -139,24 +155,23 @@ impl Recorder {
     /// # Errors
     /// Out of memory, or a fault of the device.
     pub fn finish(self) -> Result<Program> {
-        let gpu = self.gpu;
-        let params = gpu.alloc(Pool::Params, self.params.len().max(PARAM_STRIDE) as u64, "parameters")?;
-        if !self.params.is_empty() {
-            gpu.write(&params, 0, &self.params)?;
-        }
+        let Recorder { gpu, steps, params: bytes } = self;
+        let params = match gpu.immediates() || bytes.is_empty() {
+            true => None,
+            false => Some(gpu.alloc_init(Pool::Params, &bytes, "parameters")?),
+        };
         let rates = rates(gpu.caps());
         let make = || {
-            self.steps
+            steps
                 .into_iter()
                 .map(|step| match step {
                     Recorded::Copy { from, to } => Step::Copy { from, to },
                     Recorded::Dispatch { pipeline, params: at, bindings, grid, cost } => {
-                        let params = params.range(at as u64, PARAM_STRIDE as u64);
-                        let entries: Vec<_> = std::iter::once(&params)
-                            .chain(&bindings)
-                            .enumerate()
-                            .map(|(i, s)| wgpu::BindGroupEntry {
-                                binding: i as u32,
+                        let uniform = params.as_ref().map(|p| p.range(at.start as u64, PARAM_STRIDE as u64));
+                        let entries: Vec<_> = (uniform.iter().map(|u| (0, u)))
+                            .chain((1..).zip(&bindings))
+                            .map(|(binding, s)| wgpu::BindGroupEntry {
+                                binding,
                                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                                     buffer: s.buffer(),
                                     offset: s.offset(),
@@ -170,7 +185,11 @@ impl Recorder {
                             entries: &entries,
                         });
                         let ms = (cost.bytes / rates.0).max(cost.flops / rates.1) * 1e3 + 0.003;
-                        Step::Dispatch { pipeline, group, grid, ms }
+                        let immediates = match uniform {
+                            Some(_) => Vec::new(),
+                            None => bytes[at].to_vec(),
+                        };
+                        Step::Dispatch { pipeline, group, immediates, grid, ms }
                     }
                 })
                 .collect()
@@ -260,10 +279,13 @@ pub(crate) fn encode(
         let mut pass =
             encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
         let mut bound: Option<&Arc<Pipeline>> = None;
-        while let Some(Step::Dispatch { pipeline, group, grid, .. }) = steps.get(at) {
+        while let Some(Step::Dispatch { pipeline, group, immediates, grid, .. }) = steps.get(at) {
             if !bound.is_some_and(|b| Arc::ptr_eq(b, pipeline)) {
                 pass.set_pipeline(&pipeline.raw);
                 bound = Some(pipeline);
+            }
+            if !immediates.is_empty() {
+                pass.set_immediates(0, immediates);
             }
             pass.set_bind_group(0, group, &[]);
             pass.dispatch_workgroups(grid[0], grid[1], grid[2]);

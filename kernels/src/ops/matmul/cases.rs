@@ -10,7 +10,7 @@ use super::{
 use crate::ops::Format;
 use crate::ops::quantize::{self, Quantized};
 use crate::registry::{Case, Gradient, Gradients, Guarded, Rng, input, nmse, random_weight};
-use crate::{PlanError, Result, WeightType};
+use crate::{PlanError, Result, WeightShape, WeightType};
 
 /// Every type as every variant, at token counts on both sides of every threshold and tile edge; one
 /// long row; and with F32 and F16 the shapes where edges meet.
@@ -81,6 +81,11 @@ pub fn cases() -> Vec<Case> {
         ] {
             all.push(chain_case(kind, ty, rows, cols));
         }
+    }
+    use WeightType::{Q3_K, Q4_0, Q4_K, Q5_K, Q6_K, Q8_0};
+    for [a, b] in [[Q4_K, Q6_K], [Q6_K, Q4_K], [Q5_K, Q6_K], [Q3_K, Q5_K], [Q8_0, Q4_0]] {
+        all.push(both_case([a, b], [128, 33], 512));
+        all.push(both_case([a, b], [64, 70], 2304));
     }
     all
 }
@@ -381,6 +386,51 @@ fn chain_case(kind: Kind, ty: WeightType, rows: u32, cols: u32) -> Case {
         Ok(e.max(nmse(&got, &rounded)).max(nmse(&meta[outputs / 8..], &squares)))
     })
     .of_type(ty.name())
+}
+
+/// Rows of two types in one dispatch.
+fn both_case(types: [WeightType; 2], rows: [u32; 2], cols: u32) -> Case {
+    let name = format!("rows {} and {} of {} cols {cols}, rms norm", rows[0], rows[1], types[1]);
+    Case::new("matmul", "chain", name, 1e-6, move |gpu, oracle, seed| {
+        let mut rng = Rng::seeded(rows[0] * cols, seed);
+        let shapes = [0, 1].map(|i| WeightShape::new(types[i], rows[i], cols, gpu.budget()));
+        let shapes: Vec<WeightShape> = shapes.into_iter().collect::<std::result::Result<_, _>>()?;
+        if let Some(why) = shapes.iter().find_map(|s| chain::supports(gpu.caps(), s, Kind::Rows).err()) {
+            return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
+        }
+        if shapes.iter().any(|s| s.slabs.len() > 1) {
+            return Err(
+                PlanError::Shape { op: "matmul", what: "the matrices are cut into slabs".into() }.into()
+            );
+        }
+        gpu.expect(Pool::Weights, shapes.iter().map(|s| s.bytes(gpu.budget())).sum());
+        let (a, mut weights) = random_weight(gpu, oracle, types[0], rows[0], cols, &mut rng)?;
+        let (b, more) = random_weight(gpu, oracle, types[1], rows[1], cols, &mut rng)?;
+        weights.extend(more);
+        let (x, norm) = (rng.values(cols as usize), rng.values(cols as usize));
+        let (q, meta) = quantize::bytes_normed(cols.into());
+        let ints = Quantized {
+            q: gpu.alloc(Pool::Activations, q, "integers")?,
+            meta: gpu.alloc(Pool::Activations, meta, "scales")?,
+        };
+        let eps = 1e-5;
+        let mut rec = Recorder::new(gpu);
+        quantize::normed(&mut rec, &input(gpu, &x)?, &weights_of(gpu, &norm)?, &ints, cols)?;
+        let all = rows[0] + rows[1];
+        let y = Guarded::new(gpu, all as usize, None)?;
+        let from = chain::Input { ints: &ints, norm: Some(eps) };
+        if !chain::chained_both(&mut rec, [&a, &b], from, &y.slice, all)? {
+            return Ok(f64::INFINITY);
+        }
+        gpu.run(&rec.finish()?, None)?;
+        let meta: Vec<f32> = gpu.read_vec(&ints.meta)?;
+        let values = quantize::cases::values(&gpu.read_vec(&ints.q)?, &meta[..cols as usize / 8]);
+        let squares: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
+        let scale = 1.0 / (squares / f64::from(cols) + f64::from(eps)).sqrt();
+        let want = super::reference::linear(&values, &weights, cols as usize, None, None);
+        y.compare(gpu, &want.into_iter().map(|v| v * scale).collect::<Vec<f64>>())
+    })
+    .of_type(types[0].name())
 }
 
 fn weights_of(gpu: &Gpu, values: &[f32]) -> Result<Slice> {

@@ -3,10 +3,28 @@
 
 use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
-use super::{Columns, HAS_BIAS, Matvec, Params, Variant};
+use super::{Columns, HAS_BIAS, Matvec, Params, Variant, matvec};
 use crate::ops::WEIGHT;
 use crate::ops::quantize::{Quantized, UNIT};
-use crate::{Budget, Fields, PlanError, Result, Weight, WeightShape, WeightType, fold};
+use crate::{Budget, Fields, PlanError, Result, Weight, WeightShape, WeightType, fold, params};
+
+params! {
+    /// [`Params`] of a product with rows of two types.
+    pub struct BothParams {
+        pub planes: [u32; 4],
+        pub row0: u32,
+        pub rows: u32,
+        pub units: u32,
+        pub y_stride: u32,
+        pub flags: u32,
+        pub extent: u32,
+        pub column: u32,
+        pub eps: f32,
+        pub planes_2: [u32; 4],
+        pub split: u32,
+        pub pad: [u32; 3],
+    }
+}
 
 /// What a chained product reads.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +103,8 @@ struct Kernel {
     kind: Kind,
     normed: bool,
     ty: WeightType,
+    /// Type of the last rows, where it is another.
+    second: Option<WeightType>,
     constants: Matvec,
 }
 
@@ -107,7 +127,7 @@ impl Kernel {
             Kind::SwiGlu if cols <= 1024 => Matvec { wg: 128, lanes: 8, rows: 2, steps: 1, tokens: 1 },
             Kind::SwiGlu => Matvec { wg: 256, lanes: 16, rows: 2, steps: 1, tokens: 1 },
         };
-        Kernel { kind, normed, ty, constants }
+        Kernel { kind, normed, ty, second: None, constants }
     }
 
     fn name(self) -> String {
@@ -117,9 +137,9 @@ impl Kernel {
             Kind::SwiGlu => "swiglu",
         };
         let normed = if self.normed { "_normed" } else { "" };
-        self.constants
-            .name(Variant::MatvecDot, self.ty)
-            .replace("matvec_dot", &format!("chain_{kind}{normed}"))
+        let second = self.second.map_or(String::new(), |ty| format!("+{ty}"));
+        let name = self.constants.name(Variant::MatvecDot, self.ty);
+        name.replace("matvec_dot", &format!("chain_{kind}{normed}")) + &second
     }
 
     fn shader(self) -> Shader {
@@ -135,7 +155,7 @@ impl Kernel {
         let end = [include_str!("lanes.wgsl"), unit, end, input];
         Shader {
             name: self.name(),
-            source: self.constants.dot_source(self.ty, self.normed, &end),
+            source: self.constants.dot_source(self.ty, self.second, self.normed, &end),
             bindings: [&WEIGHT[..], &ends].concat(),
         }
     }
@@ -149,6 +169,13 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             for cols in [512, 1024, 4096] {
                 all.push((Kernel::pick(kind, normed, (ty, 1024, cols), 256).shader(), Params::FIELDS));
             }
+        }
+    }
+    for &ty in WeightType::ALL {
+        for &second in WeightType::ALL.iter().filter(|&&second| matvec::both(ty, second)) {
+            let kernel =
+                Kernel { second: Some(second), ..Kernel::pick(Kind::Rows, true, (ty, 1024, 4096), 256) };
+            all.push((kernel.shader(), BothParams::FIELDS));
         }
     }
     all
@@ -201,6 +228,56 @@ pub fn chained(rec: &mut Recorder, w: &Weight, x: Input<'_>, end: End<'_>) -> Re
         rec.dispatch(&pipeline, &params, &operands, grid, Cost { bytes: slab.bytes as f64, flops });
     }
     Ok(())
+}
+
+/// Two products of one token with the same input, whose outputs follow each other from column 0 of y on, as
+/// one dispatch; `false` if the weights cannot share one: types without a common kernel, no place next to
+/// each other in memory, rows that are no whole workgroups.
+///
+/// # Errors
+/// As [`chained`].
+pub fn chained_both(
+    rec: &mut Recorder,
+    [a, b]: [&Weight; 2],
+    x: Input<'_>,
+    y: &Slice,
+    stride: u32,
+) -> Result<bool> {
+    let gpu = rec.gpu().clone();
+    let (first, second) = (&a.shape, &b.shape);
+    let can = |s: &WeightShape| supports(gpu.caps(), s, Kind::Rows).is_ok() && s.slabs.len() == 1;
+    if !can(first) || !can(second) || first.cols != second.cols || !matvec::both(first.ty, second.ty) {
+        return Ok(false);
+    }
+    let rows = first.rows + second.rows;
+    let most = gpu.caps().limits.max_compute_invocations_per_workgroup;
+    let one = Kernel::pick(Kind::Rows, x.norm.is_some(), (first.ty, rows, first.cols), most);
+    let kernel = Kernel { second: Some(second.ty), ..one };
+    let Some(slab) = a.slices[0].joined(&b.slices[0]) else { return Ok(false) };
+    if !first.rows.is_multiple_of(kernel.constants.rows_per_group()) || slab.size() > gpu.budget().max_binding
+    {
+        return Ok(false);
+    }
+    let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
+    let grid = grid(kernel, rows, gpu.budget());
+    let behind = ((slab.size() - b.slices[0].size()) / 4) as u32;
+    let params = BothParams {
+        planes: first.slabs[0].planes,
+        row0: 0,
+        rows,
+        units: first.units(),
+        y_stride: stride,
+        flags: 0,
+        extent: grid[0],
+        column: 0,
+        eps: x.norm.unwrap_or(0.0),
+        planes_2: second.slabs[0].planes.map(|p| p + behind),
+        split: first.rows,
+        pad: [0; 3],
+    };
+    let cost = Cost { bytes: slab.size() as f64, flops: 2.0 * f64::from(rows) * f64::from(first.cols) };
+    rec.dispatch(&pipeline, &params, &[&slab, &slab, &slab, y, &x.ints.q, &x.ints.meta], grid, cost);
+    Ok(true)
 }
 
 fn grid(kernel: Kernel, rows: u32, budget: &Budget) -> [u32; 3] {

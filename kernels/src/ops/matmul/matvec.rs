@@ -99,7 +99,7 @@ impl Matvec {
             [include_str!("lanes.wgsl"), include_str!("matvec_store.wgsl"), include_str!("plain_input.wgsl")];
         // x, or its integers and their scales.
         let (source, inputs) = match variant {
-            Variant::MatvecDot => (self.dot_source(ty, false, &end), 2),
+            Variant::MatvecDot => (self.dot_source(ty, None, false, &end), 2),
             _ => {
                 let parts = [&with_dequant(ty, include_str!("matvec.wgsl"))[..], &end].concat();
                 (compose(&[], &self.constants(0), &parts), 1)
@@ -120,15 +120,32 @@ impl Matvec {
         ]
     }
 
-    /// The integer kernel with what it ends with; `normed` if its input comes with sums of squares.
-    pub(super) fn dot_source(self, ty: WeightType, normed: bool, end: &[&str]) -> String {
+    /// The integer kernel with what it ends with; `normed` if its input comes with sums of squares, with a
+    /// `second` type if the rows behind the first type's are of that (see [`both`]).
+    pub(super) fn dot_source(
+        self,
+        ty: WeightType,
+        second: Option<WeightType>,
+        normed: bool,
+        end: &[&str],
+    ) -> String {
         let (book, book_constants) = ty.shared_book();
-        // Lanes are a multiple of eight, and so are the 32s of a row of 256s.
-        let eights = u32::from(ty.layout().block == 256);
         let mut constants = self.constants(u32::from(normed));
         constants.extend(book_constants);
-        constants.extend([("EIGHTS", eights), ("ONES", 1 - eights), ("NORMED", u32::from(normed))]);
-        let parts = [ty.layout().dequant, &[book, include_str!("matvec_dot.wgsl")], end].concat();
+        constants.extend([
+            ("EIGHTS", u32::from(eights(ty))),
+            ("ONES", u32::from(!eights(ty))),
+            ("NORMED", u32::from(normed)),
+            ("SINGLE", u32::from(second.is_none())),
+            ("BOTH", u32::from(second.is_some())),
+        ]);
+        let first = ty.layout().dequant;
+        let walk = include_str!("matvec_walk.wgsl");
+        let renamed = match second {
+            Some(second) => rename_2(&(own(ty, second) + walk_alone(walk))),
+            None => String::new(),
+        };
+        let parts = [first, &[book, walk, &renamed, include_str!("matvec_dot.wgsl")], end].concat();
         compose(&[], &constants, &parts)
     }
 
@@ -145,4 +162,47 @@ impl Matvec {
     pub fn rows_per_group(self) -> u32 {
         self.wg / self.lanes * self.rows
     }
+}
+
+/// Whether a type's blocks are eight times 32 weights. Lanes are a multiple of eight, and so are the 32s of
+/// a row of such blocks.
+fn eights(ty: WeightType) -> bool {
+    ty.layout().block == 256
+}
+
+/// Whether one kernel can have rows of both types.
+pub(super) fn both(first: WeightType, second: WeightType) -> bool {
+    let plain = |ty: WeightType| ty.layout().has_ints() && ty.layout().table.is_empty();
+    let apart = own(first, second).contains("fn head32");
+    apart && plain(first) && plain(second) && eights(first) == eights(second)
+}
+
+/// The fragments that the second type does not share with the first.
+fn own(first: WeightType, second: WeightType) -> String {
+    let shared = first.layout().dequant;
+    second.layout().dequant.iter().copied().filter(|f| !shared.contains(f)).collect()
+}
+
+/// matvec_walk.wgsl without the function that the first walk has declared.
+fn walk_alone(walk: &str) -> &str {
+    &walk[walk.find("fn walk(").expect("a walk")..]
+}
+
+/// The text with the names of a type's fragment, and of its walk, ending in `_2`.
+fn rename_2(text: &str) -> String {
+    let mut out = String::new();
+    let mut word = String::new();
+    for c in text.chars().chain([' ']) {
+        if c.is_alphanumeric() || c == '_' {
+            word.push(c);
+            continue;
+        }
+        out += &word;
+        if ["Head", "head32", "ints_of", "walk"].contains(&&word[..]) {
+            out += "_2";
+        }
+        word.clear();
+        out.push(c);
+    }
+    out
 }

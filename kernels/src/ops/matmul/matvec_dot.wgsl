@@ -8,11 +8,11 @@
 // xq    [TOKENS, cols / 16] four groups of signed bytes in group order
 // xm    [TOKENS, cols / 32] (d_x, d_x sum of X) of two units
 //
-// Where the sums go is in matvec_store.wgsl or in chain_*.wgsl.
+// How a row is walked is in matvec_walk.wgsl, where the sums go in matvec_store.wgsl or in chain_*.wgsl.
+// With rows of BOTH types in one slab, those of the second follow those of the first, of which there are
+// whole workgroups, and walk_2 is what matvec_walk.wgsl is for them.
 //
-// One workgroup computes WG / LANES * ROWS rows for all tokens: LANES invocations walk a row together,
-// 32 columns at a time because that is what most types share a scale for, STEPS times before the first
-// product so that loads overlap, each for ROWS rows so that x is read once for all of them.
+// One workgroup computes WG / LANES * ROWS rows for all tokens.
 
 struct Params {
     planes: vec4<u32>,
@@ -24,6 +24,10 @@ struct Params {
     extent: u32,    // workgroups along x, where the grid is folded
     column: u32,    // of y, where row 0 goes
     eps: f32,
+    //@ for b in BOTH
+    planes_2: vec4<u32>,
+    split: u32,     // rows of the first type
+    //@ end
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -31,11 +35,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> w1: array<u32>;
 @group(0) @binding(5) var<storage, read_write> xq: array<vec4<u32>>;
 @group(0) @binding(6) var<storage, read_write> xm: array<vec4<f32>>;
-
-fn dot16(a: vec4<u32>, b: vec4<u32>) -> f32 {
-    return f32(
-        dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w));
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -45,65 +44,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     //@ end
     let group = wid.x + wid.y * p.extent;
     let lanes = group * GROUPS + lid / LANES;
-    let width = p.units / 2u;
-    //@ for e in EIGHTS
-    // Of a block of 256, an invocation always has the same part: what depends on it alone leaves the loop.
-    let part8 = lid % 8u;
+    //@ for o in SINGLE
+    walk(lid, lanes, p.planes, 0u);
     //@ end
-    //@ for r in ROWS
-    // Rows past the end are the last one again, and dropped below.
-    //@ for e in EIGHTS
-    let row$r = min(row_of(lanes, $ru), p.rows - 1u) * (width / 8u);
-    //@ end
-    //@ for e in ONES
-    let row$r = min(row_of(lanes, $ru), p.rows - 1u) * width;
-    //@ end
-    //@ for t in TOKENS
-    var acc$r_$t = 0.0;
-    //@ end
-    //@ end
-    for (var v = lid % LANES; v < width; v += LANES * STEPS) {
-        //@ for k in STEPS
-        // Past the end, the last ones again, times zero.
-        //@ for e in EIGHTS
-        let block$k = min((v + $ku * LANES) / 8u, width / 8u - 1u);
-        let v$k = block$k * 8u + part8;
-        //@ end
-        //@ for e in ONES
-        let v$k = min(v + $ku * LANES, width - 1u);
-        //@ end
-        let inside$k = v + $ku * LANES < width;
-        //@ for r in ROWS
-        //@ for e in EIGHTS
-        let at$k_$r = (row$r + block$k) * 8u + part8;
-        //@ end
-        //@ for e in ONES
-        let at$k_$r = row$r + v$k;
-        //@ end
-        let h$k_$r = head32(p.planes, at$k_$r);
-        let a$k_$r = ints_of(p.planes, h$k_$r, at$k_$r, 0u);
-        let b$k_$r = ints_of(p.planes, h$k_$r, at$k_$r, 1u);
-        //@ end
-        //@ end
-        //@ for k in STEPS
-        //@ for t in TOKENS
-        {
-            let at = $tu * width + v$k;
-            let xa = xq[2u * at];
-            let xb = xq[2u * at + 1u];
-            let m = select(vec4<f32>(), xm[at], inside$k);
-            //@ for r in ROWS
-            acc$r_$t += a$k_$r.scale * (m.x * dot16(a$k_$r.q, xa)) + a$k_$r.offset * m.y
-                + b$k_$r.scale * (m.z * dot16(b$k_$r.q, xb)) + b$k_$r.offset * m.w;
-            //@ end
-        }
-        //@ end
-        //@ end
+    //@ for b in BOTH
+    if (group * GROUPS * ROWS < p.split) {
+        walk(lid, lanes, p.planes, 0u);
+    } else {
+        walk_2(lid, lanes, p.planes_2, p.split);
     }
-    //@ for r in ROWS
-    //@ for t in TOKENS
-    part[($ru * TOKENS + $tu) * WG + lid] = acc$r_$t;
-    //@ end
     //@ end
     //@ for n in NORMED
     sum_squares(lid);
