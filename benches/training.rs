@@ -1,6 +1,7 @@
 //! Speed and memory of fine-tuning on synthetic batches:
 //! `cargo bench --bench training -- -m MODEL.gguf --batch 8 --ctx 512`, or of the model on board.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -38,6 +39,9 @@ struct Args {
     /// Count the dispatches of each kind.
     #[arg(long)]
     explain: bool,
+    /// Time each kernel on the device.
+    #[arg(long)]
+    profile: bool,
     /// What cargo passes.
     #[arg(long, hide = true)]
     bench: bool,
@@ -129,6 +133,22 @@ fn run(args: &Args) -> Result<()> {
         println!("{pool:<18}{:>12} of {:>12}", human(p.used), human(p.allocated));
     }
     println!("allocated in all  {}", human(report.allocated()));
+    if args.profile {
+        for (program, replay) in trainer.measure()? {
+            let mut kernels: BTreeMap<(&str, [u32; 3]), (u32, f64)> = BTreeMap::new();
+            for span in &replay.spans {
+                let k = kernels.entry((&span.name, span.grid)).or_default();
+                *k = (k.0 + 1, k.1 + span.seconds);
+            }
+            let mut kernels: Vec<_> = kernels.into_iter().collect();
+            kernels.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+            println!("{program}: {:.3} ms", replay.spans.iter().map(|s| s.seconds).sum::<f64>() * 1e3);
+            for ((name, grid), (n, seconds)) in kernels {
+                let each = seconds / f64::from(n) * 1e6;
+                println!("  {:9.3} ms {n:5} x {each:8.1} us  {name} {grid:?}", seconds * 1e3);
+            }
+        }
+    }
     if args.explain {
         trainer.explain().iter().for_each(|line| println!("{line}"));
     }

@@ -173,6 +173,7 @@ pub fn cases() -> Vec<Case> {
         ops::rows::cases::cases(),
         ops::loss::cases::cases(),
         ops::add::cases::cases(),
+        ops::parts::cases::cases(),
         ops::adamw::cases::cases(),
         ops::sample::cases::cases(),
     ]
@@ -203,6 +204,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         ops::rows::shaders(),
         ops::loss::shaders(),
         ops::add::shaders(),
+        ops::parts::shaders(),
         ops::adamw::shaders(),
         ops::sample::shaders(),
         crate::perf::shaders(),

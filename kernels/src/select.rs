@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use weft_runtime::{Caps, DeviceKind};
 
 use crate::drivers;
+use crate::registry::BASELINE;
 
 /// An optional feature of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +92,7 @@ const fn on(op: &'static str, variant: &'static str, needs: &'static [Need], why
 const FEW: RangeInclusive<u32> = 0..=crate::ops::matmul::MATVEC_TOKENS;
 
 /// The table. The last row of an op takes everything on every device.
-pub static RULES: [Rule; 18] = [
+pub static RULES: [Rule; 26] = [
     Rule {
         tokens: 1..=1,
         ..on("matmul", "chain", &[Need::Dot], "five dispatches a layer, where nothing is cut into slabs")
@@ -147,7 +148,17 @@ pub static RULES: [Rule; 18] = [
     rule("attention_train", "rows", "the rest"),
     on("attention_backward", "coop", &[Need::F16, Need::Coop], "gradients are scaled into the range of f16"),
     rule("attention_backward", "rows", "the rest"),
+    on("lora_down", "coop", &[Need::F16, Need::Coop], SIZES),
+    rule("lora_down", BASELINE, "the rest"),
+    on("lora_grad_t", "coop", &[Need::F16, Need::Coop], SIZES),
+    rule("lora_grad_t", BASELINE, "the rest"),
+    on("lora_grad_a", "coop", &[Need::F16, Need::Coop], SIZES),
+    rule("lora_grad_a", BASELINE, "the rest"),
+    on("lora_grad_b", "coop", &[Need::F16, Need::Coop], SIZES),
+    rule("lora_grad_b", BASELINE, "the rest"),
 ];
+
+const SIZES: &str = "ranks and widths that are multiples of 4, nothing cut";
 
 impl Rule {
     /// Why this device never gets it, if so.

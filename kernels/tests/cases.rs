@@ -75,10 +75,10 @@ fn all_cases_pass_with_checks_on_core_webgpu() {
 #[test]
 fn all_cases_pass_when_everything_splits() {
     // What cannot be split: products of a chain that end in integers, rows of logits, tables of angles, the
-    // splits of an attention, a decode step whose cache is several chunks, and streams whose rows begin at
-    // aligned offsets too seldom.
+    // splits of an attention, a decode step whose cache is several chunks, streams whose rows begin at aligned
+    // offsets too seldom, and parts of sums, which are made only where nothing is cut.
     let budget = Budget { max_binding: 96 << 10, max_workgroups: 64, ..Budget::WEBGPU };
-    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 94);
+    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 98);
 }
 
 /// What computes gradients computes those of the forward op, by differences of its reference.
@@ -130,7 +130,8 @@ fn every_op_is_measured() {
     assert_eq!(there.difference(&measured).collect::<Vec<_>>(), Vec::<&(&str, &str)>::new());
     let gpu = pollster::block_on(Gpu::open(&Options::default())).expect("a Vulkan adapter");
     let effort = Effort { at_least: Duration::ZERO, ..Effort::of(DeviceKind::Cpu, true) };
-    for o in &others {
+    let lacks = |o: &perf::ops::Op| o.variant == "coop" && gpu.caps().coop.is_empty();
+    for o in others.iter().filter(|o| !lacks(o)) {
         let s = perf::ops::measure(&gpu, &effort, o);
         assert!(s.as_ref().is_ok_and(|&s| s > 0.0), "{} {} {}: {s:?}", o.op, o.variant, o.shape);
     }

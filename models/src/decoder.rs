@@ -300,7 +300,7 @@ pub(crate) fn record(
         let mut column = 0;
         for part in parts {
             let input = Input { x, ints: ints.as_ref(), format };
-            let epilogue = Epilogue { bias: part.bias.as_ref(), add: false };
+            let epilogue = Epilogue { bias: part.bias.as_ref(), ..Epilogue::default() };
             linear(rec, &part.weight, input, (y, Columns { stride, column }), tokens, epilogue)?;
             column += part.weight.shape.rows;
         }
@@ -411,7 +411,7 @@ pub(crate) fn record(
                 attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
             }
         }
-        let residual = Epilogue { bias: None, add: true };
+        let residual = Epilogue { add: true, ..Epilogue::default() };
         let ints = integers(rec, &[&l.output], &attended, tokens, c.heads * c.head_dim)?;
         let input = Input { ints: ints.as_ref(), ..Input::f32(&attended) };
         linear(rec, &l.output, input, (&x, Columns::all(c.width)), tokens, residual)?;

@@ -93,7 +93,7 @@ impl Lora {
             let t = between.range(0, u64::from(tokens) * u64::from(rank) * 4);
             linear(rec, &site.a, x, (&t, Columns::all(rank)), tokens, Epilogue::default())?;
             let columns = Columns { stride, column: target.column(config) };
-            let add = Epilogue { bias: None, add: true };
+            let add = Epilogue { add: true, ..Epilogue::default() };
             linear(rec, &site.b, Input::f32(&t), (y, columns), tokens, add)?;
         }
         Ok(())

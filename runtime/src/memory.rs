@@ -170,7 +170,9 @@ impl Gpu {
                 return Ok(Slice { block, offset, size });
             }
         }
-        let block_size = ahead.max(taken).min(limit).max(size) & !3;
+        // A block that cannot hold all that is expected holds as many such pieces as fit, and nothing beside.
+        let all = ahead.max(taken);
+        let block_size = if all > limit { limit / taken * taken } else { all }.max(size) & !3;
         let in_use = pools.report().pools.get(&pool).map_or(0, |p| p.allocated);
         let buffer = self.creating(
             || {

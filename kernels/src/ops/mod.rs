@@ -10,6 +10,7 @@ pub mod heads;
 pub mod lora;
 pub mod loss;
 pub mod matmul;
+pub mod parts;
 pub mod quantize;
 pub mod rmsnorm;
 pub mod rope;

@@ -268,7 +268,7 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
                 linear_with(&mut rec, kernel, w, input, out, p.tokens, Epilogue::default())?;
             }
             Direction::Gradient => {
-                let dy = Gradient { dy: x, columns: Columns::all(left), scale: 1.0 };
+                let dy = Gradient::new(x, Columns::all(left), 1.0);
                 gradient_with(&mut rec, kernel, w, dy, y, p.tokens, false)?;
             }
         }

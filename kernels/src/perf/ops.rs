@@ -8,6 +8,7 @@ use crate::ops::attention::cases::spans;
 use crate::ops::attention::{CacheShape, CacheType, Sequences};
 use crate::ops::matmul::chain::{self, End, Kind};
 use crate::ops::matmul::{Columns, Variant};
+use crate::ops::parts::sum_parts;
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{State, sample, scratch_bytes};
@@ -231,6 +232,12 @@ fn training(n: u32) -> Vec<Op> {
             let (x, y) = (f32s(gpu, values)?, f32s(gpu, values)?);
             Ok(Box::new(move |rec| add::add(rec, &x, &y, values)))
         }),
+        // A product of 128 tokens, shared by four workgroups a tile.
+        op("sum_parts", format!("4 x 128 x {WIDTH}"), f64::from(WIDTH) * 128.0 * 20.0, 0.0, move |gpu| {
+            let (parts, y) = (f32s(gpu, 4 * 128 * WIDTH)?, f32s(gpu, 128 * WIDTH)?);
+            let to = Columns::all(WIDTH);
+            Ok(Box::new(move |rec| sum_parts(rec, &parts, [4, 128, WIDTH], (&y, to), 1.0, false)))
+        }),
         op("dropout", shape.clone(), v * 8.0, 8.0 * v, move |gpu| {
             let (x, y, seed) = (f32s(gpu, values)?, f32s(gpu, values)?, u32s(gpu, &[1, 2])?);
             let mask = dropout::Mask { probability: 0.1, salt: 1 };
@@ -301,10 +308,12 @@ fn training(n: u32) -> Vec<Op> {
             }))
         }));
     }
-    all.extend(
-        ["lora_down", "lora_up", "lora_grad_t", "lora_grad_b", "lora_grad_a", "lora_grad_x"]
-            .map(|name| adapter(name, n)),
-    );
+    for name in ["lora_down", "lora_up", "lora_grad_t", "lora_grad_b", "lora_grad_a", "lora_grad_x"] {
+        all.push(adapter(name, BASELINE, n));
+        if !matches!(name, "lora_up" | "lora_grad_x") {
+            all.push(adapter(name, "coop", n));
+        }
+    }
     // An adapter of rank 16 on all matrices of a 4B model has 33 million numbers.
     let parameters: u32 = if n == 16 { 1 << 18 } else { 1 << 25 };
     let p = f64::from(parameters);
@@ -322,7 +331,7 @@ fn training(n: u32) -> Vec<Op> {
 }
 
 /// A product of an adapter.
-fn adapter(name: &'static str, n: u32) -> Op {
+fn adapter(name: &'static str, variant: &'static str, n: u32) -> Op {
     let (wide, narrow, matrix) = (f64::from(n * WIDTH), f64::from(n * RANK), f64::from(RANK * WIDTH));
     // What is added to is read and written.
     let moved = match name {
@@ -331,7 +340,7 @@ fn adapter(name: &'static str, n: u32) -> Op {
         _ => wide + narrow + 2.0 * matrix,
     };
     let flops = 2.0 * wide * f64::from(RANK);
-    op(name, format!("{n} x {WIDTH}, rank {RANK}"), 4.0 * moved, flops, move |gpu| {
+    let measured = op(name, format!("{n} x {WIDTH}, rank {RANK}"), 4.0 * moved, flops, move |gpu| {
         let (t, x) = (f32s(gpu, n * RANK)?, f32s(gpu, n * WIDTH)?);
         let pool = if name.contains("grad_a") || name.contains("grad_b") {
             Pool::Activations
@@ -341,15 +350,33 @@ fn adapter(name: &'static str, n: u32) -> Op {
         let m = gpu.alloc(pool, u64::from(RANK * WIDTH) * 4, "perf op")?;
         let s = lora::Shape { tokens: n, rank: RANK, width: WIDTH };
         let (narrow, wide) = (Columns::all(RANK), Columns::all(WIDTH));
-        Ok(Box::new(move |rec| match name {
-            "lora_down" => lora::down(rec, (&x, Format::F32), &m, (&t, narrow), s),
-            "lora_up" => lora::up(rec, (&t, narrow), &m, (&x, wide), 1.0, s),
-            "lora_grad_t" => lora::grad_t(rec, (&x, wide), &m, (&t, narrow), 1.0, s),
-            "lora_grad_b" => lora::grad_b(rec, (&x, wide), (&t, narrow), &m, 1.0, s),
-            "lora_grad_a" => lora::grad_a(rec, (&t, narrow), (&x, Format::F32), &m, s),
-            _ => lora::grad_x(rec, (&t, narrow), &m, &x, s, true),
+        let scratch = gpu.alloc(Pool::Activations, 16 << 20, "perf op")?;
+        let windows = [lora::Window { columns: wide, width: WIDTH }];
+        Ok(Box::new(move |rec| {
+            let pass = |form, matrix| lora::Pass {
+                form,
+                matrix,
+                tokens: n,
+                rank: RANK,
+                narrow: (&t, narrow),
+                wide: (&x, Format::F32),
+                windows: &windows,
+                m: &m,
+                scale: 1.0,
+                range: 1.0,
+                scratch: Some(&scratch),
+            };
+            match name {
+                "lora_down" => pass(lora::Form::Narrow, lora::Matrix::A).record_as(rec, variant),
+                "lora_up" => lora::up(rec, (&t, narrow), &m, (&x, wide), 1.0, s),
+                "lora_grad_t" => pass(lora::Form::Narrow, lora::Matrix::B).record_as(rec, variant),
+                "lora_grad_b" => pass(lora::Form::Outer, lora::Matrix::B).record_as(rec, variant),
+                "lora_grad_a" => pass(lora::Form::Outer, lora::Matrix::A).record_as(rec, variant),
+                _ => lora::grad_x(rec, (&t, narrow), &m, &x, s, true),
+            }
         }))
-    })
+    });
+    Op { variant, ..measured }
 }
 
 /// A product of a decode step's chain.

@@ -12,26 +12,25 @@
 //! The loss is the sum of -ln p(label), so that gradients are about as large as those of one token,
 //! whatever the batch; AdamW multiplies by one over the tokens.
 
-use weft_kernels::Weight;
 use weft_kernels::ops::add::add;
 use weft_kernels::ops::attention::train as attention;
 use weft_kernels::ops::convert::convert;
-use weft_kernels::ops::dropout::{Mask, dropout};
 use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::train as heads;
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
-use weft_kernels::ops::{Format, adamw, lora, loss, rmsnorm, rows, swiglu};
+use weft_kernels::ops::{Format, adamw, loss, rmsnorm, rows, swiglu};
 use weft_runtime::{Gpu, Placed, Program, Recorder, Slice};
 
 use super::AdapterShape;
-use super::adapter::{Flat, Group, Target};
+use super::adapter::{Flat, Group};
 use super::plan::{Buffers, LayerSpots, Spot, attention_shape};
+use super::products::{Product, product};
 use crate::decoder::{Layer, Weights};
 use crate::{Config, Result};
 
 /// Brings gradients into the range of f16 where cooperative matrices round them: those of a token's own
 /// loss are below 1, and most are below 1e-2.
-const RANGE: f32 = 256.0;
+pub(super) const RANGE: f32 = 256.0;
 
 /// The memory that programs work in.
 pub(crate) struct Memory {
@@ -89,34 +88,8 @@ struct Tensors {
     t: [Slice; 4],
 }
 
-/// A product with its adapter: y `[tokens, stride]` = x W'.
-struct Product<'a> {
-    group: Group,
-    weights: Vec<(&'a Weight, Option<&'a Slice>)>,
-}
-
-impl Product<'_> {
-    fn stride(&self) -> u32 {
-        self.weights.iter().map(|(w, _)| w.shape.rows).sum()
-    }
-
-    fn inputs(&self) -> u32 {
-        self.weights[0].0.shape.cols
-    }
-}
-
-fn product(l: &Layer, group: Group) -> Product<'_> {
-    let parts = match group {
-        Group::Qkv => &l.qkv,
-        Group::GateUp => &l.gate_up,
-        Group::Output => return Product { group, weights: vec![(&l.output, None)] },
-        Group::Down => return Product { group, weights: vec![(&l.down, None)] },
-    };
-    Product { group, weights: parts.iter().map(|p| (&p.weight, p.bias.as_ref())).collect() }
-}
-
 impl Graph<'_> {
-    fn at(&self, p: Placed) -> Slice {
+    pub(super) fn at(&self, p: Placed) -> Slice {
         self.buffers.scratch.slice(&self.m.scratch, p)
     }
 
@@ -166,176 +139,6 @@ impl Graph<'_> {
             rotation: &c.rotation,
             eps: c.eps,
         }
-    }
-
-    /// How the input of a product is written: in f16 where all of its matrices would round it to that, and
-    /// nothing else wants it.
-    fn format(&self, p: &Product<'_>) -> Format {
-        let (caps, tokens) = (self.gpu.caps(), self.tokens);
-        let coop = |w: &Weight| Variant::pick(caps, w.shape.ty, tokens) == Variant::Coop;
-        let fours = self.adapter.rank.is_multiple_of(4) && p.inputs().is_multiple_of(4);
-        match p.weights.iter().all(|(w, _)| coop(w)) && fours && self.dropout == 0.0 {
-            true => Format::F16,
-            false => Format::F32,
-        }
-    }
-
-    /// The input that an adapter sees: x, or with dropout what is left of it.
-    fn adapter_input(
-        &self,
-        rec: &mut Recorder,
-        i: u32,
-        p: &Product<'_>,
-        (x, format): (&Slice, Format),
-    ) -> Result<(Slice, Format)> {
-        let Some([dropped, _]) = self.dropped() else { return Ok((x.clone(), format)) };
-        self.drop(rec, i, p, x, &dropped, false)?;
-        Ok((dropped, Format::F32))
-    }
-
-    /// With dropout: where what is left of an input lies, and its gradient.
-    fn dropped(&self) -> Option<[Slice; 2]> {
-        let dropped = self.buffers.dropped.filter(|_| self.dropout > 0.0)?;
-        Some(dropped.map(|p| self.at(p)))
-    }
-
-    fn drop(
-        &self,
-        rec: &mut Recorder,
-        i: u32,
-        p: &Product<'_>,
-        x: &Slice,
-        y: &Slice,
-        add: bool,
-    ) -> Result<()> {
-        let mask = Mask { probability: self.dropout, salt: i * 4 + p.group as u32 };
-        Ok(dropout(rec, x, y, self.tokens * p.inputs(), &self.m.seed, mask, add)?)
-    }
-
-    /// The slices of a group's stacked A and of each B in `flat` memory.
-    fn pairs(&self, i: u32, group: Group, flat: &Slice) -> Option<(Slice, Vec<Slice>)> {
-        let targets = self.adapter.targets(i, group);
-        if targets.is_empty() {
-            return None;
-        }
-        let (a, b) = self.flat.group(i, &targets);
-        Some((flat.range(a.0, a.1), b.into_iter().map(|b| flat.range(b.0, b.1)).collect()))
-    }
-
-    /// What an adapter's A makes of the product's input.
-    fn down(
-        &self,
-        rec: &mut Recorder,
-        i: u32,
-        p: &Product<'_>,
-        x: (&Slice, Format),
-        t: &Slice,
-    ) -> Result<()> {
-        let Some((a, b)) = self.pairs(i, p.group, &self.m.parameters) else { return Ok(()) };
-        let (x, format) = self.adapter_input(rec, i, p, x)?;
-        let rank = b.len() as u32 * self.adapter.rank;
-        Ok(lora::down(rec, (&x, format), &a, (t, Columns::all(rank)), self.stacked(p, rank))?)
-    }
-
-    /// y = x W', t = x A^T.
-    fn forward_product(
-        &self,
-        rec: &mut Recorder,
-        i: u32,
-        p: &Product<'_>,
-        x: (&Slice, Format),
-        t: &Slice,
-        y: &Slice,
-    ) -> Result<()> {
-        let stride = p.stride();
-        let input = Input { x: x.0, ints: None, format: x.1 };
-        let mut column = 0;
-        for &(w, bias) in &p.weights {
-            let columns = Columns { stride, column };
-            linear(rec, w, input, (y, columns), self.tokens, Epilogue { bias, add: false })?;
-            column += w.shape.rows;
-        }
-        self.down(rec, i, p, x, t)?;
-        let Some((_, b)) = self.pairs(i, p.group, &self.m.parameters) else { return Ok(()) };
-        for (t_columns, columns, shape, j) in self.windows(i, p) {
-            lora::up(rec, (t, t_columns), &b[j], (y, columns), self.scale, shape)?;
-        }
-        Ok(())
-    }
-
-    /// From dy, the gradient of y = x W', to that of t, which stays in scratch, and to dx where anybody
-    /// needs it.
-    fn input_gradient(
-        &self,
-        rec: &mut Recorder,
-        i: u32,
-        p: &Product<'_>,
-        dy: &Slice,
-        dx: Option<&Slice>,
-    ) -> Result<()> {
-        let stride = p.stride();
-        if let Some(dx) = dx {
-            let mut column = 0;
-            for &(w, _) in &p.weights {
-                let dy = Gradient { dy, columns: Columns { stride, column }, scale: RANGE };
-                linear_gradient(rec, w, dy, dx, self.tokens, column > 0)?;
-                column += w.shape.rows;
-            }
-        }
-        let Some((a, b)) = self.pairs(i, p.group, &self.m.parameters) else { return Ok(()) };
-        let dt = self.at(self.buffers.d.t);
-        for (t_columns, columns, shape, j) in self.windows(i, p) {
-            lora::grad_t(rec, (dy, columns), &b[j], (&dt, t_columns), self.scale, shape)?;
-        }
-        let Some(dx) = dx else { return Ok(()) };
-        let rank = b.len() as u32 * self.adapter.rank;
-        let (dt, shape) = ((&dt, Columns::all(rank)), self.stacked(p, rank));
-        match self.dropped() {
-            None => Ok(lora::grad_x(rec, dt, &a, dx, shape, true)?),
-            Some([_, whole]) => {
-                // The gradient passes where the input did.
-                lora::grad_x(rec, dt, &a, &whole, shape, false)?;
-                self.drop(rec, i, p, &whole, dx, true)
-            }
-        }
-    }
-
-    /// Adds to the gradients of A and B, from dy, that of t in scratch, and the x and t that there were.
-    fn adapter_gradient(
-        &self,
-        rec: &mut Recorder,
-        i: u32,
-        p: &Product<'_>,
-        dy: &Slice,
-        x: (&Slice, Format),
-        t: &Slice,
-    ) -> Result<()> {
-        let Some((da, db)) = self.pairs(i, p.group, &self.m.gradient) else { return Ok(()) };
-        for (t_columns, columns, shape, j) in self.windows(i, p) {
-            lora::grad_b(rec, (dy, columns), (t, t_columns), &db[j], self.scale, shape)?;
-        }
-        let rank = db.len() as u32 * self.adapter.rank;
-        let (x, format) = self.adapter_input(rec, i, p, x)?;
-        let dt = self.at(self.buffers.d.t);
-        Ok(lora::grad_a(rec, (&dt, Columns::all(rank)), (&x, format), &da, self.stacked(p, rank))?)
-    }
-
-    /// A group's A, stacked.
-    fn stacked(&self, p: &Product<'_>, rank: u32) -> lora::Shape {
-        lora::Shape { tokens: self.tokens, rank, width: p.inputs() }
-    }
-
-    /// Of each adapted matrix of a group: its columns in t and in y, the shape of B, its number.
-    fn windows(&self, i: u32, p: &Product<'_>) -> Vec<(Columns, Columns, lora::Shape, usize)> {
-        let targets = self.adapter.targets(i, p.group);
-        let (rank, stride) = (self.adapter.rank, p.stride());
-        let t_stride = rank * targets.len() as u32;
-        let window = |(j, target): (usize, &Target)| {
-            let t = Columns { stride: t_stride, column: j as u32 * rank };
-            let y = Columns { stride, column: target.column(self.c) };
-            (t, y, lora::Shape { tokens: self.tokens, rank, width: target.outputs(self.c) }, j)
-        };
-        targets.iter().enumerate().map(window).collect()
     }
 
     /// The norm before a product, as the product wants it.
@@ -425,11 +228,16 @@ impl Graph<'_> {
         let total = (m.ids.size() / 4) as u32;
         let shape = rows::Shape { total, count: n, width: c.width, index0: 0 };
         rows::gather(&mut rec, &self.stream(c.layers), &m.rows, &x, &shape)?;
-        rmsnorm::rmsnorm(&mut rec, &x, &self.w.output_norm, &y, n, c.width, c.eps)?;
-        linear(&mut rec, head, Input::f32(&y), (&logits, all), n, Epilogue::default())?;
+        let coop = Variant::pick(self.gpu.caps(), head.shape.ty, n) == Variant::Coop;
+        let format = if coop { Format::F16 } else { Format::F32 };
+        rmsnorm::rmsnorm_to(&mut rec, &x, &self.w.output_norm, (&y, format), n, c.width, c.eps)?;
+        let input = Input { x: &y, ints: None, format };
+        linear(&mut rec, head, input, (&logits, all), n, Epilogue::default())?;
         loss::cross_entropy(&mut rec, &logits, &m.labels, &stats, &m.loss_scale, 0, n, c.vocabulary)?;
         if gradient {
-            let d = Gradient { dy: &logits, columns: all, scale: RANGE };
+            // Rows are few and the vocabulary is deep: workgroups share the sum.
+            let parts = self.at(self.buffers.parts);
+            let d = Gradient { scratch: Some(&parts), ..Gradient::new(&logits, all, RANGE) };
             linear_gradient(&mut rec, head, d, &dy, n, false)?;
             rmsnorm::backward(&mut rec, &x, &self.w.output_norm, &dy, &dx, n, c.width, c.eps, false)?;
             rows::scatter(&mut rec, &dx, &m.rows, &self.at(self.buffers.d.x), &shape, false)?;

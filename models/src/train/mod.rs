@@ -3,6 +3,7 @@
 mod adapter;
 mod graph;
 mod plan;
+mod products;
 mod trainer;
 
 pub use adapter::{Adapter, AdapterShape, MOST_RANK, Pair, Target};

@@ -137,9 +137,12 @@ pub(crate) fn loss_rows(c: &Config, tokens: u32, budget: &Budget) -> u32 {
     let row = u64::from(c.vocabulary) * 4;
     // A binding of 128 MiB is a phone's: 16 MiB there, 128 rows of a large vocabulary elsewhere.
     let most = (budget.max_binding / 8).clamp(4 * row, 96 << 20);
-    let rows = (most / row).max(1) as u32;
+    // Where a large batch needs as much for gate and up, they lie in the same memory.
+    let widest = u64::from(tokens) * u64::from(c.feed_forward) * 8;
+    let most = if budget.max_binding > 128 << 20 { most.max(widest.min(budget.max_binding)) } else { most };
+    let rows = (most / row).max(1).min(u64::from(MOST_TOKENS)) as u32;
     // Whole tiles of products.
-    let rows = if rows >= 128 { 128 } else { rows };
+    let rows = if rows >= 128 { (rows / 128 * 128).min(512) } else { rows };
     rows.min(tokens)
 }
 
@@ -216,6 +219,8 @@ pub(crate) struct Buffers {
     pub(crate) late: LayerSpots,
     pub(crate) d: GradientSpots,
     pub(crate) loss: LossSpots,
+    /// Parts of sums that workgroups share, at any time.
+    pub(crate) parts: Placed,
     /// With dropout: the input that is left, and its gradient.
     pub(crate) dropped: Option<[Placed; 2]>,
 }
@@ -326,6 +331,7 @@ impl Buffers {
             dx: a.add(n * u64::from(c.width), 9, 9),
             stats: a.add(n * 4, 9, 9),
         };
+        let parts = a.add((budget.max_binding / 32).min(16 << 20), 0, 38);
         Buffers {
             scratch: a.place(budget.align),
             kept,
@@ -338,6 +344,7 @@ impl Buffers {
             late,
             d,
             loss,
+            parts,
             dropped,
         }
     }

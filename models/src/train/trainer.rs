@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use weft_kernels::ops::adamw;
 use weft_kernels::ops::loss::Stats;
-use weft_runtime::{MemoryReport, Pool, Program, Recorder, Slice, human};
+use weft_runtime::{MemoryReport, Pool, Program, Recorder, Replay, Slice, human};
 
 use super::adapter::Flat;
 use super::graph::{Graph, Memory};
@@ -405,6 +405,19 @@ impl Trainer {
         let mut programs: Vec<_> = self.programs.iter().collect();
         programs.sort_by_key(|(kind, _)| format!("{kind:?}"));
         programs.into_iter().flat_map(|(kind, program)| listing(&format!("{kind:?}"), program)).collect()
+    }
+
+    /// Replays each program recorded so far, every dispatch apart, and says how long what took. What was
+    /// accumulated is lost.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn measure(&self) -> Result<Vec<(String, Replay)>> {
+        let gpu = self.model.gpu();
+        let replay = |(kind, program)| Ok((format!("{kind:?}"), gpu.measure(program, true)?));
+        let mut all = self.programs.iter().map(replay).collect::<Result<Vec<_>>>()?;
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(all)
     }
 
     /// Bytes that the device holds, by pool.

@@ -14,7 +14,7 @@
 // gradient  dq as q, or dk or dv as k
 //
 // One workgroup of four subgroups computes BQ own rows of one KV head: query rows (see kernel.wgsl), or keys.
-// It walks the others, BK at a time, and adds to what earlier ones left if `more` is set.
+// It walks the others, BK at a time, loads ahead, and adds to what earlier ones left if `more` is set.
 
 const BQ: u32 = 4u * T;
 const RW: u32 = 1u;
@@ -24,6 +24,8 @@ const SS: u32 = BK + 4u;
 const PS: u32 = BK + 8u;
 const D4: u32 = HD / 4u;
 const SHARE: u32 = SG / T;      // lanes that share a row
+const D8: u32 = HD / 8u;
+const SCORES: u32 = 2u - VALUES; // tiles of scores, and of g . v
 const LOG2_E: f32 = 1.4426950408889634;
 
 struct Params {
@@ -102,6 +104,21 @@ fn walked_other(i: u32, by: f32) -> vec4<f32> {
     return v[i];
 }
 
+fn halves(a: vec4<f32>, b: vec4<f32>) -> mat2x4<f16> {
+    let most = vec4<f32>(65504.0);
+    return mat2x4<f16>(vec4<f16>(clamp(a, -most, most)), vec4<f16>(clamp(b, -most, most)));
+}
+
+fn walked_scores(r: u32, last: u32, kv_head: u32, c: u32) -> mat2x4<f16> {
+    let at = walked_at(min(r, last), kv_head) * D4 + 2u * c;
+    return halves(walked_score(at), walked_score(at + 1u));
+}
+
+fn walked_others(r: u32, last: u32, kv_head: u32, c: u32, by: f32) -> mat2x4<f16> {
+    let at = walked_at(min(r, last), kv_head) * D4 + 2u * c;
+    return halves(walked_other(at, by), walked_other(at + 1u, by));
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -169,17 +186,17 @@ fn main(
     var acc_$i = MatC();
     //@ end
 
+    // Eights of the walked rows.
+    //@ for n in KL
+    let i$n = min(lid + $nu * WG, BK * D8 - 1u);
+    var one$n = walked_scores(begin + i$n / D8, max(end, 1u) - 1u, kv_head, i$n % D8);
+    var two$n = walked_others(begin + i$n / D8, max(end, 1u) - 1u, kv_head, i$n % D8, by);
+    //@ end
     for (var walk = begin; walk < end; walk += BK) {
-        //@ for n in KL
-        let i$n = min(lid + $nu * WG, BK * D4 - 1u);
-        let from$n = walked_at(min(walk + i$n / D4, end - 1u), kv_head) * D4 + i$n % D4;
-        let one$n = walked_score(from$n);
-        let two$n = walked_other(from$n, by);
-        //@ end
         workgroupBarrier();
         //@ for n in KL
-        put4(i$n / D4 * HS + i$n % D4 * 4u, one$n);
-        put4(BK * HS + i$n / D4 * HS + i$n % D4 * 4u, two$n);
+        put8(i$n / D8 * HS + i$n % D8 * 8u, one$n);
+        put8(BK * HS + i$n / D8 * HS + i$n % D8 * 8u, two$n);
         //@ end
         if (OWN_KEYS == 1u && lid < BK) {
             let r = min(walk + lid, end - 1u);
@@ -188,6 +205,10 @@ fn main(
         }
         workgroupBarrier();
 
+        //@ for n in KL
+        one$n = walked_scores(walk + BK + i$n / D8, end - 1u, kv_head, i$n % D8);
+        two$n = walked_others(walk + BK + i$n / D8, end - 1u, kv_head, i$n % D8, by);
+        //@ end
         for (var j = 0u; j < BK / T; j++) {
             var s = MatC();
             //@ for d in ND
@@ -197,6 +218,16 @@ fn main(
             let to = (strip * SS + j * T) / PER;
             let sum = s;
             coopStoreT(sum, &scores[to], SS / PER);
+            if (VALUES == 0u) {
+                var o = MatC();
+                //@ for d in ND
+                let y$d = coopLoad<MatB>(&kv[((BK + j * T) * HS + $du * T) / PER], HS / PER);
+                o = coopMultiplyAdd(b_$d, y$d, o);
+                //@ end
+                let other_to = ((BQ + strip) * SS + j * T) / PER;
+                let other = o;
+                coopStoreT(other, &scores[other_to], SS / PER);
+            }
         }
         workgroupBarrier();
         //@ for v in NV
@@ -226,20 +257,8 @@ fn main(
         var w$v = select(vec4<f32>(), e$v, visible$v);
         //@ end
         if (VALUES == 0u) {
-            workgroupBarrier();
-            for (var j = 0u; j < BK / T; j++) {
-                var s = MatC();
-                //@ for d in ND
-                let y$d = coopLoad<MatB>(&kv[((BK + j * T) * HS + $du * T) / PER], HS / PER);
-                s = coopMultiplyAdd(b_$d, y$d, s);
-                //@ end
-                let to = (strip * SS + j * T) / PER;
-                let sum = s;
-                coopStoreT(sum, &scores[to], SS / PER);
-            }
-            workgroupBarrier();
             //@ for v in NV
-            w$v *= score4(row * SS + share0 + 4u * $vu) - by * mean$v;
+            w$v *= score4((BQ + row) * SS + share0 + 4u * $vu) - by * mean$v;
             //@ end
         }
         //@ for v in NV

@@ -7,9 +7,11 @@
 // peak   [1] bits of the largest magnitude in g, which are ordered as the numbers are; the order in which
 //        atomics take a maximum cannot change it
 //
-// One workgroup of 64 sums one row.
+// One workgroup of 256 sums PER rows, each by LANES invocations.
 
-const WG: u32 = 64u;
+const WG: u32 = 256u;
+const LANES: u32 = HD / 8u;
+const PER: u32 = WG / LANES;
 
 struct Params {
     rows: u32,
@@ -23,25 +25,45 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>;
 @group(0) @binding(5) var<storage, read_write> peak: atomic<u32>;
 
+// Of each invocation its sum and its largest value, then of each row.
+var<workgroup> parts: array<vec2<f32>, WG>;
+var<workgroup> most: array<f32, PER>;
+
+fn largest(v: vec4<f32>) -> f32 {
+    return max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w)));
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let r = wid.x + wid.y * p.grid_x;
-    if (r >= p.rows) {
-        return;
+    let row0 = (wid.x + wid.y * p.grid_x) * PER;
+    // Rows past the end repeat the last one.
+    let at = min(row0 + lid / LANES, p.rows - 1u) * (HD / 4u) + lid % LANES;
+    let x = g[at];
+    let y = g[at + LANES];
+    parts[lid] = vec2<f32>(dot(o[at], x) + dot(o[at + LANES], y), max(largest(x), largest(y)));
+    workgroupBarrier();
+    if (lid < PER) {
+        var sum = 0.0;
+        var high = 0.0;
+        for (var i = 0u; i < LANES; i++) {
+            let part = parts[lid * LANES + i];
+            sum += part.x;
+            high = max(high, part.y);
+        }
+        most[lid] = high;
+        if (row0 + lid < p.rows) {
+            stats[row0 + lid] = vec2<f32>(lse[row0 + lid], sum);
+        }
     }
-    var sum = 0.0;
-    var largest = 0.0;
-    for (var i = lid; i < HD / 4u; i += WG) {
-        let x = g[r * (HD / 4u) + i];
-        sum += dot(o[r * (HD / 4u) + i], x);
-        largest = max(largest, max(max(abs(x.x), abs(x.y)), max(abs(x.z), abs(x.w))));
-    }
-    let total = wg_sum(sum, lid);
-    let most = bitcast<u32>(wg_max(largest, lid));
+    workgroupBarrier();
     if (lid == 0u) {
-        stats[r] = vec2<f32>(lse[r], total);
-        if (most > atomicLoad(&peak)) {
-            atomicMax(&peak, most);
+        var high = 0.0;
+        for (var i = 0u; i < PER; i++) {
+            high = max(high, most[i]);
+        }
+        let bits = bitcast<u32>(high);
+        if (bits > atomicLoad(&peak)) {
+            atomicMax(&peak, bits);
         }
     }
 }

@@ -14,6 +14,7 @@ const BQ: u32 = 4u * RW * T;
 const WG: u32 = 4u * SG;
 const HS: u32 = HD + 8u;        // strides, padded against bank conflicts
 const SS: u32 = BK + 4u;
+const SCORES: u32 = 1u;
 const PS: u32 = BK + 8u;
 const SHARE: u32 = SG / (RW * T);
 const LOWEST: f32 = -3.0e38;

@@ -8,7 +8,7 @@ const PER: u32 = 4u;
 
 var<workgroup> kv: array<vec4<f16>, 2u * BK * HS / 4u>;
 var<workgroup> ps: array<vec4<f16>, BQ * PS / 4u>;
-var<workgroup> scores: array<vec4<f32>, BQ * SS / 4u>;
+var<workgroup> scores: array<vec4<f32>, SCORES * BQ * SS / 4u>;
 
 fn put4(at: u32, v: vec4<f32>) {
     kv[at / 4u] = vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)));

@@ -9,7 +9,7 @@ const PER: u32 = 1u;
 
 var<workgroup> kv: array<f16, 2u * BK * HS>;
 var<workgroup> ps: array<f16, BQ * PS>;
-var<workgroup> scores: array<f32, BQ * SS>;
+var<workgroup> scores: array<f32, SCORES * BQ * SS>;
 
 fn put_half(at: u32, v: vec4<f16>) {
     kv[at] = v.x;

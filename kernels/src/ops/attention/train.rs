@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
+use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
 use super::{COOP_KEYS, CacheShape, CacheType, Keys, Variant, dispatches};
 use crate::ops::matmul::Coop;
@@ -175,7 +175,7 @@ pub fn plan_delta(s: &Shape, budget: &Budget) -> std::result::Result<Vec<Dispatc
                 offset: u64::from(t.start) * row,
                 size: u64::from(n) * row,
             };
-            let grid = fold(n * s.heads, budget);
+            let grid = fold((n * s.heads).div_ceil(delta_rows(s.head_dim)), budget);
             let moved = 2.0 * f64::from(n) * row as f64;
             Dispatch {
                 params: DeltaParams { rows: n * s.heads, grid_x: grid[0], pad: [0; 2] },
@@ -287,16 +287,33 @@ pub fn plan_backward(
     Ok(all)
 }
 
+/// Rows of a workgroup of the sums that the gradients share, whose lanes hold eight values each.
+fn delta_rows(head_dim: u32) -> u32 {
+    256 / (head_dim / 8)
+}
+
 fn delta_name(head_dim: u32) -> String {
     format!("attention_backward_delta_h{head_dim}_f32")
 }
 
 fn delta_shader(head_dim: u32) -> Shader {
-    let parts = [include_str!("../../wgsl/reduce.wgsl"), include_str!("backward_delta.wgsl")];
+    let parts = [include_str!("backward_delta.wgsl")];
     Shader {
         name: delta_name(head_dim),
         source: compose(&[], &[("HD", head_dim)], &parts),
         bindings: vec![Access::ReadWrite; 5],
+    }
+}
+
+/// As for the forward pass, with room for a second tile of scores.
+fn fits(variant: Variant, caps: &Caps, head_dim: u32) -> std::result::Result<(), &'static str> {
+    variant.fits(caps, head_dim)?;
+    let Some(c) = Coop::of(caps).filter(|_| variant != Variant::Rows) else { return Ok(()) };
+    let tile = variant.tile(c);
+    let second = 4 * tile.rows() * (COOP_KEYS + 4);
+    match tile.bytes(head_dim) + second > caps.limits.max_compute_workgroup_storage_size {
+        true => Err("too little workgroup memory"),
+        false => Ok(()),
     }
 }
 
@@ -342,8 +359,8 @@ fn backward_shader(gradient: Gradient, head_dim: u32, coop: Option<Coop>) -> Sha
                 ("ND", head_dim / c.side),
                 ("OWN_KEYS", u32::from(gradient != Gradient::Queries)),
                 ("VALUES", u32::from(gradient == Gradient::Values)),
-                // Loads of an invocation for a tile; vec4 of its share of a row's scores.
-                ("KL", (COOP_KEYS * head_dim / 4).div_ceil(4 * c.subgroup)),
+                // Loads of an invocation for a tile, in eights; vec4 of its share of a row's scores.
+                ("KL", (COOP_KEYS * head_dim / 8).div_ceil(4 * c.subgroup)),
                 ("NV", COOP_KEYS * c.side / (4 * c.subgroup)),
             ];
             let enables = ["f16", "wgpu_cooperative_matrix"];
@@ -397,7 +414,11 @@ pub fn backward(
     gradients: [&Slice; 3],
     s: &Shape,
 ) -> Result<()> {
-    let variant = Variant::of_batch("attention_backward", rec.gpu().caps(), s.tokens, s.head_dim);
+    let caps = rec.gpu().caps();
+    let variant = match Variant::of_batch("attention_backward", caps, s.tokens, s.head_dim) {
+        v if fits(v, caps, s.head_dim).is_ok() => v,
+        _ => Variant::Rows,
+    };
     backward_as(rec, variant, spans, qkv, o, lse, g, scratch, gradients, s)
 }
 
@@ -418,7 +439,7 @@ pub fn backward_as(
     s: &Shape,
 ) -> Result<()> {
     let gpu = rec.gpu().clone();
-    if let Err(why) = variant.fits(gpu.caps(), s.head_dim) {
+    if let Err(why) = fits(variant, gpu.caps(), s.head_dim) {
         return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
     }
     let coop = if variant == Variant::Rows { None } else { Coop::of(gpu.caps()) };

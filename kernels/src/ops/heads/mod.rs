@@ -198,6 +198,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
                     all.push((Kernel { head_dim, norm, pairing, target }.shader(), Params::FIELDS));
                 }
                 all.push(train::backward_shader(head_dim, norm, pairing));
+                all.extend([false, true].map(|back| train::lanes_shader(head_dim, norm, pairing, back)));
             }
         }
     }

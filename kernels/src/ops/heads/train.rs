@@ -113,24 +113,27 @@ pub fn plan(
     Ok(ranges.into_iter().map(dispatch).collect())
 }
 
-/// The dispatches of the gradient. Operands: spans, table, norms, qkv, dq, dk, dv, dqkv.
+/// The dispatches of a kernel of [`BackwardParams`] whose workgroups serve `per` heads: the gradient's, or
+/// those of heads that are rotated as a whole. Operands: spans, table, norms, qkv, dq, dk, dv, dqkv, or q, k
+/// and v for their gradients and no dqkv.
 ///
 /// # Errors
 /// As [`plan`].
-pub fn plan_backward(
+pub fn plan_heads(
     s: &Shape<'_>,
     table: u64,
     norms: u64,
+    (per, backward): (u32, bool),
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<BackwardParams>>, PlanError> {
     let (ranges, whole) = s.ranges(table, norms, budget)?;
     let dispatch = |t: std::ops::Range<u32>| {
         let n = t.end - t.start;
-        let grid = fold(n * s.all(), budget);
-        let moved = f64::from(n) * (3 * s.row(s.all())) as f64;
+        let grid = fold((n * s.all()).div_ceil(per), budget);
+        let moved = f64::from(n) * ((2 + u64::from(backward)) * s.row(s.all())) as f64;
         let mut binds = whole.clone();
         let parts = [(3, s.all()), (4, s.heads), (5, s.kv_heads), (6, s.kv_heads), (7, s.all())];
-        for (operand, heads) in parts {
+        for (operand, heads) in parts.into_iter().take(4 + usize::from(backward)) {
             let row = s.row(heads);
             binds.push(Bind { operand, offset: u64::from(t.start) * row, size: u64::from(n) * row });
         }
@@ -151,6 +154,31 @@ pub fn plan_backward(
         }
     };
     Ok(ranges.into_iter().map(dispatch).collect())
+}
+
+/// Heads of a workgroup where heads are rotated as a whole and their lanes hold eight values each.
+fn lanes(s: &Shape<'_>) -> Option<u32> {
+    let whole = s.rotation.pairs() * 2 == s.head_dim && s.head_dim.is_multiple_of(8);
+    (whole && s.head_dim <= 256).then(|| 256 / (s.head_dim / 8))
+}
+
+fn lanes_name(head_dim: u32, norm: bool, pairing: Pairing, backward: bool) -> String {
+    let what = if backward { "heads_backward_lanes" } else { "heads_lanes" };
+    format!("{what}{}", suffix(head_dim, norm, pairing))
+}
+
+pub(super) fn lanes_shader(head_dim: u32, norm: bool, pairing: Pairing, backward: bool) -> (Shader, Fields) {
+    let kernel = match backward {
+        true => include_str!("lanes_backward.wgsl"),
+        false => include_str!("lanes_forward.wgsl"),
+    };
+    let parts = [include_str!("lanes.wgsl"), include_str!("packed.wgsl"), kernel];
+    let shader = Shader {
+        name: lanes_name(head_dim, norm, pairing, backward),
+        source: compose(&[], &constants(head_dim, norm, pairing), &parts),
+        bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 5][..4 + usize::from(backward)]].concat(),
+    };
+    (shader, BackwardParams::FIELDS)
 }
 
 fn backward_name(head_dim: u32, norm: bool, pairing: Pairing) -> String {
@@ -190,11 +218,18 @@ pub fn heads(
     [q, k, v]: [&Slice; 3],
     s: &Shape<'_>,
 ) -> Result<()> {
-    let (head_dim, norm) = (s.head_dim, norms.is_some());
-    let kernel = Kernel { head_dim, norm, pairing: s.rotation.pairing, target: Target::Packed };
-    let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
+    let (head_dim, norm, pairing) = (s.head_dim, norms.is_some(), s.rotation.pairing);
     // Without norms the table stands in for them: bound, never read.
     let norms = norms.unwrap_or(table);
+    if let Some(per) = lanes(s) {
+        let name = lanes_name(head_dim, norm, pairing, false);
+        let pipeline = rec.gpu().pipeline(&name, || lanes_shader(head_dim, norm, pairing, false).0)?;
+        let plan = plan_heads(s, table.size(), norms.size(), (per, false), rec.gpu().budget())?;
+        record(rec, &pipeline, &[spans, table, norms, qkv, q, k, v], &plan);
+        return Ok(());
+    }
+    let kernel = Kernel { head_dim, norm, pairing, target: Target::Packed };
+    let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
     let plan = plan(s, table.size(), norms.size(), rec.gpu().budget())?;
     record(rec, &pipeline, &[spans, table, norms, qkv, q, k, v], &plan);
     Ok(())
@@ -215,11 +250,20 @@ pub fn backward(
     dqkv: &Slice,
     s: &Shape<'_>,
 ) -> Result<()> {
-    let (norm, pairing) = (norms.is_some(), s.rotation.pairing);
-    let name = backward_name(s.head_dim, norm, pairing);
-    let pipeline = rec.gpu().pipeline(&name, || backward_shader(s.head_dim, norm, pairing).0)?;
+    let (head_dim, norm, pairing) = (s.head_dim, norms.is_some(), s.rotation.pairing);
+    let gpu = rec.gpu().clone();
+    let (pipeline, per) = match lanes(s) {
+        Some(per) => {
+            let name = lanes_name(head_dim, norm, pairing, true);
+            (gpu.pipeline(&name, || lanes_shader(head_dim, norm, pairing, true).0)?, per)
+        }
+        None => {
+            let name = backward_name(head_dim, norm, pairing);
+            (gpu.pipeline(&name, || backward_shader(head_dim, norm, pairing).0)?, 1)
+        }
+    };
     let norms = norms.unwrap_or(table);
-    let plan = plan_backward(s, table.size(), norms.size(), rec.gpu().budget())?;
+    let plan = plan_heads(s, table.size(), norms.size(), (per, true), gpu.budget())?;
     record(rec, &pipeline, &[spans, table, norms, qkv, dq, dk, dv, dqkv], &plan);
     Ok(())
 }

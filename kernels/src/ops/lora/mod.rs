@@ -1,13 +1,15 @@
 //! Low-rank adapters: `y = W x + scale B A x` with A `[rank, in]` and B `[out, rank]` (Hu et al. 2021,
 //! arXiv:2106.09685), and their gradients.
 //!
-//! Six products of three forms. [`down`] and [`grad_t`] sum over the width of a matrix, [`up`] and
-//! [`grad_x`] over the rank, [`grad_a`] and [`grad_b`] over tokens. All sums are taken in a fixed order.
+//! Six products of three forms. Those of a [`Pass`] sum over the width of a matrix (`t = scale x A^T` and
+//! `dt = scale dy B`) or over tokens (`dA += scale dt^T x` and `dB += scale dy^T t`), [`up`] and [`grad_x`]
+//! over the rank. All sums are taken in a fixed order.
 //!
-//! Adapters of matrices that share an input can share A: stacked by rank, one [`down`], [`grad_a`] and
-//! [`grad_x`] serves them all, and each matrix has its columns of t.
+//! Adapters of matrices that share an input can share A: stacked by rank, one pass and one [`grad_x`] serves
+//! them all, and each matrix has its columns of t.
 
 pub mod cases;
+pub mod coop;
 pub mod reference;
 
 use std::ops::Range;
@@ -16,6 +18,8 @@ use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
 use super::Format;
 use super::matmul::Columns;
+use crate::registry::BASELINE;
+use crate::select::{self, At};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -292,30 +296,109 @@ impl Job {
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    Kernel::all().into_iter().map(|k| (k.shader(), Params::FIELDS)).collect()
+    let mut all: Vec<_> = Kernel::all().into_iter().map(|k| (k.shader(), Params::FIELDS)).collect();
+    all.extend(coop::shaders());
+    all
 }
 
-/// Records `t = x A^T`: x `[tokens, in]` f32 or f16, A `[rank, in]`, t `[tokens, columns.stride]`, of
-/// which `rank` columns are written.
-///
-/// # Errors
-/// No plan under the budget, or a shader the device refuses; f16 where sizes are no multiples of 4.
-pub fn down(
-    rec: &mut Recorder,
-    (x, format): (&Slice, Format),
-    a: &Slice,
-    (t, narrow): (&Slice, Columns),
-    shape: Shape,
-) -> Result<()> {
-    let (form, matrix, wide) = (Form::Narrow, Matrix::A, Columns::all(shape.width));
-    Job { form, matrix, shape, narrow, wide, format, scale: 1.0, add: false }.record(rec, t, x, a)
+/// Where the matrix of an adapter lies in a wide operand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Where its column 0 is.
+    pub columns: Columns,
+    /// Its inputs for A, its outputs for B.
+    pub width: u32,
+}
+
+/// A sum over the width of matrices or over tokens, of one adapter or of several whose matrices share an
+/// input.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass<'a> {
+    /// [`Form::Narrow`] or [`Form::Outer`], whose sums are added to what m holds.
+    pub form: Form,
+    /// Which matrix of the adapters.
+    pub matrix: Matrix,
+    /// Tokens of the batch.
+    pub tokens: u32,
+    /// Rank of each adapter, or of several stacked ones.
+    pub rank: u32,
+    /// f32 `[tokens, stride]`, and where rank 0 of the first adapter lies; those of the others follow.
+    pub narrow: (&'a Slice, Columns),
+    /// `[tokens, stride]` of the windows' columns.
+    pub wide: (&'a Slice, Format),
+    /// Of each adapter.
+    pub windows: &'a [Window],
+    /// f32: the adapters' matrices one after the other, each at a multiple of the budget's alignment.
+    pub m: &'a Slice,
+    /// Factor of the sum.
+    pub scale: f32,
+    /// A power of two that brings gradients into the range of f16, where cooperative matrices round them.
+    pub range: f32,
+    /// Activations for the parts of a sum that workgroups share; without, they do not.
+    pub scratch: Option<&'a Slice>,
+}
+
+impl Pass<'_> {
+    /// Its name in the table of variants.
+    fn op(&self) -> &'static str {
+        match (self.form, self.matrix) {
+            (Form::Outer, Matrix::A) => "lora_grad_a",
+            (Form::Outer, Matrix::B) => "lora_grad_b",
+            (_, Matrix::A) => "lora_down",
+            (_, Matrix::B) => "lora_grad_t",
+        }
+    }
+
+    /// Records it, with cooperative matrices where there are any.
+    ///
+    /// # Errors
+    /// No plan under the budget, or a shader the device refuses; f16 where sizes are no multiples of 4.
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        let caps = rec.gpu().caps();
+        let can = |name: &str| name == BASELINE || coop::supports(caps, self).is_ok();
+        let variant = select::variant(self.op(), caps, At::tokens(self.tokens), can);
+        self.record_as(rec, variant)
+    }
+
+    /// As [`Pass::record`], as `coop` or [`BASELINE`].
+    ///
+    /// # Errors
+    /// As [`Pass::record`]; the device lacks what the variant needs.
+    pub fn record_as(&self, rec: &mut Recorder, variant: &str) -> Result<()> {
+        if variant == "coop" {
+            if let Err(why) = coop::supports(rec.gpu().caps(), self) {
+                return Err(PlanError::Shape { op: "lora", what: why.into() }.into());
+            }
+            if coop::run(rec, self)? {
+                return Ok(());
+            }
+        }
+        let (narrow, first) = self.narrow;
+        let mut at = 0;
+        for (j, w) in (0..).zip(self.windows) {
+            let bytes = u64::from(w.width) * u64::from(self.rank) * 4;
+            let job = Job {
+                form: self.form,
+                matrix: self.matrix,
+                shape: Shape { tokens: self.tokens, rank: self.rank, width: w.width },
+                narrow: Columns { column: first.column + j * self.rank, ..first },
+                wide: w.columns,
+                format: self.wide.1,
+                scale: self.scale,
+                add: self.form == Form::Outer,
+            };
+            job.record(rec, narrow, self.wide.0, &self.m.range(at, bytes))?;
+            at += bytes;
+        }
+        Ok(())
+    }
 }
 
 /// Records `y += scale t B^T`: t f32 `[tokens, stride]`, of which `rank` columns are read, B `[out, rank]`, y
 /// `[tokens, stride]`, to `out` columns of which it is added.
 ///
 /// # Errors
-/// As [`down`].
+/// No plan under the budget, or a shader the device refuses.
 pub fn up(
     rec: &mut Recorder,
     (t, narrow): (&Slice, Columns),
@@ -328,59 +411,12 @@ pub fn up(
     Job { form, matrix, shape, narrow, wide, format, scale, add: true }.record(rec, t, y, b)
 }
 
-/// Records the gradient of t, `dt = scale dy B`: dy f32 `[tokens, stride]`, of which `out` columns are read, B
-/// `[out, rank]`, dt `[tokens, stride]`, of which `rank` columns are written.
-///
-/// # Errors
-/// As [`down`].
-pub fn grad_t(
-    rec: &mut Recorder,
-    (dy, wide): (&Slice, Columns),
-    b: &Slice,
-    (dt, narrow): (&Slice, Columns),
-    scale: f32,
-    shape: Shape,
-) -> Result<()> {
-    let (form, matrix, format) = (Form::Narrow, Matrix::B, Format::F32);
-    Job { form, matrix, shape, narrow, wide, format, scale, add: false }.record(rec, dt, dy, b)
-}
-
-/// Records the gradient of B, `db += scale dy^T t`: operands as in [`up`] and [`grad_t`], db `[out, rank]`.
-///
-/// # Errors
-/// As [`down`].
-pub fn grad_b(
-    rec: &mut Recorder,
-    (dy, wide): (&Slice, Columns),
-    (t, narrow): (&Slice, Columns),
-    db: &Slice,
-    scale: f32,
-    shape: Shape,
-) -> Result<()> {
-    let (form, matrix, format) = (Form::Outer, Matrix::B, Format::F32);
-    Job { form, matrix, shape, narrow, wide, format, scale, add: true }.record(rec, t, dy, db)
-}
-
-/// Records the gradient of A, `da += dt^T x`: operands as in [`down`] and [`grad_t`], da `[rank, in]`.
-///
-/// # Errors
-/// As [`down`].
-pub fn grad_a(
-    rec: &mut Recorder,
-    (dt, narrow): (&Slice, Columns),
-    (x, format): (&Slice, Format),
-    da: &Slice,
-    shape: Shape,
-) -> Result<()> {
-    let (form, matrix, wide) = (Form::Outer, Matrix::A, Columns::all(shape.width));
-    Job { form, matrix, shape, narrow, wide, format, scale: 1.0, add: true }.record(rec, dt, x, da)
-}
-
-/// Records the gradient of x, `dx = dt A`, with `add` added to what dx holds: operands as in [`grad_a`], A
+/// Records the gradient of x, `dx = dt A`, with `add` added to what dx holds: dt f32 `[tokens, stride]`, of
+/// which `rank` columns are read, A
 /// `[rank, in]`, dx f32 `[tokens, in]`.
 ///
 /// # Errors
-/// As [`down`].
+/// As [`up`].
 pub fn grad_x(
     rec: &mut Recorder,
     (dt, narrow): (&Slice, Columns),

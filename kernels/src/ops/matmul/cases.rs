@@ -4,7 +4,7 @@ use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::chain::{self, End, Kind};
 use super::{
-    Columns, Direction, Epilogue, Input, Kernel, MATVEC_TOKENS, Variant, gradient_with, linear_as,
+    Columns, Direction, Epilogue, Input, Kernel, LowRank, MATVEC_TOKENS, Variant, gradient_with, linear_as,
     linear_with,
 };
 use crate::ops::Format;
@@ -43,9 +43,11 @@ pub fn cases() -> Vec<Case> {
     for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
         for (variant, count) in MANY.into_iter().zip(TILES) {
             for tile in (0..count).filter(|_| takes(variant, ty)) {
-                all.push(case_with(variant, Some(tile), ty, 130, 768, 129, true, false));
+                all.push(case_with(variant, Some(tile), ty, 130, 768, 129, [true, false, false]));
                 // Whole tiles of outputs, a part of one of tokens.
-                all.push(case_with(variant, Some(tile), ty, 256, 512, 200, false, true));
+                all.push(case_with(variant, Some(tile), ty, 256, 512, 200, [false, true, false]));
+                // With adapters, and a sum that workgroups share.
+                all.push(case_with(variant, Some(tile), ty, 256, 2048, 72, [false, tile % 2 == 0, true]));
             }
         }
     }
@@ -137,21 +139,22 @@ fn gradients() -> Vec<Case> {
         let exact = if variant == Variant::Tiled { WeightType::F32 } else { WeightType::BF16 };
         for &ty in WeightType::ALL.iter().filter(|&&ty| takes(variant, ty)) {
             for (rows, cols, tokens, add) in [(68, 256, 9, false), (129, 512, 130, true)] {
-                all.push(gradient(variant, None, ty, rows, cols, tokens, add));
+                all.push(gradient(variant, None, ty, rows, cols, tokens, [add, false]));
             }
         }
         for (rows, cols, tokens) in
             [(1, 16, 1), (3, 48, 7), (31, 64, 63), (32, 64, 64), (33, 80, 65), (300, 144, 129)]
         {
             for (ty, add) in [(exact, false), (WeightType::F16, true)] {
-                all.push(gradient(variant, None, ty, rows, cols, tokens, add));
+                all.push(gradient(variant, None, ty, rows, cols, tokens, [add, false]));
             }
         }
-        all.push(gradient(variant, None, WeightType::F16, 14_336, 64, 17, false));
+        all.push(gradient(variant, None, WeightType::F16, 14_336, 64, 17, [false; 2]));
         for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K] {
             for tile in 0..tiles {
-                all.push(gradient(variant, Some(tile), ty, 132, 256, 129, true));
-                all.push(gradient(variant, Some(tile), ty, 128, 256, 200, tile % 2 == 0));
+                all.push(gradient(variant, Some(tile), ty, 132, 256, 129, [true, false]));
+                all.push(gradient(variant, Some(tile), ty, 128, 256, 200, [tile % 2 == 0, false]));
+                all.push(gradient(variant, Some(tile), ty, 2048, 256, 72, [tile % 2 == 1, true]));
             }
         }
     }
@@ -165,7 +168,7 @@ fn gradient(
     rows: u32,
     cols: u32,
     tokens: u32,
-    add: bool,
+    [add, low]: [bool; 2],
 ) -> Case {
     // With a sum, the outputs are the middle of a wider dy; cooperative kernels want multiples of 4.
     let wide = if variant == Variant::Coop { (rows.next_multiple_of(4) + 24, 16) } else { (rows + 23, 15) };
@@ -175,7 +178,7 @@ fn gradient(
     // Gradients are small: f16 must be told by how much.
     let (size, scale) = if add { (1e-6, 524_288.0) } else { (1.0, 1.0) };
     let tile_name = tile.map_or(String::new(), |t| format!("tile {t} "));
-    let extra = if add { " +dx" } else { "" };
+    let extra = [(add, " +dx"), (low, " +adapters")].map(|(on, s)| if on { s } else { "" }).concat();
     let name = format!("{tile_name}rows {rows} cols {cols} tokens {tokens}{extra}");
     Case::backward("matmul_dx", variant.name(), name, tolerance(variant), move |gpu, oracle, seed| {
         if let Err(why) = variant.supports(gpu.caps(), ty, MATVEC_TOKENS + 1) {
@@ -190,18 +193,33 @@ fn gradient(
         let dy_gpu = input(gpu, &dy)?;
         let mut rec = Recorder::new(gpu);
         let kernel = kernel(gpu, variant, Direction::Gradient, tile, cols, tokens);
-        let input = super::Gradient { dy: &dy_gpu, columns, scale };
+        let low = match low {
+            true => Some(Low::new(gpu, Direction::Gradient, cols, tokens, size, &mut rng)?),
+            false => None,
+        };
+        let input = super::Gradient {
+            low: low.as_ref().map(Low::rank),
+            scratch: low.as_ref().map(|l| &l.parts),
+            ..super::Gradient::new(&dy_gpu, columns, scale)
+        };
         gradient_with(&mut rec, kernel, &w, input, &dx.slice, tokens, add)?;
         gpu.run(&rec.finish()?, None)?;
         let at = (stride as usize, column as usize);
-        let want = super::reference::gradient(&dy, at, &values, cols as usize, before);
+        let mut want = super::reference::gradient(&dy, at, &values, cols as usize, before);
         let x = rng.values(want.len()).into_iter().map(f64::from).collect();
         // What dx held before is the gradient of something else that x goes into.
-        let before: Vec<f32> = before.unwrap_or_default().to_vec();
+        let mut before: Vec<f64> = before.unwrap_or_default().iter().map(|&v| f64::from(v)).collect();
+        if let Some(low) = low {
+            before.resize(want.len(), 0.0);
+            for ((want, before), v) in want.iter_mut().zip(&mut before).zip(low.values) {
+                *want += v;
+                *before += v;
+            }
+        }
         let loss = move |x: &[&[f64]]| {
             let y = super::reference::linear(x[0], &values, cols as usize, None, None);
             let dy = dy.chunks_exact(at.0).flat_map(|dy| &dy[at.1..][..rows as usize]);
-            let direct: f64 = before.iter().zip(x[0]).map(|(&b, x)| f64::from(b) * x).sum();
+            let direct: f64 = before.iter().zip(x[0]).map(|(b, x)| b * x).sum();
             direct + y.iter().zip(dy).map(|(y, &dy)| y * f64::from(dy)).sum::<f64>()
         };
         Ok(Gradients { of: vec![Gradient::read(gpu, x, &dx, want)?], loss: Box::new(loss) })
@@ -210,10 +228,54 @@ fn gradient(
 }
 
 fn case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32, bias: bool, add: bool) -> Case {
-    case_with(variant, None, ty, rows, cols, tokens, bias, add)
+    case_with(variant, None, ty, rows, cols, tokens, [bias, add, false])
 }
 
-#[allow(clippy::too_many_arguments)] // a shape
+/// An adapter's product, or those of two matrices that are stacked, and activations for parts of sums.
+struct Low {
+    t: Slice,
+    m: Slice,
+    bounds: [u32; 2],
+    parts: Slice,
+    /// What is added, `[tokens, outputs]`.
+    values: Vec<f64>,
+}
+
+const LOW_RANK: u32 = 20;
+const LOW_T: Columns = Columns { stride: 64, column: 4 };
+
+impl Low {
+    /// Of a product of `outputs`; forward with a second adapter from output 128 on.
+    fn new(
+        gpu: &Gpu,
+        direction: Direction,
+        outputs: u32,
+        tokens: u32,
+        size: f32,
+        rng: &mut Rng,
+    ) -> Result<Low> {
+        let t: Vec<f32> = rng.values((tokens * LOW_T.stride) as usize).iter().map(|v| v * size).collect();
+        let m = rng.values((LOW_RANK * outputs) as usize);
+        let forward = direction == Direction::Forward;
+        let bounds = [if forward && outputs > 128 { 128 } else { u32::MAX }, u32::MAX];
+        let value = |token: u32, out: u32| {
+            let column = LOW_T.column + if out >= bounds[0] { LOW_RANK } else { 0 };
+            let term = |r: u32| {
+                let at = if forward { out * LOW_RANK + r } else { r * outputs + out };
+                f64::from(t[(token * LOW_T.stride + column + r) as usize]) * f64::from(m[at as usize])
+            };
+            (0..LOW_RANK).map(term).sum()
+        };
+        let values = (0..tokens * outputs).map(|i| value(i / outputs, i % outputs)).collect();
+        let parts = gpu.alloc(Pool::Activations, 4 << 20, "parts")?;
+        Ok(Low { t: input(gpu, &t)?, m: weights_of(gpu, &m)?, bounds, parts, values })
+    }
+
+    fn rank(&self) -> LowRank<'_> {
+        LowRank { t: &self.t, columns: LOW_T, m: &self.m, rank: LOW_RANK, bounds: self.bounds }
+    }
+}
+
 fn case_with(
     variant: Variant,
     tile: Option<usize>,
@@ -221,10 +283,10 @@ fn case_with(
     rows: u32,
     cols: u32,
     tokens: u32,
-    bias: bool,
-    add: bool,
+    [bias, add, low]: [bool; 3],
 ) -> Case {
-    let extra = [(bias, " +bias"), (add, " +residual")].map(|(on, s)| if on { s } else { "" }).concat();
+    let extra = [(bias, " +bias"), (add, " +residual"), (low, " +adapters")];
+    let extra = extra.map(|(on, s)| if on { s } else { "" }).concat();
     let tile_name = tile.map_or(String::new(), |t| format!("tile {t} "));
     let name = format!("{tile_name}rows {rows} cols {cols} tokens {tokens}{extra}");
     Case::new("matmul", variant.name(), name, tolerance(variant), move |gpu, oracle, seed| {
@@ -271,7 +333,16 @@ fn case_with(
             Variant::TiledDot => quantize::quantize8(&mut rec, &x_gpu, &ints, tokens * cols)?,
             _ => {}
         }
-        let epilogue = Epilogue { bias: bias.then_some(&b_gpu), add };
+        let low = match low {
+            true => Some(Low::new(gpu, Direction::Forward, rows, tokens, 1.0, &mut rng)?),
+            false => None,
+        };
+        let epilogue = Epilogue {
+            bias: bias.then_some(&b_gpu),
+            add,
+            low: low.as_ref().map(Low::rank),
+            scratch: low.as_ref().map(|l| &l.parts),
+        };
         let input = Input { x: &x_gpu, ints: Some(&ints), format };
         let out = (&y.slice, Columns { stride, column });
         if variant.few() {
@@ -290,8 +361,11 @@ fn case_with(
             cols as usize,
             bias.then_some(&b[..]),
             add.then_some(&residual[..]),
-        )
-        .into_iter();
+        );
+        if let Some(low) = &low {
+            product.iter_mut().zip(&low.values).for_each(|(y, v)| *y += v);
+        }
+        let mut product = product.into_iter();
         let want: Vec<f64> = before
             .iter()
             .enumerate()

@@ -2,6 +2,7 @@
 //   forward   y[t, r] = sum_c x[t, c] w[r, c] (+ bias[r]) (+ y[t, r])
 //   gradient  y[t, c] = (sum_r s x[t, r] w[r, c]) / s (+ y[t, c])
 // where the gradient's x is what the forward's y was: a power of two, s, keeps it in the range of f16.
+// An adapter's product can be added to the sum before it is stored, see coop_low.wgsl.
 //
 // w     one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
 // x     forward [tokens, cols]; gradient [tokens, y_stride], from column p.column on; f32 or f16
@@ -18,6 +19,7 @@
 // Forward and gradient differ in how 16 weights of a row lie in the tile of w: along the sum, or across
 // it. An EXACT kernel is for shapes whose outputs and sum are multiples of the tile, and for as many
 // tokens as a tile has, at least; the clamping that it does without costs registers, too.
+// Where tiles are few, z workgroups share the sum of one: the z-th part of y is z tensors further.
 // Whole tiles are stored straight from the matrices. Tiles that reach over an edge, and those with
 // a bias, go through workgroup memory, one matrix of each subgroup at a time.
 
@@ -37,6 +39,11 @@ struct Params {
     extent: u32,    // tokens
     column: u32,    // of the rows' activations, where row 0 goes
     scale: f32,     // s
+    chunk: u32,     // values of the sum that a workgroup takes
+    ranks: u32,     // of an adapter
+    t_stride: u32,
+    t_column: u32,
+    bounds: vec2<u32>,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -59,54 +66,6 @@ var<workgroup> xs: array<H, BM * XS / PER>;
 var<workgroup> ws: array<H, WROWS * WS / PER>;
 var<workgroup> stage: array<f32, SM * SN * T * T>;
 
-// The item of w at (row, i) of the tile; past an edge, the last one.
-fn w_item(first: u32, k: u32, row: u32, i: u32) -> u32 {
-    let items = p.units / PER_ITEM;
-    //@ for f in FORWARD
-    let r = first + row;
-    let c = k / (16u * PER_ITEM) + i;
-    //@ end
-    //@ for g in GRADIENT
-    let r = k + row;
-    let c = first / (16u * PER_ITEM) + i;
-    //@ end
-    //@ for e in EXACT
-    return r * items + c;
-    //@ end
-    //@ for e in EDGES
-    return min(r, p.rows - 1u) * items + min(c, items - 1u);
-    //@ end
-}
-
-// Eight values of x; tokens past the end repeat the last one, values past the end of the sum are zero.
-fn load_x(token: u32, c: u32) -> mat2x4<f16> {
-    //@ for f in FORWARD
-    let stride = p.units * 4u;
-    let base = 0u;
-    let last = p.units * 4u - 1u;
-    let end = p.units * 16u;
-    //@ end
-    //@ for g in GRADIENT
-    let stride = p.y_stride / 4u;
-    let base = (p.column + p.row0) / 4u;
-    let last = (p.rows - 1u) / 4u;
-    let end = p.rows;
-    //@ end
-    //@ for e in EXACT
-    let at = token * stride + base + c / 4u;
-    return mat2x4<f16>(half4(x[at]), half4(x[at + 1u]));
-    //@ end
-    //@ for e in EDGES
-    let at = min(token, p.extent - 1u) * stride + base;
-    let a = half4(x[at + min(c / 4u, last)]);
-    let b = half4(x[at + min(c / 4u + 1u, last)]);
-    let i = vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u);
-    return mat2x4<f16>(
-        select(vec4<f16>(), a, i < vec4<u32>(end)),
-        select(vec4<f16>(), b, i + vec4<u32>(4u) < vec4<u32>(end)));
-    //@ end
-}
-
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -127,20 +86,21 @@ fn main(
     let xr = lid / XI;
     let xc = lid % XI * 8u;
     let first = wid.y * BN;
+    let begin = wid.z * p.chunk;
     let m0 = (sid % SM) * (BM / SM);
     let n0 = (sid / SM) * (BN / SN);
     //@ for f in FORWARD
-    let depth = p.units * 16u;
+    let depth = min(begin + p.chunk, p.units * 16u);
     let width = p.rows;
     let y_stride = p.y_stride;
-    let y_base = p.column + p.row0;
+    let y_base = wid.z * p.extent * y_stride + p.column + p.row0;
     let unscale = 1.0;
     //@ end
     //@ for g in GRADIENT
-    let depth = p.rows;
+    let depth = min(begin + p.chunk, p.rows);
     let width = p.units * 16u;
     let y_stride = width;
-    let y_base = 0u;
+    let y_base = wid.z * p.extent * y_stride;
     let unscale = 1.0 / p.scale;
     //@ end
     //@ for i in MT
@@ -150,7 +110,7 @@ fn main(
     //@ end
     //@ for a in AHEAD
     //@ for n in WL
-    let u$n = w_item(first, 0u, wr + $nu * (WG / WI), wc);
+    let u$n = w_item(first, begin, wr + $nu * (WG / WI), wc);
     //@ for s in UNITS
     var w$n_0 = dequant16h(p.planes, u$n);
     //@ end
@@ -161,10 +121,10 @@ fn main(
     //@ end
     //@ end
     //@ for n in XL
-    var x$n = load_x(token0 + xr + $nu * (WG / XI), xc);
+    var x$n = load_x(token0 + xr + $nu * (WG / XI), begin + xc);
     //@ end
     //@ end
-    for (var k = 0u; k < depth; k += BK) {
+    for (var k = begin; k < depth; k += BK) {
         //@ for a in NOW
         // All loads first, so that they are in flight together.
         //@ for n in WL
@@ -237,6 +197,40 @@ fn main(
         }
         workgroupBarrier();
     }
+    //@ for l in LOW
+    // The adapter's ranks are further values of the sum.
+    let low_column = low_column_of(first);
+    for (var k = 0u; k < select(0u, p.ranks, wid.z == 0u); k += BK) {
+        for (var i = lid; i < BM * XI; i += WG) {
+            let t = low_t(min(token0 + i / XI, p.extent - 1u), low_column, k + i % XI * 8u);
+            put_x(i / XI * XS + i % XI * 8u, t[0]);
+            put_x(i / XI * XS + i % XI * 8u + 4u, t[1]);
+        }
+        for (var i = lid; i < WROWS * (WS / 4u - 2u); i += WG) {
+            let row = i / (WS / 4u - 2u);
+            let at = i % (WS / 4u - 2u) * 4u;
+            put_w(row * WS + at, low_m(first, k, row, at));
+        }
+        workgroupBarrier();
+        for (var kk = 0u; kk < BK; kk += T) {
+            //@ for i in MT
+            let a$i = coopLoadT<MatA>(&xs[((m0 + $iu * T) * XS + kk) / PER], XS / PER);
+            //@ end
+            //@ for j in NT
+            //@ for f in FORWARD
+            let b$j = coopLoad<MatB>(&ws[((n0 + $ju * T) * WS + kk) / PER], WS / PER);
+            //@ end
+            //@ for g in GRADIENT
+            let b$j = coopLoadT<MatB>(&ws[(kk * WS + n0 + $ju * T) / PER], WS / PER);
+            //@ end
+            //@ for i in MT
+            acc$i_$j = coopMultiplyAdd(a$i, b$j, acc$i_$j);
+            //@ end
+            //@ end
+        }
+        workgroupBarrier();
+    }
+    //@ end
 
     // `&`, not `&&`: naga makes a branch of `&&`, and what comes out of it is not uniform to its eyes.
     // Matrices are stored at multiples of 16 bytes only.

@@ -5,6 +5,7 @@
 pub mod cases;
 pub mod chain;
 mod matvec;
+pub mod product;
 pub mod reference;
 pub mod tiles;
 
@@ -16,10 +17,8 @@ use crate::select::{self, At};
 use crate::{Bind, Budget, Dispatch, Fields, Result, Weight, WeightShape, WeightType, fold, params, record};
 
 pub use matvec::{MATVEC_TOKENS, Matvec};
-pub use tiles::{
-    Coop, CoopTile, Direction, Gradient, Kernel, Tile, forward as linear_with, gradient as gradient_with,
-    linear_gradient,
-};
+pub use product::{Gradient, LowRank, forward as linear_with, gradient as gradient_with, linear_gradient};
+pub use tiles::{Coop, CoopTile, Direction, Kernel, Tile};
 
 const HAS_BIAS: u32 = 1;
 const ADD: u32 = 2;
@@ -122,6 +121,10 @@ pub struct Epilogue<'a> {
     pub bias: Option<&'a Slice>,
     /// Add to what y holds: the residual.
     pub add: bool,
+    /// An adapter's product.
+    pub low: Option<LowRank<'a>>,
+    /// Activations for the parts of a sum that workgroups share; without, they do not.
+    pub scratch: Option<&'a Slice>,
 }
 
 /// The left side of a product: `[tokens, cols]`, and as integers where [`Variant::MatvecDot`] or
@@ -257,10 +260,11 @@ pub fn linear_as(
     let variant = if variant.few() && !whole { Variant::Tiled } else { variant };
     if !variant.few() {
         let kernel = Kernel::pick(variant, Direction::Forward, x.format, gpu.caps(), w.shape.rows, tokens);
-        return tiles::forward(rec, kernel, w, x, (y, columns), tokens, epilogue);
+        return product::forward(rec, kernel, w, x, (y, columns), tokens, epilogue);
     }
     let constants = Matvec::pick(variant, w.shape.ty, w.shape.rows, w.shape.cols, tokens);
-    matvec_with(rec, (variant, constants), w, x, (y, columns), epilogue)
+    matvec_with(rec, (variant, constants), w, x, (y, columns), epilogue)?;
+    epilogue.low.map_or(Ok(()), |l| l.up(rec, (y, columns), w.shape.rows, tokens))
 }
 
 /// The product of a few tokens, as many as the constants say, by a kernel with these constants.

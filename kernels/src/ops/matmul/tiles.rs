@@ -1,15 +1,13 @@
 //! The kernels for many tokens (prefill, training), bound by arithmetic: their tiles, shaders, plans,
 //! and which one a device and a shape get.
 
-use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
+use weft_runtime::{Access, Caps, Cost, DeviceKind, Shader};
 
-use super::{ADD, Columns, Epilogue, HAS_BIAS, Input, MATVEC_TOKENS, Variant};
+use super::{Columns, Variant};
 use crate::drivers;
-use crate::ops::{Format, WEIGHT, slab_operands, with_dequant};
-use crate::select::{self, At};
+use crate::ops::{Format, WEIGHT, with_dequant};
 use crate::{
-    Bind, Budget, Dispatch, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, params,
-    record, split_rows,
+    Bind, Budget, Dispatch, Fields, PlanError, WeightShape, WeightType, compose, params, split_rows,
 };
 
 params! {
@@ -24,8 +22,17 @@ params! {
         pub extent: u32,
         pub column: u32,
         pub scale: f32,
+        pub chunk: u32,
+        pub ranks: u32,
+        pub t_stride: u32,
+        pub t_column: u32,
+        pub bounds: [u32; 2],
+        pub pad: [u32; 2],
     }
 }
+
+/// The fields of kernels that are not cooperative.
+const PLAIN: Fields = Params::FIELDS.split_at(9).0;
 
 /// The two products of a weight, from the same planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -246,7 +253,7 @@ impl Kernel {
     }
 
     /// Tokens and outputs of a workgroup.
-    fn tile(self) -> (u32, u32) {
+    pub(super) fn tile(self) -> (u32, u32) {
         match self {
             Kernel::Tiled(t) | Kernel::TiledF16(t) | Kernel::TiledDot(t) => (t.bm, t.bn),
             Kernel::Coop(c) => (c.bm, c.bn),
@@ -267,14 +274,22 @@ impl Kernel {
         }
     }
 
-    fn name(self, direction: Direction, ty: WeightType, x: Format, exact: bool) -> String {
+    pub(super) fn name(
+        self,
+        direction: Direction,
+        ty: WeightType,
+        x: Format,
+        exact: bool,
+        low: bool,
+    ) -> String {
         let half = if x == Format::F16 { "_xf16" } else { "" };
         let exact = if exact { "_exact" } else { "" };
-        format!("{}_{}_{}_{ty}{half}{exact}", direction.op(), self.variant().name(), self.tile_name())
+        let low = if low { "_low" } else { "" };
+        format!("{}_{}_{}_{ty}{half}{exact}{low}", direction.op(), self.variant().name(), self.tile_name())
     }
 
     /// Whether the shapes of a plan need no clamping.
-    fn exact(self, outputs: u32, depth: u32, plan: &[Dispatch<Params>]) -> bool {
+    pub(super) fn exact(self, outputs: u32, depth: u32, plan: &[Dispatch<Params>]) -> bool {
         match self {
             Kernel::Coop(c) => {
                 outputs.is_multiple_of(c.bn)
@@ -285,7 +300,14 @@ impl Kernel {
         }
     }
 
-    fn shader(self, direction: Direction, ty: WeightType, x: Format, exact: bool) -> Shader {
+    pub(super) fn shader(
+        self,
+        direction: Direction,
+        ty: WeightType,
+        x: Format,
+        exact: bool,
+        low: bool,
+    ) -> Shader {
         let forward = u32::from(direction == Direction::Forward);
         let mut bindings = [&WEIGHT[..], &[Access::ReadWrite; 2]].concat();
         if forward == 1 {
@@ -336,7 +358,12 @@ impl Kernel {
                     Format::F16 => include_str!("x_f16.wgsl"),
                 };
                 let mut parts = with_dequant(ty, include_str!("coop.wgsl"));
-                parts.extend([ty.half(), matrices, activations]);
+                parts.extend([include_str!("coop_load.wgsl"), ty.half(), matrices, activations]);
+                let low_t = bindings.len() as u32 + 1;
+                if low {
+                    parts.push(include_str!("coop_low.wgsl"));
+                    bindings.extend([Access::ReadWrite, Access::Read]);
+                }
                 let wg = c.invocations();
                 let units = c.bn * c.bk / 16;
                 // Pairs of units share what one load brings, where there are enough for everybody.
@@ -348,6 +375,9 @@ impl Kernel {
                     ("GRADIENT", 1 - forward),
                     ("EXACT", u32::from(exact)),
                     ("EDGES", u32::from(!exact)),
+                    ("LOW", u32::from(low)),
+                    ("LOW_T", low_t),
+                    ("LOW_M", low_t + 1),
                     ("AHEAD", u32::from(c.ahead)),
                     ("NOW", u32::from(!c.ahead)),
                     ("SG", c.coop.subgroup),
@@ -371,7 +401,7 @@ impl Kernel {
                 compose(&["f16", "wgpu_cooperative_matrix"], &constants, &parts)
             }
         };
-        Shader { name: self.name(direction, ty, x, exact), source, bindings }
+        Shader { name: self.name(direction, ty, x, exact, low), source, bindings }
     }
 }
 
@@ -388,6 +418,10 @@ pub(super) struct Job {
     pub(super) flags: u32,
     /// Power of two that keeps a gradient in the range of f16.
     pub(super) scale: f32,
+    /// Parts that workgroups share the sum in, and the values of each.
+    pub(super) parts: (u32, u32),
+    /// An adapter's product that joins the sum: its ranks, where they lie in t, and the bytes of its matrix.
+    pub(super) low: Option<(u32, Columns, [u32; 2], u64)>,
 }
 
 /// One dispatch for each range of tokens whose rows of both activations fit a binding. Operands: slab,
@@ -417,6 +451,10 @@ pub(super) fn plan(
         per_token[0] = q;
         per_token.push(meta);
     }
+    let m_bytes = job.low.map(|(_, t, _, bytes)| {
+        per_token.extend([u64::from(t.stride) * 4, 0]);
+        bytes
+    });
     let split: Vec<u64> = per_token.iter().copied().filter(|&b| b > 0).collect();
     let (bm, bn) = job.kernel.tile();
     let outputs = if forward { rows } else { w.cols };
@@ -428,7 +466,10 @@ pub(super) fn plan(
                 (0..2).map(|operand| Bind { operand, offset: 0, size: s.bytes }).collect();
             for (i, &row) in per_token.iter().enumerate() {
                 let (offset, size) = match row {
+                    0 if i + 1 == per_token.len() => (0, m_bytes.unwrap_or(bias_bytes)),
                     0 => (0, bias_bytes),
+                    // All parts of the result.
+                    row if i == 1 => (u64::from(t.start) * row, u64::from(n) * row * u64::from(job.parts.0)),
                     row => (u64::from(t.start) * row, u64::from(n) * row),
                 };
                 binds.push(Bind { operand: 2 + i, offset, size });
@@ -444,9 +485,15 @@ pub(super) fn plan(
                     extent: n,
                     column: job.columns.column,
                     scale: job.scale,
+                    chunk: job.parts.1,
+                    ranks: job.low.map_or(0, |l| l.0),
+                    t_stride: job.low.map_or(0, |l| l.1.stride),
+                    t_column: job.low.map_or(0, |l| l.1.column),
+                    bounds: job.low.map_or([u32::MAX; 2], |l| l.2),
+                    pad: [0; 2],
                 },
                 binds,
-                grid: [n.div_ceil(bm), outputs.div_ceil(bn), 1],
+                grid: [n.div_ceil(bm), outputs.div_ceil(bn), job.parts.0],
                 cost: Cost {
                     bytes: s.bytes as f64 + f64::from(n) * per_token.iter().sum::<u64>() as f64,
                     flops: 2.0 * f64::from(n) * f64::from(rows) * f64::from(w.cols),
@@ -462,8 +509,14 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     for &ty in WeightType::ALL {
         let mut add = |kernel: Kernel, direction, x| {
             for exact in [false, true] {
-                if !exact || kernel.variant() == Variant::Coop {
-                    all.push((kernel.shader(direction, ty, x, exact), Params::FIELDS));
+                let coop = kernel.variant() == Variant::Coop;
+                let fields = if coop { Params::FIELDS } else { PLAIN };
+                if !exact || coop {
+                    all.push((kernel.shader(direction, ty, x, exact, false), fields));
+                }
+                // What an adapter adds has nothing to do with the type, but for how wide its items are.
+                if coop && matches!(ty, WeightType::F16 | WeightType::Q4_K) {
+                    all.push((kernel.shader(direction, ty, x, exact, true), fields));
                 }
             }
         };
@@ -487,110 +540,4 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
         }
     }
     all
-}
-
-/// Records `y = x w^T`, with the epilogue, with a kernel that the device supports.
-///
-/// # Errors
-/// As [`linear`](super::linear).
-pub fn forward(
-    rec: &mut Recorder,
-    kernel: Kernel,
-    w: &Weight,
-    x: Input<'_>,
-    (y, columns): (&Slice, Columns),
-    tokens: u32,
-    epilogue: Epilogue<'_>,
-) -> Result<()> {
-    let gpu = rec.gpu().clone();
-    let flags = if epilogue.bias.is_some() { HAS_BIAS } else { 0 } | if epilogue.add { ADD } else { 0 };
-    let direction = Direction::Forward;
-    let job = Job { direction, kernel, x: x.format, tokens, columns, flags, scale: 1.0 };
-    let (ty, format) = (w.shape.ty, x.format);
-    for slab in 0..w.slices.len() {
-        let [a, b] = slab_operands(w, slab);
-        // Without a bias the slab stands in for it: bound, never read.
-        let bias = epilogue.bias.unwrap_or(a);
-        let plan = plan(&w.shape, slab, &job, bias.size(), gpu.budget())?;
-        let exact = kernel.exact(w.shape.slabs[slab].count(), w.shape.cols, &plan);
-        let name = kernel.name(direction, ty, format, exact);
-        let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, format, exact))?;
-        match (kernel, x.ints) {
-            (Kernel::TiledDot(_), Some(ints)) => {
-                record(rec, &pipeline, &[a, b, &ints.q, y, bias, &ints.meta], &plan);
-            }
-            _ => record(rec, &pipeline, &[a, b, x.x, y, bias], &plan),
-        }
-    }
-    Ok(())
-}
-
-/// What a gradient arrives with.
-#[derive(Debug, Clone, Copy)]
-pub struct Gradient<'a> {
-    /// `[tokens, columns.stride]`, f32.
-    pub dy: &'a Slice,
-    /// Where the weight's outputs lie in it.
-    pub columns: Columns,
-    /// A power of two that brings dy into the range of f16, 6e-8 to 65504, where cooperative matrices
-    /// round it: about the reciprocal of its largest value. 1 where the loss is scaled already.
-    pub scale: f32,
-}
-
-/// Records `dx = dy w` for `tokens` rows, dx f32 `[tokens, cols]`. With `add`, dx keeps what it holds
-/// and the product is added: what several matrices that share an input need.
-///
-/// # Errors
-/// No plan under the budget, or a shader the device refuses.
-pub fn linear_gradient(
-    rec: &mut Recorder,
-    w: &Weight,
-    dy: Gradient<'_>,
-    dx: &Slice,
-    tokens: u32,
-    add: bool,
-) -> Result<()> {
-    let caps = rec.gpu().caps();
-    let direction = Direction::Gradient;
-    let coop = Variant::Coop.supports(caps, w.shape.ty, MATVEC_TOKENS + 1).is_ok() && aligned(w, dy.columns);
-    let can = |name: &str| name == "tiled" || coop;
-    let picked = select::variant(direction.op(), caps, At::tokens(tokens), can);
-    let variant = if picked == "coop" { Variant::Coop } else { Variant::Tiled };
-    let kernel = Kernel::pick(variant, direction, Format::F32, caps, w.shape.cols, tokens);
-    gradient(rec, kernel, w, dy, dx, tokens, add)
-}
-
-/// Whether the rows of a weight begin at a multiple of four values in dy, as vec4 loads need.
-fn aligned(w: &Weight, columns: Columns) -> bool {
-    let starts = w.shape.slabs.iter().all(|s| s.rows.start.is_multiple_of(4));
-    starts && columns.stride.is_multiple_of(4) && columns.column.is_multiple_of(4)
-}
-
-/// As [`linear_gradient`], with a kernel that the device supports.
-///
-/// # Errors
-/// As [`linear_gradient`].
-pub fn gradient(
-    rec: &mut Recorder,
-    kernel: Kernel,
-    w: &Weight,
-    dy: Gradient<'_>,
-    dx: &Slice,
-    tokens: u32,
-    add: bool,
-) -> Result<()> {
-    let gpu = rec.gpu().clone();
-    let (ty, direction, x) = (w.shape.ty, Direction::Gradient, Format::F32);
-    for slab in 0..w.slices.len() {
-        let [a, b] = slab_operands(w, slab);
-        // A slab has some of the rows, over which the sum goes on.
-        let flags = if add || slab > 0 { ADD } else { 0 };
-        let job = Job { direction, kernel, x, tokens, columns: dy.columns, flags, scale: dy.scale };
-        let plan = plan(&w.shape, slab, &job, 0, gpu.budget())?;
-        let exact = kernel.exact(w.shape.cols, w.shape.slabs[slab].count(), &plan);
-        let name = kernel.name(direction, ty, x, exact);
-        let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, x, exact))?;
-        record(rec, &pipeline, &[a, b, dy.dy, dx], &plan);
-    }
-    Ok(())
 }

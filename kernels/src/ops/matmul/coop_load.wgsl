@@ -1,0 +1,49 @@
+// How coop.wgsl finds its tiles in memory.
+
+// The item of w at (row, i) of the tile; past an edge, the last one.
+fn w_item(first: u32, k: u32, row: u32, i: u32) -> u32 {
+    let items = p.units / PER_ITEM;
+    //@ for f in FORWARD
+    let r = first + row;
+    let c = k / (16u * PER_ITEM) + i;
+    //@ end
+    //@ for g in GRADIENT
+    let r = k + row;
+    let c = first / (16u * PER_ITEM) + i;
+    //@ end
+    //@ for e in EXACT
+    return r * items + c;
+    //@ end
+    //@ for e in EDGES
+    return min(r, p.rows - 1u) * items + min(c, items - 1u);
+    //@ end
+}
+
+// Eight values of x; tokens past the end repeat the last one, values past the end of the sum are zero.
+fn load_x(token: u32, c: u32) -> mat2x4<f16> {
+    //@ for f in FORWARD
+    let stride = p.units * 4u;
+    let base = 0u;
+    let last = p.units * 4u - 1u;
+    let end = p.units * 16u;
+    //@ end
+    //@ for g in GRADIENT
+    let stride = p.y_stride / 4u;
+    let base = (p.column + p.row0) / 4u;
+    let last = (p.rows - 1u) / 4u;
+    let end = p.rows;
+    //@ end
+    //@ for e in EXACT
+    let at = token * stride + base + c / 4u;
+    return mat2x4<f16>(half4(x[at]), half4(x[at + 1u]));
+    //@ end
+    //@ for e in EDGES
+    let at = min(token, p.extent - 1u) * stride + base;
+    let a = half4(x[at + min(c / 4u, last)]);
+    let b = half4(x[at + min(c / 4u + 1u, last)]);
+    let i = vec4<u32>(c) + vec4<u32>(0u, 1u, 2u, 3u);
+    return mat2x4<f16>(
+        select(vec4<f16>(), a, i < vec4<u32>(end)),
+        select(vec4<f16>(), b, i + vec4<u32>(4u) < vec4<u32>(end)));
+    //@ end
+}

@@ -1,0 +1,288 @@
+//! Records the products of many tokens: a kernel's dispatches, an adapter's product that joins its sum,
+//! and the parts of a sum that workgroups share.
+
+use weft_runtime::{Recorder, Slice};
+
+use super::tiles::{Job, plan};
+use super::{ADD, Columns, Direction, Epilogue, HAS_BIAS, Input, Kernel, MATVEC_TOKENS, Variant};
+use crate::ops::{Format, lora, parts, slab_operands};
+use crate::select::{self, At};
+use crate::{Result, Weight};
+
+/// An adapter's product, `t m`, that is added to the product of its matrix: by the same kernel where that
+/// is cooperative, by one of its own elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct LowRank<'a> {
+    /// f32 `[tokens, columns.stride]`.
+    pub t: &'a Slice,
+    /// Where the adapter's ranks lie in it.
+    pub columns: Columns,
+    /// f32: forward B `[outputs, rank]`, backward A `[rank, inputs]`.
+    pub m: &'a Slice,
+    /// Ranks.
+    pub rank: u32,
+    /// Forward, of several matrices that are stacked: the rows at which the second and the third one's
+    /// adapters begin, whose ranks follow in t; `u32::MAX` where there are none.
+    pub bounds: [u32; 2],
+}
+
+impl LowRank<'_> {
+    /// Whether a kernel can add it, to a product of `outputs`.
+    fn joins(&self, kernel: Kernel, outputs: u32) -> bool {
+        let fours = [self.rank, self.columns.stride, self.columns.column, outputs];
+        let (_, bn) = kernel.tile();
+        kernel.variant() == Variant::Coop
+            && fours.iter().all(|v| v.is_multiple_of(4))
+            && self.bounds.iter().all(|&b| b == u32::MAX || b.is_multiple_of(bn))
+    }
+
+    /// By kernels of its own, forward.
+    pub(super) fn up(
+        &self,
+        rec: &mut Recorder,
+        (y, columns): (&Slice, Columns),
+        rows: u32,
+        tokens: u32,
+    ) -> Result<()> {
+        let ends = self.bounds.map(|b| b.min(rows));
+        let starts = [0, ends[0], ends[1]];
+        for (i, (from, to)) in (0..).zip(starts.into_iter().zip([ends[0], ends[1], rows])) {
+            if from == to {
+                continue;
+            }
+            let t = Columns { column: self.columns.column + i * self.rank, ..self.columns };
+            let row = u64::from(self.rank) * 4;
+            let m = self.m.range(u64::from(from) * row, u64::from(to - from) * row);
+            let y = (y, Columns { column: columns.column + from, ..columns });
+            lora::up(
+                rec,
+                (self.t, t),
+                &m,
+                y,
+                1.0,
+                lora::Shape { tokens, rank: self.rank, width: to - from },
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Parts of a sum, where scratch is there and workgroups are few.
+fn share(
+    rec: &Recorder,
+    kernel: Kernel,
+    [tokens, outputs, depth]: [u32; 3],
+    scratch: Option<&Slice>,
+) -> (u32, u32) {
+    let whole = (1, depth.next_multiple_of(256));
+    let (Kernel::Coop(c), Some(scratch)) = (kernel, scratch) else { return whole };
+    let budget = rec.gpu().budget();
+    if !outputs.is_multiple_of(4) || u64::from(tokens) * u64::from(depth) * 4 > budget.max_binding {
+        return whole;
+    }
+    let (bm, bn) = kernel.tile();
+    let tiles = tokens.div_ceil(bm) * outputs.div_ceil(bn);
+    let bytes = u64::from(tokens) * u64::from(outputs) * 4;
+    let room = scratch.size().min(budget.max_binding);
+    match parts::share(rec.gpu().caps(), tiles, depth, c.bk, bytes, room) {
+        (1, _) => whole,
+        shared => shared,
+    }
+}
+
+/// Records `y = x w^T`, with the epilogue, with a kernel that the device supports.
+///
+/// # Errors
+/// As [`linear`](super::linear).
+pub fn forward(
+    rec: &mut Recorder,
+    kernel: Kernel,
+    w: &Weight,
+    x: Input<'_>,
+    (y, columns): (&Slice, Columns),
+    tokens: u32,
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
+    let gpu = rec.gpu().clone();
+    let budget = gpu.budget();
+    let flags = if epilogue.bias.is_some() { HAS_BIAS } else { 0 } | if epilogue.add { ADD } else { 0 };
+    let direction = Direction::Forward;
+    let one = w.slices.len() == 1;
+    let rows = w.shape.rows;
+    let whole = Job {
+        direction,
+        kernel,
+        x: x.format,
+        tokens,
+        columns,
+        flags,
+        scale: 1.0,
+        parts: (1, w.shape.cols.next_multiple_of(256)),
+        low: None,
+    };
+    // What is not cut can be shared among workgroups, and joined by an adapter.
+    let uncut = one && plan(&w.shape, 0, &whole, 0, budget)?.len() == 1;
+    let scratch = epilogue.scratch.filter(|_| uncut && epilogue.bias.is_none());
+    let shared = share(rec, kernel, [tokens, rows, w.shape.cols], scratch);
+    let joined = epilogue.low.filter(|l| uncut && l.joins(kernel, rows));
+    let low = joined.map(|l| (l.rank, l.columns, l.bounds, l.m.size()));
+    let part = match shared.0 {
+        1 => None,
+        count => {
+            let bytes = u64::from(count) * u64::from(tokens) * u64::from(rows) * 4;
+            scratch.map(|s| s.range(0, bytes))
+        }
+    };
+    let job = match part {
+        None => Job { low, ..whole },
+        Some(_) => Job { columns: Columns::all(rows), flags: 0, parts: shared, low, ..whole },
+    };
+    let to = part.as_ref().unwrap_or(y);
+    let (ty, format) = (w.shape.ty, x.format);
+    for slab in 0..w.slices.len() {
+        let [a, b] = slab_operands(w, slab);
+        // Without a bias the slab stands in for it: bound, never read.
+        let bias = epilogue.bias.unwrap_or(a);
+        let plan = plan(&w.shape, slab, &job, bias.size(), budget)?;
+        let exact = kernel.exact(w.shape.slabs[slab].count(), w.shape.cols, &plan);
+        let name = kernel.name(direction, ty, format, exact, low.is_some());
+        let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, format, exact, low.is_some()))?;
+        let mut operands = vec![a, b, x.x, to, bias];
+        if let (Kernel::TiledDot(_), Some(ints)) = (kernel, x.ints) {
+            operands[2] = &ints.q;
+            operands.push(&ints.meta);
+        }
+        operands.extend(joined.iter().flat_map(|l| [l.t, l.m]));
+        crate::record(rec, &pipeline, &operands, &plan);
+    }
+    if let Some(part) = &part {
+        parts::sum_parts(rec, part, [shared.0, tokens, rows], (y, columns), 1.0, epilogue.add)?;
+    }
+    match epilogue.low.filter(|_| joined.is_none()) {
+        Some(l) => l.up(rec, (y, columns), rows, tokens),
+        None => Ok(()),
+    }
+}
+
+/// What a gradient arrives with.
+#[derive(Debug, Clone, Copy)]
+pub struct Gradient<'a> {
+    /// `[tokens, columns.stride]`, f32.
+    pub dy: &'a Slice,
+    /// Where the weight's outputs lie in it.
+    pub columns: Columns,
+    /// A power of two that brings dy into the range of f16, 6e-8 to 65504, where cooperative matrices
+    /// round it: about the reciprocal of its largest value. 1 where the loss is scaled already.
+    pub scale: f32,
+    /// The gradient of an adapter's t, and its A.
+    pub low: Option<LowRank<'a>>,
+    /// Activations for the parts of a sum that workgroups share; without, they do not.
+    pub scratch: Option<&'a Slice>,
+}
+
+impl<'a> Gradient<'a> {
+    /// Without an adapter.
+    pub fn new(dy: &'a Slice, columns: Columns, scale: f32) -> Gradient<'a> {
+        Gradient { dy, columns, scale, low: None, scratch: None }
+    }
+}
+
+/// Records `dx = dy w` for `tokens` rows, dx f32 `[tokens, cols]`. With `add`, dx keeps what it holds
+/// and the product is added: what several matrices that share an input need.
+///
+/// # Errors
+/// No plan under the budget, or a shader the device refuses.
+pub fn linear_gradient(
+    rec: &mut Recorder,
+    w: &Weight,
+    dy: Gradient<'_>,
+    dx: &Slice,
+    tokens: u32,
+    add: bool,
+) -> Result<()> {
+    let caps = rec.gpu().caps();
+    let direction = Direction::Gradient;
+    let coop = Variant::Coop.supports(caps, w.shape.ty, MATVEC_TOKENS + 1).is_ok() && aligned(w, dy.columns);
+    let can = |name: &str| name == "tiled" || coop;
+    let picked = select::variant(direction.op(), caps, At::tokens(tokens), can);
+    let variant = if picked == "coop" { Variant::Coop } else { Variant::Tiled };
+    let kernel = Kernel::pick(variant, direction, Format::F32, caps, w.shape.cols, tokens);
+    gradient(rec, kernel, w, dy, dx, tokens, add)
+}
+
+/// Whether the rows of a weight begin at a multiple of four values in dy, as vec4 loads need.
+fn aligned(w: &Weight, columns: Columns) -> bool {
+    let starts = w.shape.slabs.iter().all(|s| s.rows.start.is_multiple_of(4));
+    starts && columns.stride.is_multiple_of(4) && columns.column.is_multiple_of(4)
+}
+
+/// As [`linear_gradient`], with a kernel that the device supports.
+///
+/// # Errors
+/// As [`linear_gradient`].
+pub fn gradient(
+    rec: &mut Recorder,
+    kernel: Kernel,
+    w: &Weight,
+    dy: Gradient<'_>,
+    dx: &Slice,
+    tokens: u32,
+    add: bool,
+) -> Result<()> {
+    let gpu = rec.gpu().clone();
+    let budget = gpu.budget();
+    let (ty, direction, x, cols) = (w.shape.ty, Direction::Gradient, Format::F32, w.shape.cols);
+    let mut joined = None;
+    for slab in 0..w.slices.len() {
+        let [a, b] = slab_operands(w, slab);
+        // A slab has some of the rows, over which the sum goes on.
+        let adding = add || slab > 0;
+        let depth = w.shape.slabs[slab].count();
+        let whole = Job {
+            direction,
+            kernel,
+            x,
+            tokens,
+            columns: dy.columns,
+            flags: if adding { ADD } else { 0 },
+            scale: dy.scale,
+            parts: (1, depth.next_multiple_of(256)),
+            low: None,
+        };
+        let uncut = plan(&w.shape, slab, &whole, 0, budget)?.len() == 1;
+        let shared = share(rec, kernel, [tokens, cols, depth], dy.scratch.filter(|_| uncut));
+        let low = dy.low.filter(|l| uncut && slab == 0 && l.joins(kernel, cols));
+        joined = joined.or(low);
+        let part = match shared.0 {
+            1 => None,
+            count => {
+                let bytes = u64::from(count) * u64::from(tokens) * u64::from(cols) * 4;
+                dy.scratch.map(|s| s.range(0, bytes))
+            }
+        };
+        let job = Job {
+            flags: if part.is_some() { 0 } else { whole.flags },
+            parts: shared,
+            low: low.map(|l| (l.rank, l.columns, l.bounds, l.m.size())),
+            ..whole
+        };
+        let plan = plan(&w.shape, slab, &job, 0, budget)?;
+        let exact = kernel.exact(cols, depth, &plan);
+        let name = kernel.name(direction, ty, x, exact, low.is_some());
+        let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, x, exact, low.is_some()))?;
+        let mut operands = vec![a, b, dy.dy, part.as_ref().unwrap_or(dx)];
+        operands.extend(low.iter().flat_map(|l| [l.t, l.m]));
+        crate::record(rec, &pipeline, &operands, &plan);
+        if let Some(part) = &part {
+            let to = (dx, Columns::all(cols));
+            parts::sum_parts(rec, part, [shared.0, tokens, cols], to, 1.0, adding)?;
+        }
+    }
+    match dy.low.filter(|_| joined.is_none()) {
+        Some(l) => {
+            let shape = lora::Shape { tokens, rank: l.rank, width: cols };
+            lora::grad_x(rec, (l.t, l.columns), l.m, dx, shape, true)
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,121 @@
+//! Sum of the parts of a product: where its tiles are too few for a large GPU, several workgroups share
+//! the depth of each, and leave a part of the sum.
+
+pub mod cases;
+pub mod reference;
+
+use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
+
+use super::matmul::Columns;
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record};
+
+params! {
+    pub struct Params {
+        pub rows: u32,
+        pub cols: u32,
+        pub count: u32,
+        pub stride: u32,
+        pub column: u32,
+        pub grid_x: u32,
+        pub flags: u32,
+        pub scale: f32,
+    }
+}
+
+const ADD: u32 = 2;
+const WG: u32 = 256;
+
+/// Workgroups that fill a large GPU: two for each of an H200's 132 multiprocessors.
+const WANTED: u32 = 264;
+
+/// How to share a sum of `depth` values among workgroups, of which `tiles` would be without: how many
+/// parts, and the values of each, a multiple of `step`. A part has eight steps at least, and all parts of
+/// the result, of `bytes` each, fit `scratch`.
+pub(super) fn share(caps: &Caps, tiles: u32, depth: u32, step: u32, bytes: u64, scratch: u64) -> (u32, u32) {
+    let most = match caps.kind {
+        DeviceKind::Discrete => WANTED / tiles.max(1),
+        // Enough to see that it works.
+        DeviceKind::Cpu => 3,
+        _ => 16 / tiles.max(1),
+    };
+    let room = u32::try_from(scratch / bytes.max(1)).unwrap_or(u32::MAX);
+    let steps = if caps.kind == DeviceKind::Cpu { 1 } else { 8 };
+    let count = most.min(room).min(depth / (step * steps)).max(1);
+    let chunk = depth.div_ceil(count).next_multiple_of(step);
+    (depth.div_ceil(chunk), chunk)
+}
+
+/// The dispatch. Operands: parts, y.
+///
+/// # Errors
+/// Sizes that are no multiples of 4, tensors that exceed a binding.
+pub fn plan(
+    [count, rows, cols]: [u32; 3],
+    columns: Columns,
+    scale: f32,
+    add: bool,
+    budget: &Budget,
+) -> std::result::Result<Dispatch<Params>, PlanError> {
+    let fours = [cols, columns.stride, columns.column].iter().all(|v| v.is_multiple_of(4));
+    if !fours || columns.column + cols > columns.stride {
+        let what = format!("{cols} columns at {} of {}", columns.column, columns.stride);
+        return Err(PlanError::Shape { op: "sum_parts", what });
+    }
+    let values = u64::from(rows) * u64::from(cols);
+    let sizes = [u64::from(count) * values * 4, u64::from(rows) * u64::from(columns.stride) * 4];
+    let allowed = budget.max_binding;
+    if let Some(&needed) = sizes.iter().find(|&&n| n > allowed) {
+        return Err(PlanError::DoesNotFit { op: "sum_parts", what: "a tensor", needed, allowed });
+    }
+    let grid = fold((values / 4).div_ceil(u64::from(WG)) as u32, budget);
+    Ok(Dispatch {
+        params: Params {
+            rows,
+            cols: cols / 4,
+            count,
+            stride: columns.stride / 4,
+            column: columns.column / 4,
+            grid_x: grid[0],
+            flags: if add { ADD } else { 0 },
+            scale,
+        },
+        binds: (0..).zip(sizes).map(|(operand, size)| Bind { operand, offset: 0, size }).collect(),
+        grid,
+        cost: Cost {
+            bytes: values as f64 * 4.0 * (f64::from(count) + if add { 2.0 } else { 1.0 }),
+            flops: values as f64 * f64::from(count),
+        },
+    })
+}
+
+fn shader() -> Shader {
+    Shader {
+        name: "sum_parts".into(),
+        source: compose(&[], &[("WG", WG)], &[include_str!("kernel.wgsl")]),
+        bindings: vec![Access::ReadWrite; 2],
+    }
+}
+
+/// Every shader of this op with its parameters' fields, for validation without a GPU.
+pub fn shaders() -> Vec<(Shader, Fields)> {
+    vec![(shader(), Params::FIELDS)]
+}
+
+/// Records `y = scale sum_z parts[z]`, added to what y holds if `add`: parts `[count, rows, cols]` f32, y
+/// f32 `[rows, columns.stride]`, of which `cols` columns are written.
+///
+/// # Errors
+/// As [`plan`], or a shader the device refuses.
+pub fn sum_parts(
+    rec: &mut Recorder,
+    parts: &Slice,
+    shape: [u32; 3],
+    (y, columns): (&Slice, Columns),
+    scale: f32,
+    add: bool,
+) -> Result<()> {
+    let pipeline = rec.gpu().pipeline("sum_parts", shader)?;
+    let plan = plan(shape, columns, scale, add, rec.gpu().budget())?;
+    record(rec, &pipeline, &[parts, y], &[plan]);
+    Ok(())
+}
