@@ -7,7 +7,7 @@ mod golden_model;
 
 use golden_model::{build, nmse, specification, values};
 use serde_json::Value as Json;
-use weft_models::train::{AdamW, Adapter, Batch, IGNORE, Pair, Target, TrainOptions, Trainer};
+use weft_models::train::{AdamW, Adapter, Batch, IGNORE, Pair, Target, TrainOptions, TrainPlan, Trainer};
 use weft_models::{DeviceOptions, Error, Model, Options, Profile, Without};
 use weft_runtime::{DeviceKind, Pool};
 
@@ -112,7 +112,7 @@ fn open(name: &str, device: DeviceOptions) -> Model {
 
 fn options(case: &Case, checkpointing: bool) -> TrainOptions {
     let tokens = case.batches[0].ids.len() as u32;
-    TrainOptions { tokens, checkpointing, dropout: 0.0, seed: 1 }
+    TrainOptions { tokens, context: 0, checkpointing, dropout: 0.0, seed: 1 }
 }
 
 fn supervised(b: &Batch) -> f32 {
@@ -353,9 +353,33 @@ fn the_plan_is_what_is_taken() {
         trainer.accumulate(batch, 1.0).unwrap();
         trainer.step(&case.adamw).unwrap();
         let after = trainer.memory();
+        // Nothing else but parameters, where they are no immediates.
         let extra = after.allocated() - taken.allocated();
-        assert_eq!(extra, after.pools[&Pool::Params].allocated, "{after:?}");
+        let parameters = after.pools.get(&Pool::Params).map_or(0, |p| p.allocated);
+        assert_eq!(extra, parameters, "{after:?}");
     }
+}
+
+/// Nothing is taken, and what is suggested fits.
+#[test]
+fn what_does_not_fit_is_refused_with_what_does() {
+    let name = "training/qwen3-q4_k_m";
+    let device = DeviceOptions { profile: Some(Profile::Minimal), ..DeviceOptions::default() };
+    let model = open(name, device);
+    let case = load(name, &model);
+    let before = model.gpu().memory();
+    let huge = TrainOptions { tokens: 1 << 19, context: 64, ..options(&case, true) };
+    let Err(Error::Training { what }) = Trainer::new(&model, &case.adapter, &huge) else { panic!("it fits") };
+    let numbers = what.split("the largest batch and context that fit are ").nth(1).expect("a way out");
+    let (batch, context) = numbers.split_once(" and ").expect("two numbers");
+    let tokens = batch.parse::<u32>().unwrap() * context.parse::<u32>().unwrap();
+    assert_eq!(model.gpu().memory(), before, "{what}");
+    let most = TrainOptions { tokens, ..huge };
+    let shape = case.adapter.shape();
+    let fits = |o: &TrainOptions| {
+        TrainPlan::of(model.config(), 0, &shape, o, model.gpu().budget()).is_ok_and(|p| p.total() < 1 << 34)
+    };
+    assert!(fits(&most) && !fits(&TrainOptions { tokens: tokens + 64, ..most }), "{what}");
 }
 
 #[test]

@@ -114,6 +114,7 @@ impl Settings {
         let most = |d: &Data| d.most_tokens(self.batch, self.pack());
         TrainOptions {
             tokens: most(data).max(val.map_or(0, most)),
+            context: self.context,
             checkpointing: self.checkpointing,
             dropout: self.dropout,
             seed: self.seed,

@@ -43,7 +43,7 @@ impl TrainPlan {
         if largest > budget.max_buffer {
             return Err(Error::Training {
                 what: format!(
-                    "a batch of {} tokens needs a buffer of {} and this device allows {}; take fewer tokens a batch",
+                    "a batch of {} tokens needs a buffer of {} and this device allows {}",
                     options.tokens,
                     human(largest),
                     human(budget.max_buffer)

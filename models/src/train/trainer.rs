@@ -33,6 +33,8 @@ pub struct Batch {
 pub struct TrainOptions {
     /// The most tokens of a batch.
     pub tokens: u32,
+    /// The longest sequence, which a batch that would fit is suggested for; 0 where nobody knows.
+    pub context: u32,
     /// Keep each layer's input only and compute the rest again in the backward pass.
     pub checkpointing: bool,
     /// Probability that a value of an adapter's input is dropped.
@@ -43,7 +45,7 @@ pub struct TrainOptions {
 
 impl Default for TrainOptions {
     fn default() -> TrainOptions {
-        TrainOptions { tokens: 2048, checkpointing: true, dropout: 0.0, seed: 42 }
+        TrainOptions { tokens: 2048, context: 0, checkpointing: true, dropout: 0.0, seed: 42 }
     }
 }
 
@@ -155,29 +157,33 @@ impl Trainer {
         }
         let (shape, budget) = (adapter.shape(), gpu.budget().clone());
         let weights = gpu.memory().pools.get(&Pool::Weights).map_or(0, |p| p.allocated);
-        let plan = TrainPlan::of(config, weights, &shape, options, &budget)?;
-        if let Some(available) = gpu.caps().memory.filter(|&m| plan.total() > m) {
-            let fitting = TrainPlan::largest_fitting(
-                config,
-                weights,
-                &shape,
-                options,
-                &budget,
-                options.tokens,
-                available,
-            );
-            let way_out = match fitting {
-                Some((_, tokens)) => format!("a batch of {tokens} tokens would fit"),
-                None => "not even a batch of 16 tokens would fit".into(),
-            };
-            return bad(format!(
-                "{} tokens a batch need {} and {} has {}; {way_out}",
-                options.tokens,
-                human(plan.total()),
-                gpu.caps().name,
-                human(available)
-            ));
-        }
+        let available = gpu.caps().memory.unwrap_or(u64::MAX);
+        let plan = match TrainPlan::of(config, weights, &shape, options, &budget) {
+            Ok(plan) if plan.total() <= available => plan,
+            unfit => {
+                let context = if options.context == 0 { options.tokens } else { options.context };
+                let fitting =
+                    TrainPlan::largest_fitting(config, weights, &shape, options, &budget, context, available);
+                let way_out = match fitting {
+                    Some((batch, context)) => {
+                        format!("the largest batch and context that fit are {batch} and {context}")
+                    }
+                    None => "not even a batch of 16 tokens fits".into(),
+                };
+                let what = match unfit {
+                    Ok(plan) => format!(
+                        "{} tokens a batch need {} and {} has {}",
+                        options.tokens,
+                        human(plan.total()),
+                        gpu.caps().name,
+                        human(available)
+                    ),
+                    Err(Error::Training { what }) => what,
+                    Err(e) => return Err(e),
+                };
+                return bad(format!("{what}; {way_out}"));
+            }
+        };
         let flat = Flat::new(&shape, config, budget.align);
         let buffers = Buffers::plan(config, &shape, options, &budget);
         let most = padded(options.tokens, options.tokens);

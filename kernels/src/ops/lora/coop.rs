@@ -30,6 +30,8 @@ params! {
 const ADD: u32 = 2;
 /// Values of the sum at a time.
 const BK: u32 = 64;
+/// Steps of a part of a sum, at least.
+const LEAST: u32 = 4;
 /// Adapters' own values are multiplied by this: those of a young B are about a learning rate.
 const OWN: f32 = 256.0;
 
@@ -161,7 +163,7 @@ pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<bool> {
         _ => (widest.div_ceil(tile), tokens, values),
     };
     let (bytes, room) = (u64::from(result) * 4, pass.scratch.map_or(0, Slice::size).min(budget.max_binding));
-    let (n, chunk) = parts::share(gpu.caps(), tiles * count * ranks, depth, BK, bytes, room);
+    let (n, chunk) = parts::share(gpu.caps(), tiles * count * ranks, (depth, BK, LEAST), bytes, room);
     let part = pass.scratch.filter(|_| n > 1).map(|s| s.range(0, bytes * u64::from(n)));
     let mut places = [0; 4];
     let mut at = 0;

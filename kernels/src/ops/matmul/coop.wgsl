@@ -201,18 +201,30 @@ fn main(
     // The adapter's ranks are further values of the sum.
     let low_column = low_column_of(first);
     for (var k = 0u; k < select(0u, p.ranks, wid.z == 0u); k += BK) {
-        for (var i = lid; i < BM * XI; i += WG) {
-            let t = low_t(min(token0 + i / XI, p.extent - 1u), low_column, k + i % XI * 8u);
-            put_x(i / XI * XS + i % XI * 8u, t[0]);
-            put_x(i / XI * XS + i % XI * 8u + 4u, t[1]);
+        // Whole matrices of the ranks that are left.
+        let some = min(BK, (p.ranks - k + T - 1u) / T * T);
+        for (var i = lid; i < BM * some / 8u; i += WG) {
+            let row = i / (some / 8u);
+            let at = i % (some / 8u) * 8u;
+            let t = low_t(min(token0 + row, p.extent - 1u), low_column, k + at);
+            put_x(row * XS + at, t[0]);
+            put_x(row * XS + at + 4u, t[1]);
         }
-        for (var i = lid; i < WROWS * (WS / 4u - 2u); i += WG) {
-            let row = i / (WS / 4u - 2u);
-            let at = i % (WS / 4u - 2u) * 4u;
+        //@ for f in FORWARD
+        let across = some / 4u;
+        let rows = BN;
+        //@ end
+        //@ for g in GRADIENT
+        let across = BN / 4u;
+        let rows = some;
+        //@ end
+        for (var i = lid; i < rows * across; i += WG) {
+            let row = i / across;
+            let at = i % across * 4u;
             put_w(row * WS + at, low_m(first, k, row, at));
         }
         workgroupBarrier();
-        for (var kk = 0u; kk < BK; kk += T) {
+        for (var kk = 0u; kk < some; kk += T) {
             //@ for i in MT
             let a$i = coopLoadT<MatA>(&xs[((m0 + $iu * T) * XS + kk) / PER], XS / PER);
             //@ end

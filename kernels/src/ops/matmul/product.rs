@@ -84,7 +84,7 @@ fn share(
     let tiles = tokens.div_ceil(bm) * outputs.div_ceil(bn);
     let bytes = u64::from(tokens) * u64::from(outputs) * 4;
     let room = scratch.size().min(budget.max_binding);
-    match parts::share(rec.gpu().caps(), tiles, depth, c.bk, bytes, room) {
+    match parts::share(rec.gpu().caps(), tiles, (depth, c.bk, 8), bytes, room) {
         (1, _) => whole,
         shared => shared,
     }

@@ -29,9 +29,15 @@ const WG: u32 = 256;
 const WANTED: u32 = 264;
 
 /// How to share a sum of `depth` values among workgroups, of which `tiles` would be without: how many
-/// parts, and the values of each, a multiple of `step`. A part has eight steps at least, and all parts of
+/// parts, and the values of each, a multiple of `step`. A part has `least` steps at least, and all parts of
 /// the result, of `bytes` each, fit `scratch`.
-pub(super) fn share(caps: &Caps, tiles: u32, depth: u32, step: u32, bytes: u64, scratch: u64) -> (u32, u32) {
+pub(super) fn share(
+    caps: &Caps,
+    tiles: u32,
+    (depth, step, least): (u32, u32, u32),
+    bytes: u64,
+    scratch: u64,
+) -> (u32, u32) {
     let most = match caps.kind {
         DeviceKind::Discrete => WANTED / tiles.max(1),
         // Enough to see that it works.
@@ -39,8 +45,8 @@ pub(super) fn share(caps: &Caps, tiles: u32, depth: u32, step: u32, bytes: u64, 
         _ => 16 / tiles.max(1),
     };
     let room = u32::try_from(scratch / bytes.max(1)).unwrap_or(u32::MAX);
-    let steps = if caps.kind == DeviceKind::Cpu { 1 } else { 8 };
-    let count = most.min(room).min(depth / (step * steps)).max(1);
+    let least = if caps.kind == DeviceKind::Cpu { 1 } else { least };
+    let count = most.min(room).min(depth / (step * least)).max(1);
     let chunk = depth.div_ceil(count).next_multiple_of(step);
     (depth.div_ceil(chunk), chunk)
 }
