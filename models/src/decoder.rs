@@ -457,7 +457,7 @@ pub(crate) fn record(
 }
 
 /// The largest batch of at most `wanted` tokens whose activations fit the budget: each tensor in a
-/// binding, all of them in a buffer.
+/// binding, all of them in a buffer, and no product takes too long.
 pub(crate) fn fitting_chunk(
     c: &Config,
     cache: &CacheShape,
@@ -472,7 +472,11 @@ pub(crate) fn fitting_chunk(
         let sequences = Sequences::One;
         let shape = Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits: 1, sequences };
         let widest = logits.max(shape.scratch_bytes(cache).0);
-        if b.layout.total <= budget.max_buffer && widest <= budget.max_binding {
+        let q = (c.heads + 2 * c.kv_heads) * c.head_dim;
+        let rows = q.max(2 * c.feed_forward).max(if all_logits { c.vocabulary } else { 0 });
+        let flops = 2.0 * f64::from(tokens) * f64::from(rows) * f64::from(c.width);
+        let fits = b.layout.total <= budget.max_buffer && widest <= budget.max_binding;
+        if fits && flops <= budget.dispatch_flops {
             break;
         }
         tokens = tokens.div_ceil(2);

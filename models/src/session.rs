@@ -137,7 +137,7 @@ impl Session {
     }
 
     /// As [`Session::generate`], telling `progress` (done, total) tokens of the prompt after each
-    /// batch; `Break` cancels.
+    /// batch and between the submits of one; `Break` cancels.
     ///
     /// # Errors
     /// As [`Session::generate`]; [`Error::Cancelled`].
@@ -171,7 +171,10 @@ impl Session {
             gpu.write(&self.ids, 0, bytemuck::cast_slice(&prompt[start..end]))?;
             let kind = if end == prompt.len() { Kind::Token } else { Kind::Cache };
             let program = self.program(kind, (end - start) as u32, end as u32)?;
-            gpu.run(program, None)?;
+            let (done, total) = (start - reused, prompt.len() - reused);
+            if gpu.run_while(program, None, &mut || progress(done, total))?.is_none() {
+                return Err(Error::Cancelled);
+            }
             self.tokens.extend_from_slice(&prompt[start..end]);
             self.computed = end;
             if progress(end - reused, prompt.len() - reused).is_break() {

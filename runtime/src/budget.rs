@@ -21,6 +21,8 @@ pub struct Budget {
     pub submit_dispatches: usize,
     /// Longest estimated time of one submit, in milliseconds: under every driver's watchdog.
     pub submit_ms: f64,
+    /// Most operations of one dispatch, as far as a smaller batch helps: nothing interrupts a dispatch.
+    pub dispatch_flops: f64,
 }
 
 const MIB: u64 = 1 << 20;
@@ -37,6 +39,7 @@ impl Budget {
         align: 256,
         submit_dispatches: 512,
         submit_ms: 50.0,
+        dispatch_flops: f64::INFINITY,
     };
 
     pub(crate) fn from_limits(limits: &wgpu::Limits) -> Budget {

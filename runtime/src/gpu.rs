@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::caps::{self, Caps, Without};
 use crate::memory::{Pools, Readback};
 use crate::pipeline::IMMEDIATE_BYTES;
+use crate::program;
 use crate::{Budget, DeviceKind, Error, Pipeline, Profile, Result, Slice};
 
 /// How to open a device.
@@ -37,6 +38,8 @@ pub(crate) struct Inner {
     pub(crate) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
     pub(crate) in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
     pub(crate) unflushed: Mutex<u64>,
+    /// How much longer submits take here than was estimated.
+    pub(crate) pace: Mutex<f64>,
     fault: Arc<Mutex<Option<Error>>>,
 }
 
@@ -112,6 +115,7 @@ impl Gpu {
         if caps.kind == DeviceKind::Cpu {
             budget.submit_ms = 400.0;
         }
+        budget.dispatch_flops = 10.0 * program::rates(&caps).1 * budget.submit_ms * 1e-3;
         if let Some(b) = &options.budget {
             budget = b.clone();
         }
@@ -126,6 +130,7 @@ impl Gpu {
             pipelines: Mutex::default(),
             in_flight: Mutex::default(),
             unflushed: Mutex::default(),
+            pace: Mutex::new(1.0),
             fault,
         })))
     }
@@ -221,7 +226,9 @@ impl Gpu {
         let index = self.0.queue.submit([encoder.finish()]);
         let mut queue = self.0.in_flight.lock().unwrap();
         queue.push_back(index.clone());
-        let oldest = (queue.len() > MAX_IN_FLIGHT).then(|| queue.pop_front()).flatten();
+        // A software GPU computes on the host's cores, which gain nothing from a second submit in the queue.
+        let most = if self.caps().kind == DeviceKind::Cpu { 0 } else { MAX_IN_FLIGHT };
+        let oldest = (queue.len() > most).then(|| queue.pop_front()).flatten();
         drop(queue);
         if let Some(oldest) = oldest {
             // A fault shows at the next check; here it only ends the wait.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::program::{Step, encode};
-use crate::{Gpu, Pool, Program, Result, Slice};
+use crate::{DeviceKind, Gpu, Pool, Program, Result, Slice};
 
 /// What one replay of a program took.
 #[derive(Debug, Clone, Default)]
@@ -147,7 +147,8 @@ impl Gpu {
         let begin = Instant::now();
         let mut rest = &program.steps[..];
         while !rest.is_empty() {
-            let (now, later) = rest.split_at(self.fitting(rest).min(MOST_PASSES));
+            let (count, estimated) = self.fitting(rest);
+            let (now, later) = rest.split_at(count.min(MOST_PASSES));
             rest = later;
             let mut clock = if clocked { Some(Clock::new(self, now.len())?) } else { None };
             let mut encoder = self.0.device.create_command_encoder(&Default::default());
@@ -158,7 +159,11 @@ impl Gpu {
             let start = Instant::now();
             self.submit(encoder);
             self.sync()?;
-            replay.longest_submit = replay.longest_submit.max(start.elapsed().as_secs_f64());
+            let took = start.elapsed().as_secs_f64();
+            if self.caps().kind == DeviceKind::Cpu {
+                self.learn(estimated, took * 1e3);
+            }
+            replay.longest_submit = replay.longest_submit.max(took);
             replay.submits += 1;
             let Some(clock) = clock.filter(|c| !c.passes.is_empty()) else { continue };
             // The device's clock starts anywhere: its passes are put where the host sent their submit.

@@ -1,7 +1,8 @@
 //! Programs: dispatches recorded once, replayed many times.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::measure::Clock;
 use crate::memory::Readback;
@@ -26,7 +27,10 @@ pub(crate) enum Step {
         grid: [u32; 3],
         ms: f64,
     },
-    Copy { from: Slice, to: Slice },
+    Copy {
+        from: Slice,
+        to: Slice,
+    },
 }
 
 impl Step {
@@ -74,7 +78,10 @@ enum Recorded {
         grid: [u32; 3],
         cost: Cost,
     },
-    Copy { from: Slice, to: Slice },
+    Copy {
+        from: Slice,
+        to: Slice,
+    },
 }
 
 /// Records a [`Program`].
@@ -201,7 +208,7 @@ impl Recorder {
 
 /// Bytes and operations a second that even a slow device of this kind reaches: estimates err on the
 /// side of shorter submits.
-fn rates(caps: &Caps) -> (f64, f64) {
+pub(crate) fn rates(caps: &Caps) -> (f64, f64) {
     match caps.kind {
         // With matrices, what computes much runs on them.
         DeviceKind::Discrete if !caps.coop.is_empty() => (200e9, 20e12),
@@ -224,33 +231,79 @@ impl Gpu {
     /// # Errors
     /// A fault of the device.
     pub fn run(&self, program: &Program, read: Option<&Slice>) -> Result<Submission> {
+        let all = self.run_while(program, read, &mut || ControlFlow::Continue(()))?;
+        Ok(all.expect("nothing stops it"))
+    }
+
+    /// As [`Gpu::run`], asking `go_on` before each submit but the first: `None` where it said `Break`, which
+    /// leaves the rest of the program undone.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn run_while(
+        &self,
+        program: &Program,
+        read: Option<&Slice>,
+        go_on: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Option<Submission>> {
         self.check()?;
         let mut rest = &program.steps[..];
         loop {
             let mut encoder = self.0.device.create_command_encoder(&Default::default());
-            let (now, later) = rest.split_at(self.fitting(rest));
+            let (count, estimated) = self.fitting(rest);
+            let (now, later) = rest.split_at(count);
             encode(&mut encoder, now, None, false);
             rest = later;
             if !rest.is_empty() {
-                self.submit(encoder);
+                self.submit_in(encoder, estimated);
+                if go_on().is_break() {
+                    return Ok(None);
+                }
                 continue;
             }
             let staging = read.map(|s| Readback::copy(self, &mut encoder, s));
-            let submission = self.submit(encoder);
+            let submission = self.submit_in(encoder, estimated);
             self.check()?;
-            return Ok(Submission { readback: staging.map(|s| Readback::map(self, s, submission)) });
+            let readback = staging.map(|s| Readback::map(self, s, submission));
+            return Ok(Some(Submission { readback }));
         }
     }
 
-    /// How many of `steps` one submit takes: at least one, then as many as the budget allows.
-    pub(crate) fn fitting(&self, steps: &[Step]) -> usize {
+    /// How many of `steps` one submit takes, at least one, then as many as the budget allows; and the
+    /// milliseconds that they were estimated at.
+    pub(crate) fn fitting(&self, steps: &[Step]) -> (usize, f64) {
         let budget = self.budget();
-        let mut ms = 0.0;
-        let fits = |(i, step): &(usize, &Step)| {
+        let most = budget.submit_ms / *self.0.pace.lock().unwrap();
+        let (mut count, mut ms) = (0, 0.0);
+        for step in steps {
+            if count > 0 && (ms + step.ms() > most || count >= budget.submit_dispatches) {
+                break;
+            }
             ms += step.ms();
-            *i == 0 || (ms <= budget.submit_ms && *i < budget.submit_dispatches)
-        };
-        steps.iter().enumerate().take_while(fits).count()
+            count += 1;
+        }
+        (count, ms)
+    }
+
+    /// As [`Gpu::submit`]. A software GPU, for which that waits, tells here how long `estimated` milliseconds
+    /// are: its speed depends on what else the cores do.
+    fn submit_in(&self, encoder: wgpu::CommandEncoder, estimated: f64) -> wgpu::SubmissionIndex {
+        if self.caps().kind != DeviceKind::Cpu || cfg!(target_arch = "wasm32") {
+            return self.submit(encoder);
+        }
+        let start = Instant::now();
+        let index = self.submit(encoder);
+        self.learn(estimated, start.elapsed().as_secs_f64() * 1e3);
+        index
+    }
+
+    /// What `estimated` milliseconds took.
+    pub(crate) fn learn(&self, estimated: f64, took: f64) {
+        // Of short ones most is not the dispatches.
+        if estimated > 1.0 {
+            let mut pace = self.0.pace.lock().unwrap();
+            *pace = (0.5 * (*pace + took / estimated)).clamp(0.1, 100.0);
+        }
     }
 }
 
