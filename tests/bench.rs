@@ -200,3 +200,34 @@ fn a_profile_and_its_trace() {
         &["/no/such"],
     );
 }
+
+/// Between the submits of one batch, not after it.
+#[test]
+fn a_prompt_ends_between_two_submits() {
+    use std::ops::ControlFlow;
+    use weft_models::{DeviceOptions, Error, Model, Options, Sampling};
+    let few = weft_kernels::Budget { submit_dispatches: 16, ..weft_kernels::Budget::WEBGPU };
+    let device = DeviceOptions { budget: Some(few), ..DeviceOptions::default() };
+    let options = Options { device, chunk: Some(32), ..Options::default() };
+    let model = Model::open(weft_harness::mini::GGUF.to_vec(), &options).expect("the model on board");
+    let mut session = model.session(64).expect("a session");
+    let prompt: Vec<u32> = (5..25).collect();
+    let draw = |session: &mut weft_models::Session, most: u32| {
+        let mut asked = 0;
+        let mut answer = session.generate_with(&prompt, &Sampling::greedy(), 3, &mut |_, _| {
+            asked += 1;
+            if asked > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        let mut ids = Vec::new();
+        while let Some(id) = answer.next_token()? {
+            ids.push(id);
+        }
+        Ok::<_, Error>((ids, asked))
+    };
+    // One batch of some 80 dispatches asks more often than once; what was stopped leaves nothing behind.
+    assert!(matches!(draw(&mut session, 2), Err(Error::Cancelled)));
+    let (after, asked) = draw(&mut session, u32::MAX).expect("an answer");
+    assert!(asked >= 5, "{asked}");
+    let mut fresh = model.session(64).expect("a session");
+    assert_eq!(draw(&mut fresh, u32::MAX).expect("an answer").0, after);
+}

@@ -1,7 +1,7 @@
 //! Products of one token that hand integers to each other, so that a decode step needs no dispatch for
 //! norms, SwiGLU, residuals or quantisation: each happens at the end of the product before it.
 
-use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
+use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
 use super::{Columns, HAS_BIAS, Matvec, Params, Variant, matvec};
 use crate::ops::WEIGHT;
@@ -111,7 +111,7 @@ struct Kernel {
 impl Kernel {
     fn pick(kind: Kind, normed: bool, s: (WeightType, u32, u32), most: u32) -> Kernel {
         let (ty, rows, cols) = s;
-        let plain = Matvec::pick(Variant::MatvecDot, ty, rows, cols, 1);
+        let plain = Matvec::pick(DeviceKind::Discrete, Variant::MatvecDot, ty, rows, cols, 1);
         let constants = match kind {
             Kind::Rows => plain,
             // Units of 16 rows a workgroup; as many lanes a row as then fit.

@@ -1,6 +1,6 @@
 //! The kernels for a few tokens (decode), bound by the weights' bytes: their constants and shaders.
 
-use weft_runtime::{Access, Gpu, Shader};
+use weft_runtime::{Access, DeviceKind, Gpu, Shader};
 
 use super::Variant;
 use crate::ops::{WEIGHT, with_dequant};
@@ -30,7 +30,20 @@ impl Matvec {
     /// decode: many invocations a row, so that each walks it in a few rounds, as the chain waits for the
     /// slowest; only where rows fill the device many times over, several rows for each, so that x is read
     /// less often. Measured by `weft kernels perf --sweep`.
-    pub fn pick(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32) -> Matvec {
+    pub fn pick(
+        kind: DeviceKind,
+        variant: Variant,
+        ty: WeightType,
+        rows: u32,
+        cols: u32,
+        tokens: u32,
+    ) -> Matvec {
+        if kind == DeviceKind::Cpu && variant == Variant::Matvec {
+            // A software GPU walks its lanes one by one at each load, whatever they load: what counts is how
+            // often x is loaded, which more rows share, up to eight sums.
+            let rows = (8 / tokens.next_power_of_two()).max(2);
+            return Matvec { wg: 64, lanes: 8, rows, steps: 1, tokens };
+        }
         // Rounds of loads that a row takes at one lane.
         let (each, most) = if variant == Variant::MatvecDot { (32, 64) } else { (16, 128) };
         let many = rows >= 16_384;
@@ -73,10 +86,12 @@ impl Matvec {
     /// Every kernel that [`Matvec::pick`] gives for `ty`, for validation without a GPU.
     pub(super) fn all(ty: WeightType) -> Vec<(Variant, Matvec)> {
         let mut all = Vec::new();
-        for variant in [Variant::Matvec, Variant::MatvecDot] {
+        let kinds = [DeviceKind::Discrete, DeviceKind::Cpu];
+        for (kind, variant) in kinds.into_iter().flat_map(|k| [(k, Variant::Matvec), (k, Variant::MatvecDot)])
+        {
             for tokens in 1..=MATVEC_TOKENS {
                 for (rows, cols) in [(1024, 16), (1024, 1024), (1024, 4096), (1024, 14_336), (65_536, 4096)] {
-                    let one = (variant, Matvec::pick(variant, ty, rows, cols, tokens));
+                    let one = (variant, Matvec::pick(kind, variant, ty, rows, cols, tokens));
                     let can = variant == Variant::Matvec || ty.layout().has_ints();
                     if can && !all.contains(&one) {
                         all.push(one);

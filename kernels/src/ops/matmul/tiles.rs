@@ -118,13 +118,18 @@ const COOP: [(u32, u32, u32, (u32, u32), bool); 5] = [
 ];
 
 /// Register tiles in f32 that fit core WebGPU, the first of which suits every device.
-const TILED: [Tile; 5] = [
+const TILED: [Tile; 7] = [
     Tile { bm: 64, bn: 64, bk: 32, tm: 4, tn: 4 },
     Tile { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 },
     Tile { bm: 128, bn: 64, bk: 16, tm: 8, tn: 4 },
     Tile { bm: 64, bn: 64, bk: 16, tm: 8, tn: 8 },
     Tile { bm: 32, bn: 64, bk: 16, tm: 4, tn: 8 },
+    Tile { bm: 64, bn: 128, bk: 16, tm: 8, tn: 16 },
+    Tile { bm: 32, bn: 128, bk: 16, tm: 8, tn: 16 },
 ];
+
+/// Those of [`TILED`] that give each invocation at most a unit of w to load, as the gradient does.
+const ONE_UNIT: usize = 5;
 
 const TILED_F16: [Tile; 3] = [
     Tile { bm: 64, bn: 64, bk: 32, tm: 4, tn: 4 },
@@ -193,7 +198,8 @@ impl Kernel {
     /// All kernels of a variant that a device has room for.
     pub fn all(variant: Variant, direction: Direction, caps: &Caps) -> Vec<Kernel> {
         match (variant, direction) {
-            (Variant::Tiled, _) => TILED.map(Kernel::Tiled).into(),
+            (Variant::Tiled, Direction::Forward) => TILED.map(Kernel::Tiled).into(),
+            (Variant::Tiled, _) => TILED[..ONE_UNIT].iter().map(|&t| Kernel::Tiled(t)).collect(),
             (Variant::TiledF16, Direction::Forward) => TILED_F16.map(Kernel::TiledF16).into(),
             (Variant::TiledDot, Direction::Forward) => TILED_DOT.map(Kernel::TiledDot).into(),
             (Variant::Coop, _) => CoopTile::all(caps).into_iter().map(Kernel::Coop).collect(),
@@ -220,14 +226,14 @@ impl Kernel {
             tokens.div_ceil(bm) * outputs.div_ceil(bn)
         };
         let at = match variant {
-            // Software GPUs: 8 x 8 an invocation does twice the work a second of 4 x 4.
-            Variant::Tiled if caps.kind == DeviceKind::Cpu => {
-                if tokens > 32 {
-                    3
-                } else {
-                    4
-                }
-            }
+            // Software GPUs walk their lanes one by one at each load, from workgroup memory as well, so that
+            // loads a product are what counts: 24 for 128 in place of 16 for 64.
+            Variant::Tiled if caps.kind == DeviceKind::Cpu => match (direction, tokens > 32) {
+                (Direction::Forward, true) => 5,
+                (Direction::Forward, false) => 6,
+                (Direction::Gradient, true) => 3,
+                (Direction::Gradient, false) => 4,
+            },
             // Large register tiles pay where they are enough to fill a large GPU.
             Variant::Tiled if large && tiles(1) >= 400 => 1,
             Variant::Tiled if large => 2,
