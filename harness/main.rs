@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use weft_harness::{cmd, error, output};
+use weft_harness::{cmd, error, output, report};
 
 fn main() -> ExitCode {
+    std::sync::LazyLock::force(&report::START);
     #[cfg(target_os = "linux")]
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // Mesa's loader complains on stderr without it, though nothing here opens a window.

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use indicatif::ProgressBar;
 use weft_formats::gguf::{File, Metadata};
 use weft_formats::tokenizer::Tokenizer;
-use weft_models::{AdapterFile, CacheType, Config, Model, Options, Profile, Sampling, Source, Without};
+use weft_models::{
+    AdapterFile, CacheType, Config, Loading, Model, Options, Profile, Sampling, Source, Without,
+};
 
 use crate::{Error, Result, interrupt, mini, output};
 
@@ -199,8 +202,22 @@ impl ModelFlag {
         context: Option<u32>,
         cache: CacheFlag,
     ) -> Result<(Model, Duration)> {
+        self.begin(device, chunk, context, cache)?.finish()
+    }
+
+    /// The first half of [`ModelFlag::open`], before the weights.
+    ///
+    /// # Errors
+    /// Anything wrong with the file or the device.
+    pub fn begin(
+        &self,
+        device: &DeviceFlags,
+        chunk: Option<u32>,
+        context: Option<u32>,
+        cache: CacheFlag,
+    ) -> Result<Started> {
         // Headers are checked by the thousand here, so that `-c 0` can ask for the model's own context.
-        open(self.source(), device, chunk, self.asked_context(context)?, cache)
+        begin(self.source(), device, chunk, self.asked_context(context)?, cache)
     }
 
     /// What `-c N` means before the model is open: 0 is all that the model was trained for.
@@ -212,36 +229,57 @@ impl ModelFlag {
     }
 }
 
-/// As [`ModelFlag::open`], of any source.
+/// The first half of opening a model from any source, before the weights; [`Started::finish`] is the second.
 ///
 /// # Errors
 /// Anything wrong with the source or the device.
-pub fn open(
+pub fn begin(
     source: Source,
     device: &DeviceFlags,
     chunk: Option<u32>,
     context: Option<u32>,
     cache: CacheFlag,
-) -> Result<(Model, Duration)> {
+) -> Result<Started> {
     let start = Instant::now();
     let options =
         Options { device: device.options(), chunk, context, cache: cache.cache_type, integers: None };
     let bar = output::bar(0, "loading {bar:30} {bytes} of {total_bytes}, {elapsed}");
-    let model = Model::open_with(source, &options, &mut |p| {
-        bar.set_length(p.total);
-        bar.set_position(p.done);
-        interrupt::flow()
-    });
-    bar.finish_and_clear();
-    Ok((model?, start.elapsed()))
+    bar.tick();
+    let loading = Model::begin(source, &options).inspect_err(|_| bar.finish_and_clear())?;
+    Ok(Started { loading, bar, start })
 }
 
-/// The context for a session on `model`: what was asked for, all it was trained for with 0, else the default.
-pub fn context(model: &Model, asked: Option<u32>) -> u32 {
+/// A model whose weights are not there yet, and the bar that shows them come.
+pub struct Started {
+    /// The model.
+    pub loading: Loading,
+    bar: ProgressBar,
+    start: Instant,
+}
+
+impl Started {
+    /// Uploads the weights; Ctrl-C cancels. Also gives how long all of it took.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn finish(self) -> Result<(Model, Duration)> {
+        let bar = self.bar;
+        let model = self.loading.finish(&mut |p| {
+            bar.set_length(p.total);
+            bar.set_position(p.done);
+            interrupt::flow()
+        });
+        bar.finish_and_clear();
+        Ok((model?, self.start.elapsed()))
+    }
+}
+
+/// The context for a session: what was asked for, all that the model was trained for with 0, else the default.
+pub fn context(config: &Config, asked: Option<u32>) -> u32 {
     match asked {
-        Some(0) => model.config().context,
+        Some(0) => config.context,
         Some(n) => n,
-        None => model.default_context(),
+        None => config.default_context(),
     }
 }
 
@@ -253,6 +291,7 @@ impl DeviceFlags {
             profile: self.limits,
             without: self.without.unwrap_or_default(),
             variants: self.variants.clone(),
+            cache: weft_runtime::default_cache(),
             ..Default::default()
         }
     }

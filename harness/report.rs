@@ -1,11 +1,12 @@
 //! Timings, memory and device, as lines for stderr and as JSON.
 
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weft_kernels::{drivers, select};
-use weft_models::Model;
-use weft_runtime::{Budget, Caps, MemoryReport, human};
+use weft_models::{Model, Opening};
+use weft_runtime::{Budget, Caps, Compiled, MemoryReport, human};
 
 /// How long the parts of one answer took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -14,6 +15,8 @@ pub struct Timings {
     pub load: Duration,
     /// From the prompt to the first token.
     pub prefill: Duration,
+    /// From the start of the program to the first token.
+    pub first: Duration,
     /// From the first token to the last.
     pub decode: Duration,
     /// Tokens of the prompt that were computed, not found in the cache.
@@ -62,6 +65,71 @@ impl Timings {
             "decode_s": self.decode.as_secs_f64(),
             "decode_tokens": self.generated,
             "decode_tokens_per_s": self.decode_rate(),
+        })
+    }
+}
+
+/// Since when the program runs.
+pub static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// How long the program had run at `then`.
+pub fn since_start(then: Instant) -> Duration {
+    then.saturating_duration_since(*START)
+}
+
+/// What passes until the first token.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// The parts of opening the model.
+    pub opening: Opening,
+    /// Pipelines.
+    pub compiled: Compiled,
+    /// From the start of the program to the first token.
+    pub first: Duration,
+}
+
+impl Start {
+    /// Bytes of weights a second.
+    fn rate(&self) -> f64 {
+        self.opening.bytes as f64 / self.opening.upload.as_secs_f64().max(1e-9)
+    }
+
+    /// One line.
+    pub fn line(&self) -> String {
+        let (o, c) = (&self.opening, &self.compiled);
+        let s = |d: Duration| format!("{:.3} s", d.as_secs_f64());
+        format!(
+            "start: header {}, device {} (beside it: tokenizer {}), memory {}, programs {}, weights {} ({:.2} GB/s); \
+             pipelines: {} compiled, {} from the cache, {:.3} s of all threads; first token after {}",
+            s(o.file),
+            s(o.device),
+            s(o.tokenizer),
+            s(o.memory),
+            s(o.prepare),
+            s(o.upload),
+            self.rate() / 1e9,
+            c.compiled,
+            c.cached,
+            c.seconds,
+            s(self.first)
+        )
+    }
+
+    /// Seconds, bytes a second, counts.
+    pub fn json(&self) -> Value {
+        let (o, c) = (&self.opening, &self.compiled);
+        json!({
+            "file_s": o.file.as_secs_f64(),
+            "device_s": o.device.as_secs_f64(),
+            "tokenizer_s": o.tokenizer.as_secs_f64(),
+            "memory_s": o.memory.as_secs_f64(),
+            "prepare_s": o.prepare.as_secs_f64(),
+            "upload_s": o.upload.as_secs_f64(),
+            "upload_bytes_per_s": self.rate(),
+            "pipelines_compiled": c.compiled,
+            "pipelines_cached": c.cached,
+            "pipelines_thread_s": c.seconds,
+            "first_token_s": self.first.as_secs_f64(),
         })
     }
 }

@@ -350,7 +350,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let trace = if f.profile { Some(output::Whole::create(&f.trace)?) } else { None };
     let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
     let context = tests.iter().map(Test::context).max();
-    let (model, load) = options::open(source, &device, f.chunk, context, f.cache)?;
+    let (model, load) = options::begin(source, &device, f.chunk, context, f.cache)?.finish()?;
     if f.profile && !model.gpu().caps().timestamps {
         return Err(Error::input("--profile: this device gives no time stamps"));
     }

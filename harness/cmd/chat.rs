@@ -211,13 +211,17 @@ impl Chat<'_> {
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
-    let (model, load) = f.model.open(&f.device, None, f.c, f.cache)?;
+    let mut started = f.model.begin(&f.device, None, f.c, f.cache)?;
+    let length = context(started.loading.config(), f.c);
+    // A first question has about so many tokens.
+    started.loading.prepare(length, 32)?;
+    let (model, load) = started.finish()?;
     let model = f.lora.apply(model)?;
     // A file that cannot chat is told before the first question.
     model.tokenizer()?;
     model.template()?;
     let mut chat = Chat {
-        session: model.session(context(&model, f.c))?,
+        session: model.session(length)?,
         sampling: f.sampling.sampling(&f.model),
         system: f.system.clone(),
         turns: Vec::new(),

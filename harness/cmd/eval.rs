@@ -115,7 +115,7 @@ fn score(
     format: Format,
     bar: &indicatif::ProgressBar,
 ) -> Result<Scores> {
-    let mut session = model.session(context(model, None))?;
+    let mut session = model.session(context(model.config(), None))?;
     let mut scores = Scores::default();
     for sample in curriculum::generate(f.seed, f.limit, Split::Test, format, domains.to_vec()) {
         let prompt = model.chat(&[Message::new("user", sample.prompt.as_str())], None)?;

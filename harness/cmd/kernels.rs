@@ -312,7 +312,9 @@ fn explain(f: &List) -> Result<()> {
 /// The device. A variant that was asked for is tried there even where it is known to fail.
 fn open(choice: &Choice, device: &DeviceFlags) -> Result<Gpu> {
     let device = DeviceFlags { variants: choice.variant.iter().cloned().collect(), ..device.clone() };
-    Ok(pollster::block_on(weft_kernels::open(&device.options()))?)
+    // Thousands of kernels, most of which no model of this user's needs.
+    let options = weft_models::DeviceOptions { cache: None, ..device.options() };
+    Ok(pollster::block_on(weft_kernels::open(&options))?)
 }
 
 fn test(f: &Test, cases: Vec<Case>) -> Result<()> {

@@ -62,7 +62,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             "{file}: token id {id} is out of range: the vocabulary has {vocabulary} tokens"
         )));
     }
-    let mut session = model.session(crate::options::context(&model, Some(context)))?;
+    let mut session = model.session(crate::options::context(model.config(), Some(context)))?;
     let mut out = output::Whole::create(&f.o)?;
     let failed = |e| Error::io(&f.o, e);
     out.write_all(&header(ids.len() as u64, vocabulary.into())).map_err(failed)?;

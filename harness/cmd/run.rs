@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use weft_models::{Message, Model, Sampling, Session, Stop};
 
 use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, VariantFlag, context};
-use crate::report::{self, Timings};
+use crate::report::{self, Start, Timings};
 use crate::{Error, Result, interrupt, output};
 
 /// Answer one prompt
@@ -132,6 +132,7 @@ pub(super) fn answer(
         timings: Timings {
             load: Duration::ZERO,
             prefill: first - start,
+            first: report::since_start(first),
             decode: end - first,
             prompt_tokens: generation.prompt_tokens() - generation.reused_tokens(),
             generated: generation.generated(),
@@ -189,9 +190,9 @@ pub(super) fn run(f: Flags) -> Result<()> {
     interrupt::install(2);
     let sampling = f.sampling.sampling(&f.model);
     let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
-    let (model, load) = f.model.open(&device, f.chunk, f.c, f.cache)?;
-    let model = f.lora.apply(model)?;
-    let tokenizer = model.tokenizer()?;
+    let mut started = f.model.begin(&device, f.chunk, f.c, f.cache)?;
+    let loading = &started.loading;
+    let tokenizer = loading.tokenizer()?;
     let mut stream = tokenizer.stream(false).continuing();
     let ids = match f.raw {
         true => tokenizer.encode_prompt(&prompt),
@@ -199,10 +200,13 @@ pub(super) fn run(f: Flags) -> Result<()> {
             let system = f.system.as_deref().map(|s| Message::new("system", s));
             let messages: Vec<Message> =
                 system.into_iter().chain([Message::new("user", prompt.as_str())]).collect();
-            model.chat(&messages, f.no_think.then_some(false))?
+            loading.chat(&messages, f.no_think.then_some(false))?
         }
     };
-    let context = context(&model, f.c);
+    let context = context(loading.config(), f.c);
+    started.loading.prepare(context, ids.len() as u32)?;
+    let (model, load) = started.finish()?;
+    let model = f.lora.apply(model)?;
     let mut session = model.session(context)?;
     if f.explain {
         explain_device(&model, &f.device);
@@ -212,6 +216,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         false => output::text(part),
     })?;
     let timings = Timings { load, ..done.timings };
+    let opening = Start { opening: model.opening(), compiled: model.gpu().compiled(), first: timings.first };
     if f.json {
         output::json(&json!({
             "text": done.text,
@@ -223,6 +228,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             "context": context,
             "prompt_tokens": done.prompt_tokens,
             "timings": timings.json(),
+            "start": opening.json(),
             "memory": report::memory_json(&model.gpu().memory()),
             "model": report::model_json(&f.model.name(), &model),
             "device": device_json(&model),
@@ -246,6 +252,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         ));
     }
     if f.explain {
+        output::note(&opening.line());
         for line in session.explain() {
             output::note(&line);
         }

@@ -35,7 +35,7 @@ pub(crate) use plan::params;
 pub use plan::{Bind, Dispatch, Fields, PlanError, fold, record, split_rows};
 pub use types::{Layout, WeightType};
 pub use weft_runtime::Budget;
-pub use weight::{Slab, Weight, WeightShape};
+pub use weight::{Piece, Slab, Weight, WeightShape, fill};
 
 /// What recording an op can report.
 #[derive(Debug, Clone, thiserror::Error)]

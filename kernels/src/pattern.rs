@@ -3,7 +3,7 @@
 
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
-use crate::weight::repack;
+use crate::weight::planes;
 use crate::{Result, Weight, WeightShape, WeightType};
 
 /// Blocks of one type on the GPU, in planes.
@@ -25,7 +25,7 @@ impl Pattern {
     pub fn new(gpu: &Gpu, ty: WeightType, blocks: &[u8]) -> Result<Pattern> {
         // Copies begin at multiples of 4 bytes, and no plane has less than a byte of a block.
         assert!(!blocks.is_empty() && blocks.len().is_multiple_of(4 * ty.layout().bytes), "blocks of {ty}");
-        let planes = repack(ty, blocks);
+        let planes = planes(ty, blocks);
         // In a pool of its own: a buffer cannot be copied to itself.
         let plane = |bytes: &Vec<u8>| gpu.alloc_init(Pool::Activations, bytes, "made-up weights");
         Ok(Pattern { ty, planes: planes.iter().map(plane).collect::<std::result::Result<_, _>>()? })
@@ -90,7 +90,7 @@ mod tests {
                 let (row, count) = row_of(ty, slab.count(), cols);
                 let bytes: Vec<u8> = blocks.iter().copied().cycle().take(row * count).collect();
                 let alone = WeightShape::new(ty, slab.count(), cols, gpu.budget()).expect("a slab");
-                let want = Weight::upload(&gpu, alone, &[&bytes], "uploaded", |_, _| {}).expect("uploaded");
+                let want = Weight::upload(&gpu, alone, &[&bytes], "uploaded").expect("uploaded");
                 let read = |s| gpu.read_vec::<u8>(s).expect("bytes");
                 let (got, want) = (read(slice), read(&want.slices[0]));
                 let blocks = slab.count() as usize * cols as usize / ty.layout().block;

@@ -392,5 +392,5 @@ pub(crate) fn random_weight(
     let mut values = vec![0.0; (rows * cols) as usize];
     oracle(ty, &bytes, &mut values);
     let shape = WeightShape::new(ty, rows, cols, gpu.budget())?;
-    Ok((Weight::upload(gpu, shape, &[&bytes], "case weight", |_, _| {})?, values))
+    Ok((Weight::upload(gpu, shape, &[&bytes], "case weight")?, values))
 }

@@ -1,11 +1,11 @@
 //! Weights on the GPU: a matrix cut by rows into slabs that each fit a binding, each slab holding the
 //! code book of its type, if it has one, and then its planes one after the other.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
-use weft_runtime::{Budget, Gpu, Pool, Slice};
+use weft_runtime::{Budget, Gpu, Pool, Slice, Staging};
 
-use crate::{PlanError, Result, WeightType};
+use crate::{Layout, PlanError, Result, WeightType};
 
 /// A run of rows with its own planes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,108 +112,233 @@ pub struct Weight {
     pub slices: Vec<Slice>,
 }
 
-/// File bytes repacked at a time: the upload's share of host memory.
-const BATCH: usize = 8 << 20;
+/// File bytes repacked at a time.
+const BATCH: usize = 2 << 20;
+
+/// Threads that repack: each has two buffers of host memory.
+const THREADS: usize = 16;
+
+/// Rows of a file that go to the GPU at a time.
+#[derive(Debug, Clone)]
+pub struct Piece<'a> {
+    ty: WeightType,
+    bytes: &'a [u8],
+    /// Which tensor of those that make up the matrix, and the bytes of it.
+    pub part: (usize, Range<usize>),
+    to: Slice,
+    /// Where each plane's bytes go.
+    at: [u64; 4],
+}
 
 impl Weight {
-    /// Repacks `parts` (tensors as their file has them, whose rows follow each other) into GPU memory,
-    /// calling `done` with each range of a part that is no longer needed.
+    /// GPU memory for a matrix, empty but for its code book.
     ///
     /// # Errors
-    /// As [`WeightShape::new`]; out of memory; a fault of the device.
+    /// Out of memory; a fault of the device.
+    pub fn alloc(gpu: &Gpu, shape: WeightShape, label: &str) -> Result<Weight> {
+        let table = shape.ty.layout().table;
+        let slab = |slab: &Slab| {
+            let slice = gpu.alloc(Pool::Weights, slab.bytes, label)?;
+            if !table.is_empty() {
+                gpu.write(&slice, 0, bytemuck::cast_slice(table))?;
+            }
+            Ok(slice)
+        };
+        let slices = shape.slabs.iter().map(slab).collect::<Result<_>>()?;
+        Ok(Weight { shape, slices })
+    }
+
+    /// Cuts `parts` (tensors as their file has them, whose rows follow each other) into what [`fill`] takes.
     ///
     /// # Panics
     /// If the parts are not the size of the matrix, or one but the last has rows that are no multiple
     /// of 4.
-    pub fn upload(
-        gpu: &Gpu,
-        shape: WeightShape,
-        parts: &[&[u8]],
-        label: &str,
-        mut done: impl FnMut(usize, Range<usize>),
-    ) -> Result<Weight> {
+    pub fn pieces<'a>(&self, parts: &[&'a [u8]]) -> Vec<Piece<'a>> {
+        let shape = &self.shape;
         let layout = shape.ty.layout();
         let row_bytes = shape.ty.row_bytes(shape.cols as usize);
         let blocks_per_row = shape.cols as usize / layout.block;
         let rows: usize = parts.iter().map(|p| p.len() / row_bytes).sum();
-        assert_eq!(rows, shape.rows as usize, "{label}: rows of {}", shape.ty);
+        assert_eq!(rows, shape.rows as usize, "rows of {}", shape.ty);
         // Batches of 16 rows, and parts of 4, keep every plane's write a multiple of 4 bytes.
-        let batch = (BATCH / row_bytes).next_multiple_of(16).max(16);
-        let mut slices = Vec::with_capacity(shape.slabs.len());
-        for slab in &shape.slabs {
-            let slice = gpu.alloc(Pool::Weights, slab.bytes, label)?;
-            if !layout.table.is_empty() {
-                gpu.write(&slice, 0, bytemuck::cast_slice(layout.table))?;
-            }
+        let batch = (BATCH / row_bytes / 16 * 16).max(16);
+        let mut pieces = Vec::new();
+        for (slab, slice) in shape.slabs.iter().zip(&self.slices) {
             let (start, end) = (slab.rows.start as usize, slab.rows.end as usize);
             let mut first = 0;
             for (i, part) in parts.iter().enumerate() {
                 let last = first + part.len() / row_bytes;
-                assert!(
-                    i + 1 == parts.len() || last.is_multiple_of(4),
-                    "{label}: part {i} ends at row {last}"
-                );
+                assert!(i + 1 == parts.len() || last.is_multiple_of(4), "part {i} ends at row {last}");
                 let mut row = first.max(start);
                 while row < last.min(end) {
                     let to = (row + batch).min(last).min(end);
-                    let src = (row - first) * row_bytes..(to - first) * row_bytes;
-                    let blocks_before = (row - start) * blocks_per_row;
-                    for (p, plane) in repack(shape.ty, &part[src.clone()]).iter().enumerate() {
-                        let at = u64::from(slab.planes[p]) * 4 + (blocks_before * layout.planes[p]) as u64;
-                        gpu.write(&slice, at, plane)?;
+                    let range = (row - first) * row_bytes..(to - first) * row_bytes;
+                    let before = (row - start) * blocks_per_row;
+                    let mut at = slab.planes.map(|word| u64::from(word) * 4);
+                    for (at, bytes) in at.iter_mut().zip(layout.planes) {
+                        *at += (before * bytes) as u64;
                     }
-                    done(i, src);
+                    let (ty, bytes) = (shape.ty, &part[range.clone()]);
+                    pieces.push(Piece { ty, bytes, part: (i, range), to: slice.clone(), at });
                     row = to;
                 }
                 first = last;
             }
-            slices.push(slice);
         }
-        Ok(Weight { shape, slices })
+        pieces
+    }
+
+    /// Repacks `parts` into new GPU memory, as [`Weight::alloc`], [`Weight::pieces`] and [`fill`].
+    ///
+    /// # Errors
+    /// Out of memory; a fault of the device.
+    ///
+    /// # Panics
+    /// As [`Weight::pieces`].
+    pub fn upload(gpu: &Gpu, shape: WeightShape, parts: &[&[u8]], label: &str) -> Result<Weight> {
+        let weight = Weight::alloc(gpu, shape, label)?;
+        let _ = fill(gpu, &weight.pieces(parts), &mut |_| ControlFlow::Continue(()))?;
+        Ok(weight)
     }
 }
 
-/// The planes of whole blocks, each padded to a multiple of 4 bytes.
-pub(crate) fn repack(ty: WeightType, src: &[u8]) -> Vec<Vec<u8>> {
-    let layout = ty.layout();
-    let blocks = src.len() / layout.bytes;
-    let mut planes: Vec<Vec<u8>> =
-        layout.planes.iter().map(|&b| vec![0; (blocks * b).next_multiple_of(4)]).collect();
-    if layout.planes.len() == 1 {
-        planes[0].copy_from_slice(src);
-        return planes;
+/// Repacks pieces into GPU memory, calling `done` with each that is no longer needed; `Break` ends it early,
+/// which shows in the result. By several threads where there are, in no certain order.
+///
+/// # Errors
+/// Out of memory; a fault of the device.
+pub fn fill(
+    gpu: &Gpu,
+    pieces: &[Piece<'_>],
+    done: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>> {
+    let most = pieces.iter().map(Piece::bytes).max().unwrap_or(0);
+    #[cfg(not(target_arch = "wasm32"))]
+    if pieces.len() > 1 {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let flow = threaded(gpu, pieces, most, threads.min(THREADS).min(pieces.len()), done)?;
+        // Frees the staging memory.
+        gpu.flush()?;
+        return Ok(flow);
     }
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(8);
-    let threads = if cfg!(target_arch = "wasm32") || blocks < 4096 { 1 } else { threads };
-    let per = blocks.div_ceil(threads);
-    // Hand each thread its own stretch of every plane.
-    let mut rest: Vec<&mut [u8]> = planes.iter_mut().map(|p| &mut p[..]).collect();
-    let mut jobs = Vec::new();
-    for part in src.chunks(per * layout.bytes) {
-        let n = part.len() / layout.bytes;
-        let mut mine = Vec::with_capacity(rest.len());
-        for (r, &b) in rest.iter_mut().zip(layout.planes) {
-            let (head, tail) = std::mem::take(r).split_at_mut(n * b);
-            mine.push(head);
-            *r = tail;
+    here(gpu, pieces, most, done)
+}
+
+fn here(
+    gpu: &Gpu,
+    pieces: &[Piece<'_>],
+    most: usize,
+    done: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>> {
+    let (mut staging, mut planes) = (gpu.staging(most as u64), Vec::new());
+    for (i, piece) in pieces.iter().enumerate() {
+        piece.put(&mut staging, &mut planes)?;
+        if done(i).is_break() {
+            return Ok(ControlFlow::Break(()));
         }
-        jobs.push((part, mine));
     }
-    let work = |(part, mut mine): (&[u8], Vec<&mut [u8]>)| {
-        for block in part.chunks_exact(layout.bytes) {
-            let mut out: Vec<&mut [u8]> = Vec::with_capacity(4);
-            for (m, &b) in mine.iter_mut().zip(layout.planes) {
-                let (head, tail) = std::mem::take(m).split_at_mut(b);
-                out.push(head);
-                *m = tail;
+    Ok(ControlFlow::Continue(()))
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn threaded(
+    gpu: &Gpu,
+    pieces: &[Piece<'_>],
+    most: usize,
+    threads: usize,
+    done: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    // The next piece that nobody has; past the end after a failure or a `Break`.
+    let next = AtomicUsize::new(0);
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (send, next) = (send.clone(), &next);
+            scope.spawn(move || {
+                let (mut staging, mut planes) = (gpu.staging(most as u64), Vec::new());
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(piece) = pieces.get(i) else { break };
+                    let result = piece.put(&mut staging, &mut planes).map(|()| i);
+                    if send.send(result).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(send);
+        let mut flow = Ok(ControlFlow::Continue(()));
+        for result in receive {
+            if !matches!(flow, Ok(ControlFlow::Continue(()))) {
+                continue;
             }
-            (layout.repack)(block, &mut out);
+            flow = result.map(&mut *done);
+            if !matches!(flow, Ok(ControlFlow::Continue(()))) {
+                next.store(pieces.len(), Ordering::Relaxed);
+            }
         }
-    };
-    if jobs.len() == 1 {
-        jobs.into_iter().for_each(work);
-    } else {
-        std::thread::scope(|s| jobs.into_iter().for_each(|j| drop(s.spawn(|| work(j)))));
+        flow
+    })
+}
+
+impl Piece<'_> {
+    /// Bytes of its planes, each padded to a multiple of 4.
+    fn bytes(&self) -> usize {
+        self.planes().map(|(_, bytes)| bytes).sum()
     }
-    planes
+
+    /// Bytes of a block and of the piece in each plane, those padded to a multiple of 4.
+    fn planes(&self) -> impl Iterator<Item = (usize, usize)> {
+        let layout = self.ty.layout();
+        let blocks = self.bytes.len() / layout.bytes;
+        layout.planes.iter().map(move |&b| (b, (blocks * b).next_multiple_of(4)))
+    }
+
+    /// Repacks it in `space`, which is kept between pieces, and sends it off.
+    fn put(&self, staging: &mut Staging, space: &mut Vec<u8>) -> Result<()> {
+        let layout = self.ty.layout();
+        if layout.planes.len() == 1 && self.bytes.len().is_multiple_of(4) {
+            return Ok(staging.put(&[(self.bytes, &self.to, self.at[0])])?);
+        }
+        space.resize(self.bytes(), 0);
+        let mut rest = &mut space[..];
+        let mut planes: [&mut [u8]; 4] = Default::default();
+        for (plane, (_, bytes)) in planes.iter_mut().zip(self.planes()) {
+            (*plane, rest) = std::mem::take(&mut rest).split_at_mut(bytes);
+        }
+        repack(layout, self.bytes, &mut planes);
+        let planes = planes.iter().zip(self.at).take(layout.planes.len());
+        let planes: Vec<_> = planes.map(|(plane, at)| (&plane[..], &self.to, at)).collect();
+        Ok(staging.put(&planes)?)
+    }
+}
+
+/// The planes of whole blocks in memory of their own, each padded to a multiple of 4 bytes.
+pub(crate) fn planes(ty: WeightType, from: &[u8]) -> Vec<Vec<u8>> {
+    let layout = ty.layout();
+    let blocks = from.len() / layout.bytes;
+    let empty = |bytes: &usize| vec![0; (blocks * bytes).next_multiple_of(4)];
+    let mut all: Vec<Vec<u8>> = layout.planes.iter().map(empty).collect();
+    let mut planes: [&mut [u8]; 4] = Default::default();
+    for (plane, space) in planes.iter_mut().zip(&mut all) {
+        *plane = space;
+    }
+    repack(layout, from, &mut planes);
+    all
+}
+
+/// The planes of whole blocks.
+fn repack(layout: &Layout, from: &[u8], planes: &mut [&mut [u8]; 4]) {
+    if layout.planes.len() == 1 {
+        planes[0][..from.len()].copy_from_slice(from);
+        return;
+    }
+    for (i, block) in from.chunks_exact(layout.bytes).enumerate() {
+        let mut out: [&mut [u8]; 4] = Default::default();
+        for ((out, plane), bytes) in out.iter_mut().zip(&mut *planes).zip(layout.planes) {
+            *out = &mut plane[i * bytes..][..*bytes];
+        }
+        (layout.repack)(block, &mut out);
+    }
 }

@@ -112,6 +112,11 @@ impl Reader<'_> {
 }
 
 impl Config {
+    /// The context that is used where none is asked for: the model's own, at most 4,096.
+    pub fn default_context(&self) -> u32 {
+        self.context.min(4096)
+    }
+
     /// Reads the hyper-parameters of `file`.
     ///
     /// # Errors

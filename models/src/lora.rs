@@ -56,7 +56,7 @@ impl Lora {
             }
             let upload = |values: &[f32], rows: usize, cols: usize| {
                 let shape = WeightShape::new(WeightType::F32, rows as u32, cols as u32, gpu.budget())?;
-                Weight::upload(gpu, shape, &[bytemuck::cast_slice(values)], "adapter", |_, _| {})
+                Weight::upload(gpu, shape, &[bytemuck::cast_slice(values)], "adapter")
             };
             let site = Site { a: upload(&a, rank, cols)?, b: upload(&b, rows, rank)? };
             lora.sites.insert(at, site);

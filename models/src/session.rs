@@ -206,7 +206,7 @@ impl Session {
     /// The program for a batch of `tokens` that leaves `positions` in the cache. Decode programs are
     /// kept, one for each power of two of positions; so is the full prefill batch.
     pub(crate) fn program(&mut self, kind: Kind, tokens: u32, positions: u32) -> Result<&Program> {
-        let bucket = if tokens == 1 { positions.next_power_of_two().max(64) } else { self.context };
+        let bucket = self.bucket(tokens, positions);
         let key = (kind, tokens, bucket);
         if !self.programs.contains_key(&key) {
             let output = if kind == Kind::Token { Output::Token } else { Output::Cache };
@@ -218,6 +218,24 @@ impl Session {
         Ok(&self.programs[&key])
     }
 
+    /// The positions that a program is recorded for.
+    fn bucket(&self, tokens: u32, positions: u32) -> u32 {
+        if tokens == 1 { positions.next_power_of_two().max(64) } else { self.context }
+    }
+
+    /// Requests the kernels for a prompt of so many tokens and its answer, and does not wait for them.
+    pub(crate) fn prepare(&self, prompt: u32) -> Result<()> {
+        let prompt = prompt.clamp(1, self.context);
+        if prompt > self.chunk {
+            self.recording(self.chunk, self.context, &Output::Cache, &self.activations, &self.ids)?;
+        }
+        let last = (prompt - 1) % self.chunk + 1;
+        for (tokens, end) in [(last, prompt), (1, prompt)] {
+            self.recording(tokens, self.bucket(tokens, end), &Output::Token, &self.activations, &self.ids)?;
+        }
+        Ok(())
+    }
+
     fn record(
         &self,
         tokens: u32,
@@ -226,6 +244,18 @@ impl Session {
         activations: &Slice,
         ids: &Slice,
     ) -> Result<(Program, Slice)> {
+        let (rec, logits) = self.recording(tokens, positions, output, activations, ids)?;
+        Ok((rec.finish()?, logits))
+    }
+
+    fn recording(
+        &self,
+        tokens: u32,
+        positions: u32,
+        output: &Output<'_>,
+        activations: &Slice,
+        ids: &Slice,
+    ) -> Result<(Recorder, Slice)> {
         let m = &self.model.0;
         let mut rec = Recorder::new(&m.gpu);
         let places = Places {
@@ -242,7 +272,7 @@ impl Session {
             lora: self.model.1.as_deref().zip(self.between.as_ref()),
         };
         let logits = record(&mut rec, &m.config, &m.weights, &places, tokens, positions, output)?;
-        Ok((rec.finish()?, logits))
+        Ok((rec, logits))
     }
 
     /// The logits of every position of `tokens`, from an empty cache: `each` gets (position, row).
@@ -314,7 +344,7 @@ impl Session {
         let mut recorded: HashMap<(u32, u32), (Program, Slice, Vec<Slice>)> = HashMap::new();
         for (i, batch) in tokens.chunks(chunk as usize).enumerate() {
             let (n, start) = (batch.len() as u32, i as u32 * chunk);
-            let bucket = if n == 1 { (start + 1).next_power_of_two().max(64) } else { self.context };
+            let bucket = self.bucket(n, start + 1);
             if let Entry::Vacant(vacant) = recorded.entry((n, bucket)) {
                 let taps = (0..if with_taps { c.layers + 2 } else { 0 })
                     .map(|_| gpu.alloc(Pool::State, u64::from(n) * u64::from(c.width) * 4, "tap"))

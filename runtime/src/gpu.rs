@@ -1,12 +1,14 @@
 //! The open device: the one handle that everything else holds.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::cache::Cache;
 use crate::caps::{self, Caps, Without};
 use crate::memory::{Pools, Readback};
-use crate::pipeline::IMMEDIATE_BYTES;
+use crate::pipeline::{Compiler, IMMEDIATE_BYTES};
 use crate::program;
 use crate::{Budget, DeviceKind, Error, Pipeline, Profile, Result, Slice};
 
@@ -25,6 +27,9 @@ pub struct Options {
     pub variants: Vec<String>,
     /// Replaces the budget that follows from the limits: tests force splits with it.
     pub budget: Option<Budget>,
+    /// Folder for compiled pipelines, such as [`default_cache`](crate::default_cache) gives; without one, nothing is
+    /// read or written. Used where the driver can (Vulkan).
+    pub cache: Option<PathBuf>,
 }
 
 pub(crate) struct Inner {
@@ -36,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) bounds: AtomicBool,
     pub(crate) pools: Mutex<Pools>,
     pub(crate) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    pub(crate) compiler: Mutex<Compiler>,
+    pub(crate) cache: Option<Cache>,
     pub(crate) in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
     pub(crate) unflushed: Mutex<u64>,
     /// How much longer submits take here than was estimated.
@@ -69,7 +76,11 @@ impl Gpu {
     pub async fn open(options: &Options) -> Result<Gpu> {
         let instance = caps::instance();
         let adapter = caps::pick(&instance, options.device.as_deref()).await?;
-        let features = caps::features(&adapter, options.without);
+        let mut features = caps::features(&adapter, options.without);
+        let cache =
+            options.cache.as_ref().filter(|_| adapter.features().contains(wgpu::Features::PIPELINE_CACHE));
+        features.set(wgpu::Features::PIPELINE_CACHE, cache.is_some());
+        let cache = cache.map(|folder| Cache::new(folder, &adapter.get_info(), features));
         let mut caps = Caps::of(&adapter, features, options.without);
         let limits = match options.profile {
             None => adapter.limits(),
@@ -128,6 +139,8 @@ impl Gpu {
             bounds: AtomicBool::new(false),
             pools: Mutex::default(),
             pipelines: Mutex::default(),
+            compiler: Mutex::default(),
+            cache,
             in_flight: Mutex::default(),
             unflushed: Mutex::default(),
             pace: Mutex::new(1.0),

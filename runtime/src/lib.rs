@@ -20,6 +20,7 @@
 
 mod arena;
 mod budget;
+mod cache;
 mod caps;
 mod error;
 mod gpu;
@@ -27,13 +28,16 @@ mod measure;
 mod memory;
 mod pipeline;
 mod program;
+mod staging;
 
 pub use arena::{Arena, Layout, Placed};
 pub use budget::{Budget, Profile};
+pub use cache::default_cache;
 pub use caps::{AdapterSummary, Caps, Coop, DeviceKind, Without, adapters};
 pub use error::{Error, Result};
 pub use gpu::{Gpu, Options};
 pub use measure::{Replay, Span};
 pub use memory::{MemoryReport, Pool, PoolReport, Readback, Slice, human};
-pub use pipeline::{Access, Pipeline, Shader};
+pub use pipeline::{Access, Compiled, Pipeline, Shader};
 pub use program::{Cost, Program, Recorder, Submission};
+pub use staging::Staging;

@@ -1,8 +1,11 @@
-//! Pipelines: compiled on first use, kept by name.
+//! Pipelines: compiled in the background from their first request on, kept by name.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
+use crate::cache::Entry;
 use crate::gpu::{Gpu, one_line};
 use crate::{Error, Result};
 
@@ -34,13 +37,13 @@ pub(crate) const IMMEDIATE_BYTES: u32 = 128;
 const UNIFORM: &str = "@group(0) @binding(0) var<uniform> p: Params;";
 const IMMEDIATE: &str = "var<immediate> p: Params;";
 
-/// A compiled shader with its layout.
+/// A shader with its layout, which may still be compiling.
 #[derive(Debug)]
 pub struct Pipeline {
     pub(crate) name: String,
-    pub(crate) raw: wgpu::ComputePipeline,
     pub(crate) layout: wgpu::BindGroupLayout,
     pub(crate) bindings: Vec<Access>,
+    raw: OnceLock<Result<wgpu::ComputePipeline>>,
 }
 
 impl Pipeline {
@@ -48,87 +51,209 @@ impl Pipeline {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// Waits until it is compiled.
+    pub(crate) fn ready(&self) -> Result<()> {
+        // In a browser it was compiled when it was requested.
+        self.raw.wait().as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
+    /// The compiled shader, after [`Pipeline::ready`].
+    pub(crate) fn raw(&self) -> &wgpu::ComputePipeline {
+        self.raw.wait().as_ref().expect("it was found to be right when its program was recorded")
+    }
+}
+
+/// What has been compiled so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Compiled {
+    /// Pipelines that the driver compiled.
+    pub compiled: u32,
+    /// Those that came from the disk.
+    pub cached: u32,
+    /// The time that both took, of all threads together.
+    pub seconds: f64,
+}
+
+/// Pipelines that wait for a thread.
+#[derive(Default)]
+pub(crate) struct Compiler {
+    waiting: VecDeque<Job>,
+    threads: usize,
+    done: Compiled,
+}
+
+struct Job {
+    pipeline: Arc<Pipeline>,
+    source: String,
+    checked: bool,
+    checks: wgpu::ShaderRuntimeChecks,
 }
 
 impl Gpu {
-    /// The pipeline of the shader called `name`, composed by `shader` at the first request.
+    /// The pipeline of the shader called `name`, composed by `shader` at the first request. It compiles in
+    /// another thread; what uses it waits for it, and has the error if the driver or naga refuses it.
     ///
     /// # Errors
-    /// [`Error::Shader`] with the driver's or naga's message.
+    /// A layout that the device cannot have.
     pub fn pipeline(&self, name: &str, shader: impl FnOnce() -> Shader) -> Result<Arc<Pipeline>> {
-        if let Some(p) = self.0.pipelines.lock().unwrap().get(name) {
+        let mut known = self.0.pipelines.lock().unwrap();
+        if let Some(p) = known.get(name) {
             return Ok(p.clone());
         }
-        let made = Arc::new(self.compile(shader())?);
-        debug_assert_eq!(made.name, name);
-        self.0.pipelines.lock().unwrap().insert(name.to_owned(), made.clone());
-        Ok(made)
+        let mut shader = shader();
+        debug_assert_eq!(shader.name, name);
+        if self.immediates() {
+            shader.source = shader.source.replacen(UNIFORM, IMMEDIATE, 1);
+        }
+        let pipeline = Arc::new(self.layout(&shader)?);
+        known.insert(name.to_owned(), pipeline.clone());
+        drop(known);
+        let mut checks = wgpu::ShaderRuntimeChecks::unchecked();
+        checks.bounds_checks = self.0.bounds.load(Ordering::Relaxed);
+        self.enqueue(Job {
+            pipeline: pipeline.clone(),
+            source: shader.source,
+            checked: self.0.checked,
+            checks,
+        });
+        Ok(pipeline)
     }
 
-    fn compile(&self, shader: Shader) -> Result<Pipeline> {
-        let device = &self.0.device;
-        tracing::debug!(name = shader.name, "compile");
+    /// What was compiled since the device was opened.
+    pub fn compiled(&self) -> Compiled {
+        self.0.compiler.lock().unwrap().done
+    }
+
+    fn layout(&self, shader: &Shader) -> Result<Pipeline> {
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
             ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
             count: None,
         };
-        let immediates = self.immediates();
         let mut entries = Vec::new();
-        if !immediates {
+        if !self.immediates() {
             entries.push(entry(0, wgpu::BufferBindingType::Uniform));
         }
-        let source =
-            if immediates { shader.source.replacen(UNIFORM, IMMEDIATE, 1) } else { shader.source.clone() };
         for (i, access) in shader.bindings.iter().enumerate() {
             let ty = wgpu::BufferBindingType::Storage { read_only: *access == Access::Read };
             entries.push(entry(i as u32 + 1, ty));
         }
+        let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some(&shader.name), entries: &entries };
+        let layout = self.creating(
+            || self.0.device.create_bind_group_layout(&descriptor),
+            |message, _| Error::Shader { name: shader.name.clone(), message },
+        )?;
+        let (name, bindings) = (shader.name.clone(), shader.bindings.clone());
+        Ok(Pipeline { name, layout, bindings, raw: OnceLock::new() })
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn enqueue(&self, job: Job) {
+        self.finish(&job);
+    }
+
+    /// Starts a thread for it unless there are enough.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn enqueue(&self, job: Job) {
+        let most = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let mut compiler = self.0.compiler.lock().unwrap();
+        compiler.waiting.push_back(job);
+        if compiler.threads < most {
+            compiler.threads += 1;
+            let gpu = self.clone();
+            std::thread::spawn(move || {
+                loop {
+                    let mut compiler = gpu.0.compiler.lock().unwrap();
+                    let Some(job) = compiler.waiting.pop_front() else {
+                        compiler.threads -= 1;
+                        break;
+                    };
+                    drop(compiler);
+                    gpu.finish(&job);
+                }
+            });
+        }
+    }
+
+    fn finish(&self, job: &Job) {
+        tracing::debug!(name = job.pipeline.name, "compile");
+        let start = Instant::now();
+        let entry = self
+            .0
+            .cache
+            .as_ref()
+            .map(|c| c.entry(&format!("{} {:?}\n{}", job.checked, job.checks, job.source)));
+        let kept = entry.as_ref().and_then(Entry::read).and_then(|data| self.driver_cache(Some(&data)));
+        let cached = kept.is_some();
+        let cache = kept.or_else(|| entry.as_ref().and_then(|_| self.driver_cache(None)));
+        let result = self.compile(job, cache.as_ref());
+        let failed = result.is_err();
+        {
+            let done = &mut self.0.compiler.lock().unwrap().done;
+            *(if cached { &mut done.cached } else { &mut done.compiled }) += 1;
+            done.seconds += start.elapsed().as_secs_f64();
+        }
+        // Set once: the job is in no other hands.
+        let _ = job.pipeline.raw.set(result);
+        if !cached
+            && !failed
+            && let (Some(entry), Some(data)) = (entry, cache.and_then(|c| c.get_data()))
+        {
+            entry.write(&data);
+        }
+    }
+
+    /// The driver's own cache, of one pipeline: filled, or empty to be filled. `None` where the driver does not
+    /// take the data.
+    fn driver_cache(&self, data: Option<&[u8]>) -> Option<wgpu::PipelineCache> {
+        let descriptor = wgpu::PipelineCacheDescriptor { label: None, data, fallback: false };
+        // SAFETY: the data came from `get_data`, for the same adapter and driver: their names and a hash of the
+        // data are kept beside it.
+        let make = || unsafe { self.0.device.create_pipeline_cache(&descriptor) };
+        self.creating(make, |message, _| Error::Gpu(message)).ok()
+    }
+
+    fn compile(&self, job: &Job, cache: Option<&wgpu::PipelineCache>) -> Result<wgpu::ComputePipeline> {
+        let device = &self.0.device;
+        let name = &job.pipeline.name;
         let build = || {
             let desc = wgpu::ShaderModuleDescriptor {
-                label: Some(&shader.name),
-                source: wgpu::ShaderSource::Wgsl(source.as_str().into()),
+                label: Some(name),
+                source: wgpu::ShaderSource::Wgsl(job.source.as_str().into()),
             };
-            let mut checks = wgpu::ShaderRuntimeChecks::unchecked();
-            checks.bounds_checks = self.0.bounds.load(Ordering::Relaxed);
-            let module = if self.0.checked {
+            let module = if job.checked {
                 device.create_shader_module(desc)
             } else {
                 // SAFETY: every index of our kernels is bounded by the parameters that the same plan
                 // computed from the bound sizes, and each kernel's cases run with checks on in CI.
-                unsafe { device.create_shader_module_trusted(desc, checks) }
+                unsafe { device.create_shader_module_trusted(desc, job.checks) }
             };
-            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(&shader.name),
-                entries: &entries,
+            let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(name),
+                bind_group_layouts: &[Some(&job.pipeline.layout)],
+                immediate_size: if self.immediates() { IMMEDIATE_BYTES } else { 0 },
             });
-            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(&shader.name),
-                bind_group_layouts: &[Some(&layout)],
-                immediate_size: if immediates { IMMEDIATE_BYTES } else { 0 },
-            });
-            let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&shader.name),
-                layout: Some(&pipeline_layout),
+            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(name),
+                layout: Some(&layout),
                 module: &module,
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &[],
-                    zero_initialize_workgroup_memory: self.0.checked,
+                    zero_initialize_workgroup_memory: job.checked,
                 },
-                cache: None,
-            });
-            (raw, layout)
+                cache,
+            })
         };
         // naga 30 panics on a few inputs that its validator accepts; that is an error here as well.
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.creating(build, |message, _| Error::Shader { name: shader.name.clone(), message })
+            self.creating(build, |message, _| Error::Shader { name: name.clone(), message })
         }));
-        let (raw, layout) = caught.unwrap_or_else(|p| {
+        caught.unwrap_or_else(|p| {
             let text = p.downcast_ref::<String>().cloned().unwrap_or_else(|| "compiler panicked".into());
-            Err(Error::Shader { name: shader.name.clone(), message: one_line(&text) })
-        })?;
-        Ok(Pipeline { name: shader.name, raw, layout, bindings: shader.bindings })
+            Err(Error::Shader { name: name.clone(), message: one_line(&text) })
+        })
     }
 }

@@ -157,10 +157,10 @@ impl Recorder {
         self.steps.push(Recorded::Copy { from: from.clone(), to: to.clone() });
     }
 
-    /// Uploads the parameters and makes the bind groups.
+    /// Uploads the parameters, makes the bind groups and waits for pipelines that are still compiling.
     ///
     /// # Errors
-    /// Out of memory, or a fault of the device.
+    /// [`Error::Shader`] with the driver's or naga's message; out of memory, or a fault of the device.
     pub fn finish(self) -> Result<Program> {
         let Recorder { gpu, steps, params: bytes } = self;
         let params = match gpu.immediates() || bytes.is_empty() {
@@ -201,7 +201,12 @@ impl Recorder {
                 })
                 .collect()
         };
-        let steps = gpu.creating(make, |message, _| Error::Gpu(message))?;
+        let steps: Vec<Step> = gpu.creating(make, |message, _| Error::Gpu(message))?;
+        for step in &steps {
+            if let Step::Dispatch { pipeline, .. } = step {
+                pipeline.ready()?;
+            }
+        }
         Ok(Program { steps, _params: params })
     }
 }
@@ -334,7 +339,7 @@ pub(crate) fn encode(
         let mut bound: Option<&Arc<Pipeline>> = None;
         while let Some(Step::Dispatch { pipeline, group, immediates, grid, .. }) = steps.get(at) {
             if !bound.is_some_and(|b| Arc::ptr_eq(b, pipeline)) {
-                pass.set_pipeline(&pipeline.raw);
+                pass.set_pipeline(pipeline.raw());
                 bound = Some(pipeline);
             }
             if !immediates.is_empty() {

@@ -342,7 +342,7 @@ fn weights(gpu: &Gpu, (ty, rows, cols): (WeightType, u32, u32), copies: usize) -
     let mut bytes = some.repeat((rows as usize).div_ceil(32));
     bytes.truncate(ty.row_bytes(cols as usize) * rows as usize);
     let shape = WeightShape::new(ty, rows, cols, gpu.budget())?;
-    let first = Weight::upload(gpu, shape.clone(), &[&bytes], "perf weight", |_, _| {})?;
+    let first = Weight::upload(gpu, shape.clone(), &[&bytes], "perf weight")?;
     let mut all = Vec::with_capacity(copies);
     if copies > 1 {
         // Its planes, read back: repacking them anew would take most of the time.

@@ -31,7 +31,7 @@ fn subnormal_scales_are_exact() {
         weft_formats::quant::dequantize(file_type, &bytes, &mut values).unwrap();
 
         let shape = WeightShape::new(ty, rows, cols, gpu.budget()).unwrap();
-        let w = Weight::upload(&gpu, shape, &[&bytes], "weight", |_, _| {}).unwrap();
+        let w = Weight::upload(&gpu, shape, &[&bytes], "weight").unwrap();
         let ids = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&[0u32, 1, 2, 3]), "ids").unwrap();
         let y = Guarded::new(&gpu, values.len(), None).unwrap();
         let mut rec = Recorder::new(&gpu);

@@ -1,7 +1,7 @@
 //! x = d * (1/2 + s) / 4 * ± level, levels of 8, 25 and 43 by eights from a code book of 256, blocks of
 //! 256: {d: f16, [{index: [u8; 4], signs and s: u32}; 8]}, a u32 four times seven signs and s of 4 bits.
 
-use super::{Layout, grids, pack_pairs};
+use super::{Layout, bits8, grids, pack};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ2_XXS",
@@ -28,10 +28,9 @@ fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
 /// Four times seven signs, from the lowest on, as four times eight in group order: the eighth makes the
 /// number of minus signs even. Working that out for each product would take as long as the rest of it.
 pub(super) fn all_signs(word: u32, out: &mut [u8]) {
-    let seven = |i: usize| word >> (7 * i) & 127;
-    let bit = |i: usize| match i % 8 {
-        7 => seven(i / 8).count_ones() & 1,
-        k => seven(i / 8) >> k & 1,
+    let eight = |e: usize| {
+        let seven = word >> (7 * e) & 127;
+        bits8((seven | seven.count_ones() << 7) as u8)
     };
-    pack_pairs(|i| bit(i) as u8, 32, 1, out);
+    pack(eight, 1, out);
 }

@@ -3,7 +3,7 @@
 //! the ninth bit of each index in `qh`.
 
 use super::iq3_xxs::QUADS;
-use super::{Layout, grids, pack_pairs};
+use super::{Layout, bits8, grids, pack};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ3_S",
@@ -17,7 +17,7 @@ pub(super) const LAYOUT: Layout = Layout {
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
     planes[0].copy_from_slice(&block[2..66]);
-    pack_pairs(|i| block[74 + i / 8] >> (i % 8) & 1, 256, 1, planes[1]);
+    pack(|e| bits8(block[74 + e]), 1, planes[1]);
     planes[2][..8].copy_from_slice(&block[66..74]);
     planes[2][8..].copy_from_slice(&block[106..110]);
     planes[3].copy_from_slice(&block[..2]);

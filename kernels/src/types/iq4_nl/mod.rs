@@ -1,6 +1,6 @@
 //! x = d * codebook[q], q of 4 bits, blocks of 32: {d: f16, qs: [u8; 16]}.
 
-use super::{Layout, grids, nibble32, pack_pairs};
+use super::{Layout, grids, nibble32, pack};
 
 /// The code book shared by the IQ4 types.
 pub(super) const BOOK: &[u32] = &const {
@@ -18,6 +18,6 @@ pub(super) const LAYOUT: Layout = Layout {
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
-    pack_pairs(nibble32(&block[2..18]), 32, 4, planes[0]);
+    pack(nibble32(&block[2..18]), 4, planes[0]);
     planes[1].copy_from_slice(&block[..2]);
 }

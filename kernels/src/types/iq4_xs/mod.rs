@@ -2,7 +2,7 @@
 //! {d: f16, scales_h: u16, scales_l: [u8; 4], qs: [u8; 128]}.
 
 use super::iq4_nl::BOOK;
-use super::{Layout, nibble32, pack_pairs};
+use super::{Layout, nibble32, pack};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ4_XS",
@@ -22,7 +22,7 @@ pub(super) const LAYOUT: Layout = Layout {
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
     let qs = &block[8..136];
     for sub in 0..8 {
-        pack_pairs(nibble32(&qs[16 * sub..][..16]), 32, 4, &mut planes[0][16 * sub..][..16]);
+        pack(nibble32(&qs[16 * sub..][..16]), 4, &mut planes[0][16 * sub..][..16]);
     }
     planes[1].copy_from_slice(&block[..8]);
 }

@@ -2,7 +2,7 @@
 //! {d: [u8; 4], qs: [u8; 32]}.
 
 use super::mxfp4::without_minus_zero;
-use super::{Layout, pack_pairs};
+use super::{Layout, eight_of, load8, pack};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "NVFP4",
@@ -16,7 +16,7 @@ pub(super) const LAYOUT: Layout = Layout {
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
     // Each sub-block has values 0-7 in the low nibbles of its 8 bytes, 8-15 in the high ones.
-    let nibble = |i: usize| without_minus_zero(block[4 + i / 16 * 8 + i % 8] >> (4 * (i / 8 % 2)) & 15);
-    pack_pairs(nibble, 64, 4, planes[0]);
+    let nibble = |e: usize| load8(block, 4 + e / 2 * 8) >> (4 * (e % 2)) & eight_of(15);
+    pack(|e| without_minus_zero(nibble(e)), 4, planes[0]);
     planes[1].copy_from_slice(&block[..4]);
 }

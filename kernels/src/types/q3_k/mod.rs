@@ -1,9 +1,8 @@
 //! x = d * (sc - 32) * (q - 4), q of 3 bits, 16 sub-blocks of 16 with 6-bit sc in a block of 256:
 //! {hmask: [u8; 32], qs: [u8; 64], scales: [u8; 12], d: f16}.
 
-use super::Layout;
-use super::pack_pairs;
 use super::q2_k::crumbs_k;
+use super::{Layout, eight_of, load8, pack};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "Q3_K",
@@ -17,8 +16,8 @@ pub(super) const LAYOUT: Layout = Layout {
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
     let hmask = &block[..32];
-    pack_pairs(crumbs_k(&block[32..96]), 256, 2, planes[0]);
-    pack_pairs(|i| hmask[i % 32] >> (i / 32) & 1, 256, 1, planes[1]);
+    pack(crumbs_k(&block[32..96]), 2, planes[0]);
+    pack(|e| load8(hmask, e % 4 * 8) >> (e / 4) & eight_of(1), 1, planes[1]);
     // Words 0 and 1: low nibbles of scales 0-7 and 8-15; word 2: their upper two bits, in order.
     let s = &block[96..108];
     let mut words = [0u32; 3];

@@ -1,7 +1,6 @@
 //! x = d * (q - 8), q of 4 bits, blocks of 32: {d: f16, qs: [u8; 16]}.
 
-use super::Layout;
-use super::{nibble32, pack_pairs};
+use super::{Layout, nibble32, pack};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "Q4_0",
@@ -14,6 +13,6 @@ pub(super) const LAYOUT: Layout = Layout {
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
-    pack_pairs(nibble32(&block[2..18]), 32, 4, planes[0]);
+    pack(nibble32(&block[2..18]), 4, planes[0]);
     planes[1].copy_from_slice(&block[..2]);
 }

@@ -1,7 +1,6 @@
 //! x = d * q + m, q of 4 bits, blocks of 32: {d, m: f16, qs: [u8; 16]}.
 
-use super::Layout;
-use super::{nibble32, pack_pairs};
+use super::{Layout, nibble32, pack};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "Q4_1",
@@ -14,6 +13,6 @@ pub(super) const LAYOUT: Layout = Layout {
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
-    pack_pairs(nibble32(&block[4..20]), 32, 4, planes[0]);
+    pack(nibble32(&block[4..20]), 4, planes[0]);
     planes[1].copy_from_slice(&block[..4]);
 }

@@ -1,8 +1,7 @@
 //! x = d * sc * q - dmin * m, q of 4 bits, 8 sub-blocks of 32 with 6-bit sc and m in a block of 256:
 //! {d, dmin: f16, scales: [u8; 12], qs: [u8; 128]}.
 
-use super::Layout;
-use super::pack_pairs;
+use super::{Layout, eight_of, load8, pack};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "Q4_K",
@@ -21,8 +20,7 @@ fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
 
 /// The 4-bit fields of 256 weights: each 32 bytes hold two sub-blocks, low nibbles first.
 pub(super) fn nibbles_k(qs: &[u8], out: &mut [u8]) {
-    let nibble = |i: usize| qs[i / 64 * 32 + i % 32] >> (4 * (i / 32 % 2)) & 15;
-    pack_pairs(nibble, 256, 4, out);
+    pack(|e| load8(qs, e / 8 * 32 + e % 4 * 8) >> (4 * (e / 4 % 2)) & eight_of(15), 4, out);
 }
 
 /// {d, dmin} and the eight (sc, m) of a Q4_K or Q5_K block, so that no branch is needed to read them:

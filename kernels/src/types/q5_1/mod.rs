@@ -1,7 +1,6 @@
 //! x = d * q + m, q of 5 bits, blocks of 32: {d, m: f16, qh: u32, qs: [u8; 16]}.
 
-use super::Layout;
-use super::{nibble32, pack_pairs};
+use super::{Layout, bits8, nibble32, pack};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "Q5_1",
@@ -14,8 +13,7 @@ pub(super) const LAYOUT: Layout = Layout {
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
-    pack_pairs(nibble32(&block[8..24]), 32, 4, planes[0]);
-    let high = u32::from_le_bytes(block[4..8].try_into().unwrap());
-    pack_pairs(|i| (high >> i & 1) as u8, 32, 1, planes[1]);
+    pack(nibble32(&block[8..24]), 4, planes[0]);
+    pack(|e| bits8(block[4 + e]), 1, planes[1]);
     planes[2].copy_from_slice(&block[..4]);
 }

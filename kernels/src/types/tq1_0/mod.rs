@@ -6,7 +6,7 @@
 //! On the GPU it is a TQ2_0: a fifth more bytes, and no arithmetic in base 3, which made it the slowest of
 //! all types.
 
-use super::{Layout, pack_pairs};
+use super::{Layout, pack};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "TQ1_0",
@@ -26,6 +26,6 @@ fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
         160..240 => digit(block[32 + i % 16], (i - 160) / 16),
         _ => digit(block[48 + i % 4], (i - 240) / 4),
     };
-    pack_pairs(value, 256, 2, planes[0]);
+    pack(|e| u64::from_le_bytes(std::array::from_fn(|k| value(8 * e + k))), 2, planes[0]);
     planes[1].copy_from_slice(&block[52..54]);
 }

@@ -1,8 +1,7 @@
 //! x = d * (q - 1), q of 2 bits, blocks of 256: {qs: [u8; 64], d: f16}.
 
-use super::Layout;
-use super::pack_pairs;
 use super::q2_k::crumbs_k;
+use super::{Layout, pack};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "TQ2_0",
@@ -15,6 +14,6 @@ pub(super) const LAYOUT: Layout = Layout {
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
-    pack_pairs(crumbs_k(&block[..64]), 256, 2, planes[0]);
+    pack(crumbs_k(&block[..64]), 2, planes[0]);
     planes[1].copy_from_slice(&block[64..66]);
 }
