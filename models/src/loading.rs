@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use weft_formats::chat::Template;
 use weft_formats::gguf::{File, TensorInfo};
@@ -10,7 +10,7 @@ use weft_formats::tokenizer::Tokenizer;
 use weft_kernels::ops::attention::CacheType;
 use weft_kernels::select::{self, At};
 use weft_kernels::{Weight, WeightShape};
-use weft_runtime::{Caps, DeviceKind, Gpu, Pool, Slice};
+use weft_runtime::{Caps, DeviceKind, Gpu, Pool, Slice, Stopwatch};
 
 use crate::decoder::{Layer, Part, Weights};
 use crate::load::Inner;
@@ -74,7 +74,7 @@ impl Loading {
     /// # Errors
     /// As [`Model::session`].
     pub fn prepare(&mut self, context: u32, prompt: u32) -> Result<()> {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         self.model.session(context)?.prepare(prompt)?;
         self.opening.prepare += start.elapsed();
         Ok(())
@@ -85,7 +85,7 @@ impl Loading {
     /// # Errors
     /// A fault of the device; [`Error::Cancelled`].
     pub fn finish(mut self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Model> {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let (mut pieces, mut tensors) = (Vec::new(), Vec::new());
         for (weight, parts) in &self.matrices {
             let bytes: Vec<&[u8]> = parts.iter().map(|t| self.file.bytes(t)).collect();
@@ -119,7 +119,7 @@ type Matrix = (Weight, Vec<TensorInfo>);
 pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> {
     let mut opening = Opening::default();
     let patterns = matches!(source, Source::Synthetic(_)).then(Patterns::default);
-    let start = Instant::now();
+    let start = Stopwatch::start();
     let file = match source {
         #[cfg(not(target_arch = "wasm32"))]
         Source::File(path) => File::open(&path)?,
@@ -140,11 +140,11 @@ pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> 
     let device = {
         let device = options.device.clone();
         std::thread::spawn(move || {
-            let start = Instant::now();
+            let start = Stopwatch::start();
             (pollster::block_on(weft_kernels::open(&device)), start.elapsed())
         })
     };
-    let start = Instant::now();
+    let start = Stopwatch::start();
     let metadata = file.metadata().clone();
     let tokenizer = Tokenizer::from_metadata(&metadata);
     let text = |id: Option<u32>| {
@@ -164,7 +164,7 @@ pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> 
     let gpu = gpu?;
     opening.device = took;
 
-    let start = Instant::now();
+    let start = Stopwatch::start();
     let chunk = options.chunk.unwrap_or_else(|| default_chunk(gpu.caps())).max(1);
     let context = options.context.unwrap_or(config.default_context()).max(1);
     let cache = options.cache.unwrap_or_else(|| cache_type(&file));

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use crate::cache::Entry;
+use crate::clock::Stopwatch;
 use crate::gpu::{Gpu, one_line};
 use crate::{Error, Result};
 
@@ -74,6 +74,9 @@ pub struct Compiled {
     /// The time that both took, of all threads together.
     pub seconds: f64,
 }
+
+/// A driver that keeps nothing, as lavapipe's, gives wgpu's header and its own and no more.
+const HEADERS: usize = 256;
 
 /// Pipelines that wait for a thread.
 #[derive(Default)]
@@ -179,7 +182,7 @@ impl Gpu {
 
     fn finish(&self, job: &Job) {
         tracing::debug!(name = job.pipeline.name, "compile");
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let entry = self
             .0
             .cache
@@ -200,6 +203,7 @@ impl Gpu {
         if !cached
             && !failed
             && let (Some(entry), Some(data)) = (entry, cache.and_then(|c| c.get_data()))
+            && data.len() > HEADERS
         {
             entry.write(&data);
         }
