@@ -7,7 +7,7 @@ use weft_runtime::{Caps, DeviceKind};
 use crate::drivers;
 use crate::registry::BASELINE;
 
-/// An optional feature of a device.
+/// What a device may have or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Need {
@@ -15,16 +15,18 @@ pub enum Need {
     Subgroups,
     Dot,
     Coop,
+    Discrete,
 }
 
 impl Need {
-    /// As `--without` calls it.
+    /// As `--without` calls it, if it does.
     pub fn name(self) -> &'static str {
         match self {
             Need::F16 => "f16",
             Need::Subgroups => "subgroups",
             Need::Dot => "dot",
             Need::Coop => "coop",
+            Need::Discrete => "memory of its own",
         }
     }
 
@@ -34,6 +36,7 @@ impl Need {
             Need::Subgroups => caps.subgroups.is_some(),
             Need::Dot => caps.dot,
             Need::Coop => !caps.coop.is_empty(),
+            Need::Discrete => caps.kind == DeviceKind::Discrete,
         }
     }
 }
@@ -92,7 +95,7 @@ const fn on(op: &'static str, variant: &'static str, needs: &'static [Need], why
 const FEW: RangeInclusive<u32> = 0..=crate::ops::matmul::MATVEC_TOKENS;
 
 /// The table. The last row of an op takes everything on every device.
-pub static RULES: [Rule; 26] = [
+pub static RULES: [Rule; 30] = [
     Rule {
         tokens: 1..=1,
         ..on("matmul", "chain", &[Need::Dot], "five dispatches a layer, where nothing is cut into slabs")
@@ -139,12 +142,19 @@ pub static RULES: [Rule; 26] = [
             "215 us where coop_wide takes 273, heads of 64 on an H200",
         )
     },
-    rule("attention", "rows", "few rows fill no matrix"),
+    Rule {
+        rows: 64..=u32::MAX,
+        ..on("attention", "tiled_wide", &[Need::Discrete], "64 sums in registers, which phones have not")
+    },
+    Rule { rows: 32..=u32::MAX, ..on("attention", "tiled", &[], "register tiles; heads of 64, 128 or 256") },
+    rule("attention", "rows", "few rows fill no tile"),
     Rule {
         head_dim: 65..=u32::MAX,
         ..on("attention_train", "coop_wide", &[Need::F16, Need::Coop], "as attention")
     },
     on("attention_train", "coop", &[Need::F16, Need::Coop], "as attention"),
+    on("attention_train", "tiled_wide", &[Need::Discrete], "as attention"),
+    on("attention_train", "tiled", &[], "as attention"),
     rule("attention_train", "rows", "the rest"),
     on("attention_backward", "coop", &[Need::F16, Need::Coop], "gradients are scaled into the range of f16"),
     rule("attention_backward", "rows", "the rest"),
@@ -283,7 +293,10 @@ mod tests {
         let h200 = fake("vulkan", "NVIDIA H200", "NVIDIA 580.159.04", DeviceKind::Discrete, 16);
         assert_eq!([1, 7, 8].map(|n| pick(&h200, n, 64)), [Variant::Rows, Variant::Rows, Variant::Coop]);
         assert_eq!(pick(&h200, 8, 128), Variant::CoopWide);
-        assert_eq!([1, 64].map(|n| pick(&adreno(), n, 128)), [Variant::Rows; 2]);
+        assert_eq!([1, 64].map(|n| pick(&adreno(), n, 128)), [Variant::Rows, Variant::Tiled]);
+        let plain = Caps { coop: Vec::new(), ..h200 };
+        assert_eq!([7, 64].map(|n| pick(&plain, n, 128)), [Variant::Rows, Variant::TiledWide]);
+        assert_eq!([64, 80].map(|d| pick(&plain, 64, d)), [Variant::TiledWide, Variant::Rows]);
     }
 
     #[test]

@@ -90,7 +90,13 @@ pub fn cases() -> Vec<Case> {
     }
     // Few shapes, since a software GPU takes seconds to compile each.
     for variant in Variant::ALL.into_iter().filter(|&v| v != Variant::Rows) {
-        for heads in [(7, 1, 64), (8, 4, 80), (16, 2, 128)] {
+        // Heads that divide a workgroup, or into matrices.
+        let other = match variant {
+            Variant::Tiled => (4, 2, 256),
+            Variant::TiledWide => (8, 4, 32),
+            _ => (8, 4, 80),
+        };
+        for heads in [(7, 1, 64), other, (16, 2, 128)] {
             let t = Try { variant, heads, ..PLAIN };
             push(Try { position: 300, ..t });
             push(Try { tokens: 40, ..t });
@@ -121,7 +127,7 @@ fn case(t: Try) -> Case {
         name += &format!(" {content:?}").to_lowercase();
     }
     // f16 inputs lose what f16 loses.
-    let tolerance = if variant == Variant::Rows { 1e-6 } else { 5e-4 };
+    let tolerance = if variant.matrices() { 5e-4 } else { 1e-6 };
     Case::new("attention", variant.name(), name, tolerance, move |gpu, _, seed| {
         let context = position + tokens + 5;
         let width = (kv_heads * head_dim) as usize;
@@ -500,7 +506,7 @@ fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32]
     // Few shapes where a shader takes seconds to compile; one of them has gradients too small for f16.
     let few = head_dim == 64 || head_dim == 128 && size < 1.0;
     for variant in Variant::ALL.into_iter().filter(|&v| v == Variant::Rows || few) {
-        let tolerance = if variant == Variant::Rows { 1e-6 } else { 5e-4 };
+        let tolerance = if variant.matrices() { 5e-4 } else { 1e-6 };
         all.push(Case::new(
             "attention_train",
             variant.name(),

@@ -1,5 +1,5 @@
-//! Causal attention over the KV cache: `kernel.wgsl` (a few rows, f32) and `coop.wgsl` (prefill,
-//! cooperative matrices) compute splits, `combine.wgsl` merges them where there are several. [`train`]
+//! Causal attention over the KV cache: `kernel.wgsl` (a few rows, f32), `tiled.wgsl` (prefill, f32 in register
+//! tiles) and `coop.wgsl` (prefill, cooperative matrices) compute splits, `combine.wgsl` merges them where there are several. [`train`]
 //! has attention within a training batch and its gradients.
 
 mod cache;
@@ -289,6 +289,10 @@ impl Keys {
 pub enum Variant {
     /// A few query rows at a time in f32. Core WebGPU.
     Rows,
+    /// Tiles of 32 query rows in registers, in f32. Core WebGPU.
+    Tiled,
+    /// The same with 64 rows.
+    TiledWide,
     /// Cooperative matrices, f16 in and f32 out.
     Coop,
     /// The same with twice the rows a subgroup.
@@ -297,15 +301,23 @@ pub enum Variant {
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Variant; 3] = [Variant::Rows, Variant::Coop, Variant::CoopWide];
+    pub const ALL: [Variant; 5] =
+        [Variant::Rows, Variant::Tiled, Variant::TiledWide, Variant::Coop, Variant::CoopWide];
 
     /// The name used in pipelines and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Variant::Rows => "rows",
+            Variant::Tiled => "tiled",
+            Variant::TiledWide => "tiled_wide",
             Variant::Coop => "coop",
             Variant::CoopWide => "coop_wide",
         }
+    }
+
+    /// Whether it computes in cooperative matrices.
+    pub fn matrices(self) -> bool {
+        matches!(self, Variant::Coop | Variant::CoopWide)
     }
 
     /// The tile of a variant with cooperative matrices.
@@ -320,7 +332,7 @@ impl Variant {
     /// What is lacking.
     pub fn supports(self, caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'static str> {
         match cache.ty {
-            CacheType::F32 if self != Variant::Rows => Err("the cache is wider than f16"),
+            CacheType::F32 if self.matrices() => Err("the cache is wider than f16"),
             _ => self.fits(caps, cache.head_dim),
         }
     }
@@ -329,6 +341,10 @@ impl Variant {
     fn fits(self, caps: &Caps, head_dim: u32) -> std::result::Result<(), &'static str> {
         if self == Variant::Rows {
             return Ok(());
+        }
+        if let Some(rows) = self.registers() {
+            let tile = Registers::pick(rows, head_dim, caps.limits.max_compute_workgroup_storage_size);
+            return tile.map(|_| ()).ok_or("heads that do not divide a workgroup");
         }
         let Some(coop) = Coop::of(caps) else { return Err("no cooperative matrices in f16 and f32") };
         let tile = self.tile(coop);
@@ -365,9 +381,23 @@ impl Variant {
         of(select::variant(op, caps, at, |name| of(name).is_some_and(&can))).unwrap_or(Variant::Rows)
     }
 
+    /// Query rows of a workgroup of the register tiles.
+    fn registers(self) -> Option<u32> {
+        match self {
+            Variant::Tiled => Some(32),
+            Variant::TiledWide => Some(64),
+            _ => None,
+        }
+    }
+
     fn kernel(self, caps: &Caps, s: &Shape, cache: &CacheShape) -> Kernel {
+        let bytes = caps.limits.max_compute_workgroup_storage_size;
         match self {
             Variant::Rows => Kernel::Rows(s.tile(cache)),
+            Variant::Tiled | Variant::TiledWide => {
+                let rows = self.registers().expect("of a tile");
+                Kernel::Tiled(Registers::pick(rows, cache.head_dim, bytes).expect("supported"))
+            }
             coop => Kernel::Coop(coop.tile(Coop::of(caps).expect("supported"))),
         }
     }
@@ -400,11 +430,38 @@ impl CoopTile {
     }
 }
 
+/// What a workgroup of register tiles computes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Registers {
+    /// Query rows.
+    rows: u32,
+    /// Dimensions of queries and keys in workgroup memory.
+    slice: u32,
+    /// Rows of an invocation when values are added up.
+    values: u32,
+}
+
+impl Registers {
+    /// The tile with the largest slice for so much workgroup memory. None where heads do not divide a workgroup,
+    /// or an invocation would hold more than 64 sums.
+    fn pick(rows: u32, head_dim: u32, bytes: u32) -> Option<Registers> {
+        let values = rows * head_dim / 8 / 128;
+        if !(32..=256).contains(&head_dim) || !head_dim.is_power_of_two() || !(1..=8).contains(&values) {
+            return None;
+        }
+        // Slices of queries and keys, weights, maxima of 4 keys, and two numbers a row.
+        let all = |slice: u32| 4 * slice * (rows + 32) + rows * (128 + 32 + 8);
+        let slice = [32, 16, 8].into_iter().find(|&slice| all(slice) <= bytes)?;
+        Some(Registers { rows, slice, values })
+    }
+}
+
 /// A variant with the constants of its shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kernel {
     /// Query rows of a workgroup.
     Rows(u32),
+    Tiled(Registers),
     Coop(CoopTile),
 }
 
@@ -412,6 +469,7 @@ impl Kernel {
     fn tile(self) -> u32 {
         match self {
             Kernel::Rows(tile) => tile,
+            Kernel::Tiled(t) => t.rows,
             Kernel::Coop(t) => t.rows(),
         }
     }
@@ -419,6 +477,7 @@ impl Kernel {
     fn name(self, head_dim: u32, keys: Keys, ty: CacheType) -> String {
         let how = match self {
             Kernel::Rows(tile) => format!("q{tile}"),
+            Kernel::Tiled(t) => format!("tiled{}_k{}", t.rows, t.slice),
             Kernel::Coop(t) => format!("coop{}_s{}_q{}", t.side, t.subgroup, t.rows()),
         };
         format!("attention{}_{how}_h{head_dim}_{}", keys.name(), ty.name())
@@ -430,6 +489,18 @@ impl Kernel {
                 &[],
                 &[("HD", head_dim), ("BQ", tile)],
                 &[keys.fragment(), ty.word(), ty.loads(), include_str!("kernel.wgsl")],
+            ),
+            Kernel::Tiled(t) => compose(
+                &[],
+                &[
+                    ("HD", head_dim),
+                    ("BQ", t.rows),
+                    ("SL", t.slice),
+                    ("SR", t.rows / 16),
+                    ("RV", t.values),
+                    ("FOUR", 4),
+                ],
+                &[keys.fragment(), ty.word(), ty.loads(), include_str!("tiled.wgsl")],
             ),
             Kernel::Coop(t) => {
                 let matrices = match t.side {
@@ -482,6 +553,13 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
             let packed = kernel.shader(head, Keys::Packed, CacheType::F32);
             let streams = kernel.shader(head, Keys::Streams, CacheType::F16);
             all.extend(kernels.into_iter().chain([packed, streams]).map(|s| (s, Params::FIELDS)));
+        }
+        for (rows, bytes) in [(32, 16 << 10), (64, 16 << 10), (32, 48 << 10), (64, 48 << 10)] {
+            let Some(tile) = Registers::pick(rows, head, bytes) else { continue };
+            let kernel = Kernel::Tiled(tile);
+            let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
+            let packed = kernel.shader(head, Keys::Packed, CacheType::F32);
+            all.extend(kernels.into_iter().chain([packed]).map(|s| (s, Params::FIELDS)));
         }
         for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
             let coop = Coop { side, subgroup };
