@@ -78,7 +78,7 @@ fn all_cases_pass_when_everything_splits() {
     // splits of an attention, a decode step whose cache is several chunks, streams whose rows begin at aligned
     // offsets too seldom, and parts of sums, which are made only where nothing is cut.
     let budget = Budget { max_binding: 96 << 10, max_workgroups: 64, ..Budget::WEBGPU };
-    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 98);
+    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 104);
 }
 
 /// What computes gradients computes those of the forward op, by differences of its reference.
