@@ -113,7 +113,12 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         output::line(&report::device_line(gpu.caps()))?;
         let (copy, matrix) = (copy / 1e9, matrix / 1e9);
         output::line(&format!("a copy reads and writes {copy:.1} GB/s"))?;
-        output::line(&format!("F16 {} of side {} does {matrix:.1} GFLOP/s", fastest.name(), effort.side))?;
+        output::line(&format!(
+            "{} {} of side {} does {matrix:.1} GFLOP/s",
+            fastest.ty,
+            fastest.variant.name(),
+            effort.side
+        ))?;
         output::line(&format!(
             "\n{:<18} {:<11} {:<8} {:>29} {:>11} {:>9} {:>6} {:>10} {:>6}  tile",
             "op", "variant", "type", "shape", "us", "GB/s", "copy", "GFLOP/s", "best"
@@ -182,7 +187,7 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         json!({
             "copy_bytes_per_s": copy,
             "matrix_flops_per_s": matrix,
-            "matrix_variant": fastest.name(),
+            "matrix_variant": fastest.variant.name(),
             "rows": rows,
         }),
     ))

@@ -395,27 +395,25 @@ fn seconds(gpu: &Gpu, effort: &Effort, program: &Program, dispatches: usize) -> 
     Ok(best.min(clock[clock.len() / 2] / (dispatches - 1) as f64))
 }
 
-/// Operations a second of the fastest variant at F16, and which that is: the ceiling of products of
-/// many tokens.
+/// Operations a second of the fastest product, at F16 or, of integers, at Q8_0, and which that is: the ceiling
+/// of products of many tokens.
 ///
 /// # Errors
 /// Out of memory; a fault.
-pub fn matrix_rate(gpu: &Gpu, effort: &Effort) -> Result<(f64, Variant)> {
-    let mut best = (0.0, Variant::Tiled);
-    for variant in [Variant::Tiled, Variant::TiledF16, Variant::Coop] {
-        let side = effort.side;
-        let p = Product {
-            variant,
-            ty: WeightType::F16,
-            rows: side,
-            cols: side,
-            tokens: side,
-            direction: Direction::Forward,
-            kernel: None,
-            x: Format::F32,
-        };
+pub fn matrix_rate(gpu: &Gpu, effort: &Effort) -> Result<(f64, Product)> {
+    let side = effort.side;
+    let of = |variant, ty, x| Product { x, ..Product::forward(variant, ty, side, side, side) };
+    let (f16, f32) = (WeightType::F16, Format::F32);
+    let mut best = (0.0, of(Variant::Tiled, f16, f32));
+    for p in [
+        of(Variant::Tiled, f16, f32),
+        of(Variant::TiledF16, f16, f32),
+        of(Variant::TiledDot, WeightType::Q8_0, f32),
+        // As a decoder calls it.
+        of(Variant::Coop, f16, Format::F16),
+    ] {
         match product(gpu, effort, &p) {
-            Ok((s, _)) if p.flops() / s > best.0 => best = (p.flops() / s, variant),
+            Ok((s, _)) if p.flops() / s > best.0 => best = (p.flops() / s, p),
             Ok(_) | Err(Error::Plan(_)) => {}
             Err(e) => return Err(e),
         }
