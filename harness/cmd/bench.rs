@@ -345,9 +345,12 @@ pub(super) fn run(f: Flags) -> Result<()> {
     if tests.is_empty() {
         return Err(Error::input("nothing to measure: give -p or -n a number of tokens above 0"));
     }
-    interrupt::install(2);
-    // A path that cannot be written is said before the work, not after it.
-    let trace = if f.profile { Some(output::Whole::create(&f.trace)?) } else { None };
+    // Ctrl-C ends the process at once, in the middle of a load or a measurement: there is nothing to save.
+    interrupt::install(1);
+    if f.profile {
+        // A path that cannot be written is said before the work, not after it.
+        drop(output::Whole::create(&f.trace)?);
+    }
     let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
     let context = tests.iter().map(Test::context).max();
     let (model, load) = options::begin(source, &device, f.chunk, context, f.cache)?.finish()?;
@@ -389,13 +392,13 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     bar.finish_and_clear();
     tables.into_iter().try_for_each(Rows::finish)?;
-    if let Some(trace) = trace {
+    if f.profile {
         if f.output == Format::Md {
             let mut lines =
                 profiles.iter().flat_map(|(name, apart, whole)| profile::lines(name, apart, *whole));
             lines.try_for_each(|line| output::line(&line))?;
         }
-        profile::write_trace(trace, &f.trace, &profiles)?;
+        profile::write_trace(&f.trace, &profiles)?;
         output::note(&format!("{}: a trace for chrome://tracing or ui.perfetto.dev", f.trace.display()));
     }
     Ok(())

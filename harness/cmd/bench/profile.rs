@@ -82,12 +82,8 @@ pub(super) fn lines(test: &str, replay: &Replay, whole: Option<f64>) -> Vec<Stri
 /// a process a test, an event a dispatch, microseconds.
 ///
 /// # Errors
-/// A full disk and the like.
-pub(super) fn write_trace(
-    mut file: output::Whole,
-    path: &Path,
-    tests: &[(String, Replay, Option<f64>)],
-) -> Result<()> {
+/// A path that cannot be written, a full disk.
+pub(super) fn write_trace(path: &Path, tests: &[(String, Replay, Option<f64>)]) -> Result<()> {
     let mut events = Vec::new();
     for (pid, (test, replay, _)) in tests.iter().enumerate() {
         events.push(
@@ -106,6 +102,7 @@ pub(super) fn write_trace(
             })
         }));
     }
+    let mut file = output::Whole::create(path)?;
     let text = json!({ "traceEvents": events, "displayTimeUnit": "ms" }).to_string();
     file.write_all(text.as_bytes()).map_err(|e| Error::io(path, e))?;
     file.finish()
