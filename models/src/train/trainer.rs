@@ -133,6 +133,8 @@ pub struct Trainer {
     /// Batches accumulated since, and the scale of the first of them: the gradient in memory is divided by it.
     batches: u64,
     unit: f32,
+    /// A loss of these batches was not finite. Gradients need not show it: f16 is clamped.
+    diverged: bool,
 }
 
 fn bad<T>(what: String) -> Result<T> {
@@ -231,6 +233,7 @@ impl Trainer {
             step: 0,
             batches: 0,
             unit: 1.0,
+            diverged: false,
         };
         trainer.restore(&TrainState {
             step: 0,
@@ -281,16 +284,23 @@ impl Trainer {
         let losses = self.losses(batch, Kind::LossAndGradient)?;
         self.replay(Kind::Backward(tokens))?;
         self.batches += 1;
-        read(losses)
+        let losses = read(losses)?;
+        self.diverged |= !losses.loss_sum.is_finite();
+        Ok(losses)
     }
 
     /// Updates the parameters by the gradient that was accumulated, and clears it. Returns the gradient's
     /// global norm before the clip.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where the norm is NaN or infinite: the parameters stay as they are, the gradient
-    /// is cleared; a fault of the device.
+    /// [`Error::NotFinite`] where the norm or a loss is NaN or infinite: the parameters stay as they are, the
+    /// gradient is cleared; a fault of the device.
     pub fn step(&mut self, o: &AdamW) -> Result<f32> {
+        if std::mem::take(&mut self.diverged) {
+            self.scatter(&self.memory.gradient, &vec![0.0; self.parameters()])?;
+            self.batches = 0;
+            return Err(Error::NotFinite { step: self.step + 1 });
+        }
         let t = (self.step + 1) as f64;
         let correction = |beta: f32| (1.0 - f64::from(beta).powf(t)) as f32;
         let settings = adamw::Settings {
@@ -402,6 +412,7 @@ impl Trainer {
         self.step = state.step;
         self.batches = 0;
         self.unit = 1.0;
+        self.diverged = false;
         Ok(())
     }
 

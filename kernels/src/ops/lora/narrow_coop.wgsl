@@ -44,7 +44,8 @@ fn load_m(i: u32, place: u32, r0: u32, k: u32, width: u32) -> vec4<f16> {
     let c = k + i / M4S;
     let at = place + min(c, width - 1u) * p.ranks + min(r, p.ranks - 4u);
     //@ end
-    return select(vec4<f16>(), half(matrix[at / 4u] * p.times), r < p.ranks && c < width);
+    // Not clamped: what is infinite must show.
+    return select(vec4<f16>(), vec4<f16>(matrix[at / 4u] * p.times), r < p.ranks && c < width);
 }
 
 @compute @workgroup_size(WG)

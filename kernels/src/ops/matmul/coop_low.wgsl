@@ -6,7 +6,8 @@
 //    those of further adapters, whose columns follow
 // m  forward [rows of the slab, ranks] f32; gradient [ranks, cols] f32
 //
-// Like the sum that it joins, a gradient's t is scaled into the range of f16.
+// Like the sum that it joins, a gradient's t is scaled into the range of f16, and clamped to it. Nothing else
+// is: an adapter that became infinite must show.
 
 @group(0) @binding(LOW_T) var<storage, read_write> low_ts: array<vec4<f32>>;
 @group(0) @binding(LOW_M) var<storage, read> low_ms: array<vec4<f32>>;
@@ -15,15 +16,17 @@ fn low_column_of(first: u32) -> u32 {
     return p.t_column + p.ranks * (select(0u, 1u, first >= p.bounds.x) + select(0u, 1u, first >= p.bounds.y));
 }
 
-fn low_half(v: vec4<f32>) -> vec4<f16> {
-    return vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
-}
-
 fn low_four(at: u32, r: u32) -> vec4<f16> {
     if (r >= p.ranks) {
         return vec4<f16>();
     }
-    return low_half(low_ts[(at + r) / 4u] * p.scale);
+    let v = low_ts[(at + r) / 4u] * p.scale;
+    //@ for f in FORWARD
+    return vec4<f16>(v);
+    //@ end
+    //@ for g in GRADIENT
+    return vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
+    //@ end
 }
 
 // Eight values of a token from rank r on; 0 past the last.
@@ -35,10 +38,10 @@ fn low_t(token: u32, column: u32, r: u32) -> mat2x4<f16> {
 // Four values of the tile of m, at a row of it; past the last rank and the last row, some others.
 fn low_m(first: u32, k: u32, row: u32, at: u32) -> vec4<f16> {
     //@ for f in FORWARD
-    return low_half(low_ms[(min(first + row, p.rows - 1u) * p.ranks + min(k + at, p.ranks - 4u)) / 4u]);
+    return vec4<f16>(low_ms[(min(first + row, p.rows - 1u) * p.ranks + min(k + at, p.ranks - 4u)) / 4u]);
     //@ end
     //@ for g in GRADIENT
     let n = min(first + at, p.units * 16u - 4u);
-    return low_half(low_ms[(min(k + row, p.ranks - 1u) * p.units * 16u + n) / 4u]);
+    return vec4<f16>(low_ms[(min(k + row, p.ranks - 1u) * p.units * 16u + n) / 4u]);
     //@ end
 }
