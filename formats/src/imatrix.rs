@@ -1,14 +1,15 @@
 //! Importance matrices: how large the activations are that meet each column of a weight.
 //!
-//! Two formats are read. GGUF: tensors `NAME.in_sum2` F32 [columns, matrices] (sums of squares) and
-//! `NAME.counts` F32 [1, matrices], keys `imatrix.datasets` and `imatrix.chunk_count`. The older `.dat`,
+//! Two formats are read, and the first is written. GGUF: tensors `NAME.in_sum2` F32 [columns, matrices] (sums of squares) and
+//! `NAME.counts` F32 [1, matrices], names in order, keys `general.type`, `imatrix.datasets`,
+//! `imatrix.chunk_count` and `imatrix.chunk_size` (tokens). The older `.dat`,
 //! little-endian: i32 entries; for each i32 length, name, i32 calls, i32 values, f32 values (mean squares
 //! times calls); then, in later ones, i32 chunks, i32 length, data set. (llama.cpp, tools/imatrix.)
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::gguf::{self, File, TensorInfo};
+use crate::gguf::{self, Array, File, Metadata, TensorInfo, Value, Writer};
 use crate::quant::Type;
 
 /// An importance matrix.
@@ -95,6 +96,55 @@ impl Imatrix {
     /// Whether it knows of none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+/// What was collected.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Collected {
+    /// Of each tensor, the sums of squares of what met its columns.
+    pub sums: Vec<(String, Vec<f32>)>,
+    /// How many tokens each sum is over.
+    pub tokens: u64,
+    /// The texts.
+    pub datasets: Vec<String>,
+    /// Pieces of text.
+    pub chunks: u32,
+    /// Tokens of a piece.
+    pub chunk_size: u32,
+}
+
+impl Collected {
+    /// Writes it, whole or not at all.
+    ///
+    /// # Errors
+    /// A sum that is no finite number of at least 0; a file that cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let mut sums: Vec<_> = self.sums.iter().collect();
+        sums.sort_by(|a, b| a.0.cmp(&b.0));
+        for (tensor, values) in &sums {
+            if let Some(index) = values.iter().position(|v| !(v.is_finite() && *v >= 0.0)) {
+                let (file, tensor, value) = (path.display().to_string(), tensor.clone(), values[index]);
+                return Err(Error::Value { file, tensor, index, value });
+            }
+        }
+        let mut metadata = Metadata::new();
+        metadata.set("general.type", Value::Str("imatrix".into()));
+        metadata.set("imatrix.datasets", Value::Array(Array::Str(self.datasets.clone())));
+        metadata.set("imatrix.chunk_count", Value::U32(self.chunks));
+        metadata.set("imatrix.chunk_size", Value::U32(self.chunk_size));
+        let table = sums.iter().flat_map(|(name, values)| {
+            let columns = values.len() as u64;
+            [("in_sum2", columns), ("counts", 1)]
+                .map(|(what, n)| (format!("{name}.{what}"), vec![n, 1], Type::F32))
+        });
+        let count = [self.tokens as f32];
+        let mut data = sums.iter().flat_map(|(_, values)| [&values[..], &count]);
+        Writer::new(&metadata, table)?.write_to(path, |_, out| {
+            let values = data.next().unwrap_or_default();
+            out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+            Ok::<(), Error>(())
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use weft_formats::gguf::{Array, Metadata, Value, Writer};
-use weft_formats::imatrix::{Entry, Imatrix};
+use weft_formats::imatrix::{Collected, Entry, Imatrix};
 use weft_formats::quant::Type;
 
 fn file(name: &str, bytes: &[u8]) -> PathBuf {
@@ -50,6 +50,42 @@ fn gguf_holds_sums_and_counts() {
     assert_eq!(i.get("w"), Some(&expected));
     assert_eq!(i.get("v").unwrap().values, [0.25, 0.75]);
     assert_eq!(i.get("x"), None);
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let path = file("written.gguf", b"");
+    let mut collected = Collected {
+        sums: vec![("b.weight".into(), vec![2.0, 4.0, 0.0]), ("a.weight".into(), vec![8.0])],
+        tokens: 4,
+        datasets: vec!["a.txt".into()],
+        chunks: 2,
+        chunk_size: 2,
+    };
+    collected.write(&path).unwrap();
+    let i = Imatrix::open(&path).unwrap();
+    assert_eq!((i.len(), i.chunks, &i.datasets[..]), (2, Some(2), &["a.txt".to_owned()][..]));
+    assert_eq!(i.get("a.weight").unwrap(), &Entry { values: vec![2.0], matrices: 1 });
+    assert_eq!(i.get("b.weight").unwrap().values, [0.5, 1.0, 0.0]);
+    // As llama.cpp's own tool writes them: names in order, two dimensions, no architecture.
+    let raw = weft_formats::gguf::File::open(&path).unwrap();
+    let names: Vec<_> = raw.tensors().iter().map(|t| (t.name.as_str(), &t.shape[..])).collect();
+    let expected: [(&str, &[u64]); 4] = [
+        ("a.weight.in_sum2", &[1, 1]),
+        ("a.weight.counts", &[1, 1]),
+        ("b.weight.in_sum2", &[3, 1]),
+        ("b.weight.counts", &[1, 1]),
+    ];
+    assert_eq!(names, expected);
+    let keys: Vec<_> = raw.metadata().iter().map(|(k, _)| k).collect();
+    assert_eq!(keys, ["general.type", "imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size"]);
+    assert_eq!(raw.metadata().get("imatrix.chunk_size"), Some(&Value::U32(2)));
+
+    // An activation that overflowed names its tensor, and the file that was there stays.
+    collected.sums[1].1[0] = f32::INFINITY;
+    let line = collected.write(&path).unwrap_err().to_string();
+    assert!(line.contains("\"a.weight\"") && line.contains("inf"), "{line}");
+    assert_eq!(Imatrix::open(&path).unwrap(), i);
 }
 
 fn legacy(trailer: bool) -> Vec<u8> {

@@ -7,6 +7,7 @@ mod curriculum;
 mod devices;
 mod eval;
 mod finetune;
+mod imatrix;
 mod inspect;
 mod kernels;
 mod logits;
@@ -48,6 +49,7 @@ enum Command {
     Kernels(kernels::Flags),
     Convert(convert::Flags),
     Quantize(quantize::Flags),
+    Imatrix(imatrix::Flags),
     Merge(merge::Flags),
     Split(split::Flags),
     MergeSplits(split::MergeFlags),
@@ -72,6 +74,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Kernels(f) => kernels::run(f),
         Command::Convert(f) => convert::run(f),
         Command::Quantize(f) => quantize::run(f),
+        Command::Imatrix(f) => imatrix::run(f),
         Command::Merge(f) => merge::run(f),
         Command::Split(f) => split::run(f),
         Command::MergeSplits(f) => split::merge(f),

@@ -176,6 +176,7 @@ pub fn cases() -> Vec<Case> {
         ops::parts::cases::cases(),
         ops::adamw::cases::cases(),
         ops::sample::cases::cases(),
+        ops::squares::cases::cases(),
     ]
     .into_iter()
     .flatten()
@@ -207,6 +208,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         ops::parts::shaders(),
         ops::adamw::shaders(),
         ops::sample::shaders(),
+        ops::squares::shaders(),
         crate::perf::shaders(),
     ]
     .into_iter()

@@ -18,10 +18,12 @@ use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
 use weft_kernels::ops::quantize::{self, Quantized, bytes_normed, quantize, quantize8};
 use weft_kernels::ops::rmsnorm::{rmsnorm, rmsnorm_to};
 use weft_kernels::ops::sample::{sample, scratch_bytes};
+use weft_kernels::ops::squares::squares;
 use weft_kernels::ops::swiglu::swiglu_to;
 use weft_kernels::{Budget, Weight};
 use weft_runtime::{Arena, Caps, Layout, Placed, Recorder, Slice};
 
+use crate::importance::Sums;
 use crate::lora::Lora;
 use crate::train::Target;
 use crate::{Config, Result};
@@ -200,6 +202,8 @@ pub(crate) enum Output<'a> {
     /// Logits of every position, the residual stream before the first and after each layer, and the
     /// normed output: `[layers + 2]` buffers of `[tokens, width]`.
     Taps(&'a [Slice]),
+    /// Nothing but sums of squares of what each matrix multiplies.
+    Sums(&'a Sums),
 }
 
 /// Whether every layer's products can be chained.
@@ -307,11 +311,16 @@ pub(crate) fn record(
         Ok::<_, weft_kernels::Error>(())
     };
 
-    // What adapters add behind the products of x with a layer's matrices.
-    let adapted = |rec: &mut Recorder, layer: usize, targets: &[Target], x: Input<'_>, y: &Slice| match p.lora
-    {
-        Some((lora, between)) => lora.add(rec, layer as u32, targets, x, y, between, (c, tokens)),
-        None => Ok(()),
+    // What adapters add behind the products of x with a layer's matrices; x is also what is observed.
+    let adapted = |rec: &mut Recorder, layer: usize, targets: &[Target], x: Input<'_>, y: &Slice| {
+        if let Output::Sums(sums) = output {
+            let (target, input) = (targets[0], (x.x, x.format));
+            squares(rec, input, &sums.layers[layer][target.group() as usize], tokens, target.inputs(c))?;
+        }
+        match p.lora {
+            Some((lora, between)) => lora.add(rec, layer as u32, targets, x, y, between, (c, tokens)),
+            None => Ok(()),
+        }
     };
 
     let normed =
@@ -327,7 +336,8 @@ pub(crate) fn record(
     let head = w.head.as_ref().unwrap_or(&w.embedding);
     gather(rec, &w.embedding, p.ids, &x, tokens)?;
     tap(rec, 0, &x);
-    if tokens == 1 && p.integers && p.lora.is_none() && chains(rec.gpu().caps(), w) {
+    let observed = p.lora.is_some() || matches!(output, Output::Sums(_));
+    if tokens == 1 && p.integers && !observed && chains(rec.gpu().caps(), w) {
         let ints = |i: usize| Quantized { q: at(b.chain[i].0), meta: at(b.chain[i].1) };
         let (stream, attended_ints, gated) = (ints(0), ints(1), ints(2));
         let from_stream = chain::Input { ints: &stream, norm: Some(c.eps) };
@@ -429,7 +439,11 @@ pub(crate) fn record(
     }
 
     match output {
-        Output::Cache => {}
+        Output::Cache | Output::Sums(Sums { head: None, .. }) => {}
+        Output::Sums(Sums { head: Some(sums), .. }) => {
+            rmsnorm(rec, &x, &w.output_norm, &n, tokens, c.width, c.eps)?;
+            squares(rec, (&n, Format::F32), sums, tokens, c.width)?;
+        }
         Output::Logits | Output::Taps(_) => {
             rmsnorm(rec, &x, &w.output_norm, &last, tokens, c.width, c.eps)?;
             tap(rec, w.layers.len() + 1, &last);

@@ -50,7 +50,7 @@ pub struct Session {
     pub(crate) history: Slice,
     pub(crate) table: Slice,
     pub(crate) last_x: Slice,
-    activations: Slice,
+    pub(crate) activations: Slice,
     /// What adapters hold between their two products.
     between: Option<Slice>,
     chunk: u32,
@@ -236,7 +236,7 @@ impl Session {
         Ok(())
     }
 
-    fn record(
+    pub(crate) fn record(
         &self,
         tokens: u32,
         positions: u32,

@@ -16,6 +16,7 @@ pub mod rmsnorm;
 pub mod rope;
 pub mod rows;
 pub mod sample;
+pub mod squares;
 pub mod swiglu;
 
 use crate::{Weight, WeightType};

@@ -13,7 +13,8 @@ use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{State, sample, scratch_bytes};
 use crate::ops::{
-    Format, adamw, add, convert, dropout, gather, heads, lora, loss, rmsnorm, rope, rows, swiglu,
+    Format, adamw, add, convert, dropout, gather, heads, lora, loss, rmsnorm, rope, rows, squares,
+    swiglu,
 };
 use crate::registry::{BASELINE, Rng};
 use crate::{PlanError, Result, Weight, WeightType};
@@ -237,6 +238,10 @@ fn training(n: u32) -> Vec<Op> {
             let (parts, y) = (f32s(gpu, 4 * 128 * WIDTH)?, f32s(gpu, 128 * WIDTH)?);
             let to = Columns::all(WIDTH);
             Ok(Box::new(move |rec| sum_parts(rec, &parts, [4, 128, WIDTH], (&y, to), 1.0, false)))
+        }),
+        op("squares", shape.clone(), v * 4.0, 2.0 * v, move |gpu| {
+            let (x, s) = (f32s(gpu, values)?, f32s(gpu, WIDTH)?);
+            Ok(Box::new(move |rec| squares::squares(rec, (&x, Format::F32), &s, n, WIDTH)))
         }),
         op("dropout", shape.clone(), v * 8.0, 8.0 * v, move |gpu| {
             let (x, y, seed) = (f32s(gpu, values)?, f32s(gpu, values)?, u32s(gpu, &[1, 2])?);

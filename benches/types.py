@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""What each type that `weft quantize` makes costs weft-mini: the table in models/assets/TYPES.md.
+
+    cargo build --release
+    python3 benches/types.py measure types.jsonl [--questions 300] [--positions 4096] [--only Q4_K_M,Q2_K]
+    python3 benches/types.py table types.jsonl > models/assets/TYPES.md
+
+`measure` quantises models/assets/weft-mini-f16.gguf to every type, without and with an importance matrix
+from questions of the train split, and runs `weft eval` on each file: beside F16 on text of the test split,
+and on questions. A line of types.jsonl is a file measured; types that are there already are not measured again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "models/assets/weft-mini-f16.gguf"
+
+
+def known(weft):
+    """The types, from the error that lists them."""
+    done = subprocess.run([weft, "quantize", SOURCE, "/dev/null", "?"], capture_output=True, text=True)
+    return [t.strip() for t in done.stderr.split("known: ")[1].split(",")]
+
+
+def run(weft, *args):
+    done = subprocess.run([weft, *map(str, args)], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"weft {args[0]}: {done.stderr}")
+    return json.loads(done.stdout) if done.stdout.lstrip().startswith("{") else None
+
+
+def calibration(weft, folder, questions, template):
+    """Conversations of the train split as one text."""
+    run(weft, "curriculum", "--split", "train", "--seed", 99, "--count", questions, "--format", "chat", "-o", folder / "train.jsonl")
+    with open(folder / "train.jsonl") as lines, open(folder / "train.txt", "w") as out:
+        for line in lines:
+            for m in json.loads(line)["messages"]:
+                out.write(template.format(**m))
+    return folder / "train.txt"
+
+
+def measure(args):
+    weft, done = args.weft, set()
+    if args.file.exists():
+        done = {(r["type"], r["imatrix"]) for r in map(json.loads, args.file.read_text().splitlines())}
+    folder = Path(tempfile.mkdtemp())
+    types = args.only.split(",") if args.only else known(weft)
+    text = calibration(weft, folder, args.calibration, "<|im_start|>{role}\n{content}<|im_end|>\n")
+    imatrix = folder / "imatrix.gguf"
+    made = run(weft, "imatrix", "-m", SOURCE, "-f", text, "-o", imatrix, "--parse-special", "--json")
+    print(f"importance matrix of {made['tokens']} tokens in {made['seconds']:.1f} s", file=sys.stderr)
+    for with_imatrix in (False, True):
+        for name in types:
+            if (name, with_imatrix) in done:
+                continue
+            out = folder / "out.gguf"
+            q = run(weft, "quantize", SOURCE, out, name, "--json", *(["--imatrix", imatrix] if with_imatrix else []))
+            if with_imatrix and not q["importance_used"]:
+                continue
+            near = run(weft, "eval", "-m", out, "--suite", "divergence", "--against", SOURCE, "--positions", args.positions, "--json")
+            row = {
+                "type": name, "imatrix": with_imatrix, "bytes": q["bytes_after"], "bits": q["bits_per_weight_after"],
+                "kl": near["kl"], "same_top": near["same_top"], "nmse": near["nmse"], "positions": near["positions"],
+                "device": near["device"]["name"],
+            }  # fmt: skip
+            if args.questions:
+                scored = run(weft, "eval", "-m", out, "--limit", args.questions, "--json")
+                row |= {"generation": scored["generation"], "multiple_choice": scored["multiple_choice"], "seconds": scored["seconds"]}
+                for kind in ("generation", "multiple_choice"):
+                    row[kind].pop("families")
+            with open(args.file, "a") as f:
+                f.write(json.dumps(row) + "\n")
+            share = f"{100 * row['generation']['share']:.1f} % in {row['seconds']:.1f} s" if args.questions else ""
+            print(f"{name:8} {'imatrix' if with_imatrix else 'plain':8} KL {row['kl']['mean']:.5f} {share}", file=sys.stderr, flush=True)
+    out.unlink(missing_ok=True)
+
+
+def table(args):
+    rows = [json.loads(line) for line in args.file.read_text().splitlines()]
+    f16 = next(r for r in rows if r["type"] == "F16" and not r["imatrix"])
+    score = lambda r: 100 * (r["generation"]["right"] + r["multiple_choice"]["right"]) / (r["generation"]["total"] + r["multiple_choice"]["total"])
+    kinds = lambda r: f"{100 * r['generation']['share']:.1f} | {100 * r['multiple_choice']['share']:.1f}"
+
+    print(f"| type | MiB | % of F16 | bits a weight | NMSE of logits | KL divergence, nats | same top token, % | score: open | score: options | points lost |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for r in sorted((r for r in rows if not r["imatrix"]), key=lambda r: r["bytes"]):
+        print(
+            f"| {r['type']} | {r['bytes'] / 2**20:.2f} | {100 * r['bytes'] / f16['bytes']:.1f} | {r['bits']:.2f} | {r['nmse']:.1e} | "
+            f"{r['kl']['mean']:.5f} ± {r['kl']['standard_error']:.5f} | {100 * r['same_top']['share']:.2f} | {kinds(r)} | {score(f16) - score(r):.1f} |"
+        )
+    plain = {r["type"]: r for r in rows if not r["imatrix"]}
+    print("\n| type, with an importance matrix | KL divergence | without | same top token, % | without | score: open | score: options | points lost | without |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for r in sorted((r for r in rows if r["imatrix"]), key=lambda r: r["bytes"]):
+        p = plain[r["type"]]
+        print(
+            f"| {r['type']} | {r['kl']['mean']:.5f} | {p['kl']['mean']:.5f} | {100 * r['same_top']['share']:.2f} | "
+            f"{100 * p['same_top']['share']:.2f} | {kinds(r)} | {score(f16) - score(r):.1f} | {score(f16) - score(p):.1f} |"
+        )
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("what", choices=["measure", "table"])
+    p.add_argument("file", type=Path)
+    p.add_argument("--weft", default=str(ROOT / "target/release/weft"))
+    p.add_argument("--questions", type=int, default=300, help="of each kind; 0 scores none")
+    p.add_argument("--positions", type=int, default=4096)
+    p.add_argument("--calibration", type=int, default=2000, help="conversations for the importance matrix")
+    p.add_argument("--only", help="types, by comma")
+    args = p.parse_args()
+    {"measure": measure, "table": table}[args.what](args)
+
+
+if __name__ == "__main__":
+    main()

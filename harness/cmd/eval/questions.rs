@@ -1,0 +1,157 @@
+//! The curriculum's suite.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use weft_models::{Batch, Message, Model, Sampling};
+use weft_runtime::DeviceKind;
+
+use super::Flags;
+use crate::curriculum::score::{Scores, Tally, score_generation};
+use crate::curriculum::{self, Format, Sample, Split};
+use crate::{Error, Result, interrupt, output, report};
+
+/// The two ways a question is asked.
+const KINDS: [(&str, Format); 2] = [("generation", Format::Chat), ("multiple choice", Format::Mcq)];
+
+pub(super) fn run(f: &Flags) -> Result<()> {
+    let domains = crate::cmd::curriculum::domains(&f.domain)?;
+    interrupt::install(2);
+    let (model, _) = f.model.open(&f.device, None, None, f.cache)?;
+    let model = f.lora.apply(model)?;
+    // Before the first question, so that a file without a vocabulary is told as such.
+    model.tokenizer()?;
+    let start = Instant::now();
+    let mut asked = Vec::new();
+    for (name, format) in KINDS {
+        let samples = curriculum::generate(f.seed, f.limit, Split::Test, format, domains.clone());
+        let prompt = |s: Sample| Ok((model.chat(&[Message::new("user", s.prompt.as_str())], None)?, s));
+        asked.push((name, samples.map(prompt).collect::<Result<Vec<_>>>()?));
+    }
+    let longest = asked.iter().flat_map(|(_, all)| all).map(|(prompt, _)| prompt.len()).max().unwrap_or(1);
+    let context = (longest + f.n).min(model.config().context.max(longest as u32) as usize);
+    let software = model.gpu().caps().kind == DeviceKind::Cpu;
+    let streams = f.streams.unwrap_or(if software { 4 } else { 32 });
+    let mut batch = model.batch(streams, context as u32)?;
+
+    let bar = output::bar(2 * f.limit, "{msg} {bar:30} {pos} of {len}, {elapsed}, {eta} to go");
+    let mut scored = Vec::new();
+    for (name, questions) in asked {
+        bar.set_message(name);
+        let scores = score(f, &model, &mut batch, questions, &bar);
+        if scores.is_err() {
+            bar.finish_and_clear();
+        }
+        scored.push((name, scores?));
+    }
+    bar.finish_and_clear();
+    if f.json {
+        let mut value = json!({
+            "suite": "curriculum",
+            "split": "test",
+            "seed": f.seed,
+            "limit": f.limit,
+            "streams": streams,
+            "seconds": start.elapsed().as_secs_f64(),
+            "model": report::model_json(&f.model.name(), &model),
+            "device": report::caps_json(model.gpu().caps()),
+        });
+        for (name, scores) in &scored {
+            value[name.replace(' ', "_")] = scores_json(scores);
+        }
+        return output::json(&value);
+    }
+    output::line(&format!("{}, curriculum, test split, {} questions of each kind", f.model.name(), f.limit))?;
+    for (name, scores) in &scored {
+        output::line(&format!("{name}\n{}", tally_line("all", scores.all)))?;
+        for (domain, tally) in &scores.domains {
+            output::line(&tally_line(domain, *tally))?;
+        }
+    }
+    let device = report::device_line(model.gpu().caps());
+    output::note(&format!("{:.0} s on {device}", start.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Asks all of the questions, as many at a time as there are streams.
+fn score(
+    f: &Flags,
+    model: &Model,
+    batch: &mut Batch,
+    questions: Vec<(Vec<u32>, Sample)>,
+    bar: &indicatif::ProgressBar,
+) -> Result<Scores> {
+    let mut scores = Scores::default();
+    let mut questions = questions.into_iter();
+    let mut asked: Vec<Option<(Sample, Vec<u32>)>> = (0..batch.streams()).map(|_| None).collect();
+    loop {
+        while let Some(free) = batch.free()
+            && let Some((prompt, sample)) = questions.next()
+        {
+            batch.start_with(&prompt, &Sampling::greedy(), f.n, &mut |_, _| interrupt::flow())?;
+            asked[free] = Some((sample, Vec::new()));
+            // The first token has ended the answer: it is taken before the stream gets another.
+            if batch.free() == Some(free) {
+                break;
+            }
+        }
+        let drawn = batch.step()?;
+        if drawn.is_empty() {
+            return Ok(scores);
+        }
+        for d in drawn {
+            let Some((_, ids)) = &mut asked[d.stream] else { continue };
+            ids.extend(d.token);
+            if d.stop.is_none() {
+                continue;
+            }
+            let Some((sample, ids)) = asked[d.stream].take() else { continue };
+            let text = model.tokenizer()?.decode(&ids, false);
+            let right = score_generation(&sample, &text);
+            scores.add(&sample, right);
+            if f.wrong && !right {
+                bar.suspend(|| show(&sample, &text));
+            }
+            bar.inc(1);
+        }
+        if interrupt::asked() {
+            return Err(Error::Interrupted);
+        }
+    }
+}
+
+fn show(sample: &Sample, text: &str) {
+    let want = sample.answer.as_str();
+    output::note(&format!(
+        "--- {}/{}\n{}\n{text}\n(right: {want})",
+        sample.domain, sample.family, sample.prompt
+    ));
+}
+
+fn tally_line(name: &str, t: Tally) -> String {
+    let (low, high) = t.interval();
+    format!(
+        "  {name:<12} {:>5.1} %  [{:.1}, {:.1}]  {} of {}",
+        100.0 * t.share(),
+        100.0 * low,
+        100.0 * high,
+        t.right,
+        t.total
+    )
+}
+
+/// How many of how many, the share, and Wilson's interval.
+pub(super) fn tally_json(t: Tally) -> Value {
+    let (low, high) = t.interval();
+    json!({ "right": t.right, "total": t.total, "share": t.share(), "low": low, "high": high })
+}
+
+fn scores_json(s: &Scores) -> Value {
+    let mut value = tally_json(s.all);
+    for (key, part) in [("domains", &s.domains), ("families", &s.families)] {
+        let map: serde_json::Map<String, Value> =
+            part.iter().map(|(k, t)| (k.clone(), tally_json(*t))).collect();
+        value[key] = map.into();
+    }
+    value
+}

@@ -1,0 +1,68 @@
+"""Reference sums of squared activations, written to tests/golden/importance/.
+
+For every case this writes <case>.safetensors: of each matrix the float64 sum over the case's prompt of the
+squares of what meets each of its columns, stored as F32 under the tensor's GGUF name. The prompt is read in
+two halves of 40 tokens, each from an empty cache, as importance matrices are collected. The models are those
+of golden_models.py; the activations are taken from transformers in float64 by hooks on its linear layers.
+
+To run it (seconds; torch needs no GPU):
+  pip install numpy gguf safetensors torch transformers
+  python tests/reference/golden_importance.py [FOLDER]
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import golden_models as gm
+
+CASES = ["qwen3-q4_k_m", "qwen2-f16", "llama3-f32", "llama-mixed", "qwen3-f32"]
+CHUNK = 40
+LAYER = {
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}  # fmt: skip
+
+
+def sums(case):
+    import torch
+
+    arch, *_, vocab, tied, _, _ = gm.CASES[case]
+    weights = {t["name"]: gm.dequantised(t, gm.tensor_bytes(case, t)) for t in gm.tensors(case)}
+    ids, out = gm.prompt(case, vocab), {}
+    with gm.islands(arch, True):
+        model = gm.transformers_model(case, weights, True)
+
+        def observe(name):
+            def hook(module, args):
+                x = args[0][0].detach()
+                assert x.dtype == torch.float64 and x.shape[0] == CHUNK
+                out[name] = out.get(name, 0) + (x * x).sum(0).numpy()
+
+            return hook
+
+        modules = {f"blk.{i}.{n}.weight": layer.get_submodule(m) for i, layer in enumerate(model.model.layers) for n, m in LAYER.items()}
+        if not tied:
+            modules["output.weight"] = model.lm_head
+        for name, module in modules.items():
+            module.register_forward_pre_hook(observe(name))
+        with torch.no_grad():
+            for first in range(0, len(ids), CHUNK):
+                model(torch.tensor([ids[first : first + CHUNK]]), use_cache=False)
+    assert out.keys() == modules.keys()
+    return {k: v.astype(np.float32) for k, v in out.items()}
+
+
+def main(args):
+    from safetensors.numpy import save_file
+
+    folder = Path(args[0]) if args else gm.GOLDEN / "importance"
+    folder.mkdir(parents=True, exist_ok=True)
+    for case in CASES:
+        save_file(sums(case), folder / f"{case}.safetensors")
+        print(case, (folder / f"{case}.safetensors").stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
