@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use crate::support::cli::{command, file, folder, json, ok, weft, weft_with};
+use crate::support::cli::{command, fails, file, folder, json, ok, weft, weft_with};
 
 #[test]
 fn the_model_on_board_answers() {
@@ -232,6 +232,81 @@ fn eval_counts_by_domain() {
         assert!(low <= all[kind]["share"].as_f64() && all[kind]["share"].as_f64() <= high);
         assert!(all[kind]["right"].as_u64() >= Some(3), "{}", all[kind]);
     }
+}
+
+/// One stream gives the answers of several.
+#[test]
+fn eval_asks_many_at_a_time() {
+    let ask = |streams| {
+        json(&["eval", "--domain", "mathematics", "--limit", "3", "-n", "40", "--streams", streams, "--json"])
+    };
+    let (one, three) = (ask("1"), ask("3"));
+    assert_eq!(one["generation"], three["generation"]);
+    assert_eq!(one["multiple_choice"], three["multiple_choice"]);
+    assert_eq!(three["generation"]["total"], 3);
+}
+
+#[test]
+fn divergence_from_another_model() {
+    let folder = folder("cli-divergence");
+    let path = |name: &str| folder.join(name).to_str().expect("UTF-8").to_owned();
+    let f16 = concat!(env!("CARGO_MANIFEST_DIR"), "/models/assets/weft-mini-f16.gguf");
+    let small = path("q4_0.gguf");
+    ok(&["quantize", f16, &small, "Q4_0"]);
+    let text = file(&folder, "text.txt", "A car travels 120 km in 2 hours. What is its speed?".as_bytes());
+    let args = ["eval", "-m", &small, "--suite", "divergence", "--against"];
+    let got = json(&[&args[..], &[f16, "-f", &text, "--json"]].concat());
+
+    // The same from the logits of each.
+    let ids = ok(&["tokenize", "-m", f16, "--json", "A car travels 120 km in 2 hours. What is its speed?"]);
+    let ids_file = file(&folder, "ids.json", ids.as_bytes());
+    let ids: Vec<usize> = serde_json::from_str(&ids).expect("ids");
+    let logits = |model: &str| {
+        let out = path("logits.safetensors");
+        ok(&["logits", "-m", model, "--tokens", &ids_file, "-o", &out]);
+        let bytes = std::fs::read(&out).expect("logits");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+        let data = file.tensor("logits").expect("logits").data().to_vec();
+        let values: Vec<f64> =
+            data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect();
+        let rows = values.len() / ids.len();
+        values.chunks_exact(rows).map(<[f64]>::to_vec).collect::<Vec<_>>()
+    };
+    let (q, p) = (logits(&small), logits(f16));
+    let softmax = |row: &[f64]| {
+        let sum: f64 = row.iter().map(|v| v.exp()).sum();
+        row.iter().map(|v| v.exp() / sum).collect::<Vec<_>>()
+    };
+    let top = |row: &[f64]| (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
+    let (mut kl, mut same, mut error, mut energy, mut surprise) = (0.0, 0, 0.0, 0.0, 0.0);
+    for (i, (q, p)) in q.iter().zip(&p).enumerate() {
+        let (sq, sp) = (softmax(q), softmax(p));
+        kl += sp.iter().zip(&sq).map(|(p, q)| p * (p / q).ln()).sum::<f64>() / ids.len() as f64;
+        same += usize::from(top(q) == top(p));
+        error += q.iter().zip(p).map(|(q, p)| (q - p).powi(2)).sum::<f64>();
+        energy += p.iter().map(|p| p * p).sum::<f64>();
+        surprise -= ids.get(i + 1).map_or(0.0, |&id| sq[id].ln());
+    }
+    let near = |name: &str, got: &serde_json::Value, want: f64| {
+        let got = got.as_f64().expect("a number");
+        assert!((got - want).abs() <= 1e-6 * want.abs(), "{name}: {got}, not {want}");
+    };
+    near("KL", &got["kl"]["mean"], kl);
+    near("same top", &got["same_top"]["right"], same as f64);
+    near("NMSE", &got["nmse"], error / energy);
+    near("perplexity", &got["perplexity"], (surprise / (ids.len() - 1) as f64).exp());
+    assert_eq!(got["positions"], ids.len());
+    assert!(kl > 0.0 && error > 0.0, "{got}");
+
+    // A model is where it is, in words as well.
+    let shown = ok(&["eval", "-m", f16, "--suite", "divergence", "--against", f16, "--positions", "40"]);
+    assert!(shown.contains("40 positions") && shown.contains("100.00 %"), "{shown}");
+    fails(&args[..5], &["--against FILE"]);
+    fails(&["eval", "--against", f16], &["--suite divergence"]);
+    let golden = file(&folder, "other.gguf", &crate::support::golden_model::build("qwen3-f32"));
+    fails(&[&args[..], &[golden.as_str()]].concat(), &["vocabulary of", "613", &golden]);
+    let empty = file(&folder, "empty.txt", b"");
+    fails(&[&args[..], &[f16, "-f", &empty]].concat(), &[&empty, "no tokens"]);
 }
 
 #[test]

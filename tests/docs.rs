@@ -61,6 +61,7 @@ fn the_examples_in_help_parse() {
         "eval",
         "curriculum",
         "quantize",
+        "imatrix",
         "convert",
         "split",
     ] {

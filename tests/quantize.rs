@@ -177,6 +177,61 @@ fn importance_is_used_and_named() {
     assert!(error(&with) < error(&without));
 }
 
+/// Collected from a text, and used.
+#[test]
+fn an_importance_matrix_of_one_s_own() {
+    let folder = folder("quantize-imatrix-own");
+    let chats = "<|im_start|>user\nWhat is 17 + 25?<|im_end|>\n".repeat(4);
+    let chats = file(&folder, "chats.txt", chats.as_bytes());
+    let out = text(&folder.join("imatrix.gguf"));
+    let args = ["imatrix", "-m", F16, "-f", &chats, "-o", &out, "-c", "16"];
+    let report = json(&[&args[..], &["--chunks", "2", "--parse-special", "--json"]].concat());
+    let numbers = ["tokens", "chunks", "chunk_size", "tensors"].map(|k| report[k].as_u64());
+    assert_eq!(numbers, [32, 2, 16, 63].map(Some), "{report:#}");
+    let made = open(&out);
+    let m = made.metadata();
+    assert_eq!((m.str("general.type"), m.str("general.architecture")), (Some("imatrix"), None));
+    assert_eq!(m.strs("imatrix.datasets"), Some(&[chats.clone()][..]));
+    assert_eq!(values(&made, "blk.3.ffn_down.weight.counts"), [32.0]);
+    let sums = values(&made, "blk.3.ffn_down.weight.in_sum2");
+    assert!(sums.len() == 768 && sums.iter().all(|v| *v > 0.0 && v.is_finite()), "{sums:?}");
+    // What enters one product enters its neighbours.
+    let q = values(&made, "blk.0.attn_q.weight.in_sum2");
+    assert!(q == values(&made, "blk.0.attn_v.weight.in_sum2") && q.len() == 256);
+    assert_ne!(q, values(&made, "blk.0.ffn_up.weight.in_sum2"));
+
+    let small = text(&folder.join("q2_k.gguf"));
+    let used = json(&["quantize", F16, &small, "Q2_K", "--imatrix", &out, "--json"]);
+    assert_eq!(used["importance_used"], 63);
+    assert_eq!(open(&small).metadata().get("quantize.imatrix.chunks_count"), Some(&Value::U32(2)));
+
+    // The marks are text where they are not asked for; a head that is the embedding is left out.
+    let ran = weft(&[&args[..], &["--process-output", "--chunks", "1"]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("token embedding") && ran.stdout.contains("63 tensors over 1 chunks"));
+    holds(&folder, &["chats.txt", "imatrix.gguf", "q2_k.gguf"]);
+}
+
+#[test]
+fn importance_that_cannot_be_collected() {
+    let folder = folder("quantize-imatrix-bad");
+    let out = text(&folder.join("out.gguf"));
+    let short = file(&folder, "short.txt", b"Too short.");
+    let fails_with = |args: &[&str], parts: &[&str]| {
+        fails(&[&["imatrix", "-o", &out], args].concat(), parts);
+        assert!(!Path::new(&out).exists());
+    };
+    fails_with(&["-f", "/no/such/text"], &["/no/such/text", "no such file"]);
+    fails_with(&["-f", &short], &[&short, "less than one chunk of 512", "-c"]);
+    fails_with(&["-f", &file(&folder, "bytes.txt", b"a\xffb")], &["bytes.txt", "UTF-8", "byte 1"]);
+    fails_with(&["-f", &short, "-m", "/no/such/model"], &["/no/such/model"]);
+    let nowhere = text(&folder.join("absent/out.gguf"));
+    fails(&["imatrix", "-f", &short, "-o", &nowhere], &[&nowhere, "no such file"]);
+    fails(&["imatrix", "-f", &short, "-o", &text(&folder)], &["directory"]);
+    assert_eq!(weft(&["imatrix", "-f", &short, "-o", &out, "-c", "0"]).code, Some(2));
+    holds(&folder, &["bytes.txt", "short.txt"]);
+}
+
 fn open(path: &str) -> File {
     File::open(Path::new(path)).expect("a GGUF")
 }

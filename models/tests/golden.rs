@@ -13,9 +13,13 @@ use weft_models::{CacheType, DeviceOptions, Model, Options, Profile, Without};
 use weft_models::{Rows, Session};
 use weft_runtime::Gpu;
 
-fn open(case: &str, device: DeviceOptions, chunk: Option<u32>) -> Session {
+fn model(case: &str, device: DeviceOptions, chunk: Option<u32>) -> Model {
     let options = Options { device, chunk, context: Some(128), cache: None, integers: None };
-    Model::open(build(case), &options).unwrap().session(128).unwrap()
+    Model::open(build(case), &options).unwrap()
+}
+
+fn open(case: &str, device: DeviceOptions, chunk: Option<u32>) -> Session {
+    model(case, device, chunk).session(128).unwrap()
 }
 
 /// Logits of all positions, `[tokens, vocabulary]`.
@@ -189,4 +193,60 @@ fn a_reused_prefix_continues_as_a_fresh_prompt_does() {
     assert!(reused >= 30 + first.len() - 1, "reused only {reused}");
     let fresh = answer(&mut open("qwen3-f32", DeviceOptions::default(), None), &second).1;
     assert_eq!(continued, fresh);
+}
+
+/// Sums of squares over the prompt's halves, each from an empty cache; the last batch of a half is one token.
+#[test]
+fn importance_equals_transformers() {
+    let mut report = Vec::new();
+    let minimal = DeviceOptions { profile: Some(Profile::Minimal), ..DeviceOptions::default() };
+    let runs = [
+        ("llama3-f32", DeviceOptions::default()),
+        ("llama3-f32", minimal),
+        ("qwen2-f16", DeviceOptions::default()),
+        ("qwen3-q4_k_m", DeviceOptions::default()),
+    ];
+    for (name, device) in runs {
+        let case = load(name);
+        let path = golden_model::folder().join(format!("importance/{name}.safetensors"));
+        let bytes = std::fs::read(path).unwrap();
+        let want = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut importance = model(name, device, Some(13)).importance(64, true).unwrap();
+        for half in case.tokens.chunks(40) {
+            let mut seen = Vec::new();
+            importance
+                .read(half, &mut |done| {
+                    seen.push(done);
+                    std::ops::ControlFlow::Continue(())
+                })
+                .unwrap();
+            assert_eq!(seen, [13, 26, 39, 40]);
+        }
+        assert_eq!(importance.tokens(), 80);
+        let sums = importance.sums().unwrap();
+        assert_eq!(sums.len(), want.len(), "{name}");
+        for (tensor, got) in sums {
+            let want: Vec<f32> = bytemuck::pod_collect_to_vec(want.tensor(&tensor).unwrap().data());
+            let e = nmse(&got, &want);
+            assert!(e <= bound(name), "{name}: {tensor}: NMSE {e:e}");
+            report.push(format!("{name} {tensor} {e:.1e}"));
+        }
+    }
+    println!("{}", report.join("\n"));
+    assert_eq!(report.len(), 4 * (4 * 7 + 1));
+}
+
+#[test]
+fn importance_is_cancelled_and_refuses() {
+    let model = model("qwen3-f32", DeviceOptions::default(), Some(8));
+    // The head is the token embedding, which is not observed.
+    let mut importance = model.importance(32, true).unwrap();
+    let stop = importance.read(&[1; 30], &mut |_| std::ops::ControlFlow::Break(())).unwrap_err();
+    assert!(matches!(stop, weft_models::Error::Cancelled));
+    assert_eq!((importance.tokens(), importance.sums().unwrap().len()), (8, 4 * 7));
+    let mut read = |ids: &[u32]| {
+        importance.read(ids, &mut |_| std::ops::ControlFlow::Continue(())).unwrap_err().to_string()
+    };
+    assert!(read(&[]).contains("empty") && read(&[1; 33]).contains("context of 32"));
+    assert!(read(&[1 << 30]).contains("out of range"));
 }
