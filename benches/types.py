@@ -15,6 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,6 +45,26 @@ def calibration(weft, folder, questions, template):
     return folder / "train.txt"
 
 
+def one(args, imatrix, folder, name, with_imatrix):
+    """A file measured, or None where the type makes no use of importance."""
+    weft, out = args.weft, folder / f"{name}-{with_imatrix}.gguf"
+    q = run(weft, "quantize", SOURCE, out, name, "--json", *(["--imatrix", imatrix] if with_imatrix else []))
+    if with_imatrix and not q["importance_used"]:
+        return None
+    near = run(weft, "eval", "-m", out, "--suite", "divergence", "--against", SOURCE, "--positions", args.positions, "--json")
+    row = {
+        "type": name, "imatrix": with_imatrix, "bytes": q["bytes_after"], "bits": q["bits_per_weight_after"],
+        "kl": near["kl"], "same_top": near["same_top"], "nmse": near["nmse"], "positions": near["positions"],
+        "perplexity": near["perplexity"], "device": near["device"]["name"],
+    }  # fmt: skip
+    scored = run(weft, "eval", "-m", out, "--limit", args.questions, "--json")
+    row |= {"generation": scored["generation"], "multiple_choice": scored["multiple_choice"], "seconds": scored["seconds"]}
+    for kind in ("generation", "multiple_choice"):
+        row[kind].pop("families")
+    out.unlink()
+    return row
+
+
 def measure(args):
     weft, done = args.weft, set()
     if args.file.exists():
@@ -54,30 +75,15 @@ def measure(args):
     imatrix = folder / "imatrix.gguf"
     made = run(weft, "imatrix", "-m", SOURCE, "-f", text, "-o", imatrix, "--parse-special", "--json")
     print(f"importance matrix of {made['tokens']} tokens in {made['seconds']:.1f} s", file=sys.stderr)
-    for with_imatrix in (False, True):
-        for name in types:
-            if (name, with_imatrix) in done:
+    tasks = [(t, i) for i in (False, True) for t in types if (t, i) not in done and not (i and t in ("F32", "F16", "BF16"))]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for row in pool.map(lambda task: one(args, imatrix, folder, *task), tasks):
+            if row is None:
                 continue
-            out = folder / "out.gguf"
-            q = run(weft, "quantize", SOURCE, out, name, "--json", *(["--imatrix", imatrix] if with_imatrix else []))
-            if with_imatrix and not q["importance_used"]:
-                continue
-            near = run(weft, "eval", "-m", out, "--suite", "divergence", "--against", SOURCE, "--positions", args.positions, "--json")
-            row = {
-                "type": name, "imatrix": with_imatrix, "bytes": q["bytes_after"], "bits": q["bits_per_weight_after"],
-                "kl": near["kl"], "same_top": near["same_top"], "nmse": near["nmse"], "positions": near["positions"],
-                "device": near["device"]["name"],
-            }  # fmt: skip
-            if args.questions:
-                scored = run(weft, "eval", "-m", out, "--limit", args.questions, "--json")
-                row |= {"generation": scored["generation"], "multiple_choice": scored["multiple_choice"], "seconds": scored["seconds"]}
-                for kind in ("generation", "multiple_choice"):
-                    row[kind].pop("families")
             with open(args.file, "a") as f:
                 f.write(json.dumps(row) + "\n")
-            share = f"{100 * row['generation']['share']:.1f} % in {row['seconds']:.1f} s" if args.questions else ""
-            print(f"{name:8} {'imatrix' if with_imatrix else 'plain':8} KL {row['kl']['mean']:.5f} {share}", file=sys.stderr, flush=True)
-    out.unlink(missing_ok=True)
+            how = "imatrix" if row["imatrix"] else "plain"
+            print(f"{row['type']:8} {how:8} KL {row['kl']['mean']:.5f} open {row['generation']['share']:.3f} in {row['seconds']:.1f} s", file=sys.stderr, flush=True)
 
 
 def table(args):
@@ -109,9 +115,10 @@ def main():
     p.add_argument("what", choices=["measure", "table"])
     p.add_argument("file", type=Path)
     p.add_argument("--weft", default=str(ROOT / "target/release/weft"))
-    p.add_argument("--questions", type=int, default=300, help="of each kind; 0 scores none")
+    p.add_argument("--questions", type=int, default=300, help="of each kind")
     p.add_argument("--positions", type=int, default=4096)
-    p.add_argument("--calibration", type=int, default=2000, help="conversations for the importance matrix")
+    p.add_argument("--calibration", type=int, default=1000, help="conversations for the importance matrix")
+    p.add_argument("--jobs", type=int, default=1, help="files at a time")
     p.add_argument("--only", help="types, by comma")
     args = p.parse_args()
     {"measure": measure, "table": table}[args.what](args)

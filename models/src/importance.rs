@@ -82,11 +82,7 @@ impl Importance {
     ///
     /// # Errors
     /// As [`Session::generate`]; [`Error::Cancelled`].
-    pub fn read(
-        &mut self,
-        tokens: &[u32],
-        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
-    ) -> Result<()> {
+    pub fn read(&mut self, tokens: &[u32], progress: &mut dyn FnMut(usize) -> ControlFlow<()>) -> Result<()> {
         let session = &self.session;
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
@@ -125,7 +121,8 @@ impl Importance {
         let gpu = self.session.model.gpu();
         let mut all = Vec::new();
         for (layer, groups) in self.sums.layers.iter().enumerate() {
-            let sums = groups.iter().map(|s| gpu.read_vec::<f32>(s)).collect::<std::result::Result<Vec<_>, _>>()?;
+            let sums =
+                groups.iter().map(|s| gpu.read_vec::<f32>(s)).collect::<std::result::Result<Vec<_>, _>>()?;
             for t in Target::ALL {
                 all.push((t.tensor(layer as u32), sums[t.group() as usize].clone()));
             }

@@ -13,8 +13,7 @@ use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{State, sample, scratch_bytes};
 use crate::ops::{
-    Format, adamw, add, convert, dropout, gather, heads, lora, loss, rmsnorm, rope, rows, squares,
-    swiglu,
+    Format, adamw, add, convert, dropout, gather, heads, lora, loss, rmsnorm, rope, rows, squares, swiglu,
 };
 use crate::registry::{BASELINE, Rng};
 use crate::{PlanError, Result, Weight, WeightType};
