@@ -3,8 +3,6 @@
 mod divergence;
 mod questions;
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 use weft_models::MOST_STREAMS;
 
@@ -82,9 +80,4 @@ pub(super) fn run(f: Flags) -> Result<()> {
         (Suite::Curriculum, Some(_)) => Err(Error::input("--against is for --suite divergence")),
         (Suite::Curriculum, None) => questions::run(&f),
     }
-}
-
-/// The file behind a model flag.
-fn model(path: &PathBuf) -> ModelFlag {
-    ModelFlag { model: Some(path.clone()) }
 }

@@ -10,7 +10,7 @@ use weft_models::{Message, Model, Rows, Session};
 use super::questions::tally_json;
 use crate::curriculum::score::Tally;
 use crate::curriculum::{self, Format, Split};
-use crate::options::read_text;
+use crate::options::{ModelFlag, read_text};
 use crate::{Error, Result, interrupt, output, report};
 
 #[derive(Debug, Args)]
@@ -40,7 +40,8 @@ pub(super) fn run(f: &super::Flags, against: &Path) -> Result<()> {
     interrupt::install(2);
     let (model, _) = f.model.open(&f.device, None, Some(d.c), f.cache)?;
     let model = f.lora.apply(model)?;
-    let (base, _) = super::model(&against.to_path_buf()).open(&f.device, None, Some(d.c), f.cache)?;
+    let other = ModelFlag { model: Some(against.to_owned()) };
+    let (base, _) = other.open(&f.device, None, Some(d.c), f.cache)?;
     let vocabularies = [&model, &base].map(|m| m.config().vocabulary);
     if vocabularies[0] != vocabularies[1] {
         return Err(Error::input(format!(
