@@ -8,25 +8,46 @@ cd "$(dirname "$0")/.."
 git diff --quiet HEAD -- kernels || { echo "error: kernels/ has changes; commit them first" >&2; exit 1; }
 trap 'git checkout -q HEAD -- kernels/src' EXIT
 target=${CARGO_TARGET_DIR:-target}
-drop='s/workgroupBarrier();//'
 
-# round ~ file under kernels/src ~ sed that breaks it ~ what that is ~ cases to run
+# round ~ file under kernels/src ~ sed that breaks it, or `drop N` for its N-th barrier ~ what that is ~ cases to run
+# Within a round no two touch the same cases. Round 4 wants a device with cooperative matrices.
 mutations() {
     cat <<TABLE
 1~types/q4_0/ints.wgsl~s/-8\.0 \* h/-9.0 * h/~offset 8 is 9~--op gather --type q4_0
 1~types/q6_k/ints.wgsl~s/vec4<u32>(4u)/vec4<u32>(5u)/~shift 4 is 5~--op gather --type q6_k
 1~ops/swiglu/kernel.wgsl~s/(1\.0 + exp/(1.5 + exp/~1 is 1.5~--op swiglu
 1~ops/rope/kernel.wgsl~s/127u/126u/~mask 127 is 126~--op rope
-1~ops/sample/kernel.wgsl~84$drop~barrier of the argmax's steps~--op sample
-1~ops/attention/kernel.wgsl~119$drop~barrier after the scores~--op attention --variant rows
-1~ops/matmul/tiled.wgsl~0,/workgroupBarrier();/$drop~barrier after the loads~--op matmul --variant tiled --type q8_0
-1~ops/heads/kernel.wgsl~0,/workgroupBarrier();/$drop~barrier before the rotation~--op heads
+1~ops/sample/kernel.wgsl~drop 2~barrier of the argmax's steps~--op sample
+1~ops/attention/kernel.wgsl~drop 2~barrier after the scores~--op attention --variant rows
+1~ops/matmul/tiled.wgsl~drop 1~barrier after the loads~--op matmul --variant tiled --type q8_0
+1~ops/heads/kernel.wgsl~drop 1~barrier before the rotation~--op heads
 2~types/q4_0/ints.wgsl~s/half_of(h.q, half)/half_of(h.q, half ^ 1u)/~halves swapped~--op gather --type q4_0
 2~types/q6_k/ints.wgsl~s/8u \* half, 8u/8u * half, 9u/~width 8 is 9~--op gather --type q6_k
 2~ops/rope/kernel.wgsl~s/>> 7u/>> 6u/~shift 7 is 6~--op rope
 2~ops/sample/kernel.wgsl~s/24u - 8u/25u - 8u/~shift 24 is 25~--op sample
-2~ops/attention/kernel.wgsl~155$drop~barrier after the values~--op attention --variant rows
+2~ops/attention/kernel.wgsl~drop 5~barrier after the values~--op attention --variant rows
+3~ops/matmul/matvec_dot.wgsl~drop 1~barrier after the code book~--op matmul --variant matvec_dot --type iq3_s
+3~ops/matmul/chain_residual.wgsl~drop 1~barrier before the squares are added~--op matmul --variant chain --type q4_0
+3~ops/matmul/gradient.wgsl~drop 1~barrier after the loads~--op matmul_dx --variant tiled --type q8_0
+3~ops/lora/outer.wgsl~drop 1~barrier before the splits are added~--op lora_grad_b
+3~ops/attention/decode.wgsl~drop 1~barrier after the new key~--op attention --variant decode
+3~ops/attention/backward_kv.wgsl~drop 1~barrier after the loads~--op attention_backward --variant rows
+3~wgsl/reduce.wgsl~drop 2~barrier of a sum's steps~--op rmsnorm
+4~ops/matmul/coop.wgsl~drop 1~barrier after the loads~--op matmul --variant coop --type q8_0
+4~ops/attention/coop.wgsl~drop 3~barrier after the keys~--op attention --variant coop
+4~ops/attention/backward_coop.wgsl~drop 2~barrier before the first product~--op attention_backward --variant coop
 TABLE
+}
+
+# break_one FILE EDIT
+break_one() {
+    case $2 in
+    drop\ *)
+        awk -v n="${2#drop }" '/workgroupBarrier\(\);/ && ++k == n { sub(/workgroupBarrier\(\);/, "") } 1' "$1" >"$1.new"
+        mv "$1.new" "$1"
+        ;;
+    *) sed -i "$2" "$1" ;;
+    esac
 }
 
 build() { cargo build --release --locked --quiet -p weft-harness; }
@@ -39,7 +60,7 @@ count() {
 for round in "${@:-1}"; do
     git checkout -q HEAD -- kernels/src
     while IFS='~' read -r _ file edit _; do
-        sed -i "$edit" "kernels/src/$file"
+        break_one "kernels/src/$file" "$edit"
         ! git diff --quiet HEAD -- "kernels/src/$file" || { echo "error: $file: nothing matches $edit" >&2; exit 1; }
     done < <(mutations | grep "^$round~")
     build

@@ -50,7 +50,7 @@ pub struct Case {
 pub enum Outcome {
     /// NMSE within the tolerance.
     Passed(f64),
-    /// NMSE beyond it (NaN too), or a sentinel overwritten (infinite).
+    /// NMSE beyond it; infinite where a value is no number or a sentinel is overwritten.
     Failed(f64),
     /// The op has no plan here; the reason.
     Unsupported(String),
@@ -216,12 +216,14 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     .collect()
 }
 
-/// Normalised mean squared error: sum (got - want)^2 / sum want^2.
+/// Normalised mean squared error: sum (got - want)^2 / sum want^2; infinite where something is no number, so that
+/// the largest of several errors is one.
 pub fn nmse(got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
     let error: f64 = got.iter().zip(want).map(|(&g, &w)| (f64::from(g) - w).powi(2)).sum();
     let norm: f64 = want.iter().map(|w| w * w).sum();
-    if norm == 0.0 { error } else { error / norm }
+    let error = if norm == 0.0 { error } else { error / norm };
+    if error.is_nan() { f64::INFINITY } else { error }
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): the inputs of the cases.

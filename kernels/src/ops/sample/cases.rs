@@ -6,7 +6,8 @@ use weft_runtime::{Pool, Recorder};
 use super::{IDLE, State};
 use crate::registry::{BASELINE, Case, Rng, input};
 
-/// Greedy with ties, each filter alone and all together, penalties, and vocabularies from 1 to 151,936.
+/// Greedy with ties, each filter alone and all together, penalties, and vocabularies from 1 to 151,936; a threshold
+/// between neighbours.
 pub fn cases() -> Vec<Case> {
     let base = State { temperature: 0.8, top_p: 1.0, penalty: 1.0, last_n: 64, ..State::zeroed() };
     let kinds = [
@@ -28,10 +29,16 @@ pub fn cases() -> Vec<Case> {
             all.push(case(label, state, vocab));
         }
     }
+    for vocab in [255, 4096] {
+        all.push(case(ULP, State { top_k: 40, temperature: 5.0, ..base }, vocab));
+    }
     all.push(streams_case(kinds.map(|k| k.1).into(), 255));
     all.push(streams_case(kinds.map(|k| k.1).into(), 3000));
     all
 }
+
+/// As many logits as top-k keeps are one unit in the last place above all others.
+const ULP: &str = "top-k 40 by an ulp";
 
 /// A stream for each way of drawing, every third of them idle.
 fn streams_case(kinds: Vec<State>, vocab: u32) -> Case {
@@ -99,6 +106,14 @@ fn case(label: &'static str, state: State, vocab: u32) -> Case {
                 for _ in 0..2 {
                     let i = rng.below(vocab as usize);
                     logits[i] = top;
+                }
+            }
+            if label == ULP {
+                logits.fill(2.0);
+                for k in 0..state.top_k as usize {
+                    // One in each of as many stretches.
+                    let stretch = vocab as usize / state.top_k as usize;
+                    logits[k * stretch + rng.below(stretch)] = 2.0f32.next_up();
                 }
             }
             let before: Vec<u32> = (0..20).map(|_| rng.below(vocab as usize) as u32).collect();
