@@ -15,6 +15,7 @@ use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::{self, heads};
 use weft_kernels::ops::matmul::chain::{self, End, Kind, chained, chained_both};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
+use weft_kernels::ops::parts::few_streams_bytes;
 use weft_kernels::ops::quantize::{self, Quantized, bytes_normed, quantize, quantize8};
 use weft_kernels::ops::rmsnorm::{rmsnorm, rmsnorm_to};
 use weft_kernels::ops::sample::{sample, scratch_bytes};
@@ -76,6 +77,8 @@ pub(crate) struct Buffers {
     ints_meta: Placed,
     chain: [(Placed, Placed); 3],
     maxima: Placed,
+    /// Parts of sums that workgroups share.
+    shared: Placed,
 }
 
 /// What a program computes at a time.
@@ -151,6 +154,7 @@ impl Buffers {
             [bytes_normed(c.width.into()), quantize::bytes(q.into()), quantize::bytes(c.feed_forward.into())]
                 .map(|(q, meta)| (a.add(q, 0, 11), a.add(meta, 0, 11)));
         let maxima = a.add(scratch_bytes(c.vocabulary, logit_rows), 11, 11);
+        let shared = a.add(few_streams_bytes(tokens, budget), 1, 10);
         Buffers {
             layout: a.place(budget.align),
             x,
@@ -168,6 +172,7 @@ impl Buffers {
             ints_meta,
             chain,
             maxima,
+            shared,
         }
     }
 }
@@ -235,6 +240,7 @@ pub(crate) fn record(
     let b = Buffers::plan(c, p.cache, Job { tokens, sequences, all_logits }, &budget);
     let at = |t: Placed| b.layout.slice(p.activations, t);
     let (x, n) = (at(b.x), at(b.n));
+    let shared = (few_streams_bytes(tokens, &budget) > 0).then(|| at(b.shared));
     let scratch = Scratch { o: at(b.parts_o), lse: at(b.parts_lse) };
     let shape = Shape {
         tokens,
@@ -304,7 +310,8 @@ pub(crate) fn record(
         let mut column = 0;
         for part in parts {
             let input = Input { x, ints: ints.as_ref(), format };
-            let epilogue = Epilogue { bias: part.bias.as_ref(), ..Epilogue::default() };
+            let epilogue =
+                Epilogue { bias: part.bias.as_ref(), scratch: shared.as_ref(), ..Epilogue::default() };
             linear(rec, &part.weight, input, (y, Columns { stride, column }), tokens, epilogue)?;
             column += part.weight.shape.rows;
         }
@@ -421,7 +428,7 @@ pub(crate) fn record(
                 attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
             }
         }
-        let residual = Epilogue { add: true, ..Epilogue::default() };
+        let residual = Epilogue { add: true, scratch: shared.as_ref(), ..Epilogue::default() };
         let ints = integers(rec, &[&l.output], &attended, tokens, c.heads * c.head_dim)?;
         let input = Input { ints: ints.as_ref(), ..Input::f32(&attended) };
         linear(rec, &l.output, input, (&x, Columns::all(c.width)), tokens, residual)?;

@@ -39,6 +39,11 @@ pub fn cases() -> Vec<Case> {
             all.push(case(variant, ty, 256, 768, 64, false, true));
         }
     }
+    // Whole tiles of a few streams.
+    for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
+        all.push(case(Variant::Coop, ty, 128, 512, 16, false, false));
+        all.push(case(Variant::Coop, ty, 192, 1024, 32, false, true));
+    }
     // Every tile, with types of each kind of fragment.
     for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
         for (variant, count) in MANY.into_iter().zip(TILES) {

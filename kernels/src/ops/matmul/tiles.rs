@@ -109,12 +109,14 @@ pub struct CoopTile {
 
 /// Cooperative tiles in matrices: tokens, outputs, depth in values, subgroups along both, and whether
 /// loads run ahead. `weft kernels perf --tiles` measures them all; [`Kernel::pick`] has what won.
-const COOP: [(u32, u32, u32, (u32, u32), bool); 5] = [
+const COOP: [(u32, u32, u32, (u32, u32), bool); 7] = [
     (8, 8, 32, (2, 2), false),
     (8, 8, 64, (2, 4), true),
     (8, 8, 64, (4, 2), true),
     (4, 8, 32, (2, 2), false),
-    (4, 4, 32, (2, 2), false),
+    (4, 4, 64, (2, 2), true),
+    (2, 4, 128, (1, 4), true),
+    (1, 4, 128, (1, 4), true),
 ];
 
 /// Register tiles in f32 that fit core WebGPU, the first of which suits every device.
@@ -239,7 +241,11 @@ impl Kernel {
             Variant::Tiled if large => 2,
             Variant::TiledDot if large => 1,
             Variant::TiledF16 if large => 1,
-            Variant::Coop if tokens <= 64 => all.len() - 1,
+            // A few streams are bound by the weights' bytes: no wider than they are, deep, and ahead.
+            Variant::Coop if tokens <= 64 => {
+                let wide = |at: &usize| all[*at].tile().0 >= tokens;
+                (0..all.len()).filter(wide).min_by_key(|&at| all[at].tile()).unwrap_or(0)
+            }
             // Eight subgroups and a deeper tile win where x comes in f16 or workgroups are few; the
             // gradient has twice the tile of w to fill, and does better by four.
             Variant::Coop if direction == Direction::Forward && (x == Format::F16 || tiles(0) < 400) => 1,

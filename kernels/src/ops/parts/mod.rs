@@ -28,6 +28,19 @@ const WG: u32 = 256;
 /// Workgroups that fill a large GPU: two for each of an H200's 132 multiprocessors.
 const WANTED: u32 = 264;
 
+/// Bytes of activations with which the products of a few streams can be shared as far as it pays: tiles of 64
+/// outputs. None for a single token, whose products are of another kind, for many, and where they were much
+/// of what a binding holds.
+pub fn few_streams_bytes(tokens: u32, budget: &Budget) -> u64 {
+    match u64::from(WANTED) * 64 * 4 * u64::from(tokens) {
+        bytes if (FEW..=64).contains(&tokens) && bytes <= budget.max_binding / 16 => bytes,
+        _ => 0,
+    }
+}
+
+/// The fewest tokens whose products tile.
+const FEW: u32 = super::matmul::MATVEC_TOKENS + 1;
+
 /// How to share a sum of `depth` values among workgroups, of which `tiles` would be without: how many
 /// parts, and the values of each, a multiple of `step`. A part has `least` steps at least, and all parts of
 /// the result, of `bytes` each, fit `scratch`.
