@@ -15,7 +15,7 @@ use weft_kernels::ops::gather::gather;
 use weft_kernels::ops::heads::{self, heads};
 use weft_kernels::ops::matmul::chain::{self, End, Kind, chained, chained_both};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
-use weft_kernels::ops::parts::few_streams_bytes;
+use weft_kernels::ops::parts::{STREAMS, few_streams_bytes};
 use weft_kernels::ops::quantize::{self, Quantized, bytes_normed, quantize, quantize8};
 use weft_kernels::ops::rmsnorm::{rmsnorm, rmsnorm_to};
 use weft_kernels::ops::sample::{sample, scratch_bytes};
@@ -121,6 +121,12 @@ fn most_splits(c: &Config, job: Job, cache: &CacheShape) -> u32 {
 }
 
 impl Buffers {
+    /// Bytes of activations for every batch of at most so many tokens: a few streams can take more than many.
+    pub(crate) fn most(c: &Config, cache: &CacheShape, job: Job, budget: &Budget) -> u64 {
+        let bytes = |tokens| Buffers::plan(c, cache, Job { tokens, ..job }, budget).layout.total;
+        [1, job.tokens.min(STREAMS), job.tokens].map(bytes).into_iter().max().unwrap_or(0)
+    }
+
     /// Places the activations of a batch.
     pub(crate) fn plan(c: &Config, cache: &CacheShape, job: Job, budget: &Budget) -> Buffers {
         let Job { tokens, sequences, .. } = job;
@@ -488,7 +494,7 @@ pub(crate) fn fitting_chunk(
 ) -> u32 {
     let mut tokens = wanted.max(1);
     while tokens > 1 {
-        let b = Buffers::plan(c, cache, Job { all_logits, ..Job::one(tokens) }, budget);
+        let bytes = Buffers::most(c, cache, Job { all_logits, ..Job::one(tokens) }, budget);
         let logits = if all_logits { u64::from(tokens) * u64::from(c.vocabulary) * 4 } else { 0 };
         let sequences = Sequences::One;
         let shape = Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits: 1, sequences };
@@ -496,7 +502,7 @@ pub(crate) fn fitting_chunk(
         let q = (c.heads + 2 * c.kv_heads) * c.head_dim;
         let rows = q.max(2 * c.feed_forward).max(if all_logits { c.vocabulary } else { 0 });
         let flops = 2.0 * f64::from(tokens) * f64::from(rows) * f64::from(c.width);
-        let fits = b.layout.total <= budget.max_buffer && widest <= budget.max_binding;
+        let fits = bytes <= budget.max_buffer && widest <= budget.max_binding;
         if fits && flops <= budget.dispatch_flops {
             break;
         }

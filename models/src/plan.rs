@@ -69,12 +69,11 @@ pub fn plan(
     }
     let ty = cache.unwrap_or_else(|| cache_type(file));
     let cache = CacheShape::new(ty, context, config.kv_heads, config.head_dim, budget)?;
-    let buffers = Buffers::plan(config, &cache, Job::one(chunk), budget);
     let table = u64::from(128 + context.div_ceil(128)) * u64::from(config.rotation.pairs()) * 8;
     Ok(MemoryPlan {
         weights,
         kv_cache: cache.bytes(budget) * u64::from(config.layers),
-        activations: buffers.layout.total,
+        activations: Buffers::most(config, &cache, Job::one(chunk), budget),
         state: table + u64::from(context) * 4 + u64::from(chunk) * 4 + 4 * budget.align,
     })
 }

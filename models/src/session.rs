@@ -83,7 +83,7 @@ impl Session {
             })
             .collect::<Result<Vec<_>>>()?;
         let chunk = fitting_chunk(c, &cache, model.0.chunk.min(context), false, &budget);
-        let bytes = [1, chunk].map(|t| Buffers::plan(c, &cache, Job::one(t), &budget).layout.total);
+        let bytes = Buffers::most(c, &cache, Job::one(chunk), &budget);
         let table = c.rotation.table(context);
         let state = |bytes: u64, label| gpu.alloc(Pool::State, bytes, label);
         let between = model.1.as_ref().map(|l| state(l.scratch_bytes(chunk), "adapters")).transpose()?;
@@ -94,7 +94,7 @@ impl Session {
             history: state(u64::from(context) * 4, "token history")?,
             last_x: state(u64::from(c.width) * 4, "last residual")?,
             table: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rotary table")?,
-            activations: gpu.alloc(Pool::Activations, bytes[0].max(bytes[1]), "activations")?,
+            activations: gpu.alloc(Pool::Activations, bytes, "activations")?,
             between,
             kv,
             chunk,
@@ -334,12 +334,9 @@ impl Session {
         self.computed = 0;
         let wanted = if rows == Rows::Decode { 1 } else { self.chunk.min(tokens.len() as u32) };
         let chunk = fitting_chunk(c, &self.cache, wanted, true, gpu.budget());
-        let plan = |tokens| {
-            let job = Job { all_logits: true, ..Job::one(tokens) };
-            Buffers::plan(c, &self.cache, job, gpu.budget())
-        };
-        let bytes = [1, chunk].map(|t| plan(t).layout.total);
-        let activations = gpu.alloc(Pool::Activations, bytes[0].max(bytes[1]), "activations")?;
+        let job = Job { all_logits: true, ..Job::one(chunk) };
+        let bytes = Buffers::most(c, &self.cache, job, gpu.budget());
+        let activations = gpu.alloc(Pool::Activations, bytes, "activations")?;
         let ids = gpu.alloc(Pool::State, u64::from(chunk) * 4, "token ids")?;
         let mut recorded: HashMap<(u32, u32), (Program, Slice, Vec<Slice>)> = HashMap::new();
         for (i, batch) in tokens.chunks(chunk as usize).enumerate() {

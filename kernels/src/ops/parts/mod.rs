@@ -28,14 +28,16 @@ const WG: u32 = 256;
 /// Workgroups that fill a large GPU: two for each of an H200's 132 multiprocessors.
 const WANTED: u32 = 264;
 
+/// The most tokens that are a few streams.
+pub const STREAMS: u32 = 64;
+
 /// Bytes of activations with which the products of a few streams can be shared as far as it pays: tiles of 64
-/// outputs. None for a single token, whose products are of another kind, for many, and where they were much
-/// of what a binding holds.
+/// outputs. None for a single token, whose products are of another kind, for many, and where those of
+/// [`STREAMS`] were much of what a binding holds.
 pub fn few_streams_bytes(tokens: u32, budget: &Budget) -> u64 {
-    match u64::from(WANTED) * 64 * 4 * u64::from(tokens) {
-        bytes if (FEW..=64).contains(&tokens) && bytes <= budget.max_binding / 16 => bytes,
-        _ => 0,
-    }
+    let bytes = |tokens: u32| u64::from(WANTED) * 64 * 4 * u64::from(tokens);
+    let room = bytes(STREAMS) <= budget.max_binding / 16;
+    if room && (FEW..=STREAMS).contains(&tokens) { bytes(tokens) } else { 0 }
 }
 
 /// The fewest tokens whose products tile.
