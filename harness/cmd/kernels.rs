@@ -4,6 +4,7 @@ mod perf;
 mod support;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -72,7 +73,7 @@ enum Command {
     Perf(Perf),
     /// Print which op runs in which variant on which type here, and why not
     ///
-    /// What it says runs has just run, and was right: the cases of `weft kernels test --quick`.
+    /// What it says runs has just run, and was right: a part of the cases of `weft kernels test`.
     #[command(after_help = "Examples:
   weft kernels support
   weft kernels support --op matmul --without coop
@@ -116,7 +117,8 @@ struct Test {
     /// Other inputs for every case
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// A part of the cases, of every op, variant and type
+    /// A part of the cases that takes a minute on a software GPU: of every op in every variant and of every
+    /// type
     #[arg(long)]
     quick: bool,
     /// Print one JSON object
@@ -320,7 +322,11 @@ fn open(choice: &Choice, device: &DeviceFlags) -> Result<Gpu> {
 fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
     let mut cases = f.choice.of(cases)?;
     if f.quick {
-        cases = registry::quick(cases);
+        // Of types that were asked for, in every variant.
+        cases = match f.choice.types.is_empty() {
+            true => registry::quick(cases),
+            false => registry::each_cell(cases),
+        };
     }
     let gpu = open(&f.choice, &f.device)?;
     let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
@@ -328,7 +334,7 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
     if !f.json {
         output::line(&report::device_line(gpu.caps()))?;
     }
-    run_cases(&gpu, &cases, f.seed, |case, outcome| {
+    run_cases(&gpu, &cases, f.seed, |case, outcome, took| {
         let (count, word, nmse, detail) = match outcome {
             Outcome::Passed(nmse) => (&mut passed, "passed", Some(nmse), format!("NMSE {nmse:.1e}")),
             Outcome::Failed(nmse) => {
@@ -348,6 +354,7 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
                 "outcome": word.to_lowercase(),
                 "nmse": nmse,
                 "tolerance": case.tolerance,
+                "seconds": took.as_secs_f64(),
                 "detail": detail,
             }));
             return Ok(());
@@ -376,26 +383,24 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
     }
 }
 
-/// Runs `cases` in order behind a bar, telling each one's outcome.
+/// Runs `cases` behind a bar, telling each one's outcome in order and how long it took.
 fn run_cases(
     gpu: &Gpu,
     cases: &[Case],
     seed: u64,
-    mut told: impl FnMut(&Case, Outcome) -> Result<()>,
+    mut told: impl FnMut(&Case, Outcome, Duration) -> Result<()>,
 ) -> Result<()> {
     let bar = output::bar(cases.len() as u64, "{bar:30} {pos} of {len}, {msg}");
-    for case in cases {
+    let all = registry::run_all(gpu, cases, oracle, seed, |case, outcome, took| {
         if interrupt::asked() {
-            bar.finish_and_clear();
             return Err(Error::Interrupted);
         }
         bar.set_message(case.op);
-        let outcome = case.run(gpu, oracle, seed);
         bar.inc(1);
-        bar.suspend(|| told(case, outcome))?;
-    }
+        bar.suspend(|| told(case, outcome, took))
+    });
     bar.finish_and_clear();
-    Ok(())
+    all
 }
 
 /// The fields of `report`, after those that say where it was made.

@@ -8,7 +8,9 @@
 mod gradients;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 #[cfg(test)]
 pub(crate) use gradients::assert_gradient;
@@ -144,7 +146,7 @@ pub fn absent(gpu: &Gpu) -> Vec<(Cell, String)> {
 }
 
 /// Some of the cases: of each op, variant and type the first and every fourth after it.
-pub fn quick(cases: Vec<Case>) -> Vec<Case> {
+pub fn each_cell(cases: Vec<Case>) -> Vec<Case> {
     let mut seen = HashMap::new();
     cases
         .into_iter()
@@ -154,6 +156,78 @@ pub fn quick(cases: Vec<Case>) -> Vec<Case> {
             *n % 4 == 1
         })
         .collect()
+}
+
+/// Fewer of them, for a minute: every op in every variant, and every type; but of the products, whose shaders are many,
+/// each variant with the types whose turn it is.
+pub fn quick(cases: Vec<Case>) -> Vec<Case> {
+    const TURNS: usize = 5;
+    let variants = ops::matmul::Variant::ALL;
+    let taken = |c: &Case| {
+        let ty = WeightType::ALL.iter().position(|t| Some(t.name()) == c.ty).unwrap_or(0);
+        let variant = variants.iter().position(|v| v.name() == c.variant).unwrap_or(variants.len());
+        !c.op.starts_with("matmul") || (ty + variant) % TURNS == 0
+    };
+    each_cell(cases.into_iter().filter(taken).collect())
+}
+
+/// Runs `cases` on all cores, telling each one's outcome and how long it took, in order. What `told` returns stops
+/// the rest. Shaders take a software GPU most of the time to compile, and the references most of it elsewhere.
+///
+/// # Errors
+/// What `told` returns.
+pub fn run_all<E>(
+    gpu: &Gpu,
+    cases: &[Case],
+    oracle: Oracle,
+    seed: u64,
+    mut told: impl FnMut(&Case, Outcome, Duration) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let run = |case: &Case| {
+        let start = Instant::now();
+        let outcome = case.run(gpu, oracle, seed);
+        (outcome, start.elapsed())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(8);
+    if cfg!(target_arch = "wasm32") || threads == 1 {
+        return cases.iter().try_for_each(|case| {
+            let (outcome, took) = run(case);
+            told(case, outcome, took)
+        });
+    }
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|s| {
+        for _ in 0..threads {
+            let (sender, next, run) = (sender.clone(), &next, &run);
+            s.spawn(move || {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(case) = cases.get(at) else { break };
+                    if sender.send((at, run(case))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut early = HashMap::new();
+        for (at, case) in cases.iter().enumerate() {
+            let (outcome, took) = loop {
+                if let Some(done) = early.remove(&at) {
+                    break done;
+                }
+                let (which, done) = receiver.recv().expect("a thread panicked");
+                early.insert(which, done);
+            };
+            if let Err(e) = told(case, outcome, took) {
+                // Nobody takes another one.
+                next.store(cases.len(), Ordering::Relaxed);
+                return Err(e);
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Every case of every op.
@@ -260,9 +334,19 @@ impl Rng {
         (0..12).map(|_| (self.bits() >> 40) as f32 / 16_777_216.0).sum::<f32>() - 6.0
     }
 
-    /// `n` values, one in 97 of them ten times as large.
+    /// `n` values about normal; among them some ten times as large, some so small that they are not normal,
+    /// and stretches of zeros.
     pub fn values(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.normal() * if self.below(97) == 0 { 10.0 } else { 1.0 }).collect()
+        let mut values: Vec<f32> = (0..n).map(|_| self.normal()).collect();
+        for at in 0..n {
+            match self.below(97 * 8) {
+                0..8 => values[at] *= 10.0,
+                8..16 => values[at] *= 1e-39,
+                16 => values[at..n.min(at + 40)].fill(0.0),
+                _ => {}
+            }
+        }
+        values
     }
 }
 
@@ -392,9 +476,20 @@ pub(crate) fn random_weight(
     cols: u32,
     rng: &mut Rng,
 ) -> Result<(Weight, Vec<f32>)> {
-    let bytes = random_blocks(ty, rows as usize, cols as usize, rng);
+    weight_of(gpu, oracle, ty, rows, cols, &random_blocks(ty, rows as usize, cols as usize, rng))
+}
+
+/// The weights of a file's blocks on the GPU and, dequantised by the oracle, on the host.
+pub(crate) fn weight_of(
+    gpu: &Gpu,
+    oracle: Oracle,
+    ty: WeightType,
+    rows: u32,
+    cols: u32,
+    bytes: &[u8],
+) -> Result<(Weight, Vec<f32>)> {
     let mut values = vec![0.0; (rows * cols) as usize];
-    oracle(ty, &bytes, &mut values);
+    oracle(ty, bytes, &mut values);
     let shape = WeightShape::new(ty, rows, cols, gpu.budget())?;
-    Ok((Weight::upload(gpu, shape, &[&bytes], "case weight")?, values))
+    Ok((Weight::upload(gpu, shape, &[bytes], "case weight")?, values))
 }

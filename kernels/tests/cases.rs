@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use weft_kernels::perf::{self, Effort, Product};
-use weft_kernels::registry::{Case, Outcome, cases, gradients, quick};
+use weft_kernels::registry::{self, Case, Outcome, cases, gradients, quick};
 use weft_kernels::{Budget, WeightType};
 use weft_runtime::{DeviceKind, Gpu, Options, Profile, Without};
 
@@ -18,27 +18,25 @@ fn oracle(ty: WeightType, bytes: &[u8], out: &mut [f32]) {
 fn run_all(options: &Options, cases: Vec<Case>) -> Vec<String> {
     let gpu = pollster::block_on(Gpu::open(options)).expect("a Vulkan adapter");
     let (mut failed, mut unsupported) = (Vec::new(), Vec::new());
-    for case in cases {
+    registry::run_all(&gpu, &cases, oracle, 0, |case, outcome, _| {
         let ty = case.ty.unwrap_or_default();
         let line = |what: String| format!("{} {} {ty} {}: {what}", case.op, case.variant, case.name);
-        match case.run(&gpu, oracle, 0) {
+        match outcome {
             Outcome::Passed(_) => {}
             Outcome::Failed(nmse) => failed.push(line(format!("NMSE {nmse:e} over {:e}", case.tolerance))),
             Outcome::Error(e) => failed.push(line(e)),
             Outcome::Unsupported(why) => unsupported.push(line(why)),
         }
-    }
+        Ok::<(), ()>(())
+    })
+    .expect("never stopped");
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed[..failed.len().min(20)].join("\n"));
     unsupported
 }
 
-/// Cases of a variant that needs what a device may lack: there all of them are unsupported.
-fn cases_of(variant: &str) -> usize {
-    cases().iter().filter(|c| c.variant.starts_with(variant)).count()
-}
-
-/// Nothing may be unsupported but what the device lacks, and exactly that; and at most `other` more.
-fn assert_unsupported(options: &Options, other: usize) {
+/// Of `cases` nothing may be unsupported but what the device lacks, and exactly that.
+fn assert_unsupported(options: &Options, cases: fn() -> Vec<Case>, other: usize) {
+    let cases_of = |variant: &str| cases().iter().filter(|c| c.variant.starts_with(variant)).count();
     let gpu = pollster::block_on(Gpu::open(options)).expect("a Vulkan adapter");
     let mut rest = run_all(options, cases());
     // Subgroups with fewer invocations than two matrices have rows.
@@ -53,23 +51,38 @@ fn assert_unsupported(options: &Options, other: usize) {
         rest.retain(|l| !l.contains(why));
         assert_eq!(all - rest.len(), if lacks { cases_of(variant) } else { 0 }, "{why}");
     }
-    let all = rest.len();
-    rest.retain(|l| !l.contains("no f16"));
-    let half = ["tiled_f16", "out_f16"].map(cases_of).iter().sum();
-    assert_eq!(all - rest.len(), if gpu.caps().f16 { 0 } else { half }, "no f16");
-    assert!(rest.len() <= other, "{} cannot run:\n{}", rest.len(), rest.join("\n"));
+    for (why, there, variants) in [
+        ("no f16", gpu.caps().f16, &["tiled_f16", "out_f16"][..]),
+        ("no packed int8 dot product", gpu.caps().dot, &["matvec_dot", "tiled_dot", "chain"]),
+    ] {
+        let all = rest.len();
+        rest.retain(|l| !l.contains(why));
+        let lacking = variants.iter().map(|v| cases_of(v)).sum();
+        assert_eq!(all - rest.len(), if there { 0 } else { lacking }, "{why}");
+    }
+    assert_eq!(rest.len(), other, "support changed:\n{}", rest.join("\n"));
 }
 
 #[test]
 fn all_cases_pass() {
-    assert_unsupported(&Options::default(), 0);
+    assert_unsupported(&Options::default(), cases, 0);
+}
+
+/// The quick cases without each of the features, and without all of them.
+#[test]
+fn quick_cases_pass_without_features() {
+    for without in ["f16", "subgroups", "dot", "coop", "f16,subgroups,dot,coop"] {
+        let without = Without::parse(without).expect("features");
+        let quick = || quick(cases());
+        assert_unsupported(&Options { without, ..Options::default() }, quick, 0);
+    }
 }
 
 #[test]
 fn all_cases_pass_with_checks_on_core_webgpu() {
     let without = Without { dot: false, ..Without::ALL };
     let options = Options { checked: true, profile: Some(Profile::WebGpu), without, ..Options::default() };
-    assert_unsupported(&options, 0);
+    assert_unsupported(&options, cases, 0);
 }
 
 #[test]
@@ -78,7 +91,7 @@ fn all_cases_pass_when_everything_splits() {
     // splits of an attention, a decode step whose cache is several chunks, streams whose rows begin at aligned
     // offsets too seldom, and parts of sums, which are made only where nothing is cut.
     let budget = Budget { max_binding: 96 << 10, max_workgroups: 64, ..Budget::WEBGPU };
-    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, 120);
+    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, cases, 99);
 }
 
 /// What computes gradients computes those of the forward op, by differences of its reference.
@@ -95,12 +108,18 @@ fn gradients_are_those_of_differences() {
     assert_eq!(run_all(&options, ran).len(), if lacks { coop } else { 0 });
 }
 
-/// `--quick` leaves out cases, but no op, variant or type.
+/// `--quick` leaves out cases, but no op in any variant, and no type.
 #[test]
 fn the_quick_cases_touch_everything() {
+    let of = |cases: Vec<Case>| {
+        let variants: HashSet<_> = cases.iter().map(|c| (c.op, c.variant)).collect();
+        let types: HashSet<_> = cases.iter().map(|c| (c.op.starts_with("matmul"), c.ty)).collect();
+        (variants, types)
+    };
+    assert_eq!(of(quick(cases())), of(cases()));
+    assert!(quick(cases()).len() * 4 < cases().len());
     let cells = |cases: Vec<Case>| cases.iter().map(Case::cell).collect::<HashSet<_>>();
-    assert_eq!(cells(quick(cases())), cells(cases()));
-    assert!(quick(cases()).len() * 2 < cases().len());
+    assert_eq!(cells(registry::each_cell(cases())), cells(cases()));
 }
 
 /// Another seed is another input, with another rounding error; the same one is the same.

@@ -40,7 +40,7 @@ fn wrong(says: &str) -> bool {
 const NO_TYPE: &str = "f32";
 
 pub(super) fn run(f: &Support) -> Result<()> {
-    let cases = registry::quick(f.choice.of(registry::cases())?);
+    let cases = registry::each_cell(f.choice.of(registry::cases())?);
     let others: Vec<_> = f.also.iter().map(|path| read(path)).collect::<Result<_>>()?;
     let gpu = super::open(&f.choice, &f.device)?;
     let here = answers(f, &gpu, &cases)?;
@@ -75,7 +75,7 @@ fn answers(f: &Support, gpu: &Gpu, cases: &[registry::Case]) -> Result<Vec<Answe
         ty: ty.unwrap_or(NO_TYPE).to_owned(),
         says,
     };
-    run_cases(gpu, cases, f.seed, |case, outcome| {
+    run_cases(gpu, cases, f.seed, |case, outcome, _| {
         let says = match outcome {
             Outcome::Passed(_) => YES.to_owned(),
             Outcome::Failed(nmse) => format!("{WRONG}: NMSE {nmse:.1e} at {}", case.name),
@@ -147,8 +147,8 @@ weft kernels support --json > other.json       # on another device
 weft kernels support --markdown --also other.json > kernels/OPS.md
 ```
 
-`yes` says that the cases of `weft kernels test --quick` for this op, variant and type ran on this
-device and were right; `f32` stands for ops that read no weights and no cache. What an op computes, how
+`yes` says that cases of `weft kernels test` for this op, variant and type (the first of them and every fourth
+after it) ran on this device and were right; `f32` stands for ops that read no weights and no cache. What an op computes, how
 it splits and its WGSL are in its folder under `kernels/src/ops/`; `weft kernels list` has the number of
 cases and the tolerances.
 

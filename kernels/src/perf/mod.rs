@@ -38,7 +38,7 @@ pub struct Effort {
     pub distinct: u64,
     /// Dispatches of a matvec program.
     pub dispatches: usize,
-    /// Buffers that x and y rotate over.
+    /// Buffers that x and y of other products rotate over.
     pub slots: usize,
     /// Bytes of the source of a copy.
     pub copy: u64,
@@ -81,7 +81,7 @@ impl Effort {
             },
         };
         match quick {
-            true => Effort { warm_up: full.warm_up / 5, rounds: 1, ..full },
+            true => Effort { warm_up: full.warm_up / 5, rounds: 1, distinct: full.distinct / 4, ..full },
             false => full,
         }
     }
@@ -231,7 +231,8 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
     let (slots, dispatches, copies) = match p.variant.few() {
         true => {
             let copies = (effort.distinct as f64 / p.bytes()).ceil().max(1.0) as usize;
-            (effort.slots, effort.dispatches.max(copies), copies)
+            let dispatches = effort.dispatches.max(copies);
+            (dispatches, dispatches, copies)
         }
         // Bound by arithmetic: enough that one dispatch's end and the next one's start overlap.
         false => (effort.slots.min(4), effort.slots.min(8), 1),

@@ -54,7 +54,7 @@ pub fn candidates() -> Vec<Matvec> {
             if wg < lanes || wg / lanes > 32 {
                 continue;
             }
-            for (rows, steps) in [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (4, 1)] {
+            for (rows, steps) in [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (4, 1), (8, 1)] {
                 all.push(Matvec { wg, lanes, rows, steps, tokens: 1 });
             }
         }
@@ -86,8 +86,8 @@ pub fn sweep(
         }
         let copies = (effort.distinct as f64 / p.bytes()).ceil().max(1.0) as usize;
         let weights = weights(gpu, (p.ty, p.rows, p.cols), copies)?;
-        let slots = buffers(gpu, p, effort.slots)?;
         let dispatches = effort.dispatches.min(4 * copies).max(copies);
+        let slots = buffers(gpu, p, dispatches)?;
         let mut measured = Vec::new();
         for &constants in &candidates {
             let time = |slots| matvec_seconds(gpu, &short, p, constants, &weights, slots, dispatches);

@@ -1,5 +1,5 @@
-// What follows from the integers of 32 weights: those of 16, and dequant16, the four groups of bytes
-// put in order and scaled.
+// What follows from the integers of a head's parts: those of a unit, and dequant16, the four groups of bytes put in
+// order and scaled.
 
 struct Ints {
     q: vec4<u32>,
@@ -8,7 +8,8 @@ struct Ints {
 }
 
 fn ints16(planes: vec4<u32>, u: u32) -> Ints {
-    return ints_of(planes, head32(planes, u >> 1u), u >> 1u, u & 1u);
+    let at = head_and_part(u);
+    return ints_of(planes, head_of(planes, at.x), at.x, at.y);
 }
 
 fn dequant16(planes: vec4<u32>, u: u32) -> mat4x4<f32> {

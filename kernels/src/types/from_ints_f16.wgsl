@@ -26,6 +26,7 @@ struct Halves {
     b: mat4x4<f16>,
 }
 fn dequant32h(planes: vec4<u32>, v: u32) -> Halves {
-    let h = head32(planes, v);
-    return Halves(half16(ints_of(planes, h, v, 0u)), half16(ints_of(planes, h, v, 1u)));
+    let at = head_and_part(2u * v);
+    let h = head_of(planes, at.x);
+    return Halves(half16(ints_of(planes, h, at.x, at.y)), half16(ints_of(planes, h, at.x, at.y + 1u)));
 }

@@ -6,14 +6,15 @@
 
 use super::place;
 
-/// Entries of eight values as eight nibbles: groups 0 and 1 of a unit, low and high in each byte.
+/// Entries of eight values of -1, 0 or 1 as eight signed nibbles, each four times its value: groups 0 and 1 of a unit,
+/// low and high in each byte.
 pub(super) const fn nibbles<const N: usize>(grid: &[u16; N]) -> [u32; N] {
     let mut words = [0; N];
     let mut i = 0;
     while i < 8 * N {
         let (group, byte) = place(i % 8);
         let index = grid[i / 8] >> (2 * (i % 8)) & 3;
-        words[i / 8] |= (index as u32) << (8 * byte + 4 * group);
+        words[i / 8] |= ((index as u32 + 3) * 4 & 15) << (8 * byte + 4 * group);
         i += 1;
     }
     words
@@ -54,6 +55,19 @@ pub(super) const fn bytes<const N: usize>(grid: &[u16; N], levels: &[u8; 8]) -> 
         let index = grid[i / 4] >> (4 * (i % 4)) & 7;
         let byte = i % 4 / 2 + 2 * (i % 2);
         words[i / 4] |= (levels[index as usize] as u32) << (8 * byte);
+        i += 1;
+    }
+    words
+}
+
+/// Entries of four values as nibbles, each its index: with a second entry in bytes 1 and 3, eight in group order,
+/// groups 0 and 1 in the low and high nibbles.
+pub(super) const fn spread<const N: usize>(grid: &[u16; N]) -> [u32; N] {
+    let mut words = [0; N];
+    let mut i = 0;
+    while i < N {
+        let g = grid[i] as u32;
+        words[i] = g & 15 | (g >> 8 & 15) << 4 | (g >> 4 & 15) << 16 | (g >> 12 & 15) << 20;
         i += 1;
     }
     words

@@ -13,12 +13,13 @@
 //! lie 16 bits apart, ready to become a pair of f16.
 //!
 //! A type whose weights are `scale * integer + offset` with one scale and one offset to a unit defines,
-//! for the 32 weights of units 2v and 2v + 1,
+//! for the two units of 32 weights or, where that saves loads, the four of two 32s that lie half a block of
+//! 256 apart,
 //! ```wgsl
-//! struct Head { .. }                                      // what 32 weights share
-//! fn head32(planes: vec4<u32>, v: u32) -> Head
+//! struct Head { .. }                                      // what they share
+//! fn head_of(planes: vec4<u32>, v: u32) -> Head
 //! struct Ints { q: vec4<u32>, scale: f32, offset: f32 }   // four groups of signed bytes
-//! fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints
+//! fn ints_of(planes: vec4<u32>, h: Head, v: u32, part: u32) -> Ints
 //! ```
 //! and takes `ints16` and `dequant16` from `from_ints.wgsl`; any other defines
 //! ```wgsl
@@ -28,6 +29,8 @@
 //! the slab is bound twice, as `w4: array<vec4<u32>>` and as `w1: array<u32>`. The matrix's columns are
 //! weights 0-3, 4-7, 8-11, 12-15. Matmul, matvec, row gather and the input gradient all use this one
 //! fragment.
+//!
+//! Where offset is scale times something simple, `fn center_of(h: Head, part: u32) -> f32` gives that as well.
 //!
 //! A type with a code book finds it from word 0 of the slab on, in front of the planes: in GPU memory
 //! it is bound already and cached, where a WGSL array indexed at run time would be copied to each
@@ -137,6 +140,17 @@ const fn place(i: usize) -> (usize, usize) {
     (2 * eight + pair % 2, pair / 2 + 2 * (i % 2))
 }
 
+/// Which 32 weights of a block of 256 with heads of 64 come at place `at`: those of a head lie half a block
+/// apart, so that neighbours read neighbouring activations.
+const fn thirty_two(at: usize) -> usize {
+    at / 2 + at % 2 * 4
+}
+
+/// Four indices of 9 bits as `nines.wgsl` reads them: a word, and four bits.
+fn four_nines(index: impl Fn(usize) -> u32) -> (u32, u32) {
+    (index(0) | index(1) << 9 | index(2) << 18 | index(3) << 27, index(3) >> 5)
+}
+
 /// The eight bytes of `bytes` from `at` on as a word, the first lowest: fields are picked out of blocks
 /// eight at a time, which is what makes an upload fast.
 #[inline(always)]
@@ -199,13 +213,21 @@ const fn bits8(byte: u8) -> u64 {
 /// WGSL shared by the types with fields in group order.
 const PAIRS: &str = include_str!("pairs.wgsl");
 
-/// `dequant16` for the types that define `ints16`.
-const FROM_INTS: &str = include_str!("from_ints.wgsl");
+/// `dequant16` for the types that define `ints_of`, with heads of 32 weights.
+const FROM_INTS: &str = concat!(include_str!("heads_32.wgsl"), include_str!("from_ints.wgsl"));
+
+/// The same with heads of 64 weights.
+const FROM_INTS_64: &str = concat!(include_str!("heads_64.wgsl"), include_str!("from_ints.wgsl"));
 
 impl Layout {
     /// Whether the fragment gives integers, as the int8 kernels need.
     pub fn has_ints(&self) -> bool {
-        self.dequant.contains(&FROM_INTS)
+        self.dequant.contains(&FROM_INTS) || self.parts() > 2
+    }
+
+    /// Units of 16 weights that share a head.
+    pub(crate) fn parts(&self) -> u32 {
+        if self.dequant.contains(&FROM_INTS_64) { 4 } else { 2 }
     }
 }
 
@@ -219,6 +241,30 @@ impl WeightType {
         }
     }
 
+    /// Whether its fragment has `center_of(h, part)`: weights are scale * (integer + center).
+    pub(crate) fn has_center(self) -> bool {
+        matches!(self, WeightType::IQ1_S | WeightType::IQ1_M | WeightType::IQ3_S)
+    }
+
+    /// Whether the offsets of its integers are anything but zero or a center.
+    pub(crate) fn has_offset(self) -> bool {
+        use WeightType::*;
+        !matches!(
+            self,
+            Q8_0 | IQ1_S
+                | IQ1_M
+                | IQ3_S
+                | IQ2_XXS
+                | IQ2_XS
+                | IQ2_S
+                | IQ3_XXS
+                | IQ4_NL
+                | IQ4_XS
+                | MXFP4
+                | NVFP4
+        )
+    }
+
     /// Weights that share one scale and one offset: 16, or 32 in two units.
     pub(crate) fn span(self) -> u32 {
         use WeightType::*;
@@ -228,6 +274,12 @@ impl WeightType {
         }
     }
 }
+/// WGSL shared by the types with odd multiples of d for scales.
+const ODD: &str = include_str!("odd.wgsl");
+
+/// WGSL shared by the types with indices of 9 bits.
+const NINES: &str = include_str!("nines.wgsl");
+
 /// WGSL shared by the types with signs beside a code book.
 const SIGNS: &str = include_str!("signs.wgsl");
 

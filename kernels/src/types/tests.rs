@@ -44,13 +44,14 @@ fn subnormal_scales_are_exact() {
 }
 
 /// Repacking neither adds nor drops bytes, but for the types that would take more arithmetic than the
-/// bytes are worth: digits in base 3 and signs that others imply.
+/// bytes are worth: digits in base 3, signs that others imply, scales between the bits of others.
 #[test]
 fn planes_hold_exactly_the_block() {
     for ty in WeightType::ALL {
         let l = ty.layout();
         let bytes = match ty {
             WeightType::TQ1_0 => 66,
+            WeightType::IQ1_M => 64,
             WeightType::IQ2_XXS | WeightType::IQ2_XS | WeightType::IQ3_XXS => l.bytes + 4,
             _ => l.bytes,
         };

@@ -5,9 +5,11 @@ use weft_runtime::{Pool, Recorder};
 use crate::WeightType;
 use crate::registry::{BASELINE, Case, Guarded, Rng, random_weight};
 
-/// Every type; first and last rows, repeats, more tokens than a workgroup.
+/// Every type; a single row, first and last rows, repeats, more tokens than a workgroup, long rows,
+/// and tensors larger than a small binding.
 pub fn cases() -> Vec<Case> {
-    let shapes = [(5u32, 256u32, 1u32), (301, 256, 67), (1000, 512, 9)];
+    let shapes =
+        [(1u32, 256u32, 1u32), (5, 256, 1), (301, 256, 67), (1000, 512, 9), (7, 14_336, 5), (1600, 512, 200)];
     WeightType::ALL
         .iter()
         .flat_map(|&ty| shapes.map(|(rows, cols, tokens)| case(ty, rows, cols, tokens)))

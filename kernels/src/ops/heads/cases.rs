@@ -25,7 +25,10 @@ pub fn cases() -> Vec<Case> {
                 if ty.blocks(32) > 0 && shape.3 % 32 != 0 {
                     continue;
                 }
-                all.push(case(ty, norm, pairing, shape));
+                all.push(case(ty, norm, pairing, shape, false));
+            }
+            if ty.blocks(32) == 0 {
+                all.push(case(ty, norm, Pairing::HalfSplit, (70, 4, 2, 80, 80, 9, 5), true));
             }
         }
     }
@@ -194,9 +197,11 @@ fn case(
     norm: bool,
     pairing: Pairing,
     (context, q_heads, kv_heads, head_dim, dims, tokens, position): (u32, u32, u32, u32, u32, u32, u32),
+    extreme: bool,
 ) -> Case {
+    let what = if extreme { "extreme " } else { "" };
     let name = format!(
-        "{pairing:?} norm {norm} heads {q_heads}/{kv_heads} x {head_dim} ({dims}) tokens {tokens} at {position} of {context}"
+        "{what}{pairing:?} norm {norm} heads {q_heads}/{kv_heads} x {head_dim} ({dims}) tokens {tokens} at {position} of {context}"
     );
     // Now and then a value rounds the other way.
     let tolerance = match ty {
@@ -211,8 +216,14 @@ fn case(
         let mut rng = Rng::seeded(context + tokens, seed);
         let hd = head_dim as usize;
         let (q_width, width) = (q_heads as usize * hd, kv_heads as usize * hd);
-        let q = rng.values(tokens as usize * q_width);
-        let [k, v] = [0, 1].map(|_| rng.values(tokens as usize * width));
+        let mut q = rng.values(tokens as usize * q_width);
+        let [mut k, mut v] = [0, 1].map(|_| rng.values(tokens as usize * width));
+        if extreme {
+            // Heads of zeros, whose norm is that of epsilon alone, and the largest numbers of f16.
+            q.chunks_exact_mut(hd).step_by(3).for_each(|q| q.fill(0.0));
+            k.chunks_exact_mut(hd).step_by(3).for_each(|k| k.fill(0.0));
+            v.iter_mut().step_by(2).for_each(|v| *v = 65_504.0f32.copysign(*v));
+        }
         let weights = rng.values(2 * hd);
         // What was in the cache before must stay.
         let before = rng.values(context as usize * width);

@@ -9,7 +9,9 @@ use super::{
 };
 use crate::ops::Format;
 use crate::ops::quantize::{self, Quantized};
-use crate::registry::{Case, Gradient, Gradients, Guarded, Rng, input, nmse, random_weight};
+use crate::registry::{
+    Case, Gradient, Gradients, Guarded, Rng, input, nmse, random_blocks, random_weight, weight_of,
+};
 use crate::{PlanError, Result, WeightShape, WeightType};
 
 /// Every type as every variant, at token counts on both sides of every threshold and tile edge; one
@@ -48,11 +50,19 @@ pub fn cases() -> Vec<Case> {
     for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
         for (variant, count) in MANY.into_iter().zip(TILES) {
             for tile in (0..count).filter(|_| takes(variant, ty)) {
-                all.push(case_with(variant, Some(tile), ty, 130, 768, 129, [true, false, false]));
+                all.push(case_with(variant, Some(tile), ty, 130, 768, 129, [true, false, false, false]));
                 // Whole tiles of outputs, a part of one of tokens.
-                all.push(case_with(variant, Some(tile), ty, 256, 512, 200, [false, true, false]));
+                all.push(case_with(variant, Some(tile), ty, 256, 512, 200, [false, true, false, false]));
                 // With adapters, and a sum that workgroups share.
-                all.push(case_with(variant, Some(tile), ty, 256, 2048, 72, [false, tile % 2 == 0, true]));
+                all.push(case_with(
+                    variant,
+                    Some(tile),
+                    ty,
+                    256,
+                    2048,
+                    72,
+                    [false, tile % 2 == 0, true, false],
+                ));
             }
         }
     }
@@ -73,6 +83,33 @@ pub fn cases() -> Vec<Case> {
         if tokens > 8 {
             all.push(case(Variant::Coop, WeightType::F16, rows, cols, tokens, true, true));
             all.push(case(Variant::TiledF16, WeightType::BF16, rows, cols.min(256), tokens, true, true));
+        }
+    }
+    // Batches of every size up to the threshold, and a large one; extreme numbers.
+    for (variant, ty) in [
+        (Variant::Matvec, WeightType::BF16),
+        (Variant::MatvecDot, WeightType::Q8_0),
+        (Variant::MatvecDot, WeightType::Q5_K),
+        (Variant::MatvecDot, WeightType::IQ3_S),
+    ] {
+        for tokens in [3, 4, 6, 7] {
+            all.push(case(variant, ty, 37, 512, tokens, false, false));
+        }
+    }
+    for (variant, ty) in MANY.into_iter().flat_map(|v| [(v, WeightType::F16), (v, WeightType::Q4_K)]) {
+        if takes(variant, ty) {
+            for tokens in [32, 512] {
+                all.push(case(variant, ty, 33, 256, tokens, false, false));
+            }
+        }
+    }
+    for variant in Variant::ALL {
+        let tokens = if variant.few() { 3 } else { 40 };
+        for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::IQ1_M, WeightType::MXFP4]
+        {
+            if takes(variant, ty) {
+                all.push(case_with(variant, None, ty, 70, 768, tokens, [false, false, false, true]));
+            }
         }
     }
     all.extend(gradients());
@@ -233,7 +270,7 @@ fn gradient(
 }
 
 fn case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32, bias: bool, add: bool) -> Case {
-    case_with(variant, None, ty, rows, cols, tokens, [bias, add, false])
+    case_with(variant, None, ty, rows, cols, tokens, [bias, add, false, false])
 }
 
 /// An adapter's product, or those of two matrices that are stacked, and activations for parts of sums.
@@ -281,6 +318,8 @@ impl Low {
     }
 }
 
+/// `extreme`: in turn tokens with the largest numbers of f16, tokens of zeros, and tokens with numbers so small that
+/// they are not normal; every fifth row of w is zero.
 fn case_with(
     variant: Variant,
     tile: Option<usize>,
@@ -288,9 +327,9 @@ fn case_with(
     rows: u32,
     cols: u32,
     tokens: u32,
-    [bias, add, low]: [bool; 3],
+    [bias, add, low, extreme]: [bool; 4],
 ) -> Case {
-    let extra = [(bias, " +bias"), (add, " +residual"), (low, " +adapters")];
+    let extra = [(bias, " +bias"), (add, " +residual"), (low, " +adapters"), (extreme, " extreme")];
     let extra = extra.map(|(on, s)| if on { s } else { "" }).concat();
     let tile_name = tile.map_or(String::new(), |t| format!("tile {t} "));
     let name = format!("{tile_name}rows {rows} cols {cols} tokens {tokens}{extra}");
@@ -299,8 +338,21 @@ fn case_with(
             return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
         }
         let mut rng = Rng::seeded(rows * cols + tokens, seed);
-        let (w, values) = random_weight(gpu, oracle, ty, rows, cols, &mut rng)?;
-        let x = rng.values((tokens * cols) as usize);
+        let mut bytes = random_blocks(ty, rows as usize, cols as usize, &mut rng);
+        let mut x = rng.values((tokens * cols) as usize);
+        if extreme {
+            bytes.chunks_exact_mut(ty.row_bytes(cols as usize)).step_by(5).for_each(|row| row.fill(0));
+            for (i, x) in x.chunks_exact_mut(cols as usize).enumerate() {
+                match i % 3 {
+                    // Sums of f16 do not hold these.
+                    0 if variant == Variant::TiledF16 => x[3] = 250.0,
+                    0 => x.iter_mut().step_by(89).for_each(|x| *x = 65_504.0f32.copysign(*x)),
+                    1 => x.fill(0.0),
+                    _ => x.iter_mut().step_by(7).for_each(|x| *x *= 1e-39),
+                }
+            }
+        }
+        let (w, values) = weight_of(gpu, oracle, ty, rows, cols, &bytes)?;
         let b = rng.values(rows as usize);
         // With a residual, y is wider than the product, which goes to its middle.
         let (stride, column) = if add { (rows + 24, 16) } else { (rows, 0) };
@@ -325,7 +377,6 @@ fn case_with(
             meta: gpu.alloc(Pool::Activations, meta, "scales")?,
         };
         let mut rec = Recorder::new(gpu);
-        let mut x = x;
         match variant {
             Variant::MatvecDot => {
                 // What the integers stand for is what the product must be exact for; how far that is from
@@ -376,7 +427,13 @@ fn case_with(
             .enumerate()
             .map(|(i, &v)| if inside(i) { product.next().unwrap() } else { f64::from(v) })
             .collect();
-        y.compare(gpu, &want)
+        if !extreme {
+            return y.compare(gpu, &want);
+        }
+        // Token by token: one has values that would hide another's errors.
+        let Some(got) = y.read(gpu)? else { return Ok(f64::INFINITY) };
+        let tokens = got.chunks_exact(stride as usize).zip(want.chunks_exact(stride as usize));
+        Ok(tokens.map(|(got, want)| nmse(got, want)).fold(0.0, f64::max))
     })
     .of_type(ty.name())
 }

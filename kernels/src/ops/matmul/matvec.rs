@@ -70,7 +70,7 @@ impl Matvec {
     }
 
     /// What comes closest to the memory's speed where products do not wait for each other: a few to try.
-    pub fn throughput(tokens: u32) -> [Matvec; 7] {
+    pub fn throughput(tokens: u32) -> [Matvec; 9] {
         [
             (128, 8, 4, 1),
             (128, 64, 2, 1),
@@ -79,6 +79,8 @@ impl Matvec {
             (256, 32, 4, 1),
             (256, 16, 1, 2),
             (256, 16, 8, 1),
+            (128, 16, 8, 1),
+            (256, 32, 8, 1),
         ]
         .map(|(wg, lanes, rows, steps)| Matvec { wg, lanes, rows, steps, tokens })
     }
@@ -148,12 +150,20 @@ impl Matvec {
         let mut constants = self.constants(u32::from(normed));
         constants.extend(book_constants);
         constants.extend([
-            ("EIGHTS", u32::from(eights(ty))),
-            ("ONES", u32::from(!eights(ty))),
+            ("BLOCKS", u32::from(blocks(ty))),
+            ("ONES", u32::from(!blocks(ty))),
+            ("PARTS", ty.layout().parts()),
+            ("PER_BLOCK", 16 / ty.layout().parts()),
+            ("PAIRS_OF_PARTS", ty.layout().parts() / 2),
             ("NORMED", u32::from(normed)),
             ("SINGLE", u32::from(second.is_none())),
             ("BOTH", u32::from(second.is_some())),
         ]);
+        constants.extend(match second {
+            None => sums_of(ty.span() == 32, ty.has_center(), ty.has_offset()),
+            // What every type has.
+            Some(_) => sums_of(false, false, true),
+        });
         let first = ty.layout().dequant;
         let walk = include_str!("matvec_walk.wgsl");
         let renamed = match second {
@@ -179,17 +189,31 @@ impl Matvec {
     }
 }
 
-/// Whether a type's blocks are eight times 32 weights. Lanes are a multiple of eight, and so are the 32s of
-/// a row of such blocks.
-fn eights(ty: WeightType) -> bool {
+/// How the parts of a head become sums: with one scale for both of a pair or one for each, and with a center, an
+/// offset, or neither.
+fn sums_of(shared: bool, center: bool, offset: bool) -> [(&'static str, u32); 6] {
+    let of = |which: bool, pair: bool| u32::from(which && pair == shared);
+    [
+        ("SHARED", of(!center, true)),
+        ("APART", of(!center, false)),
+        ("CENTER_SHARED", of(center, true)),
+        ("CENTER_APART", of(center, false)),
+        ("OFFSET_SHARED", of(offset, true)),
+        ("OFFSET_APART", of(offset, false)),
+    ]
+}
+
+/// Whether a type's blocks are of 256 weights. Lanes are a multiple of the heads of such a block, and so are
+/// those of a row.
+fn blocks(ty: WeightType) -> bool {
     ty.layout().block == 256
 }
 
 /// Whether one kernel can have rows of both types.
 pub(super) fn both(first: WeightType, second: WeightType) -> bool {
     let plain = |ty: WeightType| ty.layout().has_ints() && ty.layout().table.is_empty();
-    let apart = own(first, second).contains("fn head32");
-    apart && plain(first) && plain(second) && eights(first) == eights(second)
+    let apart = own(first, second).contains("fn head_of");
+    apart && plain(first) && plain(second) && blocks(first) == blocks(second)
 }
 
 /// The fragments that the second type does not share with the first.
@@ -213,7 +237,7 @@ fn rename_2(text: &str) -> String {
             continue;
         }
         out += &word;
-        if ["Head", "head32", "ints_of", "walk"].contains(&&word[..]) {
+        if ["Head", "head_of", "ints_of", "walk"].contains(&&word[..]) {
             out += "_2";
         }
         word.clear();

@@ -1,6 +1,6 @@
-// The sums of an invocation of the integer matvec, into part: LANES invocations walk a row together, 32
-// columns at a time because that is what most types share a scale for, STEPS times before the first product
-// so that loads overlap, each for ROWS rows so that x is read once for all of them.
+// The sums of an invocation of the integer matvec, into part: LANES invocations walk a row together, a head of
+// their type (32 or 64 columns) at a time, STEPS times before the first product so that loads overlap, each for
+// ROWS rows so that x is read once for all of them.
 //
 // lanes   number of the row of lanes
 // planes  of the rows' type
@@ -12,15 +12,15 @@ fn dot16(a: vec4<u32>, b: vec4<u32>) -> f32 {
 }
 
 fn walk(lid: u32, lanes: u32, planes: vec4<u32>, first: u32) {
-    let width = p.units / 2u;
-    //@ for e in EIGHTS
+    let width = p.units / PARTS;    // heads of a row
+    //@ for e in BLOCKS
     // Of a block of 256, an invocation always has the same part: what depends on it alone leaves the loop.
-    let part8 = lid % 8u;
+    let place = lid % PER_BLOCK;
     //@ end
     //@ for r in ROWS
     // Rows past the end are the last one again, and dropped below.
-    //@ for e in EIGHTS
-    let row$r = (min(row_of(lanes, $ru), p.rows - 1u) - first) * (width / 8u);
+    //@ for e in BLOCKS
+    let row$r = (min(row_of(lanes, $ru), p.rows - 1u) - first) * (width / PER_BLOCK);
     //@ end
     //@ for e in ONES
     let row$r = (min(row_of(lanes, $ru), p.rows - 1u) - first) * width;
@@ -32,38 +32,65 @@ fn walk(lid: u32, lanes: u32, planes: vec4<u32>, first: u32) {
     for (var v = lid % LANES; v < width; v += LANES * STEPS) {
         //@ for k in STEPS
         // Past the end, the last ones again, times zero.
-        //@ for e in EIGHTS
-        let block$k = min((v + $ku * LANES) / 8u, width / 8u - 1u);
-        let v$k = block$k * 8u + part8;
+        //@ for e in BLOCKS
+        let block$k = min((v + $ku * LANES) / PER_BLOCK, width / PER_BLOCK - 1u);
         //@ end
         //@ for e in ONES
         let v$k = min(v + $ku * LANES, width - 1u);
         //@ end
         let inside$k = v + $ku * LANES < width;
         //@ for r in ROWS
-        //@ for e in EIGHTS
-        let at$k_$r = (row$r + block$k) * 8u + part8;
+        //@ for e in BLOCKS
+        let at$k_$r = (row$r + block$k) * PER_BLOCK + place;
         //@ end
         //@ for e in ONES
         let at$k_$r = row$r + v$k;
         //@ end
-        let h$k_$r = head32(planes, at$k_$r);
-        let a$k_$r = ints_of(planes, h$k_$r, at$k_$r, 0u);
-        let b$k_$r = ints_of(planes, h$k_$r, at$k_$r, 1u);
+        let h$k_$r = head_of(planes, at$k_$r);
+        //@ for j in PAIRS_OF_PARTS
+        let a$k_$r_$j = ints_of(planes, h$k_$r, at$k_$r, 2u * $ju);
+        let b$k_$r_$j = ints_of(planes, h$k_$r, at$k_$r, 2u * $ju + 1u);
+        //@ end
         //@ end
         //@ end
         //@ for k in STEPS
         //@ for t in TOKENS
+        //@ for j in PAIRS_OF_PARTS
         {
+            //@ for e in BLOCKS
+            let at = $tu * (p.units / 2u) + block$k * 8u + place + $ju * PER_BLOCK;
+            //@ end
+            //@ for e in ONES
             let at = $tu * width + v$k;
+            //@ end
             let xa = xq[2u * at];
             let xb = xq[2u * at + 1u];
             let m = select(vec4<f32>(), xm[at], inside$k);
             //@ for r in ROWS
-            acc$r_$t += a$k_$r.scale * (m.x * dot16(a$k_$r.q, xa)) + a$k_$r.offset * m.y
-                + b$k_$r.scale * (m.z * dot16(b$k_$r.q, xb)) + b$k_$r.offset * m.w;
+            //@ for e in SHARED
+            acc$r_$t += a$k_$r_$j.scale * (m.x * dot16(a$k_$r_$j.q, xa) + m.z * dot16(b$k_$r_$j.q, xb));
+            //@ end
+            //@ for e in APART
+            acc$r_$t += a$k_$r_$j.scale * (m.x * dot16(a$k_$r_$j.q, xa))
+                + b$k_$r_$j.scale * (m.z * dot16(b$k_$r_$j.q, xb));
+            //@ end
+            //@ for e in CENTER_SHARED
+            acc$r_$t += a$k_$r_$j.scale * (m.x * dot16(a$k_$r_$j.q, xa) + m.z * dot16(b$k_$r_$j.q, xb)
+                + center_of(h$k_$r, 2u * $ju) * (m.y + m.w));
+            //@ end
+            //@ for e in CENTER_APART
+            acc$r_$t += a$k_$r_$j.scale * (m.x * dot16(a$k_$r_$j.q, xa) + center_of(h$k_$r, 2u * $ju) * m.y)
+                + b$k_$r_$j.scale * (m.z * dot16(b$k_$r_$j.q, xb) + center_of(h$k_$r, 2u * $ju + 1u) * m.w);
+            //@ end
+            //@ for e in OFFSET_SHARED
+            acc$r_$t += a$k_$r_$j.offset * (m.y + m.w);
+            //@ end
+            //@ for e in OFFSET_APART
+            acc$r_$t += a$k_$r_$j.offset * m.y + b$k_$r_$j.offset * m.w;
+            //@ end
             //@ end
         }
+        //@ end
         //@ end
         //@ end
     }

@@ -16,13 +16,13 @@ pub fn cases() -> Vec<Case> {
     };
     let mut all = Vec::new();
     for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
-        for (tokens, heads, head_dim, dims, position) in [
-            (1, 1, 2, 2, 0),
-            (1, 4, 128, 128, 40_959),
-            (7, 3, 80, 80, 113),
-            (130, 2, 64, 64, 100),
-            (5, 2, 96, 32, 131_071),
-            (33, 8, 256, 256, 1000),
+        for (tokens, heads, head_dim, dims, position, magnitude) in [
+            (1, 1, 2, 2, 0, 1.0),
+            (1, 4, 128, 128, 40_959, 1.0),
+            (7, 3, 80, 80, 113, 65_504.0),
+            (130, 2, 64, 64, 100, 1.0),
+            (5, 2, 96, 32, 131_071, 1.0),
+            (33, 8, 256, 256, 1000, 1.0),
         ] {
             for (label, scaling, factors) in [
                 ("plain", Scaling::None, false),
@@ -30,7 +30,8 @@ pub fn cases() -> Vec<Case> {
                 ("yarn", yarn, false),
                 ("factors", Scaling::None, true),
             ] {
-                all.push(case(pairing, tokens, heads, head_dim, dims, position, label, scaling, factors));
+                let shape = (tokens, heads, head_dim, dims, position, magnitude);
+                all.push(case(pairing, shape, label, scaling, factors));
             }
         }
     }
@@ -39,23 +40,21 @@ pub fn cases() -> Vec<Case> {
 
 fn case(
     pairing: Pairing,
-    tokens: u32,
-    heads: u32,
-    head_dim: u32,
-    dims: u32,
-    position: u32,
+    (tokens, heads, head_dim, dims, position, magnitude): (u32, u32, u32, u32, u32, f32),
     label: &str,
     scaling: Scaling,
     with_factors: bool,
 ) -> Case {
-    let name =
-        format!("{pairing:?} {label} tokens {tokens} heads {heads} x {head_dim} ({dims}) at {position}");
+    let name = format!(
+        "{pairing:?} {label} tokens {tokens} heads {heads} x {head_dim} ({dims}) at {position} magnitude {magnitude:e}"
+    );
     Case::new("rope", BASELINE, name, 1e-7, move |gpu, _, seed| {
         let mut rng = Rng::seeded(tokens * head_dim + position, seed);
         let factors: Vec<f32> = (0..dims / 2).map(|i| 1.0 + i as f32 * 0.3).collect();
         let factors = with_factors.then_some(&factors[..]);
         let rotation = Rotation::new(dims, 1e6, factors, scaling, pairing);
         let x = rng.values((tokens * heads * head_dim) as usize);
+        let x: Vec<f32> = x.iter().map(|v| v * magnitude).collect();
         let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "state")?;
         let table = rotation.table(position + tokens);
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rope table")?;

@@ -29,7 +29,7 @@ pub fn cases() -> Vec<Case> {
             all.push(case(label, state, vocab));
         }
     }
-    for vocab in [255, 4096] {
+    for vocab in [255, 151_936] {
         all.push(case(ULP, State { top_k: 40, temperature: 5.0, ..base }, vocab));
     }
     all.push(streams_case(kinds.map(|k| k.1).into(), 255));

@@ -1,27 +1,27 @@
-// IQ1_M: x = d (2 s + 1) (t ± 1/8). plane 0: a word for each 32, see iq1_s/eights.wgsl; plane 1: 16 bits
-// for each 32, the rest of the indices and four signs of shifts; plane 2: two words a block, lower two
-// bits of the 16 s, {their upper bits, d as f16}. The code book holds t + 1; with q of 16 (t + 1), and 4
-// more where the shift is positive, x = d (2 s + 1) (q - 18) / 16.
+// IQ1_M: x = d (2 s + 1) (t ± 1/8). plane 0: a vec4 for each 64. Words 0 and 1 for a 32 each, of its four codes
+// (1 for a positive shift, and above it an index of 11 bits) 0, 1 and the lower eight bits of 2; word 2: 16 bits
+// for each 32, code 3 and the rest of 2; word 3: d as f16 and, in the upper bits, four s. With q = 64 t from the
+// code book and 16 more for a positive shift, x = d (2 s + 1) / 64 (q - 8).
 struct Head {
-    q: u32,
-    h: u32,
-    low: u32,    // of two s, two bits each
-    high: u32,   // and a bit each
-    d: f32,
+    q: vec4<u32>,
+    d: vec2<f32>,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
-    let k = v & 7u;
-    let at = planes.z + 2u * (v >> 3u);
-    let upper = w1[at + 1u];
-    let h = w1[planes.y + (v >> 1u)] >> (16u * (v & 1u));
-    let d = unpack2x16float(upper).y * 0.0625;
-    return Head(w1[planes.x + v], h, w1[at] >> (4u * k), upper >> (2u * k), d);
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
+    let q = w4[(planes.x >> 2u) + v];
+    return Head(q, odd_of(unpack2x16float(q.w).x * 0.015625, 3u));
 }
-fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
-    let s = ((h.low >> (2u * half)) & 3u) | (((h.high >> half) & 1u) << 2u);
-    let scale = h.d * f32(2u * s + 1u);
-    let q = book_groups(two_indices(h.q, h.h, half));
-    let minus = (vec2<u32>(h.h) & (vec2<u32>(0x1000u, 0x2000u) << vec2<u32>(2u * half))) != vec2<u32>();
-    let shift = select(vec2<u32>(0x04040404u), vec2<u32>(), minus);
-    return Ints(q | shift.xxyy, scale, -18.0 * scale);
+fn center_of(h: Head, part: u32) -> f32 {
+    return -8.0;
+}
+fn ints_of(planes: vec4<u32>, head: Head, v: u32, part: u32) -> Ints {
+    let second = part >= 2u;
+    let q = select(head.q.x, head.q.y, second);
+    let h = select(head.q.z, head.q.z >> 16u, second);
+    let scale = odd_scale((head.q.w >> (3u * part)) & 0x00700000u, head.d);
+    let first = vec2<u32>(q, q >> 12u);
+    let last = vec2<u32>((q >> 24u) | ((h >> 4u) & 0xf00u), h);
+    let code = select(first, last, (part & 1u) == 1u);
+    let i = (code >> vec2<u32>(1u)) & vec2<u32>(0x7ffu);
+    let n = vec2<u32>(book(i.x), book(i.y)) + (code & vec2<u32>(1u)) * 0x11111111u;
+    return Ints(eights(n.x, n.y), scale, -8.0 * scale);
 }

@@ -1,17 +1,29 @@
-// IQ1_S: x = d (2 s + 1) (t ± 1/8). plane 0: a word for each 32, see eights.wgsl; plane 1: 16 bits for
-// each 32, the rest of the indices, s, and the sign of the shift; plane 2: d as f16. The code book holds
-// t + 1.
+// IQ1_S: x = d (2 s + 1) (t ± 1/8). plane 0: three words for each 64: for each 32, indices 0, 1 and the lower
+// ten bits of 2; then 16 bits for each 32, index 3, the upper bit of 2, s, and the sign of the shift; plane 1:
+// d as f16. With q = 64 t from the code book, x = d (2 s + 1) / 64 (q ± 8).
 struct Head {
-    q: u32,
+    q: vec2<u32>,
     h: u32,
-    scale: f32,
-    offset: f32,
+    d: vec2<f32>,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
-    let h = w1[planes.y + (v >> 1u)] >> (16u * (v & 1u));
-    let scale = half_at(planes.z, v >> 3u) * f32(((h >> 11u) & 14u) + 1u);
-    return Head(w1[planes.x + v], h, scale * 0.0625, scale * select(-0.875, -1.125, (h & 0x8000u) != 0u));
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
+    let at = planes.x + 3u * v;
+    let d = half_at(planes.y, v >> 2u) * 0.015625;
+    return Head(vec2<u32>(w1[at], w1[at + 1u]), w1[at + 2u], odd_of(d, 3u));
 }
-fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
-    return Ints(book_groups(two_indices(h.q, h.h, half)), h.scale, h.offset);
+// Those of the part's 32 in the upper half of a word.
+fn upper_half(h: Head, part: u32) -> u32 {
+    return select(h.h << 16u, h.h, part >= 2u);
+}
+fn center_of(h: Head, part: u32) -> f32 {
+    return bitcast<f32>((upper_half(h, part) & 0x80000000u) | 0x41000000u);
+}
+fn ints_of(planes: vec4<u32>, head: Head, v: u32, part: u32) -> Ints {
+    let q = select(head.q.x, head.q.y, part >= 2u);
+    let h = upper_half(head, part);
+    let scale = odd_scale((h >> 8u) & 0x00700000u, head.d);
+    let first = vec2<u32>(q, q >> 11u) & vec2<u32>(0x7ffu);
+    let last = vec2<u32>((q >> 22u) | ((h >> 17u) & 0x400u), (h >> 16u) & 0x7ffu);
+    let i = select(first, last, (part & 1u) == 1u);
+    return Ints(eights(book(i.x), book(i.y)), scale, scale * center_of(head, part));
 }

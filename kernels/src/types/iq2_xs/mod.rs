@@ -3,7 +3,7 @@
 //! index of 9 bits and seven signs.
 
 use super::iq2_xxs::all_signs;
-use super::{Layout, grids};
+use super::{Layout, four_nines, grids, thirty_two};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ2_XS",
@@ -12,22 +12,29 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[64, 12, 2],
     repack,
     table: &const { grids::levels::<512, 1024>(&grids::IQ2_XS) },
-    dequant: &[super::PAIRS, super::SIGNS, include_str!("ints.wgsl"), super::FROM_INTS],
+    dequant: &[
+        super::PAIRS,
+        super::NINES,
+        super::SIGNS,
+        super::ODD,
+        include_str!("ints.wgsl"),
+        super::FROM_INTS_64,
+    ],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
-    let mut ninth = 0;
-    for (k, (to, from)) in planes[0].chunks_exact_mut(8).zip(block[2..66].chunks_exact(8)).enumerate() {
-        let mut signs = 0;
-        for (i, code) in from.chunks_exact(2).enumerate() {
-            let code = u32::from(u16::from_le_bytes([code[0], code[1]]));
-            to[i] = code as u8;
-            signs |= (code >> 9) << (7 * i);
-            ninth |= (code >> 8 & 1) << (4 * k + i);
-        }
-        all_signs(signs, &mut to[4..]);
+    let mut rests = 0;
+    let [codes, scales, d] = planes else { unreachable!("three planes") };
+    for (at, to) in codes.chunks_exact_mut(8).enumerate() {
+        let k = thirty_two(at);
+        let from = &block[2 + 8 * k..][..8];
+        let code = |i: usize| u32::from(u16::from_le_bytes([from[2 * i], from[2 * i + 1]]));
+        let (word, rest) = four_nines(|i| code(i) & 511);
+        to[..4].copy_from_slice(&word.to_le_bytes());
+        all_signs((0..4).map(|i| code(i) >> 9 << (7 * i)).sum(), &mut to[4..]);
+        rests |= rest << (4 * at);
+        scales[at] = block[66 + k];
     }
-    planes[1][..8].copy_from_slice(&block[66..74]);
-    planes[1][8..].copy_from_slice(&ninth.to_le_bytes());
-    planes[2].copy_from_slice(&block[..2]);
+    scales[8..].copy_from_slice(&rests.to_le_bytes());
+    d.copy_from_slice(&block[..2]);
 }

@@ -1,17 +1,18 @@
 // IQ2_XXS: x = d (1/2 + s) / 4 * ± level. plane 0: two words for each 32, {four indices} and {signs};
 // plane 1: s, a nibble for each 32; plane 2: d as f16. The code book holds the levels.
 struct Head {
-    q: u32,
-    signs: u32,
-    scale: f32,
+    q: vec4<u32>,
+    s: u32,      // two nibbles
+    d: vec2<f32>,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
-    let g = half_of(w4[(planes.x >> 2u) + (v >> 1u)], v & 1u);
-    let s = (w1[planes.y + (v >> 3u)] >> (4u * (v & 7u))) & 15u;
-    return Head(g.x, g.y, half_at(planes.z, v >> 3u) * fma(f32(s), 0.25, 0.125));
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
+    let s = w1[planes.y + (v >> 2u)] >> (8u * (v & 3u));
+    return Head(w4[(planes.x >> 2u) + v], s, odd_of(half_at(planes.z, v >> 2u) * 0.125, 4u));
 }
-fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
-    let index = h.q >> (16u * half);
-    let q = vec4<u32>(book2(index & 255u), book2((index >> 8u) & 255u));
-    return Ints(with_signs(q, h.signs >> (4u * half)), h.scale, 0.0);
+fn ints_of(planes: vec4<u32>, h: Head, v: u32, part: u32) -> Ints {
+    let q = half_of(h.q, part >> 1u);
+    let i = q.x >> (16u * (part & 1u));
+    let scale = odd_scale((h.s << (19u - 4u * (part >> 1u))) & 0x00780000u, h.d);
+    let levels = vec4<u32>(book2(i & 255u), book2((i >> 8u) & 255u));
+    return Ints(with_signs(levels, q.y >> (4u * (part & 1u))), scale, 0.0);
 }

@@ -1,7 +1,7 @@
 //! x = d * (1/2 + s) / 4 * ± level, levels of 8, 25 and 43 by eights from a code book of 256, blocks of
 //! 256: {d: f16, [{index: [u8; 4], signs and s: u32}; 8]}, a u32 four times seven signs and s of 4 bits.
 
-use super::{Layout, bits8, grids, pack};
+use super::{Layout, bits8, grids, pack, thirty_two};
 
 pub(super) const LAYOUT: Layout = Layout {
     name: "IQ2_XXS",
@@ -10,16 +10,17 @@ pub(super) const LAYOUT: Layout = Layout {
     planes: &[64, 4, 2],
     repack,
     table: &const { grids::levels::<256, 512>(&grids::IQ2_XXS) },
-    dequant: &[super::PAIRS, super::SIGNS, include_str!("ints.wgsl"), super::FROM_INTS],
+    dequant: &[super::PAIRS, super::SIGNS, super::ODD, include_str!("ints.wgsl"), super::FROM_INTS_64],
 };
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
     let mut s = 0;
-    for (k, (to, from)) in planes[0].chunks_exact_mut(8).zip(block[2..66].chunks_exact(8)).enumerate() {
+    for (at, to) in planes[0].chunks_exact_mut(8).enumerate() {
+        let from = &block[2 + 8 * thirty_two(at)..][..8];
         to[..4].copy_from_slice(&from[..4]);
         let word = u32::from_le_bytes(from[4..].try_into().unwrap());
         all_signs(word, &mut to[4..]);
-        s |= word >> 28 << (4 * k);
+        s |= word >> 28 << (4 * at);
     }
     planes[1].copy_from_slice(&s.to_le_bytes());
     planes[2].copy_from_slice(&block[..2]);

@@ -3,6 +3,5 @@ fn book_pair(a: u32, b: u32) -> vec2<u32> {
     let x = book(a);
     let y = book(b);
     return vec2<u32>(
-        (x & 0x00ff00ffu) | ((y & 0x00ff00ffu) << 8u),
-        ((x >> 8u) & 0x00ff00ffu) | (y & 0xff00ff00u));
+        (x & 0x00ff00ffu) | ((y << 8u) & 0xff00ff00u), ((x >> 8u) & 0x00ff00ffu) | (y & 0xff00ff00u));
 }

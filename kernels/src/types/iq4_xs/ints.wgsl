@@ -4,7 +4,7 @@ struct Head {
     q: vec4<u32>,
     d: f32,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let j = v & 7u;
     let at = planes.y + 2u * (v >> 3u);
     let first = w1[at];

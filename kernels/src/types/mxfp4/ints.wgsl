@@ -4,7 +4,7 @@ struct Head {
     q: vec4<u32>,
     d: f32,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let e = extractBits(w1[planes.y + (v >> 2u)], 8u * (v & 3u), 8u);
     let d = bitcast<f32>(select((e - 1u) << 23u, 0x00200000u << e, e < 2u));
     return Head(w4[(planes.x >> 2u) + v], d);

@@ -15,7 +15,7 @@ struct Head {
     q: vec4<u32>,
     d: u32,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
     return Head(w4[(planes.x >> 2u) + v], w1[planes.y + (v >> 1u)] >> (16u * (v & 1u)));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {

@@ -4,7 +4,7 @@ struct Head {
     sm: u32,
     dm: vec2<f32>,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let sm = w1[planes.y + (v >> 1u)] >> (16u * (v & 1u));
     return Head(sm, unpack2x16float(w1[planes.z + (v >> 3u)]));
 }

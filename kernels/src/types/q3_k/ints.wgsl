@@ -7,7 +7,7 @@ struct Head {
     high: u32,  // two pairs of bits
     d: f32,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let k = v & 7u;
     let at = planes.z + 3u * (v >> 3u);
     let low = w1[at + (k >> 2u)] >> (8u * (k & 3u));

@@ -3,7 +3,7 @@ struct Head {
     q: vec4<u32>,
     dm: vec2<f32>,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
     return Head(w4[(planes.x >> 2u) + v], unpack2x16float(w1[planes.y + v]));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {

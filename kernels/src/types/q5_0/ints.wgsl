@@ -5,7 +5,7 @@ struct Head {
     fifth: u32,
     d: f32,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
     return Head(w4[(planes.x >> 2u) + v], w1[planes.y + v], half_at(planes.z, v));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {

@@ -5,7 +5,7 @@ struct Head {
     fifth: u32,
     sm: vec2<f32>,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let header = w4[(planes.z >> 2u) + (v >> 3u)];
     return Head(w4[(planes.x >> 2u) + v], w1[planes.y + v], scale_min_k(header, v & 7u));
 }

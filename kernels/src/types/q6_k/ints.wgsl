@@ -5,7 +5,7 @@ struct Head {
     scales: u32,
     d: f32,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let scales = w1[planes.z + (v >> 1u)] >> (16u * (v & 1u));
     return Head(w4[(planes.x >> 2u) + v], scales, half_at(planes.w, v >> 3u));
 }

@@ -2,7 +2,7 @@
 struct Head {
     d: f32,
 }
-fn head32(planes: vec4<u32>, v: u32) -> Head {
+fn head_of(planes: vec4<u32>, v: u32) -> Head {
     return Head(half_at(planes.y, v >> 3u));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
