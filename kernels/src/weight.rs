@@ -298,7 +298,7 @@ impl Piece<'_> {
     /// Repacks it in `space`, which is kept between pieces, and sends it off.
     fn put(&self, staging: &mut Staging, space: &mut Vec<u8>) -> Result<()> {
         let layout = self.ty.layout();
-        if layout.planes.len() == 1 && self.bytes.len().is_multiple_of(4) {
+        if layout.planes == [layout.bytes] && self.bytes.len().is_multiple_of(4) {
             return Ok(staging.put(&[(self.bytes, &self.to, self.at[0])])?);
         }
         space.resize(self.bytes(), 0);
@@ -330,7 +330,7 @@ pub(crate) fn planes(ty: WeightType, from: &[u8]) -> Vec<Vec<u8>> {
 
 /// The planes of whole blocks.
 fn repack(layout: &Layout, from: &[u8], planes: &mut [&mut [u8]; 4]) {
-    if layout.planes.len() == 1 {
+    if layout.planes == [layout.bytes] {
         planes[0][..from.len()].copy_from_slice(from);
         return;
     }

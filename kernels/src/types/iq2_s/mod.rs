@@ -16,7 +16,7 @@ pub(super) const LAYOUT: Layout = Layout {
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
     let (qs, signs, qh, scales) = (&block[2..34], &block[34..66], &block[66..74], &block[74..82]);
-    let [codes, rest, d] = planes else { unreachable!("three planes") };
+    let [codes, rest, d, ..] = planes else { unreachable!("three planes") };
     for (at, to) in codes.chunks_exact_mut(8).enumerate() {
         let k = thirty_two(at);
         let index = |i: usize| u32::from(qs[4 * k + i]) | u32::from(qh[k] >> (2 * i) & 3) << 8;

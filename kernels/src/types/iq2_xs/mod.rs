@@ -24,7 +24,7 @@ pub(super) const LAYOUT: Layout = Layout {
 
 fn repack(block: &[u8], planes: &mut [&mut [u8]]) {
     let mut rests = 0;
-    let [codes, scales, d] = planes else { unreachable!("three planes") };
+    let [codes, scales, d, ..] = planes else { unreachable!("three planes") };
     for (at, to) in codes.chunks_exact_mut(8).enumerate() {
         let k = thirty_two(at);
         let from = &block[2 + 8 * k..][..8];
