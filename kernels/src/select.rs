@@ -16,6 +16,7 @@ pub enum Need {
     Dot,
     Coop,
     Discrete,
+    Software,
 }
 
 impl Need {
@@ -27,6 +28,7 @@ impl Need {
             Need::Dot => "dot",
             Need::Coop => "coop",
             Need::Discrete => "memory of its own",
+            Need::Software => "a GPU in software",
         }
     }
 
@@ -37,6 +39,7 @@ impl Need {
             Need::Dot => caps.dot,
             Need::Coop => !caps.coop.is_empty(),
             Need::Discrete => caps.kind == DeviceKind::Discrete,
+            Need::Software => caps.kind == DeviceKind::Cpu,
         }
     }
 }
@@ -95,10 +98,14 @@ const fn on(op: &'static str, variant: &'static str, needs: &'static [Need], why
 const FEW: RangeInclusive<u32> = 0..=crate::ops::matmul::MATVEC_TOKENS;
 
 /// The table. The last row of an op takes everything on every device.
-pub static RULES: [Rule; 30] = [
+pub static RULES: [Rule; 31] = [
     Rule {
         tokens: 1..=1,
         ..on("matmul", "chain", &[Need::Dot], "five dispatches a layer, where nothing is cut into slabs")
+    },
+    Rule {
+        needs: &[Need::Subgroups, Need::Software],
+        ..rule("matmul", "broadcast", "a CPU's loads go lane by lane; what is handed round costs it little")
     },
     Rule {
         tokens: FEW,

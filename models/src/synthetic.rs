@@ -216,7 +216,7 @@ fn blocks(ty: WeightType) -> Option<Vec<u8>> {
         WeightType::F16 => &[],
         WeightType::Q8_0 => &[(0, 74.0)],
         WeightType::Q4_0 => &[(0, 4.6)],
-        WeightType::Q4_K => &[(0, 190.0), (2, 190.0 / 7.5)],
+        WeightType::Q4_K => &[(0, 258.0), (2, 258.0 / 7.5)],
         WeightType::Q6_K => &[(208, 1365.0)],
         _ => return None,
     };

@@ -53,18 +53,21 @@ pub enum Variant {
     /// Register tiles in integers, `dot4I8Packed` on activations of 8 bits. Core WebGPU, fast where the
     /// device has the instruction.
     TiledDot,
+    /// Rows in registers in f32, activations handed round in subgroups: no workgroup memory.
+    Broadcast,
     /// Tiles with cooperative matrices, f16 in and f32 out.
     Coop,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Variant; 6] = [
+    pub const ALL: [Variant; 7] = [
         Variant::Matvec,
         Variant::MatvecDot,
         Variant::Tiled,
         Variant::TiledF16,
         Variant::TiledDot,
+        Variant::Broadcast,
         Variant::Coop,
     ];
 
@@ -76,6 +79,7 @@ impl Variant {
             Variant::Tiled => "tiled",
             Variant::TiledF16 => "tiled_f16",
             Variant::TiledDot => "tiled_dot",
+            Variant::Broadcast => "broadcast",
             Variant::Coop => "coop",
         }
     }
@@ -97,6 +101,9 @@ impl Variant {
                 Err("the type is not one of integers")
             }
             Variant::TiledF16 if !caps.f16 => Err("no f16"),
+            Variant::Broadcast if Kernel::all(Variant::Broadcast, Direction::Forward, caps).is_empty() => {
+                Err("no subgroups of one size up to 32")
+            }
             Variant::Coop if Kernel::all(Variant::Coop, Direction::Forward, caps).is_empty() => {
                 Err("no cooperative matrices in f16 and f32")
             }

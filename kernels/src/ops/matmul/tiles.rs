@@ -145,6 +145,20 @@ const TILED_DOT: [Tile; 3] = [
     Tile { bm: 128, bn: 64, bk: 32, tm: 8, tn: 4 },
 ];
 
+/// Tiles without workgroup memory, whose rows are 32 times those of an invocation, by tokens.
+const BROADCAST: [Tile; 4] = [
+    Tile { bm: 1, bn: 256, bk: 16, tm: 1, tn: 8 },
+    Tile { bm: 4, bn: 128, bk: 16, tm: 4, tn: 4 },
+    Tile { bm: 8, bn: 128, bk: 16, tm: 8, tn: 4 },
+    Tile { bm: 16, bn: 64, bk: 16, tm: 16, tn: 2 },
+];
+
+/// Invocations of a subgroup, where they are the same everywhere and as many as these kernels take.
+fn broadcasts(caps: &Caps) -> Option<u32> {
+    let (least, most) = caps.subgroups?;
+    (least == most && (4..=32).contains(&least) && least.is_power_of_two()).then_some(least)
+}
+
 impl CoopTile {
     /// The tiles that the device has room for.
     fn all(caps: &Caps) -> Vec<CoopTile> {
@@ -192,6 +206,8 @@ pub enum Kernel {
     TiledF16(Tile),
     /// [`Variant::TiledDot`].
     TiledDot(Tile),
+    /// [`Variant::Broadcast`], of subgroups of so many invocations.
+    Broadcast(Tile, u32),
     /// [`Variant::Coop`].
     Coop(CoopTile),
 }
@@ -204,6 +220,10 @@ impl Kernel {
             (Variant::Tiled, _) => TILED[..ONE_UNIT].iter().map(|&t| Kernel::Tiled(t)).collect(),
             (Variant::TiledF16, Direction::Forward) => TILED_F16.map(Kernel::TiledF16).into(),
             (Variant::TiledDot, Direction::Forward) => TILED_DOT.map(Kernel::TiledDot).into(),
+            (Variant::Broadcast, Direction::Forward) => {
+                let of = |subgroup| BROADCAST.map(|t| Kernel::Broadcast(t, subgroup)).into();
+                broadcasts(caps).map_or_else(Vec::new, of)
+            }
             (Variant::Coop, _) => CoopTile::all(caps).into_iter().map(Kernel::Coop).collect(),
             _ => Vec::new(),
         }
@@ -236,6 +256,8 @@ impl Kernel {
                 (Direction::Gradient, true) => 3,
                 (Direction::Gradient, false) => 4,
             },
+            // The fewest tokens that are all of them.
+            Variant::Broadcast => (0..all.len()).find(|&at| all[at].tile().0 >= tokens).unwrap_or(2),
             // Large register tiles pay where they are enough to fill a large GPU.
             Variant::Tiled if large && tiles(1) >= 400 => 1,
             Variant::Tiled if large => 2,
@@ -260,6 +282,7 @@ impl Kernel {
             Kernel::Tiled(_) => Variant::Tiled,
             Kernel::TiledF16(_) => Variant::TiledF16,
             Kernel::TiledDot(_) => Variant::TiledDot,
+            Kernel::Broadcast(..) => Variant::Broadcast,
             Kernel::Coop(_) => Variant::Coop,
         }
     }
@@ -267,7 +290,9 @@ impl Kernel {
     /// Tokens and outputs of a workgroup.
     pub(super) fn tile(self) -> (u32, u32) {
         match self {
-            Kernel::Tiled(t) | Kernel::TiledF16(t) | Kernel::TiledDot(t) => (t.bm, t.bn),
+            Kernel::Tiled(t) | Kernel::TiledF16(t) | Kernel::TiledDot(t) | Kernel::Broadcast(t, _) => {
+                (t.bm, t.bn)
+            }
             Kernel::Coop(c) => (c.bm, c.bn),
         }
     }
@@ -275,6 +300,7 @@ impl Kernel {
     /// Its tile, readable.
     pub fn tile_name(self) -> String {
         match self {
+            Kernel::Broadcast(t, subgroup) => format!("{}x{}/{}/sg{subgroup}", t.bm, t.bn, t.tn),
             Kernel::Tiled(t) | Kernel::TiledF16(t) | Kernel::TiledDot(t) => {
                 format!("{}x{}x{}/{}x{}", t.bm, t.bn, t.bk, t.tm, t.tn)
             }
@@ -355,6 +381,20 @@ impl Kernel {
                 Direction::Forward => registers(t, include_str!("tiled.wgsl"), false),
                 Direction::Gradient => registers(t, include_str!("gradient.wgsl"), false),
             },
+            Kernel::Broadcast(t, subgroup) => {
+                let per = 16 / subgroup.min(16);
+                let constants = [
+                    ("WG", t.bn / t.tn),
+                    ("BN", t.bn),
+                    ("TM", t.tm),
+                    ("TN", t.tn),
+                    ("PER", per),
+                    ("HELD", 16 / per),
+                ];
+                let mut parts = with_dequant(ty, include_str!("broadcast.wgsl"));
+                parts.push(include_str!("tiled_store.wgsl"));
+                compose(&[], &constants, &parts)
+            }
             Kernel::TiledF16(t) => registers(t, include_str!("tiled_f16.wgsl"), true),
             Kernel::TiledDot(t) => {
                 bindings.push(Access::ReadWrite);
@@ -538,6 +578,9 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
         }
         for t in TILED_F16 {
             add(Kernel::TiledF16(t), Direction::Forward, Format::F32);
+        }
+        for (t, subgroup) in BROADCAST.into_iter().flat_map(|t| [4, 8, 32].map(|s| (t, s))) {
+            add(Kernel::Broadcast(t, subgroup), Direction::Forward, Format::F32);
         }
         if ty.layout().has_ints() {
             TILED_DOT.iter().for_each(|&t| add(Kernel::TiledDot(t), Direction::Forward, Format::F32));
