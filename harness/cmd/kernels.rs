@@ -313,10 +313,18 @@ fn explain(f: &List) -> Result<()> {
 
 /// The device. A variant that was asked for is tried there even where it is known to fail.
 fn open(choice: &Choice, device: &DeviceFlags) -> Result<Gpu> {
+    Ok(pollster::block_on(weft_kernels::open(&options(choice, device)))?)
+}
+
+/// What cases run on.
+fn devices(choice: &Choice, device: &DeviceFlags) -> Result<Vec<Gpu>> {
+    Ok(pollster::block_on(registry::devices(&options(choice, device)))?)
+}
+
+fn options(choice: &Choice, device: &DeviceFlags) -> weft_models::DeviceOptions {
     let device = DeviceFlags { variants: choice.variant.iter().cloned().collect(), ..device.clone() };
     // Thousands of kernels, most of which no model of this user's needs.
-    let options = weft_models::DeviceOptions { cache: None, ..device.options() };
-    Ok(pollster::block_on(weft_kernels::open(&options))?)
+    weft_models::DeviceOptions { cache: None, ..device.options() }
 }
 
 fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
@@ -328,13 +336,14 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
             false => registry::each_cell(cases),
         };
     }
-    let gpu = open(&f.choice, &f.device)?;
+    let gpus = devices(&f.choice, &f.device)?;
+    let gpu = &gpus[0];
     let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
     let mut rows = Vec::new();
     if !f.json {
         output::line(&report::device_line(gpu.caps()))?;
     }
-    run_cases(&gpu, &cases, f.seed, |case, outcome, took| {
+    run_cases(&gpus, &cases, f.seed, |case, outcome, took| {
         let (count, word, nmse, detail) = match outcome {
             Outcome::Passed(nmse) => (&mut passed, "passed", Some(nmse), format!("NMSE {nmse:.1e}")),
             Outcome::Failed(nmse) => {
@@ -385,13 +394,13 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
 
 /// Runs `cases` behind a bar, telling each one's outcome in order and how long it took.
 fn run_cases(
-    gpu: &Gpu,
+    gpus: &[Gpu],
     cases: &[Case],
     seed: u64,
     mut told: impl FnMut(&Case, Outcome, Duration) -> Result<()>,
 ) -> Result<()> {
     let bar = output::bar(cases.len() as u64, "{bar:30} {pos} of {len}, {msg}");
-    let all = registry::run_all(gpu, cases, oracle, seed, |case, outcome, took| {
+    let all = registry::run_all(gpus, cases, oracle, seed, |case, outcome, took| {
         if interrupt::asked() {
             return Err(Error::Interrupted);
         }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 #[cfg(test)]
 pub(crate) use gradients::assert_gradient;
 pub(crate) use gradients::{Gradient, Gradients};
-use weft_runtime::{Gpu, Pool, Shader, Slice};
+use weft_runtime::{DeviceKind, Gpu, Pool, Shader, Slice};
 
 use crate::ops::Format;
 use crate::{Fields, Result, Weight, WeightShape, WeightType, drivers, ops};
@@ -176,41 +176,64 @@ pub fn quick(cases: Vec<Case>) -> Vec<Case> {
     each_cell(cases.into_iter().filter(taken).collect())
 }
 
+/// The devices that cases run on: one; a software GPU, which compiles in its queue's thread, once for each core.
+///
+/// # Errors
+/// As [`crate::open`].
+pub async fn devices(options: &weft_runtime::Options) -> std::result::Result<Vec<Gpu>, weft_runtime::Error> {
+    let mut all = vec![crate::open(options).await?];
+    if all[0].caps().kind == DeviceKind::Cpu {
+        while all.len() < cores() {
+            all.push(crate::open(options).await?);
+        }
+    }
+    Ok(all)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get()).min(8)
+}
+
 /// Runs `cases` on all cores, telling each one's outcome and how long it took, in order. What `told` returns stops
 /// the rest. Shaders take a software GPU most of the time to compile, and the references most of it elsewhere.
+/// Neighbours of one op, variant and type share shaders, and so a thread and a device.
 ///
 /// # Errors
 /// What `told` returns.
 pub fn run_all<E>(
-    gpu: &Gpu,
+    gpus: &[Gpu],
     cases: &[Case],
     oracle: Oracle,
     seed: u64,
     mut told: impl FnMut(&Case, Outcome, Duration) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let run = |case: &Case| {
+    let run = |case: &Case, gpu: &Gpu| {
         let start = Instant::now();
         let outcome = case.run(gpu, oracle, seed);
         (outcome, start.elapsed())
     };
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(8);
-    if cfg!(target_arch = "wasm32") || threads == 1 {
+    if cfg!(target_arch = "wasm32") || cores() == 1 {
         return cases.iter().try_for_each(|case| {
-            let (outcome, took) = run(case);
+            let (outcome, took) = run(case, &gpus[0]);
             told(case, outcome, took)
         });
     }
+    let mut starts: Vec<usize> =
+        (0..cases.len()).filter(|&i| i == 0 || cases[i].cell() != cases[i - 1].cell()).collect();
+    starts.push(cases.len());
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|s| {
-        for _ in 0..threads {
-            let (sender, next, run) = (sender.clone(), &next, &run);
+        for gpu in gpus.iter().cycle().take(cores().max(gpus.len())) {
+            let (sender, next, starts, run) = (sender.clone(), &next, &starts, &run);
             s.spawn(move || {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(case) = cases.get(at) else { break };
-                    if sender.send((at, run(case))).is_err() {
-                        break;
+                    let Some(&[from, to]) = starts.get(at..at + 2) else { break };
+                    for at in from..to {
+                        if sender.send((at, run(&cases[at], gpu))).is_err() {
+                            return;
+                        }
                     }
                 }
             });
@@ -227,7 +250,7 @@ pub fn run_all<E>(
             };
             if let Err(e) = told(case, outcome, took) {
                 // Nobody takes another one.
-                next.store(cases.len(), Ordering::Relaxed);
+                next.store(starts.len(), Ordering::Relaxed);
                 return Err(e);
             }
         }

@@ -16,9 +16,9 @@ fn oracle(ty: WeightType, bytes: &[u8], out: &mut [f32]) {
 
 /// Runs cases and returns those that had no plan; panics if one failed.
 fn run_all(options: &Options, cases: Vec<Case>) -> Vec<String> {
-    let gpu = pollster::block_on(Gpu::open(options)).expect("a Vulkan adapter");
+    let gpus = pollster::block_on(registry::devices(options)).expect("a Vulkan adapter");
     let (mut failed, mut unsupported) = (Vec::new(), Vec::new());
-    registry::run_all(&gpu, &cases, oracle, 0, |case, outcome, _| {
+    registry::run_all(&gpus, &cases, oracle, 0, |case, outcome, _| {
         let ty = case.ty.unwrap_or_default();
         let line = |what: String| format!("{} {} {ty} {}: {what}", case.op, case.variant, case.name);
         match outcome {
@@ -45,6 +45,7 @@ fn assert_unsupported(options: &Options, cases: fn() -> Vec<Case>, other: usize)
     for (variant, lacks, why) in [
         ("coop", gpu.caps().coop.is_empty(), "no cooperative matrices"),
         ("coop_wide", small, "subgroups are smaller"),
+        ("broadcast", gpu.caps().subgroups.is_none(), "no subgroups of one size"),
         ("decode", gpu.caps().subgroups.is_none(), "no subgroups"),
     ] {
         let all = rest.len();

@@ -16,8 +16,11 @@ fn every_shader_is_core_webgpu_on_every_target() {
             .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&shader.source)));
         // Nothing beyond core WebGPU, of which unpack2x16float is a part, unless the text says so.
         // naga has no `enable subgroups` yet.
-        let extended = shader.source.starts_with("enable") || shader.source.contains("subgroup_id");
+        let extended = shader.source.starts_with("enable") || shader.source.contains("subgroup_i");
         let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        // Software GPUs alone get these, through Vulkan.
+        let wide = shader.source.contains("u64");
+        capabilities.set(Capabilities::SHADER_INT64, wide);
         if extended {
             capabilities |=
                 Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX;

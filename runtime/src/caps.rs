@@ -35,11 +35,13 @@ pub struct Without {
     pub dot: bool,
     pub coop: bool,
     pub immediates: bool,
+    pub int64: bool,
 }
 
 impl Without {
     /// Every optional feature off: core WebGPU only.
-    pub const ALL: Without = Without { f16: true, subgroups: true, dot: true, coop: true, immediates: true };
+    pub const ALL: Without =
+        Without { f16: true, subgroups: true, dot: true, coop: true, immediates: true, int64: true };
 
     /// Reads a comma-separated list such as `f16,subgroups`.
     ///
@@ -54,9 +56,10 @@ impl Without {
                 "dot" => w.dot = true,
                 "coop" => w.coop = true,
                 "immediates" => w.immediates = true,
+                "int64" => w.int64 = true,
                 other => {
                     return Err(format!(
-                        "unknown feature \"{other}\" (known: f16, subgroups, dot, coop, immediates)"
+                        "unknown feature \"{other}\" (known: f16, subgroups, dot, coop, immediates, int64)"
                     ));
                 }
             }
@@ -88,6 +91,8 @@ pub struct Caps {
     pub coop: Vec<Coop>,
     /// Parameters of a dispatch in the command stream instead of a uniform buffer.
     pub immediates: bool,
+    /// Integers of 64 bits, where they are wanted: on software GPUs, which load lane by lane.
+    pub int64: bool,
     /// GPU timestamps at pass boundaries.
     pub timestamps: bool,
     /// Device-local memory in bytes, where the backend tells.
@@ -102,6 +107,7 @@ pub struct Caps {
 const OPTIONAL: wgpu::Features = wgpu::Features::SUBGROUP
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::IMMEDIATES)
+    .union(wgpu::Features::SHADER_INT64)
     .union(wgpu::Features::TIMESTAMP_QUERY)
     .union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
 
@@ -115,6 +121,11 @@ pub(crate) fn features(adapter: &wgpu::Adapter, without: Without) -> wgpu::Featu
         && !without.coop;
     f.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, coop);
     f.set(wgpu::Features::IMMEDIATES, f.contains(wgpu::Features::IMMEDIATES) && !without.immediates);
+    let software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
+    f.set(
+        wgpu::Features::SHADER_INT64,
+        f.contains(wgpu::Features::SHADER_INT64) && software && !without.int64,
+    );
     f
 }
 
@@ -150,6 +161,7 @@ impl Caps {
             dot: matches!(info.backend, wgpu::Backend::Vulkan | wgpu::Backend::Dx12) && !without.dot,
             coop,
             immediates: features.contains(wgpu::Features::IMMEDIATES),
+            int64: features.contains(wgpu::Features::SHADER_INT64),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             memory: device_memory(adapter),
             limits: adapter.limits(),

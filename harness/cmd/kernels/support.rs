@@ -42,14 +42,15 @@ const NO_TYPE: &str = "f32";
 pub(super) fn run(f: &Support) -> Result<()> {
     let cases = registry::each_cell(f.choice.of(registry::cases())?);
     let others: Vec<_> = f.also.iter().map(|path| read(path)).collect::<Result<_>>()?;
-    let gpu = super::open(&f.choice, &f.device)?;
-    let here = answers(f, &gpu, &cases)?;
+    let gpus = super::devices(&f.choice, &f.device)?;
+    let gpu = &gpus[0];
+    let here = answers(f, &gpus, &cases)?;
     if f.json {
         let cells: Vec<_> = here
             .iter()
             .map(|a| json!({ "op": a.op, "variant": a.variant, "type": a.ty, "supported": a.says }))
             .collect();
-        return output::json(&with_device(&gpu, json!({ "cells": cells })));
+        return output::json(&with_device(gpu, json!({ "cells": cells })));
     }
     let mut devices = vec![(column(gpu.caps()), here)];
     devices.extend(others);
@@ -67,7 +68,7 @@ pub(super) fn run(f: &Support) -> Result<()> {
 }
 
 /// What each cell says here: its cases run, and what no case is for is added.
-fn answers(f: &Support, gpu: &Gpu, cases: &[registry::Case]) -> Result<Vec<Answer>> {
+fn answers(f: &Support, gpus: &[Gpu], cases: &[registry::Case]) -> Result<Vec<Answer>> {
     let mut all: Vec<Answer> = Vec::new();
     let answer = |(op, variant, ty): registry::Cell, says: String| Answer {
         op: op.to_owned(),
@@ -75,7 +76,7 @@ fn answers(f: &Support, gpu: &Gpu, cases: &[registry::Case]) -> Result<Vec<Answe
         ty: ty.unwrap_or(NO_TYPE).to_owned(),
         says,
     };
-    run_cases(gpu, cases, f.seed, |case, outcome, _| {
+    run_cases(gpus, cases, f.seed, |case, outcome, _| {
         let says = match outcome {
             Outcome::Passed(_) => YES.to_owned(),
             Outcome::Failed(nmse) => format!("{WRONG}: NMSE {nmse:.1e} at {}", case.name),
@@ -94,7 +95,7 @@ fn answers(f: &Support, gpu: &Gpu, cases: &[registry::Case]) -> Result<Vec<Answe
         }
         Ok(())
     })?;
-    let absent = registry::absent(gpu).into_iter().filter(|(cell, _)| f.choice.takes(*cell));
+    let absent = registry::absent(&gpus[0]).into_iter().filter(|(cell, _)| f.choice.takes(*cell));
     all.extend(absent.map(|(cell, why)| answer(cell, no(&why))));
     Ok(all)
 }

@@ -61,9 +61,12 @@ impl Format {
 /// The bindings every kernel with a quantised matrix begins with: the slab as vec4 and as words.
 const WEIGHT: [Access; 2] = [Access::Read, Access::Read];
 
+/// How fragments read four words of a slab.
+const LOAD4: &str = include_str!("../types/load4.wgsl");
+
 /// The fragments that a kernel over `ty` needs, with the kernel itself last.
 fn with_dequant(ty: WeightType, kernel: &str) -> Vec<&str> {
-    ty.layout().dequant.iter().copied().chain([ty.book(), kernel]).collect()
+    ty.layout().dequant.iter().copied().chain([LOAD4, ty.book(), kernel]).collect()
 }
 
 /// The two operands of a slab: the same slice, once for each view.

@@ -13,7 +13,10 @@ fn ints16(planes: vec4<u32>, u: u32) -> Ints {
 }
 
 fn dequant16(planes: vec4<u32>, u: u32) -> mat4x4<f32> {
-    let i = ints16(planes, u);
+    return dequant_ints(ints16(planes, u));
+}
+
+fn dequant_ints(i: Ints) -> mat4x4<f32> {
     let a = vec4<f32>(unpack4xI8(i.q.x));
     let b = vec4<f32>(unpack4xI8(i.q.y));
     let c = vec4<f32>(unpack4xI8(i.q.z));

@@ -26,7 +26,7 @@
 //! fn dequant16(planes: vec4<u32>, u: u32) -> mat4x4<f32>
 //! ```
 //! itself. `u` counts units along the rows of a slab, `planes` are the word offsets of the planes, and
-//! the slab is bound twice, as `w4: array<vec4<u32>>` and as `w1: array<u32>`. The matrix's columns are
+//! the slab is bound twice, as `w4: array<vec4<u32>>`, read by `load4(i)` alone, and as `w1: array<u32>`. The matrix's columns are
 //! weights 0-3, 4-7, 8-11, 12-15. Matmul, matvec, row gather and the input gradient all use this one
 //! fragment.
 //!

@@ -137,7 +137,7 @@ pub fn cases() -> Vec<Case> {
 /// The variants for many tokens, and how many tiles they have at most.
 const MANY: [Variant; 5] =
     [Variant::Tiled, Variant::TiledF16, Variant::TiledDot, Variant::Broadcast, Variant::Coop];
-const TILES: [usize; 5] = [5, 3, 3, 4, 5];
+const TILES: [usize; 5] = [5, 3, 3, 3, 5];
 
 /// Whether a variant is for a type at all.
 fn takes(variant: Variant, ty: WeightType) -> bool {

@@ -3,7 +3,7 @@
 use weft_runtime::{Access, DeviceKind, Gpu, Shader};
 
 use super::Variant;
-use crate::ops::{WEIGHT, with_dequant};
+use crate::ops::{LOAD4, WEIGHT, with_dequant};
 use crate::{Result, WeightType, compose};
 
 /// Up to this many tokens, each weight is read once and multiplied with all of them in registers;
@@ -170,7 +170,7 @@ impl Matvec {
             Some(second) => rename_2(&(own(ty, second) + walk_alone(walk))),
             None => String::new(),
         };
-        let parts = [first, &[book, walk, &renamed, include_str!("matvec_dot.wgsl")], end].concat();
+        let parts = [first, &[LOAD4, book, walk, &renamed, include_str!("matvec_dot.wgsl")], end].concat();
         compose(&[], &constants, &parts)
     }
 

@@ -7,14 +7,13 @@
 //
 // One workgroup of WG computes a tile of BM tokens x BN rows, TM x TN an invocation. It walks the
 // columns BK at a time: some invocations dequantise a unit of w each into workgroup memory while the
-// others copy the tile of x, or all of them several units. Both tiles are kept along the columns as vec4, with the vec4's place in
+// others copy the tile of x. Both tiles are kept along the columns as vec4, with the vec4's place in
 // its row exclusive-ored with the row's number so that neighbours fall into different banks. Chains of
 // fma, because a dot product and a sum are an instruction more.
 
 const QUADS: u32 = BK / 4u;         // vec4 along the columns of a tile
 const UNITS: u32 = BN * BK / 16u;   // of w in a tile
-const LOADS: u32 = (UNITS + WG - 1u) / WG;  // of them for each invocation
-// Where everybody has units of w, everybody copies the rest as well.
+// Where everybody has a unit of w, everybody copies the rest as well.
 const FROM: u32 = UNITS % WG;
 const TX: u32 = BN / TN;            // invocations along the rows of w
 const TY: u32 = BM / TM;
@@ -59,19 +58,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     //@ end
     let quads = p.units * 4u;
     for (var u = 0u; u < p.units; u += BK / 16u) {
-        for (var k = 0u; k < LOADS; k++) {
-            let load = lid + k * WG;
-            if (load >= UNITS) {
-                break;
-            }
-            let row = load / (BK / 16u);
-            let unit = u + load % (BK / 16u);
+        if (lid < UNITS) {
+            let row = lid / (BK / 16u);
+            let unit = u + lid % (BK / 16u);
             // Rows past the end repeat the last one and are dropped; columns past it are zero.
             var w = mat4x4<f32>();
             if (unit < p.units) {
                 w = dequant16(p.planes, min(first + row, p.rows - 1u) * p.units + unit);
             }
-            let q = load % (BK / 16u) * 4u;
+            let q = lid % (BK / 16u) * 4u;
             ws[place(row, q)] = w[0];
             ws[place(row, q + 1u)] = w[1];
             ws[place(row, q + 2u)] = w[2];

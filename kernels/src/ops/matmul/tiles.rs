@@ -5,7 +5,7 @@ use weft_runtime::{Access, Caps, Cost, DeviceKind, Shader};
 
 use super::{Columns, Variant};
 use crate::drivers;
-use crate::ops::{Format, WEIGHT, with_dequant};
+use crate::ops::{Format, LOAD4, WEIGHT, with_dequant};
 use crate::{
     Bind, Budget, Dispatch, Fields, PlanError, WeightShape, WeightType, compose, params, split_rows,
 };
@@ -120,18 +120,13 @@ const COOP: [(u32, u32, u32, (u32, u32), bool); 7] = [
 ];
 
 /// Register tiles in f32 that fit core WebGPU, the first of which suits every device.
-const TILED: [Tile; 7] = [
+const TILED: [Tile; 5] = [
     Tile { bm: 64, bn: 64, bk: 32, tm: 4, tn: 4 },
     Tile { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 },
     Tile { bm: 128, bn: 64, bk: 16, tm: 8, tn: 4 },
     Tile { bm: 64, bn: 64, bk: 16, tm: 8, tn: 8 },
     Tile { bm: 32, bn: 64, bk: 16, tm: 4, tn: 8 },
-    Tile { bm: 64, bn: 128, bk: 16, tm: 8, tn: 16 },
-    Tile { bm: 32, bn: 128, bk: 16, tm: 8, tn: 16 },
 ];
-
-/// Those of [`TILED`] that give each invocation at most a unit of w to load, as the gradient does.
-const ONE_UNIT: usize = 5;
 
 const TILED_F16: [Tile; 3] = [
     Tile { bm: 64, bn: 64, bk: 32, tm: 4, tn: 4 },
@@ -146,17 +141,28 @@ const TILED_DOT: [Tile; 3] = [
 ];
 
 /// Tiles without workgroup memory, whose rows are 32 times those of an invocation, by tokens.
-const BROADCAST: [Tile; 4] = [
+const BROADCAST: [Tile; 3] = [
     Tile { bm: 1, bn: 256, bk: 16, tm: 1, tn: 8 },
     Tile { bm: 4, bn: 128, bk: 16, tm: 4, tn: 4 },
     Tile { bm: 8, bn: 128, bk: 16, tm: 8, tn: 4 },
-    Tile { bm: 16, bn: 64, bk: 16, tm: 16, tn: 2 },
 ];
 
-/// Invocations of a subgroup, where they are the same everywhere and as many as these kernels take.
-fn broadcasts(caps: &Caps) -> Option<u32> {
-    let (least, most) = caps.subgroups?;
-    (least == most && (4..=32).contains(&least) && least.is_power_of_two()).then_some(least)
+/// What the kernels that hand activations round need to know of a device; constants of the shaders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lanes {
+    /// Invocations of a subgroup.
+    pub subgroup: u32,
+    /// Whether words are loaded two at a time.
+    pub wide: bool,
+}
+
+impl Lanes {
+    /// Those of a device whose subgroups have one size up to 32.
+    fn of(caps: &Caps) -> Option<Lanes> {
+        let (least, most) = caps.subgroups?;
+        let fits = least == most && (4..=32).contains(&least) && least.is_power_of_two();
+        fits.then_some(Lanes { subgroup: least, wide: caps.int64 })
+    }
 }
 
 impl CoopTile {
@@ -206,8 +212,8 @@ pub enum Kernel {
     TiledF16(Tile),
     /// [`Variant::TiledDot`].
     TiledDot(Tile),
-    /// [`Variant::Broadcast`], of subgroups of so many invocations.
-    Broadcast(Tile, u32),
+    /// [`Variant::Broadcast`].
+    Broadcast(Tile, Lanes),
     /// [`Variant::Coop`].
     Coop(CoopTile),
 }
@@ -216,13 +222,12 @@ impl Kernel {
     /// All kernels of a variant that a device has room for.
     pub fn all(variant: Variant, direction: Direction, caps: &Caps) -> Vec<Kernel> {
         match (variant, direction) {
-            (Variant::Tiled, Direction::Forward) => TILED.map(Kernel::Tiled).into(),
-            (Variant::Tiled, _) => TILED[..ONE_UNIT].iter().map(|&t| Kernel::Tiled(t)).collect(),
+            (Variant::Tiled, _) => TILED.map(Kernel::Tiled).into(),
             (Variant::TiledF16, Direction::Forward) => TILED_F16.map(Kernel::TiledF16).into(),
             (Variant::TiledDot, Direction::Forward) => TILED_DOT.map(Kernel::TiledDot).into(),
             (Variant::Broadcast, Direction::Forward) => {
-                let of = |subgroup| BROADCAST.map(|t| Kernel::Broadcast(t, subgroup)).into();
-                broadcasts(caps).map_or_else(Vec::new, of)
+                let of = |lanes| BROADCAST.map(|t| Kernel::Broadcast(t, lanes)).into();
+                Lanes::of(caps).map_or_else(Vec::new, of)
             }
             (Variant::Coop, _) => CoopTile::all(caps).into_iter().map(Kernel::Coop).collect(),
             _ => Vec::new(),
@@ -249,15 +254,13 @@ impl Kernel {
         };
         let at = match variant {
             // Software GPUs walk their lanes one by one at each load, from workgroup memory as well, so that
-            // loads a product are what counts: 24 for 128 in place of 16 for 64.
-            Variant::Tiled if caps.kind == DeviceKind::Cpu => match (direction, tokens > 32) {
-                (Direction::Forward, true) => 5,
-                (Direction::Forward, false) => 6,
-                (Direction::Gradient, true) => 3,
-                (Direction::Gradient, false) => 4,
-            },
-            // The fewest tokens that are all of them.
-            Variant::Broadcast => (0..all.len()).find(|&at| all[at].tile().0 >= tokens).unwrap_or(2),
+            // loads a product are what counts. Large tiles take them seconds to compile, which the gradient
+            // alone is worth, since the forward product has a better variant there.
+            Variant::Tiled if caps.kind == DeviceKind::Cpu && direction == Direction::Gradient => {
+                if tokens > 32 { 3 } else { 4 }
+            }
+            // The smallest tile of all tokens, if there is one.
+            Variant::Broadcast => (0..all.len()).find(|&at| all[at].tile().0 >= tokens).unwrap_or(all.len()),
             // Large register tiles pay where they are enough to fill a large GPU.
             Variant::Tiled if large && tiles(1) >= 400 => 1,
             Variant::Tiled if large => 2,
@@ -300,7 +303,10 @@ impl Kernel {
     /// Its tile, readable.
     pub fn tile_name(self) -> String {
         match self {
-            Kernel::Broadcast(t, subgroup) => format!("{}x{}/{}/sg{subgroup}", t.bm, t.bn, t.tn),
+            Kernel::Broadcast(t, lanes) => {
+                let wide = if lanes.wide { "w" } else { "" };
+                format!("{}x{}/{}/sg{}{wide}", t.bm, t.bn, t.tn, lanes.subgroup)
+            }
             Kernel::Tiled(t) | Kernel::TiledF16(t) | Kernel::TiledDot(t) => {
                 format!("{}x{}x{}/{}x{}", t.bm, t.bn, t.bk, t.tm, t.tn)
             }
@@ -381,8 +387,9 @@ impl Kernel {
                 Direction::Forward => registers(t, include_str!("tiled.wgsl"), false),
                 Direction::Gradient => registers(t, include_str!("gradient.wgsl"), false),
             },
-            Kernel::Broadcast(t, subgroup) => {
-                let per = 16 / subgroup.min(16);
+            Kernel::Broadcast(t, lanes) => {
+                let per = 16 / lanes.subgroup.min(16);
+                let heads = ty.layout().has_ints() && ty.layout().parts() == 2;
                 let constants = [
                     ("WG", t.bn / t.tn),
                     ("BN", t.bn),
@@ -390,10 +397,19 @@ impl Kernel {
                     ("TN", t.tn),
                     ("PER", per),
                     ("HELD", 16 / per),
+                    ("HEADS", u32::from(heads)),
+                    ("UNITS", u32::from(!heads)),
                 ];
-                let mut parts = with_dequant(ty, include_str!("broadcast.wgsl"));
-                parts.push(include_str!("tiled_store.wgsl"));
-                compose(&[], &constants, &parts)
+                let words = match lanes.wide {
+                    true => [include_str!("../../types/load4_wide.wgsl"), include_str!("words_wide.wgsl")],
+                    false => [LOAD4, include_str!("words.wgsl")],
+                };
+                let parts = [
+                    ty.layout().dequant,
+                    &words,
+                    &[ty.book(), include_str!("broadcast.wgsl"), include_str!("tiled_store.wgsl")],
+                ];
+                compose(&[], &constants, &parts.concat())
             }
             Kernel::TiledF16(t) => registers(t, include_str!("tiled_f16.wgsl"), true),
             Kernel::TiledDot(t) => {
@@ -580,7 +596,9 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             add(Kernel::TiledF16(t), Direction::Forward, Format::F32);
         }
         for (t, subgroup) in BROADCAST.into_iter().flat_map(|t| [4, 8, 32].map(|s| (t, s))) {
-            add(Kernel::Broadcast(t, subgroup), Direction::Forward, Format::F32);
+            for wide in [false, true] {
+                add(Kernel::Broadcast(t, Lanes { subgroup, wide }), Direction::Forward, Format::F32);
+            }
         }
         if ty.layout().has_ints() {
             TILED_DOT.iter().for_each(|&t| add(Kernel::TiledDot(t), Direction::Forward, Format::F32));

@@ -7,7 +7,7 @@ struct Head {
     d: vec2<f32>,
 }
 fn head_of(planes: vec4<u32>, v: u32) -> Head {
-    let q = w4[(planes.x >> 2u) + v];
+    let q = load4((planes.x >> 2u) + v);
     return Head(q, odd_of(unpack2x16float(q.w).x * 0.015625, 3u));
 }
 fn center_of(h: Head, part: u32) -> f32 {

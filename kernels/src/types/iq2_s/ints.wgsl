@@ -7,7 +7,7 @@ struct Head {
     d: vec2<f32>,
 }
 fn head_of(planes: vec4<u32>, v: u32) -> Head {
-    return Head(w4[(planes.x >> 2u) + v], w1[planes.y + v], odd_of(half_at(planes.z, v >> 2u) * 0.125, 4u));
+    return Head(load4((planes.x >> 2u) + v), w1[planes.y + v], odd_of(half_at(planes.z, v >> 2u) * 0.125, 4u));
 }
 fn ints_of(planes: vec4<u32>, head: Head, v: u32, part: u32) -> Ints {
     let q = half_of(head.q, part >> 1u);

@@ -12,7 +12,7 @@ fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let at = planes.y + 3u * (v >> 2u);
     let s = w1[at + (k >> 1u)] >> (16u * (k & 1u));
     let d = odd_of(half_at(planes.z, v >> 2u) * 0.125, 4u);
-    return Head(w4[(planes.x >> 2u) + v], s, w1[at + 2u] >> (8u * k), d);
+    return Head(load4((planes.x >> 2u) + v), s, w1[at + 2u] >> (8u * k), d);
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, part: u32) -> Ints {
     let q = half_of(h.q, part >> 1u);

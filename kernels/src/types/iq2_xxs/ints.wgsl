@@ -7,7 +7,7 @@ struct Head {
 }
 fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let s = w1[planes.y + (v >> 2u)] >> (8u * (v & 3u));
-    return Head(w4[(planes.x >> 2u) + v], s, odd_of(half_at(planes.z, v >> 2u) * 0.125, 4u));
+    return Head(load4((planes.x >> 2u) + v), s, odd_of(half_at(planes.z, v >> 2u) * 0.125, 4u));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, part: u32) -> Ints {
     let q = half_of(h.q, part >> 1u);

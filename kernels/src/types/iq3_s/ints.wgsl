@@ -15,7 +15,7 @@ fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let rest = w1[at + (k >> 1u)] >> (16u * (k & 1u));
     let signs = planes.y + 2u * v;
     return Head(
-        w4[(planes.x >> 2u) + v], vec2<u32>(w1[signs], w1[signs + 1u]), rest, w1[at + 2u] >> (8u * k),
+        load4((planes.x >> 2u) + v), vec2<u32>(w1[signs], w1[signs + 1u]), rest, w1[at + 2u] >> (8u * k),
         odd_of(half_at(planes.w, v >> 2u) * 0.125, 4u));
 }
 fn center_of(h: Head, part: u32) -> f32 {

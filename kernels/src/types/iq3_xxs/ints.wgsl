@@ -10,7 +10,7 @@ fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let s = w1[planes.z + (v >> 2u)] >> (8u * (v & 3u));
     let at = planes.y + 2u * v;
     let d = odd_of(half_at(planes.w, v >> 2u) * 0.25, 4u);
-    return Head(w4[(planes.x >> 2u) + v], vec2<u32>(w1[at], w1[at + 1u]), s, d);
+    return Head(load4((planes.x >> 2u) + v), vec2<u32>(w1[at], w1[at + 1u]), s, d);
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, part: u32) -> Ints {
     let i = h.q[part];

@@ -4,7 +4,7 @@ struct Head {
     d: f32,
 }
 fn head_of(planes: vec4<u32>, v: u32) -> Head {
-    return Head(w4[(planes.x >> 2u) + v], half_at(planes.y, v));
+    return Head(load4((planes.x >> 2u) + v), half_at(planes.y, v));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
     return Ints(coded_groups(half_of(h.q, half)), h.d, 0.0);

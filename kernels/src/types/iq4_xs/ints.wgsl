@@ -9,7 +9,7 @@ fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let at = planes.y + 2u * (v >> 3u);
     let first = w1[at];
     let ls = ((w1[at + 1u] >> (4u * j)) & 15u) | (((first >> (16u + 2u * j)) & 3u) << 4u);
-    return Head(w4[(planes.x >> 2u) + v], unpack2x16float(first).x * (f32(ls) - 32.0));
+    return Head(load4((planes.x >> 2u) + v), unpack2x16float(first).x * (f32(ls) - 32.0));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
     return Ints(coded_groups(half_of(h.q, half)), h.d, 0.0);

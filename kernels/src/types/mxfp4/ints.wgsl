@@ -7,7 +7,7 @@ struct Head {
 fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let e = extractBits(w1[planes.y + (v >> 2u)], 8u * (v & 3u), 8u);
     let d = bitcast<f32>(select((e - 1u) << 23u, 0x00200000u << e, e < 2u));
-    return Head(w4[(planes.x >> 2u) + v], d);
+    return Head(load4((planes.x >> 2u) + v), d);
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
     return Ints(e2m1(half_of(h.q, half)), h.d, 0.0);

@@ -16,7 +16,7 @@ struct Head {
     d: u32,
 }
 fn head_of(planes: vec4<u32>, v: u32) -> Head {
-    return Head(w4[(planes.x >> 2u) + v], w1[planes.y + (v >> 1u)] >> (16u * (v & 1u)));
+    return Head(load4((planes.x >> 2u) + v), w1[planes.y + (v >> 1u)] >> (16u * (v & 1u)));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
     return Ints(e2m1(half_of(h.q, half)), half_ue4m3((h.d >> (8u * half)) & 255u), 0.0);

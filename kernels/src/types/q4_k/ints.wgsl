@@ -5,8 +5,8 @@ struct Head {
     sm: vec2<f32>,
 }
 fn head_of(planes: vec4<u32>, v: u32) -> Head {
-    let header = w4[(planes.y >> 2u) + (v >> 3u)];
-    return Head(w4[(planes.x >> 2u) + v], scale_min_k(header, v & 7u));
+    let header = load4((planes.y >> 2u) + (v >> 3u));
+    return Head(load4((planes.x >> 2u) + v), scale_min_k(header, v & 7u));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
     return Ints(nibble_groups(half_of(h.q, half)), h.sm.x, -h.sm.y);

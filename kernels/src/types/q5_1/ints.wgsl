@@ -6,7 +6,7 @@ struct Head {
     dm: vec2<f32>,
 }
 fn head_of(planes: vec4<u32>, v: u32) -> Head {
-    return Head(w4[(planes.x >> 2u) + v], w1[planes.y + v], unpack2x16float(w1[planes.z + v]));
+    return Head(load4((planes.x >> 2u) + v), w1[planes.y + v], unpack2x16float(w1[planes.z + v]));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
     return Ints(nibble_groups(half_of(h.q, half)) | (bit_groups(h.fifth, half) << vec4<u32>(4u)), h.dm.x, h.dm.y);

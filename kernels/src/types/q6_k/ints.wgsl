@@ -7,7 +7,7 @@ struct Head {
 }
 fn head_of(planes: vec4<u32>, v: u32) -> Head {
     let scales = w1[planes.z + (v >> 1u)] >> (16u * (v & 1u));
-    return Head(w4[(planes.x >> 2u) + v], scales, half_at(planes.w, v >> 3u));
+    return Head(load4((planes.x >> 2u) + v), scales, half_at(planes.w, v >> 3u));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
     let high = crumb_groups(w1[planes.y + 2u * v + half]);

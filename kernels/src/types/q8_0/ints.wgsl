@@ -6,5 +6,5 @@ fn head_of(planes: vec4<u32>, v: u32) -> Head {
     return Head(half_at(planes.y, v));
 }
 fn ints_of(planes: vec4<u32>, h: Head, v: u32, half: u32) -> Ints {
-    return Ints(w4[(planes.x >> 2u) + 2u * v + half], h.d, 0.0);
+    return Ints(load4((planes.x >> 2u) + 2u * v + half), h.d, 0.0);
 }

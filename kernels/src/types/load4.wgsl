@@ -1,0 +1,4 @@
+// Four words of the slab, the i-th four.
+fn load4(i: u32) -> vec4<u32> {
+    return w4[i];
+}
