@@ -177,7 +177,7 @@ fn a_profile_and_its_trace() {
     let args = ["bench", "-p", "9", "-n", "2", "-r", "1", "--profile", "--trace", &path];
     let ran = weft(&args);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    for part in ["| kernel ", "pp9: ", "tg2: ", "matvec", "sample", "share"] {
+    for part in ["| kernel ", "pp9: ", "tg2: ", "matmul", "sample", "share"] {
         assert!(ran.stdout.contains(part), "no {part:?} in {}", ran.stdout);
     }
     assert!(ran.stderr.contains(&path), "{}", ran.stderr);

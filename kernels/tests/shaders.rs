@@ -2,57 +2,63 @@
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use weft_kernels::Budget;
 use weft_kernels::registry::shaders;
-use weft_runtime::Access;
+use weft_kernels::{Budget, Fields};
+use weft_runtime::{Access, Shader};
 
 #[test]
 fn every_shader_is_core_webgpu_on_every_target() {
     let all = shaders();
     assert!(all.len() > 300, "only {} shaders", all.len());
-    for (shader, fields) in &all {
-        let name = &shader.name;
-        let module = naga::front::wgsl::parse_str(&shader.source)
-            .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&shader.source)));
-        // Nothing beyond core WebGPU, of which unpack2x16float is a part, unless the text says so.
-        // naga has no `enable subgroups` yet.
-        let extended = shader.source.starts_with("enable") || shader.source.contains("subgroup_i");
-        let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-        // Software GPUs alone get these, through Vulkan.
-        let wide = shader.source.contains("u64");
-        capabilities.set(Capabilities::SHADER_INT64, wide);
-        if extended {
-            capabilities |=
-                Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX;
-        }
-        let info = Validator::new(ValidationFlags::all(), capabilities)
-            .validate(&module)
-            .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&shader.source)));
+    let (first, second) = all.split_at(all.len() / 2);
+    std::thread::scope(|s| {
+        let halves = [first, second].map(|half| s.spawn(|| half.iter().for_each(check)));
+        halves.into_iter().for_each(|h| h.join().expect("what it printed"));
+    });
+}
 
-        check_bindings(&module, shader, fields);
-        // Tiles of attention are as large as the device's own limit allows, like those with extensions.
-        check_workgroup(&module, name, extended || name.starts_with("attention") && name.contains("_tiled"));
+fn check((shader, fields): &(Shader, Fields)) {
+    let name = &shader.name;
+    let module = naga::front::wgsl::parse_str(&shader.source)
+        .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&shader.source)));
+    // Nothing beyond core WebGPU, of which unpack2x16float is a part, unless the text says so.
+    // naga has no `enable subgroups` yet.
+    let extended = shader.source.starts_with("enable") || shader.source.contains("subgroup_i");
+    let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    // Software GPUs alone get these, through Vulkan.
+    let wide = shader.source.contains("u64");
+    capabilities.set(Capabilities::SHADER_INT64, wide);
+    if extended {
+        capabilities |=
+            Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX;
+    }
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&shader.source)));
 
-        spv::write_vec(&module, &info, &spv::Options::default(), None)
-            .unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}"));
-        // Metal has no 16 x 16 matrices, DX12 none at all: there these kernels are not picked.
-        if !shader.source.contains("coop_mat16x16") {
-            let options =
-                msl::Options { fake_missing_bindings: true, lang_version: (2, 4), ..msl::Options::default() };
-            msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
-                .unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
-        }
-        if !extended {
-            let mut text = String::new();
-            let options = hlsl::Options {
-                fake_missing_bindings: true,
-                shader_model: hlsl::ShaderModel::V6_4,
-                ..hlsl::Options::default()
-            };
-            hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
-                .write(&module, &info, None)
-                .unwrap_or_else(|e| panic!("{name}: HLSL: {e}"));
-        }
+    check_bindings(&module, shader, fields);
+    // Tiles of attention are as large as the device's own limit allows, like those with extensions.
+    check_workgroup(&module, name, extended || name.starts_with("attention") && name.contains("_tiled"));
+
+    spv::write_vec(&module, &info, &spv::Options::default(), None)
+        .unwrap_or_else(|e| panic!("{name}: SPIR-V: {e}"));
+    // Metal has no 16 x 16 matrices, DX12 none at all: there these kernels are not picked.
+    if !shader.source.contains("coop_mat16x16") {
+        let options =
+            msl::Options { fake_missing_bindings: true, lang_version: (2, 4), ..msl::Options::default() };
+        msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+            .unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
+    }
+    if !extended {
+        let mut text = String::new();
+        let options = hlsl::Options {
+            fake_missing_bindings: true,
+            shader_model: hlsl::ShaderModel::V6_4,
+            ..hlsl::Options::default()
+        };
+        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("{name}: HLSL: {e}"));
     }
 }
 
