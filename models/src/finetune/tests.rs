@@ -343,7 +343,8 @@ fn another_run_s_checkpoint_is_refused_with_what_differs() {
 
 #[test]
 fn what_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
-    for (by_loss, what) in [(true, "step 5: the loss is NaN"), (false, "gradient of step 5 is not finite")] {
+    for (by_loss, what) in [(true, "step 5: the loss is NaN"), (false, "step 5: the gradient is not finite")]
+    {
         let folder = Temporary::new(if by_loss { "nan" } else { "inf" });
         let mut run = make(&folder.0, settings(), data(11, 0));
         run.optimiser_mut().fail = Some((5, by_loss));
@@ -359,19 +360,44 @@ fn what_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
     }
 }
 
-/// A checkpoint whose parameters give no finite loss is not the last good one, and replaces none.
+/// A checkpoint whose parameters give no finite loss or gradient is not the last good one, and replaces none.
 #[test]
 fn a_checkpoint_that_diverges_is_not_called_good() {
-    let folder = Temporary::new("diverged");
-    let saving = Saving { keep: 1, ..saving(&folder.0) };
-    let shape = Small::new();
-    let mut run = Finetune::with(shape, config(), settings(), data(11, 0), None, saving).unwrap();
-    run.optimiser_mut().fail = Some((7, true));
+    for by_loss in [true, false] {
+        let folder = Temporary::new(&format!("diverged-{by_loss}"));
+        let saving = Saving { keep: 1, ..saving(&folder.0) };
+        let small = Small::new();
+        let mut run = Finetune::with(small, config(), settings(), data(11, 0), None, saving).unwrap();
+        run.optimiser_mut().fail = Some((7, by_loss));
+        let line = run.run(&mut |_| {}).unwrap_err().to_string();
+        assert!(line.contains("step 7") && line.contains("good checkpoint is"), "{line}");
+        assert!(line.ends_with("checkpoint-00000003"), "{line}");
+        let left: Vec<_> = folder.names().into_iter().filter(|n| n.starts_with("checkpoint")).collect();
+        assert_eq!(left, ["checkpoint-00000003", "checkpoint-00000006"]);
+    }
+}
+
+/// Parameters that the last step before a checkpoint made infinite are not saved.
+#[test]
+fn what_is_not_finite_is_not_saved() {
+    let folder = Temporary::new("infinite");
+    let mut run = make(&folder.0, Settings { length: Length::Steps(6), ..settings() }, data(11, 0));
+    let handle = run.handle();
+    run.run(&mut |e| match e {
+        Event::Step(s) if s.step == 5 => handle.cancel(),
+        _ => {}
+    })
+    .unwrap();
+    let mut run = make(&folder.0, Settings { length: Length::Steps(6), ..settings() }, data(11, 0));
+    run.resume(&folder.0).unwrap();
+    // A parameter that no loss reads.
+    run.optimiser_mut().state.parameters[20] = f32::INFINITY;
     let line = run.run(&mut |_| {}).unwrap_err().to_string();
-    assert!(line.contains("step 7") && line.contains("good checkpoint is"), "{line}");
-    assert!(line.ends_with("checkpoint-00000003"), "{line}");
-    let left: Vec<_> = folder.names().into_iter().filter(|n| n.starts_with("checkpoint")).collect();
-    assert_eq!(left, ["checkpoint-00000003", "checkpoint-00000006"]);
+    assert!(line.contains("step 6: the adapter has values that are not finite"), "{line}");
+    assert!(
+        line.ends_with("checkpoint-00000005") && !folder.0.join("checkpoint-00000006").exists(),
+        "{line}"
+    );
 }
 
 #[test]
