@@ -209,7 +209,7 @@ fn prompts_and_ids_out_of_range() {
     let gone = folder.join("absent").join("out.safetensors");
     fails(
         &["logits", "--tokens", &path, "-o", gone.to_str().expect("UTF-8")],
-        &["out.safetensors", "no such file"],
+        &["out.safetensors", "folder does not exist"],
     );
     fails(&["logits", "--tokens", &gone.display().to_string(), "-o", "x"], &["no such file"]);
 }

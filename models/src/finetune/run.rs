@@ -287,6 +287,10 @@ impl<O: Optimiser> Finetune<O> {
                 place.epoch, place.batch, place.step, at.0, at.1
             )));
         }
+        if !self.folder.holds(&path) {
+            // Going on elsewhere; not over another run.
+            files::check_free(&self.saving.folder)?;
+        }
         let state = files::state(&path, place.step)?;
         self.optimiser.restore(&state).map_err(|e| wrong(e.to_string()))?;
         self.folder.resume(place.step)?;

@@ -217,7 +217,7 @@ fn a_run_leaves_its_adapter_metrics_curve_and_last_checkpoints() {
     );
     let gguf = AdapterFile::open(&folder.0.join("adapter.gguf"), &base()).unwrap();
     assert_eq!(gguf, AdapterFile::open(&folder.0, &base()).unwrap());
-    assert_eq!(gguf, AdapterFile::open(&folder.0.join("checkpoint-00000009/adapter.gguf"), &base()).unwrap());
+    assert_eq!(gguf, AdapterFile::open(&folder.0.join("checkpoint-00000009"), &base()).unwrap());
     assert_eq!(gguf, to_file(&run.optimiser().adapter().unwrap(), &config()));
     assert_eq!(from_file(&gguf).unwrap(), run.optimiser().adapter().unwrap());
     // A folder with a run is not taken for another.
@@ -339,6 +339,16 @@ fn another_run_s_checkpoint_is_refused_with_what_differs() {
     assert!(run.resume(&empty.0).unwrap_err().to_string().contains("holds no checkpoint"));
     assert_eq!(run.resume(&folder.0).unwrap(), 9);
     assert_eq!(run.run(&mut |_| {}).unwrap(), State::Completed);
+    // Elsewhere it goes on too, but not over another run.
+    let checkpoint = folder.0.join("checkpoint-00000006");
+    let (fresh, taken) = (Temporary::new("fresh"), Temporary::new("taken"));
+    let mut run = make(&fresh.0, settings(), data(11, 0));
+    assert_eq!(run.resume(&checkpoint).unwrap(), 6);
+    assert_eq!(run.run(&mut |_| {}).unwrap(), State::Completed);
+    make(&taken.0, Settings { seed: 6, ..settings() }, data(11, 0)).run(&mut |_| {}).unwrap();
+    let metrics = taken.losses();
+    let line = make(&taken.0, settings(), data(11, 0)).resume(&checkpoint).unwrap_err().to_string();
+    assert!(line.contains("holds a run already") && taken.losses() == metrics, "{line}");
 }
 
 #[test]
