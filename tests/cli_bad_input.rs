@@ -16,7 +16,7 @@ fn mini() -> File {
 }
 
 /// The model on board with its first layer only, changed, as bytes. `change` gets the metadata as pairs.
-fn changed(change: impl FnOnce(&mut Vec<(String, Value)>, &mut Tensors)) -> Vec<u8> {
+pub(crate) fn changed(change: impl FnOnce(&mut Vec<(String, Value)>, &mut Tensors)) -> Vec<u8> {
     let mini = mini();
     let mut pairs: Vec<(String, Value)> =
         mini.metadata().iter().map(|(k, v)| (k.to_owned(), v.clone())).collect();
