@@ -83,13 +83,20 @@ impl Whole {
         if path.is_dir() {
             return Err(Error::input(format!("{}: is a directory", path.display())));
         }
+        if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+            let what = "is a pipe or a device, which a file would replace; give the name of a file";
+            return Err(Error::input(format!("{}: {what}", path.display())));
+        }
         let Some(name) = path.file_name() else {
             return Err(Error::input(format!("{}: not a file name", path.display())));
         };
         let mut name = name.to_owned();
         name.push(format!(".{}.part", std::process::id()));
         let temporary = path.with_file_name(name);
-        let file = File::create(&temporary).map_err(|e| Error::io(path, e))?;
+        let file = File::create(&temporary).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::input(format!("{}: its folder does not exist", path.display())),
+            _ => Error::io(path, e),
+        })?;
         Ok(Whole { path: path.to_owned(), temporary, file: Some(BufWriter::with_capacity(1 << 20, file)) })
     }
 

@@ -112,6 +112,19 @@ fn adapters_that_do_not_fit_are_refused() {
         &["adapter_model.safetensors"],
     );
     fails(&["merge", "-o", out], &["--lora"]);
+    let nowhere = folder.join("nowhere/out.gguf");
+    fails(
+        &["merge", "--lora", &a, "-o", nowhere.to_str().expect("UTF-8")],
+        &["out.gguf", "folder does not exist"],
+    );
+    // A socket stands for a device, which the merged file must not replace.
+    #[cfg(unix)]
+    {
+        let socket = folder.join("socket");
+        std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        fails(&["merge", "--lora", &a, "-o", socket.to_str().expect("UTF-8")], &["a pipe or a device"]);
+        assert!(!socket.is_file());
+    }
     fails(&["merge", "-m", F16, "--lora", &a, "-o", F16], &["is the file to read"]);
     fails(&["merge", "-m", F16, "--lora", &a, "-o", out, "--type", "Q9"], &["Q9", "Q4_K_M"]);
     let mut wide =

@@ -16,7 +16,7 @@ fn mini() -> File {
 }
 
 /// The model on board with its first layer only, changed, as bytes. `change` gets the metadata as pairs.
-fn changed(change: impl FnOnce(&mut Vec<(String, Value)>, &mut Tensors)) -> Vec<u8> {
+pub(crate) fn changed(change: impl FnOnce(&mut Vec<(String, Value)>, &mut Tensors)) -> Vec<u8> {
     let mini = mini();
     let mut pairs: Vec<(String, Value)> =
         mini.metadata().iter().map(|(k, v)| (k.to_owned(), v.clone())).collect();
@@ -209,7 +209,7 @@ fn prompts_and_ids_out_of_range() {
     let gone = folder.join("absent").join("out.safetensors");
     fails(
         &["logits", "--tokens", &path, "-o", gone.to_str().expect("UTF-8")],
-        &["out.safetensors", "no such file"],
+        &["out.safetensors", "folder does not exist"],
     );
     fails(&["logits", "--tokens", &gone.display().to_string(), "-o", "x"], &["no such file"]);
 }

@@ -226,7 +226,7 @@ fn importance_that_cannot_be_collected() {
     fails_with(&["-f", &file(&folder, "bytes.txt", b"a\xffb")], &["bytes.txt", "UTF-8", "byte 1"]);
     fails_with(&["-f", &short, "-m", "/no/such/model"], &["/no/such/model"]);
     let nowhere = text(&folder.join("absent/out.gguf"));
-    fails(&["imatrix", "-f", &short, "-o", &nowhere], &[&nowhere, "no such file"]);
+    fails(&["imatrix", "-f", &short, "-o", &nowhere], &[&nowhere, "folder does not exist"]);
     fails(&["imatrix", "-f", &short, "-o", &text(&folder)], &["directory"]);
     assert_eq!(weft(&["imatrix", "-f", &short, "-o", &out, "-c", "0"]).code, Some(2));
     holds(&folder, &["bytes.txt", "short.txt"]);

@@ -385,30 +385,59 @@ fn what_does_not_fit_is_refused_with_what_does() {
 #[test]
 fn bad_batches_are_refused() {
     let name = "training/qwen3-f32";
-    let model = open(name, DeviceOptions::default());
-    let case = load(name, &model);
-    let mut trainer = Trainer::new(&model, &case.adapter, &options(&case, true)).unwrap();
-    let good = &case.batches[0];
-    let mut long = good.clone();
-    long.ids.push(1);
-    long.labels.push(1);
-    long.sequences.push(1);
-    let mut torn = good.clone();
-    torn.sequences[0] += 1;
-    for batch in [Batch::default(), long, torn] {
-        assert!(matches!(trainer.accumulate(&batch, 1.0), Err(Error::Training { .. })));
+    for device in devices() {
+        let model = open(name, device);
+        let case = load(name, &model);
+        let mut trainer = Trainer::new(&model, &case.adapter, &options(&case, true)).unwrap();
+        let good = &case.batches[0];
+        let mut long = good.clone();
+        long.ids.push(1);
+        long.labels.push(1);
+        long.sequences.push(1);
+        let mut torn = good.clone();
+        torn.sequences[0] += 1;
+        for batch in [Batch::default(), long, torn] {
+            assert!(matches!(trainer.accumulate(&batch, 1.0), Err(Error::Training { .. })));
+        }
+        let mut outside = good.clone();
+        outside.labels[0] = model.config().vocabulary;
+        assert!(matches!(trainer.accumulate(&outside, 1.0), Err(Error::TokenRange { .. })));
+        // A batch without a label costs nothing.
+        let silent = Batch { labels: vec![IGNORE; good.ids.len()], ..good.clone() };
+        assert_eq!(trainer.evaluate(&silent).unwrap().supervised, 0);
     }
-    let mut outside = good.clone();
-    outside.labels[0] = model.config().vocabulary;
-    assert!(matches!(trainer.accumulate(&outside, 1.0), Err(Error::TokenRange { .. })));
-    // An adapter of infinite values has no gradient; what is trained stays as it is.
-    let mut state = trainer.state().unwrap();
-    state.parameters[0] = f32::INFINITY;
-    trainer.restore(&state).unwrap();
-    trainer.accumulate(good, 1.0).unwrap();
-    assert!(matches!(trainer.step(&case.adamw), Err(Error::NotFinite { step: 1 })));
-    assert_eq!(trainer.state().unwrap(), state);
-    // A batch without a label costs nothing.
-    let silent = Batch { labels: vec![IGNORE; good.ids.len()], ..good.clone() };
-    assert_eq!(trainer.evaluate(&silent).unwrap().supervised, 0);
+}
+
+/// An adapter of values that are not finite has no gradient; what is trained stays as it is.
+#[test]
+fn what_is_not_finite_changes_nothing() {
+    let name = "training/qwen3-f32";
+    for device in devices() {
+        let model = open(name, device);
+        let case = load(name, &model);
+        let mut trainer = Trainer::new(&model, &case.adapter, &options(&case, true)).unwrap();
+        let (batch, sound) = (&case.batches[0], trainer.state().unwrap());
+        // The first A, and the last B.
+        for at in [0, sound.parameters.len() - 1] {
+            for value in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+                let mut state = sound.clone();
+                state.parameters[at] = value;
+                trainer.restore(&state).unwrap();
+                let loss = trainer.accumulate(batch, 1.0).unwrap().loss_sum;
+                let step = trainer.step(&case.adamw);
+                assert!(
+                    matches!(step, Err(Error::NotFinite { step: 1 })),
+                    "{at} {value}: {step:?}, loss {loss}"
+                );
+                let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                let now = trainer.state().unwrap();
+                assert_eq!((now.step, bits(&now.parameters)), (0, bits(&state.parameters)));
+                assert_eq!((now.m, now.v), (state.m, state.v));
+            }
+        }
+        // It goes on from what was.
+        trainer.restore(&sound).unwrap();
+        trainer.accumulate(batch, 1.0 / supervised(batch)).unwrap();
+        trainer.step(&case.adamw).unwrap();
+    }
 }

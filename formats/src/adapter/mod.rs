@@ -110,12 +110,16 @@ impl Adapter {
         }
     }
 
-    /// Reads a GGUF adapter, a PEFT `adapter_model.safetensors`, or the folder that holds one.
+    /// Reads a GGUF adapter, a PEFT `adapter_model.safetensors`, or the folder that holds one: PEFT's, else an
+    /// `adapter.gguf`, as checkpoints do.
     ///
     /// # Errors
     /// Not an adapter, one of another architecture, or one with what is not supported: see [`Error`].
     pub fn open(path: &Path, base: &Base) -> Result<Adapter, Error> {
-        let mut adapter = if path.is_dir() {
+        let own = path.join("adapter.gguf");
+        let mut adapter = if path.is_dir() && own.is_file() && !path.join(peft::WEIGHTS).exists() {
+            gguf::read(&own, base)?
+        } else if path.is_dir() {
             peft::read(&path.join(peft::WEIGHTS), base)?
         } else if path.extension().is_some_and(|e| e == "safetensors") {
             peft::read(path, base)?

@@ -22,7 +22,11 @@ pub enum Cause {
     Directory,
     #[error("is a pipe or a device; a GGUF file is read by mapping a regular file")]
     NotRegular,
-    #[error("{0}")]
+    #[error("is a pipe or a device, which a file would replace; give the name of a file")]
+    Special,
+    #[error("its folder does not exist")]
+    NoFolder,
+    #[error("{}", .0.to_string().split(" (os error").next().unwrap_or_default().to_lowercase())]
     Io(std::io::Error),
     #[error("the file is empty")]
     Empty,

@@ -87,7 +87,13 @@ impl Writer {
         if path.is_dir() {
             return Err(Cause::Directory.of(&path.display().to_string()));
         }
-        let file = std::fs::File::create(&temporary).map_err(failed)?;
+        if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+            return Err(Cause::Special.of(&path.display().to_string()));
+        }
+        let file = std::fs::File::create(&temporary).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Cause::NoFolder.of(&path.display().to_string()),
+            _ => failed(e),
+        })?;
         let mut output = Output {
             writer: self,
             given: 0,

@@ -327,7 +327,7 @@ fn training(n: u32) -> Vec<Op> {
         let (w, g, first, second) = (buffer()?, buffer()?, buffer()?, buffer()?);
         let b = adamw::Buffers::new(gpu, g.size())?;
         Ok(Box::new(move |rec| {
-            adamw::norm(rec, &g, &b)?;
+            adamw::norm(rec, &w, &g, &b)?;
             adamw::step(rec, &w, &g, &first, &second, &b)
         }))
     }));

@@ -37,6 +37,13 @@ impl Gradient {
         Gradient { step: 1e-3 * distance, ..self }
     }
 
+    /// For a norm of rows of `cols`, each of which bends within its own size; it may be nothing but zeros.
+    pub(crate) fn of_norm(self, cols: u32, eps: f32) -> Gradient {
+        let mean = |row: &[f64]| row.iter().map(|v| v * v).sum::<f64>() / f64::from(cols);
+        let least = self.x.chunks(cols as usize).map(mean).fold(f64::INFINITY, f64::min);
+        self.bends_within((least + f64::from(eps)).sqrt())
+    }
+
     /// NMSE against differences of `loss` along random directions of +-1: the mean of (e . u)^2 over such
     /// directions u is |e|^2 (Hutchinson 1990), so that a few of them tell as much as every coordinate.
     fn along(&self, rng: &mut Rng, loss: impl Fn(&[f64]) -> f64) -> f64 {

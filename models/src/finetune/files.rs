@@ -72,6 +72,12 @@ impl Folder {
         self.metrics(Vec::new())
     }
 
+    /// Whether a checkpoint is one of this folder's.
+    pub(super) fn holds(&self, checkpoint: &Path) -> bool {
+        let of = checkpoint.canonicalize().ok();
+        of.as_deref().and_then(Path::parent) == self.path.canonicalize().ok().as_deref()
+    }
+
     /// Goes on with a run's metrics: what was measured after `step` is forgotten.
     pub(super) fn resume(&mut self, step: u64) -> Result<()> {
         self.tidy();
@@ -141,7 +147,11 @@ impl Folder {
         let _ = std::fs::remove_dir_all(&temporary);
         let written = (|| {
             std::fs::create_dir(&temporary).map_err(|e| failed(&path, &e))?;
-            adapter.write_gguf(&temporary.join("adapter.gguf"), base, "adapter")?;
+            // An error has the name that the file would have got.
+            let shown = |p: &Path| p.display().to_string();
+            adapter.write_gguf(&temporary.join("adapter.gguf"), base, "adapter").map_err(|e| {
+                Error::Finetune { what: e.to_string().replace(&shown(&temporary), &shown(&path)) }
+            })?;
             let bytes = state_bytes(state).map_err(|e| broken(&path, e))?;
             std::fs::write(temporary.join("state.safetensors"), bytes).map_err(|e| failed(&path, &e))?;
             let run = json!({

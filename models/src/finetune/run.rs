@@ -156,7 +156,7 @@ pub struct Finetune<O> {
     steps: u64,
     step: u64,
     resumed: bool,
-    /// The parameters as they are gave a loss that is not finite.
+    /// The parameters as they are gave a loss or a gradient that is not finite, or are not themselves.
     diverged: bool,
 }
 
@@ -287,6 +287,10 @@ impl<O: Optimiser> Finetune<O> {
                 place.epoch, place.batch, place.step, at.0, at.1
             )));
         }
+        if !self.folder.holds(&path) {
+            // Going on elsewhere; not over another run.
+            files::check_free(&self.saving.folder)?;
+        }
         let state = files::state(&path, place.step)?;
         self.optimiser.restore(&state).map_err(|e| wrong(e.to_string()))?;
         self.folder.resume(place.step)?;
@@ -353,12 +357,17 @@ impl<O: Optimiser> Finetune<O> {
     }
 
     fn finite(&mut self, loss: f64, step: u64, name: &str) -> Result<()> {
-        if loss.is_finite() {
-            return Ok(());
+        match loss.is_finite() {
+            true => Ok(()),
+            false => Err(self.diverges(step, &format!("the {name} is {loss}"))),
         }
+    }
+
+    /// Of a step that the parameters as they are do not allow.
+    fn diverges(&mut self, step: u64, what: &str) -> Error {
         self.diverged = true;
         let way_out = "start anew, or on a checkpoint's adapter by --lora, with a lower --lr or --clip";
-        Err(Error::Finetune { what: format!("step {step}: the {name} is {loss}; {way_out}") })
+        Error::Finetune { what: format!("step {step}: {what}; {way_out}") }
     }
 
     fn train(&mut self, each: &mut dyn FnMut(Event)) -> Result<State> {
@@ -424,7 +433,10 @@ impl<O: Optimiser> Finetune<O> {
         let loss = total.loss_sum / count;
         self.finite(loss, self.step + 1, "loss")?;
         let lr = self.settings.lr(self.step, self.steps);
-        let grad_norm = self.optimiser.step(&AdamW { lr, ..self.settings.optimiser })?;
+        let grad_norm = match self.optimiser.step(&AdamW { lr, ..self.settings.optimiser }) {
+            Err(Error::NotFinite { step }) => return Err(self.diverges(step, "the gradient is not finite")),
+            other => other?,
+        };
         self.step += 1;
         let tokens = batches.iter().map(|b| b.ids.len() as u64).sum();
         Ok(Step {
@@ -488,6 +500,10 @@ impl<O: Optimiser> Finetune<O> {
         let (epoch, batch) = self.position(self.step);
         let place = Place { step: self.step, epoch, batch, options: self.options() };
         let state = TrainState { step: self.step, ..self.optimiser.state()? };
+        // Behind the last step there is no loss that would tell.
+        if ![&state.parameters, &state.m, &state.v].into_iter().flatten().all(|x| x.is_finite()) {
+            return Err(self.diverges(self.step, "the adapter has values that are not finite"));
+        }
         let base = adapter_base(&self.config);
         let path = self.folder.save(&place, &state, &self.adapter()?, &base)?;
         self.folder.draw()?;

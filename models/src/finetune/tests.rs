@@ -217,7 +217,7 @@ fn a_run_leaves_its_adapter_metrics_curve_and_last_checkpoints() {
     );
     let gguf = AdapterFile::open(&folder.0.join("adapter.gguf"), &base()).unwrap();
     assert_eq!(gguf, AdapterFile::open(&folder.0, &base()).unwrap());
-    assert_eq!(gguf, AdapterFile::open(&folder.0.join("checkpoint-00000009/adapter.gguf"), &base()).unwrap());
+    assert_eq!(gguf, AdapterFile::open(&folder.0.join("checkpoint-00000009"), &base()).unwrap());
     assert_eq!(gguf, to_file(&run.optimiser().adapter().unwrap(), &config()));
     assert_eq!(from_file(&gguf).unwrap(), run.optimiser().adapter().unwrap());
     // A folder with a run is not taken for another.
@@ -339,11 +339,22 @@ fn another_run_s_checkpoint_is_refused_with_what_differs() {
     assert!(run.resume(&empty.0).unwrap_err().to_string().contains("holds no checkpoint"));
     assert_eq!(run.resume(&folder.0).unwrap(), 9);
     assert_eq!(run.run(&mut |_| {}).unwrap(), State::Completed);
+    // Elsewhere it goes on too, but not over another run.
+    let checkpoint = folder.0.join("checkpoint-00000006");
+    let (fresh, taken) = (Temporary::new("fresh"), Temporary::new("taken"));
+    let mut run = make(&fresh.0, settings(), data(11, 0));
+    assert_eq!(run.resume(&checkpoint).unwrap(), 6);
+    assert_eq!(run.run(&mut |_| {}).unwrap(), State::Completed);
+    make(&taken.0, Settings { seed: 6, ..settings() }, data(11, 0)).run(&mut |_| {}).unwrap();
+    let metrics = taken.losses();
+    let line = make(&taken.0, settings(), data(11, 0)).resume(&checkpoint).unwrap_err().to_string();
+    assert!(line.contains("holds a run already") && taken.losses() == metrics, "{line}");
 }
 
 #[test]
 fn what_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
-    for (by_loss, what) in [(true, "step 5: the loss is NaN"), (false, "gradient of step 5 is not finite")] {
+    for (by_loss, what) in [(true, "step 5: the loss is NaN"), (false, "step 5: the gradient is not finite")]
+    {
         let folder = Temporary::new(if by_loss { "nan" } else { "inf" });
         let mut run = make(&folder.0, settings(), data(11, 0));
         run.optimiser_mut().fail = Some((5, by_loss));
@@ -359,19 +370,44 @@ fn what_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
     }
 }
 
-/// A checkpoint whose parameters give no finite loss is not the last good one, and replaces none.
+/// A checkpoint whose parameters give no finite loss or gradient is not the last good one, and replaces none.
 #[test]
 fn a_checkpoint_that_diverges_is_not_called_good() {
-    let folder = Temporary::new("diverged");
-    let saving = Saving { keep: 1, ..saving(&folder.0) };
-    let shape = Small::new();
-    let mut run = Finetune::with(shape, config(), settings(), data(11, 0), None, saving).unwrap();
-    run.optimiser_mut().fail = Some((7, true));
+    for by_loss in [true, false] {
+        let folder = Temporary::new(&format!("diverged-{by_loss}"));
+        let saving = Saving { keep: 1, ..saving(&folder.0) };
+        let small = Small::new();
+        let mut run = Finetune::with(small, config(), settings(), data(11, 0), None, saving).unwrap();
+        run.optimiser_mut().fail = Some((7, by_loss));
+        let line = run.run(&mut |_| {}).unwrap_err().to_string();
+        assert!(line.contains("step 7") && line.contains("good checkpoint is"), "{line}");
+        assert!(line.ends_with("checkpoint-00000003"), "{line}");
+        let left: Vec<_> = folder.names().into_iter().filter(|n| n.starts_with("checkpoint")).collect();
+        assert_eq!(left, ["checkpoint-00000003", "checkpoint-00000006"]);
+    }
+}
+
+/// Parameters that the last step before a checkpoint made infinite are not saved.
+#[test]
+fn what_is_not_finite_is_not_saved() {
+    let folder = Temporary::new("infinite");
+    let mut run = make(&folder.0, Settings { length: Length::Steps(6), ..settings() }, data(11, 0));
+    let handle = run.handle();
+    run.run(&mut |e| match e {
+        Event::Step(s) if s.step == 5 => handle.cancel(),
+        _ => {}
+    })
+    .unwrap();
+    let mut run = make(&folder.0, Settings { length: Length::Steps(6), ..settings() }, data(11, 0));
+    run.resume(&folder.0).unwrap();
+    // A parameter that no loss reads.
+    run.optimiser_mut().state.parameters[20] = f32::INFINITY;
     let line = run.run(&mut |_| {}).unwrap_err().to_string();
-    assert!(line.contains("step 7") && line.contains("good checkpoint is"), "{line}");
-    assert!(line.ends_with("checkpoint-00000003"), "{line}");
-    let left: Vec<_> = folder.names().into_iter().filter(|n| n.starts_with("checkpoint")).collect();
-    assert_eq!(left, ["checkpoint-00000003", "checkpoint-00000006"]);
+    assert!(line.contains("step 6: the adapter has values that are not finite"), "{line}");
+    assert!(
+        line.ends_with("checkpoint-00000005") && !folder.0.join("checkpoint-00000006").exists(),
+        "{line}"
+    );
 }
 
 #[test]

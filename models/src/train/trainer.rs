@@ -293,7 +293,7 @@ impl Trainer {
     /// global norm before the clip.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] where the norm or a loss is NaN or infinite: the parameters stay as they are, the
+    /// [`Error::NotFinite`] where the norm, a loss or a parameter is NaN or infinite: the parameters stay as they are, the
     /// gradient is cleared; a fault of the device.
     pub fn step(&mut self, o: &AdamW) -> Result<f32> {
         if std::mem::take(&mut self.diverged) {
@@ -562,7 +562,7 @@ impl Trainer {
             Kind::Step => {
                 let mut rec = Recorder::new(&inner.gpu);
                 let (m, [first, second]) = (&self.memory, &self.moments);
-                adamw::norm(&mut rec, &m.gradient, &self.optimiser)?;
+                adamw::norm(&mut rec, &m.parameters, &m.gradient, &self.optimiser)?;
                 adamw::step(&mut rec, &m.parameters, &m.gradient, first, second, &self.optimiser)?;
                 rec.finish()?
             }

@@ -1,4 +1,4 @@
-//! Cases of AdamW: its norm, its step, and what a gradient that is not finite leaves alone.
+//! Cases of AdamW: its norm, its step, and what a gradient or a parameter that is not finite leaves alone.
 
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
@@ -22,14 +22,23 @@ pub fn cases() -> Vec<Case> {
                 let b = Buffers::new(gpu, g.size())?;
                 let out = Guarded::new(gpu, 1, None)?;
                 let mut rec = Recorder::new(gpu);
-                norm(&mut rec, &g, &Buffers { norm: out.slice.clone(), ..b })?;
+                // The largest of finite parameters are no reason to stop.
+                let w = optimiser(gpu, &vec![f32::MAX; n as usize])?;
+                norm(&mut rec, &w, &g, &Buffers { norm: out.slice.clone(), ..b })?;
                 gpu.run(&rec.finish()?, None)?;
                 out.compare(gpu, &[reference::norm(&gpu.read_vec::<f32>(&g)?)])
             },
         )
     });
-    let steps = [(4, 0.0, false), (1020, 1.0, false), (100_004, 1e6, false), (1020, 1.0, true)]
-        .map(|(n, clip, broken)| step_case(n, clip, broken));
+    let steps = [
+        (4, 0.0, Broken::Nothing),
+        (1020, 1.0, Broken::Nothing),
+        (100_004, 1e6, Broken::Nothing),
+        (1020, 1.0, Broken::Gradient),
+        (40_000, 1.0, Broken::Parameter(f32::NEG_INFINITY)),
+        (4, 0.0, Broken::Parameter(f32::NAN)),
+    ]
+    .map(|(n, clip, broken)| step_case(n, clip, broken));
     let zeros = [4, 40_000].map(|n| {
         Case::new("adamw", BASELINE, format!("zero {n}"), 0.0, move |gpu, _, _| {
             let out = Guarded::new(gpu, n, None)?;
@@ -46,15 +55,29 @@ fn optimiser(gpu: &Gpu, data: &[f32]) -> Result<Slice> {
     Ok(gpu.alloc_init(Pool::Optimiser, bytemuck::cast_slice(data), "case input")?)
 }
 
-fn step_case(n: u32, clip: f32, broken: bool) -> Case {
-    let what = if broken { ", not finite" } else { "" };
+/// What is not finite.
+#[derive(Clone, Copy)]
+enum Broken {
+    Nothing,
+    Gradient,
+    Parameter(f32),
+}
+
+fn step_case(n: u32, clip: f32, broken: Broken) -> Case {
+    let what = match broken {
+        Broken::Nothing => String::new(),
+        Broken::Gradient => ", not finite".to_owned(),
+        Broken::Parameter(v) => format!(", a parameter of {v}"),
+    };
     Case::new("adamw", BASELINE, format!("step of {n}, clip {clip:e}{what}"), 1e-12, move |gpu, _, seed| {
         let mut rng = Rng::seeded(n, seed);
         let size = n as usize;
-        let (w, mut g, m) = (rng.values(size), rng.values(size), rng.values(size));
+        let (mut w, mut g, m) = (rng.values(size), rng.values(size), rng.values(size));
         let v: Vec<f32> = rng.values(size).iter().map(|x| x * x).collect();
-        if broken {
-            g[size / 2] = f32::NAN;
+        match broken {
+            Broken::Nothing => {}
+            Broken::Gradient => g[size / 2] = f32::NAN,
+            Broken::Parameter(v) => w[size - 1] = v,
         }
         let s = Settings {
             lr: 1e-2,
@@ -68,26 +91,32 @@ fn step_case(n: u32, clip: f32, broken: bool) -> Case {
             scale: 0.25,
         };
         let out = Guarded::new(gpu, size, Some(&w))?;
+        let kept = w.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         let [first, second, gradient] = [&m, &v, &g].map(|data| optimiser(gpu, data));
         let (first, second, gradient) = (first?, second?, gradient?);
         let b = Buffers::new(gpu, gradient.size())?;
         gpu.write(&b.settings, 0, bytemuck::bytes_of(&s))?;
         let mut rec = Recorder::new(gpu);
-        norm(&mut rec, &gradient, &b)?;
+        norm(&mut rec, &out.slice, &gradient, &b)?;
         step(&mut rec, &out.slice, &gradient, &first, &second, &b)?;
         gpu.run(&rec.finish()?, None)?;
         let norm = reference::norm(&g);
         let want: Vec<[f64; 3]> = (0..size)
             .map(|i| match broken {
-                true => [w[i], m[i], v[i]].map(f64::from),
-                false => reference::step([w[i], g[i], m[i], v[i]], norm, &s),
+                Broken::Nothing => reference::step([w[i], g[i], m[i], v[i]], norm, &s),
+                _ => [w[i], m[i], v[i]].map(f64::from),
             })
             .collect();
         let column = |k: usize| want.iter().map(|w| w[k]).collect::<Vec<f64>>();
         let moments = crate::registry::nmse(&gpu.read_vec::<f32>(&first)?, &column(1))
             .max(crate::registry::nmse(&gpu.read_vec::<f32>(&second)?, &column(2)));
         let cleared = gpu.read_vec::<f32>(&gradient)?.iter().all(|&g| g == 0.0);
-        let error = out.compare(gpu, &column(0))?.max(moments);
+        // What is no number equals itself by its bits only.
+        let error = match (broken, out.read(gpu)?) {
+            (Broken::Parameter(_), Some(now)) if now.iter().map(|v| v.to_bits()).eq(kept) => moments,
+            (Broken::Parameter(_), _) => f64::INFINITY,
+            _ => out.compare(gpu, &column(0))?.max(moments),
+        };
         Ok(if cleared { error } else { f64::INFINITY })
     })
 }

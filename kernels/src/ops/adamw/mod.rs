@@ -91,14 +91,14 @@ fn ranges(
     Ok(split_rows("adamw", (bytes / 16) as u32, &[16], budget)?.into_iter().map(range).collect())
 }
 
-/// The dispatches of the sums. Operands: gradient, sums.
+/// The dispatches of the sums. Operands: gradient, parameters, sums.
 ///
 /// # Errors
 /// A length that is no multiple of 16 bytes.
 pub fn plan_norm(bytes: u64, budget: &Budget) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
-    let mut plan = ranges(bytes, 1, SHARE, budget)?;
+    let mut plan = ranges(bytes, 2, SHARE, budget)?;
     let groups: u64 = plan.iter().map(|d| u64::from(d.params.n.div_ceil(SHARE))).sum();
-    plan.iter_mut().for_each(|d| d.binds.push(Bind { operand: 1, offset: 0, size: groups * 4 }));
+    plan.iter_mut().for_each(|d| d.binds.push(Bind { operand: 2, offset: 0, size: groups * 4 }));
     Ok(plan)
 }
 
@@ -117,7 +117,7 @@ pub fn plan_step(bytes: u64, budget: &Budget) -> std::result::Result<Vec<Dispatc
 fn shader(name: &str) -> Shader {
     let reduce = include_str!("../../wgsl/reduce.wgsl");
     let (parts, bindings): (&[&str], usize) = match name {
-        "adamw_norm" => (&[reduce, include_str!("norm.wgsl")], 2),
+        "adamw_norm" => (&[reduce, include_str!("norm.wgsl")], 3),
         "adamw_root" => (&[reduce, include_str!("root.wgsl")], 2),
         "adamw_step" => (&[include_str!("step.wgsl")], 6),
         _ => (&[include_str!("zero.wgsl")], 1),
@@ -134,15 +134,15 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     ["adamw_norm", "adamw_root", "adamw_step", "adamw_zero"].map(|n| (shader(n), Params::FIELDS)).into()
 }
 
-/// Records the global norm of a gradient into `b.norm`; its sums have one order, so that it is the same
-/// from run to run.
+/// Records the global norm of a gradient into `b.norm`, which is not finite where a parameter is not; its sums
+/// have one order, so that it is the same from run to run.
 ///
 /// # Errors
-/// A length that is no multiple of 16 bytes, or a shader the device refuses.
-pub fn norm(rec: &mut Recorder, gradient: &Slice, b: &Buffers) -> Result<()> {
+/// Lengths that differ or are no multiple of 16 bytes, or a shader the device refuses.
+pub fn norm(rec: &mut Recorder, parameters: &Slice, gradient: &Slice, b: &Buffers) -> Result<()> {
     let plan = plan_norm(gradient.size(), rec.gpu().budget())?;
     let pipeline = rec.gpu().pipeline("adamw_norm", || shader("adamw_norm"))?;
-    record(rec, &pipeline, &[gradient, &b.sums], &plan);
+    record(rec, &pipeline, &[gradient, parameters, &b.sums], &plan);
     let pipeline = rec.gpu().pipeline("adamw_root", || shader("adamw_root"))?;
     let n = (b.sums.size() / 4) as u32;
     let params = Params { n, grid_x: 1, first: 0, pad: 0 };

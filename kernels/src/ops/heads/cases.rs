@@ -130,7 +130,8 @@ fn packed_case(
             [part(0, h, wq, &dq), part(h, kv, wk, &dk), dv[t * kv * hd..][..kv * hd].to_vec()].concat()
         };
         let want = (0..tokens as usize).flat_map(token).collect();
-        let of = vec![Gradient::read(gpu, x.clone(), &out, want)?];
+        let of = Gradient::read(gpu, x.clone(), &out, want)?;
+        let of = vec![if norm { of.of_norm(head_dim, EPS) } else { of }];
         let loss = move |x: &[&[f64]]| {
             let y = turned(x[0], &b.spans, &b.norms, &r);
             let each = y.iter().zip([&dq, &dk, &dv]);

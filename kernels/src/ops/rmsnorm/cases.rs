@@ -77,7 +77,7 @@ fn backward(rows: u32, cols: u32, magnitude: f32) -> Case {
         let (x, dy, before) = (wide(&x), wide(&dy), if add { wide(&before) } else { vec![0.0; x.len()] });
         let mut want = super::reference::backward(&x, &w, &dy, eps.into());
         want.iter_mut().zip(&before).for_each(|(v, b)| *v += b);
-        let of = vec![Gradient::read(gpu, x, &dx, want)?.bends_within(1.0 / f64::from(size))];
+        let of = vec![Gradient::read(gpu, x, &dx, want)?.of_norm(cols, eps)];
         let loss = move |x: &[&[f64]]| {
             let y = super::reference::rmsnorm_f64(x[0], &w, eps.into());
             let each = y.iter().zip(&dy).zip(x[0].iter().zip(&before));
