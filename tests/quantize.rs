@@ -259,7 +259,7 @@ fn what_cannot_be_quantised() {
     fails(&["quantize", &source, &source, "Q4_0"], &[&source, "is the file to read"]);
     fails(&["quantize", &source, &text(&folder), "Q4_0"], &["directory"]);
     let nowhere = text(&folder.join("absent/out.gguf"));
-    fails(&["quantize", &source, &nowhere, "Q4_0"], &[&nowhere, "no such file"]);
+    fails(&["quantize", &source, &nowhere, "Q4_0"], &[&nowhere, "its folder does not exist"]);
     fails(&["quantize", &source, &format!("{source}/out.gguf"), "Q4_0"], &["out.gguf"]);
     let truncated = file(&folder, "short.gguf", &small(256, Type::F16)[..9000]);
     fails(&["quantize", &truncated, &out, "Q4_0"], &[&truncated, "truncated"]);
@@ -390,7 +390,7 @@ fn what_cannot_be_split_or_merged() {
     fails(&["split", F16, &prefix, "--max-size", "0"], &["\"0\""]);
     fails(&["split", F16, &prefix, "--max-size", "99999999999999999999G"], &["--max-size"]);
     fails(&["split", "/no/such/model", &prefix], &["no such file"]);
-    fails(&["split", F16, &text(&folder.join("absent/part"))], &["absent/part", "no such file"]);
+    fails(&["split", F16, &text(&folder.join("absent/part"))], &["absent/part", "its folder does not exist"]);
     fails(&["merge-splits", F16, &prefix], &["not a part of a split model"]);
     ok(&["split", F16, &prefix, "--max-tensors", "60"]);
     let part = |i: usize| text(&folder.join(format!("part-0000{i}-of-00002.gguf")));

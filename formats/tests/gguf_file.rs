@@ -352,7 +352,7 @@ fn writing_is_all_or_nothing() {
     assert_eq!(file.bytes(file.tensor("a").unwrap()), [1; 32], "the old file is still there");
 
     let error = writer().unwrap().create(&folder.join("none/new.gguf")).unwrap_err().to_string();
-    assert!(error.ends_with("none/new.gguf: no such file"), "{error}");
+    assert!(error.ends_with("none/new.gguf: its folder does not exist"), "{error}");
     assert!(writer().unwrap().create(&folder).unwrap_err().to_string().contains("is a directory"));
 }
 

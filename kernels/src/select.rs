@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn devices_get_what_they_can() {
-        use matmul::Variant::{Coop, Matvec, MatvecDot, Tiled, TiledF16};
+        use matmul::Variant::{Broadcast, Coop, Matvec, MatvecDot, Tiled, TiledF16};
         let h200 = fake("vulkan", "NVIDIA H200", "NVIDIA 580.159.04", DeviceKind::Discrete, 16);
         assert_eq!(products(&h200), [MatvecDot, MatvecDot, Coop]);
         assert_eq!(matmul::Variant::pick(&h200, WeightType::F32, 64), Tiled);
@@ -286,7 +286,9 @@ mod tests {
         let chain = |caps: &Caps| variant("matmul", caps, At::tokens(1), |_| true);
         assert_eq!(chain(&h200), "chain");
         let software = fake("vulkan", "llvmpipe", "llvmpipe Mesa 22.3.6", DeviceKind::Cpu, 8);
-        assert_eq!(products(&software), [Matvec, Matvec, Tiled]);
+        assert_eq!(products(&software), [Broadcast; 3]);
+        let plain = Caps { subgroups: None, ..software };
+        assert_eq!(products(&plain), [Matvec, Matvec, Tiled]);
         // A driver that rejects packed dots and has no matrices gets tiles of f16.
         let phone = Caps { coop: Vec::new(), ..adreno() };
         assert_eq!(products(&phone), [Matvec, Matvec, TiledF16]);

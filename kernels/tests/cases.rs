@@ -2,6 +2,7 @@
 //! a budget so small that everything that can split does.
 
 use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use weft_kernels::perf::{self, Effort, Product};
@@ -16,6 +17,9 @@ fn oracle(ty: WeightType, bytes: &[u8], out: &mut [f32]) {
 
 /// Runs cases and returns those that had no plan; panics if one failed.
 fn run_all(options: &Options, cases: Vec<Case>) -> Vec<String> {
+    // One table at a time, on all cores: the next finds its shaders in the driver's cache.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let gpus = pollster::block_on(registry::devices(options)).expect("a Vulkan adapter");
     let (mut failed, mut unsupported) = (Vec::new(), Vec::new());
     registry::run_all(&gpus, &cases, oracle, 0, |case, outcome, _| {
