@@ -374,7 +374,7 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
     })?;
     if f.json {
         output::json(&with_device(
-            &gpu,
+            gpu,
             json!({
                 "seed": f.seed,
                 "cases": rows,

@@ -230,8 +230,8 @@ pub fn run_all<E>(
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(&[from, to]) = starts.get(at..at + 2) else { break };
-                    for at in from..to {
-                        if sender.send((at, run(&cases[at], gpu))).is_err() {
+                    for (at, case) in (from..).zip(&cases[from..to]) {
+                        if sender.send((at, run(case, gpu))).is_err() {
                             return;
                         }
                     }

@@ -94,10 +94,10 @@ fn quick_cases_pass_with_checks_on_core_webgpu() {
 #[test]
 fn all_cases_pass_when_everything_splits() {
     // What cannot be split: products of a chain that end in integers, rows of logits, tables of angles, the
-    // splits of an attention, a decode step whose cache is several chunks, streams whose rows begin at aligned
-    // offsets too seldom, and parts of sums, which are made only where nothing is cut.
+    // splits of an attention, a decode step whose cache is several chunks, streams and gathers whose rows or ids begin
+    // at aligned offsets too seldom, and parts of sums, which are made only where nothing is cut.
     let budget = Budget { max_binding: 96 << 10, max_workgroups: 64, ..Budget::WEBGPU };
-    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, cases, 99);
+    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, cases, 168);
 }
 
 /// What computes gradients computes those of the forward op, by differences of its reference.
@@ -171,7 +171,9 @@ fn products_are_measured() {
         let gpu = pollster::block_on(Gpu::open(&Options { budget: Some(budget), ..Options::default() }))
             .expect("a Vulkan adapter");
         assert!(perf::copy_rate(&gpu, &effort).expect("a copy") > 0.0);
-        for product in perf::products(64) {
+        // A type of each kind, as all take shaders of their own.
+        let types = [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::IQ2_XS];
+        for product in perf::products(64).into_iter().filter(|p| types.contains(&p.ty)) {
             let product = Product { rows: product.rows.min(96), cols: product.cols.min(512), ..product };
             let type_fits = (product.cols as usize).is_multiple_of(product.ty.layout().block);
             if !type_fits || product.variant.supports(gpu.caps(), product.ty, product.tokens).is_err() {

@@ -14,7 +14,7 @@ pub(super) const fn nibbles<const N: usize>(grid: &[u16; N]) -> [u32; N] {
     while i < 8 * N {
         let (group, byte) = place(i % 8);
         let index = grid[i / 8] >> (2 * (i % 8)) & 3;
-        words[i / 8] |= ((index as u32 + 3) * 4 & 15) << (8 * byte + 4 * group);
+        words[i / 8] |= (((index as u32 + 3) * 4) & 15) << (8 * byte + 4 * group);
         i += 1;
     }
     words
