@@ -116,6 +116,7 @@ pub struct Weight {
 const BATCH: usize = 2 << 20;
 
 /// Threads that repack: each has two buffers of host memory.
+#[cfg(not(target_arch = "wasm32"))]
 const THREADS: usize = 16;
 
 /// Rows of a file that go to the GPU at a time.
