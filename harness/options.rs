@@ -11,7 +11,7 @@ use weft_models::{
     AdapterFile, CacheType, Config, Loading, Model, Options, Profile, Sampling, Source, Without,
 };
 
-use crate::{Error, Result, interrupt, mini, output};
+use crate::{Error, Result, interrupt, mini, output, report};
 
 /// Which file.
 #[derive(Debug, Clone, Args)]
@@ -33,6 +33,10 @@ pub struct DeviceFlags {
     /// Leave features unused: any of f16,subgroups,dot,coop
     #[arg(long, value_name = "LIST", value_parser = Without::parse, help_heading = "Device")]
     pub without: Option<Without>,
+    /// Constants of kernels that `weft tune` measured: a file of it, or off [default: this device's, where there
+    /// is one]
+    #[arg(long, value_name = "FILE|off", value_parser = tuning, help_heading = "Device")]
+    pub tuning: Option<String>,
     /// Kernel variants to take where they can run: of [`VariantFlag`], or of a command that filters by one.
     #[arg(skip)]
     pub variants: Vec<String>,
@@ -51,6 +55,13 @@ fn variant(name: &str) -> std::result::Result<String, String> {
     match known.contains(&name) {
         true => Ok(name.to_owned()),
         false => Err(format!("known: {}", known.join(", "))),
+    }
+}
+
+fn tuning(name: &str) -> std::result::Result<String, String> {
+    match name == "off" || Path::new(name).is_file() {
+        true => Ok(name.to_owned()),
+        false => Err("no such file; `weft tune -o FILE` writes one".to_owned()),
     }
 }
 
@@ -270,7 +281,9 @@ impl Started {
             interrupt::flow()
         });
         bar.finish_and_clear();
-        Ok((model?, self.start.elapsed()))
+        let model = model?;
+        report::tuning_notes(model.gpu().caps());
+        Ok((model, self.start.elapsed()))
     }
 }
 
@@ -292,6 +305,11 @@ impl DeviceFlags {
             without: self.without.unwrap_or_default(),
             variants: self.variants.clone(),
             cache: weft_runtime::default_cache(),
+            tuning: match self.tuning.as_deref() {
+                None => weft_runtime::default_cache(),
+                Some("off") => None,
+                Some(file) => Some(file.into()),
+            },
             ..Default::default()
         }
     }

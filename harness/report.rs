@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use weft_kernels::{drivers, select};
 use weft_models::{Model, Opening};
-use weft_runtime::{Budget, Caps, Compiled, MemoryReport, human};
+use weft_runtime::{Budget, Caps, Compiled, MemoryReport, Tuning, human};
+
+use crate::error::one_line;
+use crate::output;
 
 /// How long the parts of one answer took.
 #[derive(Debug, Clone, Copy, Default)]
@@ -224,8 +227,22 @@ pub fn selection_lines(caps: &Caps) -> Vec<String> {
     if !caps.variants.is_empty() {
         lines.push(format!("selection: asked for wherever they can run: {}", caps.variants.join(", ")));
     }
+    lines.push(format!("tuning: {}", tuning_line(&caps.tuning)));
     lines.extend(drivers::of(caps).map(|f| format!("known to fail here: {}", f.line())));
     lines
+}
+
+/// Where constants come from that were measured on this device.
+pub fn tuning_line(tuning: &Tuning) -> String {
+    match &tuning.file {
+        Some(file) => format!("{}, {} entries", file.display(), tuning.entries.len()),
+        None => "none, defaults (see weft tune)".to_owned(),
+    }
+}
+
+/// What was wrong with a tuning file, on stderr.
+pub fn tuning_notes(caps: &Caps) {
+    caps.tuning.notes.iter().for_each(|note| output::note(&format!("warning: {}", one_line(note))));
 }
 
 /// The limits that plans keep to, one line.

@@ -9,7 +9,7 @@ const SMALL: [&str; 8] =
     ["bench", "--synthetic", "qwen3-0.6b:q4_0", "--layers", "1", "-r", "2", "--no-warmup"];
 
 /// The fields of a test, which scripts rely on.
-const FIELDS: [&str; 43] = [
+const FIELDS: [&str; 44] = [
     "version",
     "device",
     "device_kind",
@@ -18,6 +18,7 @@ const FIELDS: [&str; 43] = [
     "features",
     "limits",
     "variants",
+    "tuning",
     "copy_bytes_per_s",
     "matrix_flops_per_s",
     "model_filename",

@@ -2,9 +2,9 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use weft_kernels::drivers;
+use weft_kernels::{drivers, tuning};
 use weft_models::Profile;
-use weft_runtime::{AdapterSummary, human};
+use weft_runtime::{AdapterSummary, Tuning, human};
 
 use crate::{Result, output, report};
 
@@ -44,11 +44,17 @@ pub(super) fn run(f: Flags) -> Result<()> {
         let fitting = profiles(a);
         let fitting = if fitting.is_empty() { "none".to_owned() } else { fitting.join(", ") };
         output::line(&format!("   profiles  {fitting}"))?;
+        output::line(&format!("   tuning    {}", report::tuning_line(&tuning(a))))?;
         for f in drivers::of(caps) {
             output::line(&format!("   fails at  {}", f.line()))?;
         }
     }
     Ok(())
+}
+
+/// What a command on this device would take.
+fn tuning(a: &AdapterSummary) -> Tuning {
+    weft_runtime::default_cache().map_or_else(Tuning::default, |folder| tuning::read(&folder, &a.caps))
 }
 
 fn profiles(a: &AdapterSummary) -> Vec<&'static str> {
@@ -71,6 +77,7 @@ fn as_json(a: &AdapterSummary) -> Value {
         "min_storage_buffer_offset_alignment": l.min_storage_buffer_offset_alignment,
     });
     value["profiles"] = profiles(a).into();
+    value["tuning"] = json!(tuning(a).file);
     let failures = drivers::of(&a.caps)
         .map(|f| json!({ "op": f.op, "variants": f.variants, "what": f.what, "link": f.link }));
     value["known_failures"] = failures.collect::<Vec<_>>().into();

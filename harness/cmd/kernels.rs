@@ -296,7 +296,10 @@ fn explain(f: &List) -> Result<()> {
             })
             .collect();
         let failures: Vec<_> = drivers::of(gpu.caps()).map(drivers::Failure::line).collect();
-        return output::json(&with_device(&gpu, json!({ "rules": rows, "known_failures": failures })));
+        return output::json(&with_device(
+            &gpu,
+            json!({ "rules": rows, "known_failures": failures, "tuning": gpu.caps().tuning.file }),
+        ));
     }
     output::line(&report::device_line(gpu.caps()))?;
     output::line("The first row of an op counts that the device and the shape can have.\n")?;
@@ -308,17 +311,22 @@ fn explain(f: &List) -> Result<()> {
     for r in rules {
         line([r.op, r.variant, &r.shapes(), &needs(r).join(","), &here(r), r.why])?;
     }
+    output::line(&format!("tuning: {}", report::tuning_line(&gpu.caps().tuning)))?;
     drivers::of(gpu.caps()).try_for_each(|f| output::line(&format!("known to fail here: {}", f.line())))
 }
 
 /// The device. A variant that was asked for is tried there even where it is known to fail.
 fn open(choice: &Choice, device: &DeviceFlags) -> Result<Gpu> {
-    Ok(pollster::block_on(weft_kernels::open(&options(choice, device)))?)
+    let gpu = pollster::block_on(weft_kernels::open(&options(choice, device)))?;
+    report::tuning_notes(gpu.caps());
+    Ok(gpu)
 }
 
 /// What cases run on.
 fn devices(choice: &Choice, device: &DeviceFlags) -> Result<Vec<Gpu>> {
-    Ok(pollster::block_on(registry::devices(&options(choice, device)))?)
+    let gpus = pollster::block_on(registry::devices(&options(choice, device)))?;
+    report::tuning_notes(gpus[0].caps());
+    Ok(gpus)
 }
 
 fn options(choice: &Choice, device: &DeviceFlags) -> weft_models::DeviceOptions {

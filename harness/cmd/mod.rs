@@ -16,6 +16,7 @@ mod quantize;
 mod run;
 mod split;
 mod tokenize;
+mod tune;
 
 use clap::{Parser, Subcommand};
 
@@ -47,6 +48,7 @@ enum Command {
     Finetune(finetune::Flags),
     Curriculum(curriculum::Flags),
     Kernels(kernels::Flags),
+    Tune(tune::Flags),
     Convert(convert::Flags),
     Quantize(quantize::Flags),
     Imatrix(imatrix::Flags),
@@ -72,6 +74,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Finetune(f) => finetune::run(f),
         Command::Curriculum(f) => curriculum::run(f),
         Command::Kernels(f) => kernels::run(f),
+        Command::Tune(f) => tune::run(f),
         Command::Convert(f) => convert::run(f),
         Command::Quantize(f) => quantize::run(f),
         Command::Imatrix(f) => imatrix::run(f),

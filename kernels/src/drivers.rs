@@ -3,6 +3,8 @@
 
 use weft_runtime::{Caps, Gpu, Options};
 
+use crate::tuning;
+
 /// A known failure of a driver.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Failure {
@@ -103,12 +105,17 @@ pub fn failure(caps: &Caps, op: &str, variant: &str) -> Option<&'static Failure>
     of(caps).find(|f| (f.op == "*" || f.op == op) && f.variants.contains(&variant))
 }
 
-/// Opens a device as its driver needs it: with bounds checks where it fails without them.
+/// Opens a device as its driver needs it: with bounds checks where it fails without them, and with what
+/// [`Options::tuning`] has for it.
 ///
 /// # Errors
 /// As [`Gpu::open`].
 pub async fn open(options: &Options) -> weft_runtime::Result<Gpu> {
-    let gpu = Gpu::open(options).await?;
+    let mut gpu = Gpu::open(options).await?;
+    if let Some(path) = &options.tuning {
+        let tuning = tuning::read(path, gpu.caps());
+        gpu.tune(tuning);
+    }
     if failure(gpu.caps(), "*", UNCHECKED).is_some() {
         gpu.check_bounds();
     }
@@ -138,6 +145,7 @@ pub(crate) mod tests {
             memory: None,
             limits: Default::default(),
             variants: Vec::new(),
+            tuning: Default::default(),
         };
         caps.limits.max_compute_workgroup_storage_size = 48 << 10;
         caps.limits.max_compute_invocations_per_workgroup = 1024;

@@ -27,6 +27,7 @@ pub mod ops;
 pub mod perf;
 pub mod registry;
 pub mod select;
+pub mod tuning;
 
 pub use compose::compose;
 pub use drivers::open;

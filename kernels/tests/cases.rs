@@ -146,14 +146,14 @@ fn seeds_change_the_inputs() {
 /// Every op in every variant is measured, and what lies between the products runs.
 #[test]
 fn every_op_is_measured() {
+    let gpu = pollster::block_on(Gpu::open(&Options::default())).expect("a Vulkan adapter");
     let products = perf::products(64).into_iter().map(|p| (p.direction.op(), p.variant.name()));
-    let attentions = perf::attentions(256).into_iter().map(|a| (a.op(), a.variant()));
+    let attentions = perf::attentions(gpu.caps(), 256).into_iter().map(|a| (a.op(), a.variant()));
     let others = perf::ops::ops(DeviceKind::Cpu);
     let measured: HashSet<_> =
         products.chain(attentions).chain(others.iter().map(|o| (o.op, o.variant))).collect();
     let there: HashSet<_> = cases().iter().map(|c| (c.op, c.variant)).collect();
     assert_eq!(there.difference(&measured).collect::<Vec<_>>(), Vec::<&(&str, &str)>::new());
-    let gpu = pollster::block_on(Gpu::open(&Options::default())).expect("a Vulkan adapter");
     let effort = Effort { at_least: Duration::ZERO, ..Effort::of(DeviceKind::Cpu, true) };
     let lacks = |o: &perf::ops::Op| o.variant == "coop" && gpu.caps().coop.is_empty();
     for o in others.iter().filter(|o| !lacks(o)) {

@@ -107,7 +107,7 @@ impl Job {
 /// Splits of the attention's keys that a program for `tokens` tokens uses when the cache holds up to
 /// `positions`: one token alone cannot fill a GPU otherwise.
 pub(crate) fn splits(tokens: u32, positions: u32) -> u32 {
-    if tokens > 1 { 1 } else { (positions / 64).clamp(1, 16) }
+    if tokens > 1 { 1 } else { decode::most_splits(positions) }
 }
 
 /// The most splits any program for this batch and this cache uses.
@@ -115,7 +115,10 @@ fn most_splits(c: &Config, job: Job, cache: &CacheShape) -> u32 {
     match job.sequences {
         Sequences::One => splits(job.tokens, cache.context.next_power_of_two()),
         Sequences::Streams { context } => {
-            decode::Cut::pick(c.heads, c.kv_heads, cache.ty, context.next_power_of_two(), job.tokens).splits
+            let positions = context.next_power_of_two();
+            let pick = decode::Cut::pick(c.heads, c.kv_heads, cache.ty, positions, job.tokens);
+            // Of one stream, a tuned cut may have more.
+            pick.splits.max(splits(job.tokens, positions))
         }
     }
 }
@@ -268,7 +271,13 @@ pub(crate) fn record(
         eps: c.eps,
         window: 0,
         scale: shape.scale,
-        cut: decode::Cut::pick(c.heads, c.kv_heads, p.cache.ty, positions, tokens),
+        cut: decode::Cut::tuned(
+            rec.gpu().caps(),
+            [c.heads, c.kv_heads, c.head_dim],
+            p.cache.ty,
+            positions,
+            tokens,
+        ),
         tokens,
         sequences,
     });

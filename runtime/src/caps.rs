@@ -1,6 +1,6 @@
 //! What an adapter offers.
 
-use crate::{Error, Result};
+use crate::{Error, Result, Tuning};
 
 /// The kind of device behind an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub struct Caps {
     pub limits: wgpu::Limits,
     /// Kernel variants to take where they can run, whatever else would be picked: names of the layer above.
     pub variants: Vec<String>,
+    /// Constants measured on this device, which the layer above asks before its own.
+    pub tuning: Tuning,
 }
 
 /// The features we use where they exist.
@@ -167,6 +169,7 @@ impl Caps {
             limits: adapter.limits(),
             name: info.name,
             variants: Vec::new(),
+            tuning: Tuning::default(),
         }
     }
 }

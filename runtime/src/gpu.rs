@@ -10,7 +10,7 @@ use crate::caps::{self, Caps, Without};
 use crate::memory::{Pools, Readback};
 use crate::pipeline::{Compiler, IMMEDIATE_BYTES};
 use crate::program;
-use crate::{Budget, DeviceKind, Error, Pipeline, Profile, Result, Slice};
+use crate::{Budget, DeviceKind, Error, Pipeline, Profile, Result, Slice, Tuning};
 
 /// How to open a device.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +30,9 @@ pub struct Options {
     /// Folder for compiled pipelines, such as [`default_cache`](crate::default_cache) gives; without one, nothing is
     /// read or written. Used where the driver can (Vulkan).
     pub cache: Option<PathBuf>,
+    /// A file of measured constants, or a folder that may hold one for this device. The layer above reads it and
+    /// hands what is in it to [`Gpu::tune`]; without one, nothing is read.
+    pub tuning: Option<PathBuf>,
 }
 
 pub(crate) struct Inner {
@@ -161,6 +164,14 @@ impl Gpu {
     /// Keeps naga's bounds checks in the shaders compiled from now on, and no other checks.
     pub fn check_bounds(&self) {
         self.0.bounds.store(true, Ordering::Relaxed);
+    }
+
+    /// Becomes [`Caps::tuning`].
+    ///
+    /// # Panics
+    /// If the device was cloned before.
+    pub fn tune(&mut self, tuning: Tuning) {
+        Arc::get_mut(&mut self.0).expect("a device just opened").caps.tuning = tuning;
     }
 
     /// What plans must stay inside.

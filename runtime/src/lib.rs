@@ -30,6 +30,7 @@ mod memory;
 mod pipeline;
 mod program;
 mod staging;
+mod tuning;
 
 pub use arena::{Arena, Layout, Placed};
 pub use budget::{Budget, Profile};
@@ -43,3 +44,4 @@ pub use memory::{MemoryReport, Pool, PoolReport, Readback, Slice, human};
 pub use pipeline::{Access, Compiled, Pipeline, Shader};
 pub use program::{Cost, Program, Recorder, Submission};
 pub use staging::Staging;
+pub use tuning::{Tuned, Tuning};

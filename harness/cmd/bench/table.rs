@@ -61,6 +61,7 @@ impl Subject<'_> {
             "features": features.join(" "),
             "limits": f.device.limits.map(|p| p.name()),
             "variants": caps.variants.join(" "),
+            "tuning": caps.tuning.file,
             "copy_bytes_per_s": self.ceilings.copy,
             "matrix_flops_per_s": self.ceilings.matrix,
             "model_filename": self.file,

@@ -95,7 +95,7 @@ pub(super) fn run(f: &Perf) -> Result<()> {
     let deepest = if gpu.caps().kind == DeviceKind::Cpu { 256 } else { u32::MAX };
     let (products, attentions) = match f.tiles {
         true => (tiles(&gpu, effort.side), attention_cuts(deepest)),
-        false => (products(effort.side), attentions(deepest)),
+        false => (products(effort.side), attentions(gpu.caps(), deepest)),
     };
     let others = if f.tiles { Vec::new() } else { ops::ops(gpu.caps().kind) };
     let rows = products.into_iter().map(Row::product).chain(attentions.into_iter().map(Row::attention));

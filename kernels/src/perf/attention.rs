@@ -1,6 +1,6 @@
 //! How fast attention is, at the head sizes of real models.
 
-use weft_runtime::{Gpu, Pool, Recorder, Slice};
+use weft_runtime::{Caps, Gpu, Pool, Recorder, Slice};
 
 use super::{Effort, seconds};
 use crate::ops::attention::{
@@ -91,11 +91,12 @@ impl Attention {
 }
 
 /// Steps at several depths of the cache as they are picked, and prefills in every variant.
-pub fn attentions(deepest: u32) -> Vec<Attention> {
+pub fn attentions(caps: &Caps, deepest: u32) -> Vec<Attention> {
     let mut all = Vec::new();
     for (shape, positions) in shapes(deepest) {
         for ty in [CacheType::F16, CacheType::Q8_0, CacheType::Q4_0] {
-            let cut = decode::Cut::pick(shape.heads, shape.kv_heads, ty, positions, 1);
+            let heads = [shape.heads, shape.kv_heads, shape.head_dim];
+            let cut = decode::Cut::tuned(caps, heads, ty, positions, 1);
             all.push(Attention { how: How::Decode(cut), ty, positions, ..shape });
         }
     }
@@ -137,7 +138,7 @@ pub fn attention_cuts(deepest: u32) -> Vec<Attention> {
     all
 }
 
-const LARGE: Attention = Attention {
+pub(super) const LARGE: Attention = Attention {
     how: How::Prefill(Variant::Rows),
     ty: CacheType::F16,
     heads: 32,

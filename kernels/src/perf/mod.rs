@@ -9,6 +9,7 @@
 mod attention;
 pub mod ops;
 pub mod sweep;
+pub mod tune;
 
 use std::time::{Duration, Instant};
 
@@ -240,7 +241,7 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
     let weights = weights(gpu, (p.ty, p.rows, p.cols), copies)?;
     let buffers = buffers(gpu, p, slots)?;
     if p.variant.few() {
-        let decode = Matvec::pick(gpu.caps().kind, p.variant, p.ty, p.rows, p.cols, p.tokens);
+        let decode = Matvec::tuned(gpu.caps(), p.variant, p.ty, p.rows, p.cols, p.tokens);
         // A CPU is measured at what it uses.
         let others = if effort.slots > 1 { &Matvec::throughput(p.tokens)[..] } else { &[] };
         let mut best = (f64::INFINITY, None);

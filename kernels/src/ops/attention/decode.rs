@@ -83,6 +83,38 @@ impl Cut {
     }
 }
 
+impl Cut {
+    /// As [`Cut::pick`], unless another was measured on this device ([`crate::tuning`]), for one token and within
+    /// [`most_splits`].
+    pub fn tuned(
+        caps: &Caps,
+        [heads, kv_heads, head_dim]: [u32; 3],
+        ty: CacheType,
+        positions: u32,
+        streams: u32,
+    ) -> Cut {
+        let found = caps.tuning.find("attention_decode", ty.name(), &[positions, heads, head_dim]);
+        let fits = |c: &Cut| streams == 1 && c.splits <= most_splits(positions);
+        let pick = || Cut::pick(heads, kv_heads, ty, positions, streams);
+        found.map(Cut::of).filter(fits).unwrap_or_else(pick)
+    }
+
+    /// The cut of a tuning file.
+    pub(crate) fn of([heads, splits, values, ahead]: [u32; 4]) -> Cut {
+        Cut { heads, splits, values, ahead }
+    }
+
+    /// As a tuning file has it.
+    pub fn numbers(self) -> [u32; 4] {
+        [self.heads, self.splits, self.values, self.ahead]
+    }
+}
+
+/// The most splits of a token's attention when the cache holds up to `positions`: what memory is planned for.
+pub fn most_splits(positions: u32) -> u32 {
+    (positions / 64).clamp(1, 16)
+}
+
 /// Whether the device can run [`decode`] on this cache.
 ///
 /// # Errors

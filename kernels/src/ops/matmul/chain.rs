@@ -75,6 +75,42 @@ pub enum Kind {
     SwiGlu,
 }
 
+impl End<'_> {
+    fn kind(&self) -> Kind {
+        match self {
+            End::Rows { .. } => Kind::Rows,
+            End::Residual { .. } => Kind::Residual,
+            End::SwiGlu { .. } => Kind::SwiGlu,
+        }
+    }
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::Rows, Kind::Residual, Kind::SwiGlu];
+
+    /// As the families of [`crate::tuning`] are called.
+    pub fn family(self) -> &'static str {
+        match self {
+            Kind::Rows => "chain_rows",
+            Kind::Residual => "chain_residual",
+            Kind::SwiGlu => "chain_swiglu",
+        }
+    }
+}
+
+/// The constants of a chained product: those measured on this device, else the table's.
+pub fn constants(caps: &Caps, kind: Kind, ty: WeightType, rows: u32, cols: u32) -> Matvec {
+    let most = caps.limits.max_compute_invocations_per_workgroup;
+    let pick = || Kernel::pick(kind, true, (ty, rows, cols), most).constants;
+    caps.tuning.find(kind.family(), ty.name(), &[rows, cols]).map_or_else(pick, Matvec::of)
+}
+
+/// The shader of a chained product with these constants.
+pub(crate) fn shader(kind: Kind, ty: WeightType, constants: Matvec) -> Shader {
+    Kernel { kind, normed: kind != Kind::Residual, ty, second: None, constants }.shader()
+}
+
 /// Whether the device can chain a product with this weight and this end. Where it can and should is the
 /// caller's decision: a CPU emulates packed dots, and loses by them.
 ///
@@ -186,18 +222,28 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
 /// # Errors
 /// An operand that exceeds a binding, or a shader the device refuses.
 pub fn chained(rec: &mut Recorder, w: &Weight, x: Input<'_>, end: End<'_>) -> Result<()> {
+    let constants = constants(rec.gpu().caps(), end.kind(), w.shape.ty, w.shape.rows, w.shape.cols);
+    chained_with(rec, constants, w, x, end)
+}
+
+/// As [`chained`], by a kernel with these constants.
+///
+/// # Errors
+/// As [`chained`].
+pub fn chained_with(
+    rec: &mut Recorder,
+    constants: Matvec,
+    w: &Weight,
+    x: Input<'_>,
+    end: End<'_>,
+) -> Result<()> {
     let gpu = rec.gpu().clone();
-    let kind = match end {
-        End::Rows { .. } => Kind::Rows,
-        End::Residual { .. } => Kind::Residual,
-        End::SwiGlu { .. } => Kind::SwiGlu,
-    };
+    let kind = end.kind();
     let s = &w.shape;
-    let most = gpu.caps().limits.max_compute_invocations_per_workgroup;
     if let Err(why) = supports(gpu.caps(), s, kind) {
         return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
     }
-    let kernel = Kernel::pick(kind, x.norm.is_some(), (s.ty, s.rows, s.cols), most);
+    let kernel = Kernel { kind, normed: x.norm.is_some(), ty: s.ty, second: None, constants };
     let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
     let (q, meta) = (&x.ints.q, &x.ints.meta);
     for (slab, slice) in s.slabs.iter().zip(&w.slices) {
@@ -250,9 +296,14 @@ pub fn chained_both(
         return Ok(false);
     }
     let rows = first.rows + second.rows;
+    let normed = x.norm.is_some();
     let most = gpu.caps().limits.max_compute_invocations_per_workgroup;
-    let one = Kernel::pick(Kind::Rows, x.norm.is_some(), (first.ty, rows, first.cols), most);
-    let kernel = Kernel { second: Some(second.ty), ..one };
+    let mut constants = constants(gpu.caps(), Kind::Rows, first.ty, rows, first.cols);
+    if !first.rows.is_multiple_of(constants.rows_per_group()) {
+        // Measured on a single matrix; here a workgroup has rows of one type alone.
+        constants = Kernel::pick(Kind::Rows, normed, (first.ty, rows, first.cols), most).constants;
+    }
+    let kernel = Kernel { kind: Kind::Rows, normed, ty: first.ty, second: Some(second.ty), constants };
     let Some(slab) = a.slices[0].joined(&b.slices[0]) else { return Ok(false) };
     if !first.rows.is_multiple_of(kernel.constants.rows_per_group()) || slab.size() > gpu.budget().max_binding
     {

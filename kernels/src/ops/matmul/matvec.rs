@@ -1,6 +1,6 @@
 //! The kernels for a few tokens (decode), bound by the weights' bytes: their constants and shaders.
 
-use weft_runtime::{Access, DeviceKind, Gpu, Shader};
+use weft_runtime::{Access, Caps, DeviceKind, Gpu, Shader};
 
 use super::Variant;
 use crate::ops::{LOAD4, WEIGHT, with_dequant};
@@ -67,6 +67,25 @@ impl Matvec {
         // A code book is loaded once a workgroup.
         let wg = if variant == Variant::MatvecDot && !ty.layout().table.is_empty() { 256 } else { 128 };
         Matvec { wg, lanes, rows, steps, tokens }
+    }
+
+    /// As [`Matvec::pick`], unless others were measured on this device ([`crate::tuning`]).
+    pub fn tuned(caps: &Caps, variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32) -> Matvec {
+        // A product of integers is the same with and without a chain around it.
+        let op = if variant == Variant::MatvecDot { "chain_rows" } else { "matvec" };
+        let tuned = caps.tuning.find(op, ty.name(), &[rows, cols]).filter(|_| tokens == 1);
+        let pick = || Matvec::pick(caps.kind, variant, ty, rows, cols, tokens);
+        tuned.map_or_else(pick, Matvec::of)
+    }
+
+    /// The constants of a tuning file, for one token.
+    pub(crate) fn of([wg, lanes, rows, steps]: [u32; 4]) -> Matvec {
+        Matvec { wg, lanes, rows, steps, tokens: 1 }
+    }
+
+    /// As a tuning file has them.
+    pub fn numbers(self) -> [u32; 4] {
+        [self.wg, self.lanes, self.rows, self.steps]
     }
 
     /// What comes closest to the memory's speed where products do not wait for each other: a few to try.

@@ -269,8 +269,7 @@ pub fn linear_as(
         let kernel = Kernel::pick(variant, Direction::Forward, x.format, gpu.caps(), w.shape.rows, tokens);
         return product::forward(rec, kernel, w, x, (y, columns), tokens, epilogue);
     }
-    let kind = rec.gpu().caps().kind;
-    let constants = Matvec::pick(kind, variant, w.shape.ty, w.shape.rows, w.shape.cols, tokens);
+    let constants = Matvec::tuned(gpu.caps(), variant, w.shape.ty, w.shape.rows, w.shape.cols, tokens);
     matvec_with(rec, (variant, constants), w, x, (y, columns), epilogue)?;
     epilogue.low.map_or(Ok(()), |l| l.up(rec, (y, columns), w.shape.rows, tokens))
 }

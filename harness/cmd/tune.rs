@@ -1,0 +1,222 @@
+//! `weft tune`: which constants of the decode kernels are faster on this device than those of the table.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+use weft_kernels::WeightType;
+use weft_kernels::perf::tune::{self, Job};
+use weft_kernels::tuning::{self, Finding};
+use weft_runtime::Gpu;
+
+use crate::options::{DeviceFlags, VariantFlag};
+use crate::{Error, Result, interrupt, output, report};
+
+/// Measure this device, in less than two minutes, and keep what is faster than the defaults
+///
+/// Products and attention of a decode step, each waiting for the one before, as in a model. Constants that are
+/// faster by 3 % each time they are measured go to a small file, which every later start on this device and driver
+/// reads (`--tuning off` does not). It replaces an earlier one. Nothing is ever measured unasked.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  weft tune
+  weft tune --type q4_k,q6_k,q5_k --device nvidia
+  weft tune --quick -o tune.json
+  weft run -m model.gguf --tuning tune.json \"Hello\"
+  weft tune --remove")]
+pub(super) struct Flags {
+    /// The types of weights and caches to measure
+    #[arg(long = "type", value_name = "T,...", value_delimiter = ',', value_parser = ty,
+          default_value = "q4_k,q6_k,q8_0,f16")]
+    types: Vec<&'static str>,
+    /// Where the file goes [default: into the folder of compiled kernels, for this device]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "remove")]
+    output: Option<PathBuf>,
+    /// A part of it, for an impression
+    #[arg(long)]
+    quick: bool,
+    /// Stop after so long, and keep what was found until then [default: 100; 20 with --quick]
+    #[arg(long, value_name = "S")]
+    seconds: Option<u64>,
+    /// Delete this device's file, and measure nothing
+    #[arg(long)]
+    remove: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceFlags,
+    #[command(flatten)]
+    variant: VariantFlag,
+}
+
+fn ty(name: &str) -> std::result::Result<&'static str, String> {
+    let known = || WeightType::ALL.iter().map(|t| t.name());
+    let found = known().find(|n| n.eq_ignore_ascii_case(name));
+    found.ok_or_else(|| format!("known: {}", known().collect::<Vec<_>>().join(", ")))
+}
+
+pub(super) fn run(f: Flags) -> Result<()> {
+    interrupt::install(2);
+    let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
+    // Measured against the defaults, with kernels most of which nobody needs again.
+    let options = weft_runtime::Options { cache: None, tuning: None, ..device.options() };
+    let gpu = pollster::block_on(weft_kernels::open(&options))?;
+    let file = match f.output.clone() {
+        Some(file) => file,
+        None => own_file(&gpu)?,
+    };
+    if f.remove {
+        return remove(&file);
+    }
+    // A path that cannot be written is said before the work, not after it.
+    drop(output::Whole::create(&file)?);
+    if !f.json {
+        output::line(&report::device_line(gpu.caps()))?;
+        let head = ["kernel", "type", "shape", "default us", "best us", "gain", "constants"];
+        line(head.map(str::to_owned))?;
+    }
+    let jobs = tune::jobs(gpu.caps(), &f.types, f.quick);
+    let seconds = f.seconds.unwrap_or(if f.quick { 20 } else { 100 });
+    let (found, left) = measure(&f, &gpu, &jobs, Duration::from_secs(seconds))?;
+    let gains: Vec<Finding> = found.iter().filter(|f| f.gains()).cloned().collect();
+    write(&file, &tuning::text(gpu.caps(), &today(), &gains))?;
+    if f.json {
+        let rows: Vec<_> = found.iter().map(Finding::json).collect();
+        let left: Vec<_> = left
+            .iter()
+            .map(|(job, why)| {
+                let (op, ty, shape) = job.names();
+                json!({ "op": op, "type": ty, "shape": shape, "why": why })
+            })
+            .collect();
+        return output::json(&json!({
+            "device": report::caps_json(gpu.caps()),
+            "rows": rows,
+            "not_measured": left,
+            "file": file,
+        }));
+    }
+    for (job, why) in &left {
+        let (op, ty, shape) = job.names();
+        output::line(&format!("not measured: {op} {ty} {shape}: {why}"))?;
+    }
+    let defaults = if gains.is_empty() { "the defaults stay" } else { "the defaults stay for all else" };
+    output::line(&format!("{}: faster for {} of {}; {defaults}", file.display(), gains.len(), jobs.len()))
+}
+
+/// What was found, and what was not measured, with the reason. Behind a bar.
+fn measure(
+    f: &Flags,
+    gpu: &Gpu,
+    jobs: &[Job],
+    budget: Duration,
+) -> Result<(Vec<Finding>, Vec<(Job, String)>)> {
+    let (mut found, mut left) = (Vec::new(), Vec::new());
+    let start = Instant::now();
+    let bar = output::bar(jobs.len() as u64, "{bar:30} {pos} of {len}, {msg}, {elapsed}");
+    for job in jobs {
+        let (op, ty, shape) = job.names();
+        bar.set_message(format!("{op} {ty}"));
+        bar.tick();
+        let mut stop = || {
+            bar.tick();
+            interrupt::asked() || start.elapsed() >= budget
+        };
+        let measured = tune::measure(gpu, f.quick, job, &mut stop);
+        bar.inc(1);
+        if interrupt::asked() {
+            bar.finish_and_clear();
+            return Err(Error::Interrupted);
+        }
+        match measured {
+            Ok(Some(finding)) => {
+                if !f.json {
+                    let [before, now] = finding.us;
+                    let (gain, best) = match finding.gains() {
+                        true => (format!("{:.1}%", 100.0 * (before / now - 1.0)), now),
+                        false => ("-".into(), before),
+                    };
+                    let constants = tuning::constants_text(op, finding.tuned.constants);
+                    let us = [before, best].map(|us| format!("{us:.2}"));
+                    let [before, best] = us;
+                    let row = [op.into(), ty.into(), shape, before, best, gain, constants];
+                    bar.suspend(|| line(row))?;
+                }
+                found.push(finding);
+            }
+            Ok(None) => left.push((*job, format!("{} s were over", budget.as_secs()))),
+            // A device that is too small for one row of the table is not too small for the next.
+            Err(weft_kernels::Error::Plan(e)) => left.push((*job, e.to_string())),
+            Err(weft_kernels::Error::Gpu(
+                e @ (weft_runtime::Error::OutOfMemory { .. } | weft_runtime::Error::BufferTooLarge { .. }),
+            )) => left.push((*job, e.to_string())),
+            Err(e) => {
+                bar.finish_and_clear();
+                return Err(weft_models::Error::from(e).into());
+            }
+        }
+    }
+    bar.finish_and_clear();
+    Ok((found, left))
+}
+
+fn line([op, ty, shape, before, best, gain, constants]: [String; 7]) -> Result<()> {
+    output::line(&format!("{op:<17} {ty:<6} {shape:>20} {before:>11} {best:>11} {gain:>7}  {constants}"))
+}
+
+/// Where this device's file lies.
+fn own_file(gpu: &Gpu) -> Result<PathBuf> {
+    let none = "there is no folder for it (WEFT_CACHE is off, or the system has none); give a file with -o";
+    let folder = weft_runtime::default_cache().ok_or_else(|| Error::input(none))?;
+    std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+    Ok(folder.join(tuning::file_name(gpu.caps())))
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Ok(()) => output::line(&format!("{}: deleted", file.display())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            output::line(&format!("{}: not there", file.display()))
+        }
+        Err(e) => Err(Error::io(file, e)),
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    let mut whole = output::Whole::create(file)?;
+    std::io::Write::write_all(&mut whole, text.as_bytes()).map_err(|e| Error::io(file, e))?;
+    whole.finish()
+}
+
+/// The date in Greenwich, as 2026-11-28 (Hinnant, "chrono-compatible low-level date algorithms").
+fn today() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    date(now.as_secs() / 86_400)
+}
+
+fn date(days: u64) -> String {
+    let z = days + 719_468;
+    let (era, of_era) = (z / 146_097, z % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    format!("{:04}-{month:02}-{day:02}", era * 400 + year + u64::from(month <= 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn dates() {
+        for (days, want) in
+            [(0, "1970-01-01"), (11_016, "2000-02-29"), (20_785, "2026-11-28"), (20_818, "2026-12-31")]
+        {
+            assert_eq!(date(days), want);
+        }
+    }
+}
