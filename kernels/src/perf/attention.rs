@@ -6,6 +6,7 @@ use super::{Effort, seconds};
 use crate::ops::attention::{
     CacheShape, CacheType, Scratch, Sequences, Shape, Variant, attention_as, decode, train,
 };
+use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::registry::Rng;
 use crate::{PlanError, Result};
@@ -162,88 +163,118 @@ pub fn attention(gpu: &Gpu, effort: &Effort, a: &Attention) -> Result<f64> {
     if let How::Train(variant) | How::Backward(variant) = a.how {
         return packed(gpu, effort, a, variant);
     }
-    let cache = CacheShape::new(a.ty, a.positions, a.kv_heads, a.head_dim, gpu.budget())?;
-    let (tokens, lacking, dispatches) = match a.how {
-        How::Decode(_) => (1, decode::supports(gpu.caps(), &cache), effort.dispatches.min(36)),
-        How::Prefill(v) | How::Train(v) | How::Backward(v) => {
-            (a.positions, v.supports(gpu.caps(), &cache), effort.slots.min(4))
-        }
-    };
-    if let Err(why) = lacking {
-        return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
-    }
-    let splits = if let How::Decode(cut) = a.how { cut.splits } else { 1 };
-    let scale = 1.0 / (a.head_dim as f32).sqrt();
-    let shape = Shape { tokens, heads: a.heads, window: 0, scale, splits, sequences: Sequences::One };
-    let mut rng = Rng::new(1);
-    let mut random = |n: u64| -> Vec<u16> {
-        let some: Vec<u16> = (0..1 << 14).map(|_| half::f16::from_f32(rng.normal()).to_bits()).collect();
-        some.into_iter().cycle().take(n as usize / 2).collect()
-    };
-    // As many caches as the device's own cannot hold, each in chunks.
-    let copies = ((effort.distinct as f64 / a.bytes()).ceil() as usize).clamp(1, dispatches);
-    let mut caches: Vec<Vec<(Slice, Slice)>> = Vec::with_capacity(copies);
-    for _ in 0..copies {
-        let chunk = |i| -> Result<(Slice, Slice)> {
-            let bits = random(cache.chunk_bytes(i));
-            let fill = || gpu.alloc_init(Pool::KvCache, bytemuck::cast_slice(&bits), "perf cache");
-            Ok((fill()?, fill()?))
+    Prepared::new(gpu, effort, a, false)?.seconds(gpu, effort, a.how)
+}
+
+/// An attention with all that it reads and writes.
+pub(super) struct Prepared {
+    a: Attention,
+    dispatches: usize,
+    cache: CacheShape,
+    caches: Vec<Vec<(Slice, Slice)>>,
+    rotation: Rotation,
+    table: Slice,
+    norms: Slice,
+    state: Slice,
+    q: Slice,
+    scratch: Scratch,
+    o: Slice,
+    ints: Option<Quantized>,
+}
+
+impl Prepared {
+    /// Of a decode step in any cut; with `ints`, as in a chain, whose next product reads integers.
+    pub(super) fn new(gpu: &Gpu, effort: &Effort, a: &Attention, ints: bool) -> Result<Prepared> {
+        let cache = CacheShape::new(a.ty, a.positions, a.kv_heads, a.head_dim, gpu.budget())?;
+        let (tokens, lacking, dispatches) = match a.how {
+            How::Decode(_) => (1, decode::supports(gpu.caps(), &cache), effort.dispatches.min(36)),
+            How::Prefill(v) | How::Train(v) | How::Backward(v) => {
+                (a.positions, v.supports(gpu.caps(), &cache), effort.slots.min(4))
+            }
         };
-        caches.push((0..cache.chunks()).map(chunk).collect::<Result<_>>()?);
-    }
-    let rotation = Rotation::new(a.head_dim, 1e6, None, Scaling::None, Pairing::HalfSplit);
-    let table = rotation.table(a.positions);
-    let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "perf table")?;
-    let norms = vec![1.0f32; 2 * a.head_dim as usize];
-    let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&norms), "perf norms")?;
-    let position = a.positions - tokens;
-    let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "perf state")?;
-    let width = u64::from(tokens) * u64::from(a.heads + 2 * a.kv_heads) * u64::from(a.head_dim) * 4;
-    let values: Vec<f32> = random(width / 2).iter().map(|&b| half::f16::from_bits(b).to_f32()).collect();
-    let q = gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&values), "perf q")?;
-    let (o_bytes, lse_bytes) = shape.scratch_bytes(&cache);
-    let scratch = Scratch {
-        o: gpu.alloc(Pool::Activations, o_bytes, "perf parts")?,
-        lse: gpu.alloc(Pool::Activations, lse_bytes, "perf parts")?,
-    };
-    let row = u64::from(tokens) * u64::from(a.heads) * u64::from(a.head_dim) * 4;
-    let o = gpu.alloc(Pool::Activations, row, "perf o")?;
-    let mut rec = Recorder::new(gpu);
-    for i in 0..dispatches {
-        let chunks = &caches[i % copies];
-        match a.how {
-            How::Decode(cut) => {
-                let s = decode::Shape {
-                    heads: a.heads,
-                    cache: &cache,
-                    rotation: &rotation,
-                    eps: 1e-6,
-                    window: 0,
-                    scale,
-                    cut,
-                    tokens: 1,
-                    sequences: Sequences::One,
-                };
-                decode::decode(
-                    &mut rec,
-                    &state,
-                    &table,
-                    Some(&norms),
-                    &q,
-                    &chunks[0],
-                    &scratch,
-                    &o,
-                    None,
-                    &s,
-                )?;
+        if let Err(why) = lacking {
+            return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
+        }
+        let splits = if let How::Decode(cut) = a.how { cut.splits.max(16) } else { 1 };
+        let scale = 1.0 / (a.head_dim as f32).sqrt();
+        let shape = Shape { tokens, heads: a.heads, window: 0, scale, splits, sequences: Sequences::One };
+        let mut rng = Rng::new(1);
+        let mut random = |n: u64| -> Vec<u16> {
+            let some: Vec<u16> = (0..1 << 14).map(|_| half::f16::from_f32(rng.normal()).to_bits()).collect();
+            some.into_iter().cycle().take(n as usize / 2).collect()
+        };
+        // As many caches as the device's own cannot hold, each in chunks.
+        let copies = ((effort.distinct as f64 / a.bytes()).ceil() as usize).clamp(1, dispatches);
+        let mut caches: Vec<Vec<(Slice, Slice)>> = Vec::with_capacity(copies);
+        for _ in 0..copies {
+            let chunk = |i| -> Result<(Slice, Slice)> {
+                let bits = random(cache.chunk_bytes(i));
+                let fill = || gpu.alloc_init(Pool::KvCache, bytemuck::cast_slice(&bits), "perf cache");
+                Ok((fill()?, fill()?))
+            };
+            caches.push((0..cache.chunks()).map(chunk).collect::<Result<_>>()?);
+        }
+        let rotation = Rotation::new(a.head_dim, 1e6, None, Scaling::None, Pairing::HalfSplit);
+        let table = rotation.table(a.positions);
+        let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "perf table")?;
+        let norms = vec![1.0f32; 2 * a.head_dim as usize];
+        let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&norms), "perf norms")?;
+        let position = a.positions - tokens;
+        let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "perf state")?;
+        let width = u64::from(tokens) * u64::from(a.heads + 2 * a.kv_heads) * u64::from(a.head_dim) * 4;
+        let values: Vec<f32> = random(width / 2).iter().map(|&b| half::f16::from_bits(b).to_f32()).collect();
+        let q = gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&values), "perf q")?;
+        let (o_bytes, lse_bytes) = shape.scratch_bytes(&cache);
+        let scratch = Scratch {
+            o: gpu.alloc(Pool::Activations, o_bytes, "perf parts")?,
+            lse: gpu.alloc(Pool::Activations, lse_bytes, "perf parts")?,
+        };
+        let row = u64::from(tokens) * u64::from(a.heads) * u64::from(a.head_dim) * 4;
+        let o = gpu.alloc(Pool::Activations, row, "perf o")?;
+        let ints = match ints {
+            true => {
+                let (q, meta) = quantize::bytes(row / 4);
+                let q = gpu.alloc(Pool::Activations, q, "perf o")?;
+                Some(Quantized { q, meta: gpu.alloc(Pool::Activations, meta, "perf o")? })
             }
-            How::Prefill(variant) | How::Train(variant) | How::Backward(variant) => {
-                let q = q.range(0, row);
-                attention_as(&mut rec, variant, &state, &q, &cache, chunks, &scratch, &o, &shape)?;
+            false => None,
+        };
+        Ok(Prepared { a: *a, dispatches, cache, caches, rotation, table, norms, state, q, scratch, o, ints })
+    }
+
+    /// Seconds of one.
+    pub(super) fn seconds(&self, gpu: &Gpu, effort: &Effort, how: How) -> Result<f64> {
+        let Prepared { a, cache, caches, rotation, table, norms, state, q, scratch, o, .. } = self;
+        let scale = 1.0 / (a.head_dim as f32).sqrt();
+        let mut rec = Recorder::new(gpu);
+        for chunks in caches.iter().cycle().take(self.dispatches) {
+            match how {
+                How::Decode(cut) => {
+                    let s = decode::Shape {
+                        heads: a.heads,
+                        cache,
+                        rotation,
+                        eps: 1e-6,
+                        window: 0,
+                        scale,
+                        cut,
+                        tokens: 1,
+                        sequences: Sequences::One,
+                    };
+                    let ints = self.ints.as_ref();
+                    decode::decode(&mut rec, state, table, Some(norms), q, &chunks[0], scratch, o, ints, &s)?;
+                }
+                How::Prefill(variant) | How::Train(variant) | How::Backward(variant) => {
+                    let q = q.range(0, o.size());
+                    let (tokens, heads) = (a.positions, a.heads);
+                    let shape =
+                        Shape { tokens, heads, window: 0, scale, splits: 1, sequences: Sequences::One };
+                    attention_as(&mut rec, variant, state, &q, cache, chunks, scratch, o, &shape)?;
+                }
             }
         }
+        seconds(gpu, effort, &rec.finish()?, self.dispatches)
     }
-    seconds(gpu, effort, &rec.finish()?, dispatches)
 }
 
 /// Seconds of a training batch's attention, or of its gradients.

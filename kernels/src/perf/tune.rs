@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use weft_runtime::{Caps, DeviceKind, Gpu, Pool, Recorder, Tuned};
 
-use super::attention::LARGE;
-use super::{Attention, Buffers, Effort, How, Product, attention, buffers, matvec_seconds, seconds, weights};
+use super::attention::{LARGE, Prepared};
+use super::{Attention, Buffers, Effort, How, Product, buffers, matvec_seconds, seconds, weights};
 use crate::ops::attention::{CacheType, decode};
 use crate::ops::matmul::chain::{self, End, Kind};
 use crate::ops::matmul::{Columns, Matvec, Variant};
@@ -67,7 +67,7 @@ pub fn jobs(caps: &Caps, types: &[&str], quick: bool) -> Vec<Job> {
     // A software GPU takes seconds for a long cache.
     let deepest = if caps.kind == DeviceKind::Cpu { 1024 } else { u32::MAX };
     let depths = || DEPTHS.into_iter().map(|d| d.0).filter(|&n| n <= deepest).take(if quick { 1 } else { 4 });
-    let chained = select::variant("matmul", caps, At::tokens(1), |_| true) == "chain";
+    let chained = chained(caps);
     let mut all = Vec::new();
     for (i, [heads, head_dim]) in HEADS.into_iter().enumerate() {
         let decode = select::variant("attention", caps, At { tokens: 1, rows: 1, head_dim }, |_| true);
@@ -88,6 +88,11 @@ pub fn jobs(caps: &Caps, types: &[&str], quick: bool) -> Vec<Job> {
         }
     }
     all
+}
+
+/// Whether a decode step's products hand integers to each other.
+fn chained(caps: &Caps) -> bool {
+    select::variant("matmul", caps, At::tokens(1), |_| true) == "chain"
 }
 
 impl Job {
@@ -145,7 +150,7 @@ const KV_HEADS: u32 = LARGE.kv_heads;
 enum Bench {
     Matvec(Product, Vec<Weight>, Vec<Buffers>),
     Chain(Kind, Vec<Weight>, Box<Link>),
-    Attention(Attention),
+    Attention(Box<Prepared>),
 }
 
 /// What a link of a chain reads and writes besides weights.
@@ -185,7 +190,9 @@ impl Bench {
                 Bench::Chain(kind, weights, Box::new(Link { ints, out, y, norm: ones(rows, Pool::Weights)? }))
             }
             Job::Attention(ty, [positions, heads, head_dim]) => {
-                Bench::Attention(Attention { ty, positions, heads, head_dim, ..LARGE })
+                let how = How::Decode(decode::Cut::of(job.usual(gpu.caps())));
+                let a = Attention { how, ty, positions, heads, head_dim, ..LARGE };
+                Bench::Attention(Box::new(Prepared::new(gpu, effort, &a, chained(gpu.caps()))?))
             }
         })
     }
@@ -206,10 +213,7 @@ impl Bench {
                 }
                 seconds(gpu, effort, &rec.finish()?, n)
             }
-            Bench::Attention(a) => {
-                let a = Attention { how: How::Decode(decode::Cut::of(constants)), ..*a };
-                attention(gpu, effort, &a)
-            }
+            Bench::Attention(a) => a.seconds(gpu, effort, How::Decode(decode::Cut::of(constants))),
         }
     }
 
@@ -255,7 +259,8 @@ pub fn measure(gpu: &Gpu, quick: bool, job: &Job, stop: &mut dyn FnMut() -> bool
         warm_up: full.warm_up / 4,
         at_least: Duration::from_millis(if quick { 2 } else { 4 }),
         rounds: 1,
-        distinct: full.distinct / 8,
+        // Several times what a cache holds.
+        distinct: (full.distinct / 8).max(full.distinct.min(48 << 20)),
         ..full
     };
     let look = Effort { warm_up: Duration::ZERO, at_least: 4 * glance.at_least, rounds: 2, ..glance };

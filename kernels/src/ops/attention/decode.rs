@@ -208,6 +208,12 @@ impl Kernel {
     }
 }
 
+/// The shader of a cut.
+#[cfg(test)]
+pub(crate) fn shader(ty: CacheType, head_dim: u32, subgroup: u32, cut: Cut) -> Shader {
+    Kernel { head_dim, norm: true, pairing: Pairing::HalfSplit, ty, cut, subgroup, ints: false }.shader()
+}
+
 pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = Vec::new();
     for (head_dim, subgroup) in [(32, 32), (64, 8), (64, 32), (64, 64), (128, 8), (128, 32)] {

@@ -107,6 +107,7 @@ pub fn constants(caps: &Caps, kind: Kind, ty: WeightType, rows: u32, cols: u32) 
 }
 
 /// The shader of a chained product with these constants.
+#[cfg(test)]
 pub(crate) fn shader(kind: Kind, ty: WeightType, constants: Matvec) -> Shader {
     Kernel { kind, normed: kind != Kind::Residual, ty, second: None, constants }.shader()
 }

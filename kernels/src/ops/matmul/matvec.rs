@@ -130,7 +130,7 @@ impl Matvec {
     }
 
     /// The shader of [`Variant::Matvec`] or [`Variant::MatvecDot`].
-    pub(super) fn shader(self, variant: Variant, ty: WeightType) -> Shader {
+    pub(crate) fn shader(self, variant: Variant, ty: WeightType) -> Shader {
         let end =
             [include_str!("lanes.wgsl"), include_str!("matvec_store.wgsl"), include_str!("plain_input.wgsl")];
         // x, or its integers and their scales.
