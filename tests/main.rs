@@ -11,6 +11,7 @@ mod docs;
 mod finetune;
 mod no_c;
 mod quantize;
+mod tune;
 mod support {
     pub(crate) mod cli;
     pub(crate) mod golden_model;
