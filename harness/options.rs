@@ -35,7 +35,7 @@ pub struct DeviceFlags {
     pub without: Option<Without>,
     /// Constants of kernels that `weft tune` measured: a file of it, or off [default: this device's, where there
     /// is one]
-    #[arg(long, value_name = "FILE|off", value_parser = tuning, help_heading = "Device")]
+    #[arg(long, value_name = "FILE|off", help_heading = "Device")]
     pub tuning: Option<String>,
     /// Kernel variants to take where they can run: of [`VariantFlag`], or of a command that filters by one.
     #[arg(skip)]
@@ -55,13 +55,6 @@ fn variant(name: &str) -> std::result::Result<String, String> {
     match known.contains(&name) {
         true => Ok(name.to_owned()),
         false => Err(format!("known: {}", known.join(", "))),
-    }
-}
-
-fn tuning(name: &str) -> std::result::Result<String, String> {
-    match name == "off" || Path::new(name).is_file() {
-        true => Ok(name.to_owned()),
-        false => Err("no such file; `weft tune -o FILE` writes one".to_owned()),
     }
 }
 
@@ -253,7 +246,7 @@ pub fn begin(
 ) -> Result<Started> {
     let start = Instant::now();
     let options =
-        Options { device: device.options(), chunk, context, cache: cache.cache_type, integers: None };
+        Options { device: device.options()?, chunk, context, cache: cache.cache_type, integers: None };
     let bar = output::bar(0, "loading {bar:30} {bytes} of {total_bytes}, {elapsed}");
     bar.tick();
     let loading = Model::begin(source, &options).inspect_err(|_| bar.finish_and_clear())?;
@@ -298,20 +291,27 @@ pub fn context(config: &Config, asked: Option<u32>) -> u32 {
 
 impl DeviceFlags {
     /// For opening a device.
-    pub fn options(&self) -> weft_models::DeviceOptions {
-        weft_models::DeviceOptions {
+    ///
+    /// # Errors
+    /// A tuning file that is not there.
+    pub fn options(&self) -> Result<weft_models::DeviceOptions> {
+        let tuning = match self.tuning.as_deref() {
+            None => weft_runtime::default_cache(),
+            Some("off") => None,
+            Some(file) if Path::new(file).is_file() => Some(file.into()),
+            Some(file) => {
+                return Err(Error::input(format!("{file}: no such file; `weft tune -o {file}` writes one")));
+            }
+        };
+        Ok(weft_models::DeviceOptions {
             device: self.device.clone(),
             profile: self.limits,
             without: self.without.unwrap_or_default(),
             variants: self.variants.clone(),
             cache: weft_runtime::default_cache(),
-            tuning: match self.tuning.as_deref() {
-                None => weft_runtime::default_cache(),
-                Some("off") => None,
-                Some(file) => Some(file.into()),
-            },
+            tuning,
             ..Default::default()
-        }
+        })
     }
 }
 

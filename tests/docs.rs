@@ -57,6 +57,7 @@ fn the_examples_in_help_parse() {
         "tokenize",
         "inspect",
         "devices",
+        "tune",
         "logits",
         "eval",
         "curriculum",

@@ -64,8 +64,7 @@ fn what_it_writes_is_read_and_can_be_left_out() {
     std::fs::write(&path, &whole[..whole.len() / 2]).expect("a file");
     let cut = explain(&["--tuning", file]);
     assert!(cut.contains("is no whole JSON file; ignored") && cut.contains("tuning: none"), "{cut}");
-    let missing = weft(&["run", "--tuning", "/nowhere/tune.json", "x"]);
-    assert!(missing.code == Some(2) && missing.stderr.contains("weft tune -o"), "{}", missing.stderr);
+    fails(&["run", "--tuning", "/nowhere/tune.json", "x"], &["/nowhere/tune.json", "weft tune -o"]);
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn planned(f: &Flags, file: &File) -> Result<Planned> {
         (Some(profile), None) => (None, profile.budget()),
         (None, None) if pollster::block_on(weft_runtime::adapters()).is_empty() => (None, Budget::WEBGPU),
         _ => {
-            let gpu = pollster::block_on(Gpu::open(&f.device.options()))?;
+            let gpu = pollster::block_on(Gpu::open(&f.device.options()?))?;
             (Some(gpu.caps().clone()), gpu.budget().clone())
         }
     };

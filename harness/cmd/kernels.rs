@@ -317,22 +317,22 @@ fn explain(f: &List) -> Result<()> {
 
 /// The device. A variant that was asked for is tried there even where it is known to fail.
 fn open(choice: &Choice, device: &DeviceFlags) -> Result<Gpu> {
-    let gpu = pollster::block_on(weft_kernels::open(&options(choice, device)))?;
+    let gpu = pollster::block_on(weft_kernels::open(&options(choice, device)?))?;
     report::tuning_notes(gpu.caps());
     Ok(gpu)
 }
 
 /// What cases run on.
 fn devices(choice: &Choice, device: &DeviceFlags) -> Result<Vec<Gpu>> {
-    let gpus = pollster::block_on(registry::devices(&options(choice, device)))?;
+    let gpus = pollster::block_on(registry::devices(&options(choice, device)?))?;
     report::tuning_notes(gpus[0].caps());
     Ok(gpus)
 }
 
-fn options(choice: &Choice, device: &DeviceFlags) -> weft_models::DeviceOptions {
+fn options(choice: &Choice, device: &DeviceFlags) -> Result<weft_models::DeviceOptions> {
     let device = DeviceFlags { variants: choice.variant.iter().cloned().collect(), ..device.clone() };
     // Thousands of kernels, most of which no model of this user's needs.
-    weft_models::DeviceOptions { cache: None, ..device.options() }
+    Ok(weft_models::DeviceOptions { cache: None, ..device.options()? })
 }
 
 fn test(f: &Test, cases: Vec<Case>) -> Result<()> {

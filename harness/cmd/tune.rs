@@ -61,7 +61,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     interrupt::install(2);
     let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
     // Measured against the defaults, with kernels most of which nobody needs again.
-    let options = weft_runtime::Options { cache: None, tuning: None, ..device.options() };
+    let options = weft_runtime::Options { cache: None, tuning: None, ..device.options()? };
     let gpu = pollster::block_on(weft_kernels::open(&options))?;
     let file = match f.output.clone() {
         Some(file) => file,

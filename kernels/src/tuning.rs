@@ -49,7 +49,7 @@ const LONGEST: u64 = 1 << 20;
 
 /// The constants that a family can have for a type on a device; none for a type that it does not take.
 pub fn candidates(op: &str, ty: &str, caps: &Caps) -> Vec<[u32; 4]> {
-    let weight = WeightType::ALL.iter().copied().find(|t| t.name() == ty);
+    let weight = WeightType::ALL.iter().copied().find(|t| t.name().eq_ignore_ascii_case(ty));
     let limits = &caps.limits;
     let fits = |&[wg, lanes, rows, steps]: &[u32; 4], ty: WeightType| {
         // Sums of all invocations, with one of squares; a book; values of a workgroup's rows.
@@ -84,7 +84,7 @@ pub fn candidates(op: &str, ty: &str, caps: &Caps) -> Vec<[u32; 4]> {
             products(&|&[wg, lanes, rows, _]| [16, 32].contains(&(wg / lanes * rows)), &[1, 2, 4])
         }
         "chain_swiglu" if ints => products(&|&[wg, lanes, ..]| [16, 32].contains(&(wg / lanes)), &[2]),
-        "attention_decode" if CacheType::ALL.iter().any(|t| t.name() == ty) => CUTS
+        "attention_decode" if CacheType::ALL.iter().any(|t| t.name().eq_ignore_ascii_case(ty)) => CUTS
             .into_iter()
             .flat_map(|(heads, splits)| READS.map(|(values, ahead)| [heads, splits, values, ahead]))
             .collect(),
@@ -440,7 +440,7 @@ mod tests {
                     .split('_')
                     .filter_map(|w| w.strip_prefix('r').and_then(|n| n.parse().ok()))
                     .collect();
-                let book = if name.ends_with("iq2_xs") { 8 << 10 } else { 0 };
+                let book = if name.ends_with("IQ2_XS") { 8 << 10 } else { 0 };
                 4 * size * (numbers[0] + 1) + book + 1024
             }
         };

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub struct Tuned {
     /// The kernel family.
     pub op: String,
-    /// Its type.
+    /// Its type, whatever its case.
     pub ty: String,
     /// The first and the last of the shapes they are for, dimension by dimension.
     pub shape: Vec<[u32; 2]>,
@@ -30,7 +30,7 @@ impl Tuned {
     /// Whether it is for this kernel, type and shape.
     pub fn takes(&self, op: &str, ty: &str, shape: &[u32]) -> bool {
         let inside = self.shape.iter().zip(shape).all(|(&[first, last], n)| (first..=last).contains(n));
-        self.op == op && self.ty == ty && self.shape.len() == shape.len() && inside
+        self.op == op && self.ty.eq_ignore_ascii_case(ty) && self.shape.len() == shape.len() && inside
     }
 }
 

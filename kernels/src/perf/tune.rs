@@ -62,8 +62,9 @@ const HEADS: [[u32; 2]; 3] = [[32, 128], [32, 64], [16, 128]];
 /// What a device's decode steps are made of, for weights and caches of these types; what matters to most comes
 /// first. `quick`: the first of each kind only.
 pub fn jobs(caps: &Caps, types: &[&str], quick: bool) -> Vec<Job> {
-    let of_weights = || WeightType::ALL.iter().copied().filter(|t| types.contains(&t.name()));
-    let caches = || CacheType::ALL.into_iter().filter(|t| types.contains(&t.name()));
+    let asked = |name: &str| types.iter().any(|t| t.eq_ignore_ascii_case(name));
+    let of_weights = || WeightType::ALL.iter().copied().filter(|t| asked(t.name()));
+    let caches = || CacheType::ALL.into_iter().filter(|t| asked(t.name()));
     // A software GPU takes seconds for a long cache.
     let deepest = if caps.kind == DeviceKind::Cpu { 1024 } else { u32::MAX };
     let depths = || DEPTHS.into_iter().map(|d| d.0).filter(|&n| n <= deepest).take(if quick { 1 } else { 4 });
@@ -300,7 +301,7 @@ pub fn measure(gpu: &Gpu, quick: bool, job: &Job, stop: &mut dyn FnMut() -> bool
         }
     }
     let (op, ty, _) = job.names();
-    let tuned = Tuned { op: op.into(), ty: ty.into(), shape: job.like(), constants: best.2 };
+    let tuned = Tuned { op: op.into(), ty: ty.to_lowercase(), shape: job.like(), constants: best.2 };
     Ok(Some(Finding { tuned, us: [best.0 * 1e6, best.1 * 1e6] }))
 }
 
@@ -322,8 +323,9 @@ mod tests {
     fn jobs_are_what_decode_is_made_of() {
         let h200 = fake("vulkan", "NVIDIA H200", "NVIDIA 580.159.04", DeviceKind::Discrete, 16);
         let all = jobs(&h200, &["q4_k", "f16"], false);
-        let count =
-            |op: &str, ty: &str| all.iter().filter(|j| (j.names().0, j.names().1) == (op, ty)).count();
+        let count = |op: &str, ty: &str| {
+            all.iter().filter(|j| j.names().0 == op && j.names().1.eq_ignore_ascii_case(ty)).count()
+        };
         assert_eq!(
             [("chain_rows", "q4_k"), ("chain_residual", "q4_k"), ("chain_swiglu", "q4_k")]
                 .map(|(o, t)| count(o, t)),
