@@ -98,9 +98,11 @@ pub(super) fn run(f: Flags) -> Result<()> {
             "file": file,
         }));
     }
-    for (job, why) in &left {
-        let (op, ty, shape) = job.names();
-        output::line(&format!("not measured: {op} {ty} {shape}: {why}"))?;
+    // A line for each reason, however many it left out.
+    for part in left.chunk_by(|a, b| a.1 == b.1) {
+        let (op, ty, shape) = part[0].0.names();
+        let more = if part.len() > 1 { format!(" and {} more", part.len() - 1) } else { String::new() };
+        output::line(&format!("not measured: {op} {ty} {shape}{more}: {}", part[0].1))?;
     }
     let defaults = if gains.is_empty() { "the defaults stay" } else { "the defaults stay for all else" };
     output::line(&format!("{}: faster for {} of {}; {defaults}", file.display(), gains.len(), jobs.len()))
