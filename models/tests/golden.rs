@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 #[path = "../../tests/support/golden_model.rs"]
 mod golden_model;
 
-use golden_model::{Case, build, cases, load, logits_nmse, nmse, residual_nmse};
+use golden_model::{Case, build, cases, exact, load, logits_nmse, nmse, residual_nmse};
 use weft_kernels::WeightType;
 use weft_kernels::ops::matmul::Variant;
 use weft_models::{CacheType, DeviceOptions, Model, Options, Profile, Without};
@@ -148,9 +148,9 @@ fn every_limit_profile_gives_the_same_logits() {
     ] {
         let case = load(name);
         for rows in [Rows::Prefill, Rows::Decode].into_iter().take(if all_rows { 2 } else { 1 }) {
-            let free = logits(&mut open(name, DeviceOptions::default(), None), &case, rows);
+            let free = logits(&mut open(name, exact(), None), &case, rows);
             for profile in Profile::ALL {
-                let device = DeviceOptions { profile: Some(profile), ..Default::default() };
+                let device = DeviceOptions { profile: Some(profile), ..exact() };
                 let limited = logits(&mut open(name, device, None), &case, rows);
                 let e = nmse(&limited, &free);
                 assert!(e <= 1e-8, "{name} {rows:?} under {}: NMSE {e:e}", profile.name());
