@@ -115,8 +115,8 @@ const COOP: [(u32, u32, u32, (u32, u32), bool); 7] = [
     (8, 8, 64, (4, 2), true),
     (4, 8, 32, (2, 2), false),
     (4, 4, 64, (2, 2), true),
-    (2, 4, 128, (1, 4), true),
-    (1, 4, 128, (1, 4), true),
+    (2, 4, 64, (1, 4), true),
+    (1, 4, 64, (1, 4), true),
 ];
 
 /// Register tiles in f32 that fit core WebGPU, the first of which suits every device.
