@@ -259,8 +259,10 @@ impl Kernel {
             Variant::Tiled if caps.kind == DeviceKind::Cpu && direction == Direction::Gradient => {
                 if tokens > 32 { 3 } else { 4 }
             }
-            // The smallest tile of all tokens, if there is one.
-            Variant::Broadcast => (0..all.len()).find(|&at| all[at].tile().0 >= tokens).unwrap_or(all.len()),
+            // The smallest tile of all tokens, or the largest there is.
+            Variant::Broadcast => {
+                (0..all.len()).find(|&at| all[at].tile().0 >= tokens).unwrap_or(all.len() - 1)
+            }
             // Large register tiles pay where they are enough to fill a large GPU.
             Variant::Tiled if large && tiles(1) >= 400 => 1,
             Variant::Tiled if large => 2,
