@@ -373,6 +373,7 @@ impl Kernel {
                 ("SPAN16", 1 - span),
             ];
             let mut parts = with_dequant(ty, text);
+            parts.push(include_str!("params.wgsl"));
             if forward == 1 {
                 parts.push(include_str!("tiled_store.wgsl"));
             }
@@ -402,16 +403,15 @@ impl Kernel {
                     ("HEADS", u32::from(heads)),
                     ("UNITS", u32::from(!heads)),
                 ];
-                let words = match lanes.wide {
-                    true => [include_str!("../../types/load4_wide.wgsl"), include_str!("words_wide.wgsl")],
-                    false => [LOAD4, include_str!("words.wgsl")],
-                };
-                let parts = [
-                    ty.layout().dequant,
-                    &words,
-                    &[ty.book(), include_str!("broadcast.wgsl"), include_str!("tiled_store.wgsl")],
+                let load4 = if lanes.wide { include_str!("../../types/load4_wide.wgsl") } else { LOAD4 };
+                let own = [
+                    load4,
+                    ty.book(),
+                    include_str!("params.wgsl"),
+                    include_str!("broadcast.wgsl"),
+                    include_str!("tiled_store.wgsl"),
                 ];
-                compose(&[], &constants, &parts.concat())
+                compose(&[], &constants, &[ty.layout().dequant, &own].concat())
             }
             Kernel::TiledF16(t) => registers(t, include_str!("tiled_f16.wgsl"), true),
             Kernel::TiledDot(t) => {
