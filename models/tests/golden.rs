@@ -3,15 +3,13 @@
 
 use std::sync::OnceLock;
 
-#[path = "../../tests/support/golden_model.rs"]
-mod golden_model;
-
-use golden_model::{Case, build, cases, load, logits_nmse, nmse, residual_nmse};
 use weft_kernels::WeightType;
 use weft_kernels::ops::matmul::Variant;
 use weft_models::{CacheType, DeviceOptions, Model, Options, Profile, Without};
 use weft_models::{Rows, Session};
 use weft_runtime::Gpu;
+
+use crate::golden_model::{Case, build, cases, folder, load, logits_nmse, nmse, residual_nmse};
 
 fn model(case: &str, device: DeviceOptions, chunk: Option<u32>) -> Model {
     let options = Options { device, chunk, context: Some(128), cache: None, integers: None };
@@ -208,7 +206,7 @@ fn importance_equals_transformers() {
     ];
     for (name, device) in runs {
         let case = load(name);
-        let path = golden_model::folder().join(format!("importance/{name}.safetensors"));
+        let path = folder().join(format!("importance/{name}.safetensors"));
         let bytes = std::fs::read(path).unwrap();
         let want = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let mut importance = model(name, device, Some(13)).importance(64, true).unwrap();

@@ -2,14 +2,12 @@
 //! and peft in float64 (`tests/reference/golden_training.py`; the expected values are in
 //! `tests/golden/training`), and what training promises besides.
 
-#[path = "../../tests/support/golden_model.rs"]
-mod golden_model;
-
-use golden_model::{build, nmse, specification, values};
 use serde_json::Value as Json;
 use weft_models::train::{AdamW, Adapter, Batch, IGNORE, Pair, Target, TrainOptions, TrainPlan, Trainer};
 use weft_models::{DeviceOptions, Error, Model, Options, Profile, Without};
 use weft_runtime::{DeviceKind, Pool};
+
+use crate::golden_model::{build, folder, nmse, specification, values};
 
 /// What `golden_training.py` wrote.
 struct Case {
@@ -30,7 +28,7 @@ fn float(json: &Json) -> f32 {
 }
 
 fn cases() -> Vec<String> {
-    let folder = golden_model::folder().join("training");
+    let folder = folder().join("training");
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
         .filter_map(|e| {
@@ -89,7 +87,7 @@ fn load(name: &str, model: &Model) -> Case {
 
 /// The stored values of `kind` (`gradient`, `final`) of each pair: those of A, those of B.
 fn stored(case: &Case, kind: &str) -> Vec<(String, Vec<f32>)> {
-    let path = golden_model::folder().join(format!("{}.safetensors", case.name));
+    let path = folder().join(format!("{}.safetensors", case.name));
     let bytes = std::fs::read(path).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let mut all = Vec::new();
