@@ -269,6 +269,7 @@ pub(crate) fn record(
         window: 0,
         scale: shape.scale,
         cut: decode::Cut::pick(c.heads, c.kv_heads, p.cache.ty, positions, tokens),
+        positions: positions.min(p.cache.context),
         tokens,
         sequences,
     });

@@ -1,11 +1,9 @@
 //! Several streams at a time: each gets the tokens that it would get alone.
 
-#[path = "../../tests/support/golden_model.rs"]
-mod golden_model;
-
-use golden_model::{build, exact, load};
 use weft_models::{CacheType, DeviceOptions, Error, Model, Options, Profile, Sampling, Stop, Without};
 use weft_runtime::Budget;
+
+use crate::golden_model::{build, exact, load};
 
 const CONTEXT: u32 = 96;
 

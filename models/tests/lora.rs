@@ -1,16 +1,14 @@
 //! Adapters at run time against the same adapters merged into the weights.
 
-#[path = "../../tests/support/golden_model.rs"]
-mod golden_model;
-
 use std::ops::ControlFlow;
 
-use golden_model::{build, load, nmse};
 use weft_formats::adapter::Pair;
 use weft_formats::gguf::{File, Writer};
 use weft_formats::quant::{Type, dequantize};
 use weft_models::{AdapterFile, Config, DeviceOptions, Model, Options, Profile, Rows, Without};
 use weft_runtime::DeviceKind;
+
+use crate::golden_model::{build, load, nmse};
 
 const PARTS: [&str; 7] = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 

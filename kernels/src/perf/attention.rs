@@ -220,6 +220,7 @@ pub fn attention(gpu: &Gpu, effort: &Effort, a: &Attention) -> Result<f64> {
                     window: 0,
                     scale,
                     cut,
+                    positions: a.positions,
                     tokens: 1,
                     sequences: Sequences::One,
                 };
