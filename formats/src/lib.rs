@@ -11,3 +11,6 @@ pub mod imatrix;
 pub mod quant;
 pub mod recipe;
 pub mod tokenizer;
+mod whole;
+
+pub use whole::Whole;

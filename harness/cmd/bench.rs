@@ -349,7 +349,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     interrupt::install(1);
     if f.profile {
         // A path that cannot be written is said before the work, not after it.
-        drop(output::Whole::create(&f.trace)?);
+        drop(weft_formats::Whole::create(&f.trace)?);
     }
     let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
     let context = tests.iter().map(Test::context).max();

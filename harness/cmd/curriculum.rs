@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::curriculum::{self, DOMAINS, Domain};
-use crate::{Error, Result, output};
+use crate::{Error, Result};
 
 /// Generate questions whose answers are computed, as JSON lines
 ///
@@ -75,9 +75,9 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let samples = curriculum::generate(f.seed, f.count, split, format, domains);
     match &f.o {
         Some(path) => {
-            let mut out = output::Whole::create(path)?;
+            let mut out = weft_formats::Whole::create(path)?;
             curriculum::write_jsonl(samples, &mut out).map_err(|e| Error::io(path, e))?;
-            out.finish()
+            Ok(out.finish()?)
         }
         None => {
             let mut out = BufWriter::new(io::stdout().lock());

@@ -54,7 +54,7 @@ pub(super) struct Flags {
 pub(super) fn run(f: Flags) -> Result<()> {
     let text = read_text(&f.file)?;
     // Before the work, so that a file that cannot be written costs none.
-    drop(output::Whole::create(&f.o)?);
+    drop(weft_formats::Whole::create(&f.o)?);
     interrupt::install(2);
     let (model, _) = f.model.open(&f.device, None, Some(f.c), CacheFlag::default())?;
     let ids = chunked(&f, model.tokenizer()?, &text)?;

@@ -224,7 +224,7 @@ pub fn run_all<E>(
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|s| {
-        for gpu in gpus.iter().cycle().take(cores().max(gpus.len())) {
+        for gpu in gpus.iter().cycle().take(cores()) {
             let (sender, next, starts, run) = (sender.clone(), &next, &starts, &run);
             s.spawn(move || {
                 loop {

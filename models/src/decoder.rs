@@ -278,6 +278,7 @@ pub(crate) fn record(
             positions,
             tokens,
         ),
+        positions: positions.min(p.cache.context),
         tokens,
         sequences,
     });

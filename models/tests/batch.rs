@@ -1,11 +1,9 @@
 //! Several streams at a time: each gets the tokens that it would get alone.
 
-#[path = "../../tests/support/golden_model.rs"]
-mod golden_model;
-
-use golden_model::{build, load};
 use weft_models::{CacheType, DeviceOptions, Error, Model, Options, Profile, Sampling, Stop, Without};
 use weft_runtime::Budget;
+
+use crate::golden_model::{build, exact, load};
 
 const CONTEXT: u32 = 96;
 
@@ -50,21 +48,17 @@ fn borrowed(prompts: &[(Vec<u32>, Sampling)]) -> Vec<(&[u32], Sampling)> {
 #[test]
 fn every_stream_gets_the_tokens_that_it_gets_alone() {
     let splitting = Budget { max_binding: 40 << 10, ..Budget::WEBGPU };
-    let minimal = DeviceOptions { profile: Some(Profile::Minimal), ..Default::default() };
+    let minimal = DeviceOptions { profile: Some(Profile::Minimal), ..exact() };
     let bare = DeviceOptions { without: Without::ALL, ..Default::default() };
     let bare_minimal = DeviceOptions { profile: Some(Profile::Minimal), ..bare.clone() };
     for (case, device, cache) in [
-        ("qwen3-f32", DeviceOptions::default(), None),
+        ("qwen3-f32", exact(), None),
         ("qwen3-q4_k_m", bare, None),
         ("llama3-q4_k_m", minimal, Some(CacheType::F16)),
         ("qwen2-q4_k_m", bare_minimal, Some(CacheType::Q8_0)),
-        ("qwen3-mixed", DeviceOptions::default(), Some(CacheType::Q4_0)),
-        ("llama2-f16", DeviceOptions { budget: Some(splitting.clone()), ..Default::default() }, None),
-        (
-            "smollm-q4_k_m",
-            DeviceOptions { budget: Some(splitting), ..Default::default() },
-            Some(CacheType::Q8_0),
-        ),
+        ("qwen3-mixed", exact(), Some(CacheType::Q4_0)),
+        ("llama2-f16", DeviceOptions { budget: Some(splitting.clone()), ..exact() }, None),
+        ("smollm-q4_k_m", DeviceOptions { budget: Some(splitting), ..exact() }, Some(CacheType::Q8_0)),
     ] {
         let model = model(case, device, cache, false);
         let prompts = prompts(case);

@@ -1,15 +1,14 @@
 //! Adapters at run time against the same adapters merged into the weights.
 
-#[path = "../../tests/support/golden_model.rs"]
-mod golden_model;
-
 use std::ops::ControlFlow;
 
-use golden_model::{build, load, nmse};
 use weft_formats::adapter::Pair;
 use weft_formats::gguf::{File, Writer};
 use weft_formats::quant::{Type, dequantize};
 use weft_models::{AdapterFile, Config, DeviceOptions, Model, Options, Profile, Rows, Without};
+use weft_runtime::DeviceKind;
+
+use crate::golden_model::{build, load, nmse};
 
 const PARTS: [&str; 7] = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
@@ -91,6 +90,7 @@ fn an_adapter_gives_the_logits_of_the_merged_model() {
         let count = if case == "llama3-q4_k_m" { 3 } else { 2 };
         for device in devices.clone().into_iter().take(count) {
             let base = Model::open(bytes.clone(), &options(device)).unwrap();
+            let fast = base.gpu().caps().kind != DeviceKind::Cpu;
             let with = base.with_adapters(&both).unwrap();
             let plain = logits(&base, &tokens, Rows::Prefill);
             for rows in [Rows::Prefill, Rows::Decode] {
@@ -99,7 +99,18 @@ fn an_adapter_gives_the_logits_of_the_merged_model() {
                 let (e, far) = (nmse(&got, &want), nmse(&plain, &want));
                 report.push(format!("{case} {rows:?}: {e:.1e}, without {far:.1e}"));
                 assert!(far > 1e-2, "{case}: the adapter changes nothing: NMSE {far:e}");
-                assert!(e <= if case == "qwen3-f32" { 1e-9 } else { 1e-5 }, "{case} {rows:?}: NMSE {e:e}");
+                // Where products round to f16, as far as they may.
+                let bound = match fast && base.gpu().caps().f16 {
+                    true => 5e-4,
+                    false => {
+                        if case == "qwen3-f32" {
+                            1e-9
+                        } else {
+                            1e-5
+                        }
+                    }
+                };
+                assert!(e <= bound, "{case} {rows:?}: NMSE {e:e}");
             }
             // The model it came from is as it was, and none is none.
             let none = with.with_adapters(&[]).unwrap();

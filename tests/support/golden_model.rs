@@ -17,6 +17,15 @@
 use half::{bf16, f16};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
+use weft_models::{DeviceOptions, Without};
+
+/// Without what rounds activations: whatever kernels then run, they give the same values.
+pub fn exact() -> DeviceOptions {
+    DeviceOptions {
+        without: Without { f16: true, dot: true, coop: true, ..Without::default() },
+        ..Default::default()
+    }
+}
 
 /// One case: its prompt and what transformers computed in float64, stored as f32.
 ///

@@ -22,8 +22,8 @@ pub enum Cause {
     Directory,
     #[error("is a pipe or a device; a GGUF file is read by mapping a regular file")]
     NotRegular,
-    #[error("is a pipe or a device, which a file would replace; give the name of a file")]
-    Special,
+    #[error("is {0}; give the name of a file")]
+    NoFile(&'static str),
     #[error("its folder does not exist")]
     NoFolder,
     #[error("{}", .0.to_string().split(" (os error").next().unwrap_or_default().to_lowercase())]
@@ -101,12 +101,12 @@ fn is_removed(id: u32) -> bool {
 }
 
 impl Cause {
-    pub(super) fn of(self, file: &str) -> Error {
+    pub(crate) fn of(self, file: &str) -> Error {
         Error { file: file.to_owned(), cause: self }
     }
 
     /// The plain causes among the operating system's errors.
-    pub(super) fn io(error: std::io::Error) -> Cause {
+    pub(crate) fn io(error: std::io::Error) -> Cause {
         match error.kind() {
             std::io::ErrorKind::NotFound => Cause::NotFound,
             std::io::ErrorKind::IsADirectory => Cause::Directory,

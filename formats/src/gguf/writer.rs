@@ -1,11 +1,12 @@
 //! Writing GGUF version 3: the header first, then the tensors one at a time.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::error::{Cause, Error};
 use super::parse::{self, TensorInfo};
 use super::value::{Array, Metadata, Value};
+use crate::Whole;
 use crate::quant::Type;
 
 /// A header ready to be written, from which every offset is known.
@@ -80,27 +81,7 @@ impl Writer {
     /// Starts `path` under a temporary name beside it; [`Output::finish`] gives it its name, so
     /// that a half-written file never has it.
     pub fn create(self, path: &Path) -> Result<Output, Error> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let failed = |e| Cause::io(e).of(&path.display().to_string());
-        if path.is_dir() {
-            return Err(Cause::Directory.of(&path.display().to_string()));
-        }
-        if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-            return Err(Cause::Special.of(&path.display().to_string()));
-        }
-        let file = std::fs::File::create(&temporary).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Cause::NoFolder.of(&path.display().to_string()),
-            _ => failed(e),
-        })?;
-        let mut output = Output {
-            writer: self,
-            given: 0,
-            path: path.to_owned(),
-            temporary,
-            file: Some(std::io::BufWriter::with_capacity(1 << 20, file)),
-        };
+        let mut output = Output { writer: self, given: 0, file: Whole::create(path)? };
         let header = std::mem::take(&mut output.writer.header);
         output.write(&header)?;
         Ok(output)
@@ -156,10 +137,7 @@ impl Writer {
 pub struct Output {
     writer: Writer,
     given: usize,
-    path: PathBuf,
-    temporary: PathBuf,
-    /// `None` once it is finished.
-    file: Option<std::io::BufWriter<std::fs::File>>,
+    file: Whole,
 }
 
 impl Output {
@@ -179,42 +157,20 @@ impl Output {
     }
 
     /// Completes the file and gives it its name. An error where tensors are still due.
-    pub fn finish(mut self) -> Result<(), Error> {
+    pub fn finish(self) -> Result<(), Error> {
         let (given, total) = (self.given, self.writer.tensors.len());
         if given < total {
             return Err(self.error(Cause::Unfinished { given, total }));
         }
-        let Some(mut file) = self.file.take() else { return Ok(()) };
-        let done = file.flush().and_then(|()| {
-            drop(file);
-            std::fs::rename(&self.temporary, &self.path)
-        });
-        done.map_err(|e| {
-            let _ = std::fs::remove_file(&self.temporary);
-            self.error(Cause::io(e))
-        })
+        self.file.finish()
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let written = match &mut self.file {
-            Some(file) => file.write_all(bytes),
-            None => Ok(()),
-        };
-        written.map_err(|e| self.error(Cause::io(e)))
+        self.file.write_all(bytes).map_err(|e| self.error(Cause::io(e)))
     }
 
     fn error(&self, cause: Cause) -> Error {
-        cause.of(&self.path.display().to_string())
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
-            // Without flushing what is buffered: the file goes.
-            let _ = file.into_parts();
-            let _ = std::fs::remove_file(&self.temporary);
-        }
+        cause.of(&self.file.path().display().to_string())
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use weft_runtime::{Replay, Span};
 
-use crate::{Error, Result, output};
+use crate::{Error, Result};
 
 /// What all dispatches of one kernel on one grid took.
 struct Part<'a> {
@@ -102,8 +102,8 @@ pub(super) fn write_trace(path: &Path, tests: &[(String, Replay, Option<f64>)]) 
             })
         }));
     }
-    let mut file = output::Whole::create(path)?;
+    let mut file = weft_formats::Whole::create(path)?;
     let text = json!({ "traceEvents": events, "displayTimeUnit": "ms" }).to_string();
     file.write_all(text.as_bytes()).map_err(|e| Error::io(path, e))?;
-    file.finish()
+    Ok(file.finish()?)
 }

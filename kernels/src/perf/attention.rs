@@ -258,6 +258,7 @@ impl Prepared {
                         window: 0,
                         scale,
                         cut,
+                        positions: a.positions,
                         tokens: 1,
                         sequences: Sequences::One,
                     };

@@ -278,6 +278,7 @@ fn decode_case(
             window,
             scale,
             cut,
+            positions: cache.context,
             tokens: 1,
             sequences: Sequences::One,
         };
@@ -401,8 +402,19 @@ fn streams_case(
         let mut rec = Recorder::new(gpu);
         let (norms, rotation, cache) = (Some(&norms), &rotation, &cache);
         if fused {
-            let s =
-                decode::Shape { heads, cache, rotation, eps: 1e-6, window, scale, cut, tokens, sequences };
+            let (eps, positions) = (1e-6, CONTEXT);
+            let s = decode::Shape {
+                heads,
+                cache,
+                rotation,
+                eps,
+                window,
+                scale,
+                cut,
+                positions,
+                tokens,
+                sequences,
+            };
             let kv = &chunks[0];
             decode::decode(&mut rec, &state, &table, norms, &qkv_gpu, kv, &scratch, &o.slice, None, &s)?;
         } else {

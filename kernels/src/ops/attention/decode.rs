@@ -43,6 +43,8 @@ pub struct Shape<'a> {
     pub scale: f32,
     /// How it is cut.
     pub cut: Cut,
+    /// What each stream's cache holds at most; of its cost alone.
+    pub positions: u32,
     /// One, or as many as there are streams.
     pub tokens: u32,
     /// Whose the tokens are.
@@ -308,8 +310,10 @@ pub fn decode(
         Some(ints) => (&ints.q, &ints.meta),
         None => (if s.cut.splits > 1 { &parts } else { o }, &lse),
     };
-    let work = f64::from(s.heads) * f64::from(c.head_dim) * f64::from(c.context);
-    let cost = Cost { bytes: 2.0 * c.chunk_bytes(0) as f64, flops: 4.0 * work };
+    let keys = u64::from(s.tokens) * u64::from(s.positions);
+    let read = c.ty.bytes(keys * u64::from(c.kv_heads), c.head_dim);
+    let work = f64::from(s.heads) * f64::from(c.head_dim) * keys as f64;
+    let cost = Cost { bytes: 2.0 * read as f64, flops: 4.0 * work };
     // Without norms the table stands in for them: bound, never read.
     let operands = [state, table, norms.unwrap_or(table), qkv, &cache.0, &cache.1, target, lse];
     let grid = [c.kv_heads * group.div_ceil(per), s.cut.splits, s.tokens];

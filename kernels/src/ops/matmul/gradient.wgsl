@@ -1,6 +1,6 @@
 // Input gradient of a matrix product:  dx[t, c] = sum_r dy[t, r] w[r, c]  (+ dx[t, c])
 //
-// w   one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
+// w   one slab of a quantised [rows, cols] matrix (w4, w1), see params.wgsl
 // dy  [tokens, y_stride] f32, from column p.column on
 // dx  [tokens, cols] f32, added to if p.flags has ADD
 //
@@ -16,21 +16,6 @@ const AQ: u32 = BK / 4u;  // vec4 along the depth of a tile
 const BQ: u32 = BN / 4u;  // vec4 along its width
 const TX: u32 = BN / TN;  // invocations along its width
 
-struct Params {
-    planes: vec4<u32>,
-    row0: u32,      // first row of the slab
-    rows: u32,      // rows in the slab
-    units: u32,     // cols / 16
-    y_stride: u32,
-    flags: u32,
-    extent: u32,    // tokens
-    column: u32,    // of dy, where row 0 is
-    scale: f32,     // of cooperative kernels
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> w1: array<u32>;
 @group(0) @binding(3) var<storage, read_write> dy: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dx: array<vec4<f32>>;
 

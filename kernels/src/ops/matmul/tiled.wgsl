@@ -1,6 +1,6 @@
 // Matrix times matrix (prefill):  y[t, r] = sum_c x[t, c] w[r, c] (+ bias[r]) (+ y[t, r])
 //
-// w     one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
+// w     one slab of a quantised [rows, cols] matrix (w4, w1), see params.wgsl
 // x     [tokens, cols] f32
 // y     [tokens, y_stride] f32, from column p.column on; added to if p.flags has ADD
 // bias  [all rows] f32, read if p.flags has HAS_BIAS
@@ -18,21 +18,6 @@ const FROM: u32 = UNITS % WG;
 const TX: u32 = BN / TN;            // invocations along the rows of w
 const TY: u32 = BM / TM;
 
-struct Params {
-    planes: vec4<u32>,
-    row0: u32,      // first row of the slab
-    rows: u32,      // rows in the slab
-    units: u32,     // cols / 16
-    y_stride: u32,
-    flags: u32,
-    extent: u32,    // tokens
-    column: u32,    // of y, where row 0 goes
-    scale: f32,     // of cooperative kernels
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> w1: array<u32>;
 @group(0) @binding(3) var<storage, read_write> x: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;

@@ -3,7 +3,7 @@
 // over units u of 16 columns, with weights scale * q + offset and activations d_x X, multiplied four at
 // a time by dot4I8Packed. The sums of a unit are exact; what is lost is the rounding of x to 8 bits.
 //
-// w     one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
+// w     one slab of a quantised [rows, cols] matrix (w4, w1), see params.wgsl
 // xq    [tokens, cols / 16] X, four groups of signed bytes in group order
 // y     [tokens, y_stride] f32, from column p.column on; added to if p.flags has ADD
 // bias  [all rows] f32, read if p.flags has HAS_BIAS
@@ -17,21 +17,6 @@ const UNITS: u32 = BK / 16u;        // along the columns of a tile
 const TX: u32 = BN / TN;            // invocations along the rows of w
 const TY: u32 = BM / TM;
 
-struct Params {
-    planes: vec4<u32>,
-    row0: u32,      // first row of the slab
-    rows: u32,      // rows in the slab
-    units: u32,     // cols / 16, even
-    y_stride: u32,
-    flags: u32,
-    extent: u32,    // tokens
-    column: u32,    // of y, where row 0 goes
-    scale: f32,     // of cooperative kernels
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> w1: array<u32>;
 @group(0) @binding(3) var<storage, read_write> xq: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;

@@ -115,8 +115,8 @@ const COOP: [(u32, u32, u32, (u32, u32), bool); 7] = [
     (8, 8, 64, (4, 2), true),
     (4, 8, 32, (2, 2), false),
     (4, 4, 64, (2, 2), true),
-    (2, 4, 128, (1, 4), true),
-    (1, 4, 128, (1, 4), true),
+    (2, 4, 64, (1, 4), true),
+    (1, 4, 64, (1, 4), true),
 ];
 
 /// Register tiles in f32 that fit core WebGPU, the first of which suits every device.
@@ -259,8 +259,10 @@ impl Kernel {
             Variant::Tiled if caps.kind == DeviceKind::Cpu && direction == Direction::Gradient => {
                 if tokens > 32 { 3 } else { 4 }
             }
-            // The smallest tile of all tokens, if there is one.
-            Variant::Broadcast => (0..all.len()).find(|&at| all[at].tile().0 >= tokens).unwrap_or(all.len()),
+            // The smallest tile of all tokens, or the largest there is.
+            Variant::Broadcast => {
+                (0..all.len()).find(|&at| all[at].tile().0 >= tokens).unwrap_or(all.len() - 1)
+            }
             // Large register tiles pay where they are enough to fill a large GPU.
             Variant::Tiled if large && tiles(1) >= 400 => 1,
             Variant::Tiled if large => 2,
@@ -371,6 +373,7 @@ impl Kernel {
                 ("SPAN16", 1 - span),
             ];
             let mut parts = with_dequant(ty, text);
+            parts.push(include_str!("params.wgsl"));
             if forward == 1 {
                 parts.push(include_str!("tiled_store.wgsl"));
             }
@@ -400,16 +403,15 @@ impl Kernel {
                     ("HEADS", u32::from(heads)),
                     ("UNITS", u32::from(!heads)),
                 ];
-                let words = match lanes.wide {
-                    true => [include_str!("../../types/load4_wide.wgsl"), include_str!("words_wide.wgsl")],
-                    false => [LOAD4, include_str!("words.wgsl")],
-                };
-                let parts = [
-                    ty.layout().dequant,
-                    &words,
-                    &[ty.book(), include_str!("broadcast.wgsl"), include_str!("tiled_store.wgsl")],
+                let load4 = if lanes.wide { include_str!("../../types/load4_wide.wgsl") } else { LOAD4 };
+                let own = [
+                    load4,
+                    ty.book(),
+                    include_str!("params.wgsl"),
+                    include_str!("broadcast.wgsl"),
+                    include_str!("tiled_store.wgsl"),
                 ];
-                compose(&[], &constants, &parts.concat())
+                compose(&[], &constants, &[ty.layout().dequant, &own].concat())
             }
             Kernel::TiledF16(t) => registers(t, include_str!("tiled_f16.wgsl"), true),
             Kernel::TiledDot(t) => {

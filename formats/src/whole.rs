@@ -1,0 +1,85 @@
+//! Files that appear whole or not at all.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::gguf::{Cause, Error};
+
+/// A file under a temporary name beside its own, which [`Whole::finish`] gives it; dropped before, it is removed.
+#[derive(Debug)]
+pub struct Whole {
+    path: PathBuf,
+    temporary: PathBuf,
+    /// `None` once it is finished.
+    file: Option<BufWriter<File>>,
+}
+
+impl Whole {
+    /// Starts `path`, of any kind.
+    ///
+    /// # Errors
+    /// `path` is there and no regular file, or its folder cannot be written.
+    pub fn create(path: &Path) -> Result<Whole, Error> {
+        let refused = |cause: Cause| Err(cause.of(&path.display().to_string()));
+        match (std::fs::metadata(path), path.file_name()) {
+            (Ok(m), _) if m.is_dir() => refused(Cause::NoFile("a directory")),
+            (Ok(m), _) if !m.is_file() => refused(Cause::NoFile("a pipe or a device")),
+            (_, None) => refused(Cause::NoFile("not a file name")),
+            (_, Some(name)) => {
+                let mut name = name.to_owned();
+                name.push(format!(".{}.part", std::process::id()));
+                let temporary = path.with_file_name(name);
+                match File::create(&temporary) {
+                    Ok(file) => {
+                        let file = Some(BufWriter::with_capacity(1 << 20, file));
+                        Ok(Whole { path: path.to_owned(), temporary, file })
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => refused(Cause::NoFolder),
+                    Err(e) => refused(Cause::io(e)),
+                }
+            }
+        }
+    }
+
+    /// The name that it will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// A full disk and the like.
+    pub fn finish(mut self) -> Result<(), Error> {
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        let done = file.flush().and_then(|()| {
+            drop(file);
+            std::fs::rename(&self.temporary, &self.path)
+        });
+        done.map_err(|e| {
+            let _ = std::fs::remove_file(&self.temporary);
+            Cause::io(e).of(&self.path.display().to_string())
+        })
+    }
+}
+
+impl Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.as_mut().map_or(Ok(0), |f| f.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), BufWriter::flush)
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            // Without flushing what is buffered: the file goes.
+            let _ = file.into_parts();
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
