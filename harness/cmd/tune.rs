@@ -71,7 +71,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         return remove(&file);
     }
     // A path that cannot be written is said before the work, not after it.
-    drop(output::Whole::create(&file)?);
+    drop(weft_formats::Whole::create(&file)?);
     if !f.json {
         output::line(&report::device_line(gpu.caps()))?;
         let head = ["kernel", "type", "shape", "default us", "best us", "gain", "constants"];
@@ -187,9 +187,9 @@ fn remove(file: &Path) -> Result<()> {
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {
-    let mut whole = output::Whole::create(file)?;
+    let mut whole = weft_formats::Whole::create(file)?;
     std::io::Write::write_all(&mut whole, text.as_bytes()).map_err(|e| Error::io(file, e))?;
-    whole.finish()
+    Ok(whole.finish()?)
 }
 
 /// The date in Greenwich, as 2026-11-28 (Hinnant, "chrono-compatible low-level date algorithms").
