@@ -185,6 +185,8 @@ impl Kernel {
             ("BLOCKS", self.ty.blocks(self.head_dim)),
             ("G", self.cut.heads),
             ("SG", self.subgroup),
+            // Values of a head that a lane norms.
+            ("EACH", self.head_dim.div_ceil(self.subgroup)),
             ("WG", wg),
             ("LK", lanes),
             ("CH", chunks),

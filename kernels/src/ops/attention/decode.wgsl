@@ -71,24 +71,29 @@ fn place(n: u32, kv_head: u32, c: u32) -> u32 {
     return (min(n, p.positions - 1u) * p.kv_heads + kv_head) * D8 + c;
 }
 
-// Dimension d of a normed head after the rotation at `position`.
-fn rotated(head: u32, d: u32, position: u32) -> f32 {
+// What turns dimension d at `position`: (cos, sin of near), (cos, sin of far).
+fn turn_of(d: u32, position: u32) -> vec4<f32> {
+    // Of a dimension that is not turned, anything.
+    let i = select(d % p.pairs, min(d / 2u, p.pairs - 1u), ADJACENT == 1u);
+    let near = table[(position & 127u) * p.pairs + i];
+    let far = table[(128u + (position >> 7u)) * p.pairs + i];
+    return vec4<f32>(near, far);
+}
+
+// Dimension d of a normed head after the rotation by `turn`.
+fn rotated(head: u32, d: u32, turn: vec4<f32>) -> f32 {
     let base = head * HD;
     if (d >= 2u * p.pairs) {
         return normed[base + d];
     }
-    var i = d % p.pairs;
     var partner = select(d - p.pairs, d + p.pairs, d < p.pairs);
     var first = d < p.pairs;
     if (ADJACENT == 1u) {
-        i = d / 2u;
         partner = d ^ 1u;
         first = (d & 1u) == 0u;
     }
-    let near = table[(position & 127u) * p.pairs + i];
-    let far = table[(128u + (position >> 7u)) * p.pairs + i];
-    let c = (near.x * far.x - near.y * far.y) * p.mscale;
-    let s = (near.y * far.x + near.x * far.y) * p.mscale;
+    let c = (turn.x * turn.z - turn.y * turn.w) * p.mscale;
+    let s = (turn.y * turn.z + turn.x * turn.w) * p.mscale;
     return normed[base + d] * c + select(s, -s, first) * normed[base + partner];
 }
 
@@ -136,30 +141,48 @@ fn main(
     let first_head = stream * (p.heads + 2u * p.kv_heads);
     let first = select(max(position + 1u, p.window) - p.window, 0u, p.window == 0u);
 
+    var turn = turn_of(lid % HD, position);
     // A subgroup norms a head: G query heads, then the key.
     for (var h = sid; h <= G; h += SUBGROUPS) {
         let is_key = h == G;
         let head = select(kv_head * group + min(member + h, group - 1u), p.heads + kv_head, is_key);
         let at = (first_head + head) * HD;
-        var squares = 0.0;
-        for (var d = lane; d < HD; d += SG) {
-            let x = qkv[at + d];
-            normed[h * HD + d] = x;
-            squares += x * x;
-        }
-        if (NORM == 1u) {
-            let s = inverseSqrt(subgroupAdd(squares) / f32(HD) + p.eps);
-            for (var d = lane; d < HD; d += SG) {
-                normed[h * HD + d] *= s * norms[select(0u, HD, is_key) + d];
+        // All loads before the sum, which waits for half of them.
+        //@ for i in EACH
+        let d$i = lane + $iu * SG;
+        var x$i = 0.0;
+        var w$i = 1.0;
+        if (d$i < HD) {
+            x$i = qkv[at + d$i];
+            if (NORM == 1u) {
+                w$i = norms[select(0u, HD, is_key) + d$i];
             }
         }
+        //@ end
+        var s = 1.0;
+        if (NORM == 1u) {
+            var squares = 0.0;
+            //@ for i in EACH
+            squares += x$i * x$i;
+            //@ end
+            s = inverseSqrt(subgroupAdd(squares) / f32(HD) + p.eps);
+        }
+        //@ for i in EACH
+        if (d$i < HD) {
+            normed[h * HD + d$i] = x$i * (s * w$i);
+        }
+        //@ end
     }
     for (var d = lid; d < HD; d += WG) {
         value[d] = qkv[(first_head + p.heads + p.kv_heads + kv_head) * HD + d];
     }
     workgroupBarrier();
     for (var i = lid; i < (G + 1u) * HD; i += WG) {
-        let x = rotated(i / HD, i % HD, position);
+        // Where a head divides the workgroup, an invocation has the same dimension in every round.
+        if (WG % HD != 0u) {
+            turn = turn_of(i % HD, position);
+        }
+        let x = rotated(i / HD, i % HD, turn);
         if (i < G * HD) {
             turned[i] = x * p.scale;
         } else {

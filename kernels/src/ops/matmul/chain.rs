@@ -109,7 +109,7 @@ pub fn constants(caps: &Caps, kind: Kind, ty: WeightType, rows: u32, cols: u32) 
 /// The shader of a chained product with these constants.
 #[cfg(test)]
 pub(crate) fn shader(kind: Kind, ty: WeightType, constants: Matvec) -> Shader {
-    Kernel { kind, normed: kind != Kind::Residual, ty, second: None, constants }.shader()
+    Kernel { kind, normed: kind != Kind::Residual, ty, second: None, constants, subgroup: 0 }.shader()
 }
 
 /// Whether the device can chain a product with this weight and this end. Where it can and should is the
@@ -143,6 +143,8 @@ struct Kernel {
     /// Type of the last rows, where it is another.
     second: Option<WeightType>,
     constants: Matvec,
+    /// Invocations of a subgroup, if lanes add up by shuffles.
+    subgroup: u32,
 }
 
 impl Kernel {
@@ -164,7 +166,14 @@ impl Kernel {
             Kind::SwiGlu if cols <= 1024 => Matvec { wg: 128, lanes: 8, rows: 2, steps: 1, tokens: 1 },
             Kind::SwiGlu => Matvec { wg: 256, lanes: 16, rows: 2, steps: 1, tokens: 1 },
         };
-        Kernel { kind, normed, ty, second: None, constants }
+        Kernel { kind, normed, ty, second: None, constants, subgroup: 0 }
+    }
+
+    /// With shuffles, where subgroups have one size that the workgroup is made of.
+    fn on(self, caps: &Caps) -> Kernel {
+        let fits = |s: u32| self.constants.wg.is_multiple_of(s) && self.constants.lanes >= 2;
+        let subgroup = caps.subgroups.filter(|(least, most)| least == most && fits(*most)).map_or(0, |s| s.0);
+        Kernel { subgroup, ..self }
     }
 
     fn name(self) -> String {
@@ -176,7 +185,8 @@ impl Kernel {
         let normed = if self.normed { "_normed" } else { "" };
         let second = self.second.map_or(String::new(), |ty| format!("+{ty}"));
         let name = self.constants.name(Variant::MatvecDot, self.ty);
-        name.replace("matvec_dot", &format!("chain_{kind}{normed}")) + &second
+        let subgroup = if self.subgroup > 0 { format!("_sg{}", self.subgroup) } else { String::new() };
+        name.replace("matvec_dot", &format!("chain_{kind}{normed}")) + &second + &subgroup
     }
 
     fn shader(self) -> Shader {
@@ -189,10 +199,14 @@ impl Kernel {
             Kind::SwiGlu => (include_str!("chain_swiglu.wgsl"), vec![RW; 4]),
         };
         let unit = if self.kind == Kind::Rows { "" } else { UNIT };
-        let end = [include_str!("lanes.wgsl"), unit, end, input];
+        let lanes = match self.subgroup {
+            0 => include_str!("lanes.wgsl"),
+            _ => include_str!("lanes_shuffled.wgsl"),
+        };
+        let end = [lanes, unit, end, input];
         Shader {
             name: self.name(),
-            source: self.constants.dot_source(self.ty, self.second, self.normed, &end),
+            source: self.constants.dot_source(self.ty, self.second, self.normed, self.subgroup, &end),
             bindings: [&WEIGHT[..], &ends].concat(),
         }
     }
@@ -204,7 +218,10 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     for &ty in WeightType::ALL.iter().filter(|t| t.layout().has_ints()) {
         for (kind, normed) in [(Kind::Rows, true), (Kind::Residual, false), (Kind::SwiGlu, true)] {
             for cols in [512, 1024, 4096] {
-                all.push((Kernel::pick(kind, normed, (ty, 1024, cols), 256).shader(), Params::FIELDS));
+                for subgroup in [0, 32] {
+                    let kernel = Kernel::pick(kind, normed, (ty, 1024, cols), 256);
+                    all.push((Kernel { subgroup, ..kernel }.shader(), Params::FIELDS));
+                }
             }
         }
     }
@@ -244,7 +261,8 @@ pub fn chained_with(
     if let Err(why) = supports(gpu.caps(), s, kind) {
         return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
     }
-    let kernel = Kernel { kind, normed: x.norm.is_some(), ty: s.ty, second: None, constants };
+    let kernel = Kernel { kind, normed: x.norm.is_some(), ty: s.ty, second: None, constants, subgroup: 0 }
+        .on(gpu.caps());
     let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
     let (q, meta) = (&x.ints.q, &x.ints.meta);
     for (slab, slice) in s.slabs.iter().zip(&w.slices) {
@@ -304,7 +322,9 @@ pub fn chained_both(
         // Measured on a single matrix; here a workgroup has rows of one type alone.
         constants = Kernel::pick(Kind::Rows, normed, (first.ty, rows, first.cols), most).constants;
     }
-    let kernel = Kernel { kind: Kind::Rows, normed, ty: first.ty, second: Some(second.ty), constants };
+    let kernel =
+        Kernel { kind: Kind::Rows, normed, ty: first.ty, second: Some(second.ty), constants, subgroup: 0 }
+            .on(gpu.caps());
     let Some(slab) = a.slices[0].joined(&b.slices[0]) else { return Ok(false) };
     if !first.rows.is_multiple_of(kernel.constants.rows_per_group()) || slab.size() > gpu.budget().max_binding
     {

@@ -23,18 +23,22 @@ fn row_of(group: u32, r: u32) -> u32 {
     return group * ROWS + r;
 }
 
-fn store_rows(workgroup: u32, lid: u32) {
-    // What is added and multiplied with is on its way while the sums are made.
+// What is added to and multiplied with.
+var<private> before: f32;
+var<private> w: f32;
+
+fn fetch(workgroup: u32, lid: u32) {
     let row = workgroup * OUT + lid;
-    let mine = lid < OUT && row < p.rows;
-    var before = 0.0;
-    var w = 0.0;
-    if (mine) {
+    if (lid < OUT && row < p.rows) {
         before = y[row];
         w = norm[row];
     }
+}
+
+fn store_rows(workgroup: u32, lid: u32) {
+    let row = workgroup * OUT + lid;
     sum_lanes(lid);
-    if (mine) {
+    if (lid < OUT && row < p.rows) {
         let lane0 = lid / ROWS * LANES;
         let h = before + part[(lid % ROWS) * WG + lane0] * input_scale(lane0);
         y[row] = h;

@@ -135,7 +135,7 @@ impl Matvec {
             [include_str!("lanes.wgsl"), include_str!("matvec_store.wgsl"), include_str!("plain_input.wgsl")];
         // x, or its integers and their scales.
         let (source, inputs) = match variant {
-            Variant::MatvecDot => (self.dot_source(ty, None, false, &end), 2),
+            Variant::MatvecDot => (self.dot_source(ty, None, false, 0, &end), 2),
             _ => {
                 let parts = [&with_dequant(ty, include_str!("matvec.wgsl"))[..], &end].concat();
                 (compose(&[], &self.constants(0), &parts), 1)
@@ -157,12 +157,14 @@ impl Matvec {
     }
 
     /// The integer kernel with what it ends with; `normed` if its input comes with sums of squares, with a
-    /// `second` type if the rows behind the first type's are of that (see [`both`]).
+    /// `second` type if the rows behind the first type's are of that (see [`both`]). Lanes are counted along
+    /// subgroups of `subgroup` invocations, if that is not 0.
     pub(super) fn dot_source(
         self,
         ty: WeightType,
         second: Option<WeightType>,
         normed: bool,
+        subgroup: u32,
         end: &[&str],
     ) -> String {
         let (book, book_constants) = ty.shared_book();
@@ -175,6 +177,12 @@ impl Matvec {
             ("PER_BLOCK", 16 / ty.layout().parts()),
             ("PAIRS_OF_PARTS", ty.layout().parts() / 2),
             ("NORMED", u32::from(normed)),
+            // Loads of sums of squares that are ahead of everything: all of them where rows are 16 lanes wide
+            // and no wider than 3,072.
+            ("SQUARES", 3),
+            ("SG", subgroup),
+            ("SHUFFLED", u32::from(subgroup > 0)),
+            ("TREE", u32::from(subgroup == 0)),
             ("SINGLE", u32::from(second.is_none())),
             ("BOTH", u32::from(second.is_some())),
         ]);

@@ -37,13 +37,34 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> xm: array<vec4<f32>>;
 
 @compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    //@ for t in TREE
+    @builtin(local_invocation_index) lid: u32,
+    //@ end
+    //@ for s in SHUFFLED
+    @builtin(subgroup_id) sid: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
+    //@ end
+) {
+    //@ for s in SHUFFLED
+    // Lanes that add up by shuffles are neighbours in a subgroup, whatever the device's order is.
+    let lid = sid * SG + lane;
+    //@ end
     //@ for b in BOOKED
     load_book(lid);
     workgroupBarrier();
     //@ end
     let group = wid.x + wid.y * p.extent;
     let lanes = group * GROUPS + lid / LANES;
+    // What the end needs is on its way before the long loads; nothing here waits for it.
+    fetch(group, lid);
+    //@ for n in NORMED
+    let last = p.units / 4u - 1u;
+    //@ for i in SQUARES
+    let squares$i = xm[p.units / 2u + min(lid % LANES + $iu * LANES, last)];
+    //@ end
+    //@ end
     //@ for o in SINGLE
     walk(lid, lanes, p.planes, 0u);
     //@ end
@@ -55,7 +76,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     //@ end
     //@ for n in NORMED
-    sum_squares(lid);
+    // Part of the sum of all squares, as the last of the SUMS.
+    var squares = 0.0;
+    //@ for i in SQUARES
+    squares += select(0.0, dot(squares$i, vec4<f32>(1.0)), lid % LANES + $iu * LANES <= last);
+    //@ end
+    for (var i = lid % LANES + SQUARES * LANES; i <= last; i += LANES) {
+        squares += dot(xm[p.units / 2u + i], vec4<f32>(1.0));
+    }
+    part[(SUMS - 1u) * WG + lid] = squares;
     //@ end
     store_rows(group, lid);
 }

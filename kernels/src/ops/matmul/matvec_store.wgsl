@@ -14,6 +14,9 @@ fn row_of(group: u32, r: u32) -> u32 {
     return group * ROWS + r;
 }
 
+// Nothing is needed before the sums.
+fn fetch(workgroup: u32, lid: u32) {}
+
 fn store_rows(workgroup: u32, lid: u32) {
     let lane = lid % LANES;
     sum_lanes(lid);
