@@ -9,11 +9,11 @@ mkdir -p "$out"
 
 # NAME ARGUMENTS...: a call that fails is noted and does not end the others.
 bench() {
-    name=$1
+    file=$1
     shift
     echo "weft bench $*" >&2
     printf '## weft bench %s\n\n' "$*" >> "$out/table.md"
-    "$weft" bench "$@" -o json --output-err md > "$out/$name.json" 2>> "$out/table.md" || rm -f "$out/$name.json"
+    "$weft" bench "$@" -o json --output-err md > "$out/$file.json" 2>> "$out/table.md" || rm -f "$out/$file.json"
     printf '\n' >> "$out/table.md"
 }
 

@@ -127,11 +127,11 @@ pub fn file_of(path: &Path, caps: &Caps) -> PathBuf {
     if path.is_dir() { path.join(file_name(caps)) } else { path.to_owned() }
 }
 
-/// What a file, or the file for this device in a folder, has for it. A folder without one has nothing; all else
-/// that is wrong with a file is a line of [`Tuning::notes`], and what is wrong does not count.
+/// What a file, or the file for this device in a folder, has for it. Where there is none, nothing; all else that is
+/// wrong with a file is a line of [`Tuning::notes`], and what is wrong does not count.
 pub fn read(path: &Path, caps: &Caps) -> Tuning {
     let file = file_of(path, caps);
-    if path.is_dir() && !file.exists() {
+    if !file.exists() {
         return Tuning::default();
     }
     let note = |what: String| format!("tuning file {}: {what}", file.display());

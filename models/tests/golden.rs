@@ -141,6 +141,8 @@ fn quantised_caches_stay_near() {
 
 #[test]
 fn every_limit_profile_gives_the_same_logits() {
+    let gpu = pollster::block_on(Gpu::open(&DeviceOptions::default())).expect("a device");
+    let software = gpu.caps().kind == weft_runtime::DeviceKind::Cpu;
     // Every family and every way of splitting; decode, which records 80 programs, for two of them.
     for (name, all_rows) in [
         ("qwen3-f32", false),
@@ -157,7 +159,9 @@ fn every_limit_profile_gives_the_same_logits() {
                 let device = DeviceOptions { profile: Some(profile), ..exact() };
                 let limited = logits(&mut open(name, device, None), &case, rows);
                 let e = nmse(&limited, &free);
-                assert!(e <= 1e-8, "{name} {rows:?} under {}: NMSE {e:e}", profile.name());
+                // A GPU with subgroups sums attention in another order, and keys are rounded to f16 after it.
+                let bound = if software { 1e-8 } else { 1e-6 };
+                assert!(e <= bound, "{name} {rows:?} under {}: NMSE {e:e}", profile.name());
             }
         }
     }
