@@ -177,9 +177,6 @@ impl Matvec {
             ("PER_BLOCK", 16 / ty.layout().parts()),
             ("PAIRS_OF_PARTS", ty.layout().parts() / 2),
             ("NORMED", u32::from(normed)),
-            // Loads of sums of squares that are ahead of everything: all of them where rows are 16 lanes wide
-            // and no wider than 3,072.
-            ("SQUARES", 3),
             ("SG", subgroup),
             ("SHUFFLED", u32::from(subgroup > 0)),
             ("TREE", u32::from(subgroup == 0)),

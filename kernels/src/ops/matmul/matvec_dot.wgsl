@@ -59,12 +59,6 @@ fn main(
     let lanes = group * GROUPS + lid / LANES;
     // What the end needs is on its way before the long loads; nothing here waits for it.
     fetch(group, lid);
-    //@ for n in NORMED
-    let last = p.units / 4u - 1u;
-    //@ for i in SQUARES
-    let squares$i = xm[p.units / 2u + min(lid % LANES + $iu * LANES, last)];
-    //@ end
-    //@ end
     //@ for o in SINGLE
     walk(lid, lanes, p.planes, 0u);
     //@ end
@@ -76,15 +70,8 @@ fn main(
     }
     //@ end
     //@ for n in NORMED
-    // Part of the sum of all squares, as the last of the SUMS.
-    var squares = 0.0;
-    //@ for i in SQUARES
-    squares += select(0.0, dot(squares$i, vec4<f32>(1.0)), lid % LANES + $iu * LANES <= last);
-    //@ end
-    for (var i = lid % LANES + SQUARES * LANES; i <= last; i += LANES) {
-        squares += dot(xm[p.units / 2u + i], vec4<f32>(1.0));
-    }
-    part[(SUMS - 1u) * WG + lid] = squares;
+    // The last of the SUMS.
+    part[(SUMS - 1u) * WG + lid] = squares_of(lid);
     //@ end
     store_rows(group, lid);
 }
