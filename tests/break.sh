@@ -29,6 +29,7 @@ mutations() {
 3~types/nines.wgsl~s/word >> 9u/word >> 8u/~shift 9 is 8~--op gather --type iq2_xs
 3~types/iq1_m/ints.wgsl~s/0xf00u/0x700u/~a sign dropped~--op gather --type iq1_m
 3~ops/matmul/matvec_dot.wgsl~drop 1~barrier after the code book~--op matmul --variant matvec_dot --type iq3_s
+3~ops/matmul/lanes_shuffled.wgsl~drop 1~barrier after the shuffles~--op matmul --variant chain --type q8_0
 3~ops/matmul/chain_residual.wgsl~drop 1~barrier before the squares are added~--op matmul --variant chain --type q4_0
 3~ops/matmul/gradient.wgsl~drop 1~barrier after the loads~--op matmul_dx --variant tiled --type q8_0
 3~ops/lora/outer.wgsl~drop 1~barrier before the splits are added~--op lora_grad_b
