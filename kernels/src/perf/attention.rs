@@ -195,7 +195,7 @@ impl Prepared {
         if let Err(why) = lacking {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
-        let splits = if let How::Decode(cut) = a.how { cut.splits.max(16) } else { 1 };
+        let splits = if let How::Decode(cut) = a.how { cut.splits.max(decode::MOST_SPLITS) } else { 1 };
         let scale = 1.0 / (a.head_dim as f32).sqrt();
         let shape = Shape { tokens, heads: a.heads, window: 0, scale, splits, sequences: Sequences::One };
         let mut rng = Rng::new(1);

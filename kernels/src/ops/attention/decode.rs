@@ -83,9 +83,7 @@ impl Cut {
         let ahead = if ty == CacheType::F16 { 8 } else { 4 };
         Cut { heads, splits, values: 8, ahead }
     }
-}
 
-impl Cut {
     /// As [`Cut::pick`], unless another was measured on this device ([`crate::tuning`]), for one token and within
     /// [`most_splits`].
     pub fn tuned(
@@ -114,8 +112,11 @@ impl Cut {
 
 /// The most splits of a token's attention when the cache holds up to `positions`: what memory is planned for.
 pub fn most_splits(positions: u32) -> u32 {
-    (positions / 64).clamp(1, 16)
+    (positions / 64).clamp(1, MOST_SPLITS)
 }
+
+/// The most splits of any cut.
+pub const MOST_SPLITS: u32 = 16;
 
 /// Whether the device can run [`decode`] on this cache.
 ///

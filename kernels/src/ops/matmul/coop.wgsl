@@ -4,7 +4,7 @@
 // where the gradient's x is what the forward's y was: a power of two, s, keeps it in the range of f16.
 // An adapter's product can be added to the sum before it is stored, see coop_low.wgsl.
 //
-// w     one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
+// w     one slab of a quantised [rows, cols] matrix (w4, w1), see params.wgsl
 // x     forward [tokens, cols]; gradient [tokens, y_stride], from column p.column on; f32 or f16
 // y     forward [tokens, y_stride] f32, from column p.column on; gradient [tokens, cols] f32
 // bias  [all rows] f32, read if p.flags has HAS_BIAS, bound by the forward kernel alone
@@ -29,26 +29,6 @@ const WG: u32 = SM * SN * SG;
 const XS: u32 = BK + 8u;                // values of a row of the tile of x
 const XI: u32 = BK / 8u;                // loads of a row of it
 
-struct Params {
-    planes: vec4<u32>,
-    row0: u32,      // first row of the slab
-    rows: u32,      // rows in the slab
-    units: u32,     // cols / 16
-    y_stride: u32,
-    flags: u32,
-    extent: u32,    // tokens
-    column: u32,    // of the rows' activations, where row 0 goes
-    scale: f32,     // s
-    chunk: u32,     // values of the sum that a workgroup takes
-    ranks: u32,     // of an adapter
-    t_stride: u32,
-    t_column: u32,
-    bounds: vec2<u32>,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
-@group(0) @binding(2) var<storage, read> w1: array<u32>;
 @group(0) @binding(3) var<storage, read_write> x: array<X4>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 //@ for f in FORWARD

@@ -1,5 +1,5 @@
-// What the products without cooperative matrices share: parameters, and one slab of a quantised
-// [rows, cols] matrix, bound twice.
+// What the products of many tokens share: parameters, and one slab of a quantised [rows, cols] matrix, bound
+// twice.
 
 struct Params {
     planes: vec4<u32>,
@@ -10,7 +10,14 @@ struct Params {
     flags: u32,
     extent: u32,    // tokens
     column: u32,    // of y, or of the gradient's dy, where row 0 is
-    scale: f32,     // of cooperative kernels
+    scale: f32,     // s of cooperative kernels
+    //@ for c in COOPERATIVE
+    chunk: u32,     // values of the sum that a workgroup takes
+    ranks: u32,     // of an adapter
+    t_stride: u32,
+    t_column: u32,
+    bounds: vec2<u32>,
+    //@ end
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

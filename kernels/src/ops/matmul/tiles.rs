@@ -371,6 +371,7 @@ impl Kernel {
                 ("TQ", t.tn / 4),
                 ("SPAN32", span),
                 ("SPAN16", 1 - span),
+                ("COOPERATIVE", 0),
             ];
             let mut parts = with_dequant(ty, text);
             parts.push(include_str!("params.wgsl"));
@@ -402,6 +403,7 @@ impl Kernel {
                     ("HELD", 16 / per),
                     ("HEADS", u32::from(heads)),
                     ("UNITS", u32::from(!heads)),
+                    ("COOPERATIVE", 0),
                 ];
                 let load4 = if lanes.wide { include_str!("../../types/load4_wide.wgsl") } else { LOAD4 };
                 let own = [
@@ -428,7 +430,13 @@ impl Kernel {
                     Format::F16 => include_str!("x_f16.wgsl"),
                 };
                 let mut parts = with_dequant(ty, include_str!("coop.wgsl"));
-                parts.extend([include_str!("coop_load.wgsl"), ty.half(), matrices, activations]);
+                parts.extend([
+                    include_str!("params.wgsl"),
+                    include_str!("coop_load.wgsl"),
+                    ty.half(),
+                    matrices,
+                    activations,
+                ]);
                 let low_t = bindings.len() as u32 + 1;
                 if low {
                     parts.push(include_str!("coop_low.wgsl"));
@@ -467,6 +475,7 @@ impl Kernel {
                     // Items of w and eights of x that an invocation loads.
                     ("WL", units / per_item / wg),
                     ("XL", c.bm * c.bk / 8 / wg),
+                    ("COOPERATIVE", 1),
                 ];
                 compose(&["f16", "wgpu_cooperative_matrix"], &constants, &parts)
             }
