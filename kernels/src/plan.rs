@@ -19,10 +19,42 @@ macro_rules! params {
             /// Name and byte offset of each field.
             pub const FIELDS: $crate::Fields =
                 &[$((stringify!($field), std::mem::offset_of!($name, $field))),*];
+
+            /// The value in WGSL, for [`weft_runtime::Gpu::baked`].
+            pub fn literal(&self) -> String {
+                let fields = [$((stringify!($field), $crate::plan::Literal::literal(&self.$field))),*];
+                let kept: Vec<String> = fields.into_iter().filter(|f| f.0 != "pad").map(|f| f.1).collect();
+                format!("Params({})", kept.join(", "))
+            }
         }
     };
 }
 pub(crate) use params;
+
+/// A field of parameters.
+pub(crate) trait Literal {
+    /// Its value in WGSL.
+    fn literal(&self) -> String;
+}
+
+impl Literal for u32 {
+    fn literal(&self) -> String {
+        format!("{self}u")
+    }
+}
+
+impl Literal for f32 {
+    fn literal(&self) -> String {
+        // The shortest text that reads back as the same number.
+        format!("{self:e}f")
+    }
+}
+
+impl<const N: usize> Literal for [u32; N] {
+    fn literal(&self) -> String {
+        format!("vec{N}<u32>({})", self.map(|v| v.literal()).join(", "))
+    }
+}
 
 /// Name and byte offset of each field of a uniform.
 pub type Fields = &'static [(&'static str, usize)];

@@ -100,17 +100,37 @@ impl Gpu {
     /// # Errors
     /// A layout that the device cannot have.
     pub fn pipeline(&self, name: &str, shader: impl FnOnce() -> Shader) -> Result<Arc<Pipeline>> {
+        self.known(name, name, shader, if self.immediates() { IMMEDIATE } else { UNIFORM })
+    }
+
+    /// As [`Gpu::pipeline`], with the parameters in the shader's text: `literal` is their value in WGSL, and a
+    /// dispatch then gets `&()`. A pipeline for each value, so this is for kernels that see few and must start at
+    /// once: on an H200 immediates that change from dispatch to dispatch cost each 0.5 us.
+    ///
+    /// # Errors
+    /// As [`Gpu::pipeline`].
+    pub fn baked(&self, name: &str, literal: &str, shader: impl FnOnce() -> Shader) -> Result<Arc<Pipeline>> {
+        self.known(&format!("{name} {literal}"), name, shader, &format!("const p = {literal};"))
+    }
+
+    /// The pipeline that is kept by `key`.
+    fn known(
+        &self,
+        key: &str,
+        name: &str,
+        shader: impl FnOnce() -> Shader,
+        params: &str,
+    ) -> Result<Arc<Pipeline>> {
         let mut known = self.0.pipelines.lock().unwrap();
-        if let Some(p) = known.get(name) {
+        if let Some(p) = known.get(key) {
             return Ok(p.clone());
         }
         let mut shader = shader();
         debug_assert_eq!(shader.name, name);
-        if self.immediates() {
-            shader.source = shader.source.replacen(UNIFORM, IMMEDIATE, 1);
-        }
+        debug_assert!(shader.source.contains(UNIFORM), "{name} declares its parameters otherwise");
+        shader.source = shader.source.replacen(UNIFORM, params, 1);
         let pipeline = Arc::new(self.layout(&shader)?);
-        known.insert(name.to_owned(), pipeline.clone());
+        known.insert(key.to_owned(), pipeline.clone());
         drop(known);
         let mut checks = wgpu::ShaderRuntimeChecks::unchecked();
         checks.bounds_checks = self.0.bounds.load(Ordering::Relaxed);

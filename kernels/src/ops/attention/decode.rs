@@ -284,7 +284,6 @@ pub fn decode(
         subgroup,
         ints: at_once.is_some(),
     };
-    let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
     let params = DecodeParams {
         heads: s.heads,
         kv_heads: c.kv_heads,
@@ -320,7 +319,14 @@ pub fn decode(
     // Without norms the table stands in for them: bound, never read.
     let operands = [state, table, norms.unwrap_or(table), qkv, &cache.0, &cache.1, target, lse];
     let grid = [c.kv_heads * group.div_ceil(per), s.cut.splits, s.tokens];
-    rec.dispatch(&pipeline, &params, &operands, grid, cost);
+    // A link of a chain starts at once; a batch's number of streams would be a pipeline each.
+    if ints.is_some() {
+        let pipeline = gpu.baked(&kernel.name(), &params.literal(), || kernel.shader())?;
+        rec.dispatch(&pipeline, &(), &operands, grid, cost);
+    } else {
+        let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
+        rec.dispatch(&pipeline, &params, &operands, grid, cost);
+    }
     combine(rec, &whole, c, scratch, o)?;
     match ints {
         Some(ints) if at_once.is_none() => quantize(rec, o, ints, s.tokens * s.heads * c.head_dim),

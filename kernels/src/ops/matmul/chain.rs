@@ -263,7 +263,6 @@ pub fn chained_with(
     }
     let kernel = Kernel { kind, normed: x.norm.is_some(), ty: s.ty, second: None, constants, subgroup: 0 }
         .on(gpu.caps());
-    let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
     let (q, meta) = (&x.ints.q, &x.ints.meta);
     for (slab, slice) in s.slabs.iter().zip(&w.slices) {
         let (flags, columns) = match end {
@@ -283,6 +282,7 @@ pub fn chained_with(
             column: columns.column,
             eps: x.norm.unwrap_or(0.0),
         };
+        let pipeline = gpu.baked(&kernel.name(), &params.literal(), || kernel.shader())?;
         let operands = match &end {
             // Without a bias the slab stands in for it: bound, never read.
             End::Rows { y, bias, .. } => vec![slice, slice, bias.unwrap_or(slice), y, q, meta],
@@ -290,7 +290,7 @@ pub fn chained_with(
             End::SwiGlu { out } => vec![slice, slice, &out.q, &out.meta, q, meta],
         };
         let flops = 2.0 * f64::from(rows) * f64::from(s.cols);
-        rec.dispatch(&pipeline, &params, &operands, grid, Cost { bytes: slab.bytes as f64, flops });
+        rec.dispatch(&pipeline, &(), &operands, grid, Cost { bytes: slab.bytes as f64, flops });
     }
     Ok(())
 }
@@ -330,7 +330,6 @@ pub fn chained_both(
     {
         return Ok(false);
     }
-    let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
     let grid = grid(kernel, rows, gpu.budget());
     let behind = ((slab.size() - b.slices[0].size()) / 4) as u32;
     let params = BothParams {
@@ -348,7 +347,8 @@ pub fn chained_both(
         pad: [0; 3],
     };
     let cost = Cost { bytes: slab.size() as f64, flops: 2.0 * f64::from(rows) * f64::from(first.cols) };
-    rec.dispatch(&pipeline, &params, &[&slab, &slab, &slab, y, &x.ints.q, &x.ints.meta], grid, cost);
+    let pipeline = gpu.baked(&kernel.name(), &params.literal(), || kernel.shader())?;
+    rec.dispatch(&pipeline, &(), &[&slab, &slab, &slab, y, &x.ints.q, &x.ints.meta], grid, cost);
     Ok(true)
 }
 

@@ -99,11 +99,11 @@ pub fn bytes_normed(n: u64) -> (u64, u64) {
 /// # Errors
 /// A shader the device refuses.
 pub fn normed(rec: &mut Recorder, x: &Slice, w: &Slice, out: &Quantized, n: u32) -> Result<()> {
-    let pipeline = rec.gpu().pipeline("quantize_normed", shader_normed)?;
     let grid = fold((n / 16).div_ceil(WG), rec.gpu().budget());
     let params = Params { units: n / 16, grid_x: grid[0], pad: [0; 2] };
     let cost = Cost { bytes: f64::from(n) * 10.0, flops: f64::from(n) * 8.0 };
-    rec.dispatch(&pipeline, &params, &[x, w, &out.q, &out.meta], grid, cost);
+    let pipeline = rec.gpu().baked("quantize_normed", &params.literal(), shader_normed)?;
+    rec.dispatch(&pipeline, &(), &[x, w, &out.q, &out.meta], grid, cost);
     Ok(())
 }
 
