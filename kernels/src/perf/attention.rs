@@ -242,39 +242,48 @@ impl Prepared {
         Ok(Prepared { a: *a, dispatches, cache, caches, rotation, table, norms, state, q, scratch, o, ints })
     }
 
+    /// Has all of these compiled side by side: a GPU that waits for the compiler slows its clock.
+    pub(super) fn compile(&self, gpu: &Gpu, cuts: impl Iterator<Item = decode::Cut>) -> Result<()> {
+        let mut rec = Recorder::new(gpu);
+        cuts.into_iter().try_for_each(|cut| self.record(&mut rec, How::Decode(cut), &self.caches[0]))
+    }
+
     /// Seconds of one.
     pub(super) fn seconds(&self, gpu: &Gpu, effort: &Effort, how: How) -> Result<f64> {
-        let Prepared { a, cache, caches, rotation, table, norms, state, q, scratch, o, .. } = self;
-        let scale = 1.0 / (a.head_dim as f32).sqrt();
         let mut rec = Recorder::new(gpu);
-        for chunks in caches.iter().cycle().take(self.dispatches) {
-            match how {
-                How::Decode(cut) => {
-                    let s = decode::Shape {
-                        heads: a.heads,
-                        cache,
-                        rotation,
-                        eps: 1e-6,
-                        window: 0,
-                        scale,
-                        cut,
-                        positions: a.positions,
-                        tokens: 1,
-                        sequences: Sequences::One,
-                    };
-                    let ints = self.ints.as_ref();
-                    decode::decode(&mut rec, state, table, Some(norms), q, &chunks[0], scratch, o, ints, &s)?;
-                }
-                How::Prefill(variant) | How::Train(variant) | How::Backward(variant) => {
-                    let q = q.range(0, o.size());
-                    let (tokens, heads) = (a.positions, a.heads);
-                    let shape =
-                        Shape { tokens, heads, window: 0, scale, splits: 1, sequences: Sequences::One };
-                    attention_as(&mut rec, variant, state, &q, cache, chunks, scratch, o, &shape)?;
-                }
-            }
+        for chunks in self.caches.iter().cycle().take(self.dispatches) {
+            self.record(&mut rec, how, chunks)?;
         }
         seconds(gpu, effort, &rec.finish()?, self.dispatches)
+    }
+
+    fn record(&self, rec: &mut Recorder, how: How, chunks: &[(Slice, Slice)]) -> Result<()> {
+        let Prepared { a, cache, rotation, table, norms, state, q, scratch, o, .. } = self;
+        let scale = 1.0 / (a.head_dim as f32).sqrt();
+        match how {
+            How::Decode(cut) => {
+                let s = decode::Shape {
+                    heads: a.heads,
+                    cache,
+                    rotation,
+                    eps: 1e-6,
+                    window: 0,
+                    scale,
+                    cut,
+                    positions: a.positions,
+                    tokens: 1,
+                    sequences: Sequences::One,
+                };
+                let ints = self.ints.as_ref();
+                decode::decode(rec, state, table, Some(norms), q, &chunks[0], scratch, o, ints, &s)
+            }
+            How::Prefill(variant) | How::Train(variant) | How::Backward(variant) => {
+                let q = q.range(0, o.size());
+                let (tokens, heads) = (a.positions, a.heads);
+                let shape = Shape { tokens, heads, window: 0, scale, splits: 1, sequences: Sequences::One };
+                attention_as(rec, variant, state, &q, cache, chunks, scratch, o, &shape)
+            }
+        }
     }
 }
 

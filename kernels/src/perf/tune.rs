@@ -230,7 +230,7 @@ impl Bench {
                     link.record(&mut rec, *kind, Matvec::of(c), &weights[0])?;
                 }
             }
-            Bench::Attention(_) => {}
+            Bench::Attention(a) => a.compile(gpu, all.iter().map(|&c| decode::Cut::of(c)))?,
         }
         Ok(())
     }

@@ -319,8 +319,9 @@ pub fn decode(
     // Without norms the table stands in for them: bound, never read.
     let operands = [state, table, norms.unwrap_or(table), qkv, &cache.0, &cache.1, target, lse];
     let grid = [c.kv_heads * group.div_ceil(per), s.cut.splits, s.tokens];
-    // A link of a chain starts at once; a batch's number of streams would be a pipeline each.
-    if ints.is_some() {
+    // A link of a chain should start at once. Cuts of long caches, or a batch's number of streams, would be a
+    // pipeline each, which a running answer would wait for.
+    if at_once.is_some() {
         let pipeline = gpu.baked(&kernel.name(), &params.literal(), || kernel.shader())?;
         rec.dispatch(&pipeline, &(), &operands, grid, cost);
     } else {

@@ -1,5 +1,7 @@
 //! Cases of the matrix products.
 
+use std::ops::ControlFlow;
+
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::chain::{self, End, Kind};
@@ -12,7 +14,7 @@ use crate::ops::quantize::{self, Quantized};
 use crate::registry::{
     Case, Gradient, Gradients, Guarded, Rng, input, nmse, random_blocks, random_weight, weight_of,
 };
-use crate::{PlanError, Result, WeightShape, WeightType};
+use crate::{PlanError, Result, Weight, WeightShape, WeightType, fill};
 
 /// Every type as every variant, at token counts on both sides of every threshold and tile edge; one
 /// long row; and with F32 and F16 the shapes where edges meet.
@@ -542,23 +544,21 @@ fn both_case(types: [WeightType; 2], rows: [u32; 2], cols: u32) -> Case {
                 PlanError::Shape { op: "matmul", what: "the matrices are cut into slabs".into() }.into()
             );
         }
-        gpu.expect(Pool::Weights, shapes.iter().map(|s| s.bytes(gpu.budget())).sum());
-        let mut pair = || {
-            let (a, mut weights) = random_weight(gpu, oracle, types[0], rows[0], cols, &mut rng)?;
-            let (b, more) = random_weight(gpu, oracle, types[1], rows[1], cols, &mut rng)?;
-            weights.extend(more);
-            Ok::<_, crate::Error>((a, b, weights))
+        // Side by side, whatever the cases that run beside this one take from the pool.
+        let ends = [shapes[0].slabs[0].bytes.next_multiple_of(gpu.budget().align), shapes[1].slabs[0].bytes];
+        let place = gpu.alloc(Pool::Weights, ends[0] + ends[1], "case weights")?;
+        let mut weights = Vec::new();
+        let mut at = |i: usize, offset| {
+            let bytes = random_blocks(types[i], rows[i] as usize, cols as usize, &mut rng);
+            let mut values = vec![0.0; (rows[i] * cols) as usize];
+            oracle(types[i], &bytes, &mut values);
+            weights.extend(values);
+            let slices = vec![place.range(offset, shapes[i].slabs[0].bytes)];
+            let weight = Weight { shape: shapes[i].clone(), slices };
+            let _ = fill(gpu, &weight.pieces(&[&bytes]), &mut |_| ControlFlow::Continue(()))?;
+            Ok::<_, crate::Error>(weight)
         };
-        // Cases that run beside this one allocate between the two at times; kept until there is a pair side by
-        // side, what is not used fills such gaps.
-        let mut apart = Vec::new();
-        let (a, b, weights) = loop {
-            let (a, b, weights) = pair()?;
-            if apart.len() == 16 || a.slices[0].joined(&b.slices[0]).is_some() {
-                break (a, b, weights);
-            }
-            apart.push((a, b));
-        };
+        let (a, b) = (at(0, 0)?, at(1, ends[0])?);
         let (x, norm) = (rng.values(cols as usize), rng.values(cols as usize));
         let (q, meta) = quantize::bytes_normed(cols.into());
         let ints = Quantized {
