@@ -147,3 +147,25 @@ pub fn fold(n: u32, budget: &Budget) -> [u32; 3] {
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
+
+#[cfg(test)]
+mod tests {
+    params! {
+        pub struct Few {
+            pub planes: [u32; 4],
+            pub rows: u32,
+            pub eps: f32,
+            pub scale: f32,
+            pub pad: u32,
+        }
+    }
+
+    /// What the GPU gets is what the parameters hold, to the bit, without what only fills up.
+    #[test]
+    fn literals_are_the_parameters() {
+        let few = Few { planes: [1, 2, 3, u32::MAX], rows: 7, eps: 1e-6, scale: 1.0 / 3.0, pad: 9 };
+        assert_eq!(few.literal(), "Params(vec4<u32>(1u, 2u, 3u, 4294967295u), 7u, 1e-6f, 3.3333334e-1f)");
+        let read: f32 = "3.3333334e-1".parse().unwrap();
+        assert_eq!(read.to_bits(), few.scale.to_bits());
+    }
+}
