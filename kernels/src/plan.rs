@@ -149,6 +149,7 @@ fn gcd(a: u64, b: u64) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(dead_code, unreachable_pub)]
 mod tests {
     params! {
         pub struct Few {
