@@ -140,7 +140,7 @@ pub(crate) mod tests {
             dot: true,
             coop: vec![Coop { m: side, n: side, k: side, f32_accumulate: true }],
             immediates: false,
-            int64: false,
+            texels: false,
             timestamps: true,
             memory: None,
             limits: Default::default(),

@@ -62,7 +62,7 @@ fn check((shader, fields): &(Shader, Fields)) {
     }
 }
 
-/// The uniform has the fields that the host writes, at the host's offsets; storage bindings are those
+/// The uniform has the fields that the host writes, at the host's offsets; other bindings are those
 /// declared, with their access.
 fn check_bindings(module: &naga::Module, shader: &weft_runtime::Shader, fields: weft_kernels::Fields) {
     let name = &shader.name;
@@ -84,11 +84,12 @@ fn check_bindings(module: &naga::Module, shader: &weft_runtime::Shader, fields: 
                 let writes = access.contains(naga::StorageAccess::STORE);
                 storage[i as usize - 1] = Some(if writes { Access::ReadWrite } else { Access::Read });
             }
+            (i, naga::AddressSpace::Handle) => storage[i as usize - 1] = Some(Access::Texels),
             other => panic!("{name}: unexpected binding {other:?}"),
         }
     }
     let declared: Vec<_> = shader.bindings.iter().map(|&a| Some(a)).collect();
-    assert_eq!(storage, declared, "{name}: storage bindings");
+    assert_eq!(storage, declared, "{name}: bindings");
     assert!(storage.len() <= Budget::WEBGPU.storage_buffers as usize, "{name}: too many bindings");
 }
 

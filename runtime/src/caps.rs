@@ -1,6 +1,6 @@
 //! What an adapter offers.
 
-use crate::{Error, Result, Tuning};
+use crate::{Error, Result, Tuning, texels};
 
 /// The kind of device behind an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +35,13 @@ pub struct Without {
     pub dot: bool,
     pub coop: bool,
     pub immediates: bool,
-    pub int64: bool,
+    pub texels: bool,
 }
 
 impl Without {
     /// Every optional feature off: core WebGPU only.
     pub const ALL: Without =
-        Without { f16: true, subgroups: true, dot: true, coop: true, immediates: true, int64: true };
+        Without { f16: true, subgroups: true, dot: true, coop: true, immediates: true, texels: true };
 
     /// Reads a comma-separated list such as `f16,subgroups`.
     ///
@@ -56,10 +56,10 @@ impl Without {
                 "dot" => w.dot = true,
                 "coop" => w.coop = true,
                 "immediates" => w.immediates = true,
-                "int64" => w.int64 = true,
+                "texels" => w.texels = true,
                 other => {
                     return Err(format!(
-                        "unknown feature \"{other}\" (known: f16, subgroups, dot, coop, immediates, int64)"
+                        "unknown feature \"{other}\" (known: f16, subgroups, dot, coop, immediates, texels)"
                     ));
                 }
             }
@@ -91,8 +91,8 @@ pub struct Caps {
     pub coop: Vec<Coop>,
     /// Parameters of a dispatch in the command stream instead of a uniform buffer.
     pub immediates: bool,
-    /// Integers of 64 bits, where they are wanted: on software GPUs, which load lane by lane.
-    pub int64: bool,
+    /// Weights that can be read as textures, which lie over their buffers: on llvmpipe, see texels.rs.
+    pub texels: bool,
     /// GPU timestamps at pass boundaries.
     pub timestamps: bool,
     /// Device-local memory in bytes, where the backend tells.
@@ -109,7 +109,6 @@ pub struct Caps {
 const OPTIONAL: wgpu::Features = wgpu::Features::SUBGROUP
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::IMMEDIATES)
-    .union(wgpu::Features::SHADER_INT64)
     .union(wgpu::Features::TIMESTAMP_QUERY)
     .union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
 
@@ -123,11 +122,6 @@ pub(crate) fn features(adapter: &wgpu::Adapter, without: Without) -> wgpu::Featu
         && !without.coop;
     f.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, coop);
     f.set(wgpu::Features::IMMEDIATES, f.contains(wgpu::Features::IMMEDIATES) && !without.immediates);
-    let software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
-    f.set(
-        wgpu::Features::SHADER_INT64,
-        f.contains(wgpu::Features::SHADER_INT64) && software && !without.int64,
-    );
     f
 }
 
@@ -163,7 +157,7 @@ impl Caps {
             dot: matches!(info.backend, wgpu::Backend::Vulkan | wgpu::Backend::Dx12) && !without.dot,
             coop,
             immediates: features.contains(wgpu::Features::IMMEDIATES),
-            int64: features.contains(wgpu::Features::SHADER_INT64),
+            texels: texels::possible(&info) && !without.texels,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             memory: device_memory(adapter),
             limits: adapter.limits(),

@@ -30,6 +30,11 @@ mod memory;
 mod pipeline;
 mod program;
 mod staging;
+#[cfg(target_os = "linux")]
+mod texels;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_texels.rs"]
+mod texels;
 mod tuning;
 
 pub use arena::{Arena, Layout, Placed};

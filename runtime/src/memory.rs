@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
 
 use crate::gpu::{Gpu, one_line};
-use crate::{Error, Result};
+use crate::{Error, Result, texels};
 
 /// What a piece of memory is for. Pools never share a block, so that a buffer bound for writing
 /// (activations) is never one bound for reading (weights) in the same dispatch.
@@ -56,6 +56,8 @@ struct Block {
     buffer: wgpu::Buffer,
     size: u64,
     pool: Pool,
+    /// What textures can lie over: weights where [`Caps::texels`](crate::Caps::texels) says so.
+    texels: Option<texels::Memory>,
 }
 
 impl Slice {
@@ -99,6 +101,15 @@ impl Slice {
 
     pub(crate) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The texture over it.
+    ///
+    /// # Errors
+    /// None can be made here.
+    pub(crate) fn texels(&self, gpu: &Gpu) -> Result<wgpu::TextureView> {
+        let memory = self.block.texels.as_ref().ok_or_else(|| Error::Gpu("no texture lies here".into()))?;
+        memory.view(&gpu.0.device, self.offset, self.size)
     }
 }
 
@@ -174,24 +185,24 @@ impl Gpu {
         let all = ahead.max(taken);
         let block_size = if all > limit { limit / taken * taken } else { all }.max(size) & !3;
         let in_use = pools.report().pools.get(&pool).map_or(0, |p| p.allocated);
-        let buffer = self.creating(
-            || {
-                self.0.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some(label),
-                    size: block_size,
-                    usage: wgpu::BufferUsages::STORAGE
-                        | wgpu::BufferUsages::UNIFORM
-                        | wgpu::BufferUsages::COPY_DST
-                        | wgpu::BufferUsages::COPY_SRC,
-                    mapped_at_creation: false,
-                })
-            },
-            |message, oom| match oom {
-                true => Error::OutOfMemory { pool, label: label.to_owned(), requested: block_size, in_use },
-                false => Error::Gpu(message),
-            },
-        )?;
-        let block = Arc::new(Block { buffer, size: block_size, pool });
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some(label),
+            size: block_size,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::UNIFORM
+                | wgpu::BufferUsages::COPY_DST
+                | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        };
+        let full = || Error::OutOfMemory { pool, label: label.to_owned(), requested: block_size, in_use };
+        let (buffer, texels) = if pool == Pool::Weights && self.caps().texels {
+            let (buffer, memory) = texels::buffer(&self.0.device, &descriptor)?.ok_or_else(full)?;
+            (buffer, Some(memory))
+        } else {
+            let make = || self.0.device.create_buffer(&descriptor);
+            (self.creating(make, |message, oom| if oom { full() } else { Error::Gpu(message) })?, None)
+        };
+        let block = Arc::new(Block { buffer, size: block_size, pool, texels });
         pools.blocks.push((Arc::downgrade(&block), taken));
         Ok(Slice { block, offset: 0, size })
     }

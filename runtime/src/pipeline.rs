@@ -9,23 +9,25 @@ use crate::clock::Stopwatch;
 use crate::gpu::{Gpu, one_line};
 use crate::{Error, Result};
 
-/// How a shader uses a storage binding.
+/// How a shader uses a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Access {
+    /// Storage, read.
     Read,
+    /// Storage, read and written.
     ReadWrite,
+    /// `texture_2d<u32>` over the memory of a weight: see [`Caps::texels`](crate::Caps::texels).
+    Texels,
 }
 
-/// A composed shader. `@binding(0)` is the uniform with the parameters, storage bindings follow from
-/// 1 in the order of `bindings`; the entry point is `main`.
+/// A composed shader. `@binding(0)` is the uniform with the parameters, the others follow from 1 in the order of `bindings`; the entry point is `main`.
 #[derive(Debug, Clone)]
 pub struct Shader {
     /// Unique: `op_variant_dtype`.
     pub name: String,
     /// Plain WGSL.
     pub source: String,
-    /// Storage bindings from 1 on.
+    /// Bindings from 1 on.
     pub bindings: Vec<Access>,
 }
 
@@ -152,15 +154,25 @@ impl Gpu {
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            ty,
             count: None,
         };
+        let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
+        let storage = |read_only| buffer(wgpu::BufferBindingType::Storage { read_only });
         let mut entries = Vec::new();
         if !self.immediates() {
-            entries.push(entry(0, wgpu::BufferBindingType::Uniform));
+            entries.push(entry(0, buffer(wgpu::BufferBindingType::Uniform)));
         }
         for (i, access) in shader.bindings.iter().enumerate() {
-            let ty = wgpu::BufferBindingType::Storage { read_only: *access == Access::Read };
+            let ty = match access {
+                Access::Read => storage(true),
+                Access::ReadWrite => storage(false),
+                Access::Texels => wgpu::BindingType::Texture {
+                    sample_type: wgpu::TextureSampleType::Uint,
+                    view_dimension: wgpu::TextureViewDimension::D2,
+                    multisampled: false,
+                },
+            };
             entries.push(entry(i as u32 + 1, ty));
         }
         let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some(&shader.name), entries: &entries };

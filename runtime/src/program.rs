@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::measure::Clock;
 use crate::memory::Readback;
 use crate::pipeline::IMMEDIATE_BYTES;
-use crate::{Caps, DeviceKind, Error, Gpu, Pipeline, Pool, Result, Slice};
+use crate::{Access, Caps, DeviceKind, Error, Gpu, Pipeline, Pool, Result, Slice};
 
 /// What a dispatch moves and computes, for bounding submits and for `perf`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -105,8 +105,8 @@ impl Recorder {
         &self.gpu
     }
 
-    /// Adds a dispatch. `params` becomes the uniform at binding 0, or the immediates, `bindings` the storage
-    /// from 1 on.
+    /// Adds a dispatch. `params` becomes the uniform at binding 0, or the immediates, `bindings` what
+    /// stands from 1 on.
     ///
     /// # Panics
     /// If the number of bindings is not the shader's, or the grid exceeds the budget: a plan is wrong.
@@ -168,40 +168,37 @@ impl Recorder {
             false => Some(gpu.alloc_init(Pool::Params, &bytes, "parameters")?),
         };
         let rates = rates(gpu.caps());
-        let make = || {
-            steps
-                .into_iter()
-                .map(|step| match step {
-                    Recorded::Copy { from, to } => Step::Copy { from, to },
-                    Recorded::Dispatch { pipeline, params: at, bindings, grid, cost } => {
-                        let uniform = params.as_ref().map(|p| p.range(at.start as u64, PARAM_STRIDE as u64));
-                        let entries: Vec<_> = (uniform.iter().map(|u| (0, u)))
-                            .chain((1..).zip(&bindings))
-                            .map(|(binding, s)| wgpu::BindGroupEntry {
-                                binding,
-                                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                                    buffer: s.buffer(),
-                                    offset: s.offset(),
-                                    size: std::num::NonZeroU64::new(s.size()),
-                                }),
-                            })
-                            .collect();
-                        let group = gpu.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                            label: Some(&pipeline.name),
-                            layout: &pipeline.layout,
-                            entries: &entries,
-                        });
-                        let ms = (cost.bytes / rates.0).max(cost.flops / rates.1) * 1e3 + 0.003;
-                        let immediates = match uniform {
-                            Some(_) => Vec::new(),
-                            None => bytes[at].to_vec(),
-                        };
-                        Step::Dispatch { pipeline, group, immediates, grid, ms }
-                    }
-                })
-                .collect()
+        let step = |step| match step {
+            Recorded::Copy { from, to } => Ok(Step::Copy { from, to }),
+            Recorded::Dispatch { pipeline, params: at, bindings, grid, cost } => {
+                let uniform = params.as_ref().map(|p| p.range(at.start as u64, PARAM_STRIDE as u64));
+                let textures: Vec<Option<wgpu::TextureView>> = (bindings.iter().zip(&pipeline.bindings))
+                    .map(|(s, access)| (*access == Access::Texels).then(|| s.texels(&gpu)).transpose())
+                    .collect::<Result<_>>()?;
+                let resources = bindings.iter().zip(&textures).map(|(s, texture)| match texture {
+                    Some(view) => wgpu::BindingResource::TextureView(view),
+                    None => storage(s),
+                });
+                let entries: Vec<_> = (uniform.iter())
+                    .map(|u| (0, storage(u)))
+                    .chain((1..).zip(resources))
+                    .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
+                    .collect();
+                let group = gpu.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(&pipeline.name),
+                    layout: &pipeline.layout,
+                    entries: &entries,
+                });
+                let ms = (cost.bytes / rates.0).max(cost.flops / rates.1) * 1e3 + 0.003;
+                let immediates = match uniform {
+                    Some(_) => Vec::new(),
+                    None => bytes[at].to_vec(),
+                };
+                Ok(Step::Dispatch { pipeline, group, immediates, grid, ms })
+            }
         };
-        let steps: Vec<Step> = gpu.creating(make, |message, _| Error::Gpu(message))?;
+        let make = || steps.into_iter().map(step).collect::<Result<Vec<Step>>>();
+        let steps = gpu.creating(make, |message, _| Error::Gpu(message))??;
         for step in &steps {
             if let Step::Dispatch { pipeline, .. } = step {
                 pipeline.ready()?;
@@ -209,6 +206,14 @@ impl Recorder {
         }
         Ok(Program { steps, _params: params })
     }
+}
+
+fn storage(s: &Slice) -> wgpu::BindingResource<'_> {
+    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+        buffer: s.buffer(),
+        offset: s.offset(),
+        size: std::num::NonZeroU64::new(s.size()),
+    })
 }
 
 /// Bytes and operations a second that even a slow device of this kind reaches: estimates err on the

@@ -1,5 +1,5 @@
 // Four words of the slab, the i-th four.
-alias Words = vec4<u32>;
+@group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
 fn load4(i: u32) -> vec4<u32> {
     return w4[i];
 }

@@ -31,7 +31,6 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> w4: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> w1: array<u32>;
 @group(0) @binding(5) var<storage, read_write> xq: array<vec4<u32>>;
 @group(0) @binding(6) var<storage, read_write> xm: array<vec4<f32>>;

@@ -21,5 +21,4 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> w4: array<Words>;
 @group(0) @binding(2) var<storage, read> w1: array<u32>;

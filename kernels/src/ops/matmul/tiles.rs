@@ -152,8 +152,8 @@ const BROADCAST: [Tile; 3] = [
 pub struct Lanes {
     /// Invocations of a subgroup.
     pub subgroup: u32,
-    /// Whether words are loaded two at a time.
-    pub wide: bool,
+    /// Whether weights are read as textures.
+    pub texels: bool,
 }
 
 impl Lanes {
@@ -161,7 +161,7 @@ impl Lanes {
     fn of(caps: &Caps) -> Option<Lanes> {
         let (least, most) = caps.subgroups?;
         let fits = least == most && (4..=32).contains(&least) && least.is_power_of_two();
-        fits.then_some(Lanes { subgroup: least, wide: caps.int64 })
+        fits.then_some(Lanes { subgroup: least, texels: caps.texels })
     }
 }
 
@@ -306,8 +306,8 @@ impl Kernel {
     pub fn tile_name(self) -> String {
         match self {
             Kernel::Broadcast(t, lanes) => {
-                let wide = if lanes.wide { "w" } else { "" };
-                format!("{}x{}/{}/sg{}{wide}", t.bm, t.bn, t.tn, lanes.subgroup)
+                let texels = if lanes.texels { "t" } else { "" };
+                format!("{}x{}/{}/sg{}{texels}", t.bm, t.bn, t.tn, lanes.subgroup)
             }
             Kernel::Tiled(t) | Kernel::TiledF16(t) | Kernel::TiledDot(t) => {
                 format!("{}x{}x{}/{}x{}", t.bm, t.bn, t.bk, t.tm, t.tn)
@@ -405,7 +405,12 @@ impl Kernel {
                     ("UNITS", u32::from(!heads)),
                     ("COOPERATIVE", 0),
                 ];
-                let load4 = if lanes.wide { include_str!("../../types/load4_wide.wgsl") } else { LOAD4 };
+                let load4 = if lanes.texels {
+                    bindings[0] = Access::Texels;
+                    include_str!("../../types/load4_texels.wgsl")
+                } else {
+                    LOAD4
+                };
                 let own = [
                     load4,
                     ty.book(),
@@ -607,8 +612,8 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             add(Kernel::TiledF16(t), Direction::Forward, Format::F32);
         }
         for (t, subgroup) in BROADCAST.into_iter().flat_map(|t| [4, 8, 32].map(|s| (t, s))) {
-            for wide in [false, true] {
-                add(Kernel::Broadcast(t, Lanes { subgroup, wide }), Direction::Forward, Format::F32);
+            for texels in [false, true] {
+                add(Kernel::Broadcast(t, Lanes { subgroup, texels }), Direction::Forward, Format::F32);
             }
         }
         if ty.layout().has_ints() {
