@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use weft_runtime::{Budget, Cost, Pipeline, Recorder, Slice};
+use weft_runtime::{Budget, Cost, Pipeline, Recorder, Shader, Slice};
+
+use crate::Result;
 
 /// Declares the uniform of a kernel: a `Pod` struct whose field names and offsets a test compares with
 /// the WGSL's. Fields called `pad` only fill up to a multiple of 16 bytes.
@@ -19,9 +21,10 @@ macro_rules! params {
             /// Name and byte offset of each field.
             pub const FIELDS: $crate::Fields =
                 &[$((stringify!($field), std::mem::offset_of!($name, $field))),*];
+        }
 
-            /// The value in WGSL, for [`weft_runtime::Gpu::baked`].
-            pub fn literal(&self) -> String {
+        impl $crate::plan::Literal for $name {
+            fn literal(&self) -> String {
                 let fields = [$((stringify!($field), $crate::plan::Literal::literal(&self.$field))),*];
                 let kept: Vec<String> = fields.into_iter().filter(|f| f.0 != "pad").map(|f| f.1).collect();
                 format!("Params({})", kept.join(", "))
@@ -31,9 +34,9 @@ macro_rules! params {
 }
 pub(crate) use params;
 
-/// A field of parameters.
+/// Parameters or a field of them.
 pub(crate) trait Literal {
-    /// Its value in WGSL.
+    /// The value in WGSL.
     fn literal(&self) -> String;
 }
 
@@ -108,6 +111,44 @@ pub fn record<P: bytemuck::NoUninit>(
     }
 }
 
+/// As [`record`], with each dispatch's parameters in the text of its shader, see [`Gpu::baked`](weft_runtime::Gpu::baked).
+///
+/// # Errors
+/// A shader the device refuses.
+pub(crate) fn record_baked<P: Literal>(
+    rec: &mut Recorder,
+    name: &str,
+    shader: impl Fn() -> Shader,
+    operands: &[&Slice],
+    plan: &[Dispatch<P>],
+) -> Result<()> {
+    for d in plan {
+        let slices: Vec<Slice> =
+            d.binds.iter().map(|b| operands[b.operand].range(b.offset, b.size)).collect();
+        let refs: Vec<&Slice> = slices.iter().collect();
+        dispatch_baked(rec, name, &shader, &d.params, &refs, d.grid, d.cost)?;
+    }
+    Ok(())
+}
+
+/// Records one dispatch whose parameters are in the text of its shader, see [`Gpu::baked`](weft_runtime::Gpu::baked).
+///
+/// # Errors
+/// A shader the device refuses.
+pub(crate) fn dispatch_baked(
+    rec: &mut Recorder,
+    name: &str,
+    shader: impl FnOnce() -> Shader,
+    params: &impl Literal,
+    bindings: &[&Slice],
+    grid: [u32; 3],
+    cost: Cost,
+) -> Result<()> {
+    let pipeline = rec.gpu().baked(name, &params.literal(), shader)?;
+    rec.dispatch(&pipeline, &(), bindings, grid, cost);
+    Ok(())
+}
+
 /// Splits `rows` so that in each range every operand's rows fit one binding and start at an aligned
 /// offset. `row_bytes` has the bytes of a row of each operand that is split.
 ///
@@ -118,7 +159,7 @@ pub fn split_rows(
     rows: u32,
     row_bytes: &[u64],
     budget: &Budget,
-) -> Result<Vec<Range<u32>>, PlanError> {
+) -> std::result::Result<Vec<Range<u32>>, PlanError> {
     let widest = row_bytes.iter().copied().max().unwrap_or(1).max(1);
     let fits = budget.max_binding / widest;
     if u64::from(rows) <= fits {
@@ -151,6 +192,8 @@ fn gcd(a: u64, b: u64) -> u64 {
 #[cfg(test)]
 #[allow(dead_code, unreachable_pub)]
 mod tests {
+    use super::Literal;
+
     params! {
         pub struct Few {
             pub planes: [u32; 4],
@@ -166,7 +209,5 @@ mod tests {
     fn literals_are_the_parameters() {
         let few = Few { planes: [1, 2, 3, u32::MAX], rows: 7, eps: 1e-6, scale: 1.0 / 3.0, pad: 9 };
         assert_eq!(few.literal(), "Params(vec4<u32>(1u, 2u, 3u, 4294967295u), 7u, 1e-6f, 3.3333334e-1f)");
-        let read: f32 = "3.3333334e-1".parse().unwrap();
-        assert_eq!(read.to_bits(), few.scale.to_bits());
     }
 }

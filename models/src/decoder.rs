@@ -17,7 +17,7 @@ use weft_kernels::ops::matmul::chain::{self, End, Kind, chained, chained_both};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
 use weft_kernels::ops::parts::{STREAMS, few_streams_bytes};
 use weft_kernels::ops::quantize::{self, Quantized, bytes_normed, quantize, quantize8};
-use weft_kernels::ops::rmsnorm::{rmsnorm, rmsnorm_to};
+use weft_kernels::ops::rmsnorm::{Norm, rmsnorm, rmsnorm_to};
 use weft_kernels::ops::sample::{sample, scratch_bytes};
 use weft_kernels::ops::squares::squares;
 use weft_kernels::ops::swiglu::swiglu_to;
@@ -246,6 +246,8 @@ pub(crate) fn record(
     let budget = rec.gpu().budget().clone();
     let all_logits = matches!(output, Output::Logits | Output::Taps(_));
     let sequences = p.sequences;
+    // A step of streams is replayed for every token.
+    let baked = sequences != Sequences::One;
     let b = Buffers::plan(c, p.cache, Job { tokens, sequences, all_logits }, &budget);
     let at = |t: Placed| b.layout.slice(p.activations, t);
     let (x, n) = (at(b.x), at(b.n));
@@ -327,7 +329,7 @@ pub(crate) fn record(
         for part in parts {
             let input = Input { x, ints: ints.as_ref(), format };
             let epilogue =
-                Epilogue { bias: part.bias.as_ref(), scratch: shared.as_ref(), ..Epilogue::default() };
+                Epilogue { bias: part.bias.as_ref(), scratch: shared.as_ref(), baked, ..Epilogue::default() };
             linear(rec, &part.weight, input, (y, Columns { stride, column }), tokens, epilogue)?;
             column += part.weight.shape.rows;
         }
@@ -346,11 +348,21 @@ pub(crate) fn record(
         }
     };
 
+    let qkv_targets = [Target::Q, Target::K, Target::V];
+    let gate_up_targets = [Target::Gate, Target::Up];
+    let stacked_format = |rec: &Recorder, i: usize, targets: &[Target], parts: &[Part]| {
+        let weights: Vec<&Weight> = parts.iter().map(|p| &p.weight).collect();
+        format(rec, i, targets, &weights)
+    };
+    // A residual product of streams leaves the norm behind it in n, and of the last layer in last. An adapter
+    // would come between the two.
+    let normed_before = baked && p.lora.is_none() && !matches!(output, Output::Sums(_));
     let normed =
-        |rec: &mut Recorder, norm: &Slice, i: usize, targets: &[Target], parts: &[Part], y: &Slice| {
-            let weights: Vec<&Weight> = parts.iter().map(|p| &p.weight).collect();
-            let format = format(rec, i, targets, &weights);
-            rmsnorm_to(rec, &x, norm, (&n, format), tokens, c.width, c.eps)?;
+        |rec: &mut Recorder, norm: Option<&Slice>, i: usize, targets: &[Target], parts: &[Part], y: &Slice| {
+            let format = stacked_format(rec, i, targets, parts);
+            if let Some(norm) = norm {
+                rmsnorm_to(rec, &x, norm, (&n, format), tokens, c.width, c.eps)?;
+            }
             stacked(rec, parts, (&n, format), y)?;
             adapted(rec, i, targets, Input { x: &n, ints: None, format }, y)
         };
@@ -421,7 +433,8 @@ pub(crate) fn record(
     }
     for (i, l) in w.layers.iter().enumerate() {
         let qkv = at(b.qkv);
-        normed(rec, &l.attn_norm, i, &[Target::Q, Target::K, Target::V], &l.qkv, &qkv)?;
+        let norm = (i == 0 || !normed_before).then_some(&l.attn_norm);
+        normed(rec, norm, i, &qkv_targets, &l.qkv, &qkv)?;
         let q = at(b.q);
         let (norms, attended) = (l.qk_norm.as_ref(), at(b.attended));
         match &one_step {
@@ -444,19 +457,29 @@ pub(crate) fn record(
                 attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
             }
         }
-        let residual = Epilogue { add: true, scratch: shared.as_ref(), ..Epilogue::default() };
+        let residual = Epilogue { add: true, scratch: shared.as_ref(), baked, ..Epilogue::default() };
         let ints = integers(rec, &[&l.output], &attended, tokens, c.heads * c.head_dim)?;
         let input = Input { ints: ints.as_ref(), ..Input::f32(&attended) };
-        linear(rec, &l.output, input, (&x, Columns::all(c.width)), tokens, residual)?;
+        let format_up = stacked_format(rec, i, &gate_up_targets, &l.gate_up);
+        let norm = Norm { w: &l.ffn_norm, eps: c.eps, to: (&n, format_up) };
+        let epilogue = Epilogue { norm: normed_before.then_some(norm), ..residual };
+        linear(rec, &l.output, input, (&x, Columns::all(c.width)), tokens, epilogue)?;
         adapted(rec, i, &[Target::O], Input::f32(&attended), &x)?;
 
         let (gate_up, gated) = (at(b.gate_up), at(b.gated));
-        normed(rec, &l.ffn_norm, i, &[Target::Gate, Target::Up], &l.gate_up, &gate_up)?;
+        let norm = (!normed_before).then_some(&l.ffn_norm);
+        normed(rec, norm, i, &gate_up_targets, &l.gate_up, &gate_up)?;
         let format = format(rec, i, &[Target::Down], &[&l.down]);
         swiglu_to(rec, &gate_up, (&gated, format), tokens, c.feed_forward)?;
         let ints = integers(rec, &[&l.down], &gated, tokens, c.feed_forward)?;
         let input = Input { x: &gated, ints: ints.as_ref(), format };
-        linear(rec, &l.down, input, (&x, Columns::all(c.width)), tokens, residual)?;
+        let (w_norm, to) = match w.layers.get(i + 1) {
+            Some(l) => (&l.attn_norm, (&n, stacked_format(rec, i + 1, &qkv_targets, &l.qkv))),
+            None => (&w.output_norm, (&last, Format::F32)),
+        };
+        let norm = Norm { w: w_norm, eps: c.eps, to };
+        let epilogue = Epilogue { norm: normed_before.then_some(norm), ..residual };
+        linear(rec, &l.down, input, (&x, Columns::all(c.width)), tokens, epilogue)?;
         adapted(rec, i, &[Target::Down], Input { ints: None, ..input }, &x)?;
         tap(rec, i + 1, &x);
     }
@@ -483,10 +506,13 @@ pub(crate) fn record(
                 rec.copy(&x.range(u64::from(tokens - 1) * row, row), p.last_x);
                 final_x = p.last_x.clone();
             }
-            rmsnorm(rec, &final_x, &w.output_norm, &last, streams, c.width, c.eps)?;
+            if !normed_before {
+                rmsnorm(rec, &final_x, &w.output_norm, &last, streams, c.width, c.eps)?;
+            }
             let ints = integers(rec, &[head], &last, streams, c.width)?;
             let input = Input { ints: ints.as_ref(), ..Input::f32(&last) };
-            linear(rec, head, input, (&logits, Columns::all(c.vocabulary)), streams, Epilogue::default())?;
+            let epilogue = Epilogue { baked, ..Epilogue::default() };
+            linear(rec, head, input, (&logits, Columns::all(c.vocabulary)), streams, epilogue)?;
             sample(rec, p.state, &logits, &at(b.maxima), p.ids, p.history, c.vocabulary, streams, each)?;
         }
     }

@@ -268,7 +268,6 @@ impl Graph<'_> {
             let low = runs.iter().find_map(|r| r.part(column, rows, rank));
             let epilogue = Epilogue {
                 bias,
-                add: false,
                 low: low.as_ref().map(|(t_columns, m, bounds)| LowRank {
                     t,
                     columns: *t_columns,
@@ -277,6 +276,7 @@ impl Graph<'_> {
                     bounds: *bounds,
                 }),
                 scratch: Some(&parts),
+                ..Epilogue::default()
             };
             linear(rec, w, input, (y, Columns { stride, column }), self.tokens, epilogue)?;
             if low.is_none() {

@@ -5,6 +5,7 @@ use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 use super::{CacheShape, CacheType, Scratch, Sequences, combine};
 use crate::ops::quantize::{Quantized, UNIT, quantize};
 use crate::ops::rope::{Pairing, Rotation};
+use crate::plan::dispatch_baked;
 use crate::select::{self, At};
 use crate::{Fields, PlanError, Result, compose, params};
 
@@ -322,8 +323,7 @@ pub fn decode(
     // A link of a chain should start at once. Cuts of long caches, or a batch's number of streams, would be a
     // pipeline each, which a running answer would wait for.
     if at_once.is_some() {
-        let pipeline = gpu.baked(&kernel.name(), &params.literal(), || kernel.shader())?;
-        rec.dispatch(&pipeline, &(), &operands, grid, cost);
+        dispatch_baked(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
     } else {
         let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
         rec.dispatch(&pipeline, &params, &operands, grid, cost);

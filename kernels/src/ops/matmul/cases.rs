@@ -399,6 +399,8 @@ fn case_with(
             false => None,
         };
         let epilogue = Epilogue {
+            baked: false,
+            norm: None,
             bias: bias.then_some(&b_gpu),
             add,
             low: low.as_ref().map(Low::rank),

@@ -6,6 +6,7 @@ use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 use super::{Columns, HAS_BIAS, Matvec, Params, Variant, matvec};
 use crate::ops::WEIGHT;
 use crate::ops::quantize::{Quantized, UNIT};
+use crate::plan::dispatch_baked;
 use crate::{Budget, Fields, PlanError, Result, Weight, WeightShape, WeightType, fold, params};
 
 params! {
@@ -282,7 +283,6 @@ pub fn chained_with(
             column: columns.column,
             eps: x.norm.unwrap_or(0.0),
         };
-        let pipeline = gpu.baked(&kernel.name(), &params.literal(), || kernel.shader())?;
         let operands = match &end {
             // Without a bias the slab stands in for it: bound, never read.
             End::Rows { y, bias, .. } => vec![slice, slice, bias.unwrap_or(slice), y, q, meta],
@@ -290,7 +290,8 @@ pub fn chained_with(
             End::SwiGlu { out } => vec![slice, slice, &out.q, &out.meta, q, meta],
         };
         let flops = 2.0 * f64::from(rows) * f64::from(s.cols);
-        rec.dispatch(&pipeline, &(), &operands, grid, Cost { bytes: slab.bytes as f64, flops });
+        let cost = Cost { bytes: slab.bytes as f64, flops };
+        dispatch_baked(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
     }
     Ok(())
 }
@@ -347,8 +348,8 @@ pub fn chained_both(
         pad: [0; 3],
     };
     let cost = Cost { bytes: slab.size() as f64, flops: 2.0 * f64::from(rows) * f64::from(first.cols) };
-    let pipeline = gpu.baked(&kernel.name(), &params.literal(), || kernel.shader())?;
-    rec.dispatch(&pipeline, &(), &[&slab, &slab, &slab, y, &x.ints.q, &x.ints.meta], grid, cost);
+    let operands = [&slab, &slab, &slab, y, &x.ints.q, &x.ints.meta];
+    dispatch_baked(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
     Ok(true)
 }
 

@@ -28,6 +28,8 @@ const ADD: u32 = 2u;
 const WG: u32 = SM * SN * SG;
 const XS: u32 = BK + 8u;                // values of a row of the tile of x
 const XI: u32 = BK / 8u;                // loads of a row of it
+// Where invocations do not divide the loads, the last ones load the last row again.
+const XR: u32 = select(0xffffffffu, BM - 1u, XL * (WG / XI) > BM);
 
 @group(0) @binding(3) var<storage, read_write> x: array<X4>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
@@ -63,7 +65,9 @@ fn main(
     //@ end
     let wr = lid / WI;
     let wc = lid % WI;
-    let xr = lid / XI;
+    //@ for n in XL
+    let xr$n = min(lid / XI + $nu * (WG / XI), XR);
+    //@ end
     let xc = lid % XI * 8u;
     let first = wid.y * BN;
     let begin = wid.z * p.chunk;
@@ -101,7 +105,7 @@ fn main(
     //@ end
     //@ end
     //@ for n in XL
-    var x$n = load_x(token0 + xr + $nu * (WG / XI), begin + xc);
+    var x$n = load_x(token0 + xr$n, begin + xc);
     //@ end
     //@ end
     for (var k = begin; k < depth; k += BK) {
@@ -119,7 +123,7 @@ fn main(
         //@ end
         //@ end
         //@ for n in XL
-        let x$n = load_x(token0 + xr + $nu * (WG / XI), k + xc);
+        let x$n = load_x(token0 + xr$n, k + xc);
         //@ end
         //@ end
         //@ for n in WL
@@ -132,7 +136,7 @@ fn main(
         //@ end
         //@ end
         //@ for n in XL
-        let x_at$n = (xr + $nu * (WG / XI)) * XS + xc;
+        let x_at$n = xr$n * XS + xc;
         put_x(x_at$n, x$n[0]);
         put_x(x_at$n + 4u, x$n[1]);
         //@ end
@@ -151,7 +155,7 @@ fn main(
         //@ end
         //@ end
         //@ for n in XL
-        x$n = load_x(token0 + xr + $nu * (WG / XI), next + xc);
+        x$n = load_x(token0 + xr$n, next + xc);
         //@ end
         //@ end
         for (var k0 = 0u; k0 < BK; k0 += KS * T) {

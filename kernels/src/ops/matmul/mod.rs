@@ -12,6 +12,7 @@ pub mod tiles;
 use weft_runtime::{Caps, Cost, Recorder, Shader, Slice};
 
 use super::quantize::{self, Quantized};
+use super::rmsnorm::{self, Norm};
 use super::{Format, slab_operands};
 use crate::select::{self, At};
 use crate::{Bind, Budget, Dispatch, Fields, Result, Weight, WeightShape, WeightType, fold, params, record};
@@ -132,6 +133,11 @@ pub struct Epilogue<'a> {
     pub low: Option<LowRank<'a>>,
     /// Activations for the parts of a sum that workgroups share; without, they do not.
     pub scratch: Option<&'a Slice>,
+    /// Whether a cooperative kernel has its parameters in its text ([`Gpu::baked`](weft_runtime::Gpu::baked)):
+    /// for what is replayed often.
+    pub baked: bool,
+    /// RMSNorm of all of y, the residual stream, once the product is added to it.
+    pub norm: Option<Norm<'a>>,
 }
 
 /// The left side of a product: `[tokens, cols]`, and as integers where [`Variant::MatvecDot`] or
@@ -271,7 +277,16 @@ pub fn linear_as(
     }
     let constants = Matvec::tuned(gpu.caps(), variant, w.shape.ty, w.shape.rows, w.shape.cols, tokens);
     matvec_with(rec, (variant, constants), w, x, (y, columns), epilogue)?;
-    epilogue.low.map_or(Ok(()), |l| l.up(rec, (y, columns), w.shape.rows, tokens))
+    if let Some(low) = epilogue.low {
+        low.up(rec, (y, columns), w.shape.rows, tokens)?;
+    }
+    norm_after(rec, y, w.shape.rows, tokens, epilogue)
+}
+
+/// The norm of an epilogue, alone.
+fn norm_after(rec: &mut Recorder, y: &Slice, cols: u32, tokens: u32, epilogue: Epilogue<'_>) -> Result<()> {
+    let Some(norm) = epilogue.norm else { return Ok(()) };
+    rmsnorm::rmsnorm_to(rec, y, norm.w, norm.to, tokens, cols, norm.eps)
 }
 
 /// The product of a few tokens, as many as the constants say, by a kernel with these constants.

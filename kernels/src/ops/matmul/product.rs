@@ -4,10 +4,11 @@
 use weft_runtime::{Recorder, Slice};
 
 use super::tiles::{Job, plan};
-use super::{ADD, Columns, Direction, Epilogue, HAS_BIAS, Input, Kernel, MATVEC_TOKENS, Variant};
-use crate::ops::{Format, lora, parts, slab_operands};
+use super::{ADD, Columns, Direction, Epilogue, HAS_BIAS, Input, Kernel, MATVEC_TOKENS, Variant, norm_after};
+use crate::ops::{Format, lora, parts, rmsnorm, slab_operands};
+use crate::plan::record_baked;
 use crate::select::{self, At};
-use crate::{Result, Weight};
+use crate::{Result, Weight, record};
 
 /// An adapter's product, `t m`, that is added to the product of its matrix: by the same kernel where that
 /// is cooperative, by one of its own elsewhere.
@@ -146,22 +147,33 @@ pub fn forward(
         let plan = plan(&w.shape, slab, &job, bias.size(), budget)?;
         let exact = kernel.exact(w.shape.slabs[slab].count(), w.shape.cols, &plan);
         let name = kernel.name(direction, ty, format, exact, low.is_some());
-        let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, format, exact, low.is_some()))?;
+        let shader = || kernel.shader(direction, ty, format, exact, low.is_some());
         let mut operands = vec![a, b, x.x, to, bias];
         if let (Kernel::TiledDot(_), Some(ints)) = (kernel, x.ints) {
             operands[2] = &ints.q;
             operands.push(&ints.meta);
         }
         operands.extend(joined.iter().flat_map(|l| [l.t, l.m]));
-        crate::record(rec, &pipeline, &operands, &plan);
+        if epilogue.baked && kernel.variant() == Variant::Coop {
+            record_baked(rec, &name, shader, &operands, &plan)?;
+        } else {
+            let pipeline = gpu.pipeline(&name, shader)?;
+            record(rec, &pipeline, &operands, &plan);
+        }
     }
+    let apart = epilogue.low.filter(|_| joined.is_none());
     if let Some(part) = &part {
-        parts::sum_parts(rec, part, [shared.0, tokens, rows], (y, columns), 1.0, epilogue.add)?;
+        let shape = [shared.0, tokens, rows];
+        let sums = epilogue.add && apart.is_none() && rmsnorm::sums(shape, budget);
+        if let Some(norm) = epilogue.norm.filter(|_| sums) {
+            return rmsnorm::summed(rec, part, y, norm, shape);
+        }
+        parts::sum_parts(rec, part, shape, (y, columns), 1.0, epilogue.add)?;
     }
-    match epilogue.low.filter(|_| joined.is_none()) {
-        Some(l) => l.up(rec, (y, columns), rows, tokens),
-        None => Ok(()),
+    if let Some(low) = apart {
+        low.up(rec, (y, columns), rows, tokens)?;
     }
+    norm_after(rec, y, rows, tokens, epilogue)
 }
 
 /// What a gradient arrives with.
@@ -272,7 +284,7 @@ pub fn gradient(
         let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, x, exact, low.is_some()))?;
         let mut operands = vec![a, b, dy.dy, part.as_ref().unwrap_or(dx)];
         operands.extend(low.iter().flat_map(|l| [l.t, l.m]));
-        crate::record(rec, &pipeline, &operands, &plan);
+        record(rec, &pipeline, &operands, &plan);
         if let Some(part) = &part {
             let to = (dx, Columns::all(cols));
             parts::sum_parts(rec, part, [shared.0, tokens, cols], to, 1.0, adding)?;

@@ -5,7 +5,7 @@ use weft_runtime::{Access, Caps, Cost, DeviceKind, Shader};
 
 use super::{Columns, Variant};
 use crate::drivers;
-use crate::ops::{Format, LOAD4, WEIGHT, with_dequant};
+use crate::ops::{Format, LOAD4, WEIGHT, parts, with_dequant};
 use crate::{
     Bind, Budget, Dispatch, Fields, PlanError, WeightShape, WeightType, compose, params, split_rows,
 };
@@ -268,11 +268,7 @@ impl Kernel {
             Variant::Tiled if large => 2,
             Variant::TiledDot if large => 1,
             Variant::TiledF16 if large => 1,
-            // A few streams are bound by the weights' bytes: no wider than they are, deep, and ahead.
-            Variant::Coop if tokens <= 64 => {
-                let wide = |at: &usize| all[*at].tile().0 >= tokens;
-                (0..all.len()).filter(wide).min_by_key(|&at| all[at].tile()).unwrap_or(0)
-            }
+            Variant::Coop if tokens <= 64 => few_streams(&all, outputs, tokens, caps),
             // Eight subgroups and a deeper tile win where x comes in f16 or workgroups are few; the
             // gradient has twice the tile of w to fill, and does better by four.
             Variant::Coop if direction == Direction::Forward && (x == Format::F16 || tiles(0) < 400) => 1,
@@ -479,7 +475,7 @@ impl Kernel {
                     ("UNITS", u32::from(!pairs)),
                     // Items of w and eights of x that an invocation loads.
                     ("WL", units / per_item / wg),
-                    ("XL", c.bm * c.bk / 8 / wg),
+                    ("XL", (c.bm * c.bk / 8).div_ceil(wg)),
                     ("COOPERATIVE", 1),
                 ];
                 compose(&["f16", "wgpu_cooperative_matrix"], &constants, &parts)
@@ -487,6 +483,24 @@ impl Kernel {
         };
         Shader { name: self.name(direction, ty, x, exact, low), source, bindings }
     }
+}
+
+/// The tile for a few streams, deep and ahead: the fewest tokens that hold them, and of those the one with which
+/// the multiprocessor of a large GPU that has most to do has least, the larger where two have the same. Where
+/// workgroups are so few that they share sums, they are made even by that, and it is the smallest.
+fn few_streams(all: &[Kernel], outputs: u32, tokens: u32, caps: &Caps) -> usize {
+    let ahead = |at: &usize| matches!(all[*at], Kernel::Coop(c) if c.ahead && c.bm >= tokens);
+    let smallest = |at: &usize| all[*at].tile();
+    let Some(first) = (0..all.len()).filter(ahead).min_by_key(smallest) else { return 0 };
+    let (bm, bn) = all[first].tile();
+    if caps.kind != DeviceKind::Discrete || outputs.div_ceil(bn) <= parts::WANTED / 2 {
+        return first;
+    }
+    let most = |at: &usize| {
+        let bn = all[*at].tile().1;
+        (outputs.div_ceil(bn).div_ceil(parts::WANTED / 2) * bn, u32::MAX - bn)
+    };
+    (0..all.len()).filter(ahead).filter(|&at| all[at].tile().0 == bm).min_by_key(most).unwrap_or(first)
 }
 
 /// What a product is about, besides the weight.

@@ -26,7 +26,7 @@ const ADD: u32 = 2;
 const WG: u32 = 256;
 
 /// Workgroups that fill a large GPU: two for each of an H200's 132 multiprocessors.
-const WANTED: u32 = 264;
+pub(super) const WANTED: u32 = 264;
 
 /// The most tokens that are a few streams.
 pub const STREAMS: u32 = 64;

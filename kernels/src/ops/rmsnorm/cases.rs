@@ -26,10 +26,13 @@ pub fn cases() -> Vec<Case> {
     ];
     let half = [case(5, 514, 1.0, Format::F16), case(33, 128, 1.0, Format::F16)];
     let backward = shapes.map(|(rows, cols, magnitude)| backward(rows, cols, magnitude));
+    // One value of each invocation and several, an end that is not whole, in both formats.
+    let summed = [([1, 1, 4], Format::F32), ([5, 3, 2560], Format::F16), ([3, 17, 1028], Format::F32)];
     shapes
         .into_iter()
         .map(|(rows, cols, magnitude)| case(rows, cols, magnitude, Format::F32))
         .chain(half)
+        .chain(summed.map(|(shape, out)| summed_case(shape, out)))
         .chain(backward)
         .collect()
 }
@@ -51,6 +54,34 @@ fn case(rows: u32, cols: u32, magnitude: f32, out: Format) -> Case {
         super::rmsnorm_to(&mut rec, &x_gpu, &w_gpu, (&y.slice, out), rows, cols, 1e-6)?;
         gpu.run(&rec.finish()?, None)?;
         y.compare_as(gpu, out, &super::reference::rmsnorm(&x, &w, f64::from(1e-6f32)))
+    })
+}
+
+fn summed_case(shape: [u32; 3], out: Format) -> Case {
+    let [count, rows, cols] = shape;
+    let name = format!("parts {count} rows {rows} cols {cols}");
+    let (variant, tolerance) = if out == Format::F16 { ("summed_f16", 5e-7) } else { ("summed", 1e-7) };
+    Case::new("rmsnorm", variant, name, tolerance, move |gpu, _, seed| {
+        if out == Format::F16 && !gpu.caps().f16 {
+            return Err(PlanError::Shape { op: "rmsnorm", what: "no f16".into() }.into());
+        }
+        let mut rng = Rng::seeded(count * rows * cols, seed);
+        let values = (rows * cols) as usize;
+        let parts = rng.values(values * count as usize);
+        let (before, w) = (rng.values(values), rng.values(cols as usize));
+        let w_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&w), "norm")?;
+        let x = Guarded::new(gpu, values, Some(&before))?;
+        let y = Guarded::new(gpu, values * out.bytes() as usize / 4, None)?;
+        let mut rec = Recorder::new(gpu);
+        let norm = super::Norm { w: &w_gpu, eps: 1e-6, to: (&y.slice, out) };
+        super::summed(&mut rec, &input(gpu, &parts)?, &x.slice, norm, shape)?;
+        gpu.run(&rec.finish()?, None)?;
+        let sum = |(i, &v): (usize, &f32)| {
+            f64::from(v) + parts.iter().skip(i).step_by(values).map(|&p| f64::from(p)).sum::<f64>()
+        };
+        let want: Vec<f64> = before.iter().enumerate().map(sum).collect();
+        x.compare(gpu, &want)?;
+        y.compare_as(gpu, out, &super::reference::rmsnorm_f64(&want, &w, f64::from(1e-6f32)))
     })
 }
 

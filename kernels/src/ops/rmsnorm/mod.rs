@@ -6,6 +6,7 @@ pub mod reference;
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
 use super::Format;
+use crate::plan::record_baked;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -116,6 +117,26 @@ fn shader(wg: u32, out: Format) -> Shader {
     }
 }
 
+/// Values that an invocation of the kernel with parts keeps, in fours, and the most that it has on their way.
+fn held(cols: u32) -> u32 {
+    (cols / 4).div_ceil(256)
+}
+const MOST_LOADS: u32 = 24;
+
+fn summed_name(count: u32, held: u32, out: Format) -> String {
+    format!("rmsnorm_summed_{held}x{count}_{}", out.name())
+}
+
+fn summed_shader(count: u32, held: u32, out: Format) -> Shader {
+    let (fragment, enables) = out.out();
+    let parts = [include_str!("../../wgsl/reduce.wgsl"), include_str!("summed.wgsl"), fragment];
+    Shader {
+        name: summed_name(count, held, out),
+        source: compose(enables, &[("WG", 256), ("HELD", held), ("COUNT", count)], &parts),
+        bindings: vec![Access::ReadWrite, Access::ReadWrite, Access::Read, Access::ReadWrite],
+    }
+}
+
 fn backward_name(wg: u32) -> String {
     format!("rmsnorm_backward_{wg}_f32")
 }
@@ -133,7 +154,9 @@ fn backward_shader(wg: u32) -> Shader {
 pub fn shaders() -> Vec<(Shader, Fields)> {
     let forward = |wg| [Format::F32, Format::F16].map(|out| (shader(wg, out), Params::FIELDS));
     let backward = [64, 256].map(|wg| (backward_shader(wg), BackwardParams::FIELDS));
-    [64, 256].into_iter().flat_map(forward).chain(backward).collect()
+    let formats = [Format::F32, Format::F16];
+    let summed = formats.map(|out| (summed_shader(5, 3, out), Params::FIELDS));
+    [64, 256].into_iter().flat_map(forward).chain(backward).chain(summed).collect()
 }
 
 /// Records `y = rmsnorm(x) * w` for `rows` rows of `cols`; x and y are different buffers.
@@ -170,6 +193,55 @@ pub fn rmsnorm_to(
     let plan = plan(rows, cols, eps, out, rec.gpu().budget())?;
     record(rec, &pipeline, &[x, w, y], &plan);
     Ok(())
+}
+
+/// What a norm behind a residual product is given besides the stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a> {
+    /// `[cols]` f32.
+    pub w: &'a Slice,
+    /// What is added to the mean of squares.
+    pub eps: f32,
+    /// Where the result goes, and in what format.
+    pub to: (&'a Slice, Format),
+}
+
+/// Whether [`summed`] can do `count` parts of `rows` rows of `cols`.
+pub fn sums([count, rows, cols]: [u32; 3], budget: &Budget) -> bool {
+    let bytes = u64::from(count) * u64::from(rows) * u64::from(cols) * 4;
+    cols.is_multiple_of(4) && (count + 2) * held(cols) <= MOST_LOADS && bytes <= budget.max_binding
+}
+
+/// Records `x += sum_z parts[z]` and then y = rmsnorm(x) * w: parts `[count, rows, cols]` and x `[rows, cols]`,
+/// f32. Parameters are baked ([`Gpu::baked`](weft_runtime::Gpu::baked)).
+///
+/// # Errors
+/// A shader the device refuses.
+///
+/// # Panics
+/// Where [`sums`] says no.
+pub fn summed(
+    rec: &mut Recorder,
+    parts: &Slice,
+    x: &Slice,
+    norm: Norm<'_>,
+    shape @ [count, rows, cols]: [u32; 3],
+) -> Result<()> {
+    let budget = rec.gpu().budget();
+    assert!(sums(shape, budget), "{shape:?}");
+    let (y, out) = norm.to;
+    let grid = fold(rows, budget);
+    let values = u64::from(rows) * u64::from(cols);
+    let sizes = [u64::from(count) * values * 4, values * 4, u64::from(cols) * 4, values * out.bytes()];
+    let dispatch = Dispatch {
+        params: Params { rows, cols, grid_x: grid[0], eps: norm.eps },
+        binds: (0..).zip(sizes).map(|(operand, size)| Bind { operand, offset: 0, size }).collect(),
+        grid,
+        cost: Cost { bytes: values as f64 * 4.0 * f64::from(count + 3), flops: values as f64 * 8.0 },
+    };
+    let held = held(cols);
+    let shader = || summed_shader(count, held, out);
+    record_baked(rec, &summed_name(count, held, out), shader, &[parts, x, norm.w, y], &[dispatch])
 }
 
 /// Records `dx = d(rmsnorm(x) * w)/dx . dy` for `rows` rows of `cols`: from x that went in and dy
