@@ -357,15 +357,19 @@ pub(crate) fn record(
     // A residual product of streams leaves the norm behind it in n, and of the last layer in last. An adapter
     // would come between the two.
     let normed_before = baked && p.lora.is_none() && !matches!(output, Output::Sums(_));
-    let normed =
-        |rec: &mut Recorder, norm: Option<&Slice>, i: usize, targets: &[Target], parts: &[Part], y: &Slice| {
-            let format = stacked_format(rec, i, targets, parts);
-            if let Some(norm) = norm {
-                rmsnorm_to(rec, &x, norm, (&n, format), tokens, c.width, c.eps)?;
-            }
-            stacked(rec, parts, (&n, format), y)?;
-            adapted(rec, i, targets, Input { x: &n, ints: None, format }, y)
-        };
+    let normed = |rec: &mut Recorder,
+                  norm: Option<&Slice>,
+                  i: usize,
+                  targets: &[Target],
+                  parts: &[Part],
+                  y: &Slice| {
+        let format = stacked_format(rec, i, targets, parts);
+        if let Some(norm) = norm {
+            rmsnorm_to(rec, &x, norm, (&n, format), tokens, c.width, c.eps)?;
+        }
+        stacked(rec, parts, (&n, format), y)?;
+        adapted(rec, i, targets, Input { x: &n, ints: None, format }, y)
+    };
 
     let (last, logits) = (at(b.last), at(b.logits));
     let head = w.head.as_ref().unwrap_or(&w.embedding);

@@ -90,11 +90,8 @@ impl Memory {
         if let Some(view) = views.get(&(offset, size)) {
             return Ok(view.clone());
         }
-        let extent = wgpu::Extent3d {
-            width: WIDTH,
-            height: size.div_ceil(ROW) as u32,
-            depth_or_array_layers: 1,
-        };
+        let extent =
+            wgpu::Extent3d { width: WIDTH, height: size.div_ceil(ROW) as u32, depth_or_array_layers: 1 };
         let format = wgpu::TextureFormat::Rgba32Uint;
         let info = vk::ImageCreateInfo::default()
             .image_type(vk::ImageType::TYPE_2D)

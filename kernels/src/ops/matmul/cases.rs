@@ -11,6 +11,7 @@ use super::{
 };
 use crate::ops::Format;
 use crate::ops::quantize::{self, Quantized};
+use crate::ops::rmsnorm::{self, Norm};
 use crate::registry::{
     Case, Gradient, Gradients, Guarded, Rng, input, nmse, random_blocks, random_weight, weight_of,
 };
@@ -116,6 +117,10 @@ pub fn cases() -> Vec<Case> {
             }
         }
     }
+    for (variant, tokens) in [(Variant::Matvec, 4), (Variant::Broadcast, 20), (Variant::Coop, 20)] {
+        all.push(normed_case(variant, WeightType::Q4_K, 256, 2048, tokens));
+        all.push(normed_case(variant, WeightType::F16, 1028, 64, tokens));
+    }
     all.extend(gradients());
     for &ty in WeightType::ALL.iter().filter(|t| t.layout().has_ints()) {
         for (kind, rows, cols) in [
@@ -141,7 +146,7 @@ pub fn cases() -> Vec<Case> {
 /// The variants for many tokens, and how many tiles they have at most.
 const MANY: [Variant; 5] =
     [Variant::Tiled, Variant::TiledF16, Variant::TiledDot, Variant::Broadcast, Variant::Coop];
-const TILES: [usize; 5] = [5, 3, 3, 3, 5];
+const TILES: [usize; 5] = [5, 3, 3, 3, 8];
 
 /// Whether a variant is for a type at all.
 fn takes(variant: Variant, ty: WeightType) -> bool {
@@ -182,7 +187,7 @@ fn tolerance(variant: Variant) -> f64 {
 /// where edges meet, and every tile.
 fn gradients() -> Vec<Case> {
     let mut all = Vec::new();
-    for (variant, tiles) in [(Variant::Tiled, 5), (Variant::Coop, 5)] {
+    for (variant, tiles) in [(Variant::Tiled, 5), (Variant::Coop, 8)] {
         let exact = if variant == Variant::Tiled { WeightType::F32 } else { WeightType::BF16 };
         for &ty in WeightType::ALL.iter().filter(|&&ty| takes(variant, ty)) {
             for (rows, cols, tokens, add) in [(68, 256, 9, false), (129, 512, 130, true)] {
@@ -399,12 +404,11 @@ fn case_with(
             false => None,
         };
         let epilogue = Epilogue {
-            baked: false,
-            norm: None,
             bias: bias.then_some(&b_gpu),
             add,
             low: low.as_ref().map(Low::rank),
             scratch: low.as_ref().map(|l| &l.parts),
+            ..Epilogue::default()
         };
         let input = Input { x: &x_gpu, ints: Some(&ints), format };
         let out = (&y.slice, Columns { stride, column });
@@ -441,6 +445,37 @@ fn case_with(
         let Some(got) = y.read(gpu)? else { return Ok(f64::INFINITY) };
         let tokens = got.chunks_exact(stride as usize).zip(want.chunks_exact(stride as usize));
         Ok(tokens.map(|(got, want)| nmse(got, want)).fold(0.0, f64::max))
+    })
+    .of_type(ty.name())
+}
+
+/// A residual product with the norm behind it, and with its parameters baked, as a step of streams has it: where
+/// the kernel is cooperative, workgroups share the first shape's sum.
+fn normed_case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32) -> Case {
+    let name = format!("rows {rows} cols {cols} tokens {tokens} +residual +norm");
+    Case::new("matmul", variant.name(), name, tolerance(variant), move |gpu, oracle, seed| {
+        if let Err(why) = variant.supports(gpu.caps(), ty, tokens) {
+            return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
+        }
+        let mut rng = Rng::seeded(rows * cols + tokens, seed);
+        let (w, values) = random_weight(gpu, oracle, ty, rows, cols, &mut rng)?;
+        let x = rng.values((tokens * cols) as usize);
+        let (before, norm) = (rng.values((tokens * rows) as usize), rng.values(rows as usize));
+        let norm_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&norm), "norm")?;
+        let y = Guarded::new(gpu, before.len(), Some(&before))?;
+        let n = Guarded::new(gpu, before.len(), None)?;
+        let x_gpu = input(gpu, &x)?;
+        let scratch = gpu.alloc(Pool::Activations, before.len() as u64 * 4 * 8, "parts")?;
+        let norm_to = Norm { w: &norm_gpu, eps: 1e-6, to: (&n.slice, Format::F32) };
+        let (add, scratch, norm_to) = (true, Some(&scratch), Some(norm_to));
+        let epilogue = Epilogue { add, scratch, baked: true, norm: norm_to, ..Epilogue::default() };
+        let mut rec = Recorder::new(gpu);
+        let out = (&y.slice, Columns::all(rows));
+        linear_as(&mut rec, variant, &w, Input::f32(&x_gpu), out, tokens, epilogue)?;
+        gpu.run(&rec.finish()?, None)?;
+        let sums = super::reference::linear(&x, &values, cols as usize, None, Some(&before));
+        let normed = rmsnorm::reference::rmsnorm_f64(&sums, &norm, f64::from(1e-6f32));
+        Ok(y.compare(gpu, &sums)?.max(n.compare(gpu, &normed)?))
     })
     .of_type(ty.name())
 }

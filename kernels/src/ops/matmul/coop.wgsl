@@ -28,8 +28,6 @@ const ADD: u32 = 2u;
 const WG: u32 = SM * SN * SG;
 const XS: u32 = BK + 8u;                // values of a row of the tile of x
 const XI: u32 = BK / 8u;                // loads of a row of it
-// Where invocations do not divide the loads, the last ones load the last row again.
-const XR: u32 = select(0xffffffffu, BM - 1u, XL * (WG / XI) > BM);
 
 @group(0) @binding(3) var<storage, read_write> x: array<X4>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
@@ -65,9 +63,7 @@ fn main(
     //@ end
     let wr = lid / WI;
     let wc = lid % WI;
-    //@ for n in XL
-    let xr$n = min(lid / XI + $nu * (WG / XI), XR);
-    //@ end
+    let xr = lid / XI;
     let xc = lid % XI * 8u;
     let first = wid.y * BN;
     let begin = wid.z * p.chunk;
@@ -105,7 +101,7 @@ fn main(
     //@ end
     //@ end
     //@ for n in XL
-    var x$n = load_x(token0 + xr$n, begin + xc);
+    var x$n = load_x(token0 + xr + $nu * (WG / XI), begin + xc);
     //@ end
     //@ end
     for (var k = begin; k < depth; k += BK) {
@@ -123,7 +119,7 @@ fn main(
         //@ end
         //@ end
         //@ for n in XL
-        let x$n = load_x(token0 + xr$n, k + xc);
+        let x$n = load_x(token0 + xr + $nu * (WG / XI), k + xc);
         //@ end
         //@ end
         //@ for n in WL
@@ -136,7 +132,7 @@ fn main(
         //@ end
         //@ end
         //@ for n in XL
-        let x_at$n = xr$n * XS + xc;
+        let x_at$n = (xr + $nu * (WG / XI)) * XS + xc;
         put_x(x_at$n, x$n[0]);
         put_x(x_at$n + 4u, x$n[1]);
         //@ end
@@ -155,7 +151,7 @@ fn main(
         //@ end
         //@ end
         //@ for n in XL
-        x$n = load_x(token0 + xr$n, next + xc);
+        x$n = load_x(token0 + xr + $nu * (WG / XI), next + xc);
         //@ end
         //@ end
         for (var k0 = 0u; k0 < BK; k0 += KS * T) {

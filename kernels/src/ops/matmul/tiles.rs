@@ -109,13 +109,14 @@ pub struct CoopTile {
 
 /// Cooperative tiles in matrices: tokens, outputs, depth in values, subgroups along both, and whether
 /// loads run ahead. `weft kernels perf --tiles` measures them all; [`Kernel::pick`] has what won.
-const COOP: [(u32, u32, u32, (u32, u32), bool); 7] = [
+const COOP: [(u32, u32, u32, (u32, u32), bool); 8] = [
     (8, 8, 32, (2, 2), false),
     (8, 8, 64, (2, 4), true),
     (8, 8, 64, (4, 2), true),
     (4, 8, 32, (2, 2), false),
     (4, 4, 64, (2, 2), true),
     (2, 4, 64, (1, 4), true),
+    (2, 4, 64, (1, 2), true),
     (1, 4, 64, (1, 4), true),
 ];
 
@@ -268,7 +269,17 @@ impl Kernel {
             Variant::Tiled if large => 2,
             Variant::TiledDot if large => 1,
             Variant::TiledF16 if large => 1,
-            Variant::Coop if tokens <= 64 => few_streams(&all, outputs, tokens, caps),
+            // A few streams are bound by the weights' bytes: no wider than they are, deep, and ahead. Where there
+            // are two tiles for each multiprocessor, two subgroups a tile load x less often than four.
+            Variant::Coop if tokens <= 64 => {
+                let key = |&at: &usize| {
+                    let (tile, wg) = (all[at].tile(), all[at].invocations());
+                    let many = outputs.div_ceil(tile.1) >= parts::WANTED;
+                    (tile, if many { wg } else { u32::MAX - wg })
+                };
+                let wide = |at: &usize| all[*at].tile().0 >= tokens;
+                (0..all.len()).filter(wide).min_by_key(key).unwrap_or(0)
+            }
             // Eight subgroups and a deeper tile win where x comes in f16 or workgroups are few; the
             // gradient has twice the tile of w to fill, and does better by four.
             Variant::Coop if direction == Direction::Forward && (x == Format::F16 || tiles(0) < 400) => 1,
@@ -295,6 +306,16 @@ impl Kernel {
                 (t.bm, t.bn)
             }
             Kernel::Coop(c) => (c.bm, c.bn),
+        }
+    }
+
+    /// Invocations of a workgroup.
+    fn invocations(self) -> u32 {
+        match self {
+            Kernel::Tiled(t) | Kernel::TiledF16(t) | Kernel::TiledDot(t) | Kernel::Broadcast(t, _) => {
+                t.bm / t.tm * (t.bn / t.tn)
+            }
+            Kernel::Coop(c) => c.invocations(),
         }
     }
 
@@ -475,7 +496,7 @@ impl Kernel {
                     ("UNITS", u32::from(!pairs)),
                     // Items of w and eights of x that an invocation loads.
                     ("WL", units / per_item / wg),
-                    ("XL", (c.bm * c.bk / 8).div_ceil(wg)),
+                    ("XL", c.bm * c.bk / 8 / wg),
                     ("COOPERATIVE", 1),
                 ];
                 compose(&["f16", "wgpu_cooperative_matrix"], &constants, &parts)
@@ -483,24 +504,6 @@ impl Kernel {
         };
         Shader { name: self.name(direction, ty, x, exact, low), source, bindings }
     }
-}
-
-/// The tile for a few streams, deep and ahead: the fewest tokens that hold them, and of those the one with which
-/// the multiprocessor of a large GPU that has most to do has least, the larger where two have the same. Where
-/// workgroups are so few that they share sums, they are made even by that, and it is the smallest.
-fn few_streams(all: &[Kernel], outputs: u32, tokens: u32, caps: &Caps) -> usize {
-    let ahead = |at: &usize| matches!(all[*at], Kernel::Coop(c) if c.ahead && c.bm >= tokens);
-    let smallest = |at: &usize| all[*at].tile();
-    let Some(first) = (0..all.len()).filter(ahead).min_by_key(smallest) else { return 0 };
-    let (bm, bn) = all[first].tile();
-    if caps.kind != DeviceKind::Discrete || outputs.div_ceil(bn) <= parts::WANTED / 2 {
-        return first;
-    }
-    let most = |at: &usize| {
-        let bn = all[*at].tile().1;
-        (outputs.div_ceil(bn).div_ceil(parts::WANTED / 2) * bn, u32::MAX - bn)
-    };
-    (0..all.len()).filter(ahead).filter(|&at| all[at].tile().0 == bm).min_by_key(most).unwrap_or(first)
 }
 
 /// What a product is about, besides the weight.
