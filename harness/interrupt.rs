@@ -1,5 +1,6 @@
 //! Ctrl-C: asked for once, a command stops between two tokens; asked for again, the process ends.
 
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,11 +11,17 @@ pub fn install(last: u32) {
     // Fails only where a handler is installed already, which then does the same.
     let _ = ctrlc::set_handler(move || {
         if COUNT.fetch_add(1, Ordering::SeqCst) + 1 >= last {
-            // Not `exit`, which would tear the driver down while other threads are in it: NVIDIA's faults.
-            // SAFETY: ends the process; nothing runs afterwards.
-            unsafe { libc::_exit(130) };
+            leave(130);
         }
     });
+}
+
+/// Ends the process. Not as `exit` does, which would tear the driver down while other threads are in it: shaders
+/// may be compiling still, and NVIDIA's faults then.
+pub fn leave(code: i32) -> ! {
+    let _ = std::io::stdout().flush();
+    // SAFETY: ends the process; nothing runs afterwards.
+    unsafe { libc::_exit(code) }
 }
 
 /// Whether Ctrl-C was pressed since [`reset`].

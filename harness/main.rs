@@ -1,11 +1,9 @@
 //! `weft`: see `weft --help`.
 
-use std::process::ExitCode;
-
 use clap::Parser;
-use weft_harness::{cmd, error, output, report};
+use weft_harness::{cmd, error, interrupt, output, report};
 
-fn main() -> ExitCode {
+fn main() {
     std::sync::LazyLock::force(&report::START);
     #[cfg(target_os = "linux")]
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
@@ -19,15 +17,16 @@ fn main() -> ExitCode {
         output::note(&error::one_line(&format!(
             "error: this is a bug in weft, please report it: {what}{place}"
         )));
-        std::process::exit(1);
+        interrupt::leave(1);
     }));
-    match cmd::run(cmd::Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match cmd::run(cmd::Cli::parse()) {
+        Ok(()) => 0,
         Err(e) => {
             if let Some(line) = e.line() {
                 output::note(&format!("error: {line}"));
             }
-            ExitCode::from(e.exit_code())
+            e.exit_code()
         }
-    }
+    };
+    interrupt::leave(code.into());
 }

@@ -119,13 +119,26 @@ fn elementwise(out: Format, n: u32) -> Vec<Op> {
         let w = gpu.alloc(Pool::Weights, w.size(), "perf op")?;
         Ok(Box::new(move |rec| rmsnorm::rmsnorm_to(rec, &x, &w, (&y, out), n, WIDTH, 1e-6)))
     });
+    // Of the parts that a few streams have.
+    let rows = n.min(32);
+    let v = f64::from(rows * WIDTH);
+    let moved = v * (4.0 * 7.0 + written);
+    let summed = op("rmsnorm_summed", format!("5 x {rows} x {WIDTH}"), moved, 9.0 * v, move |gpu| {
+        let (parts, x, y) =
+            (f32s(gpu, 5 * rows * WIDTH)?, f32s(gpu, rows * WIDTH)?, f32s(gpu, rows * WIDTH)?);
+        let w = gpu.alloc(Pool::Weights, u64::from(WIDTH) * 4, "perf op")?;
+        Ok(Box::new(move |rec| {
+            let norm = rmsnorm::Norm { w: &w, eps: 1e-6, to: (&y, out) };
+            rmsnorm::summed(rec, &parts, &x, norm, [5, rows, WIDTH])
+        }))
+    });
     let gated = f64::from(n * FORWARD);
     let swiglu = op("swiglu", format!("{n} x {FORWARD}"), gated * (8.0 + written), 6.0 * gated, move |gpu| {
         let (x, y) = (f32s(gpu, 2 * n * FORWARD)?, f32s(gpu, n * FORWARD)?);
         Ok(Box::new(move |rec| swiglu::swiglu_to(rec, &x, (&y, out), n, FORWARD)))
     });
     let variant = if out == Format::F16 { "out_f16" } else { BASELINE };
-    [norm, swiglu].map(|o| Op { variant, ..o }).into()
+    [norm, summed, swiglu].map(|o| Op { variant, ..o }).into()
 }
 
 /// Integers, rotation, heads, the draw.

@@ -60,8 +60,8 @@ fn case(rows: u32, cols: u32, magnitude: f32, out: Format) -> Case {
 fn summed_case(shape: [u32; 3], out: Format) -> Case {
     let [count, rows, cols] = shape;
     let name = format!("parts {count} rows {rows} cols {cols}");
-    let (variant, tolerance) = if out == Format::F16 { ("summed_f16", 5e-7) } else { ("summed", 1e-7) };
-    Case::new("rmsnorm", variant, name, tolerance, move |gpu, _, seed| {
+    let (variant, tolerance) = if out == Format::F16 { ("out_f16", 5e-7) } else { (BASELINE, 1e-7) };
+    Case::new("rmsnorm_summed", variant, name, tolerance, move |gpu, _, seed| {
         if out == Format::F16 && !gpu.caps().f16 {
             return Err(PlanError::Shape { op: "rmsnorm", what: "no f16".into() }.into());
         }

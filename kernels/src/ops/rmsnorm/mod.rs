@@ -216,10 +216,7 @@ pub fn sums([count, rows, cols]: [u32; 3], budget: &Budget) -> bool {
 /// f32. Parameters are baked ([`Gpu::baked`](weft_runtime::Gpu::baked)).
 ///
 /// # Errors
-/// A shader the device refuses.
-///
-/// # Panics
-/// Where [`sums`] says no.
+/// Where [`sums`] says no, or a shader the device refuses.
 pub fn summed(
     rec: &mut Recorder,
     parts: &Slice,
@@ -228,7 +225,9 @@ pub fn summed(
     shape @ [count, rows, cols]: [u32; 3],
 ) -> Result<()> {
     let budget = rec.gpu().budget();
-    assert!(sums(shape, budget), "{shape:?}");
+    if !sums(shape, budget) {
+        return Err(PlanError::Shape { op: "rmsnorm_summed", what: format!("parts of {shape:?}") }.into());
+    }
     let (y, out) = norm.to;
     let grid = fold(rows, budget);
     let values = u64::from(rows) * u64::from(cols);
