@@ -157,7 +157,7 @@ impl Caps {
             dot: matches!(info.backend, wgpu::Backend::Vulkan | wgpu::Backend::Dx12) && !without.dot,
             coop,
             immediates: features.contains(wgpu::Features::IMMEDIATES),
-            texels: texels::possible(&info) && !without.texels,
+            texels: texels::possible(&info, &adapter.limits()) && !without.texels,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
             memory: device_memory(adapter),
             limits: adapter.limits(),

@@ -6,7 +6,7 @@ use crate::Result;
 #[derive(Debug)]
 pub(crate) enum Memory {}
 
-pub(crate) fn possible(_: &wgpu::AdapterInfo) -> bool {
+pub(crate) fn possible(_: &wgpu::AdapterInfo, _: &wgpu::Limits) -> bool {
     false
 }
 

@@ -33,9 +33,14 @@ pub(crate) struct Memory {
     views: Mutex<BTreeMap<(u64, u64), wgpu::TextureView>>,
 }
 
+/// Rows that a texture can have, which hold all that one binding can: llvmpipe's takes 128 MiB.
+const ROWS: u64 = 16_384;
+
 /// Whether an adapter can have them.
-pub(crate) fn possible(adapter: &wgpu::AdapterInfo) -> bool {
-    adapter.backend == wgpu::Backend::Vulkan && adapter.driver == "llvmpipe"
+pub(crate) fn possible(adapter: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> bool {
+    adapter.backend == wgpu::Backend::Vulkan
+        && adapter.driver == "llvmpipe"
+        && limits.max_storage_buffer_binding_size <= ROWS * ROW
 }
 
 /// A buffer whose memory textures can lie over. `None` where there is no more memory.
