@@ -58,16 +58,10 @@ pub fn cases() -> Vec<Case> {
                 all.push(case_with(variant, Some(tile), ty, 130, 768, 129, [true, false, false, false]));
                 // Whole tiles of outputs, a part of one of tokens.
                 all.push(case_with(variant, Some(tile), ty, 256, 512, 200, [false, true, false, false]));
-                // With adapters, and a sum that workgroups share.
-                all.push(case_with(
-                    variant,
-                    Some(tile),
-                    ty,
-                    256,
-                    2048,
-                    72,
-                    [false, tile % 2 == 0, true, false],
-                ));
+                // With adapters, and where kernels are cooperative, a sum that workgroups share.
+                let cols = if variant == Variant::Coop { 2048 } else { 512 };
+                let extra = [false, tile % 2 == 0, true, false];
+                all.push(case_with(variant, Some(tile), ty, 256, cols, 72, extra));
             }
         }
     }

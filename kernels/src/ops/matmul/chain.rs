@@ -291,7 +291,14 @@ pub fn chained_with(
         };
         let flops = 2.0 * f64::from(rows) * f64::from(s.cols);
         let cost = Cost { bytes: slab.bytes as f64, flops };
-        dispatch_baked(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
+        // Each slab would be a pipeline of its own: a device that needs many has other worries than half a
+        // microsecond.
+        if s.slabs.len() == 1 {
+            dispatch_baked(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
+        } else {
+            let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
+            rec.dispatch(&pipeline, &params, &operands, grid, cost);
+        }
     }
     Ok(())
 }
