@@ -1,6 +1,5 @@
 //! Ctrl-C: asked for once, a command stops between two tokens; asked for again, the process ends.
 
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,9 +16,9 @@ pub fn install(last: u32) {
 }
 
 /// Ends the process. Not as `exit` does, which would tear the driver down while other threads are in it: shaders
-/// may be compiling still, and NVIDIA's faults then.
+/// may be compiling still, and NVIDIA's faults then. Nothing is flushed: another thread may hold stdout, waiting
+/// for a reader who does not read.
 pub fn leave(code: i32) -> ! {
-    let _ = std::io::stdout().flush();
     // SAFETY: ends the process; nothing runs afterwards.
     unsafe { libc::_exit(code) }
 }

@@ -1,5 +1,7 @@
 //! `weft`: see `weft --help`.
 
+use std::io::Write;
+
 use clap::Parser;
 use weft_harness::{cmd, error, interrupt, output, report};
 
@@ -28,5 +30,6 @@ fn main() {
             e.exit_code()
         }
     };
+    let _ = std::io::stdout().flush();
     interrupt::leave(code.into());
 }

@@ -86,6 +86,13 @@ pub struct Dispatch<P> {
     pub cost: Cost,
 }
 
+impl<P> Dispatch<P> {
+    /// What it binds.
+    fn slices(&self, operands: &[&Slice]) -> Vec<Slice> {
+        self.binds.iter().map(|b| operands[b.operand].range(b.offset, b.size)).collect()
+    }
+}
+
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
@@ -104,8 +111,7 @@ pub fn record<P: bytemuck::NoUninit>(
     plan: &[Dispatch<P>],
 ) {
     for d in plan {
-        let slices: Vec<Slice> =
-            d.binds.iter().map(|b| operands[b.operand].range(b.offset, b.size)).collect();
+        let slices = d.slices(operands);
         let refs: Vec<&Slice> = slices.iter().collect();
         rec.dispatch(pipeline, &d.params, &refs, d.grid, d.cost);
     }
@@ -123,8 +129,7 @@ pub(crate) fn record_baked<P: Literal>(
     plan: &[Dispatch<P>],
 ) -> Result<()> {
     for d in plan {
-        let slices: Vec<Slice> =
-            d.binds.iter().map(|b| operands[b.operand].range(b.offset, b.size)).collect();
+        let slices = d.slices(operands);
         let refs: Vec<&Slice> = slices.iter().collect();
         dispatch_baked(rec, name, &shader, &d.params, &refs, d.grid, d.cost)?;
     }

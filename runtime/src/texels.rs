@@ -57,7 +57,7 @@ pub(crate) fn buffer(
         | vk::BufferUsageFlags::TRANSFER_SRC
         | vk::BufferUsageFlags::TRANSFER_DST;
     // SAFETY: the handles are made on this device and used by nobody else; memory and buffer go to wgpu, which
-    // frees both with the buffer. The memory is zeroed by the system that it was just asked of.
+    // frees both with the buffer. Weights are written whole before a kernel uses them, so it need not be zeroed.
     unsafe {
         let hal = hal(device)?;
         let raw = hal.raw_device();

@@ -379,7 +379,7 @@ impl Kernel {
         let registers = |t: Tile, text: &'static str, half: bool| {
             let span = u32::from(ty.span() == 32);
             let constants = [
-                ("WG", t.bm / t.tm * (t.bn / t.tn)),
+                ("WG", self.invocations()),
                 ("BM", t.bm),
                 ("BN", t.bn),
                 ("BK", t.bk),
@@ -412,7 +412,7 @@ impl Kernel {
                 let per = 16 / lanes.subgroup.min(16);
                 let heads = ty.layout().has_ints() && ty.layout().parts() == 2;
                 let constants = [
-                    ("WG", t.bn / t.tn),
+                    ("WG", self.invocations()),
                     ("BN", t.bn),
                     ("TM", t.tm),
                     ("TN", t.tn),
