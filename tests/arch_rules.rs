@@ -11,7 +11,8 @@ const MAY: &[(&str, &[&str])] = &[
     ("weft-runtime", &[]),
     ("weft-kernels", &["weft-runtime"]),
     ("weft-models", &["weft-formats", "weft-kernels", "weft-runtime"]),
-    ("weft-harness", &["weft-formats", "weft-kernels", "weft-models", "weft-runtime"]),
+    ("weft-curriculum", &[]),
+    ("weft-harness", &["weft-curriculum", "weft-formats", "weft-kernels", "weft-models", "weft-runtime"]),
 ];
 
 /// Packages that only these may name: the GPU stays below, the terminal above.

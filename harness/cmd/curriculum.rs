@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::curriculum::{self, DOMAINS, Domain};
 use crate::{Error, Result};
+use weft_curriculum::{self as curriculum, DOMAINS, Domain};
 
 /// Generate questions whose answers are computed, as JSON lines
 ///

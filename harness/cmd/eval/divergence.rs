@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use weft_models::{Message, Model, Rows, Session};
 
 use super::questions::tally_json;
-use crate::curriculum::score::Tally;
-use crate::curriculum::{self, Format, Split};
 use crate::options::{ModelFlag, read_text};
 use crate::{Error, Result, interrupt, output, report};
+use weft_curriculum::score::Tally;
+use weft_curriculum::{self as curriculum, Format, Split};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Divergence")]

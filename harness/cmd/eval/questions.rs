@@ -7,9 +7,9 @@ use weft_models::{Batch, Message, Model, Sampling};
 use weft_runtime::DeviceKind;
 
 use super::Flags;
-use crate::curriculum::score::{Scores, Tally, score_generation};
-use crate::curriculum::{self, Format, Sample, Split};
 use crate::{Error, Result, interrupt, output, report};
+use weft_curriculum::score::{Scores, Tally, score_generation};
+use weft_curriculum::{self as curriculum, Format, Sample, Split};
 
 /// The two ways a question is asked.
 const KINDS: [(&str, Format); 2] = [("generation", Format::Chat), ("multiple choice", Format::Mcq)];
