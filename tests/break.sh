@@ -13,21 +13,21 @@ target=${CARGO_TARGET_DIR:-target}
 # Within a round no two touch the same cases. Round 4 wants a device with cooperative matrices.
 mutations() {
     cat <<TABLE
-1~types/q4_0/ints.wgsl~s/-8\.0 \* h/-9.0 * h/~offset 8 is 9~--op gather --type q4_0
-1~types/q6_k/ints.wgsl~s/vec4<u32>(4u)/vec4<u32>(5u)/~shift 4 is 5~--op gather --type q6_k
+1~types/q4_0/ints.wgsl~s/-8\.0 \* h/-9.0 * h/~offset 8 is 9~--op embed --type q4_0
+1~types/q6_k/ints.wgsl~s/vec4<u32>(4u)/vec4<u32>(5u)/~shift 4 is 5~--op embed --type q6_k
 1~ops/swiglu/kernel.wgsl~s/(1\.0 + exp/(1.5 + exp/~1 is 1.5~--op swiglu
 1~ops/rope/kernel.wgsl~s/127u/126u/~mask 127 is 126~--op rope
 1~ops/sample/kernel.wgsl~drop 2~barrier of the argmax's steps~--op sample
 1~ops/attention/kernel.wgsl~drop 2~barrier after the scores~--op attention --variant rows
 1~ops/matmul/tiled.wgsl~drop 1~barrier after the loads~--op matmul --variant tiled --type q8_0
 1~ops/heads/kernel.wgsl~drop 1~barrier before the rotation~--op heads
-2~types/q4_0/ints.wgsl~s/half_of(h.q, half)/half_of(h.q, half ^ 1u)/~halves swapped~--op gather --type q4_0
-2~types/q6_k/ints.wgsl~s/8u \* half, 8u/8u * half, 9u/~width 8 is 9~--op gather --type q6_k
+2~types/q4_0/ints.wgsl~s/half_of(h.q, half)/half_of(h.q, half ^ 1u)/~halves swapped~--op embed --type q4_0
+2~types/q6_k/ints.wgsl~s/8u \* half, 8u/8u * half, 9u/~width 8 is 9~--op embed --type q6_k
 2~ops/rope/kernel.wgsl~s/>> 7u/>> 6u/~shift 7 is 6~--op rope
 2~ops/sample/kernel.wgsl~s/24u - 8u/25u - 8u/~shift 24 is 25~--op sample
 2~ops/attention/kernel.wgsl~drop 5~barrier after the values~--op attention --variant rows
-3~types/nines.wgsl~s/word >> 9u/word >> 8u/~shift 9 is 8~--op gather --type iq2_xs
-3~types/iq1_m/ints.wgsl~s/0xf00u/0x700u/~a sign dropped~--op gather --type iq1_m
+3~types/nines.wgsl~s/word >> 9u/word >> 8u/~shift 9 is 8~--op embed --type iq2_xs
+3~types/iq1_m/ints.wgsl~s/0xf00u/0x700u/~a sign dropped~--op embed --type iq1_m
 3~ops/matmul/matvec_dot.wgsl~drop 1~barrier after the code book~--op matmul --variant matvec_dot --type iq3_s
 3~ops/matmul/lanes_shuffled.wgsl~drop 1~barrier after the shuffles~--op matmul --variant chain --type q8_0
 3~ops/matmul/chain_residual.wgsl~drop 1~barrier before the squares are added~--op matmul --variant chain --type q4_0

@@ -261,7 +261,7 @@ pub fn run_all<E>(
 /// Every case of every op.
 pub fn cases() -> Vec<Case> {
     [
-        ops::gather::cases::cases(),
+        ops::embed::cases::cases(),
         ops::rmsnorm::cases::cases(),
         ops::quantize::cases::cases(),
         ops::matmul::cases::cases(),
@@ -293,7 +293,7 @@ pub fn gradients() -> Vec<Case> {
 /// Every shader of every op with the fields of its parameters: what is validated without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
     [
-        ops::gather::shaders(),
+        ops::embed::shaders(),
         ops::rmsnorm::shaders(),
         ops::quantize::shaders(),
         ops::matmul::shaders(),

@@ -11,7 +11,7 @@
 
 use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{CacheShape, Scratch, Sequences, Shape, attention, decode};
-use weft_kernels::ops::gather::gather;
+use weft_kernels::ops::embed::embed;
 use weft_kernels::ops::heads::{self, heads};
 use weft_kernels::ops::matmul::chain::{self, End, Kind, chained, chained_both};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
@@ -373,7 +373,7 @@ pub(crate) fn record(
 
     let (last, logits) = (at(b.last), at(b.logits));
     let head = w.head.as_ref().unwrap_or(&w.embedding);
-    gather(rec, &w.embedding, p.ids, &x, tokens)?;
+    embed(rec, &w.embedding, p.ids, &x, tokens)?;
     tap(rec, 0, &x);
     let observed = p.lora.is_some() || matches!(output, Output::Sums(_));
     if tokens == 1 && p.integers && !observed && chains(rec.gpu().caps(), w) {

@@ -5,7 +5,7 @@ pub mod add;
 pub mod attention;
 pub mod convert;
 pub mod dropout;
-pub mod gather;
+pub mod embed;
 pub mod heads;
 pub mod lora;
 pub mod loss;

@@ -13,7 +13,7 @@ use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{State, sample, scratch_bytes};
 use crate::ops::{
-    Format, adamw, add, convert, dropout, gather, heads, lora, loss, rmsnorm, rope, rows, squares, swiglu,
+    Format, adamw, add, convert, dropout, embed, heads, lora, loss, rmsnorm, rope, rows, squares, swiglu,
 };
 use crate::registry::{BASELINE, Rng};
 use crate::{PlanError, Result, Weight, WeightType};
@@ -81,7 +81,7 @@ fn op(
 pub fn ops(kind: DeviceKind) -> Vec<Op> {
     let n: u32 = if kind == DeviceKind::Cpu { 16 } else { 512 };
     let mut all = Vec::new();
-    all.extend(WeightType::ALL.iter().map(|&ty| gathered(ty, n)));
+    all.extend(WeightType::ALL.iter().map(|&ty| embedded(ty, n)));
     all.extend([Format::F32, Format::F16].into_iter().flat_map(|f| elementwise(f, n)));
     all.extend(around_attention(n));
     all.extend(training(n));
@@ -95,19 +95,19 @@ pub fn ops(kind: DeviceKind) -> Vec<Op> {
     all
 }
 
-fn gathered(ty: WeightType, n: u32) -> Op {
+fn embedded(ty: WeightType, n: u32) -> Op {
     let row = ty.row_bytes(WIDTH as usize) as f64 + 4.0 * f64::from(WIDTH);
     let call = move |gpu: &Gpu| -> Result<Call> {
         let w = weights(gpu, (ty, 4096, WIDTH), 1)?.remove(0);
         let mut rng = Rng::new(1);
         let ids: Vec<u32> = (0..n).map(|_| rng.below(4096) as u32).collect();
         let (ids, y) = (u32s(gpu, &ids)?, f32s(gpu, n * WIDTH)?);
-        Ok(Box::new(move |rec| gather::gather(rec, &w, &ids, &y, n)))
+        Ok(Box::new(move |rec| embed::embed(rec, &w, &ids, &y, n)))
     };
     let values = f64::from(n * WIDTH);
     Op {
         ty: Some(ty.name()),
-        ..op("gather", format!("{n} of 4096 x {WIDTH}"), f64::from(n) * row, values, call)
+        ..op("embed", format!("{n} of 4096 x {WIDTH}"), f64::from(n) * row, values, call)
     }
 }
 

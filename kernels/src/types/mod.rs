@@ -27,7 +27,7 @@
 //! ```
 //! itself. `u` counts units along the rows of a slab, `planes` are the word offsets of the planes, and
 //! the slab is bound twice, for `load4(i)`, which reads the i-th four words, and as `w1: array<u32>`. The
-//! matrix's columns are weights 0-3, 4-7, 8-11, 12-15. Matmul, matvec, row gather and the input gradient all use
+//! matrix's columns are weights 0-3, 4-7, 8-11, 12-15. Matmul, matvec, the token embedding and the input gradient all use
 //! this one fragment.
 //!
 //! Where offset is scale times something simple, `fn center_of(h: Head, part: u32) -> f32` gives that as well.

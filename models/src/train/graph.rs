@@ -15,7 +15,7 @@
 use weft_kernels::ops::add::add;
 use weft_kernels::ops::attention::train as attention;
 use weft_kernels::ops::convert::convert;
-use weft_kernels::ops::gather::gather;
+use weft_kernels::ops::embed::embed;
 use weft_kernels::ops::heads::train as heads;
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
 use weft_kernels::ops::{Format, adamw, loss, rmsnorm, rows, swiglu};
@@ -198,7 +198,7 @@ impl Graph<'_> {
         let mut rec = Recorder::new(self.gpu);
         let rec = &mut rec;
         let c = self.c;
-        gather(rec, &self.w.embedding, &self.m.ids, &self.stream(0), self.tokens)?;
+        embed(rec, &self.w.embedding, &self.m.ids, &self.stream(0), self.tokens)?;
         for i in 0..c.layers {
             let s = self.tensors(i, &self.buffers.forward);
             self.attention_half(rec, i, &s)?;

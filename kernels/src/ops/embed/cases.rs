@@ -1,4 +1,4 @@
-//! Cases of the row gather.
+//! Cases of the token embedding.
 
 use weft_runtime::{Pool, Recorder};
 
@@ -18,7 +18,7 @@ pub fn cases() -> Vec<Case> {
 
 fn case(ty: WeightType, rows: u32, cols: u32, tokens: u32) -> Case {
     let name = format!("rows {rows} cols {cols} tokens {tokens}");
-    Case::new("gather", BASELINE, name, 1e-7, move |gpu, oracle, seed| {
+    Case::new("embed", BASELINE, name, 1e-7, move |gpu, oracle, seed| {
         let mut rng = Rng::seeded(rows * tokens, seed);
         let (w, values) = random_weight(gpu, oracle, ty, rows, cols, &mut rng)?;
         let mut ids: Vec<u32> = (0..tokens).map(|_| rng.below(rows as usize) as u32).collect();
@@ -27,9 +27,9 @@ fn case(ty: WeightType, rows: u32, cols: u32, tokens: u32) -> Case {
         let ids_gpu = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&ids), "ids")?;
         let y = Guarded::new(gpu, (tokens * cols) as usize, None)?;
         let mut rec = Recorder::new(gpu);
-        super::gather(&mut rec, &w, &ids_gpu, &y.slice, tokens)?;
+        super::embed(&mut rec, &w, &ids_gpu, &y.slice, tokens)?;
         gpu.run(&rec.finish()?, None)?;
-        y.compare(gpu, &super::reference::gather(&values, &ids, cols as usize))
+        y.compare(gpu, &super::reference::embed(&values, &ids, cols as usize))
     })
     .of_type(ty.name())
 }

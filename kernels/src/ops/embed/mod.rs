@@ -1,4 +1,4 @@
-//! Row gather: the token embedding.
+//! The token embedding: rows of a matrix by their ids.
 
 pub mod cases;
 pub mod reference;
@@ -37,7 +37,7 @@ pub fn plan(
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
     let s = &w.slabs[slab];
     let y_row = u64::from(w.cols) * 4;
-    Ok(split_rows("gather", tokens, &[y_row, 4], budget)?
+    Ok(split_rows("embed", tokens, &[y_row, 4], budget)?
         .into_iter()
         .map(|t| {
             let n = t.end - t.start;
@@ -69,7 +69,7 @@ pub fn plan(
 }
 
 fn name(ty: WeightType) -> String {
-    format!("gather_{ty}")
+    format!("embed_{ty}")
 }
 
 fn shader(ty: WeightType) -> Shader {
@@ -89,7 +89,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 ///
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
-pub fn gather(rec: &mut Recorder, w: &Weight, ids: &Slice, y: &Slice, tokens: u32) -> Result<()> {
+pub fn embed(rec: &mut Recorder, w: &Weight, ids: &Slice, y: &Slice, tokens: u32) -> Result<()> {
     let pipeline = rec.gpu().pipeline(&name(w.shape.ty), || shader(w.shape.ty))?;
     let budget = rec.gpu().budget().clone();
     for slab in 0..w.slices.len() {
