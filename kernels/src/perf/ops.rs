@@ -13,7 +13,7 @@ use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{State, sample, scratch_bytes};
 use crate::ops::{
-    Format, adamw, add, convert, dropout, embed, heads, lora, loss, rmsnorm, rope, rows, squares, swiglu,
+    Format, adamw, add, convert, dropout, embed, gather, heads, lora, loss, rmsnorm, rope, squares, swiglu,
 };
 use crate::registry::{BASELINE, Rng};
 use crate::{PlanError, Result, Weight, WeightType};
@@ -314,14 +314,14 @@ fn training(n: u32) -> Vec<Op> {
         }));
     }
     for scatter in [false, true] {
-        let name = if scatter { "rows_scatter" } else { "rows_gather" };
+        let name = if scatter { "scatter" } else { "gather" };
         all.push(op(name, format!("{} of {n} x {WIDTH}", n / 2), v * 4.0, v / 2.0, move |gpu| {
             let (x, y) = (f32s(gpu, values)?, f32s(gpu, values / 2)?);
             let list = u32s(gpu, &(0..n / 2).map(|i| 2 * i).collect::<Vec<_>>())?;
-            let s = rows::Shape { total: n, count: n / 2, width: WIDTH, index0: 0 };
+            let s = gather::Shape { total: n, count: n / 2, width: WIDTH, index0: 0 };
             Ok(Box::new(move |rec| match scatter {
-                true => rows::scatter(rec, &y, &list, &x, &s, false),
-                false => rows::gather(rec, &x, &list, &y, &s),
+                true => gather::scatter(rec, &y, &list, &x, &s, false),
+                false => gather::gather(rec, &x, &list, &y, &s),
             }))
         }));
     }

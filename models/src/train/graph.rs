@@ -18,7 +18,7 @@ use weft_kernels::ops::convert::convert;
 use weft_kernels::ops::embed::embed;
 use weft_kernels::ops::heads::train as heads;
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
-use weft_kernels::ops::{Format, adamw, loss, rmsnorm, rows, swiglu};
+use weft_kernels::ops::{Format, adamw, gather, loss, rmsnorm, swiglu};
 use weft_runtime::{Gpu, Placed, Program, Recorder, Slice};
 
 use super::AdapterShape;
@@ -226,8 +226,8 @@ impl Graph<'_> {
         let head = self.w.head.as_ref().unwrap_or(&self.w.embedding);
         let all = Columns::all(c.vocabulary);
         let total = (m.ids.size() / 4) as u32;
-        let shape = rows::Shape { total, count: n, width: c.width, index0: 0 };
-        rows::gather(&mut rec, &self.stream(c.layers), &m.rows, &x, &shape)?;
+        let shape = gather::Shape { total, count: n, width: c.width, index0: 0 };
+        gather::gather(&mut rec, &self.stream(c.layers), &m.rows, &x, &shape)?;
         let coop = Variant::pick(self.gpu.caps(), head.shape.ty, n) == Variant::Coop;
         let format = if coop { Format::F16 } else { Format::F32 };
         rmsnorm::rmsnorm_to(&mut rec, &x, &self.w.output_norm, (&y, format), n, c.width, c.eps)?;
@@ -240,7 +240,7 @@ impl Graph<'_> {
             let d = Gradient { scratch: Some(&parts), ..Gradient::new(&logits, all, RANGE) };
             linear_gradient(&mut rec, head, d, &dy, n, false)?;
             rmsnorm::backward(&mut rec, &x, &self.w.output_norm, &dy, &dx, n, c.width, c.eps, false)?;
-            rows::scatter(&mut rec, &dx, &m.rows, &self.at(self.buffers.d.x), &shape, false)?;
+            gather::scatter(&mut rec, &dx, &m.rows, &self.at(self.buffers.d.x), &shape, false)?;
         }
         Ok(rec.finish()?)
     }

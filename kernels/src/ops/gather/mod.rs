@@ -50,16 +50,16 @@ pub fn plan(
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
     if list > budget.max_binding {
         let (what, needed, allowed) = ("the list of rows", list, budget.max_binding);
-        return Err(PlanError::DoesNotFit { op: "rows", what, needed, allowed });
+        return Err(PlanError::DoesNotFit { op: "gather", what, needed, allowed });
     }
     if list < u64::from(s.index0 + s.count) * 4 {
         let what = format!("{} rows from {} on, of a list of {list} bytes", s.count, s.index0);
-        return Err(PlanError::Shape { op: "rows", what });
+        return Err(PlanError::Shape { op: "gather", what });
     }
     let row = u64::from(s.width) * 4;
     let mut plan = Vec::new();
-    for x in split_rows("rows", s.total, &[row], budget)? {
-        for y in split_rows("rows", s.count, &[row], budget)? {
+    for x in split_rows("gather", s.total, &[row], budget)? {
+        for y in split_rows("gather", s.count, &[row], budget)? {
             let n = y.end - y.start;
             let grid = fold(n, budget);
             let part = |operand, r: &std::ops::Range<u32>| Bind {
@@ -89,7 +89,7 @@ pub fn plan(
 
 fn shader(name: &str) -> Shader {
     let text = match name {
-        "rows_gather" => include_str!("gather.wgsl"),
+        "gather" => include_str!("gather.wgsl"),
         _ => include_str!("scatter.wgsl"),
     };
     Shader {
@@ -101,7 +101,7 @@ fn shader(name: &str) -> Shader {
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    ["rows_gather", "rows_scatter"].map(|name| (shader(name), Params::FIELDS)).into()
+    ["gather", "scatter"].map(|name| (shader(name), Params::FIELDS)).into()
 }
 
 /// Records `y[i, :] = x[rows[index0 + i], :]`, zeros where the index is [`NONE`]: x `[total, width]`, y
@@ -111,7 +111,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 /// No plan under the budget, or a shader the device refuses.
 pub fn gather(rec: &mut Recorder, x: &Slice, rows: &Slice, y: &Slice, s: &Shape) -> Result<()> {
     let plan = plan(s, rows.size(), false, rec.gpu().budget())?;
-    let pipeline = rec.gpu().pipeline("rows_gather", || shader("rows_gather"))?;
+    let pipeline = rec.gpu().pipeline("gather", || shader("gather"))?;
     record(rec, &pipeline, &[rows, x, y], &plan);
     Ok(())
 }
@@ -124,7 +124,7 @@ pub fn gather(rec: &mut Recorder, x: &Slice, rows: &Slice, y: &Slice, s: &Shape)
 /// As [`gather`].
 pub fn scatter(rec: &mut Recorder, y: &Slice, rows: &Slice, x: &Slice, s: &Shape, add: bool) -> Result<()> {
     let plan = plan(s, rows.size(), add, rec.gpu().budget())?;
-    let pipeline = rec.gpu().pipeline("rows_scatter", || shader("rows_scatter"))?;
+    let pipeline = rec.gpu().pipeline("scatter", || shader("scatter"))?;
     record(rec, &pipeline, &[rows, x, y], &plan);
     Ok(())
 }

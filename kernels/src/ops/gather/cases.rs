@@ -8,8 +8,7 @@ use crate::registry::{BASELINE, Case, Guarded, Rng, input};
 /// One value, several workgroups, all rows, tensors larger than a small binding.
 pub fn cases() -> Vec<Case> {
     let shapes = [(1, 1, 1, 0), (10, 4, 300, 3), (70, 70, 64, 0), (200, 90, 512, 7), (1500, 1200, 5, 0)];
-    let of =
-        |s| [case("rows_gather", false, s), case("rows_scatter", false, s), case("rows_scatter", true, s)];
+    let of = |s| [case("gather", false, s), case("scatter", false, s), case("scatter", true, s)];
     shapes.into_iter().flat_map(of).collect()
 }
 
@@ -28,7 +27,7 @@ fn case(op: &'static str, add: bool, (total, count, width, index0): (u32, u32, u
         let (x, y) = (rng.values((total * width) as usize), rng.values((count * width) as usize));
         let shape = Shape { total, count, width, index0 };
         let mut rec = Recorder::new(gpu);
-        if op == "rows_gather" {
+        if op == "gather" {
             let out = Guarded::new(gpu, y.len(), None)?;
             gather(&mut rec, &input(gpu, &x)?, &list, &out.slice, &shape)?;
             gpu.run(&rec.finish()?, None)?;
