@@ -20,7 +20,7 @@ mutations() {
 1~ops/sample/kernel.wgsl~drop 2~barrier of the argmax's steps~--op sample
 1~ops/attention/kernel.wgsl~drop 2~barrier after the scores~--op attention --variant rows
 1~ops/matmul/tiled.wgsl~drop 1~barrier after the loads~--op matmul --variant tiled --type q8_0
-1~ops/heads/kernel.wgsl~drop 1~barrier before the rotation~--op heads
+1~ops/qk_norm_rope/kernel.wgsl~drop 1~barrier before the rotation~--op qk_norm_rope
 2~types/q4_0/ints.wgsl~s/half_of(h.q, half)/half_of(h.q, half ^ 1u)/~halves swapped~--op embed --type q4_0
 2~types/q6_k/ints.wgsl~s/8u \* half, 8u/8u * half, 9u/~width 8 is 9~--op embed --type q6_k
 2~ops/rope/kernel.wgsl~s/>> 7u/>> 6u/~shift 7 is 6~--op rope

@@ -12,10 +12,10 @@
 use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{CacheShape, Scratch, Sequences, Shape, attention, decode};
 use weft_kernels::ops::embed::embed;
-use weft_kernels::ops::heads::{self, heads};
 use weft_kernels::ops::matmul::chain::{self, End, Kind, chained, chained_both};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
 use weft_kernels::ops::parts::{STREAMS, few_streams_bytes};
+use weft_kernels::ops::qk_norm_rope::{self, qk_norm_rope};
 use weft_kernels::ops::quantize::{self, Quantized, bytes_normed, quantize, quantize8};
 use weft_kernels::ops::rmsnorm::{Norm, rmsnorm, rmsnorm_to};
 use weft_kernels::ops::sample::{sample, scratch_bytes};
@@ -261,8 +261,14 @@ pub(crate) fn record(
         splits: if sequences == Sequences::One { splits(tokens, positions) } else { 1 },
         sequences,
     };
-    let between =
-        heads::Shape { tokens, heads: c.heads, cache: p.cache, rotation: &c.rotation, eps: c.eps, sequences };
+    let between = qk_norm_rope::Shape {
+        tokens,
+        heads: c.heads,
+        cache: p.cache,
+        rotation: &c.rotation,
+        eps: c.eps,
+        sequences,
+    };
     // A token of a sequence in a single dispatch, where the device can.
     let steps = tokens == 1 || sequences != Sequences::One;
     let fused = steps && decode::picked(rec.gpu().caps(), p.cache);
@@ -405,7 +411,7 @@ pub(crate) fn record(
                 decode::decode(rec, p.state, p.table, norms, &qkv, kv, &scratch, &attended, ints, one)?;
             } else {
                 let q = at(b.q);
-                heads(rec, p.state, p.table, norms, &qkv, &q, &p.kv[i], &between)?;
+                qk_norm_rope(rec, p.state, p.table, norms, &qkv, &q, &p.kv[i], &between)?;
                 attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
                 quantize(rec, &attended, &attended_ints, c.heads * c.head_dim)?;
             }
@@ -457,7 +463,7 @@ pub(crate) fn record(
                 )?;
             }
             None => {
-                heads(rec, p.state, p.table, norms, &qkv, &q, &p.kv[i], &between)?;
+                qk_norm_rope(rec, p.state, p.table, norms, &qkv, &q, &p.kv[i], &between)?;
                 attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
             }
         }

@@ -13,7 +13,8 @@ use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{State, sample, scratch_bytes};
 use crate::ops::{
-    Format, adamw, add, convert, dropout, embed, gather, heads, lora, loss, rmsnorm, rope, squares, swiglu,
+    Format, adamw, add, convert, dropout, embed, gather, lora, loss, qk_norm_rope, rmsnorm, rope, squares,
+    swiglu,
 };
 use crate::registry::{BASELINE, Rng};
 use crate::{PlanError, Result, Weight, WeightType};
@@ -184,7 +185,7 @@ fn around_attention(n: u32) -> Vec<Op> {
             Ok(Box::new(move |rec| {
                 let rotation = rotation();
                 let sequences = Sequences::One;
-                let s = heads::Shape {
+                let s = qk_norm_rope::Shape {
                     tokens: n,
                     heads: HEADS,
                     cache: &cache,
@@ -192,10 +193,10 @@ fn around_attention(n: u32) -> Vec<Op> {
                     eps: 1e-6,
                     sequences,
                 };
-                heads::heads(rec, &state, &table, Some(&norms), &qkv, &q, &chunks, &s)
+                qk_norm_rope::qk_norm_rope(rec, &state, &table, Some(&norms), &qkv, &q, &chunks, &s)
             }))
         };
-        all.push(Op { ty: Some(ty.name()), ..op("heads", shape, bytes, flops, call) });
+        all.push(Op { ty: Some(ty.name()), ..op("qk_norm_rope", shape, bytes, flops, call) });
     }
     for (name, temperature, top_k) in [("greedy", 0.0, 0), ("top-k 40, top-p 0.95", 0.8, 40)] {
         let bytes = f64::from(VOCABULARY) * 4.0;
@@ -284,7 +285,8 @@ fn training(n: u32) -> Vec<Op> {
         ),
     ];
     for backward in [false, true] {
-        let (name, moved) = if backward { ("heads_backward", 12.0) } else { ("heads_train", 8.0) };
+        let (name, moved) =
+            if backward { ("qk_norm_rope_backward", 12.0) } else { ("qk_norm_rope_train", 8.0) };
         let shape = format!("{n} x {HEADS}/{KV_HEADS} x {HEAD_DIM}");
         all.push(op(name, shape, packed * moved, packed * 10.0, move |gpu| {
             let spans: Vec<u32> = spans(&[n / 2, n / 2]).concat();
@@ -297,7 +299,7 @@ fn training(n: u32) -> Vec<Op> {
             Ok(Box::new(move |rec| {
                 let rotation = rotation();
                 let (heads, kv_heads, head_dim) = (HEADS, KV_HEADS, HEAD_DIM);
-                let s = heads::train::Shape {
+                let s = qk_norm_rope::train::Shape {
                     tokens: n,
                     heads,
                     kv_heads,
@@ -307,8 +309,17 @@ fn training(n: u32) -> Vec<Op> {
                 };
                 let parts = [&q, &k, &v];
                 match backward {
-                    true => heads::train::backward(rec, &spans, &table, Some(&norms), &qkv, parts, &dqkv, &s),
-                    false => heads::train::heads(rec, &spans, &table, Some(&norms), &qkv, parts, &s),
+                    true => qk_norm_rope::train::backward(
+                        rec,
+                        &spans,
+                        &table,
+                        Some(&norms),
+                        &qkv,
+                        parts,
+                        &dqkv,
+                        &s,
+                    ),
+                    false => qk_norm_rope::train::forward(rec, &spans, &table, Some(&norms), &qkv, parts, &s),
                 }
             }))
         }));

@@ -16,8 +16,8 @@ use weft_kernels::ops::add::add;
 use weft_kernels::ops::attention::train as attention;
 use weft_kernels::ops::convert::convert;
 use weft_kernels::ops::embed::embed;
-use weft_kernels::ops::heads::train as heads;
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
+use weft_kernels::ops::qk_norm_rope::train as qk_norm_rope;
 use weft_kernels::ops::{Format, adamw, gather, loss, rmsnorm, swiglu};
 use weft_runtime::{Gpu, Placed, Program, Recorder, Slice};
 
@@ -129,9 +129,9 @@ impl Graph<'_> {
         }
     }
 
-    fn heads(&self) -> heads::Shape<'_> {
+    fn heads(&self) -> qk_norm_rope::Shape<'_> {
         let c = self.c;
-        heads::Shape {
+        qk_norm_rope::Shape {
             tokens: self.tokens,
             heads: c.heads,
             kv_heads: c.kv_heads,
@@ -172,7 +172,15 @@ impl Graph<'_> {
 
     fn split_heads(&self, rec: &mut Recorder, l: &Layer, s: &Tensors) -> Result<()> {
         let (m, norms) = (self.m, l.qk_norm.as_ref());
-        Ok(heads::heads(rec, &m.spans, &m.table, norms, &s.qkv, s.qkv_split.each_ref(), &self.heads())?)
+        Ok(qk_norm_rope::forward(
+            rec,
+            &m.spans,
+            &m.table,
+            norms,
+            &s.qkv,
+            s.qkv_split.each_ref(),
+            &self.heads(),
+        )?)
     }
 
     /// From mid to gate and up.
@@ -318,7 +326,16 @@ impl Graph<'_> {
             &attention_shape(c, n),
         )?;
         let norms = l.qk_norm.as_ref();
-        heads::backward(rec, &m.spans, &m.table, norms, &s.qkv, [&dq, &dk, &dv], &dqkv, &self.heads())?;
+        qk_norm_rope::backward(
+            rec,
+            &m.spans,
+            &m.table,
+            norms,
+            &s.qkv,
+            [&dq, &dk, &dv],
+            &dqkv,
+            &self.heads(),
+        )?;
         let n1 = self.norm(rec, &s.x, &l.attn_norm, &s.n1, &qkv)?;
         let needed = needs(Group::Qkv);
         self.input_gradient(rec, i, &qkv, &dqkv, needed.then_some(&dn))?;

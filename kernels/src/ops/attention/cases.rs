@@ -5,7 +5,7 @@ use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::reference::Packed;
 use super::{CacheShape, CacheType, Scratch, Sequences, Shape, Variant, attention_as, decode, train};
-use crate::ops::heads::{self as heads_op, reference as heads_reference};
+use crate::ops::qk_norm_rope::{self, reference as cache_reference};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{IDLE, State};
 use crate::registry::{Case, Gradient, Gradients, Guarded, Rng, input, nmse};
@@ -289,11 +289,11 @@ fn decode_case(
 
         let turned = |x: &[f32], heads: u32, w: &[f32]| -> Vec<f32> {
             let (w, eps) = (norm.then_some(w), f64::from(1e-6f32));
-            let all = heads_reference::turned(x, w, eps, position, heads as usize, hd, &rotation);
+            let all = cache_reference::turned(x, w, eps, position, heads as usize, hd, &rotation);
             all.into_iter().map(|v| v as f32).collect()
         };
         let kept = |x: &[f32]| {
-            heads_reference::decode(&heads_reference::encode(x, ty, hd), ty, kv_heads as usize, hd)
+            cache_reference::decode(&cache_reference::encode(x, ty, hd), ty, kv_heads as usize, hd)
         };
         let q = turned(&qkv[..q_width], heads, &weights[..hd]);
         let new_k = kept(&turned(&qkv[q_width..][..width], kv_heads, &weights[hd..]));
@@ -419,8 +419,8 @@ fn streams_case(
             decode::decode(&mut rec, &state, &table, norms, &qkv_gpu, kv, &scratch, &o.slice, None, &s)?;
         } else {
             let q = Guarded::new(gpu, n * q_width, None)?;
-            let s = heads_op::Shape { tokens, heads, cache, rotation, eps: 1e-6, sequences };
-            heads_op::heads(&mut rec, &state, &table, norms, &qkv_gpu, &q.slice, &chunks, &s)?;
+            let s = qk_norm_rope::Shape { tokens, heads, cache, rotation, eps: 1e-6, sequences };
+            qk_norm_rope::qk_norm_rope(&mut rec, &state, &table, norms, &qkv_gpu, &q.slice, &chunks, &s)?;
             let v = Variant::Rows;
             attention_as(&mut rec, v, &state, &q.slice, cache, &chunks, &scratch, &o.slice, &shape)?;
         }
@@ -428,11 +428,11 @@ fn streams_case(
 
         let turned = |x: &[f32], heads: u32, w: &[f32], position| -> Vec<f32> {
             let eps = f64::from(1e-6f32);
-            let all = heads_reference::turned(x, Some(w), eps, position, heads as usize, hd, rotation);
+            let all = cache_reference::turned(x, Some(w), eps, position, heads as usize, hd, rotation);
             all.into_iter().map(|v| v as f32).collect()
         };
         let kept = |x: &[f32]| {
-            heads_reference::decode(&heads_reference::encode(x, ty, hd), ty, kv_heads as usize, hd)
+            cache_reference::decode(&cache_reference::encode(x, ty, hd), ty, kv_heads as usize, hd)
         };
         let values = |bytes: &[Vec<u8>]| -> Vec<f32> {
             bytes.iter().enumerate().flat_map(|(i, b)| chunk_values(cache, i, b)).collect()
@@ -612,7 +612,7 @@ pub(crate) fn chunk_bytes(shape: &CacheShape, values: &[f32]) -> Vec<Vec<u8>> {
     chunks
         .map(|r| {
             let values = &values[r.start as usize * row..r.end as usize * row];
-            heads_reference::encode(values, shape.ty, shape.head_dim as usize)
+            cache_reference::encode(values, shape.ty, shape.head_dim as usize)
         })
         .collect()
 }
@@ -620,7 +620,7 @@ pub(crate) fn chunk_bytes(shape: &CacheShape, values: &[f32]) -> Vec<Vec<u8>> {
 /// The values that the bytes of chunk `i` hold.
 pub(crate) fn chunk_values(shape: &CacheShape, i: usize, bytes: &[u8]) -> Vec<f32> {
     let rows = shape.chunk(i).len() * shape.kv_heads as usize;
-    heads_reference::decode(bytes, shape.ty, rows, shape.head_dim as usize)
+    cache_reference::decode(bytes, shape.ty, rows, shape.head_dim as usize)
 }
 
 /// A cache on the GPU with the given bytes of keys and of values, chunk by chunk.

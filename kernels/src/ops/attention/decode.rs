@@ -246,7 +246,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
 /// dispatch.
 ///
 /// One dispatch, or two if the cut has splits. The device must support it ([`supports`]); otherwise
-/// [`crate::ops::heads::heads`] and [`super::attention`] do the same.
+/// [`crate::ops::qk_norm_rope::qk_norm_rope`] and [`super::attention`] do the same.
 ///
 /// # Errors
 /// A binding that is too small, or a shader the device refuses.

@@ -57,16 +57,21 @@ impl Shape<'_> {
         let pairs = self.rotation.pairs();
         if pairs * 2 > self.head_dim || !self.head_dim.is_multiple_of(2) {
             let what = format!("cannot rotate {} dimensions of a head of {}", pairs * 2, self.head_dim);
-            return Err(PlanError::Shape { op: "heads", what });
+            return Err(PlanError::Shape { op: "qk_norm_rope", what });
         }
         let whole = [(u64::from(self.tokens) * 8, "the spans"), (table, "the table of angles")];
         if let Some(&(needed, what)) = whole.iter().find(|w| w.0 > budget.max_binding) {
-            return Err(PlanError::DoesNotFit { op: "heads", what, needed, allowed: budget.max_binding });
+            return Err(PlanError::DoesNotFit {
+                op: "qk_norm_rope",
+                what,
+                needed,
+                allowed: budget.max_binding,
+            });
         }
         let rows = [self.row(self.all()), self.row(self.heads), self.row(self.kv_heads)];
         let binds = [whole[0].0, table, norms].into_iter().enumerate();
         let binds = binds.map(|(operand, size)| Bind { operand, offset: 0, size }).collect();
-        Ok((split_rows("heads", self.tokens, &rows, budget)?, binds))
+        Ok((split_rows("qk_norm_rope", self.tokens, &rows, budget)?, binds))
     }
 }
 
@@ -119,7 +124,7 @@ pub fn plan(
 ///
 /// # Errors
 /// As [`plan`].
-pub fn plan_heads(
+pub fn plan_by_heads(
     s: &Shape<'_>,
     table: u64,
     norms: u64,
@@ -163,7 +168,7 @@ fn lanes(s: &Shape<'_>) -> Option<u32> {
 }
 
 fn lanes_name(head_dim: u32, norm: bool, pairing: Pairing, backward: bool) -> String {
-    let what = if backward { "heads_backward_lanes" } else { "heads_lanes" };
+    let what = if backward { "qk_norm_rope_backward_lanes" } else { "qk_norm_rope_lanes" };
     format!("{what}{}", suffix(head_dim, norm, pairing))
 }
 
@@ -182,7 +187,7 @@ pub(super) fn lanes_shader(head_dim: u32, norm: bool, pairing: Pairing, backward
 }
 
 fn backward_name(head_dim: u32, norm: bool, pairing: Pairing) -> String {
-    format!("heads_backward{}", suffix(head_dim, norm, pairing))
+    format!("qk_norm_rope_backward{}", suffix(head_dim, norm, pairing))
 }
 
 pub(super) fn backward_shader(head_dim: u32, norm: bool, pairing: Pairing) -> (Shader, Fields) {
@@ -209,7 +214,7 @@ pub(super) fn backward_shader(head_dim: u32, norm: bool, pairing: Pairing) -> (S
 ///
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
-pub fn heads(
+pub fn forward(
     rec: &mut Recorder,
     spans: &Slice,
     table: &Slice,
@@ -224,7 +229,7 @@ pub fn heads(
     if let Some(per) = lanes(s) {
         let name = lanes_name(head_dim, norm, pairing, false);
         let pipeline = rec.gpu().pipeline(&name, || lanes_shader(head_dim, norm, pairing, false).0)?;
-        let plan = plan_heads(s, table.size(), norms.size(), (per, false), rec.gpu().budget())?;
+        let plan = plan_by_heads(s, table.size(), norms.size(), (per, false), rec.gpu().budget())?;
         record(rec, &pipeline, &[spans, table, norms, qkv, q, k, v], &plan);
         return Ok(());
     }
@@ -235,11 +240,11 @@ pub fn heads(
     Ok(())
 }
 
-/// Records the gradient of [`heads`] with respect to qkv: from dq, dk and dv, and the qkv that went in,
-/// to dqkv, which is overwritten. The weights of the norms are frozen. Shapes as in [`heads`].
+/// Records the gradient of [`forward`] with respect to qkv: from dq, dk and dv, and the qkv that went in,
+/// to dqkv, which is overwritten. The weights of the norms are frozen. Shapes as in [`forward`].
 ///
 /// # Errors
-/// As [`heads`].
+/// As [`forward`].
 pub fn backward(
     rec: &mut Recorder,
     spans: &Slice,
@@ -263,7 +268,7 @@ pub fn backward(
         }
     };
     let norms = norms.unwrap_or(table);
-    let plan = plan_heads(s, table.size(), norms.size(), (per, true), gpu.budget())?;
+    let plan = plan_by_heads(s, table.size(), norms.size(), (per, true), gpu.budget())?;
     record(rec, &pipeline, &[spans, table, norms, qkv, dq, dk, dv, dqkv], &plan);
     Ok(())
 }

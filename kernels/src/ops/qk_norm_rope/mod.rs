@@ -60,11 +60,16 @@ pub fn plan(
     let (c, pairs) = (s.cache, s.rotation.pairs());
     if pairs * 2 > c.head_dim || c.head_dim % 2 != 0 {
         let what = format!("cannot rotate {} dimensions of a head of {}", pairs * 2, c.head_dim);
-        return Err(PlanError::Shape { op: "heads", what });
+        return Err(PlanError::Shape { op: "qk_norm_rope", what });
     }
     if table_bytes > budget.max_binding {
         let (needed, allowed) = (table_bytes, budget.max_binding);
-        return Err(PlanError::DoesNotFit { op: "heads", what: "the table of angles", needed, allowed });
+        return Err(PlanError::DoesNotFit {
+            op: "qk_norm_rope",
+            what: "the table of angles",
+            needed,
+            allowed,
+        });
     }
     let row = |heads: u32| u64::from(heads) * u64::from(c.head_dim) * 4;
     let all = s.heads + 2 * c.kv_heads;
@@ -74,7 +79,7 @@ pub fn plan(
     let streams = s.sequences != Sequences::One;
     let mut rows = vec![row(all), row(s.heads)];
     rows.extend(streams.then_some(STATE));
-    Ok(split_rows("heads", s.tokens, &rows, budget)?
+    Ok(split_rows("qk_norm_rope", s.tokens, &rows, budget)?
         .into_iter()
         .map(|t| {
             let n = t.end - t.start;
@@ -158,7 +163,7 @@ impl Kernel {
             Target::Streams(ty) => format!("streams_{}", ty.name()),
             Target::Packed => "packed".to_owned(),
         };
-        format!("heads{}_{target}", suffix(self.head_dim, self.norm, self.pairing))
+        format!("qk_norm_rope{}_{target}", suffix(self.head_dim, self.norm, self.pairing))
     }
 
     fn shader(self) -> Shader {
@@ -212,7 +217,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 ///
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
-pub fn heads(
+pub fn qk_norm_rope(
     rec: &mut Recorder,
     state: &Slice,
     table: &Slice,

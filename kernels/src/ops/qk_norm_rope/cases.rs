@@ -2,7 +2,7 @@
 
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
-use super::{Shape, heads, reference, train};
+use super::{Shape, qk_norm_rope, reference, train};
 use crate::Result;
 use crate::ops::attention::cases::{cache_on_gpu, chunk_bytes, chunk_values, spans};
 use crate::ops::attention::{CacheShape, CacheType, Sequences};
@@ -83,14 +83,22 @@ fn packed_case(
     };
     let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|&v| f64::from(v)).collect() };
     let (r, make) = (rotation.clone(), batch.clone());
-    let forward = Case::new("heads_train", BASELINE, name.clone(), 1e-7, move |gpu, _, seed| {
+    let forward = Case::new("qk_norm_rope_train", BASELINE, name.clone(), 1e-7, move |gpu, _, seed| {
         let b = make(gpu, seed)?;
         let [q, k, v] = [h, kv, kv].map(|heads| Guarded::new(gpu, tokens as usize * heads * hd, None));
         let out = [q?, k?, v?];
         let mut rec = Recorder::new(gpu);
         let norms = norm.then_some(&b.norms_gpu);
         let slices = out.each_ref().map(|o| &o.slice);
-        train::heads(&mut rec, &b.spans_gpu, &b.table, norms, &b.qkv_gpu, slices, &packed_shape(shape, &r))?;
+        train::forward(
+            &mut rec,
+            &b.spans_gpu,
+            &b.table,
+            norms,
+            &b.qkv_gpu,
+            slices,
+            &packed_shape(shape, &r),
+        )?;
         gpu.run(&rec.finish()?, None)?;
         let mut worst = 0.0f64;
         for (got, want) in out.iter().zip(turned(&wide(&b.qkv), &b.spans, &b.norms, &r)) {
@@ -98,7 +106,7 @@ fn packed_case(
         }
         Ok(worst)
     });
-    let backward = Case::backward("heads_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
+    let backward = Case::backward("qk_norm_rope_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
         let b = batch(gpu, seed)?;
         let out = Guarded::new(gpu, b.qkv.len(), None)?;
         let [q, k, v] = b.gradients.each_ref().map(|x| input(gpu, x));
@@ -211,7 +219,7 @@ fn case(
         CacheType::Q8_0 => 1e-5,
         CacheType::Q4_0 => 5e-4,
     };
-    Case::new("heads", BASELINE, name, tolerance, move |gpu, _, seed| {
+    Case::new("qk_norm_rope", BASELINE, name, tolerance, move |gpu, _, seed| {
         let cache = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;
         let rotation = Rotation::new(dims, 1e6, None, Scaling::None, pairing);
         let mut rng = Rng::seeded(context + tokens, seed);
@@ -249,7 +257,7 @@ fn case(
             sequences: Sequences::One,
         };
         let mut rec = Recorder::new(gpu);
-        heads(&mut rec, &state, &table, norm.then_some(&norms), &qkv, &q_gpu.slice, &chunks, &shape)?;
+        qk_norm_rope(&mut rec, &state, &table, norm.then_some(&norms), &qkv, &q_gpu.slice, &chunks, &shape)?;
         gpu.run(&rec.finish()?, None)?;
 
         let part = |x: &[f32], heads: usize, w: &[f32]| {
