@@ -14,11 +14,11 @@ use weft_kernels::ops::attention::{CacheShape, Scratch, Sequences, Shape, attent
 use weft_kernels::ops::embed::embed;
 use weft_kernels::ops::matmul::chain::{self, End, Kind, chained, chained_both};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
-use weft_kernels::ops::parts::{STREAMS, few_streams_bytes};
 use weft_kernels::ops::qk_norm_rope::{self, qk_norm_rope};
 use weft_kernels::ops::quantize::{self, Quantized, bytes_normed, quantize, quantize8};
 use weft_kernels::ops::rmsnorm::{Norm, rmsnorm, rmsnorm_to};
 use weft_kernels::ops::sample::{sample, scratch_bytes};
+use weft_kernels::ops::split_k::{STREAMS, few_streams_bytes};
 use weft_kernels::ops::squares::squares;
 use weft_kernels::ops::swiglu::swiglu_to;
 use weft_kernels::{Budget, Weight};

@@ -10,12 +10,12 @@ pub mod gather;
 pub mod lora;
 pub mod loss;
 pub mod matmul;
-pub mod parts;
 pub mod qk_norm_rope;
 pub mod quantize;
 pub mod rmsnorm;
 pub mod rope;
 pub mod sample;
+pub mod split_k;
 pub mod squares;
 pub mod swiglu;
 

@@ -8,10 +8,10 @@ use crate::ops::attention::cases::spans;
 use crate::ops::attention::{CacheShape, CacheType, Sequences};
 use crate::ops::matmul::chain::{self, End, Kind};
 use crate::ops::matmul::{Columns, Variant};
-use crate::ops::parts::sum_parts;
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{State, sample, scratch_bytes};
+use crate::ops::split_k::sum_splits;
 use crate::ops::{
     Format, adamw, add, convert, dropout, embed, gather, lora, loss, qk_norm_rope, rmsnorm, rope, squares,
     swiglu,
@@ -247,10 +247,10 @@ fn training(n: u32) -> Vec<Op> {
             Ok(Box::new(move |rec| add::add(rec, &x, &y, values)))
         }),
         // A product of 128 tokens, shared by four workgroups a tile.
-        op("sum_parts", format!("4 x 128 x {WIDTH}"), f64::from(WIDTH) * 128.0 * 20.0, 0.0, move |gpu| {
+        op("split_k", format!("4 x 128 x {WIDTH}"), f64::from(WIDTH) * 128.0 * 20.0, 0.0, move |gpu| {
             let (parts, y) = (f32s(gpu, 4 * 128 * WIDTH)?, f32s(gpu, 128 * WIDTH)?);
             let to = Columns::all(WIDTH);
-            Ok(Box::new(move |rec| sum_parts(rec, &parts, [4, 128, WIDTH], (&y, to), 1.0, false)))
+            Ok(Box::new(move |rec| sum_splits(rec, &parts, [4, 128, WIDTH], (&y, to), 1.0, false)))
         }),
         op("squares", shape.clone(), v * 4.0, 2.0 * v, move |gpu| {
             let (x, s) = (f32s(gpu, values)?, f32s(gpu, WIDTH)?);

@@ -4,7 +4,7 @@ use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
 use super::{Form, Matrix, Pass};
 use crate::ops::matmul::{Columns, Coop};
-use crate::ops::{Format, parts};
+use crate::ops::{Format, split_k};
 use crate::{Bind, Dispatch, Fields, Result, compose, params, record};
 
 params! {
@@ -163,7 +163,7 @@ pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<bool> {
         _ => (widest.div_ceil(tile), tokens, values),
     };
     let (bytes, room) = (u64::from(result) * 4, pass.scratch.map_or(0, Slice::size).min(budget.max_binding));
-    let (n, chunk) = parts::share(gpu.caps(), tiles * count * ranks, (depth, BK, LEAST), bytes, room);
+    let (n, chunk) = split_k::share(gpu.caps(), tiles * count * ranks, (depth, BK, LEAST), bytes, room);
     let part = pass.scratch.filter(|_| n > 1).map(|s| s.range(0, bytes * u64::from(n)));
     let mut places = [0; 4];
     let mut at = 0;
@@ -224,11 +224,11 @@ pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<bool> {
         (None, _) => {}
         (Some(part), Form::Narrow) => {
             let to = (narrow, columns);
-            parts::sum_parts(rec, part, [n, tokens, count * rank], to, 1.0, false)?;
+            split_k::sum_splits(rec, part, [n, tokens, count * rank], to, 1.0, false)?;
         }
         (Some(part), _) => {
             let to = (pass.m, Columns::all(values));
-            parts::sum_parts(rec, part, [n, 1, values], to, 1.0, true)?;
+            split_k::sum_splits(rec, part, [n, 1, values], to, 1.0, true)?;
         }
     }
     Ok(true)

@@ -5,7 +5,7 @@ use weft_runtime::{Recorder, Slice};
 
 use super::tiles::{Job, plan};
 use super::{ADD, Columns, Direction, Epilogue, HAS_BIAS, Input, Kernel, MATVEC_TOKENS, Variant, norm_after};
-use crate::ops::{Format, lora, parts, rmsnorm, slab_operands};
+use crate::ops::{Format, lora, rmsnorm, slab_operands, split_k};
 use crate::plan::record_baked;
 use crate::select::{self, At};
 use crate::{Result, Weight, record};
@@ -85,7 +85,7 @@ fn share(
     let tiles = tokens.div_ceil(bm) * outputs.div_ceil(bn);
     let bytes = u64::from(tokens) * u64::from(outputs) * 4;
     let room = scratch.size().min(budget.max_binding);
-    match parts::share(rec.gpu().caps(), tiles, (depth, c.bk, 8), bytes, room) {
+    match split_k::share(rec.gpu().caps(), tiles, (depth, c.bk, 8), bytes, room) {
         (1, _) => whole,
         shared => shared,
     }
@@ -168,7 +168,7 @@ pub fn forward(
         if let Some(norm) = epilogue.norm.filter(|_| sums) {
             return rmsnorm::summed(rec, part, y, norm, shape);
         }
-        parts::sum_parts(rec, part, shape, (y, columns), 1.0, epilogue.add)?;
+        split_k::sum_splits(rec, part, shape, (y, columns), 1.0, epilogue.add)?;
     }
     if let Some(low) = apart {
         low.up(rec, (y, columns), rows, tokens)?;
@@ -287,7 +287,7 @@ pub fn gradient(
         record(rec, &pipeline, &operands, &plan);
         if let Some(part) = &part {
             let to = (dx, Columns::all(cols));
-            parts::sum_parts(rec, part, [shared.0, tokens, cols], to, 1.0, adding)?;
+            split_k::sum_splits(rec, part, [shared.0, tokens, cols], to, 1.0, adding)?;
         }
     }
     match dy.low.filter(|_| joined.is_none()) {

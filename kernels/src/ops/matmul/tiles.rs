@@ -5,7 +5,7 @@ use weft_runtime::{Access, Caps, Cost, DeviceKind, Shader};
 
 use super::{Columns, Variant};
 use crate::drivers;
-use crate::ops::{Format, LOAD4, WEIGHT, parts, with_dequant};
+use crate::ops::{Format, LOAD4, WEIGHT, split_k, with_dequant};
 use crate::{
     Bind, Budget, Dispatch, Fields, PlanError, WeightShape, WeightType, compose, params, split_rows,
 };
@@ -274,7 +274,7 @@ impl Kernel {
             Variant::Coop if tokens <= 64 => {
                 let key = |&at: &usize| {
                     let (tile, wg) = (all[at].tile(), all[at].invocations());
-                    let many = outputs.div_ceil(tile.1) >= parts::WANTED;
+                    let many = outputs.div_ceil(tile.1) >= split_k::WANTED;
                     (tile, if many { wg } else { u32::MAX - wg })
                 };
                 let wide = |at: &usize| all[*at].tile().0 >= tokens;

@@ -80,13 +80,13 @@ pub fn plan(
     let fours = [cols, columns.stride, columns.column].iter().all(|v| v.is_multiple_of(4));
     if !fours || columns.column + cols > columns.stride {
         let what = format!("{cols} columns at {} of {}", columns.column, columns.stride);
-        return Err(PlanError::Shape { op: "sum_parts", what });
+        return Err(PlanError::Shape { op: "split_k", what });
     }
     let values = u64::from(rows) * u64::from(cols);
     let sizes = [u64::from(count) * values * 4, u64::from(rows) * u64::from(columns.stride) * 4];
     let allowed = budget.max_binding;
     if let Some(&needed) = sizes.iter().find(|&&n| n > allowed) {
-        return Err(PlanError::DoesNotFit { op: "sum_parts", what: "a tensor", needed, allowed });
+        return Err(PlanError::DoesNotFit { op: "split_k", what: "a tensor", needed, allowed });
     }
     let grid = fold((values / 4).div_ceil(u64::from(WG)) as u32, budget);
     Ok(Dispatch {
@@ -111,7 +111,7 @@ pub fn plan(
 
 fn shader() -> Shader {
     Shader {
-        name: "sum_parts".into(),
+        name: "split_k".into(),
         source: compose(&[], &[("WG", WG)], &[include_str!("kernel.wgsl")]),
         bindings: vec![Access::ReadWrite; 2],
     }
@@ -127,7 +127,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 ///
 /// # Errors
 /// As [`plan`], or a shader the device refuses.
-pub fn sum_parts(
+pub fn sum_splits(
     rec: &mut Recorder,
     parts: &Slice,
     shape: [u32; 3],
@@ -135,7 +135,7 @@ pub fn sum_parts(
     scale: f32,
     add: bool,
 ) -> Result<()> {
-    let pipeline = rec.gpu().pipeline("sum_parts", shader)?;
+    let pipeline = rec.gpu().pipeline("split_k", shader)?;
     let plan = plan(shape, columns, scale, add, rec.gpu().budget())?;
     record(rec, &pipeline, &[parts, y], &[plan]);
     Ok(())

@@ -2,7 +2,7 @@
 
 use weft_runtime::Recorder;
 
-use super::{reference, sum_parts};
+use super::{reference, sum_splits};
 use crate::ops::matmul::Columns;
 use crate::registry::{BASELINE, Case, Guarded, Rng, input};
 
@@ -25,13 +25,13 @@ fn case(shape: [u32; 3], columns: Columns, add: bool) -> Case {
     let extra = if add { " +y" } else { "" };
     let name =
         format!("parts {count} rows {rows} cols {cols} at {} of {}{extra}", columns.column, columns.stride);
-    Case::new("sum_parts", BASELINE, name, 1e-7, move |gpu, _, seed| {
+    Case::new("split_k", BASELINE, name, 1e-7, move |gpu, _, seed| {
         let mut rng = Rng::seeded(count * rows + cols, seed);
         let parts = rng.values((count * rows * cols) as usize);
         let before = rng.values((rows * columns.stride) as usize);
         let y = Guarded::new(gpu, before.len(), Some(&before))?;
         let mut rec = Recorder::new(gpu);
-        sum_parts(&mut rec, &input(gpu, &parts)?, shape, (&y.slice, columns), 0.75, add)?;
+        sum_splits(&mut rec, &input(gpu, &parts)?, shape, (&y.slice, columns), 0.75, add)?;
         gpu.run(&rec.finish()?, None)?;
         let mut sums = reference::sum(&parts, (rows * cols) as usize, 0.75).into_iter();
         let inside =
