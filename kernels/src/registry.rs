@@ -278,7 +278,7 @@ pub fn cases() -> Vec<Case> {
         ops::split_k::cases::cases(),
         ops::adamw::cases::cases(),
         ops::sample::cases::cases(),
-        ops::squares::cases::cases(),
+        ops::imatrix::cases::cases(),
     ]
     .into_iter()
     .flatten()
@@ -310,7 +310,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         ops::split_k::shaders(),
         ops::adamw::shaders(),
         ops::sample::shaders(),
-        ops::squares::shaders(),
+        ops::imatrix::shaders(),
         crate::perf::shaders(),
     ]
     .into_iter()

@@ -12,6 +12,7 @@
 use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{CacheShape, Scratch, Sequences, Shape, attention, decode};
 use weft_kernels::ops::embed::embed;
+use weft_kernels::ops::imatrix::accumulate;
 use weft_kernels::ops::matmul::chain::{self, End, Kind, chained, chained_both};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
 use weft_kernels::ops::qk_norm_rope::{self, qk_norm_rope};
@@ -19,7 +20,6 @@ use weft_kernels::ops::quantize::{self, Quantized, bytes_normed, quantize, quant
 use weft_kernels::ops::rmsnorm::{Norm, rmsnorm, rmsnorm_to};
 use weft_kernels::ops::sample::{sample, scratch_bytes};
 use weft_kernels::ops::split_k::{STREAMS, few_streams_bytes};
-use weft_kernels::ops::squares::squares;
 use weft_kernels::ops::swiglu::swiglu_to;
 use weft_kernels::{Budget, Weight};
 use weft_runtime::{Arena, Caps, Layout, Placed, Recorder, Slice};
@@ -346,7 +346,7 @@ pub(crate) fn record(
     let adapted = |rec: &mut Recorder, layer: usize, targets: &[Target], x: Input<'_>, y: &Slice| {
         if let Output::Sums(sums) = output {
             let (target, input) = (targets[0], (x.x, x.format));
-            squares(rec, input, &sums.layers[layer][target.group() as usize], tokens, target.inputs(c))?;
+            accumulate(rec, input, &sums.layers[layer][target.group() as usize], tokens, target.inputs(c))?;
         }
         match p.lora {
             Some((lora, between)) => lora.add(rec, layer as u32, targets, x, y, between, (c, tokens)),
@@ -498,7 +498,7 @@ pub(crate) fn record(
         Output::Cache | Output::Sums(Sums { head: None, .. }) => {}
         Output::Sums(Sums { head: Some(sums), .. }) => {
             rmsnorm(rec, &x, &w.output_norm, &n, tokens, c.width, c.eps)?;
-            squares(rec, (&n, Format::F32), sums, tokens, c.width)?;
+            accumulate(rec, (&n, Format::F32), sums, tokens, c.width)?;
         }
         Output::Logits | Output::Taps(_) => {
             rmsnorm(rec, &x, &w.output_norm, &last, tokens, c.width, c.eps)?;

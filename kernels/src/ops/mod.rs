@@ -7,6 +7,7 @@ pub mod convert;
 pub mod dropout;
 pub mod embed;
 pub mod gather;
+pub mod imatrix;
 pub mod lora;
 pub mod loss;
 pub mod matmul;
@@ -16,7 +17,6 @@ pub mod rmsnorm;
 pub mod rope;
 pub mod sample;
 pub mod split_k;
-pub mod squares;
 pub mod swiglu;
 
 use crate::{Weight, WeightType};

@@ -252,9 +252,9 @@ fn training(n: u32) -> Vec<Op> {
             let to = Columns::all(WIDTH);
             Ok(Box::new(move |rec| sum_splits(rec, &parts, [4, 128, WIDTH], (&y, to), 1.0, false)))
         }),
-        op("squares", shape.clone(), v * 4.0, 2.0 * v, move |gpu| {
+        op("imatrix", shape.clone(), v * 4.0, 2.0 * v, move |gpu| {
             let (x, s) = (f32s(gpu, values)?, f32s(gpu, WIDTH)?);
-            Ok(Box::new(move |rec| squares::squares(rec, (&x, Format::F32), &s, n, WIDTH)))
+            Ok(Box::new(move |rec| imatrix::accumulate(rec, (&x, Format::F32), &s, n, WIDTH)))
         }),
         op("dropout", shape.clone(), v * 8.0, 8.0 * v, move |gpu| {
             let (x, y, seed) = (f32s(gpu, values)?, f32s(gpu, values)?, u32s(gpu, &[1, 2])?);

@@ -2,7 +2,7 @@
 
 use weft_runtime::{Pool, Recorder};
 
-use super::{reference, squares};
+use super::{accumulate, reference};
 use crate::ops::Format;
 use crate::registry::{BASELINE, Case, Guarded, Rng, input};
 
@@ -27,25 +27,25 @@ pub fn cases() -> Vec<Case> {
 /// What the sums hold before is about as large as what is added.
 fn case(tokens: u32, cols: u32, magnitude: f32, format: Format) -> Case {
     let name = format!("tokens {tokens} cols {cols} magnitude {magnitude:e}");
-    let case = Case::new("squares", BASELINE, name, 1e-7, move |gpu, _, seed| {
+    let case = Case::new("imatrix", BASELINE, name, 1e-7, move |gpu, _, seed| {
         let mut rng = Rng::seeded(tokens * cols, seed);
         let x: Vec<f32> = rng.values((tokens * cols) as usize).iter().map(|v| v * magnitude).collect();
         let halves: Vec<half::f16> = x.iter().map(|&v| half::f16::from_f32(v)).collect();
         let size = tokens as f32 * magnitude * magnitude;
         let before: Vec<f32> = rng.values(cols as usize).iter().map(|v| v.abs() * size).collect();
         let (x_gpu, want) = match format {
-            Format::F32 => (input(gpu, &x)?, reference::squares(&x, &before)),
+            Format::F32 => (input(gpu, &x)?, reference::accumulate(&x, &before)),
             Format::F16 => {
                 // A word is two values.
                 let mut bytes: Vec<u8> = halves.iter().flat_map(|h| h.to_le_bytes()).collect();
                 bytes.resize(bytes.len().next_multiple_of(4), 0xff);
                 let x = gpu.alloc_init(Pool::Activations, &bytes, "case input")?;
-                (x, reference::squares(&halves, &before))
+                (x, reference::accumulate(&halves, &before))
             }
         };
         let s = Guarded::new(gpu, cols as usize, Some(&before))?;
         let mut rec = Recorder::new(gpu);
-        squares(&mut rec, (&x_gpu, format), &s.slice, tokens, cols)?;
+        accumulate(&mut rec, (&x_gpu, format), &s.slice, tokens, cols)?;
         gpu.run(&rec.finish()?, None)?;
         s.compare(gpu, &want)
     });

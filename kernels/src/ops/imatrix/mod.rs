@@ -47,11 +47,11 @@ pub fn plan(
         }
     };
     let widest = u64::from(cols) * 4;
-    Ok(split_rows("squares", tokens, &[row, widest], budget)?.into_iter().map(dispatch).collect())
+    Ok(split_rows("imatrix", tokens, &[row, widest], budget)?.into_iter().map(dispatch).collect())
 }
 
 fn name(format: Format) -> String {
-    format!("squares_{}", format.name())
+    format!("imatrix_{}", format.name())
 }
 
 fn shader(format: Format) -> Shader {
@@ -76,7 +76,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 ///
 /// # Errors
 /// No plan under the budget, or a shader the device refuses.
-pub fn squares(
+pub fn accumulate(
     rec: &mut Recorder,
     (x, format): (&Slice, Format),
     s: &Slice,
