@@ -13,8 +13,8 @@ use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{State, sample, scratch_bytes};
 use crate::ops::split_k::sum_splits;
 use crate::ops::{
-    Format, adamw, add, convert, dropout, embed, gather, lora, loss, qk_norm_rope, rmsnorm, rope, squares,
-    swiglu,
+    Format, adamw, add, cast, cross_entropy, dropout, embed, gather, imatrix, lora, qk_norm_rope, rmsnorm,
+    rope, swiglu,
 };
 use crate::registry::{BASELINE, Rng};
 use crate::{PlanError, Result, Weight, WeightType};
@@ -269,17 +269,18 @@ fn training(n: u32) -> Vec<Op> {
             })
         },
         op(
-            "loss",
+            "cross_entropy",
             format!("{} x {VOCABULARY}", n / 8),
             f64::from(n / 8 * VOCABULARY) * 8.0,
             f64::from(n / 8 * VOCABULARY) * 4.0,
             move |gpu| {
                 let rows = n / 8;
                 let (logits, labels) = (f32s(gpu, rows * VOCABULARY)?, u32s(gpu, &vec![7; rows as usize])?);
-                let stats = gpu.alloc(Pool::Activations, u64::from(rows) * loss::STATS, "perf op")?;
+                let stats =
+                    gpu.alloc(Pool::Activations, u64::from(rows) * cross_entropy::STATS, "perf op")?;
                 let scale = u32s(gpu, &[0x3f80_0000])?;
                 Ok(Box::new(move |rec| {
-                    loss::cross_entropy(rec, &logits, &labels, &stats, &scale, 0, rows, VOCABULARY)
+                    cross_entropy::cross_entropy(rec, &logits, &labels, &stats, &scale, 0, rows, VOCABULARY)
                 }))
             },
         ),

@@ -18,7 +18,7 @@ use weft_kernels::ops::convert::convert;
 use weft_kernels::ops::embed::embed;
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
 use weft_kernels::ops::qk_norm_rope::train as qk_norm_rope;
-use weft_kernels::ops::{Format, adamw, gather, loss, rmsnorm, swiglu};
+use weft_kernels::ops::{Format, adamw, cross_entropy, gather, rmsnorm, swiglu};
 use weft_runtime::{Gpu, Placed, Program, Recorder, Slice};
 
 use super::AdapterShape;
@@ -241,7 +241,16 @@ impl Graph<'_> {
         rmsnorm::rmsnorm_to(&mut rec, &x, &self.w.output_norm, (&y, format), n, c.width, c.eps)?;
         let input = Input { x: &y, ints: None, format };
         linear(&mut rec, head, input, (&logits, all), n, Epilogue::default())?;
-        loss::cross_entropy(&mut rec, &logits, &m.labels, &stats, &m.loss_scale, 0, n, c.vocabulary)?;
+        cross_entropy::cross_entropy(
+            &mut rec,
+            &logits,
+            &m.labels,
+            &stats,
+            &m.loss_scale,
+            0,
+            n,
+            c.vocabulary,
+        )?;
         if gradient {
             // Rows are few and the vocabulary is deep: workgroups share the sum.
             let parts = self.at(self.buffers.parts);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use weft_kernels::ops::adamw;
-use weft_kernels::ops::loss::Stats;
+use weft_kernels::ops::cross_entropy::Stats;
 use weft_runtime::{MemoryReport, Pool, Program, Recorder, Replay, Slice, human};
 
 use super::adapter::Flat;

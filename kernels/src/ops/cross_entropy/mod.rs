@@ -62,18 +62,18 @@ pub fn plan(
     let allowed = budget.max_binding;
     for (what, needed, each) in [("the stats", small[0], STATS), ("the labels", small[1], 4)] {
         if needed > allowed {
-            return Err(PlanError::DoesNotFit { op: "loss", what, needed, allowed });
+            return Err(PlanError::DoesNotFit { op: "cross_entropy", what, needed, allowed });
         }
         if needed < u64::from(row0 + rows) * each {
             let what = format!("{what} have {needed} bytes, which is fewer than {} rows", row0 + rows);
-            return Err(PlanError::Shape { op: "loss", what });
+            return Err(PlanError::Shape { op: "cross_entropy", what });
         }
     }
     // First row, rows, first column, columns, and the bytes bound, from which on the first value lies
     // where.
     let mut parts = Vec::new();
     let row = u64::from(vocab) * 4;
-    if let Ok(ranges) = split_rows("loss", rows, &[row], budget) {
+    if let Ok(ranges) = split_rows("cross_entropy", rows, &[row], budget) {
         for r in ranges {
             let n = r.end - r.start;
             parts.push((r.start, n, 0, vocab, u64::from(r.start) * row, u64::from(n) * row, 0));
@@ -126,11 +126,11 @@ fn shader(gradient: bool) -> Shader {
     if gradient {
         let bindings = [[Access::ReadWrite; 2], [Access::Read; 2]].concat();
         let source = compose(&[], &constants, &[shared, include_str!("gradient.wgsl")]);
-        return Shader { name: "loss_gradient_f32".into(), source, bindings };
+        return Shader { name: "cross_entropy_gradient_f32".into(), source, bindings };
     }
     let parts = [shared, include_str!("../../wgsl/reduce.wgsl"), include_str!("sums.wgsl")];
     let source = compose(&[], &constants, &parts);
-    Shader { name: "loss_sums_f32".into(), source, bindings: vec![Access::ReadWrite; 2] }
+    Shader { name: "cross_entropy_sums_f32".into(), source, bindings: vec![Access::ReadWrite; 2] }
 }
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.

@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
 
 fn case(rows: u32, vocab: u32, row0: u32, magnitude: f32) -> Case {
     let name = format!("rows {rows} from {row0} vocabulary {vocab} magnitude {magnitude:e}");
-    Case::backward("loss", BASELINE, name, 1e-7, move |gpu, _, seed| {
+    Case::backward("cross_entropy", BASELINE, name, 1e-7, move |gpu, _, seed| {
         let mut rng = Rng::seeded(rows * vocab, seed);
         let n = (rows * vocab) as usize;
         // Numbers that are not normal may count as zeros, and then be as large as the largest.
