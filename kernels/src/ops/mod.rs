@@ -3,7 +3,7 @@
 pub mod adamw;
 pub mod add;
 pub mod attention;
-pub mod convert;
+pub mod cast;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embed;

@@ -263,9 +263,9 @@ fn training(n: u32) -> Vec<Op> {
         }),
         Op {
             ty: Some("f16"),
-            ..op("convert", shape, v * 6.0, v, move |gpu| {
+            ..op("cast", shape, v * 6.0, v, move |gpu| {
                 let (x, y) = (f32s(gpu, values)?, f32s(gpu, values)?);
-                Ok(Box::new(move |rec| convert::convert(rec, &x, (&y, Format::F16), values.into())))
+                Ok(Box::new(move |rec| cast::cast(rec, &x, (&y, Format::F16), values.into())))
             })
         },
         op(

@@ -14,7 +14,7 @@
 
 use weft_kernels::ops::add::add;
 use weft_kernels::ops::attention::train as attention;
-use weft_kernels::ops::convert::convert;
+use weft_kernels::ops::cast::cast;
 use weft_kernels::ops::embed::embed;
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
 use weft_kernels::ops::qk_norm_rope::train as qk_norm_rope;
@@ -196,8 +196,8 @@ impl Graph<'_> {
         let Some(kept) = &s.kept_gate_up else { return Ok(()) };
         let n = u64::from(self.tokens) * 2 * u64::from(self.c.feed_forward);
         match to {
-            Format::F16 => Ok(convert(rec, &s.gate_up, (kept, to), n)?),
-            Format::F32 => Ok(convert(rec, kept, (&s.gate_up, to), n)?),
+            Format::F16 => Ok(cast(rec, &s.gate_up, (kept, to), n)?),
+            Format::F32 => Ok(cast(rec, kept, (&s.gate_up, to), n)?),
         }
     }
 

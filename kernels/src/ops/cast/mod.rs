@@ -26,7 +26,7 @@ const WG: u32 = 256;
 pub fn plan(n: u64, to: Format, budget: &Budget) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
     if !n.is_multiple_of(4) || n / 4 > u64::from(u32::MAX) {
         let what = format!("{n} values are not a multiple of 4");
-        return Err(PlanError::Shape { op: "convert", what });
+        return Err(PlanError::Shape { op: "cast", what });
     }
     let (from, to) = if to == Format::F16 { (16, 8) } else { (8, 16) };
     let dispatch = |r: std::ops::Range<u32>| {
@@ -47,7 +47,7 @@ pub fn plan(n: u64, to: Format, budget: &Budget) -> std::result::Result<Vec<Disp
     // No more workgroups than two grid dimensions have.
     let most = u64::from(budget.max_workgroups).pow(2) * u64::from(WG) * 16;
     let budget = &Budget { max_binding: budget.max_binding.min(most), ..budget.clone() };
-    Ok(split_rows("convert", (n / 4) as u32, &[from, to], budget)?.into_iter().map(dispatch).collect())
+    Ok(split_rows("cast", (n / 4) as u32, &[from, to], budget)?.into_iter().map(dispatch).collect())
 }
 
 fn shader(to: Format) -> Shader {
@@ -56,7 +56,7 @@ fn shader(to: Format) -> Shader {
         Format::F32 => include_str!("to_f32.wgsl"),
     };
     Shader {
-        name: format!("convert_to_{}", to.name()),
+        name: format!("cast_to_{}", to.name()),
         source: compose(&[], &[("WG", WG)], &[text]),
         bindings: vec![Access::ReadWrite; 2],
     }
@@ -72,7 +72,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 ///
 /// # Errors
 /// A number that is no multiple of 4, or a shader the device refuses.
-pub fn convert(rec: &mut Recorder, x: &Slice, (y, to): (&Slice, Format), n: u64) -> Result<()> {
+pub fn cast(rec: &mut Recorder, x: &Slice, (y, to): (&Slice, Format), n: u64) -> Result<()> {
     let plan = plan(n, to, rec.gpu().budget())?;
     let s = shader(to);
     let pipeline = rec.gpu().pipeline(&s.name.clone(), || s)?;

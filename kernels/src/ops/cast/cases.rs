@@ -2,7 +2,7 @@
 
 use weft_runtime::{Pool, Recorder};
 
-use super::{convert, reference};
+use super::{cast, reference};
 use crate::ops::Format;
 use crate::registry::{BASELINE, Case, Guarded, Rng, input};
 
@@ -15,11 +15,11 @@ pub fn cases() -> Vec<Case> {
 /// Now and then a value rounds the other way.
 fn to_half(n: u32, magnitude: f32) -> Case {
     let name = format!("n {n} magnitude {magnitude:e}");
-    Case::new("convert", BASELINE, name, 5e-7, move |gpu, _, seed| {
+    Case::new("cast", BASELINE, name, 5e-7, move |gpu, _, seed| {
         let x: Vec<f32> = Rng::seeded(n, seed).values(n as usize).iter().map(|v| v * magnitude).collect();
         let y = Guarded::new(gpu, n as usize / 2, None)?;
         let mut rec = Recorder::new(gpu);
-        convert(&mut rec, &input(gpu, &x)?, (&y.slice, Format::F16), n.into())?;
+        cast(&mut rec, &input(gpu, &x)?, (&y.slice, Format::F16), n.into())?;
         gpu.run(&rec.finish()?, None)?;
         y.compare_as(gpu, Format::F16, &reference::rounded(&x))
     })
@@ -28,14 +28,14 @@ fn to_half(n: u32, magnitude: f32) -> Case {
 
 fn to_f32(n: u32, magnitude: f32) -> Case {
     let name = format!("n {n} magnitude {magnitude:e}");
-    Case::new("convert", BASELINE, name, 0.0, move |gpu, _, seed| {
+    Case::new("cast", BASELINE, name, 0.0, move |gpu, _, seed| {
         let x: Vec<f32> = Rng::seeded(n, seed).values(n as usize).iter().map(|v| v * magnitude).collect();
         let want = reference::rounded(&x);
         let bytes: Vec<u8> = want.iter().flat_map(|&v| half::f16::from_f64(v).to_le_bytes()).collect();
         let x = gpu.alloc_init(Pool::Activations, &bytes, "case input")?;
         let y = Guarded::new(gpu, n as usize, None)?;
         let mut rec = Recorder::new(gpu);
-        convert(&mut rec, &x, (&y.slice, Format::F32), n.into())?;
+        cast(&mut rec, &x, (&y.slice, Format::F32), n.into())?;
         gpu.run(&rec.finish()?, None)?;
         y.compare(gpu, &want)
     })
