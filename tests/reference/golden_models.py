@@ -21,7 +21,7 @@ To run it (about a minute on two cores; torch needs no GPU):
   /tmp/golden/bin/python tests/reference/golden_models.py qwen3-f32  # only those named
   ... golden_models.py --check         # writes nothing; fails if a stored file would change
   ... golden_models.py --read F.gguf CASE   # compares a file built by the Rust side
-Made with torch 2.15.0, transformers 5.23.0, gguf 0.19.0, numpy 2.4.6.
+Made with torch 2.15.0, transformers 5.23.0 (Gemma 3 and SmolLM3: 5.24.0), gguf 0.19.0, numpy 2.4.6.
 """
 
 import contextlib
@@ -175,15 +175,46 @@ CASES = {
         "llama", 4, 2, 128, 256, 768, 530, False, {"mix": 5, "embd": "Q4_1", "head": "Q3_K"}, {},
     ),
     "smollm-q4_k_m": ("llama", 9, 3, 32, 288, 768, 580, True, Q4_K_M, {}),
+    # Head sizes are not width / heads. The window is shorter than the prompt, and the pattern comes as a
+    # number, as an array and not at all.
+    "gemma3-f32": (
+        "gemma3", 3, 1, 64, 288, 512, 613, True, one("F32"),
+        {"layers": 7, "window": 24, "pattern": 6, "swa_base": 3e3, "linear": 8.0},
+    ),
+    "gemma3-q8_0": ("gemma3", 4, 2, 256, 256, 512, 600, True, one("Q8_0"), {"layers": 7, "window": 16}),
+    "gemma3-q4_k_m": (
+        "gemma3", 4, 2, 128, 320, 768, 640, True, Q4_K_M,
+        {"layers": 6, "window": 33, "pattern": 3, "linear": 8.0, "softcap": 5.0},
+    ),
+    # The residual stream leaves the range of f16.
+    "gemma3-large-f16": (
+        "gemma3", 2, 1, 256, 256, 512, 520, True, one("F16"),
+        {"layers": 7, "window": 40, "pattern": [True, True, False, True, True, True, False], "growth": 6.0},
+    ),
+    "smollm3-f32": ("smollm3", 4, 2, 64, 256, 512, 577, True, one("F32"), {"layers": 5}),
+    "smollm3-q4_k_m": ("smollm3", 4, 1, 128, 256, 768, 603, True, Q4_K_M, {"layers": 5}),
 }  # fmt: skip
 
-BASE = {"qwen3": 1e6, "qwen2": 1e6, "llama": 1e4, "llama3": 5e5}
+BASE = {"qwen3": 1e6, "qwen2": 1e6, "llama": 1e4, "llama3": 5e5, "gemma3": 1e6, "smollm3": 5e6}
+# Families whose files hold Q and K for adjacent rotary pairs, and those with norms behind a half layer.
+ADJACENT = ("llama", "smollm3")
+SANDWICH = ("gemma3",)
 # What a 256-element block type becomes when a row is no multiple of 256 (llama.cpp's fallback).
 FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
 # An epsilon large enough that reading another one than the file's shows.
-LARGE_EPS = ("qwen3-f32", "qwen2-q4_k_m", "llama3-f32", "llama2-f16")
+LARGE_EPS = ("qwen3-f32", "qwen2-q4_k_m", "llama3-f32", "llama2-f16", "gemma3-f32")
+
+
+def layers_of(case):
+    return CASES[case][9].get("layers", LAYERS)
+
+
+def is_local(case, layer):
+    """Whether a layer of Gemma 3 sees a window only: five of six, unless the case has another pattern."""
+    pattern = CASES[case][9].get("pattern", 6)
+    return pattern[layer] if isinstance(pattern, list) else layer % pattern < pattern - 1
 
 
 def eps_of(case):
@@ -226,7 +257,7 @@ def metadata(case):
         ("general.architecture", "str", arch),
         ("general.name", "str", f"golden {case}"),
         ("general.quantization_version", "u32", 2),
-        (f"{arch}.block_count", "u32", LAYERS),
+        (f"{arch}.block_count", "u32", layers_of(case)),
         (f"{arch}.context_length", "u32", 256),
         (f"{arch}.embedding_length", "u32", width),
         (f"{arch}.feed_forward_length", "u32", ff),
@@ -241,8 +272,17 @@ def metadata(case):
             (f"{arch}.attention.value_length", "u32", head),
             (f"{arch}.rope.freq_base", "f32", base_of(arch, rope)),
         ]
-        if arch == "llama":
+        if arch in ADJACENT:
             rows.append((f"{arch}.rope.dimension_count", "u32", head))
+    if "window" in rope:
+        rows.append((f"{arch}.attention.sliding_window", "u32", rope["window"]))
+    if "pattern" in rope:
+        kind = "bools" if isinstance(rope["pattern"], list) else "u32"
+        rows.append((f"{arch}.attention.sliding_window_pattern", kind, rope["pattern"]))
+    if "swa_base" in rope:
+        rows.append((f"{arch}.rope.freq_base_swa", "f32", rope["swa_base"]))
+    if "softcap" in rope:
+        rows.append((f"{arch}.final_logit_softcapping", "f32", rope["softcap"]))
     if "linear" in rope:
         rows += [
             (f"{arch}.rope.scaling.type", "str", "linear"),
@@ -280,7 +320,7 @@ def tensors(case):
     if "llama3" in rope:
         values = rope_factors(base_of(arch, rope), head, llama3_rope(rope["llama3"]))
         out.append({"name": "rope_freqs.weight", "type": "F32", "shape": [head // 2], "values": values})
-    qk = 1.0 if arch == "qwen3" else 1.1
+    qk = 1.0 if arch in ("qwen3", "gemma3") else 1.1
     plan = [
         ("attn_q", width, heads * head, qk),
         ("attn_k", width, kv * head, qk),
@@ -290,10 +330,12 @@ def tensors(case):
         ("ffn_up", width, ff, 1.1),
         ("ffn_down", ff, width, 0.7),
     ]
-    for layer in range(LAYERS):
+    layers = layers_of(case)
+    for layer in range(layers):
         p = f"blk.{layer}."
-        # llama.cpp's use_more_bits, for LAYERS layers
-        more = layer < LAYERS // 8 or layer >= 7 * LAYERS // 8 or (layer - LAYERS // 8) % 3 == 2
+        # llama.cpp's use_more_bits
+        more = layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+        size = rope.get("growth", 1.0) ** layer
         vector(p + "attn_norm.weight", width, 1.0, 0.25)
         for i, (name, cols, rows, gain) in enumerate(plan):
             if "mix" in types:
@@ -303,12 +345,16 @@ def tensors(case):
             else:
                 kind = types["*"]
             if name == "ffn_gate":
+                if arch in SANDWICH:
+                    vector(p + "post_attention_norm.weight", width, size, 0.25 * size)
                 vector(p + "ffn_norm.weight", width, 1.0, 0.25)
             weight(p + name, cols, rows, gain, kind)
             if arch == "qwen2" and i < 3:
                 vector(p + name + ".bias", rows, 0.0, 0.6)
-            if arch == "qwen3" and i < 2:
+            if arch in ("qwen3", "gemma3") and i < 2:
                 vector(p + name + "_norm.weight", head, 0.95, 0.25)
+        if arch in SANDWICH:
+            vector(p + "post_ffw_norm.weight", width, size, 0.25 * size)
     vector("output_norm.weight", width, 1.0, 0.25)
     if not tied:
         weight("output", width, vocab, 3.0, types["head"])
@@ -365,13 +411,20 @@ def state_dict(case, weights):
         "ffn_norm": "post_attention_layernorm", "ffn_gate": "mlp.gate_proj",
         "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
     }  # fmt: skip
+    if arch in SANDWICH:
+        parts |= {
+            "post_attention_norm": "post_attention_layernorm", "ffn_norm": "pre_feedforward_layernorm",
+            "post_ffw_norm": "post_feedforward_layernorm",
+        }  # fmt: skip
     out = {}
     for name, w in weights.items():
         if name == "rope_freqs.weight":
             continue  # transformers computes its own from the configuration
+        if arch == "gemma3" and name.endswith("norm.weight"):
+            w = w.astype(np.float64) - 1  # files hold what transformers adds 1 to
         if name.startswith("blk."):
             _, layer, part, kind = name.split(".")
-            if arch == "llama" and part in ("attn_q", "attn_k"):
+            if arch in ADJACENT and part in ("attn_q", "attn_k"):
                 w = unpermute(w, heads if part == "attn_q" else kv)
             out[f"model.layers.{layer}.{parts[part]}.{kind}"] = w
         else:
@@ -414,12 +467,26 @@ def transformers_model(case, weights, double):
         parameters = {"rope_type": "linear", "factor": rope["linear"]}
     if "yarn" in rope:
         parameters = {"rope_type": "yarn", "factor": rope["yarn"], "original_max_position_embeddings": 64}
+    parameters["rope_theta"] = base_of(arch, rope)
+    more = {}
+    if arch == "gemma3":
+        local = {"rope_type": "default", "rope_theta": rope.get("swa_base", 1e4)}
+        parameters = {"full_attention": parameters, "sliding_attention": local}
+        kinds = ["full_attention", "sliding_attention"]
+        more = {
+            "layer_types": [kinds[is_local(case, i)] for i in range(layers_of(case))],
+            "sliding_window": rope["window"],
+            "query_pre_attn_scalar": head,
+            "final_logit_softcapping": rope.get("softcap"),
+        }
+    if arch == "smollm3":
+        more = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
     config = AutoConfig.for_model(
-        arch,
+        {"gemma3": "gemma3_text"}.get(arch, arch),
         vocab_size=vocab,
         hidden_size=width,
         intermediate_size=ff,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers_of(case),
         num_attention_heads=heads,
         num_key_value_heads=kv,
         head_dim=head,
@@ -427,7 +494,8 @@ def transformers_model(case, weights, double):
         # the f32 of the metadata, so that both sides see the same number
         rms_norm_eps=float(np.float32(eps_of(case))),
         tie_word_embeddings=tied,
-        rope_parameters={**parameters, "rope_theta": base_of(arch, rope)},
+        rope_parameters=parameters,
+        **more,
     )
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     model = model.double() if double else model.float()
@@ -439,6 +507,9 @@ def transformers_model(case, weights, double):
         model.tie_weights()
         assert model.lm_head.weight is model.model.embed_tokens.weight
     assert all(p.dtype == dtype for p in model.parameters())
+    if arch == "gemma3" and double:
+        # made in float32, whose root of the width is rounded
+        model.model.embed_tokens.embed_scale = torch.tensor(width, dtype=dtype) ** 0.5
     return model
 
 
@@ -458,17 +529,17 @@ def transformers_run(case, weights, ids, double):
         body = model.model
         hooks = [body.embed_tokens.register_forward_hook(lambda m, a, o: keep("r0", o))]
         hooks.append(body.norm.register_forward_hook(lambda m, a, o: keep("final", o)))
+        before_ffn = "pre_feedforward_layernorm" if CASES[case][0] in SANDWICH else "post_attention_layernorm"
         for i, layer in enumerate(body.layers):
             hooks.append(layer.register_forward_hook(lambda m, a, o, i=i: keep(f"r{i + 1}", o)))
-            hooks.append(
-                layer.post_attention_layernorm.register_forward_hook(lambda m, a, o, i=i: keep(f"m{i}", a[0]))
-            )
+            norm = getattr(layer, before_ffn)
+            hooks.append(norm.register_forward_hook(lambda m, a, o, i=i: keep(f"m{i}", a[0])))
         with torch.no_grad():
             logits = model(torch.tensor([ids]), use_cache=False).logits[0].double().numpy()
         for hook in hooks:
             hook.remove()
-    residual = np.stack([seen[f"r{i}"] for i in range(LAYERS + 1)])
-    mid = np.stack([seen[f"m{i}"] for i in range(LAYERS)])
+    residual = np.stack([seen[f"r{i}"] for i in range(layers_of(case) + 1)])
+    mid = np.stack([seen[f"m{i}"] for i in range(layers_of(case))])
     return {"logits": logits, "residual": residual, "mid": mid, "final": seen["final"]}
 
 
@@ -489,36 +560,54 @@ def numpy_run(meta, weights, ids, cache=np.float64):
     eps, base = get("attention.layer_norm_rms_epsilon"), get("rope.freq_base", 1e4)
     rms = lambda x, g: x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * g  # noqa: E731
 
-    i = np.arange(head // 2)
-    freq = base ** (-2.0 * i / head)
-    if "rope_freqs.weight" in w:
-        freq = freq / w["rope_freqs.weight"]
-    scaling, factor, magnitude = get("rope.scaling.type", "none"), get("rope.scaling.factor", 1.0), 1.0
-    if scaling == "linear":
-        freq = freq / factor
-    if scaling == "yarn":
-        original = get("rope.scaling.original_context_length")
-        turn = lambda beta: head * math.log(original / (beta * 2 * math.pi)) / (2 * math.log(base))  # noqa: E731
-        low, high = max(math.floor(turn(32)), 0), min(math.ceil(turn(1)), head - 1)
-        keep = 1 - np.clip((i - low) / max(0.001, high - low), 0, 1)
-        freq = freq / factor * (1 - keep) + freq * keep
-        magnitude = 1 + 0.1 * math.log(factor)
-    angle = np.arange(len(ids))[:, None, None] * freq
-    cos, sin = np.cos(angle) * magnitude, np.sin(angle) * magnitude
+    i, t = np.arange(head // 2), len(ids)
 
-    def rotate(x):  # [T, heads, head]
-        out = np.empty_like(x)
-        a, b = (slice(0, None, 2), slice(1, None, 2)) if arch == "llama" else (slice(0, head // 2), slice(head // 2, None))
+    def tables(base, scaled):
+        """Cosines and sines, [T, 1, head / 2]."""
+        freq, magnitude = base ** (-2.0 * i / head), 1.0
+        if "rope_freqs.weight" in w:
+            freq = freq / w["rope_freqs.weight"]
+        scaling, factor = get("rope.scaling.type", "none"), get("rope.scaling.factor", 1.0)
+        if scaling == "linear" and scaled:
+            freq = freq / factor
+        if scaling == "yarn":
+            original = get("rope.scaling.original_context_length")
+            turn = lambda beta: head * math.log(original / (beta * 2 * math.pi)) / (2 * math.log(base))  # noqa: E731
+            low, high = max(math.floor(turn(32)), 0), min(math.ceil(turn(1)), head - 1)
+            keep = 1 - np.clip((i - low) / max(0.001, high - low), 0, 1)
+            freq = freq / factor * (1 - keep) + freq * keep
+            magnitude = 1 + 0.1 * math.log(factor)
+        angle = np.arange(t)[:, None, None] * freq
+        return np.cos(angle) * magnitude, np.sin(angle) * magnitude
+
+    def rotate(x, table):  # [T, heads, head]
+        if table is None:
+            return x
+        (cos, sin), out = table, np.empty_like(x)
+        halves = (slice(0, head // 2), slice(head // 2, None))
+        a, b = (slice(0, None, 2), slice(1, None, 2)) if arch in ADJACENT else halves
         out[..., a] = x[..., a] * cos - x[..., b] * sin
         out[..., b] = x[..., a] * sin + x[..., b] * cos
         return out
 
-    t = len(ids)
-    mask = np.triu(np.full((t, t), -np.inf), 1)
-    x = w["token_embd.weight"][ids]
+    full, near = tables(base, True), tables(get("rope.freq_base_swa", 1e4), False)
+    window, pattern = get("attention.sliding_window", t), get("attention.sliding_window_pattern", 6)
+    distance = np.arange(t)[:, None] - np.arange(t)
+    gelu = lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))  # noqa: E731
+    act = gelu if arch == "gemma3" else lambda x: x / (1 + np.exp(-x))
+    # The norm behind a half layer, where there is one.
+    after = lambda x, n: rms(x, w[n]) if n in w else x  # noqa: E731
+    x = w["token_embd.weight"][ids] * (math.sqrt(width) if arch == "gemma3" else 1)
     residual, mid, entropy = [x], [], []
     for layer in range(get("block_count")):
         p = f"blk.{layer}."
+        local = False
+        if arch == "gemma3":
+            local = pattern[layer] if isinstance(pattern, list) else layer % pattern < pattern - 1
+        table = near if local else full
+        if arch == "smollm3" and layer % 4 == 3:
+            table = None
+        mask = np.where((distance >= 0) & ((distance < window) | (not local)), 0.0, -np.inf)
         linear = lambda h, n: h @ w[p + n + ".weight"].T + w.get(p + n + ".bias", 0.0)  # noqa: E731
         h = rms(x, w[p + "attn_norm.weight"])
         q = linear(h, "attn_q").reshape(t, heads, head)
@@ -526,20 +615,23 @@ def numpy_run(meta, weights, ids, cache=np.float64):
         v = linear(h, "attn_v").reshape(t, kv, head).astype(cache).astype(np.float64)
         if p + "attn_q_norm.weight" in w:
             q, k = rms(q, w[p + "attn_q_norm.weight"]), rms(k, w[p + "attn_k_norm.weight"])
-        q, k = rotate(q), rotate(k).astype(cache).astype(np.float64)
+        q, k = rotate(q, table), rotate(k, table).astype(cache).astype(np.float64)
         k, v = np.repeat(k, heads // kv, axis=1), np.repeat(v, heads // kv, axis=1)
         s = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(head) + mask
         s = np.exp(s - s.max(-1, keepdims=True))
         s /= s.sum(-1, keepdims=True)
         entropy.append(float(-(s * np.log(s + 1e-300)).sum(-1)[:, -1].mean()))
-        x = x + linear(np.einsum("hqk,khd->qhd", s, v).reshape(t, -1), "attn_output")
+        a = linear(np.einsum("hqk,khd->qhd", s, v).reshape(t, -1), "attn_output")
+        x = x + after(a, p + "post_attention_norm.weight")
         mid.append(x)
         h = rms(x, w[p + "ffn_norm.weight"])
-        g = linear(h, "ffn_gate")
-        x = x + linear(g / (1 + np.exp(-g)) * linear(h, "ffn_up"), "ffn_down")
+        f = linear(act(linear(h, "ffn_gate")) * linear(h, "ffn_up"), "ffn_down")
+        x = x + after(f, p + "post_ffw_norm.weight")
         residual.append(x)
     final = rms(x, w["output_norm.weight"])
     logits = final @ w.get("output.weight", w["token_embd.weight"]).T
+    if cap := get("final_logit_softcapping"):
+        logits = cap * np.tanh(logits / cap)
     return {
         "logits": logits, "residual": np.stack(residual), "mid": np.stack(mid), "final": final,
         "effective_keys": math.exp(sum(entropy) / len(entropy)),
@@ -548,6 +640,29 @@ def numpy_run(meta, weights, ids, cache=np.float64):
 
 def nmse(got, want):
     return float(((got - want) ** 2).sum() / (want**2).sum())
+
+
+# Keys whose neglect a case has to show: what a reader without that key would take in its place.
+NEGLECT = {
+    "attention.sliding_window": 10**6,
+    "attention.sliding_window_pattern": 6,
+    "rope.freq_base_swa": 1e4,
+    "rope.freq_base": 1e4,
+    "rope.scaling.type": "none",
+    "final_logit_softcapping": 0.0,
+}
+
+
+def check_sensitivity(case, meta, weights, ids, want):
+    """A case that would pass without one of its keys is no test of that key."""
+    for at, (key, kind, value) in enumerate(meta):
+        default = NEGLECT.get(key.split(".", 1)[1], value)
+        if CASES[case][0] not in ("gemma3", "smollm3") or default == value:
+            continue
+        other = numpy_run([*meta[:at], (key, kind, default), *meta[at + 1 :]], weights, ids)["logits"]
+        error = nmse(other, want["logits"])
+        assert error > 1e-4, (case, key, error)
+        print(f"{case:20s} without {key}: NMSE {error:.1e}")
 
 
 # ---------------------------------------------------------------- writing
@@ -573,6 +688,7 @@ def make(case):
     agree = max(nmse(mine[k], want[k]) for k in want)
     # rope_freqs.weight is rounded to f32 in the file and not in transformers; nothing else is.
     assert agree < (1e-13 if "rope_freqs.weight" in weights else 1e-20), (case, agree)
+    check_sensitivity(case, meta, weights, ids, want)
     single = nmse(transformers_run(case, weights, ids, double=False)["logits"], want["logits"])
     half = nmse(numpy_run(meta, weights, ids, np.float16)["logits"], want["logits"])
     assert single < 1e-9, (case, single)

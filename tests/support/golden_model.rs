@@ -71,11 +71,16 @@ pub fn folder() -> PathBuf {
     root.join("tests/golden")
 }
 
+/// Architectures whose goldens are here before their graph is: the one that lands a graph takes its name
+/// out of this list, and every test of all cases then covers it.
+const WAITING: &[&str] = &["gemma3", "smollm3"];
+
 /// The names of all cases, sorted.
 pub fn cases() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder())
         .expect("tests/golden")
         .filter_map(|e| e.unwrap().file_name().to_str()?.strip_suffix(".json").map(String::from))
+        .filter(|name| !WAITING.iter().any(|arch| name.starts_with(arch)))
         .collect();
     names.sort();
     assert!(!names.is_empty(), "tests/golden holds no case");
@@ -303,6 +308,13 @@ pub fn build(case: &str) -> Vec<u8> {
             "str" => {
                 out.extend(8u32.to_le_bytes());
                 string(&mut out, row[2].as_str().unwrap());
+            }
+            "bools" => {
+                let values = row[2].as_array().unwrap();
+                out.extend(9u32.to_le_bytes());
+                out.extend(7u32.to_le_bytes());
+                out.extend((values.len() as u64).to_le_bytes());
+                out.extend(values.iter().map(|v| u8::from(v.as_bool().unwrap())));
             }
             other => panic!("{case}: metadata type {other}"),
         }
