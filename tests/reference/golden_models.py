@@ -316,7 +316,7 @@ def tensors(case):
     # Gains are in units of 1/sqrt(columns): a row times a vector of unit RMS has that deviation.
     # They make each half layer about as large as the residual, attention far from uniform, and
     # logits of deviation 2 to 4.
-    weight("token_embd", width, vocab, 2.5 if tied else 6.0, types["embd"])
+    weight("token_embd", width, vocab, rope.get("embd", 2.5 if tied else 6.0), types["embd"])
     if "llama3" in rope:
         values = rope_factors(base_of(arch, rope), head, llama3_rope(rope["llama3"]))
         out.append({"name": "rope_freqs.weight", "type": "F32", "shape": [head // 2], "values": values})

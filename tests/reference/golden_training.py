@@ -47,6 +47,16 @@ gm.CASES.update({
     "training/llama-mixed": (
         "llama", 8, 4, 64, 256, 512, 530, False, {"mix": 5, "embd": "Q4_1", "head": "Q5_K"}, {},
     ),
+    # Layers 0 and 2 see a window shorter than most sequences, layer 1 everything.
+    "training/gemma3-f32": (
+        "gemma3", 3, 1, 64, 288, 512, 601, True, gm.one("F32"),
+        {"layers": 3, "window": 9, "pattern": 2, "linear": 8.0, "embd": 1.0},
+    ),
+    "training/gemma3-q8_0": (
+        "gemma3", 2, 1, 256, 256, 512, 520, True, gm.one("Q8_0"),
+        {"layers": 2, "window": 16, "pattern": 2, "embd": 1.0},
+    ),
+    "training/smollm3-f32": ("smollm3", 4, 2, 64, 256, 512, 577, True, gm.one("F32"), {"layers": 4}),
 })  # fmt: skip
 
 # rank, alpha, rslora, (layer, target) of each pair, lengths of the sequences of each batch
@@ -57,6 +67,10 @@ CASES = {
     # Nothing below the second layer's gate is trained.
     "training/llama3-f32": (3, 6.0, False, [(1, "gate"), (1, "down")], [33, 31]),
     "training/llama-mixed": (4, 8.0, False, [(l, t) for l in (0, 1) for t in ALL], [64]),
+    "training/gemma3-f32": (4, 8.0, False, [(l, t) for l in (0, 1) for t in ALL], [17, 5, 30, 1, 11]),
+    "training/gemma3-q8_0": (4, 16.0, False, [(l, t) for l in (0, 1) for t in ALL], [40, 24]),
+    # The last layer has no rope.
+    "training/smollm3-f32": (4, 8.0, False, [(l, t) for l in (2, 3) for t in ("q", "k", "v", "o")], [23, 41]),
 }
 
 
@@ -148,7 +162,7 @@ def run(case, weights, double):
 
         def rows(name, x, f):
             """Applies f to the rows of B where the file has another order of them."""
-            if arch == "llama" and name.endswith(".b") and (".attn_q." in name or ".attn_k." in name):
+            if arch in gm.ADJACENT and name.endswith(".b") and (".attn_q." in name or ".attn_k." in name):
                 return f(x, heads if ".attn_q." in name else kv)
             return x
 
