@@ -15,6 +15,7 @@ pub mod qk_norm_rope;
 pub mod quantize;
 pub mod rmsnorm;
 pub mod rope;
+pub mod router;
 pub mod sample;
 pub mod split_k;
 pub mod swiglu;
