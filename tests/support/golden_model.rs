@@ -314,6 +314,17 @@ pub fn build(case: &str) -> Vec<u8> {
                 out.extend(8u32.to_le_bytes());
                 string(&mut out, row[2].as_str().unwrap());
             }
+            "bool" => {
+                out.extend(7u32.to_le_bytes());
+                out.push(u8::from(row[2].as_bool().unwrap()));
+            }
+            "strs" => {
+                let values = row[2].as_array().unwrap();
+                out.extend(9u32.to_le_bytes());
+                out.extend(8u32.to_le_bytes());
+                out.extend((values.len() as u64).to_le_bytes());
+                values.iter().for_each(|v| string(&mut out, v.as_str().unwrap()));
+            }
             "bools" => {
                 let values = row[2].as_array().unwrap();
                 out.extend(9u32.to_le_bytes());
