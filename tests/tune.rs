@@ -35,8 +35,8 @@ fn what_it_writes_is_read_and_can_be_left_out() {
 
     // What is in it runs, and computes the same.
     tuning["entries"] = json!([
-        entry(&json!({ "heads": 1, "splits": 1, "values": 16, "ahead": 4 })),
-        entry(&json!({ "heads": 3, "splits": 1, "values": 16, "ahead": 4 })),
+        entry(&json!({ "heads": 1, "splits": 1, "values": 16, "prefetch": 4 })),
+        entry(&json!({ "heads": 3, "splits": 1, "values": 16, "prefetch": 4 })),
     ]);
     std::fs::write(&path, tuning.to_string()).expect("a file");
     let explain = |flags: &[&str]| {

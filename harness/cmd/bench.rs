@@ -54,7 +54,7 @@ pub(super) struct Flags {
     n_depth: Vec<u32>,
     /// Streams that decode at a time, up to 64
     #[arg(short = 'b', long, value_name = "N,...", value_delimiter = ',', default_value = "1",
-          value_parser = clap::value_parser!(u32).range(1..=weft_models::MOST_STREAMS as i64))]
+          value_parser = clap::value_parser!(u32).range(1..=weft_models::MAX_STREAMS as i64))]
     streams: Vec<u32>,
     /// Repetitions
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]

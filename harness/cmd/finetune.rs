@@ -12,7 +12,7 @@ use weft_models::finetune::{
     self, Data, Event, Finetune, Learn, Length, Overlong, Reading, Saving, Schedule, Settings, State, Step,
     Warmup,
 };
-use weft_models::train::{AdamW, AdapterShape, IGNORE, MOST_RANK, Target};
+use weft_models::train::{AdamW, AdapterShape, IGNORE, MAX_RANK, Target};
 use weft_models::{AdapterFile, Config};
 use weft_runtime::human;
 
@@ -58,7 +58,7 @@ pub(super) struct Flags {
     #[arg(long, help_heading = "Data")]
     show_batch: bool,
     /// Rank of the adapter [default: 16]
-    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=MOST_RANK as i64), help_heading = "Adapter")]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=MAX_RANK as i64), help_heading = "Adapter")]
     rank: Option<u32>,
     /// Its scale, times the rank [default: 32]
     #[arg(long, value_name = "A", value_parser = positive, help_heading = "Adapter")]

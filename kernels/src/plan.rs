@@ -117,11 +117,11 @@ pub fn record<P: bytemuck::NoUninit>(
     }
 }
 
-/// As [`record`], with each dispatch's parameters in the text of its shader, see [`Gpu::baked`](weft_runtime::Gpu::baked).
+/// As [`record`], with each dispatch's parameters in the text of its shader, see [`Gpu::specialised`](weft_runtime::Gpu::specialised).
 ///
 /// # Errors
 /// A shader the device refuses.
-pub(crate) fn record_baked<P: Literal>(
+pub(crate) fn record_specialised<P: Literal>(
     rec: &mut Recorder,
     name: &str,
     shader: impl Fn() -> Shader,
@@ -131,16 +131,16 @@ pub(crate) fn record_baked<P: Literal>(
     for d in plan {
         let slices = d.slices(operands);
         let refs: Vec<&Slice> = slices.iter().collect();
-        dispatch_baked(rec, name, &shader, &d.params, &refs, d.grid, d.cost)?;
+        dispatch_specialised(rec, name, &shader, &d.params, &refs, d.grid, d.cost)?;
     }
     Ok(())
 }
 
-/// Records one dispatch whose parameters are in the text of its shader, see [`Gpu::baked`](weft_runtime::Gpu::baked).
+/// Records one dispatch whose parameters are in the text of its shader, see [`Gpu::specialised`](weft_runtime::Gpu::specialised).
 ///
 /// # Errors
 /// A shader the device refuses.
-pub(crate) fn dispatch_baked(
+pub(crate) fn dispatch_specialised(
     rec: &mut Recorder,
     name: &str,
     shader: impl FnOnce() -> Shader,
@@ -149,7 +149,7 @@ pub(crate) fn dispatch_baked(
     grid: [u32; 3],
     cost: Cost,
 ) -> Result<()> {
-    let pipeline = rec.gpu().baked(name, &params.literal(), shader)?;
+    let pipeline = rec.gpu().specialised(name, &params.literal(), shader)?;
     rec.dispatch(&pipeline, &(), bindings, grid, cost);
     Ok(())
 }

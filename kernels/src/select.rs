@@ -67,7 +67,7 @@ pub struct Rule {
 
 /// What tells one call of an op from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct At {
+pub struct CallShape {
     /// Tokens of the batch.
     pub tokens: u32,
     /// Query rows that share a KV head.
@@ -76,10 +76,10 @@ pub struct At {
     pub head_dim: u32,
 }
 
-impl At {
+impl CallShape {
     /// A product of so many tokens.
-    pub fn tokens(tokens: u32) -> At {
-        At { tokens, rows: tokens, head_dim: 0 }
+    pub fn tokens(tokens: u32) -> CallShape {
+        CallShape { tokens, rows: tokens, head_dim: 0 }
     }
 }
 
@@ -202,7 +202,7 @@ impl Rule {
         (caps.kind == DeviceKind::Cpu && !self.software).then(|| "not on software GPUs".into())
     }
 
-    fn takes(&self, at: At) -> bool {
+    fn takes(&self, at: CallShape) -> bool {
         self.tokens.contains(&at.tokens)
             && self.rows.contains(&at.rows)
             && self.head_dim.contains(&at.head_dim)
@@ -233,7 +233,7 @@ impl Rule {
 ///
 /// # Panics
 /// If the table has no such op.
-pub fn variant(op: &str, caps: &Caps, at: At, can: impl Fn(&str) -> bool) -> &'static str {
+pub fn variant(op: &str, caps: &Caps, at: CallShape, can: impl Fn(&str) -> bool) -> &'static str {
     let rules = || RULES.iter().filter(|r| r.op == op);
     let asked = rules().find(|r| caps.variants.iter().any(|v| v == r.variant) && can(r.variant));
     let picked = || rules().find(|r| r.takes(at) && r.lacking(caps).is_none() && can(r.variant));
@@ -250,7 +250,7 @@ pub fn variants() -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ANY, At, RULES, variant, variants};
+    use super::{ANY, CallShape, RULES, variant, variants};
     use crate::WeightType;
     use crate::drivers::tests::{adreno, fake, mali};
     use crate::ops::{attention, matmul};
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(products(&h200), [MatvecDot, MatvecDot, Coop]);
         assert_eq!(matmul::Variant::pick(&h200, WeightType::F32, 64), Tiled);
         assert_eq!(matmul::Variant::pick(&h200, WeightType::F16, 1), Matvec);
-        let chain = |caps: &Caps| variant("matmul", caps, At::tokens(1), |_| true);
+        let chain = |caps: &Caps| variant("matmul", caps, CallShape::tokens(1), |_| true);
         assert_eq!(chain(&h200), "chain");
         let software = fake("vulkan", "llvmpipe", "llvmpipe Mesa 22.3.6", DeviceKind::Cpu, 8);
         assert_eq!(products(&software), [Broadcast; 3]);

@@ -33,7 +33,7 @@ pub const FAMILIES: [Family; 5] = [
     Family {
         op: "attention_decode",
         shape: &["positions", "heads", "head_dim"],
-        constants: ["heads", "splits", "values", "ahead"],
+        constants: ["heads", "splits", "values", "prefetch"],
     },
     Family { op: "chain_rows", ..PRODUCT },
     Family { op: "chain_residual", ..PRODUCT },
@@ -86,7 +86,7 @@ pub fn candidates(op: &str, ty: &str, caps: &Caps) -> Vec<[u32; 4]> {
         "chain_swiglu" if ints => products(&|&[wg, lanes, ..]| [16, 32].contains(&(wg / lanes)), &[2]),
         "attention_decode" if CacheType::ALL.iter().any(|t| t.name().eq_ignore_ascii_case(ty)) => CUTS
             .into_iter()
-            .flat_map(|(heads, splits)| READS.map(|(values, ahead)| [heads, splits, values, ahead]))
+            .flat_map(|(heads, splits)| READS.map(|(values, prefetch)| [heads, splits, values, prefetch]))
             .collect(),
         _ => Vec::new(),
     }
@@ -256,7 +256,7 @@ mod tests {
     use crate::WeightType;
     use crate::drivers::tests::{adreno, fake};
     use crate::ops::attention::{CacheType, decode};
-    use crate::ops::matmul::chain::{self, Kind};
+    use crate::ops::matmul::chain::{self, ChainEpilogue};
     use crate::ops::matmul::{Matvec, Variant};
     use std::path::{Path, PathBuf};
     use weft_runtime::{Caps, DeviceKind, Shader, Tuned};
@@ -296,23 +296,26 @@ mod tests {
         assert!(tuning.entries.iter().eq(findings().iter().map(|f| &f.tuned)));
         let tuned = Caps { tuning, ..caps.clone() };
         let q4 = WeightType::Q4_K;
-        let residual = |rows, cols| chain::constants(&tuned, Kind::Residual, q4, rows, cols);
+        let residual = |rows, cols| chain::constants(&tuned, ChainEpilogue::Residual, q4, rows, cols);
         assert_eq!(residual(2560, 4096).numbers(), [256, 16, 1, 2]);
         for (rows, cols) in [(1999, 4096), (2560, 5001)] {
-            assert_eq!(residual(rows, cols), chain::constants(&caps, Kind::Residual, q4, rows, cols));
+            assert_eq!(
+                residual(rows, cols),
+                chain::constants(&caps, ChainEpilogue::Residual, q4, rows, cols)
+            );
         }
         let matvec = |caps: &Caps, ty, tokens| Matvec::tuned(caps, Variant::Matvec, ty, 6144, 2560, tokens);
         assert_eq!(matvec(&tuned, WeightType::F16, 1).numbers(), [128, 32, 2, 2]);
         for (ty, tokens) in [(WeightType::BF16, 1), (WeightType::F16, 2)] {
             assert_eq!(matvec(&tuned, ty, tokens), matvec(&caps, ty, tokens));
         }
-        let cut = |caps: &Caps, positions, streams| {
-            decode::Cut::tuned(caps, [32, 8, 128], CacheType::F16, positions, streams)
+        let split = |caps: &Caps, positions, streams| {
+            decode::SplitConfig::tuned(caps, [32, 8, 128], CacheType::F16, positions, streams)
         };
-        assert_eq!(cut(&tuned, 512, 1).numbers(), [2, 4, 16, 8]);
+        assert_eq!(split(&tuned, 512, 1).numbers(), [2, 4, 16, 8]);
         // Not where no memory is planned for so many splits, nor for several streams.
         for (positions, streams) in [(128, 1), (512, 2), (1024, 1)] {
-            assert_eq!(cut(&tuned, positions, streams), cut(&caps, positions, streams));
+            assert_eq!(split(&tuned, positions, streams), split(&caps, positions, streams));
         }
         // Another driver has another file, and ignores this one.
         let other = Caps { driver: "NVIDIA 590".into(), ..caps.clone() };
@@ -390,12 +393,13 @@ mod tests {
                         "attention_decode" => [(64, 8), (128, 32)]
                             .map(|(dim, sg)| {
                                 let ty = if ty == WeightType::F16 { CacheType::F16 } else { CacheType::Q8_0 };
-                                decode::shader(ty, dim, sg, decode::Cut::of(c))
+                                decode::shader(ty, dim, sg, decode::SplitConfig::of(c))
                             })
                             .to_vec(),
                         "matvec" => vec![Matvec::of(c).shader(Variant::Matvec, ty)],
                         op => {
-                            let kind = Kind::ALL.into_iter().find(|k| k.family() == op).expect("a kind");
+                            let kind =
+                                ChainEpilogue::ALL.into_iter().find(|k| k.family() == op).expect("a kind");
                             vec![chain::shader(kind, ty, Matvec::of(c))]
                         }
                     };

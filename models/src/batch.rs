@@ -14,7 +14,7 @@ use crate::{Error, Model, Result, Sampling, Session, Stop};
 const IN_FLIGHT: usize = 2;
 
 /// The most streams of a batch.
-pub const MOST_STREAMS: u32 = 64;
+pub const MAX_STREAMS: u32 = 64;
 
 /// What a step gave a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +94,8 @@ pub struct Batch {
 
 impl Batch {
     pub(crate) fn new(model: Model, streams: u32, context: u32) -> Result<Batch> {
-        if streams == 0 || streams > MOST_STREAMS {
-            return Err(Error::Streams { wanted: streams, most: MOST_STREAMS });
+        if streams == 0 || streams > MAX_STREAMS {
+            return Err(Error::Streams { wanted: streams, most: MAX_STREAMS });
         }
         let session = Session::new(model.clone(), context)?;
         let (gpu, c) = (&model.0.gpu, &model.0.config);
@@ -104,7 +104,7 @@ impl Batch {
         let positions =
             u32::try_from(all).map_err(|_| Error::Context { wanted: context, most: u32::MAX / streams })?;
         let cache = CacheShape::new(model.0.cache, positions, c.kv_heads, c.head_dim, &budget)?;
-        gpu.expect(Pool::Streams, cache.bytes(&budget) * u64::from(c.layers));
+        gpu.reserve(Pool::Streams, cache.bytes(&budget) * u64::from(c.layers));
         let chunk = |i| {
             let take = || gpu.alloc(Pool::Streams, cache.chunk_bytes(i), "the KV cache of streams");
             Ok((take()?, take()?))

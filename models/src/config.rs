@@ -52,7 +52,7 @@ pub struct Config {
 }
 
 /// Largest numbers that are believed: far above any model, far below overflow.
-const MOST: u64 = 1 << 24;
+const MAX_VALUE: u64 = 1 << 24;
 
 struct Reader<'a> {
     file: String,
@@ -69,7 +69,7 @@ impl Reader<'_> {
         Error::BadKey { file: self.file.clone(), key, value: value.to_string(), why: why.into() }
     }
 
-    /// A count from 1 to `MOST`; arrays must repeat one value (per-layer sizes are another graph).
+    /// A count from 1 to `MAX_VALUE`; arrays must repeat one value (per-layer sizes are another graph).
     fn count(&self, name: &str) -> Result<Option<u32>> {
         let key = self.key(name);
         let value = match self.meta.get(&key) {
@@ -89,7 +89,7 @@ impl Reader<'_> {
             Some(_) => self.meta.u64(&key),
         };
         match value {
-            Some(v @ 1..=MOST) => Ok(Some(v as u32)),
+            Some(v @ 1..=MAX_VALUE) => Ok(Some(v as u32)),
             Some(v) => Err(self.bad(key, v, "is out of range")),
             None => Err(self.bad(key, "of another type", "is not a count")),
         }
@@ -156,7 +156,7 @@ impl Config {
             .tensor("token_embd.weight")
             .ok_or_else(|| Error::MissingTensor { file: name.clone(), name: "token_embd.weight".into() })?;
         let vocabulary = match embedding.shape.as_slice() {
-            [_, v @ 1..=MOST] => *v as u32,
+            [_, v @ 1..=MAX_VALUE] => *v as u32,
             found => {
                 return Err(Error::TensorShape {
                     file: name,

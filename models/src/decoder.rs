@@ -13,7 +13,7 @@ use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{CacheShape, Scratch, Sequences, Shape, attention, decode};
 use weft_kernels::ops::embed::embed;
 use weft_kernels::ops::imatrix::accumulate;
-use weft_kernels::ops::matmul::chain::{self, End, Kind, chained, chained_both};
+use weft_kernels::ops::matmul::chain::{self, ChainEpilogue, ChainOutput, chained, chained_mixed};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
 use weft_kernels::ops::qk_norm_rope::{self, qk_norm_rope};
 use weft_kernels::ops::quantize::{self, Quantized, bytes_normed, quantize, quantize8};
@@ -116,8 +116,8 @@ fn most_splits(c: &Config, job: Job, cache: &CacheShape) -> u32 {
         Sequences::One => splits(job.tokens, cache.context.next_power_of_two()),
         Sequences::Streams { context } => {
             let positions = context.next_power_of_two();
-            let pick = decode::Cut::pick(c.heads, c.kv_heads, cache.ty, positions, job.tokens);
-            // Of one stream, a tuned cut may have more.
+            let pick = decode::SplitConfig::pick(c.heads, c.kv_heads, cache.ty, positions, job.tokens);
+            // Of one stream, a tuned split may have more.
             pick.splits.max(splits(job.tokens, positions))
         }
     }
@@ -224,11 +224,11 @@ pub(crate) enum Output<'a> {
 fn chains(caps: &Caps, w: &Weights) -> bool {
     let can = |w: &Weight, kind| chain::supports(caps, &w.shape, kind).is_ok();
     w.layers.iter().all(|l| {
-        l.qkv.iter().all(|p| can(&p.weight, Kind::Rows))
-            && can(&l.output, Kind::Residual)
+        l.qkv.iter().all(|p| can(&p.weight, ChainEpilogue::Rows))
+            && can(&l.output, ChainEpilogue::Residual)
             && l.gate_up.len() == 1
-            && can(&l.gate_up[0].weight, Kind::SwiGlu)
-            && can(&l.down, Kind::Residual)
+            && can(&l.gate_up[0].weight, ChainEpilogue::SwiGlu)
+            && can(&l.down, ChainEpilogue::Residual)
     })
 }
 
@@ -247,7 +247,7 @@ pub(crate) fn record(
     let all_logits = matches!(output, Output::Logits | Output::Taps(_));
     let sequences = p.sequences;
     // A step of streams is replayed for every token.
-    let baked = sequences != Sequences::One;
+    let specialised = sequences != Sequences::One;
     let b = Buffers::plan(c, p.cache, Job { tokens, sequences, all_logits }, &budget);
     let at = |t: Placed| b.layout.slice(p.activations, t);
     let (x, n) = (at(b.x), at(b.n));
@@ -279,7 +279,7 @@ pub(crate) fn record(
         eps: c.eps,
         window: 0,
         scale: shape.scale,
-        cut: decode::Cut::tuned(
+        split: decode::SplitConfig::tuned(
             rec.gpu().caps(),
             [c.heads, c.kv_heads, c.head_dim],
             p.cache.ty,
@@ -334,8 +334,12 @@ pub(crate) fn record(
         let mut column = 0;
         for part in parts {
             let input = Input { x, ints: ints.as_ref(), format };
-            let epilogue =
-                Epilogue { bias: part.bias.as_ref(), scratch: shared.as_ref(), baked, ..Epilogue::default() };
+            let epilogue = Epilogue {
+                bias: part.bias.as_ref(),
+                scratch: shared.as_ref(),
+                specialised,
+                ..Epilogue::default()
+            };
             linear(rec, &part.weight, input, (y, Columns { stride, column }), tokens, epilogue)?;
             column += part.weight.shape.rows;
         }
@@ -362,7 +366,7 @@ pub(crate) fn record(
     };
     // A residual product of streams leaves the norm behind it in n, and of the last layer in last. An adapter
     // would come between the two.
-    let normed_before = baked && p.lora.is_none() && !matches!(output, Output::Sums(_));
+    let normed_before = specialised && p.lora.is_none() && !matches!(output, Output::Sums(_));
     let normed = |rec: &mut Recorder,
                   norm: Option<&Slice>,
                   i: usize,
@@ -394,14 +398,14 @@ pub(crate) fn record(
             let stride = l.qkv.iter().map(|p| p.weight.shape.rows).sum();
             let at_once = match &l.qkv[..] {
                 [Part { weight: a, bias: None }, Part { weight: b, bias: None }] => {
-                    chained_both(rec, [a, b], from_stream, &qkv, stride)?
+                    chained_mixed(rec, [a, b], from_stream, &qkv, stride)?
                 }
                 _ => false,
             };
             let mut column = 0;
             for part in l.qkv.iter().filter(|_| !at_once) {
                 let bias = part.bias.as_ref();
-                let end = End::Rows { y: &qkv, columns: Columns { stride, column }, bias };
+                let end = ChainOutput::Rows { y: &qkv, columns: Columns { stride, column }, bias };
                 chained(rec, &part.weight, from_stream, end)?;
                 column += part.weight.shape.rows;
             }
@@ -415,11 +419,11 @@ pub(crate) fn record(
                 attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
                 quantize(rec, &attended, &attended_ints, c.heads * c.head_dim)?;
             }
-            let end = End::Residual { h: &x, norm: &l.ffn_norm, out: &stream };
+            let end = ChainOutput::Residual { h: &x, norm: &l.ffn_norm, out: &stream };
             chained(rec, &l.output, chain::Input { ints: &attended_ints, norm: None }, end)?;
-            chained(rec, &l.gate_up[0].weight, from_stream, End::SwiGlu { out: &gated })?;
+            chained(rec, &l.gate_up[0].weight, from_stream, ChainOutput::SwiGlu { out: &gated })?;
             let next = w.layers.get(i + 1).map_or(&w.output_norm, |l| &l.attn_norm);
-            let end = End::Residual { h: &x, norm: next, out: &stream };
+            let end = ChainOutput::Residual { h: &x, norm: next, out: &stream };
             chained(rec, &l.down, chain::Input { ints: &gated, norm: None }, end)?;
             tap(rec, i + 1, &x);
         }
@@ -427,13 +431,13 @@ pub(crate) fn record(
             return Ok(logits);
         }
         let columns = Columns::all(c.vocabulary);
-        let in_integers = chain::supports(rec.gpu().caps(), &head.shape, Kind::Rows).is_ok();
+        let in_integers = chain::supports(rec.gpu().caps(), &head.shape, ChainEpilogue::Rows).is_ok();
         if !in_integers || matches!(output, Output::Taps(_)) {
             rmsnorm(rec, &x, &w.output_norm, &last, 1, c.width, c.eps)?;
             tap(rec, w.layers.len() + 1, &last);
         }
         match in_integers {
-            true => chained(rec, head, from_stream, End::Rows { y: &logits, columns, bias: None })?,
+            true => chained(rec, head, from_stream, ChainOutput::Rows { y: &logits, columns, bias: None })?,
             false => linear(rec, head, Input::f32(&last), (&logits, columns), 1, Epilogue::default())?,
         }
         if matches!(output, Output::Token) {
@@ -467,7 +471,7 @@ pub(crate) fn record(
                 attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
             }
         }
-        let residual = Epilogue { add: true, scratch: shared.as_ref(), baked, ..Epilogue::default() };
+        let residual = Epilogue { add: true, scratch: shared.as_ref(), specialised, ..Epilogue::default() };
         let ints = integers(rec, &[&l.output], &attended, tokens, c.heads * c.head_dim)?;
         let input = Input { ints: ints.as_ref(), ..Input::f32(&attended) };
         let format_up = stacked_format(rec, i, &gate_up_targets, &l.gate_up);
@@ -521,7 +525,7 @@ pub(crate) fn record(
             }
             let ints = integers(rec, &[head], &last, streams, c.width)?;
             let input = Input { ints: ints.as_ref(), ..Input::f32(&last) };
-            let epilogue = Epilogue { baked, ..Epilogue::default() };
+            let epilogue = Epilogue { specialised, ..Epilogue::default() };
             linear(rec, head, input, (&logits, Columns::all(c.vocabulary)), streams, epilogue)?;
             sample(rec, p.state, &logits, &at(b.maxima), p.ids, p.history, c.vocabulary, streams, each)?;
         }

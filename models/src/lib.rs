@@ -35,7 +35,7 @@ mod session;
 mod synthetic;
 pub mod train;
 
-pub use batch::{Batch, Drawn, MOST_STREAMS};
+pub use batch::{Batch, Drawn, MAX_STREAMS};
 pub use config::{Config, SUPPORTED};
 pub use error::{Error, Result};
 pub use generate::{Generation, Sampling, Stop};

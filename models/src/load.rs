@@ -218,7 +218,7 @@ impl Model {
     /// KV caches for `streams` answers at a time, of `context` positions each, and one for their prompts.
     ///
     /// # Errors
-    /// More streams than [`MOST_STREAMS`](crate::MOST_STREAMS), or none; as [`Model::session`].
+    /// More streams than [`MAX_STREAMS`](crate::MAX_STREAMS), or none; as [`Model::session`].
     pub fn batch(&self, streams: u32, context: u32) -> Result<Batch> {
         Batch::new(self.clone(), streams, context)
     }

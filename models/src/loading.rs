@@ -8,7 +8,7 @@ use weft_formats::chat::Template;
 use weft_formats::gguf::{File, TensorInfo};
 use weft_formats::tokenizer::Tokenizer;
 use weft_kernels::ops::attention::CacheType;
-use weft_kernels::select::{self, At};
+use weft_kernels::select::{self, CallShape};
 use weft_kernels::{Weight, WeightShape};
 use weft_runtime::{Caps, DeviceKind, Gpu, Pool, Slice, Stopwatch};
 
@@ -168,10 +168,10 @@ pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> 
     let chunk = options.chunk.unwrap_or_else(|| default_chunk(gpu.caps())).max(1);
     let context = options.context.unwrap_or(config.default_context()).max(1);
     let cache = options.cache.unwrap_or_else(|| cache_type(&file));
-    let chained = || select::variant("matmul", gpu.caps(), At::tokens(1), |_| true) == "chain";
+    let chained = || select::variant("matmul", gpu.caps(), CallShape::tokens(1), |_| true) == "chain";
     let integers = options.integers.unwrap_or_else(chained);
     let needs = check_memory(&file, &config, &gpu, context, chunk, cache)?;
-    gpu.expect(Pool::Weights, needs.weights);
+    gpu.reserve(Pool::Weights, needs.weights);
     let mut upload = Upload { file: &file, patterns, gpu: &gpu, matrices: Vec::new() };
     let weights = upload.all(&config)?;
     let matrices = upload.matrices;

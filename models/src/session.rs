@@ -65,12 +65,12 @@ impl Session {
         let (gpu, c) = (&model.0.gpu, &model.0.config);
         let budget = gpu.budget().clone();
         // Past the trained context the model degrades but runs; what cannot be is an empty one.
-        const MOST: u32 = 1 << 24;
-        if context == 0 || context > MOST {
-            return Err(Error::Context { wanted: context, most: MOST });
+        const MAX_CONTEXT: u32 = 1 << 24;
+        if context == 0 || context > MAX_CONTEXT {
+            return Err(Error::Context { wanted: context, most: MAX_CONTEXT });
         }
         let cache = CacheShape::new(model.0.cache, context, c.kv_heads, c.head_dim, &budget)?;
-        gpu.expect(Pool::KvCache, cache.bytes(&budget) * u64::from(c.layers));
+        gpu.reserve(Pool::KvCache, cache.bytes(&budget) * u64::from(c.layers));
         let kv = (0..c.layers)
             .map(|_| {
                 (0..cache.chunks())

@@ -58,12 +58,12 @@ pub(crate) struct Clock {
 }
 
 /// Passes of which one clock can tell the time: a query set holds 4,096 time stamps.
-const MOST_PASSES: usize = 2048;
+const MAX_PASSES: usize = 2048;
 
 impl Clock {
     fn new(gpu: &Gpu, passes: usize) -> Result<Clock> {
         let device = &gpu.0.device;
-        let stamps = 2 * passes.clamp(1, MOST_PASSES) as u32;
+        let stamps = 2 * passes.clamp(1, MAX_PASSES) as u32;
         let bytes = u64::from(stamps) * 8;
         Ok(Clock {
             queries: device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -148,7 +148,7 @@ impl Gpu {
         let mut rest = &program.steps[..];
         while !rest.is_empty() {
             let (count, estimated) = self.fitting(rest);
-            let (now, later) = rest.split_at(count.min(MOST_PASSES));
+            let (now, later) = rest.split_at(count.min(MAX_PASSES));
             rest = later;
             let mut clock = if clocked { Some(Clock::new(self, now.len())?) } else { None };
             let mut encoder = self.0.device.create_command_encoder(&Default::default());

@@ -148,7 +148,7 @@ const MAX_BLOCK: u64 = 1 << 30;
 impl Gpu {
     /// Announces that `bytes` more will be allocated from `pool`, so that blocks come out large and
     /// the last one exact.
-    pub fn expect(&self, pool: Pool, bytes: u64) {
+    pub fn reserve(&self, pool: Pool, bytes: u64) {
         *self.0.pools.lock().unwrap().expected.entry(pool).or_default() += bytes;
     }
 

@@ -111,7 +111,12 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::pipeline`].
-    pub fn baked(&self, name: &str, literal: &str, shader: impl FnOnce() -> Shader) -> Result<Arc<Pipeline>> {
+    pub fn specialised(
+        &self,
+        name: &str,
+        literal: &str,
+        shader: impl FnOnce() -> Shader,
+    ) -> Result<Arc<Pipeline>> {
         self.known(&format!("{name} {literal}"), name, shader, &format!("const p = {literal};"))
     }
 

@@ -21,7 +21,7 @@ struct Row {
     variant: &'static str,
     ty: &'static str,
     shape: String,
-    /// How it is cut, where that is more than the variant says.
+    /// How it is split, where that is more than the variant says.
     tile: String,
     /// Type of the activations.
     x: &'static str,
@@ -57,7 +57,7 @@ impl Row {
             variant: a.variant(),
             ty: a.ty.name(),
             shape: a.shape(),
-            tile: a.cut(),
+            tile: a.split(),
             x: "f32",
             bytes: a.bytes(),
             flops: a.flops(),

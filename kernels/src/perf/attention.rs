@@ -28,7 +28,7 @@ pub struct Attention {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum How {
     /// One token, QK-norm, RoPE and the cache write included, each step waiting for the one before.
-    Decode(decode::Cut),
+    Decode(decode::SplitConfig),
     /// A batch of all positions.
     Prefill(Variant),
     /// A training batch of sequences of [`TRAINED`], packed.
@@ -58,10 +58,10 @@ impl Attention {
         }
     }
 
-    /// How a decode step is cut: heads and splits, values a lane and loads ahead.
-    pub fn cut(&self) -> String {
+    /// How a decode step is split: heads and splits, values a lane and loads ahead.
+    pub fn split(&self) -> String {
         match self.how {
-            How::Decode(c) => format!("{} x {}, {} x {}", c.heads, c.splits, c.values, c.ahead),
+            How::Decode(c) => format!("{} x {}, {} x {}", c.heads, c.splits, c.values, c.prefetch),
             _ => String::new(),
         }
     }
@@ -97,8 +97,8 @@ pub fn attentions(caps: &Caps, deepest: u32) -> Vec<Attention> {
     for (shape, positions) in shapes(deepest) {
         for ty in [CacheType::F16, CacheType::Q8_0, CacheType::Q4_0] {
             let heads = [shape.heads, shape.kv_heads, shape.head_dim];
-            let cut = decode::Cut::tuned(caps, heads, ty, positions, 1);
-            all.push(Attention { how: How::Decode(cut), ty, positions, ..shape });
+            let split = decode::SplitConfig::tuned(caps, heads, ty, positions, 1);
+            all.push(Attention { how: How::Decode(split), ty, positions, ..shape });
         }
     }
     for head_dim in [64, 128] {
@@ -119,7 +119,7 @@ pub fn attentions(caps: &Caps, deepest: u32) -> Vec<Attention> {
     all
 }
 
-/// Steps in every cut that may win.
+/// Steps in every split that may win.
 pub fn attention_cuts(deepest: u32) -> Vec<Attention> {
     let mut all = Vec::new();
     for (shape, positions) in shapes(deepest) {
@@ -129,8 +129,8 @@ pub fn attention_cuts(deepest: u32) -> Vec<Attention> {
                 if splits > 1 && splits * 128 > positions || splits < positions / 2048 {
                     continue;
                 }
-                for (values, ahead) in [(8, 8), (8, 4), (16, 8), (16, 4), (32, 8)] {
-                    let how = How::Decode(decode::Cut { heads, splits, values, ahead });
+                for (values, prefetch) in [(8, 8), (8, 4), (16, 8), (16, 4), (32, 8)] {
+                    let how = How::Decode(decode::SplitConfig { heads, splits, values, prefetch });
                     all.push(Attention { how, ty, positions, ..shape });
                 }
             }
@@ -183,7 +183,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Of a decode step in any cut; with `ints`, as in a chain, whose next product reads integers.
+    /// Of a decode step in any split; with `ints`, as in a chain, whose next product reads integers.
     pub(super) fn new(gpu: &Gpu, effort: &Effort, a: &Attention, ints: bool) -> Result<Prepared> {
         let cache = CacheShape::new(a.ty, a.positions, a.kv_heads, a.head_dim, gpu.budget())?;
         let (tokens, lacking, dispatches) = match a.how {
@@ -195,7 +195,7 @@ impl Prepared {
         if let Err(why) = lacking {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
-        let splits = if let How::Decode(cut) = a.how { cut.splits.max(decode::MOST_SPLITS) } else { 1 };
+        let splits = if let How::Decode(split) = a.how { split.splits.max(decode::MAX_SPLITS) } else { 1 };
         let scale = 1.0 / (a.head_dim as f32).sqrt();
         let shape = Shape { tokens, heads: a.heads, window: 0, scale, splits, sequences: Sequences::One };
         let mut rng = Rng::new(1);
@@ -243,9 +243,9 @@ impl Prepared {
     }
 
     /// Has all of these compiled side by side: a GPU that waits for the compiler slows its clock.
-    pub(super) fn compile(&self, gpu: &Gpu, cuts: impl Iterator<Item = decode::Cut>) -> Result<()> {
+    pub(super) fn compile(&self, gpu: &Gpu, splits: impl Iterator<Item = decode::SplitConfig>) -> Result<()> {
         let mut rec = Recorder::new(gpu);
-        cuts.into_iter().try_for_each(|cut| self.record(&mut rec, How::Decode(cut), &self.caches[0]))
+        splits.into_iter().try_for_each(|split| self.record(&mut rec, How::Decode(split), &self.caches[0]))
     }
 
     /// Seconds of one.
@@ -261,7 +261,7 @@ impl Prepared {
         let Prepared { a, cache, rotation, table, norms, state, q, scratch, o, .. } = self;
         let scale = 1.0 / (a.head_dim as f32).sqrt();
         match how {
-            How::Decode(cut) => {
+            How::Decode(split) => {
                 let s = decode::Shape {
                     heads: a.heads,
                     cache,
@@ -269,7 +269,7 @@ impl Prepared {
                     eps: 1e-6,
                     window: 0,
                     scale,
-                    cut,
+                    split,
                     positions: a.positions,
                     tokens: 1,
                     sequences: Sequences::One,

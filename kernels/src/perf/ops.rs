@@ -6,7 +6,7 @@ use weft_runtime::{DeviceKind, Gpu, Pool, Recorder, Slice};
 use super::{Effort, seconds, weights};
 use crate::ops::attention::cases::spans;
 use crate::ops::attention::{CacheShape, CacheType, Sequences};
-use crate::ops::matmul::chain::{self, End, Kind};
+use crate::ops::matmul::chain::{self, ChainEpilogue, ChainOutput};
 use crate::ops::matmul::{Columns, Variant};
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
@@ -87,9 +87,11 @@ pub fn ops(kind: DeviceKind) -> Vec<Op> {
     all.extend(around_attention(n));
     all.extend(training(n));
     for ty in [WeightType::Q4_0, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
-        for (kind, rows, cols) in
-            [(Kind::Rows, 6144, WIDTH), (Kind::Residual, WIDTH, FORWARD), (Kind::SwiGlu, 2 * FORWARD, WIDTH)]
-        {
+        for (kind, rows, cols) in [
+            (ChainEpilogue::Rows, 6144, WIDTH),
+            (ChainEpilogue::Residual, WIDTH, FORWARD),
+            (ChainEpilogue::SwiGlu, 2 * FORWARD, WIDTH),
+        ] {
             all.push(chained(ty, kind, rows, cols));
         }
     }
@@ -396,9 +398,9 @@ fn adapter(name: &'static str, variant: &'static str, n: u32) -> Op {
                 scratch: Some(&scratch),
             };
             match name {
-                "lora_down" => pass(lora::Form::Narrow, lora::Matrix::A).record_as(rec, variant),
+                "lora_down" => pass(lora::Form::Down, lora::Matrix::A).record_as(rec, variant),
                 "lora_up" => lora::up(rec, (&t, narrow), &m, (&x, wide), 1.0, s),
-                "lora_grad_t" => pass(lora::Form::Narrow, lora::Matrix::B).record_as(rec, variant),
+                "lora_grad_t" => pass(lora::Form::Down, lora::Matrix::B).record_as(rec, variant),
                 "lora_grad_b" => pass(lora::Form::Outer, lora::Matrix::B).record_as(rec, variant),
                 "lora_grad_a" => pass(lora::Form::Outer, lora::Matrix::A).record_as(rec, variant),
                 _ => lora::grad_x(rec, (&t, narrow), &m, &x, s, true),
@@ -409,7 +411,7 @@ fn adapter(name: &'static str, variant: &'static str, n: u32) -> Op {
 }
 
 /// A product of a decode step's chain.
-fn chained(ty: WeightType, kind: Kind, rows: u32, cols: u32) -> Op {
+fn chained(ty: WeightType, kind: ChainEpilogue, rows: u32, cols: u32) -> Op {
     let bytes = ty.row_bytes(cols as usize) as f64 * f64::from(rows);
     let flops = 2.0 * f64::from(rows) * f64::from(cols);
     let call = move |gpu: &Gpu, w: Weight| -> Result<Call> {
@@ -425,11 +427,11 @@ fn chained(ty: WeightType, kind: Kind, rows: u32, cols: u32) -> Op {
         let norm = gpu.alloc(Pool::Weights, u64::from(rows) * 4, "perf op")?;
         Ok(Box::new(move |rec| {
             let end = match kind {
-                Kind::Rows => End::Rows { y: &y, columns: Columns::all(rows), bias: None },
-                Kind::Residual => End::Residual { h: &y, norm: &norm, out: &out },
-                Kind::SwiGlu => End::SwiGlu { out: &out },
+                ChainEpilogue::Rows => ChainOutput::Rows { y: &y, columns: Columns::all(rows), bias: None },
+                ChainEpilogue::Residual => ChainOutput::Residual { h: &y, norm: &norm, out: &out },
+                ChainEpilogue::SwiGlu => ChainOutput::SwiGlu { out: &out },
             };
-            let normed = (kind != Kind::Residual).then_some(1e-6);
+            let normed = (kind != ChainEpilogue::Residual).then_some(1e-6);
             chain::chained(rec, &w, chain::Input { ints: &ints, norm: normed }, end)
         }))
     };

@@ -8,10 +8,10 @@ use weft_runtime::{Caps, DeviceKind, Gpu, Pool, Recorder, Tuned};
 use super::attention::{LARGE, Prepared};
 use super::{Attention, Buffers, Effort, How, Product, buffers, matvec_seconds, seconds, weights};
 use crate::ops::attention::{CacheType, decode};
-use crate::ops::matmul::chain::{self, End, Kind};
+use crate::ops::matmul::chain::{self, ChainEpilogue, ChainOutput};
 use crate::ops::matmul::{Columns, Matvec, Variant};
 use crate::ops::quantize::{self, Quantized};
-use crate::select::{self, At};
+use crate::select::{self, CallShape};
 use crate::tuning::{self, Finding};
 use crate::{Result, Weight, WeightType};
 
@@ -24,35 +24,35 @@ pub enum Job {
     /// A matvec in f32, rows x columns.
     Matvec(WeightType, [u32; 2]),
     /// A link of a decode step.
-    Chain(Kind, WeightType, [u32; 2]),
+    Chain(ChainEpilogue, WeightType, [u32; 2]),
     /// A decode step's attention: positions, heads, size of a head.
     Attention(CacheType, [u32; 3]),
 }
 
 /// Rows and columns of the matrices of models of 4B and 8B, of 1B and 2B, of 0.6B; then their heads. An end,
 /// then what has it: queries, keys and values; output and down; gate and up.
-const MATRICES: [(Kind, u32, u32); 18] = [
-    (Kind::Rows, 6144, 2560),
-    (Kind::Residual, 2560, 4096),
-    (Kind::SwiGlu, 19_456, 2560),
-    (Kind::Residual, 2560, 9728),
-    (Kind::Rows, 6144, 4096),
-    (Kind::Residual, 4096, 4096),
-    (Kind::SwiGlu, 28_672, 4096),
-    (Kind::Residual, 4096, 14_336),
-    (Kind::Rows, 151_936, 2560),
-    (Kind::Rows, 128_256, 4096),
-    (Kind::Rows, 3584, 2048),
-    (Kind::Residual, 2048, 2048),
-    (Kind::SwiGlu, 14_336, 2048),
-    (Kind::Residual, 2048, 7168),
-    (Kind::Rows, 4096, 1024),
-    (Kind::Residual, 1024, 2048),
-    (Kind::SwiGlu, 6144, 1024),
-    (Kind::Residual, 1024, 3072),
+const MATRICES: [(ChainEpilogue, u32, u32); 18] = [
+    (ChainEpilogue::Rows, 6144, 2560),
+    (ChainEpilogue::Residual, 2560, 4096),
+    (ChainEpilogue::SwiGlu, 19_456, 2560),
+    (ChainEpilogue::Residual, 2560, 9728),
+    (ChainEpilogue::Rows, 6144, 4096),
+    (ChainEpilogue::Residual, 4096, 4096),
+    (ChainEpilogue::SwiGlu, 28_672, 4096),
+    (ChainEpilogue::Residual, 4096, 14_336),
+    (ChainEpilogue::Rows, 151_936, 2560),
+    (ChainEpilogue::Rows, 128_256, 4096),
+    (ChainEpilogue::Rows, 3584, 2048),
+    (ChainEpilogue::Residual, 2048, 2048),
+    (ChainEpilogue::SwiGlu, 14_336, 2048),
+    (ChainEpilogue::Residual, 2048, 7168),
+    (ChainEpilogue::Rows, 4096, 1024),
+    (ChainEpilogue::Residual, 1024, 2048),
+    (ChainEpilogue::SwiGlu, 6144, 1024),
+    (ChainEpilogue::Residual, 1024, 3072),
 ];
 
-/// Positions at which attention is measured, and those that each is for: those of [`decode::Cut::pick`].
+/// Positions at which attention is measured, and those that each is for: those of [`decode::SplitConfig::pick`].
 const DEPTHS: [(u32, [u32; 2]); 4] =
     [(256, [0, 512]), (1024, [513, 2048]), (4096, [2049, 8192]), (16_384, [8193, u32::MAX])];
 
@@ -71,7 +71,7 @@ pub fn jobs(caps: &Caps, types: &[&str], quick: bool) -> Vec<Job> {
     let chained = chained(caps);
     let mut all = Vec::new();
     for (i, [heads, head_dim]) in HEADS.into_iter().enumerate() {
-        let decode = select::variant("attention", caps, At { tokens: 1, rows: 1, head_dim }, |_| true);
+        let decode = select::variant("attention", caps, CallShape { tokens: 1, rows: 1, head_dim }, |_| true);
         if decode == "decode" && (i == 0 || !quick) {
             all.extend(
                 caches().flat_map(|ty| depths().map(move |n| Job::Attention(ty, [n, heads, head_dim]))),
@@ -93,7 +93,7 @@ pub fn jobs(caps: &Caps, types: &[&str], quick: bool) -> Vec<Job> {
 
 /// Whether a decode step's products hand integers to each other.
 fn chained(caps: &Caps) -> bool {
-    select::variant("matmul", caps, At::tokens(1), |_| true) == "chain"
+    select::variant("matmul", caps, CallShape::tokens(1), |_| true) == "chain"
 }
 
 impl Job {
@@ -126,7 +126,7 @@ impl Job {
             Job::Matvec(ty, [r, c]) => Matvec::tuned(caps, Variant::Matvec, ty, r, c, 1).numbers(),
             Job::Chain(kind, ty, [r, c]) => chain::constants(caps, kind, ty, r, c).numbers(),
             Job::Attention(ty, [n, heads, dim]) => {
-                decode::Cut::tuned(caps, [heads, KV_HEADS, dim], ty, n, 1).numbers()
+                decode::SplitConfig::tuned(caps, [heads, KV_HEADS, dim], ty, n, 1).numbers()
             }
         }
     }
@@ -150,7 +150,7 @@ const KV_HEADS: u32 = LARGE.kv_heads;
 /// What one kernel is measured with.
 enum Bench {
     Matvec(Product, Vec<Weight>, Vec<Buffers>),
-    Chain(Kind, Vec<Weight>, Box<Link>),
+    Chain(ChainEpilogue, Vec<Weight>, Box<Link>),
     Attention(Box<Prepared>),
 }
 
@@ -191,7 +191,7 @@ impl Bench {
                 Bench::Chain(kind, weights, Box::new(Link { ints, out, y, norm: ones(rows, Pool::Weights)? }))
             }
             Job::Attention(ty, [positions, heads, head_dim]) => {
-                let how = How::Decode(decode::Cut::of(job.usual(gpu.caps())));
+                let how = How::Decode(decode::SplitConfig::of(job.usual(gpu.caps())));
                 let a = Attention { how, ty, positions, heads, head_dim, ..LARGE };
                 Bench::Attention(Box::new(Prepared::new(gpu, effort, &a, chained(gpu.caps()))?))
             }
@@ -214,7 +214,7 @@ impl Bench {
                 }
                 seconds(gpu, effort, &rec.finish()?, n)
             }
-            Bench::Attention(a) => a.seconds(gpu, effort, How::Decode(decode::Cut::of(constants))),
+            Bench::Attention(a) => a.seconds(gpu, effort, How::Decode(decode::SplitConfig::of(constants))),
         }
     }
 
@@ -230,20 +230,22 @@ impl Bench {
                     link.record(&mut rec, *kind, Matvec::of(c), &weights[0])?;
                 }
             }
-            Bench::Attention(a) => a.compile(gpu, all.iter().map(|&c| decode::Cut::of(c)))?,
+            Bench::Attention(a) => a.compile(gpu, all.iter().map(|&c| decode::SplitConfig::of(c)))?,
         }
         Ok(())
     }
 }
 
 impl Link {
-    fn record(&self, rec: &mut Recorder, kind: Kind, constants: Matvec, w: &Weight) -> Result<()> {
+    fn record(&self, rec: &mut Recorder, kind: ChainEpilogue, constants: Matvec, w: &Weight) -> Result<()> {
         let end = match kind {
-            Kind::Rows => End::Rows { y: &self.y, columns: Columns::all(w.shape.rows), bias: None },
-            Kind::Residual => End::Residual { h: &self.y, norm: &self.norm, out: &self.out },
-            Kind::SwiGlu => End::SwiGlu { out: &self.out },
+            ChainEpilogue::Rows => {
+                ChainOutput::Rows { y: &self.y, columns: Columns::all(w.shape.rows), bias: None }
+            }
+            ChainEpilogue::Residual => ChainOutput::Residual { h: &self.y, norm: &self.norm, out: &self.out },
+            ChainEpilogue::SwiGlu => ChainOutput::SwiGlu { out: &self.out },
         };
-        let norm = (kind != Kind::Residual).then_some(1e-6);
+        let norm = (kind != ChainEpilogue::Residual).then_some(1e-6);
         chain::chained_with(rec, constants, w, chain::Input { ints: &self.ints, norm }, end)
     }
 }

@@ -171,7 +171,7 @@ enum Record {
 }
 
 /// The longest line that is read.
-const MOST_LINE: u64 = 1 << 28;
+const MAX_LINE: u64 = 1 << 28;
 
 impl Data {
     /// Reads a file: lines of JSON with `messages`, `prompt` and `completion`, or `text` if its name ends in
@@ -190,7 +190,7 @@ impl Data {
             let mut line = Vec::new();
             for number in 1.. {
                 line.clear();
-                let read = (&mut input).take(MOST_LINE).read_until(b'\n', &mut line).map_err(io)?;
+                let read = (&mut input).take(MAX_LINE).read_until(b'\n', &mut line).map_err(io)?;
                 if read == 0 {
                     break;
                 }

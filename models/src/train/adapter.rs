@@ -141,7 +141,7 @@ pub struct Adapter {
 }
 
 /// Largest rank.
-pub const MOST_RANK: u32 = 256;
+pub const MAX_RANK: u32 = 256;
 
 impl Adapter {
     /// A fresh adapter on `targets` of every layer, as peft makes it: A uniform in
@@ -197,8 +197,8 @@ impl Adapter {
         if self.pairs.is_empty() {
             return bad("it adapts no matrix".into());
         }
-        if !(1..=MOST_RANK).contains(&self.rank) {
-            return bad(format!("its rank is {}; it must be from 1 to {MOST_RANK}", self.rank));
+        if !(1..=MAX_RANK).contains(&self.rank) {
+            return bad(format!("its rank is {}; it must be from 1 to {MAX_RANK}", self.rank));
         }
         if !self.scale().is_finite() {
             return bad(format!("its alpha is {}", self.alpha));

@@ -6,6 +6,6 @@ mod plan;
 mod products;
 mod trainer;
 
-pub use adapter::{Adapter, AdapterShape, MOST_RANK, Pair, Target};
+pub use adapter::{Adapter, AdapterShape, MAX_RANK, Pair, Target};
 pub use plan::TrainPlan;
 pub use trainer::{AdamW, Batch, IGNORE, Losses, TrainOptions, TrainState, Trainer};

@@ -79,10 +79,10 @@ impl TrainPlan {
             let options = TrainOptions { tokens, ..*options };
             TrainPlan::of(config, weights, adapter, &options, budget).is_ok_and(|p| p.total() <= available)
         };
-        let context = context.clamp(16, MOST_TOKENS);
+        let context = context.clamp(16, MAX_TOKENS);
         let largest = |unit: u32| {
             // Memory grows with tokens: bisection over multiples of `unit`.
-            let (mut low, mut high) = (0, MOST_TOKENS / unit + 1);
+            let (mut low, mut high) = (0, MAX_TOKENS / unit + 1);
             while high - low > 1 {
                 let middle = low.midpoint(high);
                 if fits(middle * unit) { low = middle } else { high = middle }
@@ -117,7 +117,7 @@ impl fmt::Display for TrainPlan {
 }
 
 /// The most tokens of a batch.
-pub(crate) const MOST_TOKENS: u32 = 1 << 20;
+pub(crate) const MAX_TOKENS: u32 = 1 << 20;
 
 /// Token ids, spans, rows and labels of a batch, the rotary table, settings.
 fn state_bytes(c: &Config, options: &TrainOptions, budget: &Budget) -> u64 {
@@ -140,7 +140,7 @@ pub(crate) fn loss_rows(c: &Config, tokens: u32, budget: &Budget) -> u32 {
     // Where a large batch needs as much for gate and up, they lie in the same memory.
     let widest = u64::from(tokens) * u64::from(c.feed_forward) * 8;
     let most = if budget.max_binding > 128 << 20 { most.max(widest.min(budget.max_binding)) } else { most };
-    let rows = (most / row).max(1).min(u64::from(MOST_TOKENS)) as u32;
+    let rows = (most / row).max(1).min(u64::from(MAX_TOKENS)) as u32;
     // Whole tiles of products.
     let rows = if rows >= 128 { (rows / 128 * 128).min(512) } else { rows };
     rows.min(tokens)

@@ -242,7 +242,7 @@ impl Graph<'_> {
     ) -> Result<()> {
         let Some(a) = self.a(i, p.group, &self.m.parameters) else { return Ok(()) };
         let (x, format) = self.adapter_input(rec, i, p, x)?;
-        let what = (lora::Form::Narrow, self.scale);
+        let what = (lora::Form::Down, self.scale);
         self.pass_a(rec, what, self.ranks(i, p.group), t, (&x, format), (&a, p.inputs()))
     }
 
@@ -304,7 +304,7 @@ impl Graph<'_> {
     ) -> Result<()> {
         let (dt, parts) = (self.at(self.buffers.d.t), self.at(self.buffers.parts));
         let runs = self.runs(i, p, &self.m.parameters);
-        self.pass_b(rec, (lora::Form::Narrow, self.scale), &runs, &dt, dy)?;
+        self.pass_b(rec, (lora::Form::Down, self.scale), &runs, &dt, dy)?;
         let Some(dx) = dx else { return Ok(()) };
         let (a, ranks) = (self.a(i, p.group, &self.m.parameters), self.ranks(i, p.group));
         let low = a.as_ref().map(|m| LowRank {

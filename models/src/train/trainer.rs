@@ -9,7 +9,7 @@ use weft_runtime::{MemoryReport, Pool, Program, Recorder, Replay, Slice, human};
 
 use super::adapter::Flat;
 use super::graph::{Graph, Memory};
-use super::plan::{Buffers, MOST_TOKENS, loss_rows, padded};
+use super::plan::{Buffers, MAX_TOKENS, loss_rows, padded};
 use super::{Adapter, AdapterShape, Pair, TrainPlan};
 use crate::session::listing;
 use crate::{Error, Model, Result};
@@ -151,8 +151,8 @@ impl Trainer {
     pub fn new(model: &Model, adapter: &Adapter, options: &TrainOptions) -> Result<Trainer> {
         let (config, gpu) = (model.config(), model.gpu());
         adapter.check(config)?;
-        if !(1..=MOST_TOKENS).contains(&options.tokens) {
-            return bad(format!("a batch must be of 1 to {MOST_TOKENS} tokens, not {}", options.tokens));
+        if !(1..=MAX_TOKENS).contains(&options.tokens) {
+            return bad(format!("a batch must be of 1 to {MAX_TOKENS} tokens, not {}", options.tokens));
         }
         if !(0.0..1.0).contains(&options.dropout) {
             return bad(format!("the dropout must be at least 0 and below 1, not {}", options.dropout));
@@ -191,8 +191,8 @@ impl Trainer {
         let most = padded(options.tokens, options.tokens);
         let rows = loss_rows(config, most, &budget);
 
-        gpu.expect(Pool::Adapters, flat.total);
-        gpu.expect(Pool::Kept, buffers.kept * u64::from(buffers.kept_layers));
+        gpu.reserve(Pool::Adapters, flat.total);
+        gpu.reserve(Pool::Kept, buffers.kept * u64::from(buffers.kept_layers));
         let kept = (0..buffers.kept_layers)
             .map(|_| gpu.alloc(Pool::Kept, buffers.kept, "kept activations"))
             .collect::<std::result::Result<Vec<_>, _>>()?;

@@ -209,19 +209,19 @@ fn decode_cases() -> Vec<Case> {
                 (1024, 100, 4, 2),
                 (600, 0, 1, 4),
             ] {
-                let cut = decode::Cut { heads: per, splits, values: 8, ahead: 8 };
-                all.push(decode_case(ty, heads, kv_heads, head_dim, position, window, cut, norm, pairing));
+                let split = decode::SplitConfig { heads: per, splits, values: 8, prefetch: 8 };
+                all.push(decode_case(ty, heads, kv_heads, head_dim, position, window, split, norm, pairing));
             }
         }
     }
-    for (values, ahead) in [(8, 4), (16, 8), (32, 8)] {
-        let cut = decode::Cut { heads: 4, splits: 3, values, ahead };
+    for (values, prefetch) in [(8, 4), (16, 8), (32, 8)] {
+        let split = decode::SplitConfig { heads: 4, splits: 3, values, prefetch };
         let (ty, pairing) = (CacheType::Q8_0, Pairing::HalfSplit);
-        all.push(decode_case(ty, 4, 1, 64, 601, 0, cut, true, pairing));
+        all.push(decode_case(ty, 4, 1, 64, 601, 0, split, true, pairing));
     }
-    let cut = decode::Cut { heads: 4, splits: 16, values: 8, ahead: 8 };
+    let split = decode::SplitConfig { heads: 4, splits: 16, values: 8, prefetch: 8 };
     for ty in [CacheType::F16, CacheType::Q8_0] {
-        all.push(decode_case(ty, 8, 2, 128, 4095, 0, cut, true, Pairing::HalfSplit));
+        all.push(decode_case(ty, 8, 2, 128, 4095, 0, split, true, Pairing::HalfSplit));
     }
     all
 }
@@ -233,13 +233,13 @@ fn decode_case(
     head_dim: u32,
     position: u32,
     window: u32,
-    cut: decode::Cut,
+    split: decode::SplitConfig,
     norm: bool,
     pairing: Pairing,
 ) -> Case {
     let name = format!(
-        "heads {heads}/{kv_heads} x {head_dim} at {position} window {window} norm {norm} {pairing:?} cut {} x {}",
-        cut.heads, cut.splits
+        "heads {heads}/{kv_heads} x {head_dim} at {position} window {window} norm {norm} {pairing:?} split {} x {}",
+        split.heads, split.splits
     );
     Case::new("attention", "decode", name, stored_tolerance(ty), move |gpu, _, seed| {
         let context = position + 9;
@@ -263,7 +263,7 @@ fn decode_case(
         let qkv_gpu = input(gpu, &qkv)?;
         let scale = 1.0 / (head_dim as f32).sqrt();
         let (o_bytes, lse_bytes) =
-            Shape { tokens: 1, heads, window, scale, splits: cut.splits, sequences: Sequences::One }
+            Shape { tokens: 1, heads, window, scale, splits: split.splits, sequences: Sequences::One }
                 .scratch_bytes(&cache);
         let scratch = Scratch {
             o: gpu.alloc(Pool::Activations, o_bytes, "parts")?,
@@ -277,7 +277,7 @@ fn decode_case(
             eps: 1e-6,
             window,
             scale,
-            cut,
+            split,
             positions: cache.context,
             tokens: 1,
             sequences: Sequences::One,
@@ -341,10 +341,10 @@ fn streams_cases() -> Vec<Case> {
             (&[IDLE, 130, 0, IDLE], 0, 1, 3),
             (&[80, 7, 199], 50, 4, 2),
         ] {
-            let cut = decode::Cut { heads: per, splits, values: 8, ahead: 8 };
+            let split = decode::SplitConfig { heads: per, splits, values: 8, prefetch: 8 };
             let shape = (heads, kv_heads, head_dim);
-            all.push(streams_case("decode", ty, shape, positions, window, cut));
-            all.push(streams_case("rows", ty, shape, positions, window, cut));
+            all.push(streams_case("decode", ty, shape, positions, window, split));
+            all.push(streams_case("rows", ty, shape, positions, window, split));
         }
     }
     all
@@ -356,15 +356,15 @@ fn streams_case(
     (heads, kv_heads, head_dim): (u32, u32, u32),
     positions: &'static [u32],
     window: u32,
-    cut: decode::Cut,
+    split: decode::SplitConfig,
 ) -> Case {
     let at: Vec<String> =
         positions.iter().map(|&p| if p == IDLE { "idle".into() } else { p.to_string() }).collect();
     let name = format!(
-        "heads {heads}/{kv_heads} x {head_dim} streams at {} window {window} cut {} x {}",
+        "heads {heads}/{kv_heads} x {head_dim} streams at {} window {window} split {} x {}",
         at.join(" "),
-        cut.heads,
-        cut.splits
+        split.heads,
+        split.splits
     );
     Case::new("attention", variant, name, stored_tolerance(ty), move |gpu, _, seed| {
         const CONTEXT: u32 = 200;
@@ -392,7 +392,7 @@ fn streams_case(
         let qkv_gpu = input(gpu, &qkv)?;
         let sequences = Sequences::Streams { context: CONTEXT };
         let (tokens, scale) = (n as u32, 1.0 / (head_dim as f32).sqrt());
-        let shape = Shape { tokens, heads, window, scale, splits: cut.splits, sequences };
+        let shape = Shape { tokens, heads, window, scale, splits: split.splits, sequences };
         let (o_bytes, lse_bytes) = shape.scratch_bytes(&cache);
         let scratch = Scratch {
             o: gpu.alloc(Pool::Activations, o_bytes, "parts")?,
@@ -410,7 +410,7 @@ fn streams_case(
                 eps,
                 window,
                 scale,
-                cut,
+                split,
                 positions,
                 tokens,
                 sequences,

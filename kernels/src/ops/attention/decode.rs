@@ -5,8 +5,8 @@ use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 use super::{CacheShape, CacheType, Scratch, Sequences, combine};
 use crate::ops::quantize::{Quantized, UNIT, quantize};
 use crate::ops::rope::{Pairing, Rotation};
-use crate::plan::dispatch_baked;
-use crate::select::{self, At};
+use crate::plan::dispatch_specialised;
+use crate::select::{self, CallShape};
 use crate::{Fields, PlanError, Result, compose, params};
 
 params! {
@@ -43,7 +43,7 @@ pub struct Shape<'a> {
     /// Scale of the scores, usually 1 / sqrt(head_dim).
     pub scale: f32,
     /// How it is cut.
-    pub cut: Cut,
+    pub split: SplitConfig,
     /// What each stream's cache holds at most; of its cost alone.
     pub positions: u32,
     /// One, or as many as there are streams.
@@ -54,7 +54,7 @@ pub struct Shape<'a> {
 
 /// How a decode step's attention is cut into workgroups and lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct SplitConfig {
     /// Query heads of a workgroup, which share what it reads: 1 to 4.
     pub heads: u32,
     /// Parts of the keys; several cost another dispatch, which merges them.
@@ -62,13 +62,13 @@ pub struct Cut {
     /// Values of a key that a lane takes: 8, 16 or 32. Fewer lanes a key exchange less and hold more.
     pub values: u32,
     /// Loads of 8 keys' values that a lane has in flight, and of values as many: 4 or 8.
-    pub ahead: u32,
+    pub prefetch: u32,
 }
 
-impl Cut {
-    /// The cut for a cache that holds up to `positions` of each of `streams`: for one, the fastest on an H200
+impl SplitConfig {
+    /// The split for a cache that holds up to `positions` of each of `streams`: for one, the fastest on an H200
     /// of those that `weft kernels perf` tries. Several streams need fewer splits to keep a GPU busy.
-    pub fn pick(heads: u32, kv_heads: u32, ty: CacheType, positions: u32, streams: u32) -> Cut {
+    pub fn pick(heads: u32, kv_heads: u32, ty: CacheType, positions: u32, streams: u32) -> SplitConfig {
         let (group, all) = (heads / kv_heads, heads * streams);
         let most = group.div_ceil(group.div_ceil(4));
         let (heads, splits) = match positions {
@@ -81,11 +81,11 @@ impl Cut {
         let workgroups = kv_heads * group.div_ceil(heads) * streams;
         let splits = if streams > 1 { (256 / workgroups).clamp(1, splits) } else { splits };
         // Widening integers takes registers.
-        let ahead = if ty == CacheType::F16 { 8 } else { 4 };
-        Cut { heads, splits, values: 8, ahead }
+        let prefetch = if ty == CacheType::F16 { 8 } else { 4 };
+        SplitConfig { heads, splits, values: 8, prefetch }
     }
 
-    /// As [`Cut::pick`], unless another was measured on this device ([`crate::tuning`]), for one token and within
+    /// As [`SplitConfig::pick`], unless another was measured on this device ([`crate::tuning`]), for one token and within
     /// [`most_splits`].
     pub fn tuned(
         caps: &Caps,
@@ -93,31 +93,31 @@ impl Cut {
         ty: CacheType,
         positions: u32,
         streams: u32,
-    ) -> Cut {
+    ) -> SplitConfig {
         let found = caps.tuning.find("attention_decode", ty.name(), &[positions, heads, head_dim]);
-        let fits = |c: &Cut| streams == 1 && c.splits <= most_splits(positions);
-        let pick = || Cut::pick(heads, kv_heads, ty, positions, streams);
-        found.map(Cut::of).filter(fits).unwrap_or_else(pick)
+        let fits = |c: &SplitConfig| streams == 1 && c.splits <= most_splits(positions);
+        let pick = || SplitConfig::pick(heads, kv_heads, ty, positions, streams);
+        found.map(SplitConfig::of).filter(fits).unwrap_or_else(pick)
     }
 
-    /// The cut of a tuning file.
-    pub(crate) fn of([heads, splits, values, ahead]: [u32; 4]) -> Cut {
-        Cut { heads, splits, values, ahead }
+    /// The split of a tuning file.
+    pub(crate) fn of([heads, splits, values, prefetch]: [u32; 4]) -> SplitConfig {
+        SplitConfig { heads, splits, values, prefetch }
     }
 
     /// As a tuning file has it.
     pub fn numbers(self) -> [u32; 4] {
-        [self.heads, self.splits, self.values, self.ahead]
+        [self.heads, self.splits, self.values, self.prefetch]
     }
 }
 
 /// The most splits of a token's attention when the cache holds up to `positions`: what memory is planned for.
 pub fn most_splits(positions: u32) -> u32 {
-    (positions / 64).clamp(1, MOST_SPLITS)
+    (positions / 64).clamp(1, MAX_SPLITS)
 }
 
-/// The most splits of any cut.
-pub const MOST_SPLITS: u32 = 16;
+/// The most splits there are.
+pub const MAX_SPLITS: u32 = 16;
 
 /// Whether the device can run [`decode`] on this cache.
 ///
@@ -145,7 +145,7 @@ pub fn supports(caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'st
 
 /// Whether the table gives [`decode`] to a step of one token on this cache.
 pub fn picked(caps: &Caps, cache: &CacheShape) -> bool {
-    let at = At { tokens: 1, rows: 1, head_dim: cache.head_dim };
+    let at = CallShape { tokens: 1, rows: 1, head_dim: cache.head_dim };
     let can = |name: &str| match super::Variant::ALL.into_iter().find(|v| v.name() == name) {
         Some(v) => v.supports(caps, cache).is_ok(),
         None => supports(caps, cache).is_ok(),
@@ -160,7 +160,7 @@ struct Kernel {
     norm: bool,
     pairing: Pairing,
     ty: CacheType,
-    cut: Cut,
+    split: SplitConfig,
     subgroup: u32,
     /// The output in integers.
     ints: bool,
@@ -171,21 +171,22 @@ impl Kernel {
         let pairing = if self.pairing == Pairing::Adjacent { "adjacent" } else { "half_split" };
         let norm = if self.norm { "_norm" } else { "" };
         let ints = if self.ints { "_ints" } else { "" };
-        let (Cut { heads, values, ahead, .. }, hd, ty) = (self.cut, self.head_dim, self.ty.name());
-        let cut = format!("g{heads}_l{values}x{ahead}");
-        format!("attention_decode{ints}{norm}_{pairing}_{cut}_h{hd}_s{}_{ty}", self.subgroup)
+        let (SplitConfig { heads, values, prefetch, .. }, hd, ty) =
+            (self.split, self.head_dim, self.ty.name());
+        let work = format!("g{heads}_l{values}x{prefetch}");
+        format!("attention_decode{ints}{norm}_{pairing}_{work}_h{hd}_s{}_{ty}", self.subgroup)
     }
 
     fn shader(self) -> Shader {
         let wg = (8 * self.subgroup).min(256);
-        let lanes = (self.head_dim / self.cut.values).min(self.subgroup);
+        let lanes = (self.head_dim / self.split.values).min(self.subgroup);
         let chunks = self.head_dim / (8 * lanes);
         let constants = [
             ("HD", self.head_dim),
             ("NORM", u32::from(self.norm)),
             ("ADJACENT", u32::from(self.pairing == Pairing::Adjacent)),
             ("BLOCKS", self.ty.blocks(self.head_dim)),
-            ("G", self.cut.heads),
+            ("G", self.split.heads),
             ("SG", self.subgroup),
             // Values of a head that a lane norms.
             ("EACH", self.head_dim.div_ceil(self.subgroup)),
@@ -193,7 +194,7 @@ impl Kernel {
             ("LK", lanes),
             ("CH", chunks),
             // Keys of a slot in a round.
-            ("U", (self.cut.ahead / chunks).max(1)),
+            ("U", (self.split.prefetch / chunks).max(1)),
             ("INTS", u32::from(self.ints)),
             ("FLOATS", u32::from(!self.ints)),
         ];
@@ -214,10 +215,10 @@ impl Kernel {
     }
 }
 
-/// The shader of a cut.
+/// The shader of a split.
 #[cfg(test)]
-pub(crate) fn shader(ty: CacheType, head_dim: u32, subgroup: u32, cut: Cut) -> Shader {
-    Kernel { head_dim, norm: true, pairing: Pairing::HalfSplit, ty, cut, subgroup, ints: false }.shader()
+pub(crate) fn shader(ty: CacheType, head_dim: u32, subgroup: u32, split: SplitConfig) -> Shader {
+    Kernel { head_dim, norm: true, pairing: Pairing::HalfSplit, ty, split, subgroup, ints: false }.shader()
 }
 
 pub(super) fn shaders() -> Vec<(Shader, Fields)> {
@@ -225,9 +226,9 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     for (head_dim, subgroup) in [(32, 32), (64, 8), (64, 32), (64, 64), (128, 8), (128, 32)] {
         for ty in CacheType::ALL {
             for (heads, norm, pairing) in [(1, true, Pairing::HalfSplit), (4, false, Pairing::Adjacent)] {
-                for (values, ahead, ints) in [(8, 8, false), (8, 8, true), (8, 4, false), (16, 8, false)] {
-                    let cut = Cut { heads, splits: 1, values, ahead };
-                    let kernel = Kernel { head_dim, norm, pairing, ty, cut, subgroup, ints };
+                for (values, prefetch, ints) in [(8, 8, false), (8, 8, true), (8, 4, false), (16, 8, false)] {
+                    let split = SplitConfig { heads, splits: 1, values, prefetch };
+                    let kernel = Kernel { head_dim, norm, pairing, ty, split, subgroup, ints };
                     all.push((kernel.shader(), DecodeParams::FIELDS));
                 }
             }
@@ -240,12 +241,12 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
 /// o `[tokens, heads, head_dim]`: QK-norm with `norms` `[2, head_dim]` where given, RoPE at the position in word 0
 /// of `state` (of each stream's [`State`](crate::ops::sample::State) where there are several), the write of key and value into `cache` (keys, values) at that position, and attention
 /// over all positions up to it. `table` is what [`Rotation::table`] gives; `scratch` has what
-/// [`super::Shape::scratch_bytes`] says for the tokens and the cut's splits.
+/// [`super::Shape::scratch_bytes`] says for the tokens and the split's splits.
 ///
-/// With `ints`, o comes in integers: if the cut has no splits at once, and `o` is not written, else by another
+/// With `ints`, o comes in integers: if the split has no splits at once, and `o` is not written, else by another
 /// dispatch.
 ///
-/// One dispatch, or two if the cut has splits. The device must support it ([`supports`]); otherwise
+/// One dispatch, or two if the split has splits. The device must support it ([`supports`]); otherwise
 /// [`crate::ops::qk_norm_rope::qk_norm_rope`] and [`super::attention`] do the same.
 ///
 /// # Errors
@@ -268,20 +269,20 @@ pub fn decode(
         return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
     }
     let (subgroup, group) = (gpu.caps().subgroups.map_or(0, |s| s.0), s.heads / c.kv_heads);
-    let per = s.cut.heads.min(group);
+    let per = s.split.heads.min(group);
     let most = gpu.budget().max_binding;
     if let Some(x) = [table, qkv, &cache.0].into_iter().find(|x| x.size() > most) {
         let (needed, allowed) = (x.size(), most);
         return Err(PlanError::DoesNotFit { op: "attention", what: "an operand", needed, allowed }.into());
     }
-    let at_once = ints.filter(|_| s.cut.splits == 1);
+    let at_once = ints.filter(|_| s.split.splits == 1);
     let (norm, pairing) = (norms.is_some(), s.rotation.pairing);
     let kernel = Kernel {
         head_dim: c.head_dim,
         norm,
         pairing,
         ty: c.ty,
-        cut: Cut { heads: per, ..s.cut },
+        split: SplitConfig { heads: per, ..s.split },
         subgroup,
         ints: at_once.is_some(),
     };
@@ -290,7 +291,7 @@ pub fn decode(
         kv_heads: c.kv_heads,
         pairs: s.rotation.pairs(),
         positions: c.context,
-        splits: s.cut.splits,
+        splits: s.split.splits,
         window: s.window,
         scale: s.scale,
         mscale: s.rotation.mscale,
@@ -304,14 +305,14 @@ pub fn decode(
         heads: s.heads,
         window: s.window,
         scale: s.scale,
-        splits: s.cut.splits,
+        splits: s.split.splits,
         sequences: s.sequences,
     };
     let (o_bytes, lse_bytes) = whole.scratch_bytes(c);
     let (parts, lse) = (scratch.o.range(0, o_bytes), scratch.lse.range(0, lse_bytes));
     let (target, lse) = match at_once {
         Some(ints) => (&ints.q, &ints.meta),
-        None => (if s.cut.splits > 1 { &parts } else { o }, &lse),
+        None => (if s.split.splits > 1 { &parts } else { o }, &lse),
     };
     let keys = u64::from(s.tokens) * u64::from(s.positions);
     let read = c.ty.bytes(keys * u64::from(c.kv_heads), c.head_dim);
@@ -319,11 +320,11 @@ pub fn decode(
     let cost = Cost { bytes: 2.0 * read as f64, flops: 4.0 * work };
     // Without norms the table stands in for them: bound, never read.
     let operands = [state, table, norms.unwrap_or(table), qkv, &cache.0, &cache.1, target, lse];
-    let grid = [c.kv_heads * group.div_ceil(per), s.cut.splits, s.tokens];
+    let grid = [c.kv_heads * group.div_ceil(per), s.split.splits, s.tokens];
     // A link of a chain should start at once. Cuts of long caches, or a batch's number of streams, would be a
     // pipeline each, which a running answer would wait for.
     if at_once.is_some() {
-        dispatch_baked(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
+        dispatch_specialised(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
     } else {
         let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
         rec.dispatch(&pipeline, &params, &operands, grid, cost);

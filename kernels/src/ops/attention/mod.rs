@@ -15,7 +15,7 @@ use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 pub use cache::{CacheShape, CacheType, Moved};
 
 use crate::ops::matmul::Coop;
-use crate::select::{self, At};
+use crate::select::{self, CallShape};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -365,18 +365,18 @@ impl Variant {
         // Of a stream there is one token.
         let one = s.sequences == Sequences::One;
         let tokens = if one { s.tokens } else { 1 };
-        let at = At { tokens, rows: tokens * (s.heads / cache.kv_heads), head_dim: cache.head_dim };
+        let at = CallShape { tokens, rows: tokens * (s.heads / cache.kv_heads), head_dim: cache.head_dim };
         let can = |v: Variant| (one || v == Variant::Rows) && v.supports(caps, cache).is_ok();
         Variant::select("attention", caps, at, can)
     }
 
     /// The variant of an op of training.
     fn of_batch(op: &str, caps: &Caps, tokens: u32, head_dim: u32) -> Variant {
-        let at = At { tokens, rows: tokens, head_dim };
+        let at = CallShape { tokens, rows: tokens, head_dim };
         Variant::select(op, caps, at, |v| v.fits(caps, head_dim).is_ok())
     }
 
-    fn select(op: &str, caps: &Caps, at: At, can: impl Fn(Variant) -> bool) -> Variant {
+    fn select(op: &str, caps: &Caps, at: CallShape, can: impl Fn(Variant) -> bool) -> Variant {
         let of = |name: &str| Variant::ALL.into_iter().find(|v| v.name() == name);
         of(select::variant(op, caps, at, |name| of(name).is_some_and(&can))).unwrap_or(Variant::Rows)
     }

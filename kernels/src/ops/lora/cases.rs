@@ -19,11 +19,11 @@ const OPS: [(&str, bool); 6] = [
 ];
 
 /// A shape with where its columns lie among others, the narrow and the wide ones.
-type At = (u32, u32, u32, Columns, Columns);
+type Sizes = (u32, u32, u32, Columns, Columns);
 
 /// One value, ranks that are no multiple of 4, windows of several adapters, widths of one invocation and
 /// of many workgroups, more tokens than a tile and than one binding of the small budget.
-fn shapes() -> Vec<At> {
+fn shapes() -> Vec<Sizes> {
     let all = |tokens, rank, width| (tokens, rank, width, Columns::all(rank), Columns::all(width));
     let within = |stride, column| Columns { stride, column };
     vec![
@@ -64,7 +64,7 @@ pub fn cases() -> Vec<Case> {
 fn case(
     op: &'static str,
     variant: &'static str,
-    (tokens, rank, width, narrow, wide): At,
+    (tokens, rank, width, narrow, wide): Sizes,
     format: Format,
 ) -> Case {
     // x of A lies alone.
@@ -221,9 +221,9 @@ fn once(
         scratch: Some(&scratch),
     };
     match op {
-        "lora_down" => pass(Form::Narrow, Matrix::A).record_as(&mut rec, variant)?,
+        "lora_down" => pass(Form::Down, Matrix::A).record_as(&mut rec, variant)?,
         "lora_up" => up(&mut rec, (&n, narrow), &m, (&w, wide), SCALE, s)?,
-        "lora_grad_t" => pass(Form::Narrow, Matrix::B).record_as(&mut rec, variant)?,
+        "lora_grad_t" => pass(Form::Down, Matrix::B).record_as(&mut rec, variant)?,
         "lora_grad_b" => pass(Form::Outer, Matrix::B).record_as(&mut rec, variant)?,
         "lora_grad_a" => pass(Form::Outer, Matrix::A).record_as(&mut rec, variant)?,
         _ => grad_x(&mut rec, (&n, narrow), &m, &w, s, true)?,

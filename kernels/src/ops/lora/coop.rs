@@ -75,7 +75,7 @@ impl Kernel {
         let (t, rn, wg) = (c.side, self.ranks(), 4 * c.subgroup);
         let by_a = u32::from(self.matrix == Matrix::A);
         let kernel = match self.form {
-            Form::Narrow => include_str!("narrow_coop.wgsl"),
+            Form::Down => include_str!("down_coop.wgsl"),
             _ => include_str!("outer_coop.wgsl"),
         };
         let matrices = match t {
@@ -103,7 +103,7 @@ impl Kernel {
         let enables = ["f16", "wgpu_cooperative_matrix"];
         let parts = [include_str!("params_coop.wgsl"), kernel, matrices, wide];
         let mut bindings = vec![Access::ReadWrite; 3];
-        if self.form == Form::Narrow {
+        if self.form == Form::Down {
             bindings[2] = Access::Read;
         }
         Shader { name: self.name(), source: compose(&enables, &constants, &parts), bindings }
@@ -159,7 +159,7 @@ pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<bool> {
     }
     // Tiles along the first dimension of the grid, the depth of the sum, values of the result.
     let (tiles, depth, result) = match pass.form {
-        Form::Narrow => (tokens.div_ceil(tile), widest, tokens * count * rank),
+        Form::Down => (tokens.div_ceil(tile), widest, tokens * count * rank),
         _ => (widest.div_ceil(tile), tokens, values),
     };
     let (bytes, room) = (u64::from(result) * 4, pass.scratch.map_or(0, Slice::size).min(budget.max_binding));
@@ -174,13 +174,13 @@ pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<bool> {
     let four =
         |of: &dyn Fn(usize) -> u32| std::array::from_fn(|i| if i < pass.windows.len() { of(i) } else { 0 });
     let to = match (pass.form, &part) {
-        (Form::Narrow, Some(_)) => Columns::all(count * rank),
+        (Form::Down, Some(_)) => Columns::all(count * rank),
         _ => columns,
     };
     // Sums of tokens are gradients, which come scaled as wide does; A and B are scaled by a constant.
     let gradients = pass.matrix == Matrix::A && pass.form == Form::Outer;
     let (by, times) = match pass.form {
-        Form::Narrow => (pass.range, OWN),
+        Form::Down => (pass.range, OWN),
         _ if gradients => (1.0, pass.range),
         _ => (pass.range, 1.0),
     };
@@ -205,7 +205,7 @@ pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<bool> {
     let mut bound = sizes;
     let mut operands = [narrow, wide, pass.m];
     if let Some(part) = &part {
-        let at = if pass.form == Form::Narrow { 0 } else { 2 };
+        let at = if pass.form == Form::Down { 0 } else { 2 };
         (bound[at], operands[at]) = (part.size(), part);
     }
     let wide_values = f64::from(tokens) * pass.windows.iter().map(|w| f64::from(w.width)).sum::<f64>();
@@ -222,7 +222,7 @@ pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<bool> {
     record(rec, &pipeline, &operands, &[dispatch]);
     match (&part, pass.form) {
         (None, _) => {}
-        (Some(part), Form::Narrow) => {
+        (Some(part), Form::Down) => {
             let to = (narrow, columns);
             split_k::sum_splits(rec, part, [n, tokens, count * rank], to, 1.0, false)?;
         }
@@ -239,9 +239,9 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = Vec::new();
     for coop in [(16, 32), (8, 8), (8, 32)].map(|(side, subgroup)| Coop { side, subgroup }) {
         for (form, matrix, format) in [
-            (Form::Narrow, Matrix::A, Format::F32),
-            (Form::Narrow, Matrix::A, Format::F16),
-            (Form::Narrow, Matrix::B, Format::F32),
+            (Form::Down, Matrix::A, Format::F32),
+            (Form::Down, Matrix::A, Format::F16),
+            (Form::Down, Matrix::B, Format::F32),
             (Form::Outer, Matrix::A, Format::F32),
             (Form::Outer, Matrix::A, Format::F16),
             (Form::Outer, Matrix::B, Format::F32),

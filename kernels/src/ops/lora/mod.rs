@@ -19,7 +19,7 @@ use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 use super::Format;
 use super::matmul::Columns;
 use crate::registry::BASELINE;
-use crate::select::{self, At};
+use crate::select::{self, CallShape};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -55,9 +55,9 @@ pub struct Shape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// `narrow[t, r] = scale sum_c wide[t, c] m(r, c)`
-    Narrow,
+    Down,
     /// `wide[t, c] = scale sum_r narrow[t, r] m(r, c)`
-    Widen,
+    Up,
     /// `m(r, c) += scale sum_t narrow[t, r] wide[t, c]`
     Outer,
 }
@@ -65,8 +65,8 @@ pub enum Form {
 impl Form {
     fn name(self) -> &'static str {
         match self {
-            Form::Narrow => "narrow",
-            Form::Widen => "widen",
+            Form::Down => "down",
+            Form::Up => "up",
             Form::Outer => "outer",
         }
     }
@@ -112,9 +112,9 @@ struct Kernel {
     quads: bool,
 }
 
-/// Tokens of a tile of [`Form::Narrow`] and [`Form::Widen`], rank quads of one of [`Form::Outer`].
-const NARROW_TM: u32 = 4;
-const WIDEN_TM: u32 = 8;
+/// Tokens of a tile of [`Form::Down`] and [`Form::Up`], rank quads of one of [`Form::Outer`].
+const DOWN_TM: u32 = 4;
+const UP_TM: u32 = 8;
 const OUTER_RQ: u32 = 2;
 
 impl Kernel {
@@ -133,12 +133,12 @@ impl Kernel {
         let mut parts = vec![include_str!("params.wgsl").to_owned(), of(wide, "wide"), of(cells, "matrix")];
         let mut bindings = vec![Access::ReadWrite; 3];
         match self.form {
-            Form::Narrow => {
-                parts.extend([include_str!("narrow.wgsl"), include_str!("block.wgsl")].map(str::to_owned));
+            Form::Down => {
+                parts.extend([include_str!("down.wgsl"), include_str!("block.wgsl")].map(str::to_owned));
                 bindings[2] = Access::Read;
             }
-            Form::Widen => {
-                parts.extend([include_str!("widen.wgsl"), include_str!("block.wgsl")].map(str::to_owned));
+            Form::Up => {
+                parts.extend([include_str!("up.wgsl"), include_str!("block.wgsl")].map(str::to_owned));
                 parts.extend([of(cells, "narrow"), of(put, "wide")]);
                 bindings[2] = Access::Read;
             }
@@ -149,7 +149,7 @@ impl Kernel {
         let constants = [
             ("BY_RANK", u32::from(self.matrix == Matrix::A)),
             ("QUADS", u32::from(self.quads)),
-            ("TM", if self.form == Form::Narrow { NARROW_TM } else { WIDEN_TM }),
+            ("TM", if self.form == Form::Down { DOWN_TM } else { UP_TM }),
             ("RQ", OUTER_RQ),
         ];
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -159,12 +159,12 @@ impl Kernel {
     /// Those that there are: f16 only where it is read, and by four.
     fn all() -> Vec<Kernel> {
         let mut all = Vec::new();
-        for form in [Form::Narrow, Form::Widen, Form::Outer] {
+        for form in [Form::Down, Form::Up, Form::Outer] {
             for matrix in [Matrix::A, Matrix::B] {
                 for quads in [false, true] {
                     all.push(Kernel { form, matrix, format: Format::F32, quads });
                 }
-                if form != Form::Widen && matrix == Matrix::A {
+                if form != Form::Up && matrix == Matrix::A {
                     all.push(Kernel { form, matrix, format: Format::F16, quads: true });
                 }
             }
@@ -246,11 +246,11 @@ impl Job {
         };
         // A part of the matrix is a part of the sum where the sum goes over its rows.
         let (part, groups) = match self.form {
-            Form::Narrow => {
-                let tiles = tokens.div_ceil(NARROW_TM) * ranks.div_ceil(4);
+            Form::Down => {
+                let tiles = tokens.div_ceil(DOWN_TM) * ranks.div_ceil(4);
                 (column0 > 0, tiles.div_ceil(8))
             }
-            Form::Widen => (rank0 > 0, tokens.div_ceil(8 * WIDEN_TM) * width.div_ceil(128)),
+            Form::Up => (rank0 > 0, tokens.div_ceil(8 * UP_TM) * width.div_ceil(128)),
             Form::Outer => (true, ranks.div_ceil(4 * OUTER_RQ) * width.div_ceil(32)),
         };
         let add = self.add || part;
@@ -261,8 +261,7 @@ impl Job {
             size: u64::from(r.end - r.start) * row,
         };
         let (values, wide) = (f64::from(n) * row as f64, f64::from(tokens) * f64::from(width));
-        let moved =
-            wide * self.format.bytes() as f64 * if self.form == Form::Widen && add { 2.0 } else { 1.0 };
+        let moved = wide * self.format.bytes() as f64 * if self.form == Form::Up && add { 2.0 } else { 1.0 };
         Dispatch {
             params: Params {
                 tokens,
@@ -314,7 +313,7 @@ pub struct Window {
 /// input.
 #[derive(Debug, Clone, Copy)]
 pub struct Pass<'a> {
-    /// [`Form::Narrow`] or [`Form::Outer`], whose sums are added to what m holds.
+    /// [`Form::Down`] or [`Form::Outer`], whose sums are added to what m holds.
     pub form: Form,
     /// Which matrix of the adapters.
     pub matrix: Matrix,
@@ -356,7 +355,7 @@ impl Pass<'_> {
     pub fn record(&self, rec: &mut Recorder) -> Result<()> {
         let caps = rec.gpu().caps();
         let can = |name: &str| name == BASELINE || coop::supports(caps, self).is_ok();
-        let variant = select::variant(self.op(), caps, At::tokens(self.tokens), can);
+        let variant = select::variant(self.op(), caps, CallShape::tokens(self.tokens), can);
         self.record_as(rec, variant)
     }
 
@@ -407,7 +406,7 @@ pub fn up(
     scale: f32,
     shape: Shape,
 ) -> Result<()> {
-    let (form, matrix, format) = (Form::Widen, Matrix::B, Format::F32);
+    let (form, matrix, format) = (Form::Up, Matrix::B, Format::F32);
     Job { form, matrix, shape, narrow, wide, format, scale, add: true }.record(rec, t, y, b)
 }
 
@@ -425,7 +424,7 @@ pub fn grad_x(
     shape: Shape,
     add: bool,
 ) -> Result<()> {
-    let (form, matrix, wide) = (Form::Widen, Matrix::A, Columns::all(shape.width));
+    let (form, matrix, wide) = (Form::Up, Matrix::A, Columns::all(shape.width));
     let format = Format::F32;
     Job { form, matrix, shape, narrow, wide, format, scale: 1.0, add }.record(rec, dt, dx, a)
 }

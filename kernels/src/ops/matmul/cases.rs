@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
-use super::chain::{self, End, Kind};
+use super::chain::{self, ChainEpilogue, ChainOutput};
 use super::{
     Columns, Direction, Epilogue, Input, Kernel, LowRank, MATVEC_TOKENS, Variant, gradient_with, linear_as,
     linear_with,
@@ -118,21 +118,21 @@ pub fn cases() -> Vec<Case> {
     all.extend(gradients());
     for &ty in WeightType::ALL.iter().filter(|t| t.layout().has_ints()) {
         for (kind, rows, cols) in [
-            (Kind::Rows, 70, 512),
-            (Kind::Rows, 130, 2048),
-            (Kind::Residual, 192, 256),
-            (Kind::Residual, 64, 1280),
-            (Kind::Residual, 128, 4096),
-            (Kind::SwiGlu, 96, 768),
-            (Kind::SwiGlu, 64, 2304),
+            (ChainEpilogue::Rows, 70, 512),
+            (ChainEpilogue::Rows, 130, 2048),
+            (ChainEpilogue::Residual, 192, 256),
+            (ChainEpilogue::Residual, 64, 1280),
+            (ChainEpilogue::Residual, 128, 4096),
+            (ChainEpilogue::SwiGlu, 96, 768),
+            (ChainEpilogue::SwiGlu, 64, 2304),
         ] {
             all.push(chain_case(kind, ty, rows, cols));
         }
     }
     use WeightType::{Q3_K, Q4_0, Q4_K, Q5_K, Q6_K, Q8_0};
     for [a, b] in [[Q4_K, Q6_K], [Q6_K, Q4_K], [Q5_K, Q6_K], [Q3_K, Q5_K], [Q8_0, Q4_0]] {
-        all.push(both_case([a, b], [128, 33], 512));
-        all.push(both_case([a, b], [64, 70], 2304));
+        all.push(mixed_case([a, b], [128, 33], 512));
+        all.push(mixed_case([a, b], [64, 70], 2304));
     }
     all
 }
@@ -443,7 +443,7 @@ fn case_with(
     .of_type(ty.name())
 }
 
-/// A residual product with the norm behind it, and with its parameters baked, as a step of streams has it: where
+/// A residual product with the norm behind it, and with its parameters specialised, as a step of streams has it: where
 /// the kernel is cooperative, workgroups share the first shape's sum.
 fn normed_case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32) -> Case {
     let name = format!("rows {rows} cols {cols} tokens {tokens} +residual +norm");
@@ -462,7 +462,7 @@ fn normed_case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u
         let scratch = gpu.alloc(Pool::Activations, before.len() as u64 * 4 * 8, "parts")?;
         let norm_to = Norm { w: &norm_gpu, eps: 1e-6, to: (&n.slice, Format::F32) };
         let (add, scratch, norm_to) = (true, Some(&scratch), Some(norm_to));
-        let epilogue = Epilogue { add, scratch, baked: true, norm: norm_to, ..Epilogue::default() };
+        let epilogue = Epilogue { add, scratch, specialised: true, norm: norm_to, ..Epilogue::default() };
         let mut rec = Recorder::new(gpu);
         let out = (&y.slice, Columns::all(rows));
         linear_as(&mut rec, variant, &w, Input::f32(&x_gpu), out, tokens, epilogue)?;
@@ -476,11 +476,11 @@ fn normed_case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u
 
 /// A product as a link of a decode step. What it reads and writes in integers counts as what the integers
 /// stand for, so that only the last bit of a rounding may differ.
-fn chain_case(kind: Kind, ty: WeightType, rows: u32, cols: u32) -> Case {
+fn chain_case(kind: ChainEpilogue, ty: WeightType, rows: u32, cols: u32) -> Case {
     let what = match kind {
-        Kind::Rows => "rms norm, bias",
-        Kind::Residual => "residual, integers and squares",
-        Kind::SwiGlu => "rms norm, swiglu, integers",
+        ChainEpilogue::Rows => "rms norm, bias",
+        ChainEpilogue::Residual => "residual, integers and squares",
+        ChainEpilogue::SwiGlu => "rms norm, swiglu, integers",
     };
     let name = format!("rows {rows} cols {cols}, {what}");
     Case::new("matmul", "chain", name, 1e-6, move |gpu, oracle, seed| {
@@ -497,7 +497,7 @@ fn chain_case(kind: Kind, ty: WeightType, rows: u32, cols: u32) -> Case {
             meta: gpu.alloc(Pool::Activations, meta, "scales")?,
         };
         let eps = 1e-5;
-        let normed = kind != Kind::Residual;
+        let normed = kind != ChainEpilogue::Residual;
         let mut rec = Recorder::new(gpu);
         match normed {
             true => quantize::normed(&mut rec, &x_gpu, &norm_gpu, &ints, cols)?,
@@ -516,8 +516,8 @@ fn chain_case(kind: Kind, ty: WeightType, rows: u32, cols: u32) -> Case {
         // Outputs: f32 where there are, integers where there are.
         let before = rng.values(rows as usize);
         let bias = weights_of(gpu, &before)?;
-        let y = Guarded::new(gpu, rows as usize, (kind == Kind::Residual).then_some(&before[..]))?;
-        let outputs = if kind == Kind::SwiGlu { rows / 2 } else { rows } as usize;
+        let y = Guarded::new(gpu, rows as usize, (kind == ChainEpilogue::Residual).then_some(&before[..]))?;
+        let outputs = if kind == ChainEpilogue::SwiGlu { rows / 2 } else { rows } as usize;
         let (out_q, out_meta) = (
             Guarded::new(gpu, outputs.div_ceil(16) * 4, None)?,
             Guarded::new(gpu, outputs.div_ceil(16) * 3, None)?,
@@ -526,25 +526,27 @@ fn chain_case(kind: Kind, ty: WeightType, rows: u32, cols: u32) -> Case {
         let next = rng.values(rows as usize);
         let next_gpu = weights_of(gpu, &next)?;
         let end = match kind {
-            Kind::Rows => End::Rows { y: &y.slice, columns: Columns::all(rows), bias: Some(&bias) },
-            Kind::Residual => End::Residual { h: &y.slice, norm: &next_gpu, out: &out },
-            Kind::SwiGlu => End::SwiGlu { out: &out },
+            ChainEpilogue::Rows => {
+                ChainOutput::Rows { y: &y.slice, columns: Columns::all(rows), bias: Some(&bias) }
+            }
+            ChainEpilogue::Residual => ChainOutput::Residual { h: &y.slice, norm: &next_gpu, out: &out },
+            ChainEpilogue::SwiGlu => ChainOutput::SwiGlu { out: &out },
         };
         let mut rec = Recorder::new(gpu);
         chain::chained(&mut rec, &w, chain::Input { ints: &ints, norm: normed.then_some(eps) }, end)?;
         gpu.run(&rec.finish()?, None)?;
-        if kind == Kind::SwiGlu {
+        if kind == ChainEpilogue::SwiGlu {
             let (gate, up) = want.split_at(outputs);
             want = gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
         } else {
             want.iter_mut().zip(&before).for_each(|(v, &b)| *v += f64::from(b));
         }
-        if kind == Kind::Rows {
+        if kind == ChainEpilogue::Rows {
             return y.compare(gpu, &want);
         }
         let (Some(q), Some(meta)) = (out_q.read(gpu)?, out_meta.read(gpu)?) else { return Ok(f64::INFINITY) };
         let got = quantize::cases::values(bytemuck::cast_slice(&q), &meta[..outputs / 8]);
-        if kind == Kind::SwiGlu {
+        if kind == ChainEpilogue::SwiGlu {
             let rounded =
                 quantize::reference::quantize(&want.iter().map(|&v| v as f32).collect::<Vec<_>>()).0;
             return Ok(nmse(&got, &rounded));
@@ -561,13 +563,15 @@ fn chain_case(kind: Kind, ty: WeightType, rows: u32, cols: u32) -> Case {
 }
 
 /// Rows of two types in one dispatch.
-fn both_case(types: [WeightType; 2], rows: [u32; 2], cols: u32) -> Case {
+fn mixed_case(types: [WeightType; 2], rows: [u32; 2], cols: u32) -> Case {
     let name = format!("rows {} and {} of {} cols {cols}, rms norm", rows[0], rows[1], types[1]);
     Case::new("matmul", "chain", name, 1e-6, move |gpu, oracle, seed| {
         let mut rng = Rng::seeded(rows[0] * cols, seed);
         let shapes = [0, 1].map(|i| WeightShape::new(types[i], rows[i], cols, gpu.budget()));
         let shapes: Vec<WeightShape> = shapes.into_iter().collect::<std::result::Result<_, _>>()?;
-        if let Some(why) = shapes.iter().find_map(|s| chain::supports(gpu.caps(), s, Kind::Rows).err()) {
+        if let Some(why) =
+            shapes.iter().find_map(|s| chain::supports(gpu.caps(), s, ChainEpilogue::Rows).err())
+        {
             return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
         }
         if shapes.iter().any(|s| s.slabs.len() > 1) {
@@ -602,7 +606,7 @@ fn both_case(types: [WeightType; 2], rows: [u32; 2], cols: u32) -> Case {
         let all = rows[0] + rows[1];
         let y = Guarded::new(gpu, all as usize, None)?;
         let from = chain::Input { ints: &ints, norm: Some(eps) };
-        if !chain::chained_both(&mut rec, [&a, &b], from, &y.slice, all)? {
+        if !chain::chained_mixed(&mut rec, [&a, &b], from, &y.slice, all)? {
             return Ok(f64::INFINITY);
         }
         gpu.run(&rec.finish()?, None)?;

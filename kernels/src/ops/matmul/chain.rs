@@ -6,12 +6,12 @@ use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 use super::{Columns, HAS_BIAS, Matvec, Params, Variant, matvec};
 use crate::ops::WEIGHT;
 use crate::ops::quantize::{Quantized, UNIT};
-use crate::plan::dispatch_baked;
+use crate::plan::dispatch_specialised;
 use crate::{Budget, Fields, PlanError, Result, Weight, WeightShape, WeightType, fold, params};
 
 params! {
     /// [`Params`] of a product with rows of two types.
-    pub struct BothParams {
+    pub struct MixedParams {
         pub planes: [u32; 4],
         pub row0: u32,
         pub rows: u32,
@@ -33,13 +33,13 @@ pub struct Input<'a> {
     /// `[cols]` integers.
     pub ints: &'a Quantized,
     /// Epsilon of the RMSNorm that is still to be divided by: the integers then are those of
-    /// [`crate::ops::quantize::normed`] or of [`End::Residual`].
+    /// [`crate::ops::quantize::normed`] or of [`ChainOutput::Residual`].
     pub norm: Option<f32>,
 }
 
 /// Where a chained product goes.
 #[derive(Debug, Clone, Copy)]
-pub enum End<'a> {
+pub enum ChainOutput<'a> {
     /// `y = sums (+ bias)`, f32.
     Rows {
         /// f32.
@@ -67,50 +67,51 @@ pub enum End<'a> {
 
 /// An end without its operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// [`End::Rows`].
+pub enum ChainEpilogue {
+    /// [`ChainOutput::Rows`].
     Rows,
-    /// [`End::Residual`].
+    /// [`ChainOutput::Residual`].
     Residual,
-    /// [`End::SwiGlu`].
+    /// [`ChainOutput::SwiGlu`].
     SwiGlu,
 }
 
-impl End<'_> {
-    fn kind(&self) -> Kind {
+impl ChainOutput<'_> {
+    fn epilogue(&self) -> ChainEpilogue {
         match self {
-            End::Rows { .. } => Kind::Rows,
-            End::Residual { .. } => Kind::Residual,
-            End::SwiGlu { .. } => Kind::SwiGlu,
+            ChainOutput::Rows { .. } => ChainEpilogue::Rows,
+            ChainOutput::Residual { .. } => ChainEpilogue::Residual,
+            ChainOutput::SwiGlu { .. } => ChainEpilogue::SwiGlu,
         }
     }
 }
 
-impl Kind {
+impl ChainEpilogue {
     /// All of them.
-    pub const ALL: [Kind; 3] = [Kind::Rows, Kind::Residual, Kind::SwiGlu];
+    pub const ALL: [ChainEpilogue; 3] = [ChainEpilogue::Rows, ChainEpilogue::Residual, ChainEpilogue::SwiGlu];
 
     /// As the families of [`crate::tuning`] are called.
     pub fn family(self) -> &'static str {
         match self {
-            Kind::Rows => "chain_rows",
-            Kind::Residual => "chain_residual",
-            Kind::SwiGlu => "chain_swiglu",
+            ChainEpilogue::Rows => "chain_rows",
+            ChainEpilogue::Residual => "chain_residual",
+            ChainEpilogue::SwiGlu => "chain_swiglu",
         }
     }
 }
 
 /// The constants of a chained product: those measured on this device, else the table's.
-pub fn constants(caps: &Caps, kind: Kind, ty: WeightType, rows: u32, cols: u32) -> Matvec {
+pub fn constants(caps: &Caps, epilogue: ChainEpilogue, ty: WeightType, rows: u32, cols: u32) -> Matvec {
     let most = caps.limits.max_compute_invocations_per_workgroup;
-    let pick = || Kernel::pick(kind, true, (ty, rows, cols), most).constants;
-    caps.tuning.find(kind.family(), ty.name(), &[rows, cols]).map_or_else(pick, Matvec::of)
+    let pick = || Kernel::pick(epilogue, true, (ty, rows, cols), most).constants;
+    caps.tuning.find(epilogue.family(), ty.name(), &[rows, cols]).map_or_else(pick, Matvec::of)
 }
 
 /// The shader of a chained product with these constants.
 #[cfg(test)]
-pub(crate) fn shader(kind: Kind, ty: WeightType, constants: Matvec) -> Shader {
-    Kernel { kind, normed: kind != Kind::Residual, ty, second: None, constants, subgroup: 0 }.shader()
+pub(crate) fn shader(epilogue: ChainEpilogue, ty: WeightType, constants: Matvec) -> Shader {
+    Kernel { epilogue, normed: epilogue != ChainEpilogue::Residual, ty, second: None, constants, subgroup: 0 }
+        .shader()
 }
 
 /// Whether the device can chain a product with this weight and this end. Where it can and should is the
@@ -118,18 +119,22 @@ pub(crate) fn shader(kind: Kind, ty: WeightType, constants: Matvec) -> Shader {
 ///
 /// # Errors
 /// What is lacking.
-pub fn supports(caps: &Caps, w: &WeightShape, kind: Kind) -> std::result::Result<(), &'static str> {
+pub fn supports(
+    caps: &Caps,
+    w: &WeightShape,
+    epilogue: ChainEpilogue,
+) -> std::result::Result<(), &'static str> {
     Variant::MatvecDot.supports(caps, w.ty, 1)?;
-    let whole = match kind {
-        Kind::Rows => 1,
-        Kind::Residual => 64,
-        Kind::SwiGlu => 32,
+    let whole = match epilogue {
+        ChainEpilogue::Rows => 1,
+        ChainEpilogue::Residual => 64,
+        ChainEpilogue::SwiGlu => 32,
     };
     // Sums of squares are read four at a time.
     if !w.cols.is_multiple_of(64) || !w.rows.is_multiple_of(whole) {
         return Err("rows or columns are no whole units");
     }
-    if kind != Kind::Rows && w.slabs.len() > 1 {
+    if epilogue != ChainEpilogue::Rows && w.slabs.len() > 1 {
         return Err("the matrix is cut into slabs");
     }
     Ok(())
@@ -138,7 +143,7 @@ pub fn supports(caps: &Caps, w: &WeightShape, kind: Kind) -> std::result::Result
 /// A chained kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kernel {
-    kind: Kind,
+    epilogue: ChainEpilogue,
     normed: bool,
     ty: WeightType,
     /// Type of the last rows, where it is another.
@@ -149,13 +154,13 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn pick(kind: Kind, normed: bool, s: (WeightType, u32, u32), most: u32) -> Kernel {
+    fn pick(epilogue: ChainEpilogue, normed: bool, s: (WeightType, u32, u32), most: u32) -> Kernel {
         let (ty, rows, cols) = s;
         let plain = Matvec::pick(DeviceKind::Discrete, Variant::MatvecDot, ty, rows, cols, 1);
-        let constants = match kind {
-            Kind::Rows => plain,
+        let constants = match epilogue {
+            ChainEpilogue::Rows => plain,
             // Units of 16 rows a workgroup; as many lanes a row as then fit.
-            Kind::Residual => match cols {
+            ChainEpilogue::Residual => match cols {
                 0..=1023 => Matvec { wg: 256, lanes: 16, rows: 1, steps: 1, tokens: 1 },
                 _ if most < 512 => Matvec { wg: 256, lanes: 32, rows: 2, steps: 1, tokens: 1 },
                 _ if cols < 2048 || most < 1024 => {
@@ -164,10 +169,12 @@ impl Kernel {
                 _ => Matvec { wg: 1024, lanes: 64, rows: 1, steps: 1, tokens: 1 },
             },
             // A row of gate and one of up.
-            Kind::SwiGlu if cols <= 1024 => Matvec { wg: 128, lanes: 8, rows: 2, steps: 1, tokens: 1 },
-            Kind::SwiGlu => Matvec { wg: 256, lanes: 16, rows: 2, steps: 1, tokens: 1 },
+            ChainEpilogue::SwiGlu if cols <= 1024 => {
+                Matvec { wg: 128, lanes: 8, rows: 2, steps: 1, tokens: 1 }
+            }
+            ChainEpilogue::SwiGlu => Matvec { wg: 256, lanes: 16, rows: 2, steps: 1, tokens: 1 },
         };
-        Kernel { kind, normed, ty, second: None, constants, subgroup: 0 }
+        Kernel { epilogue, normed, ty, second: None, constants, subgroup: 0 }
     }
 
     /// With shuffles, where subgroups have one size that the workgroup is made of.
@@ -178,28 +185,30 @@ impl Kernel {
     }
 
     fn name(self) -> String {
-        let kind = match self.kind {
-            Kind::Rows => "rows",
-            Kind::Residual => "residual",
-            Kind::SwiGlu => "swiglu",
+        let epilogue = match self.epilogue {
+            ChainEpilogue::Rows => "rows",
+            ChainEpilogue::Residual => "residual",
+            ChainEpilogue::SwiGlu => "swiglu",
         };
         let normed = if self.normed { "_normed" } else { "" };
         let second = self.second.map_or(String::new(), |ty| format!("+{ty}"));
         let name = self.constants.name(Variant::MatvecDot, self.ty);
         let subgroup = if self.subgroup > 0 { format!("_sg{}", self.subgroup) } else { String::new() };
-        name.replace("matvec_dot", &format!("chain_{kind}{normed}")) + &second + &subgroup
+        name.replace("matvec_dot", &format!("chain_{epilogue}{normed}")) + &second + &subgroup
     }
 
     fn shader(self) -> Shader {
         const RW: Access = Access::ReadWrite;
         let input =
             if self.normed { include_str!("chain_normed.wgsl") } else { include_str!("plain_input.wgsl") };
-        let (end, ends) = match self.kind {
-            Kind::Rows => (include_str!("matvec_store.wgsl"), vec![Access::Read, RW, RW, RW]),
-            Kind::Residual => (include_str!("chain_residual.wgsl"), vec![Access::Read, RW, RW, RW, RW, RW]),
-            Kind::SwiGlu => (include_str!("chain_swiglu.wgsl"), vec![RW; 4]),
+        let (end, ends) = match self.epilogue {
+            ChainEpilogue::Rows => (include_str!("matvec_store.wgsl"), vec![Access::Read, RW, RW, RW]),
+            ChainEpilogue::Residual => {
+                (include_str!("chain_residual.wgsl"), vec![Access::Read, RW, RW, RW, RW, RW])
+            }
+            ChainEpilogue::SwiGlu => (include_str!("chain_swiglu.wgsl"), vec![RW; 4]),
         };
-        let unit = if self.kind == Kind::Rows { "" } else { UNIT };
+        let unit = if self.epilogue == ChainEpilogue::Rows { "" } else { UNIT };
         let lanes = match self.subgroup {
             0 => include_str!("lanes.wgsl"),
             _ => include_str!("lanes_shuffled.wgsl"),
@@ -217,20 +226,24 @@ impl Kernel {
 pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = Vec::new();
     for &ty in WeightType::ALL.iter().filter(|t| t.layout().has_ints()) {
-        for (kind, normed) in [(Kind::Rows, true), (Kind::Residual, false), (Kind::SwiGlu, true)] {
+        for (epilogue, normed) in
+            [(ChainEpilogue::Rows, true), (ChainEpilogue::Residual, false), (ChainEpilogue::SwiGlu, true)]
+        {
             for cols in [512, 1024, 4096] {
                 for subgroup in [0, 32] {
-                    let kernel = Kernel::pick(kind, normed, (ty, 1024, cols), 256);
+                    let kernel = Kernel::pick(epilogue, normed, (ty, 1024, cols), 256);
                     all.push((Kernel { subgroup, ..kernel }.shader(), Params::FIELDS));
                 }
             }
         }
     }
     for &ty in WeightType::ALL {
-        for &second in WeightType::ALL.iter().filter(|&&second| matvec::both(ty, second)) {
-            let kernel =
-                Kernel { second: Some(second), ..Kernel::pick(Kind::Rows, true, (ty, 1024, 4096), 256) };
-            all.push((kernel.shader(), BothParams::FIELDS));
+        for &second in WeightType::ALL.iter().filter(|&&second| matvec::mixed_pair(ty, second)) {
+            let kernel = Kernel {
+                second: Some(second),
+                ..Kernel::pick(ChainEpilogue::Rows, true, (ty, 1024, 4096), 256)
+            };
+            all.push((kernel.shader(), MixedParams::FIELDS));
         }
     }
     all
@@ -240,8 +253,8 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
 ///
 /// # Errors
 /// An operand that exceeds a binding, or a shader the device refuses.
-pub fn chained(rec: &mut Recorder, w: &Weight, x: Input<'_>, end: End<'_>) -> Result<()> {
-    let constants = constants(rec.gpu().caps(), end.kind(), w.shape.ty, w.shape.rows, w.shape.cols);
+pub fn chained(rec: &mut Recorder, w: &Weight, x: Input<'_>, end: ChainOutput<'_>) -> Result<()> {
+    let constants = constants(rec.gpu().caps(), end.epilogue(), w.shape.ty, w.shape.rows, w.shape.cols);
     chained_with(rec, constants, w, x, end)
 }
 
@@ -254,20 +267,21 @@ pub fn chained_with(
     constants: Matvec,
     w: &Weight,
     x: Input<'_>,
-    end: End<'_>,
+    end: ChainOutput<'_>,
 ) -> Result<()> {
     let gpu = rec.gpu().clone();
-    let kind = end.kind();
+    let epilogue = end.epilogue();
     let s = &w.shape;
-    if let Err(why) = supports(gpu.caps(), s, kind) {
+    if let Err(why) = supports(gpu.caps(), s, epilogue) {
         return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
     }
-    let kernel = Kernel { kind, normed: x.norm.is_some(), ty: s.ty, second: None, constants, subgroup: 0 }
-        .on(gpu.caps());
+    let kernel =
+        Kernel { epilogue, normed: x.norm.is_some(), ty: s.ty, second: None, constants, subgroup: 0 }
+            .on(gpu.caps());
     let (q, meta) = (&x.ints.q, &x.ints.meta);
     for (slab, slice) in s.slabs.iter().zip(&w.slices) {
         let (flags, columns) = match end {
-            End::Rows { bias, columns, .. } => (if bias.is_some() { HAS_BIAS } else { 0 }, columns),
+            ChainOutput::Rows { bias, columns, .. } => (if bias.is_some() { HAS_BIAS } else { 0 }, columns),
             _ => (0, Columns::all(s.rows)),
         };
         let rows = slab.rows.end - slab.rows.start;
@@ -285,16 +299,16 @@ pub fn chained_with(
         };
         let operands = match &end {
             // Without a bias the slab stands in for it: bound, never read.
-            End::Rows { y, bias, .. } => vec![slice, slice, bias.unwrap_or(slice), y, q, meta],
-            End::Residual { h, norm, out } => vec![slice, slice, norm, h, q, meta, &out.q, &out.meta],
-            End::SwiGlu { out } => vec![slice, slice, &out.q, &out.meta, q, meta],
+            ChainOutput::Rows { y, bias, .. } => vec![slice, slice, bias.unwrap_or(slice), y, q, meta],
+            ChainOutput::Residual { h, norm, out } => vec![slice, slice, norm, h, q, meta, &out.q, &out.meta],
+            ChainOutput::SwiGlu { out } => vec![slice, slice, &out.q, &out.meta, q, meta],
         };
         let flops = 2.0 * f64::from(rows) * f64::from(s.cols);
         let cost = Cost { bytes: slab.bytes as f64, flops };
         // Each slab would be a pipeline of its own: a device that needs many has other worries than half a
         // microsecond.
         if s.slabs.len() == 1 {
-            dispatch_baked(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
+            dispatch_specialised(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
         } else {
             let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
             rec.dispatch(&pipeline, &params, &operands, grid, cost);
@@ -309,7 +323,7 @@ pub fn chained_with(
 ///
 /// # Errors
 /// As [`chained`].
-pub fn chained_both(
+pub fn chained_mixed(
     rec: &mut Recorder,
     [a, b]: [&Weight; 2],
     x: Input<'_>,
@@ -318,21 +332,27 @@ pub fn chained_both(
 ) -> Result<bool> {
     let gpu = rec.gpu().clone();
     let (first, second) = (&a.shape, &b.shape);
-    let can = |s: &WeightShape| supports(gpu.caps(), s, Kind::Rows).is_ok() && s.slabs.len() == 1;
-    if !can(first) || !can(second) || first.cols != second.cols || !matvec::both(first.ty, second.ty) {
+    let can = |s: &WeightShape| supports(gpu.caps(), s, ChainEpilogue::Rows).is_ok() && s.slabs.len() == 1;
+    if !can(first) || !can(second) || first.cols != second.cols || !matvec::mixed_pair(first.ty, second.ty) {
         return Ok(false);
     }
     let rows = first.rows + second.rows;
     let normed = x.norm.is_some();
     let most = gpu.caps().limits.max_compute_invocations_per_workgroup;
-    let mut constants = constants(gpu.caps(), Kind::Rows, first.ty, rows, first.cols);
+    let mut constants = constants(gpu.caps(), ChainEpilogue::Rows, first.ty, rows, first.cols);
     if !first.rows.is_multiple_of(constants.rows_per_group()) {
         // Measured on a single matrix; here a workgroup has rows of one type alone.
-        constants = Kernel::pick(Kind::Rows, normed, (first.ty, rows, first.cols), most).constants;
+        constants = Kernel::pick(ChainEpilogue::Rows, normed, (first.ty, rows, first.cols), most).constants;
     }
-    let kernel =
-        Kernel { kind: Kind::Rows, normed, ty: first.ty, second: Some(second.ty), constants, subgroup: 0 }
-            .on(gpu.caps());
+    let kernel = Kernel {
+        epilogue: ChainEpilogue::Rows,
+        normed,
+        ty: first.ty,
+        second: Some(second.ty),
+        constants,
+        subgroup: 0,
+    }
+    .on(gpu.caps());
     let Some(slab) = a.slices[0].joined(&b.slices[0]) else { return Ok(false) };
     if !first.rows.is_multiple_of(kernel.constants.rows_per_group()) || slab.size() > gpu.budget().max_binding
     {
@@ -340,7 +360,7 @@ pub fn chained_both(
     }
     let grid = grid(kernel, rows, gpu.budget());
     let behind = ((slab.size() - b.slices[0].size()) / 4) as u32;
-    let params = BothParams {
+    let params = MixedParams {
         planes: first.slabs[0].planes,
         row0: 0,
         rows,
@@ -356,7 +376,7 @@ pub fn chained_both(
     };
     let cost = Cost { bytes: slab.size() as f64, flops: 2.0 * f64::from(rows) * f64::from(first.cols) };
     let operands = [&slab, &slab, &slab, y, &x.ints.q, &x.ints.meta];
-    dispatch_baked(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
+    dispatch_specialised(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
     Ok(true)
 }
 

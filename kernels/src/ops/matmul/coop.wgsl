@@ -12,12 +12,12 @@
 // One workgroup of SM x SN subgroups computes a tile of BM tokens x BN; each subgroup its share, as
 // MT x NT matrices of T x T kept in registers, each a variable of its own (see compose.rs). It walks
 // the sum BK at a time: everybody loads, dequantises and stores a tile of x and of w, a barrier,
-// everybody multiplies, a barrier. An AHEAD kernel loads the next tile while it multiplies: that needs
+// everybody multiplies, a barrier. A PREFETCH kernel loads the next tile while it multiplies: that needs
 // registers, which are what limits these kernels. Rows of a tile are 8 values longer than they need be,
 // so that neighbours fall into different banks: worth more than half of the speed.
 //
 // Forward and gradient differ in how 16 weights of a row lie in the tile of w: along the sum, or across
-// it. An EXACT kernel is for shapes whose outputs and sum are multiples of the tile, and for as many
+// it. An ALIGNED kernel is for shapes whose outputs and sum are multiples of the tile, and for as many
 // tokens as a tile has, at least; the clamping that it does without costs registers, too.
 // Where tiles are few, z workgroups share the sum of one: the z-th part of y is z tensors further.
 // Whole tiles are stored straight from the matrices. Tiles that reach over an edge, and those with
@@ -55,7 +55,7 @@ fn main(
 ) {
     // An exact tile at the end of the tokens moves back until it is whole, and adds only what is its own.
     let own = wid.x * BM;
-    //@ for e in EXACT
+    //@ for e in ALIGNED
     let token0 = min(own, p.extent - BM);
     //@ end
     //@ for e in EDGES
@@ -88,7 +88,7 @@ fn main(
     var acc$i_$j = MatC();
     //@ end
     //@ end
-    //@ for a in AHEAD
+    //@ for a in PREFETCH
     //@ for n in WL
     let u$n = w_item(first, begin, wr + $nu * (WG / WI), wc);
     //@ for s in UNITS
@@ -137,7 +137,7 @@ fn main(
         put_x(x_at$n + 4u, x$n[1]);
         //@ end
         workgroupBarrier();
-        //@ for a in AHEAD
+        //@ for a in PREFETCH
         let next = min(k + BK, depth - 1u) / BK * BK;
         //@ for n in WL
         let v$n = w_item(first, next, wr + $nu * (WG / WI), wc);

@@ -11,7 +11,7 @@ fn w_item(first: u32, k: u32, row: u32, i: u32) -> u32 {
     let r = k + row;
     let c = first / (16u * PER_ITEM) + i;
     //@ end
-    //@ for e in EXACT
+    //@ for e in ALIGNED
     return r * items + c;
     //@ end
     //@ for e in EDGES
@@ -33,7 +33,7 @@ fn load_x(token: u32, c: u32) -> mat2x4<f16> {
     let last = (p.rows - 1u) / 4u;
     let end = p.rows;
     //@ end
-    //@ for e in EXACT
+    //@ for e in ALIGNED
     let at = token * stride + base + c / 4u;
     return mat2x4<f16>(half4(x[at]), half4(x[at + 1u]));
     //@ end

@@ -157,7 +157,7 @@ impl Matvec {
     }
 
     /// The integer kernel with what it ends with; `normed` if its input comes with sums of squares, with a
-    /// `second` type if the rows behind the first type's are of that (see [`both`]). Lanes are counted along
+    /// `second` type if the rows behind the first type's are of that (see [`mixed_pair`]). Lanes are counted along
     /// subgroups of `subgroup` invocations, if that is not 0.
     pub(super) fn dot_source(
         self,
@@ -181,7 +181,7 @@ impl Matvec {
             ("SHUFFLED", u32::from(subgroup > 0)),
             ("TREE", u32::from(subgroup == 0)),
             ("SINGLE", u32::from(second.is_none())),
-            ("BOTH", u32::from(second.is_some())),
+            ("MIXED", u32::from(second.is_some())),
         ]);
         constants.extend(match second {
             None => sums_of(ty.span() == 32, ty.has_center(), ty.has_offset()),
@@ -234,7 +234,7 @@ fn blocks(ty: WeightType) -> bool {
 }
 
 /// Whether one kernel can have rows of both types.
-pub(super) fn both(first: WeightType, second: WeightType) -> bool {
+pub(super) fn mixed_pair(first: WeightType, second: WeightType) -> bool {
     let plain = |ty: WeightType| ty.layout().has_ints() && ty.layout().table.is_empty();
     let apart = own(first, second).contains("fn head_of");
     apart && plain(first) && plain(second) && blocks(first) == blocks(second)

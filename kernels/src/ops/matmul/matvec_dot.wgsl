@@ -9,7 +9,7 @@
 // xm    [TOKENS, cols / 32] (d_x, d_x sum of X) of two units
 //
 // How a row is walked is in matvec_walk.wgsl, where the sums go in matvec_store.wgsl or in chain_*.wgsl.
-// With rows of BOTH types in one slab, those of the second follow those of the first, of which there are
+// With rows of two types (MIXED) in one slab, those of the second follow those of the first, of which there are
 // whole workgroups, and walk_2 is what matvec_walk.wgsl is for them.
 //
 // One workgroup computes WG / LANES * ROWS rows for all tokens.
@@ -24,7 +24,7 @@ struct Params {
     extent: u32,    // workgroups along x, where the grid is folded
     column: u32,    // of y, where row 0 goes
     eps: f32,
-    //@ for b in BOTH
+    //@ for b in MIXED
     planes_2: vec4<u32>,
     split: u32,     // rows of the first type
     //@ end
@@ -61,7 +61,7 @@ fn main(
     //@ for o in SINGLE
     walk(lid, lanes, p.planes, 0u);
     //@ end
-    //@ for b in BOTH
+    //@ for b in MIXED
     if (group * GROUPS * ROWS < p.split) {
         walk(lid, lanes, p.planes, 0u);
     } else {

@@ -14,7 +14,7 @@ use weft_runtime::{Caps, Cost, Recorder, Shader, Slice};
 use super::quantize::{self, Quantized};
 use super::rmsnorm::{self, Norm};
 use super::{Format, slab_operands};
-use crate::select::{self, At};
+use crate::select::{self, CallShape};
 use crate::{Bind, Budget, Dispatch, Fields, Result, Weight, WeightShape, WeightType, fold, params, record};
 
 pub use matvec::{MATVEC_TOKENS, Matvec};
@@ -118,7 +118,7 @@ impl Variant {
     pub fn pick(caps: &Caps, ty: WeightType, tokens: u32) -> Variant {
         let of = |name: &str| Variant::ALL.into_iter().find(|v| v.name() == name);
         let can = |name: &str| of(name).is_some_and(|v| v.supports(caps, ty, tokens).is_ok());
-        of(select::variant("matmul", caps, At::tokens(tokens), can)).unwrap_or(Variant::Tiled)
+        of(select::variant("matmul", caps, CallShape::tokens(tokens), can)).unwrap_or(Variant::Tiled)
     }
 }
 
@@ -133,9 +133,9 @@ pub struct Epilogue<'a> {
     pub low: Option<LowRank<'a>>,
     /// Activations for the parts of a sum that workgroups share; without, they do not.
     pub scratch: Option<&'a Slice>,
-    /// Whether a cooperative kernel has its parameters in its text ([`Gpu::baked`](weft_runtime::Gpu::baked)):
+    /// Whether a cooperative kernel has its parameters in its text ([`Gpu::specialised`](weft_runtime::Gpu::specialised)):
     /// for what is replayed often.
-    pub baked: bool,
+    pub specialised: bool,
     /// RMSNorm of all of y, the residual stream, once the product is added to it.
     pub norm: Option<Norm<'a>>,
 }

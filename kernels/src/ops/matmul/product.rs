@@ -6,8 +6,8 @@ use weft_runtime::{Recorder, Slice};
 use super::tiles::{Job, plan};
 use super::{ADD, Columns, Direction, Epilogue, HAS_BIAS, Input, Kernel, MATVEC_TOKENS, Variant, norm_after};
 use crate::ops::{Format, lora, rmsnorm, slab_operands, split_k};
-use crate::plan::record_baked;
-use crate::select::{self, At};
+use crate::plan::record_specialised;
+use crate::select::{self, CallShape};
 use crate::{Result, Weight, record};
 
 /// An adapter's product, `t m`, that is added to the product of its matrix: by the same kernel where that
@@ -145,17 +145,17 @@ pub fn forward(
         // Without a bias the slab stands in for it: bound, never read.
         let bias = epilogue.bias.unwrap_or(a);
         let plan = plan(&w.shape, slab, &job, bias.size(), budget)?;
-        let exact = kernel.exact(w.shape.slabs[slab].count(), w.shape.cols, &plan);
-        let name = kernel.name(direction, ty, format, exact, low.is_some());
-        let shader = || kernel.shader(direction, ty, format, exact, low.is_some());
+        let aligned = kernel.aligned(w.shape.slabs[slab].count(), w.shape.cols, &plan);
+        let name = kernel.name(direction, ty, format, aligned, low.is_some());
+        let shader = || kernel.shader(direction, ty, format, aligned, low.is_some());
         let mut operands = vec![a, b, x.x, to, bias];
         if let (Kernel::TiledDot(_), Some(ints)) = (kernel, x.ints) {
             operands[2] = &ints.q;
             operands.push(&ints.meta);
         }
         operands.extend(joined.iter().flat_map(|l| [l.t, l.m]));
-        if epilogue.baked && kernel.variant() == Variant::Coop {
-            record_baked(rec, &name, shader, &operands, &plan)?;
+        if epilogue.specialised && kernel.variant() == Variant::Coop {
+            record_specialised(rec, &name, shader, &operands, &plan)?;
         } else {
             let pipeline = gpu.pipeline(&name, shader)?;
             record(rec, &pipeline, &operands, &plan);
@@ -214,16 +214,17 @@ pub fn linear_gradient(
 ) -> Result<()> {
     let caps = rec.gpu().caps();
     let direction = Direction::Gradient;
-    let coop = Variant::Coop.supports(caps, w.shape.ty, MATVEC_TOKENS + 1).is_ok() && aligned(w, dy.columns);
+    let coop =
+        Variant::Coop.supports(caps, w.shape.ty, MATVEC_TOKENS + 1).is_ok() && vec4_aligned(w, dy.columns);
     let can = |name: &str| name == "tiled" || coop;
-    let picked = select::variant(direction.op(), caps, At::tokens(tokens), can);
+    let picked = select::variant(direction.op(), caps, CallShape::tokens(tokens), can);
     let variant = if picked == "coop" { Variant::Coop } else { Variant::Tiled };
     let kernel = Kernel::pick(variant, direction, Format::F32, caps, w.shape.cols, tokens);
     gradient(rec, kernel, w, dy, dx, tokens, add)
 }
 
 /// Whether the rows of a weight begin at a multiple of four values in dy, as vec4 loads need.
-fn aligned(w: &Weight, columns: Columns) -> bool {
+fn vec4_aligned(w: &Weight, columns: Columns) -> bool {
     let starts = w.shape.slabs.iter().all(|s| s.rows.start.is_multiple_of(4));
     starts && columns.stride.is_multiple_of(4) && columns.column.is_multiple_of(4)
 }
@@ -279,9 +280,9 @@ pub fn gradient(
             ..whole
         };
         let plan = plan(&w.shape, slab, &job, 0, budget)?;
-        let exact = kernel.exact(cols, depth, &plan);
-        let name = kernel.name(direction, ty, x, exact, low.is_some());
-        let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, x, exact, low.is_some()))?;
+        let aligned = kernel.aligned(cols, depth, &plan);
+        let name = kernel.name(direction, ty, x, aligned, low.is_some());
+        let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, x, aligned, low.is_some()))?;
         let mut operands = vec![a, b, dy.dy, part.as_ref().unwrap_or(dx)];
         operands.extend(low.iter().flat_map(|l| [l.t, l.m]));
         record(rec, &pipeline, &operands, &plan);

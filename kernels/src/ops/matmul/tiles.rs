@@ -104,11 +104,11 @@ pub struct CoopTile {
     /// Subgroups along the tokens and along the outputs.
     pub subgroups: (u32, u32),
     /// Whether the next tile is loaded before this one is multiplied.
-    pub ahead: bool,
+    pub prefetch: bool,
 }
 
 /// Cooperative tiles in matrices: tokens, outputs, depth in values, subgroups along both, and whether
-/// loads run ahead. `weft kernels perf --tiles` measures them all; [`Kernel::pick`] has what won.
+/// loads run prefetch. `weft kernels perf --tiles` measures them all; [`Kernel::pick`] has what won.
 const COOP: [(u32, u32, u32, (u32, u32), bool); 8] = [
     (8, 8, 32, (2, 2), false),
     (8, 8, 64, (2, 4), true),
@@ -179,13 +179,13 @@ impl CoopTile {
 
     fn of(coop: Coop) -> impl Iterator<Item = CoopTile> {
         COOP.into_iter()
-            .map(move |(bm, bn, bk, subgroups, ahead)| CoopTile {
+            .map(move |(bm, bn, bk, subgroups, prefetch)| CoopTile {
                 coop,
                 bm: bm * coop.side,
                 bn: bn * coop.side,
                 bk,
                 subgroups,
-                ahead,
+                prefetch,
             })
             // Every invocation has a unit of w and eight values of x to load, at least.
             .filter(|c| c.bn * c.bk / 16 >= c.invocations() && c.bm * c.bk / 8 >= c.invocations())
@@ -269,7 +269,7 @@ impl Kernel {
             Variant::Tiled if large => 2,
             Variant::TiledDot if large => 1,
             Variant::TiledF16 if large => 1,
-            // A few streams are bound by the weights' bytes: no wider than they are, deep, and ahead. Where there
+            // A few streams are bound by the weights' bytes: no wider than they are, deep, and prefetch. Where there
             // are two tiles for each multiprocessor, two subgroups a tile load x less often than four.
             Variant::Coop if tokens <= 64 => {
                 let key = |&at: &usize| {
@@ -331,8 +331,8 @@ impl Kernel {
             }
             Kernel::Coop(c) => {
                 let (m, n) = c.subgroups;
-                let ahead = if c.ahead { "+" } else { "" };
-                format!("{}x{}x{}/sg{m}x{n}{ahead}", c.bm, c.bn, c.bk)
+                let prefetch = if c.prefetch { "+" } else { "" };
+                format!("{}x{}x{}/sg{m}x{n}{prefetch}", c.bm, c.bn, c.bk)
             }
         }
     }
@@ -342,17 +342,17 @@ impl Kernel {
         direction: Direction,
         ty: WeightType,
         x: Format,
-        exact: bool,
+        aligned: bool,
         low: bool,
     ) -> String {
         let half = if x == Format::F16 { "_xf16" } else { "" };
-        let exact = if exact { "_exact" } else { "" };
+        let aligned = if aligned { "_aligned" } else { "" };
         let low = if low { "_low" } else { "" };
-        format!("{}_{}_{}_{ty}{half}{exact}{low}", direction.op(), self.variant().name(), self.tile_name())
+        format!("{}_{}_{}_{ty}{half}{aligned}{low}", direction.op(), self.variant().name(), self.tile_name())
     }
 
     /// Whether the shapes of a plan need no clamping.
-    pub(super) fn exact(self, outputs: u32, depth: u32, plan: &[Dispatch<Params>]) -> bool {
+    pub(super) fn aligned(self, outputs: u32, depth: u32, plan: &[Dispatch<Params>]) -> bool {
         match self {
             Kernel::Coop(c) => {
                 outputs.is_multiple_of(c.bn)
@@ -368,7 +368,7 @@ impl Kernel {
         direction: Direction,
         ty: WeightType,
         x: Format,
-        exact: bool,
+        aligned: bool,
         low: bool,
     ) -> Shader {
         let forward = u32::from(direction == Direction::Forward);
@@ -473,13 +473,13 @@ impl Kernel {
                 let constants = [
                     ("FORWARD", forward),
                     ("GRADIENT", 1 - forward),
-                    ("EXACT", u32::from(exact)),
-                    ("EDGES", u32::from(!exact)),
+                    ("ALIGNED", u32::from(aligned)),
+                    ("EDGES", u32::from(!aligned)),
                     ("LOW", u32::from(low)),
                     ("LOW_T", low_t),
                     ("LOW_M", low_t + 1),
-                    ("AHEAD", u32::from(c.ahead)),
-                    ("NOW", u32::from(!c.ahead)),
+                    ("PREFETCH", u32::from(c.prefetch)),
+                    ("NOW", u32::from(!c.prefetch)),
                     ("SG", c.coop.subgroup),
                     ("SM", m),
                     ("SN", n),
@@ -502,7 +502,7 @@ impl Kernel {
                 compose(&["f16", "wgpu_cooperative_matrix"], &constants, &parts)
             }
         };
-        Shader { name: self.name(direction, ty, x, exact, low), source, bindings }
+        Shader { name: self.name(direction, ty, x, aligned, low), source, bindings }
     }
 }
 
@@ -609,15 +609,15 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = Vec::new();
     for &ty in WeightType::ALL {
         let mut add = |kernel: Kernel, direction, x| {
-            for exact in [false, true] {
+            for aligned in [false, true] {
                 let coop = kernel.variant() == Variant::Coop;
                 let fields = if coop { Params::FIELDS } else { PLAIN };
-                if !exact || coop {
-                    all.push((kernel.shader(direction, ty, x, exact, false), fields));
+                if !aligned || coop {
+                    all.push((kernel.shader(direction, ty, x, aligned, false), fields));
                 }
                 // What an adapter adds has nothing to do with the type, but for how wide its items are.
                 if coop && matches!(ty, WeightType::F16 | WeightType::Q4_K) {
-                    all.push((kernel.shader(direction, ty, x, exact, true), fields));
+                    all.push((kernel.shader(direction, ty, x, aligned, true), fields));
                 }
             }
         };

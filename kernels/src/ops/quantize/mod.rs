@@ -6,7 +6,7 @@ pub mod reference;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::plan::dispatch_baked;
+use crate::plan::dispatch_specialised;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -103,7 +103,15 @@ pub fn normed(rec: &mut Recorder, x: &Slice, w: &Slice, out: &Quantized, n: u32)
     let grid = fold((n / 16).div_ceil(WG), rec.gpu().budget());
     let params = Params { units: n / 16, grid_x: grid[0], pad: [0; 2] };
     let cost = Cost { bytes: f64::from(n) * 10.0, flops: f64::from(n) * 8.0 };
-    dispatch_baked(rec, "quantize_normed", shader_normed, &params, &[x, w, &out.q, &out.meta], grid, cost)
+    dispatch_specialised(
+        rec,
+        "quantize_normed",
+        shader_normed,
+        &params,
+        &[x, w, &out.q, &out.meta],
+        grid,
+        cost,
+    )
 }
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.

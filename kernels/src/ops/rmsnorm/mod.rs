@@ -6,7 +6,7 @@ pub mod reference;
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
 use super::Format;
-use crate::plan::record_baked;
+use crate::plan::record_specialised;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -121,7 +121,7 @@ fn shader(wg: u32, out: Format) -> Shader {
 fn held(cols: u32) -> u32 {
     (cols / 4).div_ceil(256)
 }
-const MOST_LOADS: u32 = 24;
+const MAX_LOADS: u32 = 24;
 
 fn summed_name(count: u32, held: u32, out: Format) -> String {
     format!("rmsnorm_summed_{held}x{count}_{}", out.name())
@@ -209,11 +209,11 @@ pub struct Norm<'a> {
 /// Whether [`summed`] can do `count` parts of `rows` rows of `cols`.
 pub fn sums([count, rows, cols]: [u32; 3], budget: &Budget) -> bool {
     let bytes = u64::from(count) * u64::from(rows) * u64::from(cols) * 4;
-    cols.is_multiple_of(4) && (count + 2) * held(cols) <= MOST_LOADS && bytes <= budget.max_binding
+    cols.is_multiple_of(4) && (count + 2) * held(cols) <= MAX_LOADS && bytes <= budget.max_binding
 }
 
 /// Records `x += sum_z parts[z]` and then y = rmsnorm(x) * w: parts `[count, rows, cols]` and x `[rows, cols]`,
-/// f32. Parameters are baked ([`Gpu::baked`](weft_runtime::Gpu::baked)).
+/// f32. Parameters are specialised ([`Gpu::specialised`](weft_runtime::Gpu::specialised)).
 ///
 /// # Errors
 /// Where [`sums`] says no, or a shader the device refuses.
@@ -240,7 +240,7 @@ pub fn summed(
     };
     let held = held(cols);
     let shader = || summed_shader(count, held, out);
-    record_baked(rec, &summed_name(count, held, out), shader, &[parts, x, norm.w, y], &[dispatch])
+    record_specialised(rec, &summed_name(count, held, out), shader, &[parts, x, norm.w, y], &[dispatch])
 }
 
 /// Records `dx = d(rmsnorm(x) * w)/dx . dy` for `rows` rows of `cols`: from x that went in and dy

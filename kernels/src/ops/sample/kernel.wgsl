@@ -27,7 +27,7 @@ struct Params {
     vocab: u32,
     tokens: u32,    // tokens of the batch that gave these logits
     capacity: u32,
-    chunks: u32,    // at most MOST
+    chunks: u32,    // at most MAX_CHUNKS
 }
 
 struct State {
@@ -54,7 +54,7 @@ var<workgroup> low: array<atomic<u32>, 256>;
 var<workgroup> high: array<atomic<u32>, 256>;
 var<workgroup> sums: array<vec2<u32>, 256>;
 var<workgroup> chosen: vec4<u32>;
-var<workgroup> active_chunks: array<u32, MOST>;
+var<workgroup> active_chunks: array<u32, MAX_CHUNKS>;
 var<workgroup> active_count: atomic<u32>;
 
 // Which stream this is, and where its maxima and its logits begin.

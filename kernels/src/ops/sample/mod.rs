@@ -43,11 +43,11 @@ pub struct State {
 pub const IDLE: u32 = u32::MAX;
 
 /// Most chunks that the kernel keeps a list of.
-const MOST: u32 = 1024;
+const MAX_CHUNKS: u32 = 1024;
 
 /// Logits in a chunk: 256 up to vocabularies of 262,144.
 fn chunk(vocab: u32) -> u32 {
-    vocab.div_ceil(MOST).next_power_of_two().max(256)
+    vocab.div_ceil(MAX_CHUNKS).next_power_of_two().max(256)
 }
 
 /// Bytes of scratch: the largest logit of each chunk of each stream.
@@ -117,7 +117,7 @@ fn chunks_shader(chunk: u32) -> Shader {
 fn draw_shader(chunk: u32) -> Shader {
     Shader {
         name: name("draw", chunk),
-        source: compose(&[], &[("CHUNK", chunk), ("MOST", MOST)], &[include_str!("kernel.wgsl")]),
+        source: compose(&[], &[("CHUNK", chunk), ("MAX_CHUNKS", MAX_CHUNKS)], &[include_str!("kernel.wgsl")]),
         bindings: vec![Access::ReadWrite; 5],
     }
 }

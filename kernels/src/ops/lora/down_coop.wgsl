@@ -1,4 +1,4 @@
-// narrow.wgsl with cooperative matrices, both sides rounded to f16:
+// down.wgsl with cooperative matrices, both sides rounded to f16:
 //   narrow[z, t, j ranks + r] = scale sum_c wide[t, c] m(r, c)    over the z-th part of the columns c
 //
 // narrow  [parts, tokens, narrow_stride] f32, from narrow_column on: adapter j's ranks behind those of j - 1
