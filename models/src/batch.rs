@@ -384,6 +384,15 @@ impl Batch {
     }
 
     fn record(&self, rows: u32, positions: u32) -> Result<Program> {
+        Ok(self.recording(rows, positions)?.finish()?)
+    }
+
+    /// What a step of so many rows records.
+    ///
+    /// # Errors
+    /// An op that does not fit the device.
+    #[doc(hidden)]
+    pub fn recording(&self, rows: u32, positions: u32) -> Result<Recorder> {
         let m = &self.session.model.0;
         let mut rec = Recorder::new(&m.gpu);
         // Of the rows that take part.
@@ -402,7 +411,7 @@ impl Batch {
             lora: self.session.model.1.as_deref().zip(self.between.as_ref()),
         };
         record(&mut rec, &m.config, &m.weights, &places, rows, positions, &Output::Token)?;
-        Ok(rec.finish()?)
+        Ok(rec)
     }
 
     /// The tokens of a step, for the answers that are still wanted.

@@ -72,6 +72,17 @@ impl Importance {
         self.session.chunk()
     }
 
+    /// What a batch of `tokens` records.
+    ///
+    /// # Errors
+    /// An op that does not fit the device.
+    #[doc(hidden)]
+    pub fn recording(&self, tokens: u32) -> Result<weft_runtime::Recorder> {
+        let s = &self.session;
+        let output = Output::Sums(&self.sums);
+        Ok(s.recording(tokens, s.context(), &output, &s.activations, &s.ids)?.0)
+    }
+
     /// Tokens read so far: what each sum is over.
     pub fn tokens(&self) -> u64 {
         self.tokens

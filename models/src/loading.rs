@@ -52,6 +52,12 @@ impl Loading {
         self.model.config()
     }
 
+    /// The model, whose weights hold nothing yet: for recording programs.
+    #[doc(hidden)]
+    pub fn outline(&self) -> Model {
+        self.model.clone()
+    }
+
     /// As [`Model::tokenizer`].
     ///
     /// # Errors

@@ -236,6 +236,33 @@ impl Session {
         Ok(())
     }
 
+    /// What a session records for `tokens` tokens with so many positions in the cache, by name: the batch alone,
+    /// with the next token, with the logits of every position, and with every layer's output.
+    ///
+    /// # Errors
+    /// An op that does not fit the device.
+    #[doc(hidden)]
+    pub fn recordings(&self, tokens: u32, positions: u32) -> Result<Vec<(String, Recorder)>> {
+        let (c, gpu) = (self.model.config(), self.model.gpu());
+        let job = Job { all_logits: true, ..Job::one(tokens) };
+        let bytes = Buffers::most(c, &self.cache, job, gpu.budget());
+        let activations = gpu.alloc(Pool::Activations, bytes, "activations")?;
+        let tap = |_| gpu.alloc(Pool::State, u64::from(tokens) * u64::from(c.width) * 4, "tap");
+        let taps = (0..c.layers + 2).map(tap).collect::<std::result::Result<Vec<_>, _>>()?;
+        let outputs = [
+            ("cache", Output::Cache, &self.activations),
+            ("token", Output::Token, &self.activations),
+            ("logits", Output::Logits, &activations),
+            ("taps", Output::Taps(&taps), &activations),
+        ];
+        let bucket = self.bucket(tokens, positions);
+        let each = |(name, output, activations): (&str, Output<'_>, &Slice)| {
+            let (rec, _) = self.recording(tokens, bucket, &output, activations, &self.ids)?;
+            Ok((format!("{name} of {tokens}"), rec))
+        };
+        outputs.into_iter().map(each).collect()
+    }
+
     pub(crate) fn record(
         &self,
         tokens: u32,
@@ -248,7 +275,7 @@ impl Session {
         Ok((rec.finish()?, logits))
     }
 
-    fn recording(
+    pub(crate) fn recording(
         &self,
         tokens: u32,
         positions: u32,

@@ -5,4 +5,5 @@ mod golden;
 #[path = "../../tests/support/golden_model.rs"]
 mod golden_model;
 mod lora;
+mod snapshots;
 mod training;

@@ -42,6 +42,22 @@ impl Budget {
         dispatch_flops: f64::INFINITY,
     };
 
+    /// The wgpu limits that allow so much and no more.
+    pub(crate) fn limits(&self) -> wgpu::Limits {
+        wgpu::Limits {
+            max_storage_buffer_binding_size: self.max_binding,
+            max_buffer_size: self.max_buffer,
+            max_compute_workgroups_per_dimension: self.max_workgroups,
+            max_compute_workgroup_storage_size: self.workgroup_bytes,
+            max_compute_invocations_per_workgroup: self.max_invocations,
+            max_compute_workgroup_size_x: self.max_invocations,
+            max_compute_workgroup_size_y: self.max_invocations,
+            max_storage_buffers_per_shader_stage: self.storage_buffers,
+            min_storage_buffer_offset_alignment: self.align as u32,
+            ..wgpu::Limits::downlevel_defaults()
+        }
+    }
+
     pub(crate) fn from_limits(limits: &wgpu::Limits) -> Budget {
         Budget {
             // Bindings of 2 GiB and more miscompute on Metal (wgpu #10305) and are refused by Vulkan.
@@ -141,18 +157,7 @@ impl Profile {
         .find(|(_, wanted, available)| wanted > available);
         match lacking {
             Some(l) => Err(l),
-            None => Ok(wgpu::Limits {
-                max_storage_buffer_binding_size: b.max_binding,
-                max_buffer_size: b.max_buffer,
-                max_compute_workgroups_per_dimension: b.max_workgroups,
-                max_compute_workgroup_storage_size: b.workgroup_bytes,
-                max_compute_invocations_per_workgroup: b.max_invocations,
-                max_compute_workgroup_size_x: b.max_invocations,
-                max_compute_workgroup_size_y: b.max_invocations,
-                max_storage_buffers_per_shader_stage: b.storage_buffers,
-                min_storage_buffer_offset_alignment: b.align as u32,
-                ..wgpu::Limits::downlevel_defaults()
-            }),
+            None => Ok(b.limits()),
         }
     }
 

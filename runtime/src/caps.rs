@@ -1,6 +1,6 @@
 //! What an adapter offers.
 
-use crate::{Error, Result, Tuning, texels};
+use crate::{Budget, Error, Result, Tuning, texels};
 
 /// The kind of device behind an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +126,28 @@ pub(crate) fn features(adapter: &wgpu::Adapter, without: Without) -> wgpu::Featu
 }
 
 impl Caps {
+    /// Core WebGPU under these limits and nothing optional, of no adapter: a stand-in for tests to add to.
+    pub fn core(kind: DeviceKind, budget: &Budget) -> Caps {
+        Caps {
+            name: "stand-in".into(),
+            vendor: 0,
+            kind,
+            backend: "vulkan".into(),
+            driver: String::new(),
+            f16: false,
+            subgroups: None,
+            dot: false,
+            coop: Vec::new(),
+            immediates: false,
+            texels: false,
+            timestamps: false,
+            memory: None,
+            limits: budget.limits(),
+            variants: Vec::new(),
+            tuning: Tuning::default(),
+        }
+    }
+
     pub(crate) fn of(adapter: &wgpu::Adapter, features: wgpu::Features, without: Without) -> Caps {
         let info = adapter.get_info();
         let coop = if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {

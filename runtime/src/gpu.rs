@@ -33,6 +33,10 @@ pub struct Options {
     /// A file of measured constants, or a folder that may hold one for this device. The layer above reads it and
     /// hands what is in it to [`Gpu::tune`]; without one, nothing is read.
     pub tuning: Option<PathBuf>,
+    /// Capabilities to plan and record for in place of the adapter's own, such as [`Caps::core`] gives. Nothing is
+    /// compiled then, so that programs are listed ([`Recorder::listing`](crate::Recorder::listing)) and never
+    /// finished or run.
+    pub stand_in: Option<Caps>,
 }
 
 pub(crate) struct Inner {
@@ -41,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) caps: Caps,
     pub(crate) budget: Budget,
     pub(crate) checked: bool,
+    /// Whether the capabilities are a stand-in's: nothing is compiled.
+    pub(crate) records_only: bool,
     pub(crate) bounds: AtomicBool,
     pub(crate) pools: Mutex<Pools>,
     pub(crate) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
@@ -120,7 +126,11 @@ impl Gpu {
             uncaptured.lock().unwrap().get_or_insert_with(|| Error::Gpu(one_line(&e.to_string())));
         }));
 
-        let mut budget = Budget::from_limits(&limits);
+        let records_only = options.stand_in.is_some();
+        if let Some(stand_in) = &options.stand_in {
+            caps = Caps { variants: caps.variants, ..stand_in.clone() };
+        }
+        let mut budget = Budget::from_limits(&caps.limits);
         if let Some(p) = options.profile {
             let named = p.budget();
             budget.submit_dispatches = named.submit_dispatches;
@@ -139,6 +149,7 @@ impl Gpu {
             caps,
             budget,
             checked: options.checked,
+            records_only,
             bounds: AtomicBool::new(false),
             pools: Mutex::default(),
             pipelines: Mutex::default(),

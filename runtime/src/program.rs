@@ -157,6 +157,18 @@ impl Recorder {
         self.steps.push(Recorded::Copy { from: from.clone(), to: to.clone() });
     }
 
+    /// Each dispatch and copy so far, in order: the pipeline's name (`copy`), the grid, and the bytes that each
+    /// binding covers.
+    pub fn listing(&self) -> Vec<(String, [u32; 3], Vec<u64>)> {
+        let line = |step: &Recorded| match step {
+            Recorded::Copy { from, to } => ("copy".to_owned(), [0; 3], vec![from.size(), to.size()]),
+            Recorded::Dispatch { pipeline, bindings, grid, .. } => {
+                (pipeline.name().to_owned(), *grid, bindings.iter().map(Slice::size).collect())
+            }
+        };
+        self.steps.iter().map(line).collect()
+    }
+
     /// Uploads the parameters, makes the bind groups and waits for pipelines that are still compiling.
     ///
     /// # Errors

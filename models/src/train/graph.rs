@@ -19,7 +19,7 @@ use weft_kernels::ops::embed::embed;
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
 use weft_kernels::ops::qk_norm_rope::train as qk_norm_rope;
 use weft_kernels::ops::{Format, adamw, cross_entropy, gather, rmsnorm, swiglu};
-use weft_runtime::{Gpu, Placed, Program, Recorder, Slice};
+use weft_runtime::{Gpu, Placed, Recorder, Slice};
 
 use super::AdapterShape;
 use super::adapter::{Flat, Group};
@@ -202,7 +202,7 @@ impl Graph<'_> {
     }
 
     /// The forward pass, up to the residual stream after the last layer, whose gradient is cleared.
-    pub(crate) fn forward(&self) -> Result<Program> {
+    pub(crate) fn forward(&self) -> Result<Recorder> {
         let mut rec = Recorder::new(self.gpu);
         let rec = &mut rec;
         let c = self.c;
@@ -222,12 +222,11 @@ impl Graph<'_> {
             add(rec, &s.mid, &out, self.tokens * c.width)?;
         }
         adamw::zero(rec, &self.at(self.buffers.d.x))?;
-        let rec = std::mem::replace(rec, Recorder::new(self.gpu));
-        Ok(rec.finish()?)
+        Ok(std::mem::replace(rec, Recorder::new(self.gpu)))
     }
 
     /// The loss of `n` rows, and with `gradient` the gradient of the residual stream there.
-    pub(crate) fn loss(&self, n: u32, gradient: bool) -> Result<Program> {
+    pub(crate) fn loss(&self, n: u32, gradient: bool) -> Result<Recorder> {
         let mut rec = Recorder::new(self.gpu);
         let (c, m, s) = (self.c, self.m, &self.buffers.loss);
         let [x, y, logits, dy, dx, stats] = [s.x, s.n, s.logits, s.dn, s.dx, s.stats].map(|p| self.at(p));
@@ -259,17 +258,17 @@ impl Graph<'_> {
             rmsnorm::backward(&mut rec, &x, &self.w.output_norm, &dy, &dx, n, c.width, c.eps, false)?;
             gather::scatter(&mut rec, &dx, &m.rows, &self.at(self.buffers.d.x), &shape, false)?;
         }
-        Ok(rec.finish()?)
+        Ok(rec)
     }
 
     /// The backward pass: from the gradient of the residual stream after the last layer to those of the
     /// adapters.
-    pub(crate) fn backward(&self) -> Result<Program> {
+    pub(crate) fn backward(&self) -> Result<Recorder> {
         let mut rec = Recorder::new(self.gpu);
         for i in (self.buffers.first_layer..self.c.layers).rev() {
             self.backward_layer(&mut rec, i)?;
         }
-        Ok(rec.finish()?)
+        Ok(rec)
     }
 
     fn backward_layer(&self, rec: &mut Recorder, i: u32) -> Result<()> {

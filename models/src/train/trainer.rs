@@ -1,7 +1,6 @@
 //! A trainer: batches in, gradients and steps on the device.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use weft_kernels::ops::adamw;
 use weft_kernels::ops::cross_entropy::Stats;
@@ -534,11 +533,15 @@ impl Trainer {
     }
 
     fn program(&mut self, kind: Kind) -> Result<&Program> {
+        if !self.programs.contains_key(&kind) {
+            let program = self.recording(kind)?.finish()?;
+            self.programs.insert(kind, program);
+        }
+        Ok(&self.programs[&kind])
+    }
+
+    fn recording(&self, kind: Kind) -> Result<Recorder> {
         let rows = self.loss_rows();
-        let vacant = match self.programs.entry(kind) {
-            Entry::Occupied(o) => return Ok(o.into_mut()),
-            Entry::Vacant(v) => v,
-        };
         let inner = &self.model.0;
         let graph = |tokens| Graph {
             gpu: &inner.gpu,
@@ -553,21 +556,37 @@ impl Trainer {
             checkpointing: self.options.checkpointing,
             tokens,
         };
-        let program = match kind {
-            Kind::Forward(tokens) => graph(tokens).forward()?,
-            Kind::Evaluate(tokens) => Graph { dropout: 0.0, ..graph(tokens) }.forward()?,
-            Kind::Backward(tokens) => graph(tokens).backward()?,
-            Kind::Loss => graph(0).loss(rows, false)?,
-            Kind::LossAndGradient => graph(0).loss(rows, true)?,
+        match kind {
+            Kind::Forward(tokens) => graph(tokens).forward(),
+            Kind::Evaluate(tokens) => Graph { dropout: 0.0, ..graph(tokens) }.forward(),
+            Kind::Backward(tokens) => graph(tokens).backward(),
+            Kind::Loss => graph(0).loss(rows, false),
+            Kind::LossAndGradient => graph(0).loss(rows, true),
             Kind::Step => {
                 let mut rec = Recorder::new(&inner.gpu);
                 let (m, [first, second]) = (&self.memory, &self.moments);
                 adamw::norm(&mut rec, &m.parameters, &m.gradient, &self.optimiser)?;
                 adamw::step(&mut rec, &m.parameters, &m.gradient, first, second, &self.optimiser)?;
-                rec.finish()?
+                Ok(rec)
             }
-        };
-        Ok(vacant.insert(program))
+        }
+    }
+
+    /// What a step of a full batch records, by name.
+    ///
+    /// # Errors
+    /// An op that does not fit the device.
+    #[doc(hidden)]
+    pub fn recordings(&self) -> Result<Vec<(String, Recorder)>> {
+        let tokens = padded(self.options.tokens, self.options.tokens);
+        let kinds = [
+            ("forward", Kind::Forward(tokens)),
+            ("loss", Kind::Loss),
+            ("loss and gradient", Kind::LossAndGradient),
+            ("backward", Kind::Backward(tokens)),
+            ("step", Kind::Step),
+        ];
+        kinds.into_iter().map(|(name, kind)| Ok((name.to_owned(), self.recording(kind)?))).collect()
     }
 }
 
