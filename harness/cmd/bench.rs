@@ -156,7 +156,7 @@ fn ceilings(model: &Model) -> Ceilings {
 
 /// Random ids: no prompt is the beginning of another one.
 struct Ids {
-    rng: weft_kernels::registry::Rng,
+    rng: weft_kernels::testing::Rng,
     vocabulary: usize,
 }
 
@@ -371,7 +371,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     let mut profiles = Vec::new();
     let vocabulary = model.config().vocabulary as usize;
-    let mut ids = Ids { rng: weft_kernels::registry::Rng::new(1), vocabulary };
+    let mut ids = Ids { rng: weft_kernels::testing::Rng::new(1), vocabulary };
     let bar = output::bar(tests.len() as u64 * u64::from(f.repetitions), "{bar:30} {msg}, {elapsed}");
     for test in tests {
         bar.set_message(test.name());

@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use weft_formats::quant;
-use weft_kernels::registry::{self, Case, Cell, Outcome};
+use weft_kernels::registry;
 use weft_kernels::select::{self, Rule};
+use weft_kernels::testing::{self, Case, Cell, Outcome};
 use weft_kernels::{WeightType, drivers};
 use weft_runtime::Gpu;
 
@@ -324,7 +325,7 @@ fn open(choice: &Choice, device: &DeviceFlags) -> Result<Gpu> {
 
 /// What cases run on.
 fn devices(choice: &Choice, device: &DeviceFlags) -> Result<Vec<Gpu>> {
-    let gpus = pollster::block_on(registry::devices(&options(choice, device)?))?;
+    let gpus = pollster::block_on(testing::devices(&options(choice, device)?))?;
     report::tuning_notes(gpus[0].caps());
     Ok(gpus)
 }
@@ -340,8 +341,8 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
     if f.quick {
         // Of types that were asked for, in every variant.
         cases = match f.choice.types.is_empty() {
-            true => registry::quick(cases),
-            false => registry::each_cell(cases),
+            true => testing::quick(cases),
+            false => testing::each_cell(cases),
         };
     }
     let gpus = devices(&f.choice, &f.device)?;
@@ -408,7 +409,7 @@ fn run_cases(
     mut told: impl FnMut(&Case, Outcome, Duration) -> Result<()>,
 ) -> Result<()> {
     let bar = output::bar(cases.len() as u64, "{bar:30} {pos} of {len}, {msg}");
-    let all = registry::run_all(gpus, cases, oracle, seed, |case, outcome, took| {
+    let all = testing::run_all(gpus, cases, oracle, seed, |case, outcome, took| {
         if interrupt::asked() {
             return Err(Error::Interrupted);
         }

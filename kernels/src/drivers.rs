@@ -1,9 +1,7 @@
 //! What is known to fail on whose driver, as data: [`crate::select`] does not pick it there, `weft kernels
 //! test` leaves it out unless `--variant` asks for it, and `weft devices` shows it.
 
-use weft_runtime::{Caps, Gpu, Options};
-
-use crate::tuning;
+use weft_runtime::Caps;
 
 /// A known failure of a driver.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -103,23 +101,6 @@ pub fn of(caps: &Caps) -> impl Iterator<Item = &'static Failure> {
 /// Whether a variant of an op is known to fail on a device.
 pub fn failure(caps: &Caps, op: &str, variant: &str) -> Option<&'static Failure> {
     of(caps).find(|f| (f.op == "*" || f.op == op) && f.variants.contains(&variant))
-}
-
-/// Opens a device as its driver needs it: with bounds checks where it fails without them, and with what
-/// [`Options::tuning`] has for it.
-///
-/// # Errors
-/// As [`Gpu::open`].
-pub async fn open(options: &Options) -> weft_runtime::Result<Gpu> {
-    let mut gpu = Gpu::open(options).await?;
-    if let Some(path) = &options.tuning {
-        let tuning = tuning::read(path, gpu.caps());
-        gpu.tune(tuning);
-    }
-    if failure(gpu.caps(), "*", UNCHECKED).is_some() {
-        gpu.check_bounds();
-    }
-    Ok(gpu)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //!
 //! One op, one folder under `ops/`: `kernel.wgsl` opens with the formula and the shape of each
 //! binding; `mod.rs` has the parameters, the plan and the recording; `reference.rs` plain loops with
-//! f64 accumulators; `cases.rs` the shapes it is tried on. [`registry`] lists them all.
+//! f64 accumulators; `cases.rs` the shapes it is tried on, in the vocabulary of [`testing`]. [`registry`] lists them
+//! all.
 //!
 //! Conventions.
 //! * A plan is a pure function of shape and [`Budget`]: a list of dispatches, each with the sub-ranges
@@ -22,15 +23,19 @@ mod plan;
 mod types;
 mod weight;
 
+mod device;
+
 pub mod drivers;
+pub mod layout;
 pub mod ops;
 pub mod perf;
 pub mod registry;
 pub mod select;
+pub mod testing;
 pub mod tuning;
 
 pub use compose::compose;
-pub use drivers::open;
+pub use device::open;
 pub use pattern::Pattern;
 pub(crate) use plan::params;
 pub use plan::{Bind, Dispatch, Fields, PlanError, fold, record, split_rows};

@@ -68,7 +68,7 @@ impl Pattern {
 #[cfg(test)]
 mod tests {
     use super::Pattern;
-    use crate::registry::{Rng, random_blocks};
+    use crate::testing::{Rng, random_blocks};
     use crate::{Weight, WeightShape, WeightType};
 
     /// The same planes as an upload of the repeated blocks, over several slabs.

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use weft_kernels::perf::{self, Effort, Product};
-use weft_kernels::registry::{self, Case, Outcome, cases, gradients, quick};
+use weft_kernels::registry::{cases, gradients};
+use weft_kernels::testing::{self, Case, Outcome, quick};
 use weft_kernels::{Budget, WeightType};
 use weft_runtime::{DeviceKind, Gpu, Options, Profile, Without};
 
@@ -20,9 +21,9 @@ fn run_all(options: &Options, cases: Vec<Case>) -> Vec<String> {
     // One table at a time, on all cores: the next finds its shaders in the driver's cache.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let gpus = pollster::block_on(registry::devices(options)).expect("a Vulkan adapter");
+    let gpus = pollster::block_on(testing::devices(options)).expect("a Vulkan adapter");
     let (mut failed, mut unsupported) = (Vec::new(), Vec::new());
-    registry::run_all(&gpus, &cases, oracle, 0, |case, outcome, _| {
+    testing::run_all(&gpus, &cases, oracle, 0, |case, outcome, _| {
         let ty = case.ty.unwrap_or_default();
         let line = |what: String| format!("{} {} {ty} {}: {what}", case.op, case.variant, case.name);
         match outcome {
@@ -126,7 +127,7 @@ fn the_quick_cases_touch_everything() {
     assert_eq!(of(quick(cases())), of(cases()));
     assert!(quick(cases()).len() * 4 < cases().len());
     let cells = |cases: Vec<Case>| cases.iter().map(Case::cell).collect::<HashSet<_>>();
-    assert_eq!(cells(registry::each_cell(cases())), cells(cases()));
+    assert_eq!(cells(testing::each_cell(cases())), cells(cases()));
 }
 
 /// Another seed is another input, with another rounding error; the same one is the same.

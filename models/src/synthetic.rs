@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use weft_formats::gguf::{File, Metadata, Value};
 use weft_formats::quant::Type;
 use weft_formats::recipe::{self, Recipe, Wishes};
-use weft_kernels::registry::Rng;
+use weft_kernels::testing::Rng;
 use weft_kernels::{Pattern, Weight, WeightShape, WeightType};
 use weft_runtime::Gpu;
 

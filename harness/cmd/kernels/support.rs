@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use weft_kernels::registry::{self, Outcome};
+use weft_kernels::registry;
+use weft_kernels::testing::{self, Outcome};
 use weft_runtime::{Caps, DeviceKind, Gpu};
 
 use super::{Support, run_cases, with_device};
@@ -40,7 +41,7 @@ fn wrong(says: &str) -> bool {
 const NO_TYPE: &str = "f32";
 
 pub(super) fn run(f: &Support) -> Result<()> {
-    let cases = registry::each_cell(f.choice.of(registry::cases())?);
+    let cases = testing::each_cell(f.choice.of(registry::cases())?);
     let others: Vec<_> = f.also.iter().map(|path| read(path)).collect::<Result<_>>()?;
     let gpus = super::devices(&f.choice, &f.device)?;
     let gpu = &gpus[0];
@@ -68,9 +69,9 @@ pub(super) fn run(f: &Support) -> Result<()> {
 }
 
 /// What each cell says here: its cases run, and what no case is for is added.
-fn answers(f: &Support, gpus: &[Gpu], cases: &[registry::Case]) -> Result<Vec<Answer>> {
+fn answers(f: &Support, gpus: &[Gpu], cases: &[testing::Case]) -> Result<Vec<Answer>> {
     let mut all: Vec<Answer> = Vec::new();
-    let answer = |(op, variant, ty): registry::Cell, says: String| Answer {
+    let answer = |(op, variant, ty): testing::Cell, says: String| Answer {
         op: op.to_owned(),
         variant: variant.to_owned(),
         ty: ty.unwrap_or(NO_TYPE).to_owned(),

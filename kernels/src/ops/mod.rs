@@ -20,44 +20,9 @@ pub mod sample;
 pub mod split_k;
 pub mod swiglu;
 
+pub use crate::layout::Format;
 use crate::{Weight, WeightType};
 use weft_runtime::Access;
-
-/// How activations lie in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// f32.
-    F32,
-    /// f16: what cooperative products take, which would round f32 anyway.
-    F16,
-}
-
-impl Format {
-    /// Bytes of a value.
-    pub fn bytes(self) -> u64 {
-        match self {
-            Format::F32 => 4,
-            Format::F16 => 2,
-        }
-    }
-}
-
-impl Format {
-    /// The fragment that writes activations so, and what it needs.
-    fn out(self) -> (&'static str, &'static [&'static str]) {
-        match self {
-            Format::F32 => (include_str!("../wgsl/out_f32.wgsl"), &[]),
-            Format::F16 => (include_str!("../wgsl/out_f16.wgsl"), &["f16"]),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Format::F32 => "f32",
-            Format::F16 => "f16",
-        }
-    }
-}
 
 /// The bindings every kernel with a quantised matrix begins with: the slab as vec4 and as words.
 const WEIGHT: [Access; 2] = [Access::Read, Access::Read];

@@ -8,7 +8,7 @@ use crate::ops::attention::{
 };
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
-use crate::registry::Rng;
+use crate::testing::Rng;
 use crate::{PlanError, Result};
 
 /// An attention to measure.

@@ -23,7 +23,7 @@ use crate::ops::matmul::{
     matvec_with,
 };
 use crate::ops::quantize::{self, Quantized};
-use crate::registry::{Rng, random_blocks};
+use crate::testing::{Rng, random_blocks};
 use crate::{Error, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, fold, params};
 
 /// How long to measure and with how much memory.

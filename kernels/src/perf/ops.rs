@@ -4,7 +4,7 @@
 use weft_runtime::{DeviceKind, Gpu, Pool, Recorder, Slice};
 
 use super::{Effort, seconds, weights};
-use crate::ops::attention::cases::spans;
+
 use crate::ops::attention::{CacheShape, CacheType, Sequences};
 use crate::ops::matmul::chain::{self, ChainEpilogue, ChainOutput};
 use crate::ops::matmul::{Columns, Variant};
@@ -16,7 +16,8 @@ use crate::ops::{
     Format, adamw, add, cast, cross_entropy, dropout, embed, gather, imatrix, lora, qk_norm_rope, rmsnorm,
     rope, swiglu,
 };
-use crate::registry::{BASELINE, Rng};
+use crate::select::BASELINE;
+use crate::testing::{Rng, spans};
 use crate::{PlanError, Result, Weight, WeightType};
 
 /// Records one call.

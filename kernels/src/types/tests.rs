@@ -3,7 +3,7 @@
 use weft_runtime::{Gpu, Options, Pool, Recorder};
 
 use super::WeightType;
-use crate::registry::{Guarded, Rng, put_scales, random_blocks};
+use crate::testing::{Guarded, Rng, put_scales, random_blocks};
 use crate::{Weight, WeightShape, ops};
 
 /// Scales that are subnormal in f16 keep their value: none is flushed to zero.

@@ -4,7 +4,8 @@ use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::{Buffers, Settings, norm, reference, step, zero};
 use crate::Result;
-use crate::registry::{BASELINE, Case, Guarded, Rng};
+use crate::select::BASELINE;
+use crate::testing::{Case, Guarded, Rng};
 
 /// Less than a workgroup's share, several, clipped and not, and infinite.
 pub fn cases() -> Vec<Case> {
@@ -108,8 +109,8 @@ fn step_case(n: u32, clip: f32, broken: Broken) -> Case {
             })
             .collect();
         let column = |k: usize| want.iter().map(|w| w[k]).collect::<Vec<f64>>();
-        let moments = crate::registry::nmse(&gpu.read_vec::<f32>(&first)?, &column(1))
-            .max(crate::registry::nmse(&gpu.read_vec::<f32>(&second)?, &column(2)));
+        let moments = crate::testing::nmse(&gpu.read_vec::<f32>(&first)?, &column(1))
+            .max(crate::testing::nmse(&gpu.read_vec::<f32>(&second)?, &column(2)));
         let cleared = gpu.read_vec::<f32>(&gradient)?.iter().all(|&g| g == 0.0);
         // What is no number equals itself by its bits only.
         let error = match (broken, out.read(gpu)?) {

@@ -2,7 +2,8 @@
 
 use weft_runtime::Recorder;
 
-use crate::registry::{BASELINE, Case, Guarded, Rng, input};
+use crate::select::BASELINE;
+use crate::testing::{Case, Guarded, Rng, input};
 
 /// One vector, a part of a workgroup, several workgroups.
 pub fn cases() -> Vec<Case> {

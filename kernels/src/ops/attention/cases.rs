@@ -5,10 +5,13 @@ use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::reference::Packed;
 use super::{CacheShape, CacheType, Scratch, Sequences, Shape, Variant, attention_as, decode, train};
-use crate::ops::qk_norm_rope::{self, reference as cache_reference};
+use crate::ops::qk_norm_rope::{self, reference as turn_reference};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{IDLE, State};
-use crate::registry::{Case, Gradient, Gradients, Guarded, Rng, input, nmse};
+use crate::testing::{
+    Case, Gradient, Gradients, Guarded, Rng, cache_on_gpu, chunk_bytes, chunk_values, decode_cache,
+    encode_cache, input, nmse, spans,
+};
 use crate::{PlanError, Result};
 
 /// What q, k and v hold.
@@ -289,12 +292,10 @@ fn decode_case(
 
         let turned = |x: &[f32], heads: u32, w: &[f32]| -> Vec<f32> {
             let (w, eps) = (norm.then_some(w), f64::from(1e-6f32));
-            let all = cache_reference::turned(x, w, eps, position, heads as usize, hd, &rotation);
+            let all = turn_reference::turned(x, w, eps, position, heads as usize, hd, &rotation);
             all.into_iter().map(|v| v as f32).collect()
         };
-        let kept = |x: &[f32]| {
-            cache_reference::decode(&cache_reference::encode(x, ty, hd), ty, kv_heads as usize, hd)
-        };
+        let kept = |x: &[f32]| decode_cache(&encode_cache(x, ty, hd), ty, kv_heads as usize, hd);
         let q = turned(&qkv[..q_width], heads, &weights[..hd]);
         let new_k = kept(&turned(&qkv[q_width..][..width], kv_heads, &weights[hd..]));
         let new_v = kept(&qkv[q_width + width..]);
@@ -428,12 +429,10 @@ fn streams_case(
 
         let turned = |x: &[f32], heads: u32, w: &[f32], position| -> Vec<f32> {
             let eps = f64::from(1e-6f32);
-            let all = cache_reference::turned(x, Some(w), eps, position, heads as usize, hd, rotation);
+            let all = turn_reference::turned(x, Some(w), eps, position, heads as usize, hd, rotation);
             all.into_iter().map(|v| v as f32).collect()
         };
-        let kept = |x: &[f32]| {
-            cache_reference::decode(&cache_reference::encode(x, ty, hd), ty, kv_heads as usize, hd)
-        };
+        let kept = |x: &[f32]| decode_cache(&encode_cache(x, ty, hd), ty, kv_heads as usize, hd);
         let values = |bytes: &[Vec<u8>]| -> Vec<f32> {
             bytes.iter().enumerate().flat_map(|(i, b)| chunk_values(cache, i, b)).collect()
         };
@@ -593,38 +592,4 @@ impl PackedBatch {
         train::attention_as(&mut rec, variant, &self.spans, self.qkv.each_ref(), o, lse, s)?;
         Ok(rec)
     }
-}
-
-/// First token and one past the last of each token's sequence.
-pub(crate) fn spans(lengths: &[u32]) -> Vec<[u32; 2]> {
-    let mut end = 0;
-    let of = |&n: &u32| {
-        end += n;
-        std::iter::repeat_n([end - n, end], n as usize)
-    };
-    lengths.iter().flat_map(of).collect()
-}
-
-/// The bytes of each chunk of a cache that holds `values`, `[positions, kv_heads, head_dim]`.
-pub(crate) fn chunk_bytes(shape: &CacheShape, values: &[f32]) -> Vec<Vec<u8>> {
-    let row = (shape.kv_heads * shape.head_dim) as usize;
-    let chunks = (0..shape.chunks()).map(|i| shape.chunk(i));
-    chunks
-        .map(|r| {
-            let values = &values[r.start as usize * row..r.end as usize * row];
-            cache_reference::encode(values, shape.ty, shape.head_dim as usize)
-        })
-        .collect()
-}
-
-/// The values that the bytes of chunk `i` hold.
-pub(crate) fn chunk_values(shape: &CacheShape, i: usize, bytes: &[u8]) -> Vec<f32> {
-    let rows = shape.chunk(i).len() * shape.kv_heads as usize;
-    cache_reference::decode(bytes, shape.ty, rows, shape.head_dim as usize)
-}
-
-/// A cache on the GPU with the given bytes of keys and of values, chunk by chunk.
-pub(crate) fn cache_on_gpu(gpu: &Gpu, k: &[Vec<u8>], v: &[Vec<u8>]) -> Result<Vec<(Slice, Slice)>> {
-    let upload = |bytes: &[u8]| gpu.alloc_init(Pool::KvCache, bytes, "cache");
-    k.iter().zip(v).map(|(k, v)| Ok((upload(k)?, upload(v)?))).collect()
 }

@@ -2,7 +2,6 @@
 //! tiles) and `coop.wgsl` (prefill, cooperative matrices) compute splits, `combine.wgsl` merges them where there are several. [`train`]
 //! has attention within a training batch and its gradients.
 
-mod cache;
 pub mod cases;
 pub mod decode;
 pub mod reference;
@@ -12,7 +11,8 @@ use std::ops::Range;
 
 use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
-pub use cache::{CacheShape, CacheType, Moved};
+pub(crate) use crate::layout::STATE_BYTES;
+pub use crate::layout::{CacheShape, CacheType, Moved, Sequences};
 
 use crate::ops::matmul::Coop;
 use crate::select::{self, CallShape};
@@ -43,33 +43,6 @@ params! {
         pub grid_x: u32,
     }
 }
-
-/// Whose the tokens of a batch are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sequences {
-    /// All of one sequence, one after the other, from the position in word 0 of the state on.
-    One,
-    /// Each the next token of a stream of its own. Of the cache, stream s has the positions from
-    /// `s * context` on; word 0 of its [`State`](crate::ops::sample::State) counts within them, or is
-    /// [`IDLE`](crate::ops::sample::IDLE).
-    Streams {
-        /// Positions of a stream.
-        context: u32,
-    },
-}
-
-impl Sequences {
-    /// Positions of a stream; 0 for one sequence, which has the whole cache.
-    pub(crate) fn context(self) -> u32 {
-        match self {
-            Sequences::One => 0,
-            Sequences::Streams { context } => context,
-        }
-    }
-}
-
-/// Bytes of a stream's state.
-pub(crate) const STATE: u64 = size_of::<crate::ops::sample::State>() as u64;
 
 /// What an attention computes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -133,7 +106,7 @@ pub fn plan(
     let tokens = if s.splits == 1 {
         let mut rows = vec![row];
         rows.extend(keep.then_some(lse_row));
-        rows.extend((s.sequences != Sequences::One).then_some(STATE));
+        rows.extend((s.sequences != Sequences::One).then_some(STATE_BYTES));
         split_rows("attention", s.tokens, &rows, budget)?
     } else {
         // The splits lie [splits, tokens, ...]: a range of tokens is no range of bytes.
@@ -194,7 +167,7 @@ fn dispatches(
                     context: s.sequences.context(),
                 },
                 binds: vec![
-                    if s.sequences == Sequences::One { whole(0, first) } else { part(0, STATE) },
+                    if s.sequences == Sequences::One { whole(0, first) } else { part(0, STATE_BYTES) },
                     whole(1, kv),
                     whole(2, kv),
                     part(3, row),

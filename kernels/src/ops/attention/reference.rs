@@ -112,7 +112,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::Packed;
-    use crate::registry::{Rng, assert_gradient};
+    use crate::testing::{Rng, assert_gradient};
 
     /// The loss is g . o for a random g.
     #[test]

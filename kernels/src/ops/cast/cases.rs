@@ -4,7 +4,8 @@ use weft_runtime::{Pool, Recorder};
 
 use super::{cast, reference};
 use crate::ops::Format;
-use crate::registry::{BASELINE, Case, Guarded, Rng, input};
+use crate::select::BASELINE;
+use crate::testing::{Case, Guarded, Rng, input};
 
 /// Four values, several workgroups, more than a small binding, values that f16 does not hold.
 pub fn cases() -> Vec<Case> {

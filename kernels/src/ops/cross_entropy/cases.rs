@@ -3,7 +3,8 @@
 use weft_runtime::{Pool, Recorder};
 
 use super::{IGNORED, STATS, Stats, cross_entropy, reference};
-use crate::registry::{BASELINE, Case, Gradient, Gradients, Guarded, Rng, input};
+use crate::select::BASELINE;
+use crate::testing::{Case, Gradient, Gradients, Guarded, Rng, input};
 
 /// One value, a row shorter than a workgroup, rows that fill and exceed it, more rows than one grid
 /// dimension of `minimal`, logits whose exponentials overflow, rows longer than a small binding at

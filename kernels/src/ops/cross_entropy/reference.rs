@@ -32,7 +32,7 @@ pub fn gradient(logits: &[f64], labels: &[Option<usize>], scale: f64) -> Vec<f64
 #[cfg(test)]
 mod tests {
     use super::{gradient, losses};
-    use crate::registry::{Rng, assert_gradient};
+    use crate::testing::{Rng, assert_gradient};
 
     #[test]
     fn gradients_are_those_of_finite_differences() {

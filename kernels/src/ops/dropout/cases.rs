@@ -3,7 +3,8 @@
 use weft_runtime::{Pool, Recorder};
 
 use super::{Mask, dropout, reference};
-use crate::registry::{BASELINE, Case, Guarded, Rng, input};
+use crate::select::BASELINE;
+use crate::testing::{Case, Guarded, Rng, input};
 
 /// One value, primes, more than a small binding; nothing dropped, and nearly all.
 pub fn cases() -> Vec<Case> {

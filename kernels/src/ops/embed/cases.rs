@@ -3,7 +3,8 @@
 use weft_runtime::{Pool, Recorder};
 
 use crate::WeightType;
-use crate::registry::{BASELINE, Case, Guarded, Rng, random_weight};
+use crate::select::BASELINE;
+use crate::testing::{Case, Guarded, Rng, random_weight};
 
 /// Every type; a single row, first and last rows, repeats, more tokens than a workgroup, long rows,
 /// and tensors larger than a small binding.

@@ -3,7 +3,8 @@
 use weft_runtime::{Pool, Recorder};
 
 use super::{NONE, Shape, gather, reference, scatter};
-use crate::registry::{BASELINE, Case, Guarded, Rng, input};
+use crate::select::BASELINE;
+use crate::testing::{Case, Guarded, Rng, input};
 
 /// One value, several workgroups, all rows, tensors larger than a small binding.
 pub fn cases() -> Vec<Case> {

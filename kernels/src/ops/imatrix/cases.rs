@@ -4,7 +4,8 @@ use weft_runtime::{Pool, Recorder};
 
 use super::{accumulate, reference};
 use crate::ops::Format;
-use crate::registry::{BASELINE, Case, Guarded, Rng, input};
+use crate::select::BASELINE;
+use crate::testing::{Case, Guarded, Rng, input};
 
 /// One value, one under and one over a workgroup's columns and phases, primes, a batch that splits under a
 /// small binding, zeros, and the largest that f16 holds.

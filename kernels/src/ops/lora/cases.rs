@@ -6,7 +6,8 @@ use super::{Form, Matrix, Pass, Shape, Window, grad_x, reference, up};
 use crate::Result;
 use crate::ops::Format;
 use crate::ops::matmul::Columns;
-use crate::registry::{BASELINE, Case, Gradient, Gradients, Guarded, Rng, input};
+use crate::select::BASELINE;
+use crate::testing::{Case, Gradient, Gradients, Guarded, Rng, input};
 
 /// The ops in the order of a training step, and whether each reads x in f16 as well.
 const OPS: [(&str, bool); 6] = [

@@ -18,7 +18,7 @@ use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
 use super::Format;
 use super::matmul::Columns;
-use crate::registry::BASELINE;
+use crate::select::BASELINE;
 use crate::select::{self, CallShape};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 

@@ -49,7 +49,7 @@ pub fn grad_x(dt: &[f64], a: &[f64], rank: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::{down, grad_a, grad_b, grad_t, grad_x, up};
-    use crate::registry::{Rng, assert_gradient};
+    use crate::testing::{Rng, assert_gradient};
 
     /// The loss is g . y for a random g.
     #[test]

@@ -12,7 +12,7 @@ use super::{
 use crate::ops::Format;
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rmsnorm::{self, Norm};
-use crate::registry::{
+use crate::testing::{
     Case, Gradient, Gradients, Guarded, Rng, input, nmse, random_blocks, random_weight, weight_of,
 };
 use crate::{PlanError, Result, Weight, WeightShape, WeightType, fill};

@@ -4,11 +4,8 @@ use weft_runtime::{Access, Caps, DeviceKind, Gpu, Shader};
 
 use super::Variant;
 use crate::ops::{LOAD4, WEIGHT, with_dequant};
+use crate::select::MATVEC_TOKENS;
 use crate::{Result, WeightType, compose};
-
-/// Up to this many tokens, each weight is read once and multiplied with all of them in registers;
-/// past it the tiled kernels win although they compute whole tiles.
-pub const MATVEC_TOKENS: u32 = 8;
 
 /// How the matvec kernels spread their work; constants of the shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

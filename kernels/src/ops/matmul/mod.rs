@@ -17,7 +17,9 @@ use super::{Format, slab_operands};
 use crate::select::{self, CallShape};
 use crate::{Bind, Budget, Dispatch, Fields, Result, Weight, WeightShape, WeightType, fold, params, record};
 
-pub use matvec::{MATVEC_TOKENS, Matvec};
+pub use crate::layout::Columns;
+pub use crate::select::MATVEC_TOKENS;
+pub use matvec::Matvec;
 pub use product::{Gradient, LowRank, forward as linear_with, gradient as gradient_with, linear_gradient};
 pub use tiles::{Coop, CoopTile, Direction, Kernel, Tile};
 
@@ -157,23 +159,6 @@ impl<'a> Input<'a> {
     /// Values in f32.
     pub fn f32(x: &'a Slice) -> Input<'a> {
         Input { x, ints: None, format: Format::F32 }
-    }
-}
-
-/// Where a product goes in y: `stride` values a token, of which the first is at `column`. Several
-/// products can share a y.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Columns {
-    /// Values of a token in y.
-    pub stride: u32,
-    /// Column of row 0.
-    pub column: u32,
-}
-
-impl Columns {
-    /// All of y.
-    pub fn all(rows: u32) -> Columns {
-        Columns { stride: rows, column: 0 }
     }
 }
 

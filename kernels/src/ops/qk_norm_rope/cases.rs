@@ -4,10 +4,13 @@ use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::{Shape, qk_norm_rope, reference, train};
 use crate::Result;
-use crate::ops::attention::cases::{cache_on_gpu, chunk_bytes, chunk_values, spans};
 use crate::ops::attention::{CacheShape, CacheType, Sequences};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
-use crate::registry::{BASELINE, Case, Gradient, Gradients, Guarded, Rng, input, nmse};
+use crate::select::BASELINE;
+use crate::testing::{
+    Case, Gradient, Gradients, Guarded, Rng, cache_on_gpu, chunk_bytes, chunk_values, decode_cache,
+    encode_cache, input, nmse, spans,
+};
 
 /// With and without norms, both pairings, partial rotation, the first position, the last, and a batch
 /// that crosses a chunk's edge when the budget makes one.
@@ -269,7 +272,7 @@ fn case(
         // What is stored is what the reference would store.
         let with = |new: Vec<f64>| -> Vec<f64> {
             let new: Vec<f32> = new.iter().map(|&v| v as f32).collect();
-            let new = reference::decode(&reference::encode(&new, ty, hd), ty, new.len() / hd, hd);
+            let new = decode_cache(&encode_cache(&new, ty, hd), ty, new.len() / hd, hd);
             let mut all = held.clone();
             all[position as usize * width..][..new.len()].copy_from_slice(&new);
             all.into_iter().map(f64::from).collect()

@@ -7,7 +7,7 @@ pub mod train;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::ops::attention::{CacheShape, CacheType, STATE, Sequences};
+use crate::ops::attention::{CacheShape, CacheType, STATE_BYTES, Sequences};
 use crate::ops::rope::{Pairing, Rotation};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
@@ -78,7 +78,7 @@ pub fn plan(
     let queries = u32::from(chunk == 0);
     let streams = s.sequences != Sequences::One;
     let mut rows = vec![row(all), row(s.heads)];
-    rows.extend(streams.then_some(STATE));
+    rows.extend(streams.then_some(STATE_BYTES));
     Ok(split_rows("qk_norm_rope", s.tokens, &rows, budget)?
         .into_iter()
         .map(|t| {
@@ -109,8 +109,8 @@ pub fn plan(
                     match streams {
                         true => Bind {
                             operand: 0,
-                            offset: u64::from(t.start) * STATE,
-                            size: u64::from(n) * STATE,
+                            offset: u64::from(t.start) * STATE_BYTES,
+                            size: u64::from(n) * STATE_BYTES,
                         },
                         false => Bind { operand: 0, offset: 0, size: 4 },
                     },

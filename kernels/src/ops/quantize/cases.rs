@@ -3,7 +3,8 @@
 use weft_runtime::Recorder;
 
 use super::Quantized;
-use crate::registry::{BASELINE, Case, Guarded, Rng, input, nmse};
+use crate::select::BASELINE;
+use crate::testing::{Case, Guarded, Rng, input, nmse};
 
 /// One unit, a prime number of them, several workgroups; zeros, outliers, the ends of the range.
 pub fn cases() -> Vec<Case> {

@@ -4,7 +4,8 @@ use weft_runtime::{Pool, Recorder};
 
 use crate::PlanError;
 use crate::ops::Format;
-use crate::registry::{BASELINE, Case, Gradient, Gradients, Guarded, Rng, input};
+use crate::select::BASELINE;
+use crate::testing::{Case, Gradient, Gradients, Guarded, Rng, input};
 
 /// One value, primes, both workgroup sizes, more rows than one grid dimension of `minimal`, rows of
 /// zeros, and magnitudes whose squares overflow or vanish in f32.

@@ -34,7 +34,7 @@ pub fn backward(x: &[f64], w: &[f32], dy: &[f64], eps: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::{backward, rmsnorm_f64};
-    use crate::registry::{Rng, assert_gradient};
+    use crate::testing::{Rng, assert_gradient};
 
     /// The loss is g . y for a random g.
     #[test]

@@ -3,7 +3,8 @@
 use weft_runtime::{Pool, Recorder};
 
 use super::{Pairing, Rotation, Scaling};
-use crate::registry::{BASELINE, Case, Guarded, Rng};
+use crate::select::BASELINE;
+use crate::testing::{Case, Guarded, Rng};
 
 /// Both pairings, every scaling, partial rotation, and positions up to the end of a long context.
 pub fn cases() -> Vec<Case> {

@@ -3,7 +3,8 @@
 use weft_runtime::{Pool, Recorder};
 
 use super::{Routes, Routing, reference};
-use crate::registry::{BASELINE, Case, Gradient, Gradients, Guarded, Rng, input, nmse};
+use crate::select::BASELINE;
+use crate::testing::{Case, Gradient, Gradients, Guarded, Rng, input, nmse};
 
 /// One expert, all of them, numbers that are no power of two, fewer and more than a workgroup, the most there can
 /// be, more tokens than one grid dimension of `minimal`; logits that are all the same, and such that overflow.

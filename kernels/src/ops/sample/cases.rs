@@ -4,7 +4,8 @@ use bytemuck::Zeroable;
 use weft_runtime::{Pool, Recorder};
 
 use super::{IDLE, State};
-use crate::registry::{BASELINE, Case, Rng, input};
+use crate::select::BASELINE;
+use crate::testing::{Case, Rng, input};
 
 /// Greedy with ties, each filter alone and all together, penalties, and vocabularies from 1 to 151,936; a threshold
 /// between neighbours.

@@ -3,9 +3,9 @@
 pub mod cases;
 pub mod reference;
 
-use bytemuck::{Pod, Zeroable};
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
+pub use crate::layout::{IDLE, State};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, params, record, split_rows};
 
 params! {
@@ -16,31 +16,6 @@ params! {
         pub chunks: u32,
     }
 }
-
-/// What the sampler reads and advances; every kernel reads `position` from its first word.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-pub struct State {
-    /// Position of the next batch's first token, or [`IDLE`].
-    pub position: u32,
-    /// Seed of the draws.
-    pub seed: u32,
-    /// Keep the k largest logits; 0 keeps all.
-    pub top_k: u32,
-    /// Tokens that the penalty looks back.
-    pub last_n: u32,
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Keep the smallest set of this mass.
-    pub top_p: f32,
-    /// Keep what has at least this part of the largest probability.
-    pub min_p: f32,
-    /// Divides positive and multiplies negative logits of recent tokens.
-    pub penalty: f32,
-}
-
-/// The position of a stream that has no token in a batch of several streams.
-pub const IDLE: u32 = u32::MAX;
 
 /// Most chunks that the kernel keeps a list of.
 const MAX_CHUNKS: u32 = 1024;

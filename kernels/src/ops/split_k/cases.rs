@@ -4,7 +4,8 @@ use weft_runtime::Recorder;
 
 use super::{reference, sum_splits};
 use crate::ops::matmul::Columns;
-use crate::registry::{BASELINE, Case, Guarded, Rng, input};
+use crate::select::BASELINE;
+use crate::testing::{Case, Guarded, Rng, input};
 
 /// One vector, one part, columns among others, several workgroups.
 pub fn cases() -> Vec<Case> {

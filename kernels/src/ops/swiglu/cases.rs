@@ -4,7 +4,8 @@ use weft_runtime::Recorder;
 
 use crate::PlanError;
 use crate::ops::Format;
-use crate::registry::{BASELINE, Case, Gradient, Gradients, Guarded, Rng, input};
+use crate::select::BASELINE;
+use crate::testing::{Case, Gradient, Gradients, Guarded, Rng, input};
 
 /// One value, primes, several workgroups and tokens, and gates where exp overflows.
 pub fn cases() -> Vec<Case> {

@@ -20,7 +20,7 @@ pub fn backward(gate: &[f64], up: &[f64], dy: &[f64]) -> (Vec<f64>, Vec<f64>) {
 #[cfg(test)]
 mod tests {
     use super::{backward, swiglu};
-    use crate::registry::{Rng, assert_gradient};
+    use crate::testing::{Rng, assert_gradient};
 
     /// The loss is the sum of d silu(gate) up for random d.
     #[test]

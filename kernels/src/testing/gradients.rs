@@ -2,7 +2,8 @@
 
 use weft_runtime::Gpu;
 
-use super::{Guarded, Rng, nmse};
+use super::guarded::{Guarded, nmse};
+use super::inputs::Rng;
 use crate::Result;
 
 /// Directions along which differences are taken.

@@ -1,0 +1,55 @@
+//! What a sampler reads and advances, and whose the tokens of a batch are.
+
+use bytemuck::{Pod, Zeroable};
+
+/// What the sampler reads and advances; every kernel reads `position` from its first word.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+pub struct State {
+    /// Position of the next batch's first token, or [`IDLE`].
+    pub position: u32,
+    /// Seed of the draws.
+    pub seed: u32,
+    /// Keep the k largest logits; 0 keeps all.
+    pub top_k: u32,
+    /// Tokens that the penalty looks back.
+    pub last_n: u32,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Keep the smallest set of this mass.
+    pub top_p: f32,
+    /// Keep what has at least this part of the largest probability.
+    pub min_p: f32,
+    /// Divides positive and multiplies negative logits of recent tokens.
+    pub penalty: f32,
+}
+
+/// The position of a stream that has no token in a batch of several streams.
+pub const IDLE: u32 = u32::MAX;
+
+/// Whose the tokens of a batch are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sequences {
+    /// All of one sequence, one after the other, from the position in word 0 of the state on.
+    One,
+    /// Each the next token of a stream of its own. Of the cache, stream s has the positions from
+    /// `s * context` on; word 0 of its [`State`] counts within them, or is
+    /// [`IDLE`].
+    Streams {
+        /// Positions of a stream.
+        context: u32,
+    },
+}
+
+impl Sequences {
+    /// Positions of a stream; 0 for one sequence, which has the whole cache.
+    pub(crate) fn context(self) -> u32 {
+        match self {
+            Sequences::One => 0,
+            Sequences::Streams { context } => context,
+        }
+    }
+}
+
+/// Bytes of a stream's state.
+pub(crate) const STATE_BYTES: u64 = size_of::<State>() as u64;

@@ -1,0 +1,139 @@
+//! A row of the table of cases.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use weft_runtime::Gpu;
+
+use super::gradients::Gradients;
+use crate::{Result, WeightType, drivers};
+
+/// Dequantises blocks of a type: somebody else's code, so that a fragment and its repacking are not
+/// checked against themselves. The harness passes `weft_formats::quant::dequantize`.
+pub type Oracle = fn(WeightType, &[u8], &mut [f32]);
+
+/// What a case runs: on a device, with an oracle, its inputs drawn from a seed; gives the NMSE.
+type Run = dyn Fn(&Gpu, Oracle, u64) -> Result<f64> + Send + Sync;
+
+/// One row of the table.
+pub struct Case {
+    /// The op, as in `ops/`.
+    pub op: &'static str,
+    /// The way it is computed; [`BASELINE`] for an op with one way.
+    pub variant: &'static str,
+    /// The type it reads or writes besides f32: of the weights, or of the cache.
+    pub ty: Option<&'static str>,
+    /// Shape and parameters, readable.
+    pub name: String,
+    /// Largest NMSE that passes.
+    pub tolerance: f64,
+    run: Box<Run>,
+    /// Of a backward op: the same against differences of the forward op.
+    differences: Option<Box<Run>>,
+}
+
+/// How a case ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// NMSE within the tolerance.
+    Passed(f64),
+    /// NMSE beyond it; infinite where a value is no number or a sentinel is overwritten.
+    Failed(f64),
+    /// The op has no plan here; the reason.
+    Unsupported(String),
+    /// The device refused or failed.
+    Error(String),
+}
+
+impl Case {
+    pub(crate) fn new(
+        op: &'static str,
+        variant: &'static str,
+        name: String,
+        tolerance: f64,
+        run: impl Fn(&Gpu, Oracle, u64) -> Result<f64> + Send + Sync + 'static,
+    ) -> Case {
+        Case { op, variant, ty: None, name, tolerance, run: Box::new(run), differences: None }
+    }
+
+    /// A case of an op that computes gradients: `weft kernels test` compares them with the reference of
+    /// that op, `weft kernels grad` with central differences of the reference of the op whose gradient it is.
+    pub(crate) fn backward(
+        op: &'static str,
+        variant: &'static str,
+        name: String,
+        tolerance: f64,
+        run: impl Fn(&Gpu, Oracle, u64) -> Result<Gradients> + Send + Sync + 'static,
+    ) -> Case {
+        let run = Arc::new(run);
+        let again = run.clone();
+        let differences =
+            move |gpu: &Gpu, oracle: Oracle, seed| Ok(again(gpu, oracle, seed)?.by_differences(seed));
+        let case = Case::new(op, variant, name, tolerance, move |gpu, oracle, seed| {
+            Ok(run(gpu, oracle, seed)?.by_reference())
+        });
+        Case { differences: Some(Box::new(differences)), ..case }
+    }
+
+    /// The case that compares with differences, where the op computes gradients.
+    pub(crate) fn by_differences(self) -> Option<Case> {
+        Some(Case { run: self.differences?, differences: None, ..self })
+    }
+
+    pub(crate) fn of_type(self, ty: &'static str) -> Case {
+        Case { ty: Some(ty), ..self }
+    }
+
+    /// Where it belongs.
+    pub fn cell(&self) -> Cell {
+        (self.op, self.variant, self.ty)
+    }
+
+    /// Runs it on `gpu` with the inputs of `seed`; what is known to fail there only on demand.
+    pub fn run(&self, gpu: &Gpu, oracle: Oracle, seed: u64) -> Outcome {
+        let asked = gpu.caps().variants.iter().any(|v| v == self.variant);
+        if let Some(f) = drivers::failure(gpu.caps(), self.op, self.variant).filter(|_| !asked) {
+            return Outcome::Unsupported(format!("known to fail here: {} ({})", f.what, f.link));
+        }
+        match (self.run)(gpu, oracle, seed) {
+            Ok(nmse) if nmse <= self.tolerance => Outcome::Passed(nmse),
+            Ok(nmse) => Outcome::Failed(nmse),
+            Err(crate::Error::Plan(e)) => Outcome::Unsupported(e.to_string()),
+            Err(e) => Outcome::Error(e.to_string()),
+        }
+    }
+}
+
+/// Op, variant and type: a cell of the capability matrix.
+pub type Cell = (&'static str, &'static str, Option<&'static str>);
+
+/// Some of the cases: of each op, variant and type the first and every fourth after it.
+pub fn each_cell(cases: Vec<Case>) -> Vec<Case> {
+    let mut seen = HashMap::new();
+    cases
+        .into_iter()
+        .filter(|c| {
+            let n: &mut u32 = seen.entry(c.cell()).or_default();
+            *n += 1;
+            *n % 4 == 1
+        })
+        .collect()
+}
+
+/// Fewer of them, for a minute: every op in every variant, and every type; but of the products, whose shaders are many,
+/// each type in one variant, whose turn it is.
+pub fn quick(cases: Vec<Case>) -> Vec<Case> {
+    let mut variants: HashMap<_, Vec<_>> = HashMap::new();
+    for c in &cases {
+        let of_type = variants.entry((c.op, c.ty)).or_default();
+        if !of_type.contains(&c.variant) {
+            of_type.push(c.variant);
+        }
+    }
+    let taken = |c: &Case| {
+        let ty = WeightType::ALL.iter().position(|t| Some(t.name()) == c.ty).unwrap_or(0);
+        let turns = &variants[&(c.op, c.ty)];
+        !c.op.starts_with("matmul") || turns[ty % turns.len()] == c.variant
+    };
+    each_cell(cases.into_iter().filter(taken).collect())
+}

@@ -1,0 +1,69 @@
+//! Inputs on the device, and outputs that show when a kernel writes past them.
+
+use weft_runtime::{Gpu, Pool, Slice};
+
+use crate::Result;
+use crate::layout::Format;
+
+/// Normalised mean squared error: sum (got - want)^2 / sum want^2; infinite where something is no number, so that
+/// the largest of several errors is one.
+pub fn nmse(got: &[f32], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let error: f64 = got.iter().zip(want).map(|(&g, &w)| (f64::from(g) - w).powi(2)).sum();
+    let norm: f64 = want.iter().map(|w| w * w).sum();
+    let error = if norm == 0.0 { error } else { error / norm };
+    if error.is_nan() { f64::INFINITY } else { error }
+}
+
+const SENTINELS: usize = 1024;
+const SENTINEL: f32 = 12_345.678;
+
+/// An output buffer: poisoned, with sentinels behind it.
+pub(crate) struct Guarded {
+    whole: Slice,
+    /// The output itself.
+    pub(crate) slice: Slice,
+    len: usize,
+}
+
+impl Guarded {
+    /// `len` floats of NaN, or `initial`.
+    pub(crate) fn new(gpu: &Gpu, len: usize, initial: Option<&[f32]>) -> Result<Guarded> {
+        let mut data = initial.map_or_else(|| vec![f32::NAN; len], <[f32]>::to_vec);
+        data.extend([SENTINEL; SENTINELS]);
+        let whole = gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&data), "case output")?;
+        let slice = whole.range(0, len as u64 * 4);
+        Ok(Guarded { whole, slice, len })
+    }
+
+    /// The output, or `None` where a sentinel changed.
+    pub(crate) fn read(&self, gpu: &Gpu) -> Result<Option<Vec<f32>>> {
+        let mut data: Vec<f32> = gpu.read_vec(&self.whole)?;
+        let intact = data[self.len..].iter().all(|&s| s == SENTINEL);
+        data.truncate(self.len);
+        Ok(intact.then_some(data))
+    }
+
+    /// As [`Guarded::compare`], of values in a format of choice.
+    pub(crate) fn compare_as(&self, gpu: &Gpu, format: Format, want: &[f64]) -> Result<f64> {
+        let Some(words) = self.read(gpu)? else { return Ok(f64::INFINITY) };
+        let got = match format {
+            Format::F32 => words,
+            Format::F16 => bytemuck::cast_slice::<f32, u16>(&words)
+                .iter()
+                .map(|&h| half::f16::from_bits(h).to_f32())
+                .collect(),
+        };
+        Ok(nmse(&got, want))
+    }
+
+    /// NMSE of the output against `want`; infinite where a sentinel changed.
+    pub(crate) fn compare(&self, gpu: &Gpu, want: &[f64]) -> Result<f64> {
+        Ok(self.read(gpu)?.map_or(f64::INFINITY, |got| nmse(&got, want)))
+    }
+}
+
+/// An input among the activations.
+pub(crate) fn input(gpu: &Gpu, data: &[f32]) -> Result<Slice> {
+    Ok(gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(data), "case input")?)
+}
