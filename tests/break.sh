@@ -15,7 +15,7 @@ mutations() {
     cat <<TABLE
 1~types/q4_0/ints.wgsl~s/-8\.0 \* h/-9.0 * h/~offset 8 is 9~--op embed --type q4_0
 1~types/q6_k/ints.wgsl~s/vec4<u32>(4u)/vec4<u32>(5u)/~shift 4 is 5~--op embed --type q6_k
-1~ops/swiglu/kernel.wgsl~s/(1\.0 + exp/(1.5 + exp/~1 is 1.5~--op swiglu
+1~ops/activation/silu.wgsl~s/(1\.0 + exp/(1.5 + exp/~1 is 1.5~--op glu
 1~ops/rope/kernel.wgsl~s/127u/126u/~mask 127 is 126~--op rope
 1~ops/sample/kernel.wgsl~drop 2~barrier of the argmax's steps~--op sample
 1~ops/attention/kernel.wgsl~drop 2~barrier after the scores~--op attention --variant rows

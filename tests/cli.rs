@@ -170,7 +170,7 @@ fn kernels_are_counted() {
     let text = ok(&["kernels", "test", "--op", "rms*", "--without", "subgroups,dot"]);
     let last = text.lines().last().expect("lines");
     assert!(last.ends_with(" passed, 0 failed, 0 unsupported") && !last.starts_with("0 "), "{last}");
-    let all = json(&["kernels", "test", "--op", "swiglu", "--json"]);
+    let all = json(&["kernels", "test", "--op", "glu", "--json"]);
     assert_eq!(all["failed"], 0);
     assert_eq!(
         all["passed"].as_u64().expect("a count") as usize,

@@ -178,7 +178,7 @@ pub(crate) mod tests {
             assert!(found(&adreno(), op, variant), "{op} {variant}");
         }
         assert!(!found(&adreno(), "attention", "rows") && !found(&adreno(), "*", UNCHECKED));
-        assert!(found(&mali(), "swiglu", UNCHECKED) && !found(&mali(), "attention", "decode"));
+        assert!(found(&mali(), "glu", UNCHECKED) && !found(&mali(), "attention", "decode"));
         let turnip =
             fake("vulkan", "Turnip Adreno (TM) 650", "turnip Mesa driver 24.1", DeviceKind::Integrated, 16);
         assert_eq!(of(&turnip).count(), 0);

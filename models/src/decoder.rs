@@ -10,8 +10,10 @@
 //! ```
 
 use weft_kernels::ops::Format;
+use weft_kernels::ops::activation::Activation;
 use weft_kernels::ops::attention::{CacheShape, Scratch, Sequences, Shape, attention, decode};
 use weft_kernels::ops::embed::embed;
+use weft_kernels::ops::glu::Glu;
 use weft_kernels::ops::imatrix::accumulate;
 use weft_kernels::ops::matmul::chain::{self, ChainEpilogue, ChainOutput, chained, chained_mixed};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
@@ -20,7 +22,6 @@ use weft_kernels::ops::quantize::{self, Quantized, bytes_normed, quantize, quant
 use weft_kernels::ops::rmsnorm::{Norm, rmsnorm, rmsnorm_to};
 use weft_kernels::ops::sample::{sample, scratch_bytes};
 use weft_kernels::ops::split_k::{STREAMS, few_streams_bytes};
-use weft_kernels::ops::swiglu::swiglu_to;
 use weft_kernels::{Budget, Weight};
 use weft_runtime::{Arena, Caps, Layout, Placed, Recorder, Slice};
 
@@ -484,7 +485,8 @@ pub(crate) fn record(
         let norm = (!normed_before).then_some(&l.ffn_norm);
         normed(rec, norm, i, &gate_up_targets, &l.gate_up, &gate_up)?;
         let format = format(rec, i, &[Target::Down], &[&l.down]);
-        swiglu_to(rec, &gate_up, (&gated, format), tokens, c.feed_forward)?;
+        let act = Activation::Silu;
+        Glu { x: &gate_up, y: &gated, out: format, act, tokens, width: c.feed_forward }.record(rec)?;
         let ints = integers(rec, &[&l.down], &gated, tokens, c.feed_forward)?;
         let input = Input { x: &gated, ints: ints.as_ref(), format };
         let (w_norm, to) = match w.layers.get(i + 1) {

@@ -1,5 +1,6 @@
 //! The ops. Each is a folder; `registry` lists them with their cases.
 
+pub mod activation;
 pub mod adamw;
 pub mod add;
 pub mod attention;
@@ -8,6 +9,7 @@ pub mod cross_entropy;
 pub mod dropout;
 pub mod embed;
 pub mod gather;
+pub mod glu;
 pub mod imatrix;
 pub mod lora;
 pub mod matmul;
@@ -18,7 +20,6 @@ pub mod rope;
 pub mod router;
 pub mod sample;
 pub mod split_k;
-pub mod swiglu;
 
 pub use crate::layout::Format;
 use crate::{Weight, WeightType};

@@ -4,7 +4,7 @@
 use weft_runtime::{DeviceKind, Gpu, Pool, Recorder, Slice};
 
 use super::{Effort, seconds, weights};
-
+use crate::ops::activation::Activation;
 use crate::ops::attention::{CacheShape, CacheType, Sequences};
 use crate::ops::matmul::chain::{self, ChainEpilogue, ChainOutput};
 use crate::ops::matmul::{Columns, Variant};
@@ -13,8 +13,8 @@ use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{State, sample, scratch_bytes};
 use crate::ops::split_k::sum_splits;
 use crate::ops::{
-    Format, adamw, add, cast, cross_entropy, dropout, embed, gather, imatrix, lora, qk_norm_rope, rmsnorm,
-    rope, swiglu,
+    Format, activation, adamw, add, cast, cross_entropy, dropout, embed, gather, glu, imatrix, lora,
+    qk_norm_rope, rmsnorm, rope,
 };
 use crate::select::BASELINE;
 use crate::testing::{Rng, spans};
@@ -137,12 +137,22 @@ fn elementwise(out: Format, n: u32) -> Vec<Op> {
         }))
     });
     let gated = f64::from(n * FORWARD);
-    let swiglu = op("swiglu", format!("{n} x {FORWARD}"), gated * (8.0 + written), 6.0 * gated, move |gpu| {
+    let glu = op("glu", format!("{n} x {FORWARD}"), gated * (8.0 + written), 6.0 * gated, move |gpu| {
         let (x, y) = (f32s(gpu, 2 * n * FORWARD)?, f32s(gpu, n * FORWARD)?);
-        Ok(Box::new(move |rec| swiglu::swiglu_to(rec, &x, (&y, out), n, FORWARD)))
+        Ok(Box::new(move |rec| {
+            glu::Glu { x: &x, y: &y, out, act: Activation::Silu, tokens: n, width: FORWARD }.record(rec)
+        }))
+    });
+    let moved = gated * (4.0 + written);
+    let activation = op("activation", format!("{n} x {FORWARD}"), moved, 8.0 * gated, move |gpu| {
+        let (x, y) = (f32s(gpu, n * FORWARD)?, f32s(gpu, n * FORWARD)?);
+        Ok(Box::new(move |rec| {
+            let act = Activation::GeluErf;
+            activation::Activate { x: &x, y: &y, out, act, tokens: n, width: FORWARD }.record(rec)
+        }))
     });
     let variant = if out == Format::F16 { "out_f16" } else { BASELINE };
-    [norm, summed, swiglu].map(|o| Op { variant, ..o }).into()
+    [norm, summed, glu, activation].map(|o| Op { variant, ..o }).into()
 }
 
 /// Integers, rotation, heads, the draw.
@@ -241,9 +251,12 @@ fn training(n: u32) -> Vec<Op> {
             let w = gpu.alloc(Pool::Weights, u64::from(WIDTH) * 4, "perf op")?;
             Ok(Box::new(move |rec| rmsnorm::backward(rec, &x, &w, &dy, &dx, n, WIDTH, 1e-6, false)))
         }),
-        op("swiglu_backward", format!("{n} x {FORWARD}"), gated * 20.0, 12.0 * gated, move |gpu| {
+        op("glu_backward", format!("{n} x {FORWARD}"), gated * 20.0, 12.0 * gated, move |gpu| {
             let (x, dy) = (f32s(gpu, 2 * n * FORWARD)?, f32s(gpu, n * FORWARD)?);
-            Ok(Box::new(move |rec| swiglu::backward(rec, &x, &dy, n, FORWARD)))
+            Ok(Box::new(move |rec| {
+                let act = Activation::Silu;
+                glu::GluBackward { x: &x, dy: &dy, act, tokens: n, width: FORWARD }.record(rec)
+            }))
         }),
         op("add", shape.clone(), v * 12.0, v, move |gpu| {
             let (x, y) = (f32s(gpu, values)?, f32s(gpu, values)?);

@@ -12,13 +12,15 @@
 //! The loss is the sum of -ln p(label), so that gradients are about as large as those of one token,
 //! whatever the batch; AdamW multiplies by one over the tokens.
 
+use weft_kernels::ops::activation::Activation;
 use weft_kernels::ops::add::add;
 use weft_kernels::ops::attention::train as attention;
 use weft_kernels::ops::cast::cast;
 use weft_kernels::ops::embed::embed;
+use weft_kernels::ops::glu::{Glu, GluBackward};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
 use weft_kernels::ops::qk_norm_rope::train as qk_norm_rope;
-use weft_kernels::ops::{Format, adamw, cross_entropy, gather, rmsnorm, swiglu};
+use weft_kernels::ops::{Format, adamw, cross_entropy, gather, rmsnorm};
 use weft_runtime::{Gpu, Placed, Recorder, Slice};
 
 use super::AdapterShape;
@@ -217,12 +219,17 @@ impl Graph<'_> {
             let out = self.stream(i + 1);
             let down = product(&self.w.layers[i as usize], Group::Down);
             let gated = (&s.gated, self.format(&down));
-            swiglu::swiglu_to(rec, &s.gate_up, gated, self.tokens, c.feed_forward)?;
+            self.glu(&s.gate_up, gated).record(rec)?;
             self.forward_product(rec, i, &down, gated, &s.t[3], &out)?;
             add(rec, &s.mid, &out, self.tokens * c.width)?;
         }
         adamw::zero(rec, &self.at(self.buffers.d.x))?;
         Ok(std::mem::replace(rec, Recorder::new(self.gpu)))
+    }
+
+    /// What gates a layer's feed-forward values.
+    fn glu<'b>(&self, x: &'b Slice, (y, out): (&'b Slice, Format)) -> Glu<'b> {
+        Glu { x, y, out, act: Activation::Silu, tokens: self.tokens, width: self.c.feed_forward }
     }
 
     /// The loss of `n` rows, and with `gradient` the gradient of the residual stream there.
@@ -294,9 +301,10 @@ impl Graph<'_> {
         self.input_gradient(rec, i, &down, &dx, needed.then_some(&gated))?;
         if needed {
             // Gate and up become their gradients, and the gradient of what they make becomes that.
-            swiglu::backward(rec, &s.gate_up, &gated, n, c.feed_forward)?;
+            let act = Activation::Silu;
+            GluBackward { x: &s.gate_up, dy: &gated, act, tokens: n, width: c.feed_forward }.record(rec)?;
         } else {
-            swiglu::swiglu(rec, &s.gate_up, &gated, n, c.feed_forward)?;
+            self.glu(&s.gate_up, (&gated, Format::F32)).record(rec)?;
         }
         if self.checkpointing {
             self.down(rec, i, &down, (&gated, Format::F32), &s.t[3])?;

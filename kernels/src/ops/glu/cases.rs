@@ -1,40 +1,44 @@
-//! Cases of SwiGLU.
+//! Cases of gated linear units.
 
 use weft_runtime::Recorder;
 
+use super::{Glu, GluBackward};
 use crate::PlanError;
 use crate::ops::Format;
+use crate::ops::activation::Activation;
 use crate::select::BASELINE;
 use crate::testing::{Case, Gradient, Gradients, Guarded, Rng, input};
 
-/// One value, primes, several workgroups and tokens, and gates where exp overflows.
+/// One value, primes, several workgroups and tokens, and gates where exp and cubes overflow.
 pub fn cases() -> Vec<Case> {
-    let shapes = [
-        (1, 1, 1.0),
-        (1, 257, 1.0),
-        (1, 4099, 1.0),
-        (30, 2048, 1.0),
-        (100, 1000, 1.0),
-        (2, 11_008, 1.0),
-        (3, 100, 0.0),
-        (3, 100, 60.0),
-        (3, 100, 65_504.0),
-        (3, 100, 1e-30),
-    ];
-    let forward = shapes.map(|(tokens, width, magnitude)| case(tokens, width, magnitude, Format::F32));
-    forward
-        .into_iter()
-        .chain([case(30, 2048, 1.0, Format::F16), case(3, 100, 60.0, Format::F16)])
-        .chain(shapes.map(|(tokens, width, magnitude)| backward(tokens, width, magnitude)))
-        .collect()
+    let mut all = Vec::new();
+    for act in [Activation::Silu, Activation::GeluTanh, Activation::GeluErf] {
+        let shapes = [
+            (1, 1, 1.0),
+            (1, 257, 1.0),
+            (1, 4099, 1.0),
+            (30, 2048, 1.0),
+            (100, 1000, 1.0),
+            (2, 11_008, 1.0),
+            (3, 100, 0.0),
+            (3, 100, 60.0),
+            (3, 100, 65_504.0),
+            (3, 100, 1e-30),
+        ];
+        let forward = |out| move |(tokens, width, size)| case(act, [tokens, width], size, out);
+        all.extend(shapes.map(forward(Format::F32)));
+        all.extend([(30, 2048, 1.0), (3, 100, 60.0)].map(forward(Format::F16)));
+        all.extend(shapes.map(|(tokens, width, size)| backward(act, [tokens, width], size)));
+    }
+    all
 }
 
-fn case(tokens: u32, width: u32, magnitude: f32, out: Format) -> Case {
-    let name = format!("tokens {tokens} width {width} magnitude {magnitude:e}");
+fn case(act: Activation, [tokens, width]: [u32; 2], magnitude: f32, out: Format) -> Case {
+    let name = format!("{} tokens {tokens} width {width} magnitude {magnitude:e}", act.name());
     let (variant, tolerance) = if out == Format::F16 { ("out_f16", 5e-7) } else { (BASELINE, 1e-7) };
-    Case::new("swiglu", variant, name, tolerance, move |gpu, _, seed| {
+    Case::new("glu", variant, name, tolerance, move |gpu, _, seed| {
         if out == Format::F16 && !gpu.caps().f16 {
-            return Err(PlanError::Shape { op: "swiglu", what: "no f16".into() }.into());
+            return Err(PlanError::Shape { op: "glu", what: "no f16".into() }.into());
         }
         let mut rng = Rng::seeded(tokens * width, seed);
         let n = (tokens * width) as usize;
@@ -45,15 +49,15 @@ fn case(tokens: u32, width: u32, magnitude: f32, out: Format) -> Case {
         let x = input(gpu, &x)?;
         let y = Guarded::new(gpu, n * out.bytes() as usize / 4, None)?;
         let mut rec = Recorder::new(gpu);
-        super::swiglu_to(&mut rec, &x, (&y.slice, out), tokens, width)?;
+        Glu { x: &x, y: &y.slice, out, act, tokens, width }.record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
-        y.compare_as(gpu, out, &super::reference::swiglu(&gate, &up))
+        y.compare_as(gpu, out, &super::reference::glu(act, &gate, &up))
     })
 }
 
-fn backward(tokens: u32, width: u32, magnitude: f32) -> Case {
-    let name = format!("tokens {tokens} width {width} magnitude {magnitude:e}");
-    Case::backward("swiglu_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
+fn backward(act: Activation, [tokens, width]: [u32; 2], magnitude: f32) -> Case {
+    let name = format!("{} tokens {tokens} width {width} magnitude {magnitude:e}", act.name());
+    Case::backward("glu_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
         let mut rng = Rng::seeded(tokens * width, seed);
         let n = (tokens * width) as usize;
         let gate: Vec<f32> = rng.values(n).iter().map(|v| v * magnitude).collect();
@@ -65,13 +69,13 @@ fn backward(tokens: u32, width: u32, magnitude: f32) -> Case {
         // In place: x becomes its gradient, and dy the output.
         let (dx, y) = (Guarded::new(gpu, 2 * n, Some(&pairs(&gate, &up)))?, Guarded::new(gpu, n, Some(&dy))?);
         let mut rec = Recorder::new(gpu);
-        super::backward(&mut rec, &dx.slice, &y.slice, tokens, width)?;
+        GluBackward { x: &dx.slice, dy: &y.slice, act, tokens, width }.record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
         let (gate, up, dy) = (wide(&gate), wide(&up), wide(&dy));
-        let (dg, du) = super::reference::backward(&gate, &up, &dy);
+        let (dg, du) = super::reference::backward(act, &gate, &up, &dy);
         // Of different size where gates are extreme, so each for itself.
-        let again = y.compare(gpu, &super::reference::swiglu(&gate, &up))? <= 1e-7;
+        let again = y.compare(gpu, &super::reference::glu(act, &gate, &up))? <= 1e-7;
         let got = dx.read(gpu)?.filter(|_| again);
         let part = |first: usize| -> Option<Vec<f32>> {
             let rows = got.as_ref()?.chunks_exact(width as usize).skip(first).step_by(2);
@@ -82,7 +86,7 @@ fn backward(tokens: u32, width: u32, magnitude: f32) -> Case {
             Gradient::new(up, part(1), du).bends_within(1.0),
         ];
         let loss = move |x: &[&[f64]]| {
-            super::reference::swiglu(x[0], x[1]).iter().zip(&dy).map(|(y, d)| y * d).sum()
+            super::reference::glu(act, x[0], x[1]).iter().zip(&dy).map(|(y, d)| y * d).sum()
         };
         Ok(Gradients { of, loss: Box::new(loss) })
     })

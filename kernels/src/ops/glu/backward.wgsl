@@ -1,8 +1,8 @@
-// Gradient of kernel.wgsl with respect to its input, with g = x[t, i], u = x[t, width + i], s = 1 / (1 + exp(-g)):
-//   dx[t, i] = dy[t, i] u s (1 + g (1 - s)),   dx[t, width + i] = dy[t, i] g s
+// Gradient of kernel.wgsl with respect to its input, with g = x[t, i], u = x[t, width + i]:
+//   dx[t, i] = dy[t, i] u act'(g),   dx[t, width + i] = dy[t, i] act(g)
 //
 // In place: there is nothing that needs gate and up after their gradients, and what needs y, the product
-// behind SwiGLU, finds it where dy was.
+// behind the unit, finds it where dy was.
 //
 // x   [tokens, 2 width] f32: gate, then up; then dx
 // dy  [tokens, width] f32, then y
@@ -24,14 +24,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let n = (wid.x + wid.y * p.grid_x) * WG + lid;
     if (n < p.tokens * p.width) {
         let at = n / p.width * p.width + n;
-        let g = x[at];
-        // Beyond 80, exp overflows and s is 0 or 1 to all bits; e s is 1 - s without cancellation.
-        let e = exp(clamp(-g, -80.0, 80.0));
-        let s = 1.0 / (1.0 + e);
+        let gate = act_and_slope(x[at]);
         let u = x[at + p.width];
         let d = dy[n];
-        x[at] = d * u * s * fma(g, e * s, 1.0);
-        x[at + p.width] = d * g * s;
-        dy[n] = g * s * u;
+        x[at] = d * u * gate.y;
+        x[at + p.width] = d * gate.x;
+        dy[n] = gate.x * u;
     }
 }

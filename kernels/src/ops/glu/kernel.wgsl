@@ -1,6 +1,7 @@
-// SwiGLU:  y[t, i] = g / (1 + exp(-g)) * u,   g = x[t, i],  u = x[t, width + i]
-// Shazeer 2020, arXiv:2002.05202.
+// A gated linear unit:  y[t, i] = act(x[t, i]) x[t, width + i]
+// Shazeer 2020, arXiv:2002.05202; SwiGLU where act is silu, GeGLU where it is gelu.
 //
+// What act is, a fragment says (activation/*.wgsl).
 // x  [tokens, 2 width] f32: gate, then up
 // y  [tokens, width] f32 or f16
 //
@@ -21,8 +22,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let n = (wid.x + wid.y * p.grid_x) * WG + lid;
     if (n < p.tokens * p.width) {
         let at = n / p.width * p.width + n;
-        let g = x[at];
-        // exp(-g) overflows to infinity below -88, where the quotient is rightly 0.
-        y[n] = out(g / (1.0 + exp(-max(g, -80.0))) * x[at + p.width]);
+        y[n] = out(act(x[at]) * x[at + p.width]);
     }
 }
