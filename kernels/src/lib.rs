@@ -18,12 +18,12 @@
 //!   code is a fragment.
 
 mod compose;
+mod coop;
+mod device;
 mod pattern;
 mod plan;
 mod types;
 mod weight;
-
-mod device;
 
 pub mod drivers;
 pub mod layout;

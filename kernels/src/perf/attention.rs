@@ -3,9 +3,8 @@
 use weft_runtime::{Caps, Gpu, Pool, Recorder, Slice};
 
 use super::{Effort, seconds};
-use crate::ops::attention::{
-    CacheShape, CacheType, Scratch, Sequences, Shape, Variant, attention_as, decode, train,
-};
+use crate::layout::{CacheShape, CacheType, Sequences};
+use crate::ops::attention::{Scratch, Shape, Variant, attention_as, backward, decode, train};
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::testing::Rng;
@@ -324,7 +323,7 @@ fn packed(gpu: &Gpu, effort: &Effort, a: &Attention, variant: Variant) -> Result
     for _ in 0..dispatches {
         match a.how {
             How::Backward(_) => {
-                train::backward_as(&mut rec, variant, &spans, qkv, &o, &lse, &g, &scratch, gradients, &s)?;
+                backward::backward_as(&mut rec, variant, &spans, qkv, &o, &lse, &g, &scratch, gradients, &s)?;
             }
             _ => train::attention_as(&mut rec, variant, &spans, qkv, &o, &lse, &s)?,
         }

@@ -17,7 +17,7 @@ pub use attention::{Attention, How, attention, attention_cuts, attentions};
 
 use weft_runtime::{Access, Cost, DeviceKind, Gpu, Pool, Program, Recorder, Shader, Slice};
 
-use crate::ops::Format;
+use crate::layout::Format;
 use crate::ops::matmul::{
     Columns, Direction, Epilogue, Gradient, Input, Kernel, Matvec, Variant, gradient_with, linear_with,
     matvec_with,

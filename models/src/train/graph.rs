@@ -14,6 +14,7 @@
 
 use weft_kernels::ops::activation::Activation;
 use weft_kernels::ops::add::add;
+use weft_kernels::ops::attention::backward as attention_backward;
 use weft_kernels::ops::attention::train as attention;
 use weft_kernels::ops::cast::cast;
 use weft_kernels::ops::embed::embed;
@@ -330,7 +331,7 @@ impl Graph<'_> {
         let s = self.tensors(i, &self.buffers.late);
         self.split_heads(rec, l, &s)?;
         let [dq, dk, dv, scratch] = [d.q, d.k, d.v, d.attention].map(|p| self.at(p));
-        attention::backward(
+        attention_backward::backward(
             rec,
             &m.spans,
             s.qkv_split.each_ref(),

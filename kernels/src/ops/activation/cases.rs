@@ -4,7 +4,7 @@ use weft_runtime::Recorder;
 
 use super::{Activate, Activation};
 use crate::PlanError;
-use crate::ops::Format;
+use crate::layout::Format;
 use crate::select::BASELINE;
 use crate::testing::{Case, Guarded, Rng, input};
 

@@ -7,7 +7,7 @@ pub mod reference;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use super::Format;
+use crate::layout::Format;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {

@@ -4,10 +4,10 @@ use bytemuck::Zeroable;
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::reference::Packed;
-use super::{CacheShape, CacheType, Scratch, Sequences, Shape, Variant, attention_as, decode, train};
+use super::{Scratch, Shape, Variant, attention_as, backward, decode, train};
+use crate::layout::{CacheShape, CacheType, IDLE, Sequences, State};
 use crate::ops::qk_norm_rope::{self, reference as turn_reference};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
-use crate::ops::sample::{IDLE, State};
 use crate::testing::{
     Case, Gradient, Gradients, Guarded, Rng, cache_on_gpu, chunk_bytes, chunk_values, decode_cache,
     encode_cache, input, nmse, spans,
@@ -510,7 +510,7 @@ fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32]
         let (o, lse) = (&b.o.slice, &b.lse.slice);
         let mut rec = b.attention(gpu, variant, &shape)?;
         let qkv = b.qkv.each_ref();
-        train::backward_as(&mut rec, variant, &b.spans, qkv, o, lse, &g_gpu, &scratch, grads, &shape)?;
+        backward::backward_as(&mut rec, variant, &b.spans, qkv, o, lse, &g_gpu, &scratch, grads, &shape)?;
         gpu.run(&rec.finish()?, None)?;
         let (x, g, first) = ([q, k, v].map(|x| wide(&x)), wide(&g), b.first);
         let want = packed_reference(&shape, &first).backward(&x[0], &x[1], &x[2], &g);

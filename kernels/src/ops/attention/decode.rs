@@ -2,7 +2,10 @@
 
 use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
-use super::{CacheShape, CacheType, Scratch, Sequences, combine};
+use super::forward::combine;
+use super::kernel::Variant;
+use super::shape::{self, Scratch};
+use crate::layout::{CacheShape, CacheType, Sequences};
 use crate::ops::quantize::{Quantized, UNIT, quantize};
 use crate::ops::rope::{Pairing, Rotation};
 use crate::plan::dispatch_specialised;
@@ -146,7 +149,7 @@ pub fn supports(caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'st
 /// Whether the table gives [`decode`] to a step of one token on this cache.
 pub fn picked(caps: &Caps, cache: &CacheShape) -> bool {
     let at = CallShape { tokens: 1, rows: 1, head_dim: cache.head_dim };
-    let can = |name: &str| match super::Variant::ALL.into_iter().find(|v| v.name() == name) {
+    let can = |name: &str| match Variant::ALL.into_iter().find(|v| v.name() == name) {
         Some(v) => v.supports(caps, cache).is_ok(),
         None => supports(caps, cache).is_ok(),
     };
@@ -241,7 +244,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
 /// o `[tokens, heads, head_dim]`: QK-norm with `norms` `[2, head_dim]` where given, RoPE at the position in word 0
 /// of `state` (of each stream's [`State`](crate::ops::sample::State) where there are several), the write of key and value into `cache` (keys, values) at that position, and attention
 /// over all positions up to it. `table` is what [`Rotation::table`] gives; `scratch` has what
-/// [`super::Shape::scratch_bytes`] says for the tokens and the split's splits.
+/// [`shape::Shape::scratch_bytes`] says for the tokens and the split's splits.
 ///
 /// With `ints`, o comes in integers: if the split has no splits at once, and `o` is not written, else by another
 /// dispatch.
@@ -300,7 +303,7 @@ pub fn decode(
         context: s.sequences.context(),
         pad: 0,
     };
-    let whole = super::Shape {
+    let whole = shape::Shape {
         tokens: s.tokens,
         heads: s.heads,
         window: s.window,

@@ -4,7 +4,7 @@ use weft_runtime::Recorder;
 
 use super::{Glu, GluBackward};
 use crate::PlanError;
-use crate::ops::Format;
+use crate::layout::Format;
 use crate::ops::activation::Activation;
 use crate::select::BASELINE;
 use crate::testing::{Case, Gradient, Gradients, Guarded, Rng, input};

@@ -5,8 +5,8 @@ pub mod reference;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use super::Format;
 use super::activation::Activation;
+use crate::layout::Format;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {

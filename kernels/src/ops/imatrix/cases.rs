@@ -3,7 +3,7 @@
 use weft_runtime::{Pool, Recorder};
 
 use super::{accumulate, reference};
-use crate::ops::Format;
+use crate::layout::Format;
 use crate::select::BASELINE;
 use crate::testing::{Case, Guarded, Rng, input};
 

@@ -4,8 +4,7 @@ use weft_runtime::{Gpu, Pool, Recorder};
 
 use super::{Form, Matrix, Pass, Shape, Window, grad_x, reference, up};
 use crate::Result;
-use crate::ops::Format;
-use crate::ops::matmul::Columns;
+use crate::layout::{Columns, Format};
 use crate::select::BASELINE;
 use crate::testing::{Case, Gradient, Gradients, Guarded, Rng, input};
 

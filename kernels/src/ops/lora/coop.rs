@@ -3,8 +3,9 @@
 use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
 use super::{Form, Matrix, Pass};
-use crate::ops::matmul::{Columns, Coop};
-use crate::ops::{Format, split_k};
+use crate::coop::Coop;
+use crate::layout::{Columns, Format};
+use crate::ops::split_k;
 use crate::{Bind, Dispatch, Fields, Result, compose, params, record};
 
 params! {

@@ -16,8 +16,7 @@ use std::ops::Range;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use super::Format;
-use super::matmul::Columns;
+use crate::layout::{Columns, Format};
 use crate::select::BASELINE;
 use crate::select::{self, CallShape};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};

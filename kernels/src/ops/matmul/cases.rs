@@ -9,7 +9,7 @@ use super::{
     Columns, Direction, Epilogue, Input, Kernel, LowRank, MATVEC_TOKENS, Variant, gradient_with, linear_as,
     linear_with,
 };
-use crate::ops::Format;
+use crate::layout::Format;
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rmsnorm::{self, Norm};
 use crate::testing::{

@@ -17,11 +17,12 @@ use super::{Format, slab_operands};
 use crate::select::{self, CallShape};
 use crate::{Bind, Budget, Dispatch, Fields, Result, Weight, WeightShape, WeightType, fold, params, record};
 
+pub use crate::coop::Coop;
 pub use crate::layout::Columns;
 pub use crate::select::MATVEC_TOKENS;
 pub use matvec::Matvec;
 pub use product::{Gradient, LowRank, forward as linear_with, gradient as gradient_with, linear_gradient};
-pub use tiles::{Coop, CoopTile, Direction, Kernel, Tile};
+pub use tiles::{CoopTile, Direction, Kernel, Tile};
 
 const HAS_BIAS: u32 = 1;
 const ADD: u32 = 2;

@@ -4,7 +4,7 @@ use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::{Shape, qk_norm_rope, reference, train};
 use crate::Result;
-use crate::ops::attention::{CacheShape, CacheType, Sequences};
+use crate::layout::{CacheShape, CacheType, Sequences};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::select::BASELINE;
 use crate::testing::{

@@ -7,7 +7,7 @@ pub mod train;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::ops::attention::{CacheShape, CacheType, STATE_BYTES, Sequences};
+use crate::layout::{CacheShape, CacheType, STATE_BYTES, Sequences};
 use crate::ops::rope::{Pairing, Rotation};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 

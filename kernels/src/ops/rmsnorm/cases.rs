@@ -3,7 +3,7 @@
 use weft_runtime::{Pool, Recorder};
 
 use crate::PlanError;
-use crate::ops::Format;
+use crate::layout::Format;
 use crate::select::BASELINE;
 use crate::testing::{Case, Gradient, Gradients, Guarded, Rng, input};
 

@@ -3,7 +3,7 @@
 use weft_runtime::Recorder;
 
 use super::{reference, sum_splits};
-use crate::ops::matmul::Columns;
+use crate::layout::Columns;
 use crate::select::BASELINE;
 use crate::testing::{Case, Guarded, Rng, input};
 

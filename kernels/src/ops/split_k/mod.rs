@@ -6,7 +6,8 @@ pub mod reference;
 
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
-use super::matmul::Columns;
+use crate::layout::Columns;
+use crate::select::MATVEC_TOKENS;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record};
 
 params! {
@@ -41,7 +42,7 @@ pub fn few_streams_bytes(tokens: u32, budget: &Budget) -> u64 {
 }
 
 /// The fewest tokens whose products tile.
-const FEW: u32 = super::matmul::MATVEC_TOKENS + 1;
+const FEW: u32 = MATVEC_TOKENS + 1;
 
 /// How to share a sum of `depth` values among workgroups, of which `tiles` would be without: how many
 /// parts, and the values of each, a multiple of `step`. A part has `least` steps at least, and all parts of

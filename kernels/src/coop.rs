@@ -1,0 +1,27 @@
+//! The cooperative matrices of a device.
+
+use weft_runtime::Caps;
+
+use crate::drivers;
+
+/// The cooperative matrices of a device; constants of the shaders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coop {
+    /// Side of a matrix: 8 or 16.
+    pub side: u32,
+    /// Invocations of a subgroup.
+    pub subgroup: u32,
+}
+
+impl Coop {
+    /// Those of a device that has matrices with f32 sums and subgroups of one fixed size.
+    pub fn of(caps: &Caps) -> Option<Coop> {
+        let (least, most) = caps.subgroups?;
+        let works = |c: &&weft_runtime::Coop| {
+            let name = if c.m == 16 { "coop16" } else { "coop8" };
+            c.f32_accumulate && drivers::failure(caps, "matmul", name).is_none()
+        };
+        let side = caps.coop.iter().filter(works).map(|c| c.m).max()?;
+        (least == most && caps.f16).then_some(Coop { side, subgroup: least })
+    }
+}

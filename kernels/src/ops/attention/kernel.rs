@@ -1,0 +1,334 @@
+//! The variants of an attention with many rows or few: their tiles and shaders.
+
+use weft_runtime::{Access, Caps, Shader};
+
+use super::plan::Params;
+use super::shape::Shape;
+use crate::coop::Coop;
+use crate::layout::{CacheShape, CacheType, Sequences};
+use crate::select::{self, CallShape};
+use crate::{Fields, compose};
+
+/// Which keys there are for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// Those in the KV cache.
+    Cached,
+    /// Those of its stream in the KV cache.
+    Streams,
+    /// Those of its sequence in a training batch.
+    Packed,
+}
+
+impl Keys {
+    pub(super) fn fragment(self) -> &'static str {
+        match self {
+            Keys::Cached => include_str!("cached.wgsl"),
+            Keys::Streams => include_str!("streams.wgsl"),
+            Keys::Packed => include_str!("packed.wgsl"),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Keys::Cached => "",
+            Keys::Streams => "_streams",
+            Keys::Packed => "_packed",
+        }
+    }
+
+    /// Access to bindings 1 to 3.
+    pub(super) fn bindings(self) -> [Access; 3] {
+        match self {
+            Keys::Cached | Keys::Streams => [Access::Read; 3],
+            Keys::Packed => [Access::Read, Access::ReadWrite, Access::ReadWrite],
+        }
+    }
+}
+
+/// A way to compute a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// A few query rows at a time in f32. Core WebGPU.
+    Rows,
+    /// Tiles of 32 query rows in registers, in f32. Core WebGPU.
+    Tiled,
+    /// The same with 64 rows.
+    TiledWide,
+    /// Cooperative matrices, f16 in and f32 out.
+    Coop,
+    /// The same with twice the rows a subgroup.
+    CoopWide,
+}
+
+impl Variant {
+    /// All of them.
+    pub const ALL: [Variant; 5] =
+        [Variant::Rows, Variant::Tiled, Variant::TiledWide, Variant::Coop, Variant::CoopWide];
+
+    /// The name used in pipelines and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Variant::Rows => "rows",
+            Variant::Tiled => "tiled",
+            Variant::TiledWide => "tiled_wide",
+            Variant::Coop => "coop",
+            Variant::CoopWide => "coop_wide",
+        }
+    }
+
+    /// Whether it computes in cooperative matrices.
+    pub fn matrices(self) -> bool {
+        matches!(self, Variant::Coop | Variant::CoopWide)
+    }
+
+    /// The tile of a variant with cooperative matrices.
+    pub(super) fn tile(self, coop: Coop) -> CoopTile {
+        let matrices = if self == Variant::CoopWide { 2 } else { 1 };
+        CoopTile { side: coop.side, subgroup: coop.subgroup, matrices }
+    }
+
+    /// Whether the device can run this variant on this cache.
+    ///
+    /// # Errors
+    /// What is lacking.
+    pub fn supports(self, caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'static str> {
+        match cache.ty {
+            CacheType::F32 if self.matrices() => Err("the cache is wider than f16"),
+            _ => self.fits(caps, cache.head_dim),
+        }
+    }
+
+    /// The same for heads of a size, whatever holds them.
+    pub(super) fn fits(self, caps: &Caps, head_dim: u32) -> std::result::Result<(), &'static str> {
+        if self == Variant::Rows {
+            return Ok(());
+        }
+        if let Some(rows) = self.registers() {
+            let tile = Registers::pick(rows, head_dim, caps.limits.max_compute_workgroup_storage_size);
+            return tile.map(|_| ()).ok_or("heads that do not divide a workgroup");
+        }
+        let Some(coop) = Coop::of(caps) else { return Err("no cooperative matrices in f16 and f32") };
+        let tile = self.tile(coop);
+        if tile.matrices * tile.side > tile.subgroup {
+            return Err("subgroups are smaller than a tile");
+        }
+        if !head_dim.is_multiple_of(coop.side) {
+            return Err("the head is no multiple of a matrix");
+        }
+        match tile.bytes(head_dim) > caps.limits.max_compute_workgroup_storage_size {
+            true => Err("too little workgroup memory"),
+            false => Ok(()),
+        }
+    }
+
+    /// The variant for a device and a batch, by the table.
+    pub fn pick(caps: &Caps, s: &Shape, cache: &CacheShape) -> Variant {
+        // Of a stream there is one token.
+        let one = s.sequences == Sequences::One;
+        let tokens = if one { s.tokens } else { 1 };
+        let at = CallShape { tokens, rows: tokens * (s.heads / cache.kv_heads), head_dim: cache.head_dim };
+        let can = |v: Variant| (one || v == Variant::Rows) && v.supports(caps, cache).is_ok();
+        Variant::select("attention", caps, at, can)
+    }
+
+    /// The variant of an op of training.
+    pub(super) fn of_batch(op: &str, caps: &Caps, tokens: u32, head_dim: u32) -> Variant {
+        let at = CallShape { tokens, rows: tokens, head_dim };
+        Variant::select(op, caps, at, |v| v.fits(caps, head_dim).is_ok())
+    }
+
+    pub(super) fn select(op: &str, caps: &Caps, at: CallShape, can: impl Fn(Variant) -> bool) -> Variant {
+        let of = |name: &str| Variant::ALL.into_iter().find(|v| v.name() == name);
+        of(select::variant(op, caps, at, |name| of(name).is_some_and(&can))).unwrap_or(Variant::Rows)
+    }
+
+    /// Query rows of a workgroup of the register tiles.
+    pub(super) fn registers(self) -> Option<u32> {
+        match self {
+            Variant::Tiled => Some(32),
+            Variant::TiledWide => Some(64),
+            _ => None,
+        }
+    }
+
+    pub(super) fn kernel(self, caps: &Caps, s: &Shape, cache: &CacheShape) -> Kernel {
+        let bytes = caps.limits.max_compute_workgroup_storage_size;
+        match self {
+            Variant::Rows => Kernel::Rows(s.tile(cache)),
+            Variant::Tiled | Variant::TiledWide => {
+                let rows = self.registers().expect("of a tile");
+                Kernel::Tiled(Registers::pick(rows, cache.head_dim, bytes).expect("supported"))
+            }
+            coop => Kernel::Coop(coop.tile(Coop::of(caps).expect("supported"))),
+        }
+    }
+}
+
+/// What a workgroup of cooperative matrices computes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CoopTile {
+    /// Side of a matrix.
+    pub(super) side: u32,
+    /// Invocations of a subgroup.
+    pub(super) subgroup: u32,
+    /// Rows of a subgroup, in matrices.
+    pub(super) matrices: u32,
+}
+
+/// Keys at a time; 64 were slower on an H200.
+pub(super) const COOP_KEYS: u32 = 32;
+
+impl CoopTile {
+    /// Query rows of a workgroup.
+    pub(super) fn rows(self) -> u32 {
+        4 * self.matrices * self.side
+    }
+
+    /// Workgroup memory: keys and values, scores, exponentials, and two numbers for rows or lanes.
+    pub(super) fn bytes(self, head_dim: u32) -> u32 {
+        let tiles = 4 * COOP_KEYS * (head_dim + 8);
+        tiles + self.rows() * (4 * (COOP_KEYS + 4) + 2 * (COOP_KEYS + 8) + 4) + 16 * self.subgroup + 16
+    }
+}
+
+/// What a workgroup of register tiles computes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Registers {
+    /// Query rows.
+    pub(super) rows: u32,
+    /// Dimensions of queries and keys in workgroup memory.
+    pub(super) slice: u32,
+    /// Rows of an invocation when values are added up.
+    pub(super) values: u32,
+}
+
+impl Registers {
+    /// The tile with the largest slice for so much workgroup memory. None where heads do not divide a workgroup,
+    /// or an invocation would hold more than 64 sums.
+    pub(super) fn pick(rows: u32, head_dim: u32, bytes: u32) -> Option<Registers> {
+        let values = rows * head_dim / 8 / 128;
+        if !(32..=256).contains(&head_dim) || !head_dim.is_power_of_two() || !(1..=8).contains(&values) {
+            return None;
+        }
+        // Slices of queries and keys, weights, maxima of 4 keys, and two numbers a row.
+        let all = |slice: u32| 4 * slice * (rows + 32) + rows * (128 + 32 + 8);
+        let slice = [32, 16, 8].into_iter().find(|&slice| all(slice) <= bytes)?;
+        Some(Registers { rows, slice, values })
+    }
+}
+
+/// A variant with the constants of its shader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kernel {
+    /// Query rows of a workgroup.
+    Rows(u32),
+    Tiled(Registers),
+    Coop(CoopTile),
+}
+
+impl Kernel {
+    pub(super) fn tile(self) -> u32 {
+        match self {
+            Kernel::Rows(tile) => tile,
+            Kernel::Tiled(t) => t.rows,
+            Kernel::Coop(t) => t.rows(),
+        }
+    }
+
+    pub(super) fn name(self, head_dim: u32, keys: Keys, ty: CacheType) -> String {
+        let how = match self {
+            Kernel::Rows(tile) => format!("q{tile}"),
+            Kernel::Tiled(t) => format!("tiled{}_k{}", t.rows, t.slice),
+            Kernel::Coop(t) => format!("coop{}_s{}_q{}", t.side, t.subgroup, t.rows()),
+        };
+        format!("attention{}_{how}_h{head_dim}_{}", keys.name(), ty.name())
+    }
+
+    pub(super) fn shader(self, head_dim: u32, keys: Keys, ty: CacheType) -> Shader {
+        let source = match self {
+            Kernel::Rows(tile) => compose(
+                &[],
+                &[("HD", head_dim), ("BQ", tile)],
+                &[keys.fragment(), ty.word(), ty.loads(), include_str!("kernel.wgsl")],
+            ),
+            Kernel::Tiled(t) => compose(
+                &[],
+                &[
+                    ("HD", head_dim),
+                    ("BQ", t.rows),
+                    ("SL", t.slice),
+                    ("SR", t.rows / 16),
+                    ("RV", t.values),
+                    ("FOUR", 4),
+                ],
+                &[keys.fragment(), ty.word(), ty.loads(), include_str!("tiled.wgsl")],
+            ),
+            Kernel::Coop(t) => {
+                let matrices = match t.side {
+                    16 => include_str!("coop16.wgsl"),
+                    _ => include_str!("coop8.wgsl"),
+                };
+                compose(
+                    &["f16", "wgpu_cooperative_matrix"],
+                    &[
+                        ("HD", head_dim),
+                        ("SG", t.subgroup),
+                        ("RW", t.matrices),
+                        ("BK", COOP_KEYS),
+                        ("ND", head_dim / t.side),
+                        // Loads of an invocation for a tile of keys; vec4 of its share of a row's scores.
+                        ("KL", (COOP_KEYS * head_dim / 8).div_ceil(4 * t.subgroup)),
+                        ("NV", COOP_KEYS * t.matrices * t.side / (4 * t.subgroup)),
+                    ],
+                    &[
+                        keys.fragment(),
+                        ty.word(),
+                        ty.loads(),
+                        ty.halves(),
+                        include_str!("coop.wgsl"),
+                        matrices,
+                    ],
+                )
+            }
+        };
+        let bindings = [keys.bindings(), [Access::ReadWrite; 3]].concat();
+        Shader { name: self.name(head_dim, keys, ty), source, bindings }
+    }
+}
+
+/// The shaders of every variant, for validation without a GPU.
+pub(super) fn shaders() -> Vec<(Shader, Fields)> {
+    let mut all = Vec::new();
+    for head in [32, 64, 80, 96, 128, 256] {
+        for tile in [4, 8, 16].into_iter().filter(|&t| t < 16 || head <= 128) {
+            let kernel = Kernel::Rows(tile);
+            let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
+            let packed = kernel.shader(head, Keys::Packed, CacheType::F32);
+            let streams = kernel.shader(head, Keys::Streams, CacheType::F16);
+            all.extend(kernels.into_iter().chain([packed, streams]).map(|s| (s, Params::FIELDS)));
+        }
+        for (rows, bytes) in [(32, 16 << 10), (64, 16 << 10), (32, 48 << 10), (64, 48 << 10)] {
+            let Some(tile) = Registers::pick(rows, head, bytes) else { continue };
+            let kernel = Kernel::Tiled(tile);
+            let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
+            let packed = kernel.shader(head, Keys::Packed, CacheType::F32);
+            all.extend(kernels.into_iter().chain([packed]).map(|s| (s, Params::FIELDS)));
+        }
+        for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
+            let coop = Coop { side, subgroup };
+            for variant in [Variant::Coop, Variant::CoopWide] {
+                let tile = variant.tile(coop);
+                let fits = tile.matrices * side <= subgroup && tile.bytes(head) <= 48 << 10;
+                if head % side != 0 || !fits {
+                    continue;
+                }
+                let types = CacheType::ALL.into_iter().filter(|&ty| ty != CacheType::F32);
+                let cached = types.map(|ty| Kernel::Coop(tile).shader(head, Keys::Cached, ty));
+                let packed = Kernel::Coop(tile).shader(head, Keys::Packed, CacheType::F32);
+                all.extend(cached.chain([packed]).map(|s| (s, Params::FIELDS)));
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,162 @@
+//! The dispatches of an attention over a cache.
+
+use std::ops::Range;
+
+use weft_runtime::Cost;
+
+use super::shape::Shape;
+use crate::layout::{CacheShape, STATE_BYTES, Sequences};
+use crate::{Bind, Budget, Dispatch, PlanError, fold, params, split_rows};
+
+params! {
+    pub struct Params {
+        pub token0: u32,
+        pub tokens: u32,
+        pub kv_heads: u32,
+        pub group: u32,
+        pub position0: u32,
+        pub positions: u32,
+        pub splits: u32,
+        pub window: u32,
+        pub flags: u32,
+        pub scale: f32,
+        pub streams: u32,
+        pub context: u32,
+    }
+}
+
+params! {
+    pub struct CombineParams {
+        pub splits: u32,
+        pub heads: u32,
+        pub quads: u32,
+        pub grid_x: u32,
+    }
+}
+
+pub(super) const KEEP: u32 = 1;
+pub(super) const MERGE: u32 = 2;
+
+/// The dispatches of chunk `chunk`, with `tile` query rows a workgroup; they follow those of the chunks
+/// before it. Operands: state, chunk of k, chunk of v, q, o (or the splits' scratch), log-sum-exp.
+///
+/// # Errors
+/// Query rows or scratch that exceed a binding: ask for fewer tokens at a time.
+pub fn plan(
+    s: &Shape,
+    cache: &CacheShape,
+    chunk: usize,
+    tile: u32,
+    budget: &Budget,
+) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+    let row = u64::from(s.heads) * u64::from(cache.head_dim) * 4;
+    let (o_scratch, _) = s.scratch_bytes(cache);
+    let keep = s.splits > 1 || cache.chunks() > 1;
+    let lse_row = u64::from(s.heads) * 4;
+    let tokens = if s.splits == 1 {
+        let mut rows = vec![row];
+        rows.extend(keep.then_some(lse_row));
+        rows.extend((s.sequences != Sequences::One).then_some(STATE_BYTES));
+        split_rows("attention", s.tokens, &rows, budget)?
+    } else {
+        // The splits lie [splits, tokens, ...]: a range of tokens is no range of bytes.
+        if o_scratch > budget.max_binding {
+            return Err(PlanError::DoesNotFit {
+                op: "attention",
+                what: "the scratch of the splits",
+                needed: o_scratch,
+                allowed: budget.max_binding,
+            });
+        }
+        std::iter::once(0..s.tokens).collect()
+    };
+    Ok(dispatches(s, cache, chunk, tile, keep, 4, &tokens))
+}
+
+/// A dispatch for each range of tokens; of the state or the spans it binds `first` bytes.
+pub(super) fn dispatches(
+    s: &Shape,
+    cache: &CacheShape,
+    chunk: usize,
+    tile: u32,
+    keep: bool,
+    first: u64,
+    tokens: &[Range<u32>],
+) -> Vec<Dispatch<Params>> {
+    let positions = cache.chunk(chunk);
+    let group = s.heads / cache.kv_heads;
+    let (row, lse_row) = (u64::from(s.heads) * u64::from(cache.head_dim) * 4, u64::from(s.heads) * 4);
+    let (o_scratch, lse_scratch) = s.scratch_bytes(cache);
+    let kv = cache.chunk_bytes(chunk);
+    tokens
+        .iter()
+        .map(|t| {
+            let n = t.end - t.start;
+            let part = |operand, row: u64| Bind {
+                operand,
+                offset: u64::from(t.start) * row,
+                size: u64::from(n) * row,
+            };
+            let keys = f64::from(positions.end - positions.start);
+            let work = f64::from(n) * f64::from(s.heads) * f64::from(cache.head_dim);
+            let whole = |operand, size| Bind { operand, offset: 0, size };
+            let (each, streams) = if s.sequences == Sequences::One { (n, 1) } else { (1, n) };
+            Dispatch {
+                params: Params {
+                    token0: t.start,
+                    tokens: each,
+                    kv_heads: cache.kv_heads,
+                    group,
+                    position0: positions.start,
+                    positions: positions.end - positions.start,
+                    splits: s.splits,
+                    window: s.window,
+                    flags: if keep { KEEP } else { 0 } | if chunk > 0 { MERGE } else { 0 },
+                    scale: s.scale,
+                    streams,
+                    context: s.sequences.context(),
+                },
+                binds: vec![
+                    if s.sequences == Sequences::One { whole(0, first) } else { part(0, STATE_BYTES) },
+                    whole(1, kv),
+                    whole(2, kv),
+                    part(3, row),
+                    if s.splits == 1 { part(4, row) } else { whole(4, o_scratch) },
+                    match (s.splits, keep) {
+                        (1, true) => part(5, lse_row),
+                        (_, true) => whole(5, lse_scratch),
+                        (_, false) => whole(5, 4),
+                    },
+                ],
+                grid: [cache.kv_heads, (each * group).div_ceil(tile), s.splits * streams],
+                // Half of the positions on average are in the future or not yet written.
+                cost: Cost { bytes: kv as f64, flops: 2.0 * work * keys },
+            }
+        })
+        .collect()
+}
+
+/// The dispatches of the merge. Operands: scratch, log-sum-exp, o.
+///
+/// # Errors
+/// Scratch that exceeds a binding.
+pub fn plan_combine(
+    s: &Shape,
+    cache: &CacheShape,
+    budget: &Budget,
+) -> std::result::Result<Vec<Dispatch<CombineParams>>, PlanError> {
+    let heads = s.tokens * s.heads;
+    let (a, lse) = s.scratch_bytes(cache);
+    let o = u64::from(heads) * u64::from(cache.head_dim) * 4;
+    let grid = fold(heads, budget);
+    Ok(vec![Dispatch {
+        params: CombineParams { splits: s.splits, heads, quads: cache.head_dim / 4, grid_x: grid[0] },
+        binds: vec![
+            Bind { operand: 0, offset: 0, size: a },
+            Bind { operand: 1, offset: 0, size: lse },
+            Bind { operand: 2, offset: 0, size: o },
+        ],
+        grid,
+        cost: Cost { bytes: a as f64, flops: a as f64 },
+    }])
+}
