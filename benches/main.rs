@@ -36,7 +36,7 @@ fn model(c: &mut Criterion) {
         b.iter(|| {
             turn += 1;
             let mut ids = prompt.clone();
-            ids[0] = turn % model.config().vocabulary;
+            ids[0] = turn % model.spec().vocabulary;
             let mut g = session.generate(&ids, &Sampling::greedy(), 1).expect("a prompt that fits");
             g.next_token().expect("a token")
         });

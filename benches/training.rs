@@ -65,12 +65,12 @@ fn run(args: &Args) -> Result<()> {
         ..DeviceOptions::default()
     };
     let model = Model::open(source, &Options { device, ..Options::default() })?;
-    let config = model.config();
+    let spec = model.spec();
     let tokens = args.batch * args.ctx;
     let options = TrainOptions { tokens, checkpointing: !args.no_checkpointing, ..TrainOptions::default() };
-    let adapter = Adapter::new(config, &Target::ALL, args.rank, 2.0 * args.rank as f32, false, 1);
+    let adapter = Adapter::new(spec, &Target::ALL, args.rank, 2.0 * args.rank as f32, false, 1);
     let mut trainer = Trainer::new(&model, &adapter, &options)?;
-    println!("{} on {}", config.name.as_deref().unwrap_or("model"), model.gpu().caps().name);
+    println!("{} on {}", spec.name.as_deref().unwrap_or("model"), model.gpu().caps().name);
     println!(
         "rank {}, {} x {}, {}",
         args.rank,
@@ -83,16 +83,16 @@ fn run(args: &Args) -> Result<()> {
     );
     println!("{}", trainer.plan());
     if let Some(memory) = model.gpu().caps().memory {
-        let shape = AdapterShape::uniform(config, &Target::ALL, args.rank);
+        let shape = AdapterShape::uniform(spec, &Target::ALL, args.rank);
         let (weights, budget) = (trainer.plan().weights, model.gpu().budget());
-        let fitting = TrainPlan::largest_fitting(config, weights, &shape, &options, budget, args.ctx, memory);
+        let fitting = TrainPlan::largest_fitting(spec, weights, &shape, &options, budget, args.ctx, memory);
         println!("of {}: the largest (batch, context) is {fitting:?}", human(memory));
     }
     let mut state = 7u64;
     let ids: Vec<u32> = (0..tokens)
         .map(|_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as u32 % config.vocabulary
+            (state >> 33) as u32 % spec.vocabulary
         })
         .collect();
     let labels = ids[1..].iter().chain(&ids[..1]).copied().collect();

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use weft_formats::gguf::{File, Metadata};
 use weft_formats::tokenizer::Tokenizer;
 use weft_models::{
-    AdapterFile, CacheType, Config, Loading, Model, Options, Profile, Sampling, Source, Without,
+    AdapterFile, CacheType, Loading, Model, Options, Profile, Sampling, Source, Spec, Without,
 };
 
 use crate::{Error, Result, interrupt, mini, output, report};
@@ -81,10 +81,10 @@ impl LoraFlag {
     ///
     /// # Errors
     /// A file that is no adapter, or one of another model.
-    pub fn open(&self, config: &Config) -> Result<Vec<(AdapterFile, f32)>> {
+    pub fn open(&self, spec: &Spec) -> Result<Vec<(AdapterFile, f32)>> {
         let one = |text: &String| {
             let (path, scale) = path_and_scale(text);
-            Ok((weft_models::open_adapter(Path::new(path), config)?, scale))
+            Ok((weft_models::open_adapter(Path::new(path), spec)?, scale))
         };
         self.lora.iter().map(one).collect()
     }
@@ -97,7 +97,7 @@ impl LoraFlag {
         if self.lora.is_empty() {
             return Ok(model);
         }
-        let adapters = self.open(model.config())?;
+        let adapters = self.open(model.spec())?;
         let parts: Vec<_> = adapters.iter().map(|(a, scale)| (a, *scale)).collect();
         Ok(model.with_adapters(&parts)?)
     }
@@ -227,7 +227,7 @@ impl ModelFlag {
     /// What `-c N` means before the model is open: 0 is all that the model was trained for.
     fn asked_context(&self, context: Option<u32>) -> Result<Option<u32>> {
         match context {
-            Some(0) => Ok(Some(Config::read(&self.open_file()?)?.context)),
+            Some(0) => Ok(Some(Spec::read(&self.open_file()?)?.context)),
             other => Ok(other),
         }
     }
@@ -281,11 +281,11 @@ impl Started {
 }
 
 /// The context for a session: what was asked for, all that the model was trained for with 0, else the default.
-pub fn context(config: &Config, asked: Option<u32>) -> u32 {
+pub fn context(spec: &Spec, asked: Option<u32>) -> u32 {
     match asked {
-        Some(0) => config.context,
+        Some(0) => spec.context,
         Some(n) => n,
-        None => config.default_context(),
+        None => spec.default_context(),
     }
 }
 

@@ -155,16 +155,16 @@ pub fn memory_json(report: &MemoryReport) -> Value {
 
 /// What the model is, for JSON.
 pub fn model_json(name: &str, model: &Model) -> Value {
-    let c = model.config();
+    let c = model.spec();
     json!({
         "file": name,
         "name": c.name,
         "architecture": c.architecture,
-        "layers": c.layers,
+        "layers": c.layers(),
         "width": c.width,
-        "heads": c.heads,
-        "kv_heads": c.kv_heads,
-        "head_dim": c.head_dim,
+        "heads": c.heads(),
+        "kv_heads": c.kv_heads(),
+        "head_dim": c.head_dim(),
         "vocabulary": c.vocabulary,
         "context": c.context,
     })

@@ -370,7 +370,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         tables.push(Rows::new(format, table::to_stderr, &subject)?);
     }
     let mut profiles = Vec::new();
-    let vocabulary = model.config().vocabulary as usize;
+    let vocabulary = model.spec().vocabulary as usize;
     let mut ids = Ids { rng: weft_kernels::testing::Rng::new(1), vocabulary };
     let bar = output::bar(tests.len() as u64 * u64::from(f.repetitions), "{bar:30} {msg}, {elapsed}");
     for test in tests {

@@ -212,7 +212,7 @@ impl Chat<'_> {
 
 pub(super) fn run(f: Flags) -> Result<()> {
     let mut started = f.model.begin(&f.device, None, f.c, f.cache)?;
-    let length = context(started.loading.config(), f.c);
+    let length = context(started.loading.spec(), f.c);
     // A first question has about so many tokens.
     started.loading.prepare(length, 32)?;
     let (model, load) = started.finish()?;

@@ -13,7 +13,7 @@ use weft_models::finetune::{
     Warmup,
 };
 use weft_models::train::{AdamW, AdapterShape, IGNORE, MAX_RANK, Target};
-use weft_models::{AdapterFile, Config};
+use weft_models::{AdapterFile, Spec};
 use weft_runtime::human;
 
 use crate::options::{CacheFlag, DeviceFlags, ModelFlag, read_text};
@@ -207,13 +207,13 @@ fn warmup(text: &str) -> std::result::Result<Warmup, String> {
 pub(super) fn run(f: Flags) -> Result<()> {
     let start = Instant::now();
     let file = f.model.open_file()?;
-    let config = Config::read(&file)?;
-    if f.ctx > config.context {
+    let spec = Spec::read(&file)?;
+    if f.ctx > spec.context {
         return Err(Error::input(format!(
             "--ctx {} is longer than the context of {}, which is {}; lower it",
             f.ctx,
             f.model.name(),
-            config.context
+            spec.context
         )));
     }
     let template = f.chat_template.as_deref().map(read_text).transpose()?;
@@ -255,13 +255,13 @@ pub(super) fn run(f: Flags) -> Result<()> {
     if f.show_batch {
         return show(&f, &data, &tokenizer);
     }
-    let (settings, adapter) = settings(&f, &file, &config, now)?;
+    let (settings, adapter) = settings(&f, &file, &spec, now)?;
     let saving = Saving {
         folder,
         every: f.save_every,
         keep: f.keep as usize,
         eval_every: f.eval_every,
-        base_name: config.name.clone().unwrap_or_else(|| f.model.name()),
+        base_name: spec.name.clone().unwrap_or_else(|| f.model.name()),
     };
     drop(file);
     interrupt::install(2);
@@ -349,15 +349,15 @@ fn read(f: &Flags, how: &Reading<'_>) -> Result<(Data, Option<Data>)> {
 }
 
 /// The settings, and the adapter to go on with.
-fn settings(f: &Flags, file: &File, config: &Config, now: i64) -> Result<(Settings, Option<AdapterFile>)> {
+fn settings(f: &Flags, file: &File, spec: &Spec, now: i64) -> Result<(Settings, Option<AdapterFile>)> {
     let mut shape = AdapterShape::uniform(
-        config,
+        spec,
         &f.targets.as_ref().map_or(Target::ALL.to_vec(), |t| t.0.iter().copied().collect()),
         f.rank.unwrap_or(16),
     );
     let (mut alpha, mut rslora, mut adapter) = (f.alpha.unwrap_or(32.0), f.rslora, None);
     if let Some(path) = &f.lora {
-        let read = weft_models::open_adapter(path, config)?;
+        let read = weft_models::open_adapter(path, spec)?;
         let wrong = |what: String| Error::input(format!("{}: {what}", path.display()));
         let own = finetune::from_file(&read).map_err(|e| wrong(e.to_string()))?;
         let first = read.pairs.first().map_or("", |p| &p.tensor);

@@ -58,7 +58,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     interrupt::install(2);
     let (model, _) = f.model.open(&f.device, None, Some(f.c), CacheFlag::default())?;
     let ids = chunked(&f, model.tokenizer()?, &text)?;
-    if f.process_output && model.config().tied {
+    if f.process_output && model.spec().out.tied {
         output::note("warning: the output head is the token embedding, which importance matrices leave out");
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 use weft_formats::gguf::{Array, File, Value};
-use weft_models::{Config, MemoryPlan, plan};
+use weft_models::{MemoryPlan, Spec, plan};
 use weft_runtime::{Budget, Caps, DeviceKind, Gpu, human};
 
 use crate::options::{CacheFlag, DeviceFlags, ModelFlag};
@@ -96,11 +96,11 @@ pub(super) fn run(f: Flags) -> Result<()> {
 }
 
 fn planned(f: &Flags, file: &File) -> Result<Planned> {
-    let config = Config::read(file)?;
+    let spec = Spec::read(file)?;
     let context = match f.c {
-        Some(0) => config.context,
+        Some(0) => spec.context,
         Some(n) => n,
-        None => config.context.min(4096),
+        None => spec.context.min(4096),
     };
     // A profile alone needs no device.
     let (device, budget) = match (f.device.limits, &f.device.device) {
@@ -112,7 +112,7 @@ fn planned(f: &Flags, file: &File) -> Result<Planned> {
         }
     };
     let chunk = if device.as_ref().is_some_and(|d| d.kind == DeviceKind::Cpu) { 64 } else { 512 };
-    let plan = plan(file, &config, context, chunk.min(context), f.cache.cache_type, &budget)?;
+    let plan = plan(file, &spec, context, chunk.min(context), f.cache.cache_type, &budget)?;
     Ok(Planned { context, chunk, plan, device, budget })
 }
 

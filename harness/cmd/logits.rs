@@ -56,13 +56,13 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let context = f.c.unwrap_or(ids.len().try_into().unwrap_or(u32::MAX));
     let (model, _) = f.model.open(&f.device, f.chunk, Some(context), f.cache)?;
     let model = f.lora.apply(model)?;
-    let vocabulary = model.config().vocabulary;
+    let vocabulary = model.spec().vocabulary;
     if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {
         return Err(Error::input(format!(
             "{file}: token id {id} is out of range: the vocabulary has {vocabulary} tokens"
         )));
     }
-    let mut session = model.session(crate::options::context(model.config(), Some(context)))?;
+    let mut session = model.session(crate::options::context(model.spec(), Some(context)))?;
     let mut out = weft_formats::Whole::create(&f.o)?;
     let failed = |e| Error::io(&f.o, e);
     out.write_all(&header(ids.len() as u64, vocabulary.into())).map_err(failed)?;

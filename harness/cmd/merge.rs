@@ -10,7 +10,7 @@ use weft_formats::adapter::Pair;
 use weft_formats::gguf::{File, TensorInfo, Value, Writer};
 use weft_formats::quant::{self, ENCODES, Type, convert_rows};
 use weft_formats::recipe::{self, Model, RECIPES, Recipe, Wishes};
-use weft_models::{Config, train::Target};
+use weft_models::{Spec, train::Target};
 use weft_runtime::human;
 
 use super::quantize::{differs, without_split};
@@ -62,12 +62,12 @@ pub(super) fn run(f: Flags) -> Result<()> {
     if let Some(input) = &f.model.model {
         differs(&f.o, input)?;
     }
-    let config = Config::read(&file)?;
-    let adapters = f.lora.open(&config)?;
+    let spec = Spec::read(&file)?;
+    let adapters = f.lora.open(&spec)?;
     let mut changes: Vec<Vec<Part<'_>>> = vec![Vec::new(); file.tensors().len()];
     for (adapter, strength) in &adapters {
         for pair in &adapter.pairs {
-            let (at, first) = place(&file, &config, pair)?;
+            let (at, first) = place(&file, &spec, pair)?;
             changes[at].push((pair, strength * adapter.scale(pair), first));
         }
     }
@@ -137,7 +137,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
 }
 
 /// The tensor that holds a pair's matrix, and its first row there.
-fn place(file: &File, config: &Config, pair: &Pair) -> Result<(usize, usize)> {
+fn place(file: &File, spec: &Spec, pair: &Pair) -> Result<(usize, usize)> {
     let at = |name: &str| file.tensors().iter().position(|t| t.name == name);
     if let Some(i) = at(&pair.tensor) {
         return Ok((i, 0));
@@ -147,7 +147,7 @@ fn place(file: &File, config: &Config, pair: &Pair) -> Result<(usize, usize)> {
         let (head, _) = pair.tensor.rsplit_once(".attn_")?;
         let layer = head.strip_prefix("blk.")?.parse().ok()?;
         (t.tensor(layer) == pair.tensor).then_some(())?;
-        Some((at(&format!("{head}.attn_qkv.weight"))?, t.column(config) as usize))
+        Some((at(&format!("{head}.attn_qkv.weight"))?, t.column(spec) as usize))
     });
     fused.ok_or_else(|| {
         Error::input(format!("{}: tensor {:?} is missing", file.path().display(), pair.tensor))

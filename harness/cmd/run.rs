@@ -203,7 +203,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             loading.chat(&messages, f.no_think.then_some(false))?
         }
     };
-    let context = context(loading.config(), f.c);
+    let context = context(loading.spec(), f.c);
     started.loading.prepare(context, ids.len() as u32)?;
     let (model, load) = started.finish()?;
     let model = f.lora.apply(model)?;

@@ -98,19 +98,19 @@ impl Batch {
             return Err(Error::Streams { wanted: streams, most: MAX_STREAMS });
         }
         let session = Session::new(model.clone(), context)?;
-        let (gpu, c) = (&model.0.gpu, &model.0.config);
+        let (gpu, c) = (&model.0.gpu, &model.0.spec);
         let budget = gpu.budget().clone();
         let all = u64::from(streams) * u64::from(context);
         let positions =
             u32::try_from(all).map_err(|_| Error::Context { wanted: context, most: u32::MAX / streams })?;
-        let cache = CacheShape::new(model.0.cache, positions, c.kv_heads, c.head_dim, &budget)?;
-        gpu.reserve(Pool::Streams, cache.bytes(&budget) * u64::from(c.layers));
+        let cache = CacheShape::new(model.0.cache, positions, c.kv_heads(), c.head_dim(), &budget)?;
+        gpu.reserve(Pool::Streams, cache.bytes(&budget) * u64::from(c.layers()));
         let chunk = |i| {
             let take = || gpu.alloc(Pool::Streams, cache.chunk_bytes(i), "the KV cache of streams");
             Ok((take()?, take()?))
         };
         let layer = || (0..cache.chunks()).map(chunk).collect::<Result<Vec<_>>>();
-        let kv = (0..c.layers).map(|_| layer()).collect::<Result<Vec<_>>>()?;
+        let kv = (0..c.layers()).map(|_| layer()).collect::<Result<Vec<_>>>()?;
         let rows = (0..=streams.ilog2()).map(|i| 1 << i).chain([streams]);
         let plan = |rows| Buffers::plan(c, &cache, job(rows, context), &budget).layout.total;
         let activations = rows.map(plan).max().unwrap_or(0);
@@ -410,7 +410,7 @@ impl Batch {
             integers: m.integers,
             lora: self.session.model.1.as_deref().zip(self.between.as_ref()),
         };
-        record(&mut rec, &m.config, &m.weights, &places, rows, positions, &Output::Token)?;
+        record(&mut rec, &m.spec, &m.weights, &places, rows, positions, &Output::Token)?;
         Ok(rec)
     }
 

@@ -28,7 +28,7 @@ use weft_runtime::{Arena, Caps, Layout, Placed, Recorder, Slice};
 use crate::importance::Sums;
 use crate::lora::Lora;
 use crate::train::Target;
-use crate::{Config, Result};
+use crate::{Result, Spec};
 
 /// One layer's weights, in the order they are used.
 pub(crate) struct Layer {
@@ -112,12 +112,12 @@ pub(crate) fn splits(tokens: u32, positions: u32) -> u32 {
 }
 
 /// The most splits any program for this batch and this cache uses.
-fn most_splits(c: &Config, job: Job, cache: &CacheShape) -> u32 {
+fn most_splits(c: &Spec, job: Job, cache: &CacheShape) -> u32 {
     match job.sequences {
         Sequences::One => splits(job.tokens, cache.context.next_power_of_two()),
         Sequences::Streams { context } => {
             let positions = context.next_power_of_two();
-            let pick = decode::SplitConfig::pick(c.heads, c.kv_heads, cache.ty, positions, job.tokens);
+            let pick = decode::SplitConfig::pick(c.heads(), c.kv_heads(), cache.ty, positions, job.tokens);
             // Of one stream, a tuned split may have more.
             pick.splits.max(splits(job.tokens, positions))
         }
@@ -126,18 +126,18 @@ fn most_splits(c: &Config, job: Job, cache: &CacheShape) -> u32 {
 
 impl Buffers {
     /// Bytes of activations for every batch of at most so many tokens: a few streams can take more than many.
-    pub(crate) fn most(c: &Config, cache: &CacheShape, job: Job, budget: &Budget) -> u64 {
+    pub(crate) fn most(c: &Spec, cache: &CacheShape, job: Job, budget: &Budget) -> u64 {
         let bytes = |tokens| Buffers::plan(c, cache, Job { tokens, ..job }, budget).layout.total;
         [1, job.tokens.min(STREAMS), job.tokens].map(bytes).into_iter().max().unwrap_or(0)
     }
 
     /// Places the activations of a batch.
-    pub(crate) fn plan(c: &Config, cache: &CacheShape, job: Job, budget: &Budget) -> Buffers {
+    pub(crate) fn plan(c: &Spec, cache: &CacheShape, job: Job, budget: &Budget) -> Buffers {
         let Job { tokens, sequences, .. } = job;
         let rows = |width: u32| u64::from(tokens) * u64::from(width) * 4;
-        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let (q, kv) = (c.heads() * c.head_dim(), c.kv_heads() * c.head_dim());
         let splits = most_splits(c, job, cache);
-        let shape = Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits, sequences };
+        let shape = Shape { tokens, heads: c.heads(), window: 0, scale: 1.0, splits, sequences };
         let (o, lse) = shape.scratch_bytes(cache);
         let logit_rows = job.rows();
         let mut a = Arena::new();
@@ -150,19 +150,22 @@ impl Buffers {
         let attended = a.add(rows(q), 4, 5);
         let parts_o = a.add(o, 4, 4);
         let parts_lse = a.add(lse, 4, 4);
-        let gate_up = a.add(rows(2 * c.feed_forward), 7, 8);
-        let gated = a.add(rows(c.feed_forward), 8, 9);
+        let gate_up = a.add(rows(2 * c.feed_forward()), 7, 8);
+        let gated = a.add(rows(c.feed_forward()), 8, 9);
         let last = a.add(u64::from(logit_rows) * u64::from(c.width) * 4, 10, 11);
         let logits = a.add(u64::from(logit_rows) * u64::from(c.vocabulary) * 4, 10, 11);
         // Integers of the products' inputs.
-        let widest = u64::from(c.width.max(q).max(c.feed_forward));
+        let widest = u64::from(c.width.max(q).max(c.feed_forward()));
         let (q_bytes, meta_bytes) = quantize::bytes(u64::from(tokens) * widest);
         let ints_q = a.add(q_bytes, 0, 11);
         let ints_meta = a.add(meta_bytes, 0, 11);
         // Integers of a chained step: of the residual stream, of what attention gives, of SwiGLU.
-        let chain =
-            [bytes_normed(c.width.into()), quantize::bytes(q.into()), quantize::bytes(c.feed_forward.into())]
-                .map(|(q, meta)| (a.add(q, 0, 11), a.add(meta, 0, 11)));
+        let chain = [
+            bytes_normed(c.width.into()),
+            quantize::bytes(q.into()),
+            quantize::bytes(c.feed_forward().into()),
+        ]
+        .map(|(q, meta)| (a.add(q, 0, 11), a.add(meta, 0, 11)));
         let maxima = a.add(scratch_bytes(c.vocabulary, logit_rows), 11, 11);
         let shared = a.add(few_streams_bytes(tokens, budget), 1, 10);
         Buffers {
@@ -237,7 +240,7 @@ fn chains(caps: &Caps, w: &Weights) -> bool {
 /// that will hold at most `positions`. Returns where the logits are.
 pub(crate) fn record(
     rec: &mut Recorder,
-    c: &Config,
+    c: &Spec,
     w: &Weights,
     p: &Places<'_>,
     tokens: u32,
@@ -256,33 +259,33 @@ pub(crate) fn record(
     let scratch = Scratch { o: at(b.parts_o), lse: at(b.parts_lse) };
     let shape = Shape {
         tokens,
-        heads: c.heads,
+        heads: c.heads(),
         window: 0,
-        scale: 1.0 / (c.head_dim as f32).sqrt(),
+        scale: 1.0 / (c.head_dim() as f32).sqrt(),
         splits: if sequences == Sequences::One { splits(tokens, positions) } else { 1 },
         sequences,
     };
     let between = qk_norm_rope::Shape {
         tokens,
-        heads: c.heads,
+        heads: c.heads(),
         cache: p.cache,
-        rotation: &c.rotation,
-        eps: c.eps,
+        rotation: c.rotation(),
+        eps: c.eps(),
         sequences,
     };
     // A token of a sequence in a single dispatch, where the device can.
     let steps = tokens == 1 || sequences != Sequences::One;
     let fused = steps && decode::picked(rec.gpu().caps(), p.cache);
     let one_step = fused.then(|| decode::Shape {
-        heads: c.heads,
+        heads: c.heads(),
         cache: p.cache,
-        rotation: &c.rotation,
-        eps: c.eps,
+        rotation: c.rotation(),
+        eps: c.eps(),
         window: 0,
         scale: shape.scale,
         split: decode::SplitConfig::tuned(
             rec.gpu().caps(),
-            [c.heads, c.kv_heads, c.head_dim],
+            [c.heads(), c.kv_heads(), c.head_dim()],
             p.cache.ty,
             positions,
             tokens,
@@ -376,7 +379,7 @@ pub(crate) fn record(
                   y: &Slice| {
         let format = stacked_format(rec, i, targets, parts);
         if let Some(norm) = norm {
-            rmsnorm_to(rec, &x, norm, (&n, format), tokens, c.width, c.eps)?;
+            rmsnorm_to(rec, &x, norm, (&n, format), tokens, c.width, c.eps())?;
         }
         stacked(rec, parts, (&n, format), y)?;
         adapted(rec, i, targets, Input { x: &n, ints: None, format }, y)
@@ -390,7 +393,7 @@ pub(crate) fn record(
     if tokens == 1 && p.integers && !observed && chains(rec.gpu().caps(), w) {
         let ints = |i: usize| Quantized { q: at(b.chain[i].0), meta: at(b.chain[i].1) };
         let (stream, attended_ints, gated) = (ints(0), ints(1), ints(2));
-        let from_stream = chain::Input { ints: &stream, norm: Some(c.eps) };
+        let from_stream = chain::Input { ints: &stream, norm: Some(c.eps()) };
         let (qkv, attended) = (at(b.qkv), at(b.attended));
         for (i, l) in w.layers.iter().enumerate() {
             if i == 0 {
@@ -418,7 +421,7 @@ pub(crate) fn record(
                 let q = at(b.q);
                 qk_norm_rope(rec, p.state, p.table, norms, &qkv, &q, &p.kv[i], &between)?;
                 attention(rec, p.state, &q, p.cache, &p.kv[i], &scratch, &attended, &shape)?;
-                quantize(rec, &attended, &attended_ints, c.heads * c.head_dim)?;
+                quantize(rec, &attended, &attended_ints, c.heads() * c.head_dim())?;
             }
             let end = ChainOutput::Residual { h: &x, norm: &l.ffn_norm, out: &stream };
             chained(rec, &l.output, chain::Input { ints: &attended_ints, norm: None }, end)?;
@@ -434,7 +437,7 @@ pub(crate) fn record(
         let columns = Columns::all(c.vocabulary);
         let in_integers = chain::supports(rec.gpu().caps(), &head.shape, ChainEpilogue::Rows).is_ok();
         if !in_integers || matches!(output, Output::Taps(_)) {
-            rmsnorm(rec, &x, &w.output_norm, &last, 1, c.width, c.eps)?;
+            rmsnorm(rec, &x, &w.output_norm, &last, 1, c.width, c.eps())?;
             tap(rec, w.layers.len() + 1, &last);
         }
         match in_integers {
@@ -473,10 +476,10 @@ pub(crate) fn record(
             }
         }
         let residual = Epilogue { add: true, scratch: shared.as_ref(), specialised, ..Epilogue::default() };
-        let ints = integers(rec, &[&l.output], &attended, tokens, c.heads * c.head_dim)?;
+        let ints = integers(rec, &[&l.output], &attended, tokens, c.heads() * c.head_dim())?;
         let input = Input { ints: ints.as_ref(), ..Input::f32(&attended) };
         let format_up = stacked_format(rec, i, &gate_up_targets, &l.gate_up);
-        let norm = Norm { w: &l.ffn_norm, eps: c.eps, to: (&n, format_up) };
+        let norm = Norm { w: &l.ffn_norm, eps: c.eps(), to: (&n, format_up) };
         let epilogue = Epilogue { norm: normed_before.then_some(norm), ..residual };
         linear(rec, &l.output, input, (&x, Columns::all(c.width)), tokens, epilogue)?;
         adapted(rec, i, &[Target::O], Input::f32(&attended), &x)?;
@@ -486,14 +489,14 @@ pub(crate) fn record(
         normed(rec, norm, i, &gate_up_targets, &l.gate_up, &gate_up)?;
         let format = format(rec, i, &[Target::Down], &[&l.down]);
         let act = Activation::Silu;
-        Glu { x: &gate_up, y: &gated, out: format, act, tokens, width: c.feed_forward }.record(rec)?;
-        let ints = integers(rec, &[&l.down], &gated, tokens, c.feed_forward)?;
+        Glu { x: &gate_up, y: &gated, out: format, act, tokens, width: c.feed_forward() }.record(rec)?;
+        let ints = integers(rec, &[&l.down], &gated, tokens, c.feed_forward())?;
         let input = Input { x: &gated, ints: ints.as_ref(), format };
         let (w_norm, to) = match w.layers.get(i + 1) {
             Some(l) => (&l.attn_norm, (&n, stacked_format(rec, i + 1, &qkv_targets, &l.qkv))),
             None => (&w.output_norm, (&last, Format::F32)),
         };
-        let norm = Norm { w: w_norm, eps: c.eps, to };
+        let norm = Norm { w: w_norm, eps: c.eps(), to };
         let epilogue = Epilogue { norm: normed_before.then_some(norm), ..residual };
         linear(rec, &l.down, input, (&x, Columns::all(c.width)), tokens, epilogue)?;
         adapted(rec, i, &[Target::Down], Input { ints: None, ..input }, &x)?;
@@ -503,11 +506,11 @@ pub(crate) fn record(
     match output {
         Output::Cache | Output::Sums(Sums { head: None, .. }) => {}
         Output::Sums(Sums { head: Some(sums), .. }) => {
-            rmsnorm(rec, &x, &w.output_norm, &n, tokens, c.width, c.eps)?;
+            rmsnorm(rec, &x, &w.output_norm, &n, tokens, c.width, c.eps())?;
             accumulate(rec, (&n, Format::F32), sums, tokens, c.width)?;
         }
         Output::Logits | Output::Taps(_) => {
-            rmsnorm(rec, &x, &w.output_norm, &last, tokens, c.width, c.eps)?;
+            rmsnorm(rec, &x, &w.output_norm, &last, tokens, c.width, c.eps())?;
             tap(rec, w.layers.len() + 1, &last);
             let ints = integers(rec, &[head], &last, tokens, c.width)?;
             let input = Input { ints: ints.as_ref(), ..Input::f32(&last) };
@@ -523,7 +526,7 @@ pub(crate) fn record(
                 final_x = p.last_x.clone();
             }
             if !normed_before {
-                rmsnorm(rec, &final_x, &w.output_norm, &last, streams, c.width, c.eps)?;
+                rmsnorm(rec, &final_x, &w.output_norm, &last, streams, c.width, c.eps())?;
             }
             let ints = integers(rec, &[head], &last, streams, c.width)?;
             let input = Input { ints: ints.as_ref(), ..Input::f32(&last) };
@@ -538,7 +541,7 @@ pub(crate) fn record(
 /// The largest batch of at most `wanted` tokens whose activations fit the budget: each tensor in a
 /// binding, all of them in a buffer, and no product takes too long.
 pub(crate) fn fitting_chunk(
-    c: &Config,
+    c: &Spec,
     cache: &CacheShape,
     wanted: u32,
     all_logits: bool,
@@ -549,10 +552,10 @@ pub(crate) fn fitting_chunk(
         let bytes = Buffers::most(c, cache, Job { all_logits, ..Job::one(tokens) }, budget);
         let logits = if all_logits { u64::from(tokens) * u64::from(c.vocabulary) * 4 } else { 0 };
         let sequences = Sequences::One;
-        let shape = Shape { tokens, heads: c.heads, window: 0, scale: 1.0, splits: 1, sequences };
+        let shape = Shape { tokens, heads: c.heads(), window: 0, scale: 1.0, splits: 1, sequences };
         let widest = logits.max(shape.scratch_bytes(cache).0);
-        let q = (c.heads + 2 * c.kv_heads) * c.head_dim;
-        let rows = q.max(2 * c.feed_forward).max(if all_logits { c.vocabulary } else { 0 });
+        let q = (c.heads() + 2 * c.kv_heads()) * c.head_dim();
+        let rows = q.max(2 * c.feed_forward()).max(if all_logits { c.vocabulary } else { 0 });
         let flops = 2.0 * f64::from(tokens) * f64::from(rows) * f64::from(c.width);
         let fits = bytes <= budget.max_buffer && widest <= budget.max_binding;
         if fits && flops <= budget.dispatch_flops {

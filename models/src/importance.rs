@@ -49,7 +49,7 @@ impl Model {
     /// # Errors
     /// As [`Model::session`].
     pub fn importance(&self, context: u32, head: bool) -> Result<Importance> {
-        let c = self.config();
+        let c = self.spec();
         let zeros = |columns: u32| {
             let zeros = vec![0f32; columns as usize];
             self.gpu().alloc_init(Pool::State, bytemuck::cast_slice(&zeros), "sums of squares")
@@ -59,8 +59,8 @@ impl Model {
             Ok([of(Target::Q)?, of(Target::O)?, of(Target::Gate)?, of(Target::Down)?])
         };
         let sums = Sums {
-            layers: (0..c.layers).map(|_| layer()).collect::<Result<_>>()?,
-            head: (head && !c.tied).then(|| zeros(c.width)).transpose()?,
+            layers: (0..c.layers()).map(|_| layer()).collect::<Result<_>>()?,
+            head: (head && !c.out.tied).then(|| zeros(c.width)).transpose()?,
         };
         Ok(Importance { session: self.session(context)?, sums, programs: HashMap::new(), tokens: 0 })
     }

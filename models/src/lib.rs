@@ -19,8 +19,9 @@
 //! [`Generation::next_async`]); in a browser those are the ones to call. Dropping a [`Generation`]
 //! cancels it.
 
+mod arch;
 mod batch;
-mod config;
+
 mod decoder;
 mod error;
 pub mod finetune;
@@ -32,11 +33,12 @@ mod lora;
 mod measure;
 mod plan;
 mod session;
+pub mod spec;
 mod synthetic;
 pub mod train;
 
+pub use arch::SUPPORTED;
 pub use batch::{Batch, Drawn, MAX_STREAMS};
-pub use config::{Config, SUPPORTED};
 pub use error::{Error, Result};
 pub use generate::{Generation, Sampling, Stop};
 pub use importance::Importance;
@@ -45,6 +47,7 @@ pub use loading::{Loading, Opening};
 pub use lora::{adapter_base, open_adapter};
 pub use plan::{MemoryPlan, plan};
 pub use session::{Rows, Session, Taps};
+pub use spec::Spec;
 pub use synthetic::Synthetic;
 pub use weft_formats::adapter::Adapter as AdapterFile;
 pub use weft_formats::chat::{Message, Options as ChatOptions};

@@ -13,7 +13,7 @@ use weft_runtime::Gpu;
 use crate::decoder::Weights;
 use crate::loading::begin;
 use crate::lora::Lora;
-use crate::{Batch, Config, Error, Loading, Message, Opening, Result, Session, Synthetic};
+use crate::{Batch, Error, Loading, Message, Opening, Result, Session, Spec, Synthetic};
 
 /// How to open a model.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +84,7 @@ pub struct Progress {
 
 pub(crate) struct Inner {
     pub(crate) gpu: Gpu,
-    pub(crate) config: Config,
+    pub(crate) spec: Spec,
     pub(crate) weights: Weights,
     pub(crate) chunk: u32,
     pub(crate) integers: bool,
@@ -154,8 +154,8 @@ impl Model {
     }
 
     /// Hyper-parameters.
-    pub fn config(&self) -> &Config {
-        &self.0.config
+    pub fn spec(&self) -> &Spec {
+        &self.0.spec
     }
 
     /// The device.
@@ -204,7 +204,7 @@ impl Model {
 
     /// The context that is used where none is asked for: the model's own, at most 4,096.
     pub fn default_context(&self) -> u32 {
-        self.0.config.default_context()
+        self.0.spec.default_context()
     }
 
     /// A KV cache for `context` positions.
@@ -224,7 +224,7 @@ impl Model {
     }
 
     pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        let vocabulary = self.0.config.vocabulary;
+        let vocabulary = self.0.spec.vocabulary;
         match ids.iter().find(|&&id| id >= vocabulary) {
             Some(&id) => Err(Error::TokenRange { id, vocabulary }),
             None => Ok(()),

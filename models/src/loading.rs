@@ -15,8 +15,9 @@ use weft_runtime::{Caps, DeviceKind, Gpu, Pool, Slice, Stopwatch};
 use crate::decoder::{Layer, Part, Weights};
 use crate::load::Inner;
 use crate::plan::{cache_type, weight_type};
+use crate::spec::QkNorm;
 use crate::synthetic::Patterns;
-use crate::{Config, Error, MemoryPlan, Message, Model, Options, Progress, Result, Source, plan};
+use crate::{Error, MemoryPlan, Message, Model, Options, Progress, Result, Source, Spec, plan};
 
 /// How long the parts of opening a model took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -48,8 +49,8 @@ pub struct Loading {
 
 impl Loading {
     /// Hyper-parameters.
-    pub fn config(&self) -> &Config {
-        self.model.config()
+    pub fn spec(&self) -> &Spec {
+        self.model.spec()
     }
 
     /// The model, whose weights hold nothing yet: for recording programs.
@@ -139,7 +140,7 @@ pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> 
         Source::Bytes(bytes) => File::from_bytes(bytes)?,
         Source::Synthetic(synthetic) => synthetic.outline()?,
     };
-    let config = Config::read(&file)?;
+    let spec = Spec::read(&file)?;
     opening.file = start.elapsed();
     // Half a second each, for a large vocabulary and a large driver.
     #[cfg(not(target_arch = "wasm32"))]
@@ -172,20 +173,20 @@ pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> 
 
     let start = Stopwatch::start();
     let chunk = options.chunk.unwrap_or_else(|| default_chunk(gpu.caps())).max(1);
-    let context = options.context.unwrap_or(config.default_context()).max(1);
+    let context = options.context.unwrap_or(spec.default_context()).max(1);
     let cache = options.cache.unwrap_or_else(|| cache_type(&file));
     let chained = || select::variant("matmul", gpu.caps(), CallShape::tokens(1), |_| true) == "chain";
     let integers = options.integers.unwrap_or_else(chained);
-    let needs = check_memory(&file, &config, &gpu, context, chunk, cache)?;
+    let needs = check_memory(&file, &spec, &gpu, context, chunk, cache)?;
     gpu.reserve(Pool::Weights, needs.weights);
     let mut upload = Upload { file: &file, patterns, gpu: &gpu, matrices: Vec::new() };
-    let weights = upload.all(&config)?;
+    let weights = upload.all(&spec)?;
     let matrices = upload.matrices;
     opening.memory = start.elapsed();
     let inner = Inner {
         file: file.path().display().to_string(),
         gpu,
-        config,
+        spec,
         weights,
         chunk,
         integers,
@@ -215,13 +216,13 @@ fn default_chunk(caps: &Caps) -> u32 {
 /// how much it has.
 fn check_memory(
     file: &File,
-    config: &Config,
+    spec: &Spec,
     gpu: &Gpu,
     context: u32,
     chunk: u32,
     cache: CacheType,
 ) -> Result<MemoryPlan> {
-    let needs = plan(file, config, context, chunk, Some(cache), gpu.budget())?;
+    let needs = plan(file, spec, context, chunk, Some(cache), gpu.budget())?;
     let Some(available) = gpu.caps().memory else { return Ok(needs) };
     if needs.total() <= available {
         return Ok(needs);
@@ -281,12 +282,12 @@ impl<'a> Upload<'a> {
         Ok(t)
     }
 
-    fn all(&mut self, c: &Config) -> Result<Weights> {
+    fn all(&mut self, c: &Spec) -> Result<Weights> {
         self.refuse_ignored(c)?;
         let embedding = self.matrix("token_embd.weight", c.vocabulary, c.width)?;
-        let layers = (0..c.layers).map(|i| self.layer(c, i)).collect::<Result<_>>()?;
+        let layers = (0..c.layers()).map(|i| self.layer(c, i)).collect::<Result<_>>()?;
         let output_norm = self.vector("output_norm.weight", c.width)?;
-        let head = match c.tied {
+        let head = match c.out.tied {
             true => None,
             false => Some(self.matrix("output.weight", c.vocabulary, c.width)?),
         };
@@ -294,14 +295,14 @@ impl<'a> Upload<'a> {
     }
 
     /// A bias or a norm that this graph has no place for would change the answer if it were ignored.
-    fn refuse_ignored(&self, c: &Config) -> Result<()> {
+    fn refuse_ignored(&self, c: &Spec) -> Result<()> {
         let known = ["attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_qkv.bias"];
         let norms = ["attn_norm.weight", "ffn_norm.weight", "attn_q_norm.weight", "attn_k_norm.weight"];
         for t in self.file.tensors() {
             let part =
                 t.name.strip_prefix("blk.").and_then(|n| n.split_once('.')).map_or(&t.name[..], |n| n.1);
             let used = match part {
-                _ if part.ends_with(".bias") => c.biases && known.contains(&part),
+                _ if part.ends_with(".bias") => c.attention().bias && known.contains(&part),
                 _ if part.contains("_norm.") => norms.contains(&part) || part == "output_norm.weight",
                 _ => !part.ends_with("_exps.weight"),
             };
@@ -312,22 +313,22 @@ impl<'a> Upload<'a> {
         Ok(())
     }
 
-    fn layer(&mut self, c: &Config, i: u32) -> Result<Layer> {
+    fn layer(&mut self, c: &Spec, i: u32) -> Result<Layer> {
         let n = |part: &str| format!("blk.{i}.{part}");
-        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let (q, kv) = (c.heads() * c.head_dim(), c.kv_heads() * c.head_dim());
         // Newer files may hold Q, K and V as one tensor: their rows follow each other in it.
         let qkv = match self.file.tensor(&n("attn_qkv.weight")) {
-            Some(_) => self.stacked(&[(n("attn_qkv"), q + 2 * kv)], c.width, c.biases)?,
+            Some(_) => self.stacked(&[(n("attn_qkv"), q + 2 * kv)], c.width, c.attention().bias)?,
             None => {
                 let parts = [("q", q), ("k", kv), ("v", kv)].map(|(w, rows)| (n(&format!("attn_{w}")), rows));
-                self.stacked(&parts, c.width, c.biases)?
+                self.stacked(&parts, c.width, c.attention().bias)?
             }
         };
-        let gate_up = [(n("ffn_gate"), c.feed_forward), (n("ffn_up"), c.feed_forward)];
+        let gate_up = [(n("ffn_gate"), c.feed_forward()), (n("ffn_up"), c.feed_forward())];
         let mut qk_norm = None;
-        if c.qk_norm {
-            let mut both = self.floats(&n("attn_q_norm.weight"), c.head_dim)?;
-            both.extend(self.floats(&n("attn_k_norm.weight"), c.head_dim)?);
+        if c.attention().qk_norm != QkNorm::None {
+            let mut both = self.floats(&n("attn_q_norm.weight"), c.head_dim())?;
+            both.extend(self.floats(&n("attn_k_norm.weight"), c.head_dim())?);
             qk_norm = Some(self.gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&both), "QK-norm")?);
         }
         Ok(Layer {
@@ -337,7 +338,7 @@ impl<'a> Upload<'a> {
             output: self.matrix(&n("attn_output.weight"), c.width, q)?,
             ffn_norm: self.vector(&n("ffn_norm.weight"), c.width)?,
             gate_up: self.stacked(&gate_up, c.width, false)?,
-            down: self.matrix(&n("ffn_down.weight"), c.width, c.feed_forward)?,
+            down: self.matrix(&n("ffn_down.weight"), c.width, c.feed_forward())?,
         })
     }
 

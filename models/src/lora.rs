@@ -9,7 +9,7 @@ use weft_kernels::{Weight, WeightShape, WeightType};
 use weft_runtime::{Gpu, Recorder, Slice};
 
 use crate::train::Target;
-use crate::{Config, Error, Model, Result};
+use crate::{Error, Model, Result, Spec};
 
 /// The adapters of one matrix, as one: ranks follow each other, scales are multiplied into B.
 struct Site {
@@ -30,11 +30,11 @@ pub(crate) struct Lora {
 const STEP: usize = 16;
 
 impl Lora {
-    fn new(gpu: &Gpu, config: &Config, adapters: &[(&Adapter, f32)]) -> Result<Lora> {
+    fn new(gpu: &Gpu, spec: &Spec, adapters: &[(&Adapter, f32)]) -> Result<Lora> {
         let mut pairs: BTreeMap<(u32, Target), Vec<(&Pair, f32)>> = BTreeMap::new();
         for (adapter, strength) in adapters {
             for pair in &adapter.pairs {
-                let at = site(config, &pair.tensor).ok_or_else(|| Error::Adapter {
+                let at = site(spec, &pair.tensor).ok_or_else(|| Error::Adapter {
                     what: format!("it adapts {}, which the model lacks", pair.tensor),
                 })?;
                 pairs.entry(at).or_default().push((pair, strength * adapter.scale(pair)));
@@ -84,15 +84,15 @@ impl Lora {
         x: Input<'_>,
         y: &Slice,
         between: &Slice,
-        (config, tokens): (&Config, u32),
+        (spec, tokens): (&Spec, u32),
     ) -> std::result::Result<(), weft_kernels::Error> {
-        let stride = targets.iter().map(|t| t.outputs(config)).sum();
+        let stride = targets.iter().map(|t| t.outputs(spec)).sum();
         for target in targets {
             let Some(site) = self.sites.get(&(layer, *target)) else { continue };
             let rank = site.a.shape.rows;
             let t = between.range(0, u64::from(tokens) * u64::from(rank) * 4);
             linear(rec, &site.a, x, (&t, Columns::all(rank)), tokens, Epilogue::default())?;
-            let columns = Columns { stride, column: target.column(config) };
+            let columns = Columns { stride, column: target.column(spec) };
             let add = Epilogue { add: true, ..Epilogue::default() };
             linear(rec, &site.b, Input::f32(&t), (y, columns), tokens, add)?;
         }
@@ -101,18 +101,18 @@ impl Lora {
 }
 
 /// The layer and the matrix of this name.
-fn site(config: &Config, tensor: &str) -> Option<(u32, Target)> {
+fn site(spec: &Spec, tensor: &str) -> Option<(u32, Target)> {
     let layer = tensor.strip_prefix("blk.")?.split('.').next()?.parse().ok()?;
     let target = Target::ALL.into_iter().find(|t| t.tensor(layer) == tensor)?;
-    (layer < config.layers).then_some((layer, target))
+    (layer < spec.layers()).then_some((layer, target))
 }
 
 /// What files of adapters for such a model depend on.
-pub fn adapter_base(config: &Config) -> Base {
+pub fn adapter_base(spec: &Spec) -> Base {
     Base {
-        architecture: config.architecture.clone(),
-        heads: config.heads as usize,
-        kv_heads: config.kv_heads as usize,
+        architecture: spec.architecture.clone(),
+        heads: spec.heads() as usize,
+        kv_heads: spec.kv_heads() as usize,
     }
 }
 
@@ -120,11 +120,11 @@ pub fn adapter_base(config: &Config) -> Base {
 ///
 /// # Errors
 /// The file is no adapter, or one of another model; the first tensor that does not fit is named.
-pub fn open_adapter(path: &Path, config: &Config) -> Result<Adapter> {
-    let adapter = Adapter::open(path, &adapter_base(config))?;
+pub fn open_adapter(path: &Path, spec: &Spec) -> Result<Adapter> {
+    let adapter = Adapter::open(path, &adapter_base(spec))?;
     adapter.check(&path.display().to_string(), &|tensor| {
-        let (_, target) = site(config, tensor)?;
-        Some((target.outputs(config) as usize, target.inputs(config) as usize))
+        let (_, target) = site(spec, tensor)?;
+        Some((target.outputs(spec) as usize, target.inputs(spec) as usize))
     })?;
     Ok(adapter)
 }
@@ -138,7 +138,7 @@ impl Model {
     pub fn with_adapters(&self, adapters: &[(&Adapter, f32)]) -> Result<Model> {
         let lora = match adapters {
             [] => None,
-            _ => Some(Lora::new(self.gpu(), self.config(), adapters)?.into()),
+            _ => Some(Lora::new(self.gpu(), self.spec(), adapters)?.into()),
         };
         Ok(Model(self.0.clone(), lora))
     }

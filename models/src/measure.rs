@@ -34,7 +34,7 @@ impl Model {
     /// tokens before them: every matrix read once, with the keys and values of all positions; the products of
     /// layers for every token, those of the output head for the last; attention of what a token sees.
     pub fn cost(&self, streams: u32, tokens: u32, position: u32) -> Cost {
-        let (m, c) = (&*self.0, &self.0.config);
+        let (m, c) = (&*self.0, &self.0.spec);
         let bytes = |w: &Weight| w.shape.slabs.iter().map(|s| s.bytes as f64).sum::<f64>();
         let values = |w: &Weight| f64::from(w.shape.rows) * f64::from(w.shape.cols);
         let layers = || {
@@ -47,9 +47,10 @@ impl Model {
         let head = m.weights.head.as_ref().unwrap_or(&m.weights.embedding);
         let (sequences, each) = (f64::from(streams), f64::from(tokens));
         let positions = f64::from(position) + each;
-        let kv = 2.0 * f64::from(c.kv_heads) * f64::from(c.layers) * m.cache.bytes(1, c.head_dim) as f64;
+        let kv =
+            2.0 * f64::from(c.kv_heads()) * f64::from(c.layers()) * m.cache.bytes(1, c.head_dim()) as f64;
         let seen = each * f64::from(position) + each * (each + 1.0) / 2.0;
-        let attention = 4.0 * f64::from(c.heads) * f64::from(c.head_dim) * f64::from(c.layers) * seen;
+        let attention = 4.0 * f64::from(c.heads()) * f64::from(c.head_dim()) * f64::from(c.layers()) * seen;
         let products = 2.0 * (each * layers().map(|w| values(&w)).sum::<f64>() + values(head));
         Cost {
             bytes: layers().map(|w| bytes(&w)).sum::<f64>() + bytes(head) + sequences * kv * positions,

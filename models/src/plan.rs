@@ -5,7 +5,7 @@ use weft_kernels::ops::attention::{CacheShape, CacheType};
 use weft_kernels::{Budget, WeightShape, WeightType};
 
 use crate::decoder::{Buffers, Job};
-use crate::{Config, Error, Result};
+use crate::{Error, Result, Spec};
 
 /// Bytes of GPU memory, by pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(crate) fn cache_type(file: &File) -> CacheType {
 /// A tensor type that is not read, a shape that no split fits into the budget.
 pub fn plan(
     file: &File,
-    config: &Config,
+    spec: &Spec,
     context: u32,
     chunk: u32,
     cache: Option<CacheType>,
@@ -68,12 +68,12 @@ pub fn plan(
         };
     }
     let ty = cache.unwrap_or_else(|| cache_type(file));
-    let cache = CacheShape::new(ty, context, config.kv_heads, config.head_dim, budget)?;
-    let table = u64::from(128 + context.div_ceil(128)) * u64::from(config.rotation.pairs()) * 8;
+    let cache = CacheShape::new(ty, context, spec.kv_heads(), spec.head_dim(), budget)?;
+    let table = u64::from(128 + context.div_ceil(128)) * u64::from(spec.rotation().pairs()) * 8;
     Ok(MemoryPlan {
         weights,
-        kv_cache: cache.bytes(budget) * u64::from(config.layers),
-        activations: Buffers::most(config, &cache, Job::one(chunk), budget),
+        kv_cache: cache.bytes(budget) * u64::from(spec.layers()),
+        activations: Buffers::most(spec, &cache, Job::one(chunk), budget),
         state: table + u64::from(context) * 4 + u64::from(chunk) * 4 + 4 * budget.align,
     })
 }

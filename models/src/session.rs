@@ -62,16 +62,16 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(model: Model, context: u32) -> Result<Session> {
-        let (gpu, c) = (&model.0.gpu, &model.0.config);
+        let (gpu, c) = (&model.0.gpu, &model.0.spec);
         let budget = gpu.budget().clone();
         // Past the trained context the model degrades but runs; what cannot be is an empty one.
         const MAX_CONTEXT: u32 = 1 << 24;
         if context == 0 || context > MAX_CONTEXT {
             return Err(Error::Context { wanted: context, most: MAX_CONTEXT });
         }
-        let cache = CacheShape::new(model.0.cache, context, c.kv_heads, c.head_dim, &budget)?;
-        gpu.reserve(Pool::KvCache, cache.bytes(&budget) * u64::from(c.layers));
-        let kv = (0..c.layers)
+        let cache = CacheShape::new(model.0.cache, context, c.kv_heads(), c.head_dim(), &budget)?;
+        gpu.reserve(Pool::KvCache, cache.bytes(&budget) * u64::from(c.layers()));
+        let kv = (0..c.layers())
             .map(|_| {
                 (0..cache.chunks())
                     .map(|i| {
@@ -84,7 +84,7 @@ impl Session {
             .collect::<Result<Vec<_>>>()?;
         let chunk = fitting_chunk(c, &cache, model.0.chunk.min(context), false, &budget);
         let bytes = Buffers::most(c, &cache, Job::one(chunk), &budget);
-        let table = c.rotation.table(context);
+        let table = c.rotation().table(context);
         let state = |bytes: u64, label| gpu.alloc(Pool::State, bytes, label);
         let between = model.1.as_ref().map(|l| state(l.scratch_bytes(chunk), "adapters")).transpose()?;
         Ok(Session {
@@ -243,12 +243,12 @@ impl Session {
     /// An op that does not fit the device.
     #[doc(hidden)]
     pub fn recordings(&self, tokens: u32, positions: u32) -> Result<Vec<(String, Recorder)>> {
-        let (c, gpu) = (self.model.config(), self.model.gpu());
+        let (c, gpu) = (self.model.spec(), self.model.gpu());
         let job = Job { all_logits: true, ..Job::one(tokens) };
         let bytes = Buffers::most(c, &self.cache, job, gpu.budget());
         let activations = gpu.alloc(Pool::Activations, bytes, "activations")?;
         let tap = |_| gpu.alloc(Pool::State, u64::from(tokens) * u64::from(c.width) * 4, "tap");
-        let taps = (0..c.layers + 2).map(tap).collect::<std::result::Result<Vec<_>, _>>()?;
+        let taps = (0..c.layers() + 2).map(tap).collect::<std::result::Result<Vec<_>, _>>()?;
         let outputs = [
             ("cache", Output::Cache, &self.activations),
             ("token", Output::Token, &self.activations),
@@ -298,7 +298,7 @@ impl Session {
             integers: m.integers,
             lora: self.model.1.as_deref().zip(self.between.as_ref()),
         };
-        let logits = record(&mut rec, &m.config, &m.weights, &places, tokens, positions, output)?;
+        let logits = record(&mut rec, &m.spec, &m.weights, &places, tokens, positions, output)?;
         Ok((rec, logits))
     }
 
@@ -312,7 +312,7 @@ impl Session {
         rows: Rows,
         each: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
     ) -> Result<()> {
-        let vocabulary = self.model.0.config.vocabulary as usize;
+        let vocabulary = self.model.0.spec.vocabulary as usize;
         self.batches(tokens, rows, false, &mut |start, _, logits| {
             for (i, row) in logits.chunks_exact(vocabulary).enumerate() {
                 if each(start + i as u32, row).is_break() {
@@ -328,7 +328,7 @@ impl Session {
     /// # Errors
     /// As [`Session::generate`].
     pub fn taps(&mut self, tokens: &[u32], rows: Rows) -> Result<Taps> {
-        let layers = self.model.0.config.layers as usize;
+        let layers = self.model.0.spec.layers() as usize;
         let mut out = Taps { residual: vec![Vec::new(); layers + 1], last: Vec::new(), logits: Vec::new() };
         self.batches(tokens, rows, true, &mut |_, taps, logits| {
             for (all, part) in out.residual.iter_mut().chain([&mut out.last]).zip(taps) {
@@ -349,7 +349,7 @@ impl Session {
         each: &mut dyn FnMut(u32, &[Vec<f32>], &[f32]) -> ControlFlow<()>,
     ) -> Result<()> {
         let m = self.model.0.clone();
-        let (gpu, c) = (&m.gpu, &m.config);
+        let (gpu, c) = (&m.gpu, &m.spec);
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -370,7 +370,7 @@ impl Session {
             let (n, start) = (batch.len() as u32, i as u32 * chunk);
             let bucket = self.bucket(n, start + 1);
             if let Entry::Vacant(vacant) = recorded.entry((n, bucket)) {
-                let taps = (0..if with_taps { c.layers + 2 } else { 0 })
+                let taps = (0..if with_taps { c.layers() + 2 } else { 0 })
                     .map(|_| gpu.alloc(Pool::State, u64::from(n) * u64::from(c.width) * 4, "tap"))
                     .collect::<std::result::Result<Vec<_>, _>>()?;
                 let output = if with_taps { Output::Taps(&taps) } else { Output::Logits };

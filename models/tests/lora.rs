@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use weft_formats::adapter::Pair;
 use weft_formats::gguf::{File, Writer};
 use weft_formats::quant::{Type, dequantize};
-use weft_models::{AdapterFile, Config, DeviceOptions, Model, Options, Profile, Rows, Without};
+use weft_models::{AdapterFile, DeviceOptions, Model, Options, Profile, Rows, Spec, Without};
 use weft_runtime::DeviceKind;
 
 use crate::golden_model::{build, load, nmse};
@@ -19,7 +19,7 @@ fn adapter(file: &File, parts: &[&str], rank: usize, seed: u32) -> AdapterFile {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / (1 << 23) as f32 - 1.0
     };
-    let layers = Config::read(file).unwrap().layers;
+    let layers = Spec::read(file).unwrap().layers();
     let mut pairs = Vec::new();
     for layer in 0..layers {
         for part in parts {
@@ -142,11 +142,12 @@ fn an_adapter_of_another_model_is_refused() {
     let file = |case| File::from_bytes(build(case)).unwrap();
     let a = adapter(&file("qwen3-f32"), &["ffn_up"], 4, 1);
     let path = std::env::temp_dir().join(format!("weft-lora-{}.gguf", std::process::id()));
-    let config = |case| Config::read(&file(case)).unwrap();
-    a.write_gguf(&path, &weft_models::adapter_base(&config("qwen3-f32")), "test").unwrap();
-    let own = weft_models::open_adapter(&path, &config("qwen3-f32")).map_err(|e| e.to_string());
-    let other = weft_models::open_adapter(&path, &config("llama3-f32")).unwrap_err().to_string();
-    let smaller = Config { layers: 1, ..config("qwen3-f32") };
+    let spec = |case| Spec::read(&file(case)).unwrap();
+    a.write_gguf(&path, &weft_models::adapter_base(&spec("qwen3-f32")), "test").unwrap();
+    let own = weft_models::open_adapter(&path, &spec("qwen3-f32")).map_err(|e| e.to_string());
+    let other = weft_models::open_adapter(&path, &spec("llama3-f32")).unwrap_err().to_string();
+    let mut smaller = spec("qwen3-f32");
+    smaller.blocks.truncate(1);
     let smaller = weft_models::open_adapter(&path, &smaller).unwrap_err().to_string();
     std::fs::remove_file(&path).unwrap();
     assert_eq!(own.unwrap(), a);

@@ -1,5 +1,5 @@
-//! What is recorded, pinned: kernels, grids and the bytes of each binding, for every golden model on stand-ins of
-//! devices, with the memory that is planned. Nothing runs, so that kernels which no software GPU has are pinned as
+//! What is recorded, pinned: grids and the bytes of each binding, for every golden model on stand-ins of devices, with
+//! the memory that is planned; of one model the kernels' names as well. Nothing runs, so that kernels which no software GPU has are pinned as
 //! well. A change that is meant is written with `WEFT_SNAPSHOTS=write cargo test -p weft-models --test main
 //! snapshots`; `WEFT_SNAPSHOTS=FOLDER` leaves every listing there in full, to be compared with another commit's.
 
@@ -54,8 +54,8 @@ fn open(case: &str, caps: &Caps, integers: Option<bool>, cache: Option<CacheType
 
 /// An adapter of rank 5 on two matrices of every layer.
 fn adapter(model: &Model) -> AdapterFile {
-    let c = model.config();
-    let targets = (0..c.layers).flat_map(|l| [(l, Target::Q), (l, Target::Down)]);
+    let c = model.spec();
+    let targets = (0..c.layers()).flat_map(|l| [(l, Target::Q), (l, Target::Down)]);
     let pair = |(layer, t): (u32, Target)| {
         let (rows, cols) = (t.outputs(c) as usize, t.inputs(c) as usize);
         let (a, b) = (vec![0.5; 5 * cols], vec![0.5; rows * 5]);
@@ -83,7 +83,7 @@ fn slots(model: &Model, what: &str, rows: &[u32], all: &mut Recordings) {
 
 /// Training, and its plan in a line.
 fn training(model: &Model, targets: &[Target], options: TrainOptions, all: &mut Recordings) -> String {
-    let mut adapter = Adapter::new(model.config(), targets, 8, 16.0, false, 1);
+    let mut adapter = Adapter::new(model.spec(), targets, 8, 16.0, false, 1);
     let what = format!("training {} {} {}", targets.len(), options.checkpointing, options.dropout);
     if options.dropout > 0.0 {
         // Layers below the first adapter keep nothing.
@@ -105,9 +105,15 @@ fn lines(rec: &Recorder) -> String {
     text
 }
 
-/// FNV-1a, 32 bits.
+/// FNV-1a, 32 bits, of all but the kernels' names, which may change where nothing else does.
 fn hash(text: &str) -> u32 {
-    text.bytes().fold(0x811C_9DC5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
+    let rest = |line: &str| match line.strip_prefix("  ").and_then(|l| l.split_once(' ')) {
+        Some((_, rest)) => rest.to_owned(),
+        None => line.to_owned(),
+    };
+    text.lines()
+        .flat_map(|l| rest(l).into_bytes())
+        .fold(0x811C_9DC5, |h: u32, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
 }
 
 /// Everything that a model records on a device, in full and as a line for each program.
@@ -123,7 +129,7 @@ fn record(case: &str, device: &(&str, Caps, Option<bool>)) -> (String, String) {
     }
     let gpu = model.gpu();
     let used = gpu.memory().pools.iter().map(|(p, r)| (*p, r.used)).collect::<Vec<_>>();
-    if model.config().head_dim.is_multiple_of(32) {
+    if model.spec().head_dim().is_multiple_of(32) {
         let cached = open(case, caps, *integers, Some(CacheType::Q8_0));
         slots(&cached, "q8_0 ", &[2], &mut all);
     }

@@ -55,7 +55,7 @@ fn load(name: &str, model: &Model) -> Case {
     let rank = json["rank"].as_u64().unwrap() as u32;
     let pairs = json["pairs"].as_array().unwrap().iter().map(|p| {
         let (layer, target) = (p["layer"].as_u64().unwrap() as u32, target(&p["target"]));
-        let (inputs, outputs) = (target.inputs(model.config()), target.outputs(model.config()));
+        let (inputs, outputs) = (target.inputs(model.spec()), target.outputs(model.spec()));
         let empty = Pair { layer, target, a: Vec::new(), b: Vec::new() };
         let of = |part: &str, n: u32| {
             values(name, &format!("{}.{part}", stem(&empty)), n as usize, float(&p[part]))
@@ -375,7 +375,7 @@ fn what_does_not_fit_is_refused_with_what_does() {
     let most = TrainOptions { tokens, ..huge };
     let shape = case.adapter.shape();
     let fits = |o: &TrainOptions| {
-        TrainPlan::of(model.config(), 0, &shape, o, model.gpu().budget()).is_ok_and(|p| p.total() < 1 << 34)
+        TrainPlan::of(model.spec(), 0, &shape, o, model.gpu().budget()).is_ok_and(|p| p.total() < 1 << 34)
     };
     assert!(fits(&most) && !fits(&TrainOptions { tokens: tokens + 64, ..most }), "{what}");
 }
@@ -398,7 +398,7 @@ fn bad_batches_are_refused() {
             assert!(matches!(trainer.accumulate(&batch, 1.0), Err(Error::Training { .. })));
         }
         let mut outside = good.clone();
-        outside.labels[0] = model.config().vocabulary;
+        outside.labels[0] = model.spec().vocabulary;
         assert!(matches!(trainer.accumulate(&outside, 1.0), Err(Error::TokenRange { .. })));
         // A batch without a label costs nothing.
         let silent = Batch { labels: vec![IGNORE; good.ids.len()], ..good.clone() };

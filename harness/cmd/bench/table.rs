@@ -66,9 +66,9 @@ impl Subject<'_> {
             "matrix_flops_per_s": self.ceilings.matrix,
             "model_filename": self.file,
             "synthetic": self.synthetic,
-            "model_arch": model.config().architecture,
+            "model_arch": model.spec().architecture,
             "model_type": self.mixture(),
-            "model_layers": model.config().layers,
+            "model_layers": model.spec().layers(),
             "model_n_params": model.parameters(),
             "model_size": model.bytes(),
             "weights_bytes": weights,
@@ -234,8 +234,8 @@ impl<'a> Rows<'a> {
             line(&format!(
                 "{}: {}{mixture}, {} layers, {:.2} B parameters, {}{made_up}",
                 subject.file,
-                model.config().architecture,
-                model.config().layers,
+                model.spec().architecture,
+                model.spec().layers(),
                 model.parameters() as f64 / 1e9,
                 human(model.bytes()),
             ))?;

@@ -42,7 +42,7 @@ pub(super) fn run(f: &super::Flags, against: &Path) -> Result<()> {
     let model = f.lora.apply(model)?;
     let other = ModelFlag { model: Some(against.to_owned()) };
     let (base, _) = other.open(&f.device, None, Some(d.c), f.cache)?;
-    let vocabularies = [&model, &base].map(|m| m.config().vocabulary);
+    let vocabularies = [&model, &base].map(|m| m.spec().vocabulary);
     if vocabularies[0] != vocabularies[1] {
         return Err(Error::input(format!(
             "{} has a vocabulary of {} tokens and {} one of {}; compare models of one vocabulary",

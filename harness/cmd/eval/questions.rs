@@ -29,7 +29,7 @@ pub(super) fn run(f: &Flags) -> Result<()> {
         asked.push((name, samples.map(prompt).collect::<Result<Vec<_>>>()?));
     }
     let longest = asked.iter().flat_map(|(_, all)| all).map(|(prompt, _)| prompt.len()).max().unwrap_or(1);
-    let context = (longest + f.n).min(model.config().context.max(longest as u32) as usize);
+    let context = (longest + f.n).min(model.spec().context.max(longest as u32) as usize);
     let software = model.gpu().caps().kind == DeviceKind::Cpu;
     let streams = f.streams.unwrap_or(if software { 4 } else { 32 });
     let mut batch = model.batch(streams, context as u32)?;

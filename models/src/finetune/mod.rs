@@ -13,7 +13,7 @@
 //! let model = Model::open("model.gguf", &Options::default())?;
 //! let (tokenizer, template) = tokenizer_and_template(&file, None)?;
 //! let data = Data::read(Path::new("train.jsonl"), &Reading::new(&tokenizer, &template))?;
-//! let settings = Settings { length: Length::Epochs(3), ..Settings::new(&file, model.config()) };
+//! let settings = Settings { length: Length::Epochs(3), ..Settings::new(&file, model.spec()) };
 //! let mut run = Finetune::new(&model, None, settings, data, None, Saving::new("tuned"))?;
 //! let handle = run.handle(); // pause(), resume(), cancel(), state(): from any thread
 //! run.run(&mut |event| {

@@ -11,7 +11,7 @@ use super::handle::{Handle, State};
 use super::settings::{differences, short};
 use super::{Data, Length, Settings};
 use crate::train::{AdamW, Adapter, Batch, Losses, Pair, Target, TrainPlan, TrainState, Trainer};
-use crate::{Config, Error, Model, Result, adapter_base};
+use crate::{Error, Model, Result, Spec, adapter_base};
 
 /// What the loop drives; [`Trainer`], and in tests something small.
 pub trait Optimiser {
@@ -146,7 +146,7 @@ impl Saving {
 /// A fine-tuning run.
 pub struct Finetune<O> {
     optimiser: O,
-    config: Config,
+    spec: Spec,
     settings: Settings,
     data: Data,
     val: Option<Data>,
@@ -174,7 +174,7 @@ impl Finetune<Trainer> {
         val: Option<Data>,
         saving: Saving,
     ) -> Result<Finetune<Trainer>> {
-        let config = model.config();
+        let spec = model.spec();
         let adapter = match start {
             Some(file) => from_file(file)?,
             None => {
@@ -182,11 +182,11 @@ impl Finetune<Trainer> {
                     settings.shape.sites.iter().map(|s| s.1).collect();
                 let targets: Vec<Target> = targets.into_iter().collect();
                 let s = &settings;
-                Adapter::new(config, &targets, s.shape.rank, s.alpha, s.rslora, s.seed)
+                Adapter::new(spec, &targets, s.shape.rank, s.alpha, s.rslora, s.seed)
             }
         };
         let trainer = Trainer::new(model, &adapter, &settings.train_options(&data, val.as_ref()))?;
-        Finetune::with(trainer, config.clone(), settings, data, val, saving)
+        Finetune::with(trainer, spec.clone(), settings, data, val, saving)
     }
 
     /// The memory that was taken.
@@ -202,7 +202,7 @@ impl<O: Optimiser> Finetune<O> {
     /// Settings without a step; a folder that cannot be made.
     pub fn with(
         optimiser: O,
-        config: Config,
+        spec: Spec,
         settings: Settings,
         data: Data,
         val: Option<Data>,
@@ -227,7 +227,7 @@ impl<O: Optimiser> Finetune<O> {
         let handle = Handle::new();
         Ok(Finetune {
             optimiser,
-            config,
+            spec,
             settings,
             data,
             val,
@@ -493,7 +493,7 @@ impl<O: Optimiser> Finetune<O> {
     }
 
     fn adapter(&self) -> Result<AdapterFile> {
-        Ok(to_file(&self.optimiser.adapter()?, &self.config))
+        Ok(to_file(&self.optimiser.adapter()?, &self.spec))
     }
 
     fn save(&mut self, each: &mut dyn FnMut(Event)) -> Result<()> {
@@ -504,7 +504,7 @@ impl<O: Optimiser> Finetune<O> {
         if ![&state.parameters, &state.m, &state.v].into_iter().flatten().all(|x| x.is_finite()) {
             return Err(self.diverges(self.step, "the adapter has values that are not finite"));
         }
-        let base = adapter_base(&self.config);
+        let base = adapter_base(&self.spec);
         let path = self.folder.save(&place, &state, &self.adapter()?, &base)?;
         self.folder.draw()?;
         each(Event::Saved(path));
@@ -517,19 +517,19 @@ impl<O: Optimiser> Finetune<O> {
         }
         self.folder.draw()?;
         let adapter = self.adapter()?;
-        self.folder.adapter(&adapter, &adapter_base(&self.config), &self.saving.base_name)?;
+        self.folder.adapter(&adapter, &adapter_base(&self.spec), &self.saving.base_name)?;
         self.folder.prune(self.saving.keep)?;
         Ok(state)
     }
 }
 
 /// The adapter as files have it.
-pub fn to_file(adapter: &Adapter, config: &Config) -> AdapterFile {
+pub fn to_file(adapter: &Adapter, spec: &Spec) -> AdapterFile {
     let pair = |p: &Pair| FilePair {
         tensor: p.target.tensor(p.layer),
         rank: adapter.rank as usize,
-        rows: p.target.outputs(config) as usize,
-        cols: p.target.inputs(config) as usize,
+        rows: p.target.outputs(spec) as usize,
+        cols: p.target.inputs(spec) as usize,
         a: p.a.clone(),
         b: p.b.clone(),
     };

@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 use weft_formats::gguf::File;
 
 use super::Data;
-use crate::Config;
+use crate::Spec;
 use crate::train::{AdamW, AdapterShape, Target, TrainOptions};
 
 /// How the learning rate goes from its peak, behind the warm-up, to the end.
@@ -88,10 +88,10 @@ pub struct Settings {
 impl Settings {
     /// What `weft finetune` does with a model unless told otherwise: rank 16 on every matrix, batches of 4, one
     /// epoch.
-    pub fn new(file: &File, config: &Config) -> Settings {
+    pub fn new(file: &File, spec: &Spec) -> Settings {
         Settings {
             model: super::fingerprint(file),
-            shape: AdapterShape::uniform(config, &Target::ALL, 16),
+            shape: AdapterShape::uniform(spec, &Target::ALL, 16),
             alpha: 32.0,
             rslora: false,
             dropout: 0.0,
@@ -101,7 +101,7 @@ impl Settings {
             length: Length::Epochs(1),
             batch: 4,
             accumulate: 1,
-            context: 512.min(config.context),
+            context: 512.min(spec.context),
             pack: false,
             seed: 42,
             checkpointing: true,

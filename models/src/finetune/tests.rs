@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 use weft_formats::adapter::Adapter as AdapterFile;
-use weft_kernels::ops::rope::{Pairing, Rotation, Scaling};
 
 use super::files;
 use super::*;
 use crate::train::{AdamW, Adapter, AdapterShape, Batch, Losses, Pair, Target, TrainState};
-use crate::{Config, Error, Result, adapter_base};
+use crate::{Error, Result, Spec, adapter_base};
 
 /// Learns a hash of the batches: any other order, position or state shows in every later loss.
 struct Small {
@@ -33,24 +32,8 @@ fn shape() -> AdapterShape {
     AdapterShape { rank: 2, sites: BTreeSet::from([(0, Target::Q), (1, Target::Q)]) }
 }
 
-fn config() -> Config {
-    Config {
-        architecture: "qwen3".to_owned(),
-        name: None,
-        layers: 2,
-        width: 4,
-        feed_forward: 8,
-        heads: 1,
-        kv_heads: 1,
-        head_dim: 2,
-        vocabulary: 100,
-        context: 64,
-        eps: 1e-6,
-        rotation: Rotation::new(2, 1e4, None, Scaling::None, Pairing::HalfSplit),
-        tied: true,
-        qk_norm: true,
-        biases: false,
-    }
+fn spec() -> Spec {
+    Spec::qwen3([2, 4, 8, 1, 1, 2, 100, 64])
 }
 
 impl Optimiser for Small {
@@ -175,11 +158,11 @@ fn saving(folder: &Path) -> Saving {
 
 fn make(folder: &Path, settings: Settings, data: Data) -> Finetune<Small> {
     let val = Some(self::data(3, 50));
-    Finetune::with(Small::new(), config(), settings, data, val, saving(folder)).unwrap()
+    Finetune::with(Small::new(), spec(), settings, data, val, saving(folder)).unwrap()
 }
 
 fn base() -> weft_formats::adapter::Base {
-    adapter_base(&config())
+    adapter_base(&spec())
 }
 
 #[test]
@@ -218,7 +201,7 @@ fn a_run_leaves_its_adapter_metrics_curve_and_last_checkpoints() {
     let gguf = AdapterFile::open(&folder.0.join("adapter.gguf"), &base()).unwrap();
     assert_eq!(gguf, AdapterFile::open(&folder.0, &base()).unwrap());
     assert_eq!(gguf, AdapterFile::open(&folder.0.join("checkpoint-00000009"), &base()).unwrap());
-    assert_eq!(gguf, to_file(&run.optimiser().adapter().unwrap(), &config()));
+    assert_eq!(gguf, to_file(&run.optimiser().adapter().unwrap(), &spec()));
     assert_eq!(from_file(&gguf).unwrap(), run.optimiser().adapter().unwrap());
     // A folder with a run is not taken for another.
     let again = make(&folder.0, settings(), data(11, 0)).run(&mut |_| {}).unwrap_err().to_string();
@@ -377,7 +360,7 @@ fn a_checkpoint_that_diverges_is_not_called_good() {
         let folder = Temporary::new(&format!("diverged-{by_loss}"));
         let saving = Saving { keep: 1, ..saving(&folder.0) };
         let small = Small::new();
-        let mut run = Finetune::with(small, config(), settings(), data(11, 0), None, saving).unwrap();
+        let mut run = Finetune::with(small, spec(), settings(), data(11, 0), None, saving).unwrap();
         run.optimiser_mut().fail = Some((7, by_loss));
         let line = run.run(&mut |_| {}).unwrap_err().to_string();
         assert!(line.contains("step 7") && line.contains("good checkpoint is"), "{line}");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Config, Error, Result};
+use crate::{Error, Result, Spec};
 
 /// The seven matrices of a layer that an adapter can sit on.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
@@ -66,20 +66,20 @@ impl Target {
     }
 
     /// Inputs of the matrix.
-    pub fn inputs(self, c: &Config) -> u32 {
+    pub fn inputs(self, c: &Spec) -> u32 {
         match self {
-            Target::O => c.heads * c.head_dim,
-            Target::Down => c.feed_forward,
+            Target::O => c.heads() * c.head_dim(),
+            Target::Down => c.feed_forward(),
             _ => c.width,
         }
     }
 
     /// Outputs of the matrix.
-    pub fn outputs(self, c: &Config) -> u32 {
+    pub fn outputs(self, c: &Spec) -> u32 {
         match self {
-            Target::Q => c.heads * c.head_dim,
-            Target::K | Target::V => c.kv_heads * c.head_dim,
-            Target::Gate | Target::Up => c.feed_forward,
+            Target::Q => c.heads() * c.head_dim(),
+            Target::K | Target::V => c.kv_heads() * c.head_dim(),
+            Target::Gate | Target::Up => c.feed_forward(),
             Target::O | Target::Down => c.width,
         }
     }
@@ -95,11 +95,11 @@ impl Target {
     }
 
     /// The first column of the matrix in its output where Q, K and V, or gate and up, lie side by side.
-    pub fn column(self, c: &Config) -> u32 {
+    pub fn column(self, c: &Spec) -> u32 {
         match self {
-            Target::K => c.heads * c.head_dim,
-            Target::V => (c.heads + c.kv_heads) * c.head_dim,
-            Target::Up => c.feed_forward,
+            Target::K => c.heads() * c.head_dim(),
+            Target::V => (c.heads() + c.kv_heads()) * c.head_dim(),
+            Target::Up => c.feed_forward(),
             _ => 0,
         }
     }
@@ -146,15 +146,8 @@ pub const MAX_RANK: u32 = 256;
 impl Adapter {
     /// A fresh adapter on `targets` of every layer, as peft makes it: A uniform in
     /// ±1/sqrt(inputs) (Kaiming with a = sqrt 5), B zero, so that it changes nothing yet.
-    pub fn new(
-        config: &Config,
-        targets: &[Target],
-        rank: u32,
-        alpha: f32,
-        rslora: bool,
-        seed: u64,
-    ) -> Adapter {
-        let sites = AdapterShape::uniform(config, targets, rank).sites;
+    pub fn new(spec: &Spec, targets: &[Target], rank: u32, alpha: f32, rslora: bool, seed: u64) -> Adapter {
+        let sites = AdapterShape::uniform(spec, targets, rank).sites;
         let mut state = seed;
         let mut next = move || {
             // SplitMix64.
@@ -167,7 +160,7 @@ impl Adapter {
         let pairs = sites
             .into_iter()
             .map(|(layer, target)| {
-                let (inputs, outputs) = (target.inputs(config), target.outputs(config));
+                let (inputs, outputs) = (target.inputs(spec), target.outputs(spec));
                 let bound = 1.0 / (inputs as f32).sqrt();
                 let a = (0..rank as usize * inputs as usize).map(|_| (2.0 * next() - 1.0) * bound).collect();
                 Pair { layer, target, a, b: vec![0.0; outputs as usize * rank as usize] }
@@ -192,7 +185,7 @@ impl Adapter {
     /// # Errors
     /// [`Error::Adapter`]: no pair, a rank out of range, a layer that the model lacks, a matrix adapted
     /// twice, values of another shape.
-    pub fn check(&self, config: &Config) -> Result<()> {
+    pub fn check(&self, spec: &Spec) -> Result<()> {
         let bad = |what: String| Err(Error::Adapter { what });
         if self.pairs.is_empty() {
             return bad("it adapts no matrix".into());
@@ -206,14 +199,14 @@ impl Adapter {
         let mut seen = BTreeSet::new();
         for p in &self.pairs {
             let name = p.target.tensor(p.layer);
-            if p.layer >= config.layers {
-                return bad(format!("it adapts {name}, and the model has {} layers", config.layers));
+            if p.layer >= spec.layers() {
+                return bad(format!("it adapts {name}, and the model has {} layers", spec.layers()));
             }
             if !seen.insert((p.layer, p.target)) {
                 return bad(format!("it adapts {name} twice"));
             }
             let rank = self.rank as usize;
-            let (inputs, outputs) = (p.target.inputs(config) as usize, p.target.outputs(config) as usize);
+            let (inputs, outputs) = (p.target.inputs(spec) as usize, p.target.outputs(spec) as usize);
             if p.a.len() != rank * inputs || p.b.len() != outputs * rank {
                 return bad(format!(
                     "{name} is {outputs} x {inputs} in the model, not {} x {}",
@@ -237,14 +230,14 @@ pub struct AdapterShape {
 
 impl AdapterShape {
     /// On `targets` of every layer.
-    pub fn uniform(config: &Config, targets: &[Target], rank: u32) -> AdapterShape {
-        let sites = (0..config.layers).flat_map(|l| targets.iter().map(move |&t| (l, t))).collect();
+    pub fn uniform(spec: &Spec, targets: &[Target], rank: u32) -> AdapterShape {
+        let sites = (0..spec.layers()).flat_map(|l| targets.iter().map(move |&t| (l, t))).collect();
         AdapterShape { rank, sites }
     }
 
     /// Trained parameters.
-    pub fn parameters(&self, config: &Config) -> u64 {
-        let of = |t: Target| u64::from(self.rank) * u64::from(t.inputs(config) + t.outputs(config));
+    pub fn parameters(&self, spec: &Spec) -> u64 {
+        let of = |t: Target| u64::from(self.rank) * u64::from(t.inputs(spec) + t.outputs(spec));
         self.sites.iter().map(|&(_, t)| of(t)).sum()
     }
 
@@ -270,7 +263,7 @@ pub(crate) struct Flat {
 }
 
 impl Flat {
-    pub(crate) fn new(shape: &AdapterShape, config: &Config, align: u64) -> Flat {
+    pub(crate) fn new(shape: &AdapterShape, spec: &Spec, align: u64) -> Flat {
         let mut at = 0;
         let mut take = |floats: u32, aligned: bool| {
             if aligned {
@@ -286,9 +279,9 @@ impl Flat {
             for group in [Group::Qkv, Group::Output, Group::GateUp, Group::Down] {
                 let targets = shape.targets(layer, group);
                 let a: Vec<_> =
-                    (0..).zip(&targets).map(|(i, t)| take(shape.rank * t.inputs(config), i == 0)).collect();
+                    (0..).zip(&targets).map(|(i, t)| take(shape.rank * t.inputs(spec), i == 0)).collect();
                 for (t, a) in targets.iter().zip(a) {
-                    places.push(((layer, *t), [a, take(t.outputs(config) * shape.rank, true)]));
+                    places.push(((layer, *t), [a, take(t.outputs(spec) * shape.rank, true)]));
                 }
             }
         }

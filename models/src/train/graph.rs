@@ -29,7 +29,7 @@ use super::adapter::{Flat, Group};
 use super::plan::{Buffers, LayerSpots, Spot, attention_shape};
 use super::products::{Product, product};
 use crate::decoder::{Layer, Weights};
-use crate::{Config, Result};
+use crate::{Result, Spec};
 
 /// Brings gradients into the range of f16 where cooperative matrices round them: those of a token's own
 /// loss are below 1, and most are below 1e-2.
@@ -61,7 +61,7 @@ pub(crate) struct Memory {
 /// Everything a program is recorded from.
 pub(crate) struct Graph<'a> {
     pub(crate) gpu: &'a Gpu,
-    pub(crate) c: &'a Config,
+    pub(crate) c: &'a Spec,
     pub(crate) w: &'a Weights,
     pub(crate) adapter: &'a AdapterShape,
     pub(crate) flat: &'a Flat,
@@ -99,7 +99,7 @@ impl Graph<'_> {
     /// The residual stream before layer `i`, or after the last.
     fn stream(&self, i: u32) -> Slice {
         match i.checked_sub(self.buffers.first_layer) {
-            Some(at) if i < self.c.layers => match self.buffers.forward.x {
+            Some(at) if i < self.c.layers() => match self.buffers.forward.x {
                 Spot::Kept(offset, bytes) => self.m.kept[at as usize].range(offset, bytes),
                 Spot::Scratch(p) => self.at(p),
             },
@@ -136,11 +136,11 @@ impl Graph<'_> {
         let c = self.c;
         qk_norm_rope::Shape {
             tokens: self.tokens,
-            heads: c.heads,
-            kv_heads: c.kv_heads,
-            head_dim: c.head_dim,
-            rotation: &c.rotation,
-            eps: c.eps,
+            heads: c.heads(),
+            kv_heads: c.kv_heads(),
+            head_dim: c.head_dim(),
+            rotation: c.rotation(),
+            eps: c.eps(),
         }
     }
 
@@ -154,7 +154,7 @@ impl Graph<'_> {
         p: &Product<'_>,
     ) -> Result<(&'y Slice, Format)> {
         let y = (y, self.format(p));
-        rmsnorm::rmsnorm_to(rec, x, w, y, self.tokens, self.c.width, self.c.eps)?;
+        rmsnorm::rmsnorm_to(rec, x, w, y, self.tokens, self.c.width, self.c.eps())?;
         Ok(y)
     }
 
@@ -197,7 +197,7 @@ impl Graph<'_> {
     /// The values of gate and up, from or to what is kept of them in f16, if anything is.
     fn kept_gate_up(&self, rec: &mut Recorder, s: &Tensors, to: Format) -> Result<()> {
         let Some(kept) = &s.kept_gate_up else { return Ok(()) };
-        let n = u64::from(self.tokens) * 2 * u64::from(self.c.feed_forward);
+        let n = u64::from(self.tokens) * 2 * u64::from(self.c.feed_forward());
         match to {
             Format::F16 => Ok(cast(rec, &s.gate_up, (kept, to), n)?),
             Format::F32 => Ok(cast(rec, kept, (&s.gate_up, to), n)?),
@@ -210,7 +210,7 @@ impl Graph<'_> {
         let rec = &mut rec;
         let c = self.c;
         embed(rec, &self.w.embedding, &self.m.ids, &self.stream(0), self.tokens)?;
-        for i in 0..c.layers {
+        for i in 0..c.layers() {
             let s = self.tensors(i, &self.buffers.forward);
             self.attention_half(rec, i, &s)?;
             self.gate_half(rec, i, &s)?;
@@ -230,7 +230,7 @@ impl Graph<'_> {
 
     /// What gates a layer's feed-forward values.
     fn glu<'b>(&self, x: &'b Slice, (y, out): (&'b Slice, Format)) -> Glu<'b> {
-        Glu { x, y, out, act: Activation::Silu, tokens: self.tokens, width: self.c.feed_forward }
+        Glu { x, y, out, act: Activation::Silu, tokens: self.tokens, width: self.c.feed_forward() }
     }
 
     /// The loss of `n` rows, and with `gradient` the gradient of the residual stream there.
@@ -242,10 +242,10 @@ impl Graph<'_> {
         let all = Columns::all(c.vocabulary);
         let total = (m.ids.size() / 4) as u32;
         let shape = gather::Shape { total, count: n, width: c.width, index0: 0 };
-        gather::gather(&mut rec, &self.stream(c.layers), &m.rows, &x, &shape)?;
+        gather::gather(&mut rec, &self.stream(c.layers()), &m.rows, &x, &shape)?;
         let coop = Variant::pick(self.gpu.caps(), head.shape.ty, n) == Variant::Coop;
         let format = if coop { Format::F16 } else { Format::F32 };
-        rmsnorm::rmsnorm_to(&mut rec, &x, &self.w.output_norm, (&y, format), n, c.width, c.eps)?;
+        rmsnorm::rmsnorm_to(&mut rec, &x, &self.w.output_norm, (&y, format), n, c.width, c.eps())?;
         let input = Input { x: &y, ints: None, format };
         linear(&mut rec, head, input, (&logits, all), n, Epilogue::default())?;
         cross_entropy::cross_entropy(
@@ -263,7 +263,7 @@ impl Graph<'_> {
             let parts = self.at(self.buffers.parts);
             let d = Gradient { scratch: Some(&parts), ..Gradient::new(&logits, all, RANGE) };
             linear_gradient(&mut rec, head, d, &dy, n, false)?;
-            rmsnorm::backward(&mut rec, &x, &self.w.output_norm, &dy, &dx, n, c.width, c.eps, false)?;
+            rmsnorm::backward(&mut rec, &x, &self.w.output_norm, &dy, &dx, n, c.width, c.eps(), false)?;
             gather::scatter(&mut rec, &dx, &m.rows, &self.at(self.buffers.d.x), &shape, false)?;
         }
         Ok(rec)
@@ -273,7 +273,7 @@ impl Graph<'_> {
     /// adapters.
     pub(crate) fn backward(&self) -> Result<Recorder> {
         let mut rec = Recorder::new(self.gpu);
-        for i in (self.buffers.first_layer..self.c.layers).rev() {
+        for i in (self.buffers.first_layer..self.c.layers()).rev() {
             self.backward_layer(&mut rec, i)?;
         }
         Ok(rec)
@@ -303,7 +303,7 @@ impl Graph<'_> {
         if needed {
             // Gate and up become their gradients, and the gradient of what they make becomes that.
             let act = Activation::Silu;
-            GluBackward { x: &s.gate_up, dy: &gated, act, tokens: n, width: c.feed_forward }.record(rec)?;
+            GluBackward { x: &s.gate_up, dy: &gated, act, tokens: n, width: c.feed_forward() }.record(rec)?;
         } else {
             self.glu(&s.gate_up, (&gated, Format::F32)).record(rec)?;
         }
@@ -320,7 +320,7 @@ impl Graph<'_> {
         if !needed {
             return Ok(());
         }
-        rmsnorm::backward(rec, &s.mid, &l.ffn_norm, &dn, &dx, n, c.width, c.eps, true)?;
+        rmsnorm::backward(rec, &s.mid, &l.ffn_norm, &dn, &dx, n, c.width, c.eps(), true)?;
 
         let needed = needs(Group::Output);
         self.input_gradient(rec, i, &output, &dx, needed.then_some(&dattended))?;
@@ -358,7 +358,7 @@ impl Graph<'_> {
         self.input_gradient(rec, i, &qkv, &dqkv, needed.then_some(&dn))?;
         self.adapter_gradient(rec, i, &qkv, &dqkv, n1, &s.t[0])?;
         if needed {
-            rmsnorm::backward(rec, &s.x, &l.attn_norm, &dn, &dx, n, c.width, c.eps, true)?;
+            rmsnorm::backward(rec, &s.x, &l.attn_norm, &dn, &dx, n, c.width, c.eps(), true)?;
         }
         Ok(())
     }

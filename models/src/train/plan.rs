@@ -8,7 +8,7 @@ use weft_runtime::{Arena, Layout, Placed, human};
 
 use super::adapter::{Flat, Group};
 use super::{AdapterShape, TrainOptions};
-use crate::{Config, Error, Result};
+use crate::{Error, Result, Spec};
 
 /// Bytes of GPU memory that training takes, by use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,14 +31,14 @@ impl TrainPlan {
     /// # Errors
     /// [`Error::Training`] where one buffer would have to be larger than the budget allows.
     pub fn of(
-        config: &Config,
+        spec: &Spec,
         weights: u64,
         adapter: &AdapterShape,
         options: &TrainOptions,
         budget: &Budget,
     ) -> Result<TrainPlan> {
-        let flat = Flat::new(adapter, config, budget.align);
-        let buffers = Buffers::plan(config, adapter, options, budget);
+        let flat = Flat::new(adapter, spec, budget.align);
+        let buffers = Buffers::plan(spec, adapter, options, budget);
         let largest = flat.total.max(buffers.scratch.total).max(buffers.kept_bytes());
         if largest > budget.max_buffer {
             return Err(Error::Training {
@@ -55,7 +55,7 @@ impl TrainPlan {
             adapters: flat.total,
             optimiser: 3 * flat.total,
             activations: buffers.kept_total(),
-            scratch: buffers.scratch.total + state_bytes(config, options, budget),
+            scratch: buffers.scratch.total + state_bytes(spec, options, budget),
         })
     }
 
@@ -67,7 +67,7 @@ impl TrainPlan {
     /// The largest (batch, context) that fits `available` bytes: as many sequences of `context` tokens
     /// as do, or one that is shorter. `None` where not even 16 tokens fit.
     pub fn largest_fitting(
-        config: &Config,
+        spec: &Spec,
         weights: u64,
         adapter: &AdapterShape,
         options: &TrainOptions,
@@ -77,7 +77,7 @@ impl TrainPlan {
     ) -> Option<(u32, u32)> {
         let fits = |tokens: u32| {
             let options = TrainOptions { tokens, ..*options };
-            TrainPlan::of(config, weights, adapter, &options, budget).is_ok_and(|p| p.total() <= available)
+            TrainPlan::of(spec, weights, adapter, &options, budget).is_ok_and(|p| p.total() <= available)
         };
         let context = context.clamp(16, MAX_TOKENS);
         let largest = |unit: u32| {
@@ -120,9 +120,9 @@ impl fmt::Display for TrainPlan {
 pub(crate) const MAX_TOKENS: u32 = 1 << 20;
 
 /// Token ids, spans, rows and labels of a batch, the rotary table, settings.
-fn state_bytes(c: &Config, options: &TrainOptions, budget: &Budget) -> u64 {
+fn state_bytes(c: &Spec, options: &TrainOptions, budget: &Budget) -> u64 {
     let tokens = u64::from(padded(options.tokens, options.tokens));
-    let table = (128 + tokens.div_ceil(128)) * u64::from(c.rotation.pairs()) * 8;
+    let table = (128 + tokens.div_ceil(128)) * u64::from(c.rotation().pairs()) * 8;
     table + tokens * 12 + 8 * budget.align
 }
 
@@ -133,12 +133,12 @@ pub(crate) fn padded(tokens: u32, most: u32) -> u32 {
 }
 
 /// Rows of the loss computed at a time: logits are by far the widest activation.
-pub(crate) fn loss_rows(c: &Config, tokens: u32, budget: &Budget) -> u32 {
+pub(crate) fn loss_rows(c: &Spec, tokens: u32, budget: &Budget) -> u32 {
     let row = u64::from(c.vocabulary) * 4;
     // A binding of 128 MiB is a phone's: 16 MiB there, 128 rows of a large vocabulary elsewhere.
     let most = (budget.max_binding / 8).clamp(4 * row, 96 << 20);
     // Where a large batch needs as much for gate and up, they lie in the same memory.
-    let widest = u64::from(tokens) * u64::from(c.feed_forward) * 8;
+    let widest = u64::from(tokens) * u64::from(c.feed_forward()) * 8;
     let most = if budget.max_binding > 128 << 20 { most.max(widest.min(budget.max_binding)) } else { most };
     let rows = (most / row).max(1).min(u64::from(MAX_TOKENS)) as u32;
     // Whole tiles of products.
@@ -226,17 +226,17 @@ pub(crate) struct Buffers {
 }
 
 impl Buffers {
-    pub(crate) fn plan(c: &Config, adapter: &AdapterShape, o: &TrainOptions, budget: &Budget) -> Buffers {
+    pub(crate) fn plan(c: &Spec, adapter: &AdapterShape, o: &TrainOptions, budget: &Budget) -> Buffers {
         let tokens = padded(o.tokens, o.tokens);
         let rows = |width: u32| u64::from(tokens) * u64::from(width) * 4;
-        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let (q, kv) = (c.heads() * c.head_dim(), c.kv_heads() * c.head_dim());
         // Columns of the adapters' t, the most of any layer.
         let t = |g: Group| {
             let of = |l| adapter.targets(l, g).len() as u32;
-            (0..c.layers).map(of).max().unwrap_or(0) * adapter.rank
+            (0..c.layers()).map(of).max().unwrap_or(0) * adapter.rank
         };
         let ts = [Group::Qkv, Group::Output, Group::GateUp, Group::Down].map(t);
-        let first_layer = adapter.first().0.min(c.layers);
+        let first_layer = adapter.first().0.min(c.layers());
         let mut a = Arena::new();
         let mut kept = 0;
         let mut keep = |bytes: u64| {
@@ -247,11 +247,11 @@ impl Buffers {
         // What a layer always keeps, and what it keeps without checkpointing.
         let x = keep(rows(c.width));
         let more = (!o.checkpointing).then(|| {
-            let [qkv, attended, lse, mid] = [q + 2 * kv, q, c.heads, c.width].map(|w| keep(rows(w)));
+            let [qkv, attended, lse, mid] = [q + 2 * kv, q, c.heads(), c.width].map(|w| keep(rows(w)));
             (qkv, attended, lse, mid, ts.map(|w| keep(rows(w))))
         });
         // The widest, in f16: half of all that is kept.
-        let kept_gate_up = (!o.checkpointing).then(|| keep(rows(c.feed_forward)));
+        let kept_gate_up = (!o.checkpointing).then(|| keep(rows(c.feed_forward())));
         // Steps. A layer forward: 0 norm, 1 qkv, 2 heads, 3 attention, 4 output, 5 norm, 6 gate and up,
         // 7 SwiGLU, 8 down. The loss: 9. Once more with 20: 20 to 27. Backward: 30 down, 31 SwiGLU,
         // 32 gate and up, 33 norm, 34 output, 35 heads again and attention, 36 heads, 37 norm again
@@ -266,8 +266,8 @@ impl Buffers {
                 k: put(kv, s + 2, q_),
                 v: put(kv, s + 2, q_),
                 n2: put(c.width, s + 5, n2),
-                gate_up: put(2 * c.feed_forward, s + 6, gate_up),
-                gated: put(c.feed_forward, s + 7, gated),
+                gate_up: put(2 * c.feed_forward(), s + 6, gate_up),
+                gated: put(c.feed_forward(), s + 7, gated),
                 qkv: x,
                 attended: x,
                 lse: x,
@@ -279,7 +279,7 @@ impl Buffers {
                 None => LayerSpots {
                     qkv: put(q + 2 * kv, s + 1, qkv),
                     attended: put(q, s + 3, attended),
-                    lse: put(c.heads, s + 3, attended),
+                    lse: put(c.heads(), s + 3, attended),
                     mid: put(c.width, s + 4, mid),
                     t: [
                         put(ts[0], s + 1, t0),
@@ -305,7 +305,7 @@ impl Buffers {
         let stream = [put(c.width, 0, 9), put(c.width, 0, 9)];
         let d = GradientSpots {
             x: put(c.width, 9, 38),
-            gated: put(c.feed_forward, 30, 31),
+            gated: put(c.feed_forward(), 30, 31),
             n: put(c.width, 32, 38),
             attended: put(q, 34, 35),
             q: put(q, 35, 36),
@@ -319,7 +319,7 @@ impl Buffers {
             },
         };
         let dropped = (o.dropout > 0.0).then(|| {
-            let widest = c.width.max(q).max(c.feed_forward);
+            let widest = c.width.max(q).max(c.feed_forward());
             [a.add(rows(widest), 0, 38), a.add(rows(widest), 30, 38)]
         });
         let n = u64::from(loss_rows(c, tokens, budget)) * 4;
@@ -335,7 +335,7 @@ impl Buffers {
         Buffers {
             scratch: a.place(budget.align),
             kept,
-            kept_layers: c.layers - first_layer,
+            kept_layers: c.layers() - first_layer,
             first_layer,
             stream,
             kept_gate_up,
@@ -360,19 +360,18 @@ impl Buffers {
 }
 
 /// Attention of a batch.
-pub(crate) fn attention_shape(c: &Config, tokens: u32) -> attention::Shape {
+pub(crate) fn attention_shape(c: &Spec, tokens: u32) -> attention::Shape {
     attention::Shape {
         tokens,
-        heads: c.heads,
-        kv_heads: c.kv_heads,
-        head_dim: c.head_dim,
-        scale: 1.0 / (c.head_dim as f32).sqrt(),
+        heads: c.heads(),
+        kv_heads: c.kv_heads(),
+        head_dim: c.head_dim(),
+        scale: 1.0 / (c.head_dim() as f32).sqrt(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use weft_kernels::ops::rope::{Pairing, Rotation, Scaling};
     use weft_kernels::{WeightShape, WeightType};
     use weft_runtime::Profile;
 
@@ -386,24 +385,8 @@ mod tests {
         (layers, width, heads, feed_forward): (u32, u32, u32, u32),
         one: Option<WeightType>,
         budget: &Budget,
-    ) -> (Config, u64) {
-        let c = Config {
-            architecture: "qwen3".into(),
-            name: None,
-            layers,
-            width,
-            feed_forward,
-            heads,
-            kv_heads: 8,
-            head_dim: 128,
-            vocabulary: 151_936,
-            context: 40_960,
-            eps: 1e-6,
-            rotation: Rotation::new(128, 1e6, None, Scaling::None, Pairing::HalfSplit),
-            tied: true,
-            qk_norm: true,
-            biases: false,
-        };
+    ) -> (Spec, u64) {
+        let c = Spec::qwen3([layers, width, feed_forward, heads, 8, 128, 151_936, 40_960]);
         let matrix = |ty: WeightType, rows, cols| {
             WeightShape::new(one.unwrap_or(ty), rows, cols, budget).unwrap().bytes(budget)
         };
@@ -421,7 +404,7 @@ mod tests {
     const SMALL: (u32, u32, u32, u32) = (28, 2048, 16, 6144);
     const LARGE: (u32, u32, u32, u32) = (36, 2560, 32, 9728);
 
-    fn total(c: &Config, weights: u64, rank: u32, tokens: u32, checkpointing: bool, budget: &Budget) -> u64 {
+    fn total(c: &Spec, weights: u64, rank: u32, tokens: u32, checkpointing: bool, budget: &Budget) -> u64 {
         let shape = AdapterShape::uniform(c, &Target::ALL, rank);
         let options = TrainOptions { tokens, checkpointing, ..TrainOptions::default() };
         let plan = TrainPlan::of(c, weights, &shape, &options, budget).unwrap();

@@ -148,8 +148,8 @@ impl Trainer {
     /// options, and where the memory does not fit, before any is taken, with the largest batch that would;
     /// a fault of the device.
     pub fn new(model: &Model, adapter: &Adapter, options: &TrainOptions) -> Result<Trainer> {
-        let (config, gpu) = (model.config(), model.gpu());
-        adapter.check(config)?;
+        let (spec, gpu) = (model.spec(), model.gpu());
+        adapter.check(spec)?;
         if !(1..=MAX_TOKENS).contains(&options.tokens) {
             return bad(format!("a batch must be of 1 to {MAX_TOKENS} tokens, not {}", options.tokens));
         }
@@ -159,12 +159,12 @@ impl Trainer {
         let (shape, budget) = (adapter.shape(), gpu.budget().clone());
         let weights = gpu.memory().pools.get(&Pool::Weights).map_or(0, |p| p.allocated);
         let available = gpu.caps().memory.unwrap_or(u64::MAX);
-        let plan = match TrainPlan::of(config, weights, &shape, options, &budget) {
+        let plan = match TrainPlan::of(spec, weights, &shape, options, &budget) {
             Ok(plan) if plan.total() <= available => plan,
             unfit => {
                 let context = if options.context == 0 { options.tokens } else { options.context };
                 let fitting =
-                    TrainPlan::largest_fitting(config, weights, &shape, options, &budget, context, available);
+                    TrainPlan::largest_fitting(spec, weights, &shape, options, &budget, context, available);
                 let way_out = match fitting {
                     Some((batch, context)) => {
                         format!("the largest batch and context that fit are {batch} and {context}")
@@ -185,10 +185,10 @@ impl Trainer {
                 return bad(format!("{what}; {way_out}"));
             }
         };
-        let flat = Flat::new(&shape, config, budget.align);
-        let buffers = Buffers::plan(config, &shape, options, &budget);
+        let flat = Flat::new(&shape, spec, budget.align);
+        let buffers = Buffers::plan(spec, &shape, options, &budget);
         let most = padded(options.tokens, options.tokens);
-        let rows = loss_rows(config, most, &budget);
+        let rows = loss_rows(spec, most, &budget);
 
         gpu.reserve(Pool::Adapters, flat.total);
         gpu.reserve(Pool::Kept, buffers.kept * u64::from(buffers.kept_layers));
@@ -206,7 +206,7 @@ impl Trainer {
             spans: state(u64::from(most) * 8, "spans")?,
             table: gpu.alloc_init(
                 Pool::State,
-                bytemuck::cast_slice(&config.rotation.table(most)),
+                bytemuck::cast_slice(&spec.rotation().table(most)),
                 "rotary table",
             )?,
             rows: state(u64::from(rows) * 4, "rows of the loss")?,
@@ -255,7 +255,7 @@ impl Trainer {
 
     /// Trained parameters.
     pub fn parameters(&self) -> usize {
-        self.shape.parameters(self.model.config()) as usize
+        self.shape.parameters(self.model.spec()) as usize
     }
 
     /// An adapter's values one after the other, in the order of layers and targets.
@@ -342,7 +342,7 @@ impl Trainer {
     /// # Errors
     /// A fault of the device.
     pub fn adapter(&self) -> Result<Adapter> {
-        let config = self.model.config();
+        let spec = self.model.spec();
         let values = self.gather(&self.memory.parameters)?;
         let mut rest = &values[..];
         let mut take = |n: u32| {
@@ -358,8 +358,8 @@ impl Trainer {
             .map(|&(layer, target)| Pair {
                 layer,
                 target,
-                a: take(rank * target.inputs(config)),
-                b: take(target.outputs(config) * rank),
+                a: take(rank * target.inputs(spec)),
+                b: take(target.outputs(spec) * rank),
             })
             .collect();
         Ok(Adapter { rank, alpha: self.alpha, rslora: self.rslora, pairs })
@@ -523,7 +523,7 @@ impl Trainer {
 
     fn loss_rows(&self) -> u32 {
         let tokens = padded(self.options.tokens, self.options.tokens);
-        loss_rows(self.model.config(), tokens, self.model.gpu().budget())
+        loss_rows(self.model.spec(), tokens, self.model.gpu().budget())
     }
 
     fn replay(&mut self, kind: Kind) -> Result<()> {
@@ -545,7 +545,7 @@ impl Trainer {
         let inner = &self.model.0;
         let graph = |tokens| Graph {
             gpu: &inner.gpu,
-            c: &inner.config,
+            c: &inner.spec,
             w: &inner.weights,
             adapter: &self.shape,
             flat: &self.flat,
