@@ -1,14 +1,13 @@
 // The code book in workgroup memory, COPIES times: neighbours read random entries, which collide in fewer
 // banks the fewer of them share a copy. Entries are words, or pairs of words (PAIRS).
 var<private> book_copy: u32;
-//@ for s in SINGLES
+//@ if !PAIRS
 var<workgroup> book_words: array<u32, BOOK * COPIES>;
 
 fn book(i: u32) -> u32 {
     return book_words[i * COPIES + book_copy];
 }
-//@ end
-//@ for s in PAIRS
+//@ else
 var<workgroup> book_words: array<vec2<u32>, BOOK * COPIES>;
 
 fn book2(i: u32) -> vec2<u32> {
@@ -20,10 +19,9 @@ fn book2(i: u32) -> vec2<u32> {
 fn load_book(lid: u32) {
     book_copy = lid % COPIES;
     for (var i = lid; i < BOOK * COPIES; i += WG) {
-        //@ for s in SINGLES
+        //@ if !PAIRS
         book_words[i] = w1[i / COPIES];
-        //@ end
-        //@ for s in PAIRS
+        //@ else
         book_words[i] = vec2<u32>(w1[i / COPIES * 2u], w1[i / COPIES * 2u + 1u]);
         //@ end
     }

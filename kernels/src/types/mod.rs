@@ -294,14 +294,13 @@ impl WeightType {
 
     /// The fragment that keeps the code book in workgroup memory, to which [`WeightType::book`] is the
     /// alternative, and its constants.
-    pub(crate) fn shared_book(self) -> (&'static str, [(&'static str, u32); 5]) {
+    pub(crate) fn shared_book(self) -> (&'static str, [(&'static str, u32); 4]) {
         use WeightType::*;
         let words = self.layout().table.len();
         let pairs = matches!(self, IQ2_XXS | IQ2_XS | IQ2_S);
         let entries = if pairs { words / 2 } else { words };
         let constants = [
             ("BOOKED", u32::from(words > 0)),
-            ("SINGLES", u32::from(words > 0 && !pairs)),
             ("PAIRS", u32::from(pairs)),
             ("BOOK", entries as u32),
             ("COPIES", (BOOK_WORDS / words.max(1)) as u32),

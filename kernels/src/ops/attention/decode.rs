@@ -199,7 +199,6 @@ impl Kernel {
             // Keys of a slot in a round.
             ("U", (self.split.prefetch / chunks).max(1)),
             ("INTS", u32::from(self.ints)),
-            ("FLOATS", u32::from(!self.ints)),
         ];
         let parts = [
             include_str!("extremes.wgsl"),

@@ -49,11 +49,10 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> qkv: array<f32>;
 @group(0) @binding(5) var<storage, read_write> k_cache: array<Word>;
 @group(0) @binding(6) var<storage, read_write> v_cache: array<Word>;
-//@ for f in FLOATS
+//@ if !INTS
 @group(0) @binding(7) var<storage, read_write> o: array<vec4<f32>>;
 @group(0) @binding(8) var<storage, read_write> lse: array<f32>;
-//@ end
-//@ for i in INTS
+//@ else
 @group(0) @binding(7) var<storage, read_write> oq: array<vec4<u32>>;
 @group(0) @binding(8) var<storage, read_write> om: array<vec2<f32>>;
 //@ end
@@ -311,10 +310,9 @@ fn main(
             l += w * stats[s * G + i].y;
         }
         if (member + i < group) {
-            //@ for q in INTS
+            //@ if INTS
             sums[n] = sum / max(l, 1e-30);
-            //@ end
-            //@ for f in FLOATS
+            //@ else
             let at = (wid.y * p.streams + stream) * p.heads + head0 + i;
             o[at * D4 + n % D4] = sum / max(l, 1e-30);
             if (n % D4 == 0u && p.splits > 1u) {
@@ -323,7 +321,7 @@ fn main(
             //@ end
         }
     }
-    //@ for q in INTS
+    //@ if INTS
     workgroupBarrier();
     for (var u = lid; u < G * (D4 / 4u); u += WG) {
         if (member + u / (D4 / 4u) < group) {

@@ -95,7 +95,6 @@ impl Kernel {
             ("RN", rn),
             ("NT", self.nt),
             ("BY_A", by_a),
-            ("BY_B", 1 - by_a),
             ("MROWS", if by_a == 1 { rn } else { BK }),
             // Loads of an invocation.
             ("XL", 4 * t * BK / 4 / wg),

@@ -10,11 +10,10 @@
 
 const XS: u32 = BK + 8u;  // strides, padded against bank conflicts
 const X4S: u32 = BK / 4u;
-//@ for a in BY_A
+//@ if BY_A
 const MS: u32 = BK + 8u;
 const M4S: u32 = BK / 4u;
-//@ end
-//@ for b in BY_B
+//@ else
 const MS: u32 = RN + 8u;
 const M4S: u32 = RN / 4u;
 //@ end
@@ -34,12 +33,11 @@ fn load_x(at: u32, c: u32, width: u32) -> vec4<f16> {
 
 // Item i of the tile of m whose first column is k.
 fn load_m(i: u32, place: u32, r0: u32, k: u32, width: u32) -> vec4<f16> {
-    //@ for a in BY_A
+    //@ if BY_A
     let r = r0 + i / M4S;
     let c = k + i % M4S * 4u;
     let at = place + min(r, p.ranks - 1u) * width + min(c, width - 4u);
-    //@ end
-    //@ for b in BY_B
+    //@ else
     let r = r0 + i % M4S * 4u;
     let c = k + i / M4S;
     let at = place + min(c, width - 1u) * p.ranks + min(r, p.ranks - 4u);
@@ -91,10 +89,9 @@ fn main(
         for (var kk = 0u; kk < BK; kk += T) {
             let a = coopLoadT<MatA>(&xs[(sid * T * XS + kk) / PER], XS / PER);
             //@ for j in NT
-            //@ for a in BY_A
+            //@ if BY_A
             let b$j = coopLoad<MatB>(&ws[($ju * T * MS + kk) / PER], MS / PER);
-            //@ end
-            //@ for b in BY_B
+            //@ else
             let b$j = coopLoadT<MatB>(&ws[(kk * MS + $ju * T) / PER], MS / PER);
             //@ end
             acc$j = coopMultiplyAdd(a, b$j, acc$j);

@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
+use crate::compose::fragment;
 use crate::layout::{Columns, Format};
 use crate::select::BASELINE;
 use crate::select::{self, CallShape};
@@ -127,7 +128,7 @@ impl Kernel {
             true => (include_str!("quads.wgsl"), include_str!("put_quads.wgsl")),
             false => (include_str!("scalars.wgsl"), include_str!("put_scalars.wgsl")),
         };
-        let of = |text: &str, array: &str| text.replace("ARRAY", array);
+        let of = |text: &str, array: &str| fragment(text, &[("ARRAY", array)]);
         let wide = if self.format == Format::F16 { include_str!("halves.wgsl") } else { cells };
         let mut parts = vec![include_str!("params.wgsl").to_owned(), of(wide, "wide"), of(cells, "matrix")];
         let mut bindings = vec![Access::ReadWrite; 3];

@@ -91,13 +91,12 @@ fn main(
         coopStoreT(sum, &stage[to], T);
         workgroupBarrier();
         for (var e = lane; e < T * T; e += SG) {
-            //@ for a in BY_A
+            //@ if BY_A
             let r = r0 + $iu * T + e / T;
             let c = c0 + sid * T + e % T;
             let v = p.scale * stage[to + e];
             let at = wid.z * p.part + p.places[adapter] + r * width + c;
-            //@ end
-            //@ for b in BY_B
+            //@ else
             let r = r0 + $iu * T + e % T;
             let c = c0 + sid * T + e / T;
             let v = p.scale * stage[to + e % T * T + e / T];

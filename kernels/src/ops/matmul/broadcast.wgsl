@@ -31,7 +31,7 @@ fn main(
     var acc$i_$j = 0.0;
     //@ end
     //@ end
-    //@ for h in HEADS
+    //@ if HEADS
     // What both halves of 32 weights share is loaded once.
     for (var v = 0u; v < p.units; v += 2u) {
         //@ for j in TN
@@ -39,16 +39,14 @@ fn main(
         //@ end
         for (var part = 0u; part < 2u; part++) {
             let u = v + part;
-    //@ end
-    //@ for h in UNITS
+    //@ else
     for (var u = 0u; u < p.units; u++) {
         {
     //@ end
         //@ for j in TN
-        //@ for h in HEADS
+        //@ if HEADS
         let w$j = dequant_ints(ints_of(p.planes, head$j, (row$j + v) >> 1u, part));
-        //@ end
-        //@ for h in UNITS
+        //@ else
         let w$j = dequant16(p.planes, row$j + u);
         //@ end
         //@ end

@@ -192,9 +192,9 @@ impl Kernel {
         };
         let normed = if self.normed { "_normed" } else { "" };
         let second = self.second.map_or(String::new(), |ty| format!("+{ty}"));
-        let name = self.constants.name(Variant::MatvecDot, self.ty);
+        let name = self.constants.suffix(self.ty);
         let subgroup = if self.subgroup > 0 { format!("_sg{}", self.subgroup) } else { String::new() };
-        name.replace("matvec_dot", &format!("chain_{epilogue}{normed}")) + &second + &subgroup
+        format!("chain_{epilogue}{normed}_{name}{second}{subgroup}")
     }
 
     fn shader(self) -> Shader {

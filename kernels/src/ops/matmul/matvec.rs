@@ -3,9 +3,10 @@
 use weft_runtime::{Access, Caps, DeviceKind, Gpu, Shader};
 
 use super::Variant;
+use crate::compose::{compose, fragment};
 use crate::ops::{LOAD4, WEIGHT, with_dequant};
 use crate::select::MATVEC_TOKENS;
-use crate::{Result, WeightType, compose};
+use crate::{Result, WeightType};
 
 /// How the matvec kernels spread their work; constants of the shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,8 +123,13 @@ impl Matvec {
 
     /// The pipeline's name.
     pub(super) fn name(self, variant: Variant, ty: WeightType) -> String {
+        format!("{}_{}", variant.name(), self.suffix(ty))
+    }
+
+    /// What tells kernels of one variant apart.
+    pub(super) fn suffix(self, ty: WeightType) -> String {
         let Matvec { wg, lanes, rows, steps, tokens } = self;
-        format!("{}_{wg}_l{lanes}_r{rows}_s{steps}_t{tokens}_{ty}", variant.name())
+        format!("{wg}_l{lanes}_r{rows}_s{steps}_t{tokens}_{ty}")
     }
 
     /// The shader of [`Variant::Matvec`] or [`Variant::MatvecDot`].
@@ -169,29 +175,29 @@ impl Matvec {
         constants.extend(book_constants);
         constants.extend([
             ("BLOCKS", u32::from(blocks(ty))),
-            ("ONES", u32::from(!blocks(ty))),
             ("PARTS", ty.layout().parts()),
             ("PER_BLOCK", 16 / ty.layout().parts()),
             ("PAIRS_OF_PARTS", ty.layout().parts() / 2),
             ("NORMED", u32::from(normed)),
             ("SG", subgroup),
             ("SHUFFLED", u32::from(subgroup > 0)),
-            ("TREE", u32::from(subgroup == 0)),
-            ("SINGLE", u32::from(second.is_none())),
             ("MIXED", u32::from(second.is_some())),
         ]);
-        constants.extend(match second {
-            None => sums_of(ty.span() == 32, ty.has_center(), ty.has_offset()),
+        // How the parts of a head become sums: with one scale for both of a pair or one for each, and with a
+        // center, an offset, or neither.
+        let [shared, center, offset] = match second {
+            None => [ty.span() == 32, ty.has_center(), ty.has_offset()],
             // What every type has.
-            Some(_) => sums_of(false, false, true),
-        });
+            Some(_) => [false, false, true],
+        };
+        let sums = [("SHARED", shared), ("CENTER", center), ("OFFSET", offset)];
+        constants.extend(sums.map(|(name, has)| (name, u32::from(has))));
         let first = ty.layout().dequant;
         let walk = include_str!("matvec_walk.wgsl");
-        let renamed = match second {
-            Some(second) => rename_2(&(own(ty, second) + walk_alone(walk))),
-            None => String::new(),
-        };
-        let parts = [first, &[LOAD4, book, walk, &renamed, include_str!("matvec_dot.wgsl")], end].concat();
+        let second = second.map_or(String::new(), |ty2| own(ty, ty2).concat() + &second_of(walk));
+        let shared =
+            [LOAD4, book, include_str!("dot16.wgsl"), walk, &second, include_str!("matvec_dot.wgsl")];
+        let parts = [first, &shared, end].concat();
         compose(&[], &constants, &parts)
     }
 
@@ -210,20 +216,6 @@ impl Matvec {
     }
 }
 
-/// How the parts of a head become sums: with one scale for both of a pair or one for each, and with a center, an
-/// offset, or neither.
-fn sums_of(shared: bool, center: bool, offset: bool) -> [(&'static str, u32); 6] {
-    let of = |which: bool, pair: bool| u32::from(which && pair == shared);
-    [
-        ("SHARED", of(!center, true)),
-        ("APART", of(!center, false)),
-        ("CENTER_SHARED", of(center, true)),
-        ("CENTER_APART", of(center, false)),
-        ("OFFSET_SHARED", of(offset, true)),
-        ("OFFSET_APART", of(offset, false)),
-    ]
-}
-
 /// Whether a type's blocks are of 256 weights. Lanes are a multiple of the heads of such a block, and so are
 /// those of a row.
 fn blocks(ty: WeightType) -> bool {
@@ -233,36 +225,17 @@ fn blocks(ty: WeightType) -> bool {
 /// Whether one kernel can have rows of both types.
 pub(super) fn mixed_pair(first: WeightType, second: WeightType) -> bool {
     let plain = |ty: WeightType| ty.layout().has_ints() && ty.layout().table.is_empty();
-    let apart = own(first, second).contains("fn head_of");
+    let apart = own(first, second).iter().any(|f| f.contains("fn head_of"));
     apart && plain(first) && plain(second) && blocks(first) == blocks(second)
 }
 
-/// The fragments that the second type does not share with the first.
-fn own(first: WeightType, second: WeightType) -> String {
+/// The fragments that the second type does not share with the first, under names of their own.
+fn own(first: WeightType, second: WeightType) -> Vec<String> {
     let shared = first.layout().dequant;
-    second.layout().dequant.iter().copied().filter(|f| !shared.contains(f)).collect()
+    second.layout().dequant.iter().filter(|f| !shared.contains(f)).map(|f| second_of(f)).collect()
 }
 
-/// matvec_walk.wgsl without the function that the first walk has declared.
-fn walk_alone(walk: &str) -> &str {
-    &walk[walk.find("fn walk(").expect("a walk")..]
-}
-
-/// The text with the names of a type's fragment, and of its walk, ending in `_2`.
-fn rename_2(text: &str) -> String {
-    let mut out = String::new();
-    let mut word = String::new();
-    for c in text.chars().chain([' ']) {
-        if c.is_alphanumeric() || c == '_' {
-            word.push(c);
-            continue;
-        }
-        out += &word;
-        if ["Head", "head_of", "ints_of", "walk"].contains(&&word[..]) {
-            out += "_2";
-        }
-        word.clear();
-        out.push(c);
-    }
-    out
+/// A fragment as the second type of a pair has it, where it has names that the first type's has as well.
+fn second_of(text: &str) -> String {
+    if text.contains("$NTH") { fragment(text, &[("NTH", "_2")]) } else { text.to_owned() }
 }

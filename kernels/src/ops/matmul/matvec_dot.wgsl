@@ -24,7 +24,7 @@ struct Params {
     extent: u32,    // workgroups along x, where the grid is folded
     column: u32,    // of y, where row 0 goes
     eps: f32,
-    //@ for b in MIXED
+    //@ if MIXED
     planes_2: vec4<u32>,
     split: u32,     // rows of the first type
     //@ end
@@ -38,19 +38,18 @@ struct Params {
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
-    //@ for t in TREE
+    //@ if !SHUFFLED
     @builtin(local_invocation_index) lid: u32,
-    //@ end
-    //@ for s in SHUFFLED
+    //@ else
     @builtin(subgroup_id) sid: u32,
     @builtin(subgroup_invocation_id) lane: u32,
     //@ end
 ) {
-    //@ for s in SHUFFLED
+    //@ if SHUFFLED
     // Lanes that add up by shuffles are neighbours in a subgroup, whatever the device's order is.
     let lid = sid * SG + lane;
     //@ end
-    //@ for b in BOOKED
+    //@ if BOOKED
     load_book(lid);
     workgroupBarrier();
     //@ end
@@ -58,17 +57,16 @@ fn main(
     let lanes = group * GROUPS + lid / LANES;
     // What the end needs is on its way before the long loads; nothing here waits for it.
     fetch(group, lid);
-    //@ for o in SINGLE
+    //@ if !MIXED
     walk(lid, lanes, p.planes, 0u);
-    //@ end
-    //@ for b in MIXED
+    //@ else
     if (group * GROUPS * ROWS < p.split) {
         walk(lid, lanes, p.planes, 0u);
     } else {
         walk_2(lid, lanes, p.planes_2, p.split);
     }
     //@ end
-    //@ for n in NORMED
+    //@ if NORMED
     // The last of the SUMS.
     part[(SUMS - 1u) * WG + lid] = squares_of(lid);
     //@ end

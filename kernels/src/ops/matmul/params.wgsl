@@ -11,7 +11,7 @@ struct Params {
     extent: u32,    // tokens
     column: u32,    // of y, or of the gradient's dy, where row 0 is
     scale: f32,     // s of cooperative kernels
-    //@ for c in COOPERATIVE
+    //@ if COOPERATIVE
     chunk: u32,     // values of the sum that a workgroup takes
     ranks: u32,     // of an adapter
     t_stride: u32,

@@ -77,7 +77,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             let b$j = ws[place(tx + $ju * TX, k)];
             let c$j = ws[place(tx + $ju * TX, k + 1u)];
             let m$j = wm[k * BN + tx + $ju * TX];
-            //@ for s in SPAN16
+            //@ if !SPAN32
             let n$j = wm[(k + 1u) * BN + tx + $ju * TX];
             //@ end
             //@ end
@@ -88,10 +88,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 let d = xd[k * BM + ty + $iu * TY];
                 let f = xd[(k + 1u) * BM + ty + $iu * TY];
                 //@ for j in TN
-                //@ for s in SPAN32
+                //@ if SPAN32
                 acc$i_$j += m$j.x * d.x * small(dot16(a, b$j) + dot16(e, c$j)) + m$j.y * (d.y + f.y);
-                //@ end
-                //@ for s in SPAN16
+                //@ else
                 acc$i_$j += d.x * (m$j.x * small(dot16(a, b$j)) + n$j.x * small(dot16(e, c$j)))
                     + (m$j.y * d.y + n$j.y * f.y);
                 //@ end

@@ -365,7 +365,6 @@ impl Kernel {
                 ("TN", t.tn),
                 ("TQ", t.tn / 4),
                 ("SPAN32", span),
-                ("SPAN16", 1 - span),
                 ("COOPERATIVE", 0),
             ];
             let mut parts = with_dequant(ty, text);
@@ -397,7 +396,6 @@ impl Kernel {
                     ("PER", per),
                     ("HELD", 16 / per),
                     ("HEADS", u32::from(heads)),
-                    ("UNITS", u32::from(!heads)),
                     ("COOPERATIVE", 0),
                 ];
                 let load4 = if lanes.texels {
