@@ -104,7 +104,7 @@ const fn on(op: &'static str, variant: &'static str, needs: &'static [Need], why
 const FEW: RangeInclusive<u32> = 0..=MATVEC_TOKENS;
 
 /// The table. The last row of an op takes everything on every device.
-pub static RULES: [Rule; 31] = [
+pub static RULES: [Rule; 32] = [
     Rule {
         tokens: 1..=1,
         ..on("matmul", "chain", &[Need::Dot], "five dispatches a layer, where nothing is cut into slabs")
@@ -120,6 +120,10 @@ pub static RULES: [Rule; 31] = [
     Rule {
         tokens: FEW,
         ..rule("matmul", "matvec", "each weight is read once for all tokens; a CPU emulates packed dots")
+    },
+    Rule {
+        tokens: 65..=u32::MAX,
+        ..on("matmul", "direct", &[Need::F16, Need::Coop], "shapes of whole tiles; 1.5 times coop on an H200")
     },
     on("matmul", "coop", &[Need::F16, Need::Coop], "five times the f32 tiles on an H200"),
     on("matmul", "tiled_dot", &[Need::Dot], "types of integers"),

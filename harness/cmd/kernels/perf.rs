@@ -6,8 +6,8 @@ use weft_kernels::ops::matmul::Matvec;
 use weft_kernels::perf::ops::{self, Op};
 use weft_kernels::perf::sweep::{self, Measured};
 use weft_kernels::perf::{
-    Attention, Effort, Product, attention, attention_cuts, attentions, copy_rate, matrix_rate, product,
-    products, tiles,
+    Attention, Effort, Product, all_tiles, attention, attention_cuts, attentions, copy_rate, matrix_rate,
+    product, products,
 };
 use weft_kernels::registry;
 use weft_runtime::{DeviceKind, Gpu};
@@ -94,7 +94,7 @@ pub(super) fn run(f: &Perf) -> Result<()> {
     // Attention comes in cuts and depths of its own.
     let deepest = if gpu.caps().kind == DeviceKind::Cpu { 256 } else { u32::MAX };
     let (products, attentions) = match f.tiles {
-        true => (tiles(&gpu, effort.side), attention_cuts(deepest)),
+        true => (all_tiles(&gpu, effort.side), attention_cuts(deepest)),
         false => (products(effort.side), attentions(gpu.caps(), deepest)),
     };
     let others = if f.tiles { Vec::new() } else { ops::ops(gpu.caps().kind) };

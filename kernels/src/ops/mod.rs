@@ -20,6 +20,7 @@ pub mod rope;
 pub mod router;
 pub mod sample;
 pub mod split_k;
+pub mod tile;
 
 pub use crate::layout::Format;
 use crate::{Weight, WeightType};

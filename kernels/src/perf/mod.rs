@@ -19,10 +19,11 @@ use weft_runtime::{Access, Cost, DeviceKind, Gpu, Pool, Program, Recorder, Shade
 
 use crate::layout::Format;
 use crate::ops::matmul::{
-    Columns, Direction, Epilogue, Gradient, Input, Kernel, Matvec, Variant, gradient_with, linear_with,
+    Columns, Coop, Direction, Epilogue, Gradient, Input, Kernel, Matvec, Variant, gradient_with, linear_with,
     matvec_with,
 };
 use crate::ops::quantize::{self, Quantized};
+use crate::ops::tile::reference::tiles;
 use crate::testing::{Rng, random_blocks};
 use crate::{Error, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, fold, params};
 
@@ -152,16 +153,27 @@ pub fn products(side: u32) -> Vec<Product> {
         for variant in Variant::ALL.into_iter().filter(|v| !v.few()) {
             if variant != Variant::TiledDot || ty.layout().has_ints() {
                 // As a decoder calls it: cooperative products take f16.
-                let x = if variant == Variant::Coop { Format::F16 } else { Format::F32 };
+                let x = left_side(variant, Format::F16);
                 let forward = Product { x, ..plain(variant, ty, side, side, side) };
                 all.push(forward);
-                if matches!(variant, Variant::Tiled | Variant::Coop) {
-                    all.push(Product { direction: Direction::Gradient, x: Format::F32, ..forward });
+                if matches!(variant, Variant::Tiled | Variant::Coop | Variant::Direct) {
+                    let x = left_side(variant, Format::F32);
+                    all.push(Product { direction: Direction::Gradient, x, ..forward });
                 }
             }
         }
     }
     all
+}
+
+/// How a variant takes its left side, where a cooperative product is given `coop`. Tiles are of 16 here; on
+/// devices whose matrices are smaller [`product`] makes them smaller.
+fn left_side(variant: Variant, coop: Format) -> Format {
+    match variant {
+        Variant::Coop => coop,
+        Variant::Direct => Format::Tiles { side: 16 },
+        _ => Format::F32,
+    }
 }
 
 /// The matrices of a layer of a 4B model, outputs x inputs: queries, keys and values; output; gate and
@@ -171,7 +183,7 @@ const LAYER: [(u32, u32); 4] = [(6144, 2560), (2560, 4096), (19_456, 2560), (256
 /// Every tile of the kernels for many tokens, with x in f32 and where it can be in f16: what the choice
 /// in [`Kernel::pick`] comes from. All types at `side`, and a layer with half as many tokens for the two
 /// types that most models are made of.
-pub fn tiles(gpu: &Gpu, side: u32) -> Vec<Product> {
+pub fn all_tiles(gpu: &Gpu, side: u32) -> Vec<Product> {
     let mut all = Vec::new();
     for &ty in WeightType::ALL {
         let layer = matches!(ty, WeightType::F16 | WeightType::Q4_K);
@@ -191,7 +203,7 @@ pub fn tiles(gpu: &Gpu, side: u32) -> Vec<Product> {
                             tokens,
                             direction,
                             kernel: Some(kernel),
-                            x: Format::F32,
+                            x: left_side(variant, Format::F32),
                         };
                         all.push(p);
                         if (variant, direction) == (Variant::Coop, Direction::Forward) {
@@ -226,6 +238,11 @@ impl Effort {
 /// # Errors
 /// [`Error::Plan`] where the device lacks what the variant needs; out of memory; a fault.
 pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<Matvec>)> {
+    let mut p = *p;
+    if let (Format::Tiles { .. }, Some(coop)) = (p.x, Coop::of(gpu.caps())) {
+        p.x = Format::Tiles { side: coop.side };
+    }
+    let p = &p;
     if let Err(why) = p.variant.supports(gpu.caps(), p.ty, p.tokens) {
         return Err(PlanError::Shape { op: p.direction.op(), what: why.into() }.into());
     }
@@ -270,7 +287,7 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
                 linear_with(&mut rec, kernel, w, input, out, p.tokens, Epilogue::default())?;
             }
             Direction::Gradient => {
-                let dy = Gradient::new(x, Columns::all(left), 1.0);
+                let dy = Gradient { format: p.x, ..Gradient::new(x, Columns::all(left), 1.0) };
                 gradient_with(&mut rec, kernel, w, dy, y, p.tokens, false)?;
             }
         }
@@ -300,6 +317,10 @@ fn matvec_seconds(
     seconds(gpu, effort, &rec.finish()?, dispatches)
 }
 
+fn halves(x: &[f32]) -> Vec<u8> {
+    x.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect()
+}
+
 /// x, its integers if the variant reads them, and y.
 type Buffers = (Slice, Option<Quantized>, Slice);
 
@@ -312,7 +333,8 @@ fn buffers(gpu: &Gpu, p: &Product, slots: usize) -> Result<Vec<Buffers>> {
     let x: Vec<f32> = x.into_iter().cycle().take(n).collect();
     let bytes = match p.x {
         Format::F32 => bytemuck::cast_slice(&x).to_vec(),
-        Format::F16 => x.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect(),
+        Format::F16 => halves(&x),
+        Format::Tiles { side } => halves(&tiles(&x, left as usize, side as usize)),
     };
     let mut rec = Recorder::new(gpu);
     let mut buffers = Vec::with_capacity(slots);

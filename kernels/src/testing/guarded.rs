@@ -49,18 +49,31 @@ impl Guarded {
         let Some(words) = self.read(gpu)? else { return Ok(f64::INFINITY) };
         let got = match format {
             Format::F32 => words,
-            Format::F16 => bytemuck::cast_slice::<f32, u16>(&words)
-                .iter()
-                .map(|&h| half::f16::from_bits(h).to_f32())
-                .collect(),
+            _ => halves(&words),
         };
         Ok(nmse(&got, want))
+    }
+
+    /// As [`Guarded::compare`], of f16 that lies otherwise: `rows` puts its values in the order of `want`.
+    pub(crate) fn compare_tiles(
+        &self,
+        gpu: &Gpu,
+        rows: impl Fn(&[f32]) -> Vec<f32>,
+        want: &[f64],
+    ) -> Result<f64> {
+        let Some(words) = self.read(gpu)? else { return Ok(f64::INFINITY) };
+        Ok(nmse(&rows(&halves(&words)), want))
     }
 
     /// NMSE of the output against `want`; infinite where a sentinel changed.
     pub(crate) fn compare(&self, gpu: &Gpu, want: &[f64]) -> Result<f64> {
         Ok(self.read(gpu)?.map_or(f64::INFINITY, |got| nmse(&got, want)))
     }
+}
+
+/// Pairs of f16 as their values.
+fn halves(words: &[f32]) -> Vec<f32> {
+    bytemuck::cast_slice::<f32, u16>(words).iter().map(|&h| half::f16::from_bits(h).to_f32()).collect()
 }
 
 /// An input among the activations.

@@ -199,8 +199,8 @@ impl Graph<'_> {
         let Some(kept) = &s.kept_gate_up else { return Ok(()) };
         let n = u64::from(self.tokens) * 2 * u64::from(self.c.feed_forward());
         match to {
-            Format::F16 => Ok(cast(rec, &s.gate_up, (kept, to), n)?),
             Format::F32 => Ok(cast(rec, kept, (&s.gate_up, to), n)?),
+            _ => Ok(cast(rec, &s.gate_up, (kept, to), n)?),
         }
     }
 

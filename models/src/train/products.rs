@@ -319,7 +319,7 @@ impl Graph<'_> {
         for &(w, _) in &p.weights {
             let columns = Columns { stride: p.stride(), column };
             let low = low.filter(|_| column == 0 && dropped.is_none());
-            let dy = Gradient { dy, columns, scale: RANGE, low, scratch: Some(&parts) };
+            let dy = Gradient { low, scratch: Some(&parts), ..Gradient::new(dy, columns, RANGE) };
             linear_gradient(rec, w, dy, dx, self.tokens, column > 0)?;
             column += w.shape.rows;
         }

@@ -24,6 +24,9 @@ const WG: u32 = 256;
 /// # Errors
 /// A number that is no multiple of 4.
 pub fn plan(n: u64, to: Format, budget: &Budget) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
+    if let Format::Tiles { .. } = to {
+        return Err(PlanError::Shape { op: "cast", what: "tiles are made by the op tile".into() });
+    }
     if !n.is_multiple_of(4) || n / 4 > u64::from(u32::MAX) {
         let what = format!("{n} values are not a multiple of 4");
         return Err(PlanError::Shape { op: "cast", what });
@@ -52,8 +55,8 @@ pub fn plan(n: u64, to: Format, budget: &Budget) -> std::result::Result<Vec<Disp
 
 fn shader(to: Format) -> Shader {
     let text = match to {
-        Format::F16 => include_str!("to_half.wgsl"),
         Format::F32 => include_str!("to_f32.wgsl"),
+        _ => include_str!("to_half.wgsl"),
     };
     Shader {
         name: format!("cast_to_{}", to.name()),

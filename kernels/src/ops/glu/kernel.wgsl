@@ -3,7 +3,7 @@
 //
 // What act is, a fragment says (activation/*.wgsl).
 // x  [tokens, 2 width] f32: gate, then up
-// y  [tokens, width] f32 or f16
+// y  [tokens, width] f32, f16 or f16 in tiles
 //
 // One invocation computes one value.
 
@@ -22,6 +22,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let n = (wid.x + wid.y * p.grid_x) * WG + lid;
     if (n < p.tokens * p.width) {
         let at = n / p.width * p.width + n;
-        y[n] = out(act(x[at]) * x[at + p.width]);
+        y[place(n / p.width, n % p.width, p.width)] = out(act(x[at]) * x[at + p.width]);
     }
 }

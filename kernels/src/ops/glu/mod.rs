@@ -6,7 +6,7 @@ pub mod reference;
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
 use super::activation::Activation;
-use crate::layout::Format;
+use crate::layout::{Format, split_tokens};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
 params! {
@@ -31,20 +31,17 @@ pub fn plan(
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
     let (row, out_row) = (u64::from(width) * 4, u64::from(width) * out.bytes());
-    Ok(split_rows("glu", tokens, &[2 * row, out_row], budget)?
+    Ok(split_tokens("glu", tokens, &[2 * row, out_row], out, budget)?
         .into_iter()
         .map(|t| {
             let n = t.end - t.start;
             let grid = fold((n * width).div_ceil(WG), budget);
-            let part = |operand, row: u64| Bind {
-                operand,
-                offset: u64::from(t.start) * row,
-                size: u64::from(n) * row,
-            };
+            let part =
+                |operand, n: u64, row: u64| Bind { operand, offset: u64::from(t.start) * row, size: n * row };
             let values = f64::from(n) * f64::from(width);
             Dispatch {
                 params: Params { tokens: n, width, grid_x: grid[0], pad: 0 },
-                binds: vec![part(0, 2 * row), part(1, out_row)],
+                binds: vec![part(0, n.into(), 2 * row), part(1, out.rows(n), out_row)],
                 grid,
                 cost: Cost { bytes: values * 12.0, flops: values * 4.0 },
             }
@@ -113,7 +110,7 @@ fn backward_shader(act: Activation) -> Shader {
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    let of = |act| [shader(act, Format::F32), shader(act, Format::F16), backward_shader(act)];
+    let of = |act| Format::OUT.map(|out| shader(act, out)).into_iter().chain([backward_shader(act)]);
     Activation::ALL.into_iter().flat_map(of).map(|s| (s, Params::FIELDS)).collect()
 }
 

@@ -36,7 +36,7 @@ fn case(tokens: u32, cols: u32, magnitude: f32, format: Format) -> Case {
         let before: Vec<f32> = rng.values(cols as usize).iter().map(|v| v.abs() * size).collect();
         let (x_gpu, want) = match format {
             Format::F32 => (input(gpu, &x)?, reference::accumulate(&x, &before)),
-            Format::F16 => {
+            _ => {
                 // A word is two values.
                 let mut bytes: Vec<u8> = halves.iter().flat_map(|h| h.to_le_bytes()).collect();
                 bytes.resize(bytes.len().next_multiple_of(4), 0xff);

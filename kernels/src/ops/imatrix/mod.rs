@@ -57,7 +57,7 @@ fn name(format: Format) -> String {
 fn shader(format: Format) -> Shader {
     let fragment = match format {
         Format::F32 => include_str!("x_f32.wgsl"),
-        Format::F16 => include_str!("x_f16.wgsl"),
+        _ => include_str!("x_f16.wgsl"),
     };
     Shader {
         name: name(format),

@@ -195,7 +195,7 @@ fn once(
     let w = match (output, format) {
         (Output::Wide, _) => out.slice.clone(),
         (_, Format::F32) => input(gpu, w)?,
-        (_, Format::F16) => {
+        _ => {
             let bytes: Vec<u8> = w.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
             gpu.alloc_init(Pool::Activations, &bytes, "case input")?
         }

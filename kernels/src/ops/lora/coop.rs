@@ -79,13 +79,13 @@ impl Kernel {
             Form::Down => include_str!("down_coop.wgsl"),
             _ => include_str!("outer_coop.wgsl"),
         };
-        let matrices = match t {
-            16 => include_str!("../matmul/coop16.wgsl"),
-            _ => include_str!("../matmul/coop8.wgsl"),
+        let (matrices, put_x) = match t {
+            16 => (include_str!("../matmul/coop16.wgsl"), include_str!("../matmul/coop16_x.wgsl")),
+            _ => (include_str!("../matmul/coop8.wgsl"), include_str!("../matmul/coop8_x.wgsl")),
         };
         let wide = match self.format {
             Format::F32 => "alias Wide = vec4<f32>;",
-            Format::F16 => "alias Wide = vec4<f16>;",
+            _ => "alias Wide = vec4<f16>;",
         };
         let constants = [
             ("SG", c.subgroup),
@@ -101,7 +101,7 @@ impl Kernel {
             ("ML", rn * BK / 4 / wg),
         ];
         let enables = ["f16", "wgpu_cooperative_matrix"];
-        let parts = [include_str!("params_coop.wgsl"), kernel, matrices, wide];
+        let parts = [include_str!("params_coop.wgsl"), kernel, matrices, put_x, wide];
         let mut bindings = vec![Access::ReadWrite; 3];
         if self.form == Form::Down {
             bindings[2] = Access::Read;

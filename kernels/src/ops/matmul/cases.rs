@@ -6,12 +6,13 @@ use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::chain::{self, ChainEpilogue, ChainOutput};
 use super::{
-    Columns, Direction, Epilogue, Input, Kernel, LowRank, MATVEC_TOKENS, Variant, gradient_with, linear_as,
-    linear_with,
+    Columns, Coop, Direction, Epilogue, Input, Kernel, LowRank, MATVEC_TOKENS, Variant, gradient_with,
+    linear_as, linear_with,
 };
 use crate::layout::Format;
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rmsnorm::{self, Norm};
+use crate::ops::tile::reference::tiles;
 use crate::testing::{
     Case, Gradient, Gradients, Guarded, Rng, input, nmse, random_blocks, random_weight, weight_of,
 };
@@ -46,6 +47,7 @@ pub fn cases() -> Vec<Case> {
             all.push(case(variant, ty, 256, 768, 64, false, true));
         }
     }
+    all.extend(direct());
     // Whole tiles of a few streams.
     for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
         all.push(case(Variant::Coop, ty, 128, 512, 16, false, false));
@@ -102,7 +104,7 @@ pub fn cases() -> Vec<Case> {
             }
         }
     }
-    for variant in Variant::ALL {
+    for variant in Variant::ALL.into_iter().filter(|&v| v != Variant::Direct) {
         let tokens = if variant.few() { 3 } else { 40 };
         for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::IQ1_M, WeightType::MXFP4]
         {
@@ -146,9 +148,29 @@ const TILES: [usize; 5] = [5, 3, 3, 3, 8];
 fn takes(variant: Variant, ty: WeightType) -> bool {
     match variant {
         Variant::MatvecDot | Variant::TiledDot => ty.layout().has_ints(),
-        Variant::TiledF16 | Variant::Coop => ty != WeightType::F32,
+        Variant::TiledF16 | Variant::Coop | Variant::Direct => ty != WeightType::F32,
         _ => true,
     }
+}
+
+/// The kernel that takes tiles: shapes of whole tiles of outputs and of the sum, any number of tokens.
+fn direct() -> Vec<Case> {
+    let mut all = Vec::new();
+    for &ty in WeightType::ALL.iter().filter(|&&ty| takes(Variant::Direct, ty)) {
+        all.push(case(Variant::Direct, ty, 128, 512, 130, false, false));
+        all.push(case(Variant::Direct, ty, 64, 256, 33, true, true));
+    }
+    for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
+        for tile in 0..4 {
+            all.push(case_with(Variant::Direct, Some(tile), ty, 256, 512, 256, [false, true, false, false]));
+            // With a sum that workgroups share, and an adapter behind it.
+            all.push(case_with(Variant::Direct, Some(tile), ty, 256, 2048, 72, [false, true, true, false]));
+        }
+        // More than one stripe of column tiles, the last of which is not full.
+        all.push(case(Variant::Direct, ty, 1216, 256, 300, false, false));
+        all.push(case_with(Variant::Direct, None, ty, 128, 768, 40, [false, false, false, true]));
+    }
+    all
 }
 
 /// The kernel of a case: the one picked, or a tile by number, round and round those that the device
@@ -171,7 +193,7 @@ fn kernel(
 fn tolerance(variant: Variant) -> f64 {
     match variant {
         // f16 loses what f16 loses, and so do activations of 8 bits.
-        Variant::Coop | Variant::TiledF16 | Variant::TiledDot => 5e-4,
+        Variant::Coop | Variant::Direct | Variant::TiledF16 | Variant::TiledDot => 5e-4,
         // These compute in f32 or in integers that lose nothing.
         _ => 1e-6,
     }
@@ -204,6 +226,13 @@ fn gradients() -> Vec<Case> {
             }
         }
     }
+    for &ty in WeightType::ALL.iter().filter(|&&ty| takes(Variant::Direct, ty)) {
+        all.push(gradient(Variant::Direct, None, ty, 128, 256, 130, [true, false]));
+    }
+    for tile in 0..4 {
+        all.push(gradient(Variant::Direct, Some(tile), WeightType::Q4_K, 256, 512, 200, [false, false]));
+        all.push(gradient(Variant::Direct, Some(tile), WeightType::F16, 2048, 256, 72, [true, true]));
+    }
     all
 }
 
@@ -217,7 +246,13 @@ fn gradient(
     [add, low]: [bool; 2],
 ) -> Case {
     // With a sum, the outputs are the middle of a wider dy; cooperative kernels want multiples of 4.
-    let wide = if variant == Variant::Coop { (rows.next_multiple_of(4) + 24, 16) } else { (rows + 23, 15) };
+    let wide = if variant == Variant::Direct {
+        (rows + 96, 32)
+    } else if variant == Variant::Coop {
+        (rows.next_multiple_of(4) + 24, 16)
+    } else {
+        (rows + 23, 15)
+    };
     let stride = if variant == Variant::Coop { rows.next_multiple_of(4) } else { rows };
     let (stride, column) = if add { wide } else { (stride, 0) };
     let columns = Columns { stride, column };
@@ -236,7 +271,12 @@ fn gradient(
         let before: Vec<f32> = rng.values((tokens * cols) as usize).iter().map(|v| v * size).collect();
         let before = add.then_some(&before[..]);
         let dx = Guarded::new(gpu, (tokens * cols) as usize, before)?;
-        let dy_gpu = input(gpu, &dy)?;
+        let format = tiles_of(gpu, variant);
+        let dy_gpu = match format {
+            Format::F32 => input(gpu, &dy)?,
+            // Tiles have the scale in them.
+            tiles => left_side(gpu, tiles, &dy.iter().map(|v| v * scale).collect::<Vec<_>>(), stride)?,
+        };
         let mut rec = Recorder::new(gpu);
         let kernel = kernel(gpu, variant, Direction::Gradient, tile, cols, tokens);
         let low = match low {
@@ -246,6 +286,7 @@ fn gradient(
         let input = super::Gradient {
             low: low.as_ref().map(Low::rank),
             scratch: low.as_ref().map(|l| &l.parts),
+            format,
             ..super::Gradient::new(&dy_gpu, columns, scale)
         };
         gradient_with(&mut rec, kernel, &w, input, &dx.slice, tokens, add)?;
@@ -365,15 +406,9 @@ fn case_with(
         // Cooperative kernels take x in f16, too: every other tile.
         let format = match tile {
             Some(tile) if variant == Variant::Coop && tile % 2 == 1 => Format::F16,
-            _ => Format::F32,
+            _ => tiles_of(gpu, variant),
         };
-        let x_gpu = match format {
-            Format::F32 => input(gpu, &x)?,
-            Format::F16 => {
-                let half: Vec<u8> = x.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
-                gpu.alloc_init(Pool::Activations, &half, "case input")?
-            }
-        };
+        let x_gpu = left_side(gpu, format, &x, cols)?;
         let y = Guarded::new(gpu, before.len(), add.then_some(&before[..]))?;
         let (q, meta) = quantize::bytes(x.len() as u64);
         let ints = Quantized {
@@ -441,6 +476,29 @@ fn case_with(
         Ok(tokens.map(|(got, want)| nmse(got, want)).fold(0.0, f64::max))
     })
     .of_type(ty.name())
+}
+
+/// What the kernel takes its left side in, other than rows of f16.
+fn tiles_of(gpu: &Gpu, variant: Variant) -> Format {
+    match (variant, Coop::of(gpu.caps())) {
+        (Variant::Direct, Some(coop)) => Format::Tiles { side: coop.side },
+        _ => Format::F32,
+    }
+}
+
+/// x, rows of `cols`, in a format. What lies past the last row of a last tile is NaN.
+fn left_side(gpu: &Gpu, format: Format, x: &[f32], cols: u32) -> Result<Slice> {
+    let values = match format {
+        Format::F32 => return input(gpu, x),
+        Format::F16 => x.to_vec(),
+        Format::Tiles { side } => {
+            let mut whole = x.to_vec();
+            whole.resize(x.len().next_multiple_of((side * cols) as usize), f32::NAN);
+            tiles(&whole, cols as usize, side as usize)
+        }
+    };
+    let half: Vec<u8> = values.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
+    Ok(gpu.alloc_init(Pool::Activations, &half, "case input")?)
 }
 
 /// A residual product with the norm behind it, and with its parameters specialised, as a step of streams has it: where

@@ -8,9 +8,6 @@ alias H = vec4<f16>;
 const T: u32 = 16u;
 const PER: u32 = 4u;
 
-fn put_x(at: u32, h: vec4<f16>) {
-    xs[at / 4u] = h;
-}
 fn put_w(at: u32, h: vec4<f16>) {
     ws[at / 4u] = h;
 }

@@ -8,12 +8,6 @@ alias H = f16;
 const T: u32 = 8u;
 const PER: u32 = 1u;
 
-fn put_x(at: u32, h: vec4<f16>) {
-    xs[at] = h.x;
-    xs[at + 1u] = h.y;
-    xs[at + 2u] = h.z;
-    xs[at + 3u] = h.w;
-}
 fn put_w(at: u32, h: vec4<f16>) {
     ws[at] = h.x;
     ws[at + 1u] = h.y;

@@ -4,6 +4,7 @@
 
 pub mod cases;
 pub mod chain;
+mod direct;
 mod matvec;
 pub mod product;
 pub mod reference;
@@ -20,6 +21,7 @@ use crate::{Bind, Budget, Dispatch, Fields, Result, Weight, WeightShape, WeightT
 pub use crate::coop::Coop;
 pub use crate::layout::Columns;
 pub use crate::select::MATVEC_TOKENS;
+pub use direct::{DirectTile, left_side};
 pub use matvec::Matvec;
 pub use product::{Gradient, LowRank, forward as linear_with, gradient as gradient_with, linear_gradient};
 pub use tiles::{CoopTile, Direction, Kernel, Tile};
@@ -61,11 +63,13 @@ pub enum Variant {
     Broadcast,
     /// Tiles with cooperative matrices, f16 in and f32 out.
     Coop,
+    /// The same with the left side in tiles, [`Format::Tiles`], which go straight into matrices.
+    Direct,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Variant; 7] = [
+    pub const ALL: [Variant; 8] = [
         Variant::Matvec,
         Variant::MatvecDot,
         Variant::Tiled,
@@ -73,6 +77,7 @@ impl Variant {
         Variant::TiledDot,
         Variant::Broadcast,
         Variant::Coop,
+        Variant::Direct,
     ];
 
     /// The name used in pipelines and on the command line.
@@ -85,7 +90,13 @@ impl Variant {
             Variant::TiledDot => "tiled_dot",
             Variant::Broadcast => "broadcast",
             Variant::Coop => "coop",
+            Variant::Direct => "direct",
         }
+    }
+
+    /// The variant of that name.
+    pub fn named(name: &str) -> Option<Variant> {
+        Variant::ALL.into_iter().find(|v| v.name() == name)
     }
 
     /// Whether it is for at most [`MATVEC_TOKENS`].
@@ -111,15 +122,17 @@ impl Variant {
             Variant::Coop if Kernel::all(Variant::Coop, Direction::Forward, caps).is_empty() => {
                 Err("no cooperative matrices in f16 and f32")
             }
+            Variant::Direct => direct::supports(caps, ty, tokens),
             // A file of F32 was chosen for its precision, which f16 would lose.
             Variant::TiledF16 | Variant::Coop if ty == WeightType::F32 => Err("the type is wider than f16"),
             _ => Ok(()),
         }
     }
 
-    /// The variant for a device, a type and a batch, by the table.
+    /// The variant for a device, a type and a batch whose activations lie in rows, by the table.
     pub fn pick(caps: &Caps, ty: WeightType, tokens: u32) -> Variant {
-        let of = |name: &str| Variant::ALL.into_iter().find(|v| v.name() == name);
+        let rows = |v: &Variant| *v != Variant::Direct;
+        let of = |name: &str| Variant::named(name).filter(rows);
         let can = |name: &str| of(name).is_some_and(|v| v.supports(caps, ty, tokens).is_ok());
         of(select::variant("matmul", caps, CallShape::tokens(tokens), can)).unwrap_or(Variant::Tiled)
     }
@@ -232,6 +245,7 @@ pub fn linear(
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
     let variant = match Variant::pick(rec.gpu().caps(), w.shape.ty, tokens) {
+        _ if matches!(x.format, Format::Tiles { .. }) => Variant::Direct,
         Variant::MatvecDot if x.ints.is_none() => Variant::Matvec,
         Variant::TiledDot if x.ints.is_none() => Variant::Tiled,
         v => v,

@@ -8,7 +8,7 @@ use super::{ADD, Columns, Direction, Epilogue, HAS_BIAS, Input, Kernel, MATVEC_T
 use crate::ops::{Format, lora, rmsnorm, slab_operands, split_k};
 use crate::plan::record_specialised;
 use crate::select::{self, CallShape};
-use crate::{Result, Weight, record};
+use crate::{PlanError, Result, Weight, record};
 
 /// An adapter's product, `t m`, that is added to the product of its matrix: by the same kernel where that
 /// is cooperative, by one of its own elsewhere.
@@ -76,7 +76,8 @@ fn share(
     scratch: Option<&Slice>,
 ) -> (u32, u32) {
     let whole = (1, depth.next_multiple_of(256));
-    let (Kernel::Coop(c), Some(scratch)) = (kernel, scratch) else { return whole };
+    let (bk, Some(scratch)) = (kernel.depth(), scratch) else { return whole };
+    let Some(bk) = bk else { return whole };
     let budget = rec.gpu().budget();
     if !outputs.is_multiple_of(4) || u64::from(tokens) * u64::from(depth) * 4 > budget.max_binding {
         return whole;
@@ -85,10 +86,22 @@ fn share(
     let tiles = tokens.div_ceil(bm) * outputs.div_ceil(bn);
     let bytes = u64::from(tokens) * u64::from(outputs) * 4;
     let room = scratch.size().min(budget.max_binding);
-    match split_k::share(rec.gpu().caps(), tiles, (depth, c.bk, 8), bytes, room) {
+    match split_k::share(rec.gpu().caps(), tiles, (depth, bk, 8), bytes, room) {
         (1, _) => whole,
         shared => shared,
     }
+}
+
+/// Refuses a left side or a shape that the kernel does not take.
+fn check(kernel: Kernel, w: &Weight, x: Format, columns: Columns) -> std::result::Result<(), PlanError> {
+    let tiles = matches!(x, Format::Tiles { .. });
+    let fits = match kernel {
+        Kernel::Direct(d) => tiles && d.takes(w, columns),
+        _ => !tiles,
+    };
+    let what =
+        || format!("{} does not take {x:?} and {} x {}", kernel.tile_name(), w.shape.rows, w.shape.cols);
+    if fits { Ok(()) } else { Err(PlanError::Shape { op: "matmul", what: what() }) }
 }
 
 /// Records `y = x w^T`, with the epilogue, with a kernel that the device supports.
@@ -110,6 +123,7 @@ pub fn forward(
     let direction = Direction::Forward;
     let one = w.slices.len() == 1;
     let rows = w.shape.rows;
+    check(kernel, w, x.format, Columns::all(rows))?;
     let whole = Job {
         direction,
         kernel,
@@ -154,7 +168,7 @@ pub fn forward(
             operands.push(&ints.meta);
         }
         operands.extend(joined.iter().flat_map(|l| [l.t, l.m]));
-        if epilogue.specialised && kernel.variant() == Variant::Coop {
+        if epilogue.specialised && matches!(kernel, Kernel::Coop(_)) {
             record_specialised(rec, &name, shader, &operands, &plan)?;
         } else {
             let pipeline = gpu.pipeline(&name, shader)?;
@@ -164,7 +178,8 @@ pub fn forward(
     let apart = epilogue.low.filter(|_| joined.is_none());
     if let Some(part) = &part {
         let shape = [shared.0, tokens, rows];
-        let sums = epilogue.add && apart.is_none() && rmsnorm::sums(shape, budget);
+        let rows = epilogue.norm.is_some_and(|n| !matches!(n.to.1, Format::Tiles { .. }));
+        let sums = epilogue.add && apart.is_none() && rows && rmsnorm::sums(shape, budget);
         if let Some(norm) = epilogue.norm.filter(|_| sums) {
             return rmsnorm::summed(rec, part, y, norm, shape);
         }
@@ -179,8 +194,10 @@ pub fn forward(
 /// What a gradient arrives with.
 #[derive(Debug, Clone, Copy)]
 pub struct Gradient<'a> {
-    /// `[tokens, columns.stride]`, f32.
+    /// `[tokens, columns.stride]`, f32; in tiles times `scale`, for [`Variant::Direct`].
     pub dy: &'a Slice,
+    /// How it lies in memory.
+    pub format: Format,
     /// Where the weight's outputs lie in it.
     pub columns: Columns,
     /// A power of two that brings dy into the range of f16, 6e-8 to 65504, where cooperative matrices
@@ -195,7 +212,7 @@ pub struct Gradient<'a> {
 impl<'a> Gradient<'a> {
     /// Without an adapter.
     pub fn new(dy: &'a Slice, columns: Columns, scale: f32) -> Gradient<'a> {
-        Gradient { dy, columns, scale, low: None, scratch: None }
+        Gradient { dy, format: Format::F32, columns, scale, low: None, scratch: None }
     }
 }
 
@@ -244,7 +261,8 @@ pub fn gradient(
 ) -> Result<()> {
     let gpu = rec.gpu().clone();
     let budget = gpu.budget();
-    let (ty, direction, x, cols) = (w.shape.ty, Direction::Gradient, Format::F32, w.shape.cols);
+    let (ty, direction, x, cols) = (w.shape.ty, Direction::Gradient, dy.format, w.shape.cols);
+    check(kernel, w, x, dy.columns)?;
     let mut joined = None;
     for slab in 0..w.slices.len() {
         let [a, b] = slab_operands(w, slab);

@@ -3,12 +3,12 @@
 
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Shader};
 
+use super::direct::DirectTile;
 use super::{Columns, Variant};
 use crate::coop::Coop;
+use crate::layout::split_tokens;
 use crate::ops::{Format, LOAD4, WEIGHT, split_k, with_dequant};
-use crate::{
-    Bind, Budget, Dispatch, Fields, PlanError, WeightShape, WeightType, compose, params, split_rows,
-};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, WeightShape, WeightType, compose, params};
 
 params! {
     /// Parameters of all these kernels; `extent` is the tokens.
@@ -195,6 +195,8 @@ pub enum Kernel {
     Broadcast(Tile, Lanes),
     /// [`Variant::Coop`].
     Coop(CoopTile),
+    /// [`Variant::Direct`].
+    Direct(DirectTile),
 }
 
 impl Kernel {
@@ -209,6 +211,7 @@ impl Kernel {
                 Lanes::of(caps).map_or_else(Vec::new, of)
             }
             (Variant::Coop, _) => CoopTile::all(caps).into_iter().map(Kernel::Coop).collect(),
+            (Variant::Direct, _) => DirectTile::all(caps).into_iter().map(Kernel::Direct).collect(),
             _ => Vec::new(),
         }
     }
@@ -238,6 +241,7 @@ impl Kernel {
             Variant::Tiled if caps.kind == DeviceKind::Cpu && direction == Direction::Gradient => {
                 if tokens > 32 { 3 } else { 4 }
             }
+            Variant::Direct => DirectTile::pick(caps, outputs, tokens),
             // The smallest tile of all tokens, or the largest there is.
             Variant::Broadcast => {
                 (0..all.len()).find(|&at| all[at].tile().0 >= tokens).unwrap_or(all.len() - 1)
@@ -274,6 +278,7 @@ impl Kernel {
             Kernel::TiledDot(_) => Variant::TiledDot,
             Kernel::Broadcast(..) => Variant::Broadcast,
             Kernel::Coop(_) => Variant::Coop,
+            Kernel::Direct(_) => Variant::Direct,
         }
     }
 
@@ -284,6 +289,16 @@ impl Kernel {
                 (t.bm, t.bn)
             }
             Kernel::Coop(c) => (c.bm, c.bn),
+            Kernel::Direct(d) => (d.bm(), d.bn),
+        }
+    }
+
+    /// Values of the sum at a time, of kernels whose workgroups can share a sum.
+    pub(super) fn depth(self) -> Option<u32> {
+        match self {
+            Kernel::Coop(c) => Some(c.bk),
+            Kernel::Direct(d) => Some(d.bk),
+            _ => None,
         }
     }
 
@@ -294,6 +309,7 @@ impl Kernel {
                 t.bm / t.tm * (t.bn / t.tn)
             }
             Kernel::Coop(c) => c.invocations(),
+            Kernel::Direct(d) => d.invocations(),
         }
     }
 
@@ -312,6 +328,7 @@ impl Kernel {
                 let prefetch = if c.prefetch { "+" } else { "" };
                 format!("{}x{}x{}/sg{m}x{n}{prefetch}", c.bm, c.bn, c.bk)
             }
+            Kernel::Direct(d) => d.name(),
         }
     }
 
@@ -324,6 +341,7 @@ impl Kernel {
         low: bool,
     ) -> String {
         let half = if x == Format::F16 { "_xf16" } else { "" };
+        let aligned = aligned && !matches!(self, Kernel::Direct(_));
         let aligned = if aligned { "_aligned" } else { "" };
         let low = if low { "_low" } else { "" };
         format!("{}_{}_{}_{ty}{half}{aligned}{low}", direction.op(), self.variant().name(), self.tile_name())
@@ -413,26 +431,29 @@ impl Kernel {
                 ];
                 compose(&[], &constants, &[ty.layout().dequant, &own].concat())
             }
+            Kernel::Direct(d) => d.source(direction, ty),
             Kernel::TiledF16(t) => registers(t, include_str!("tiled_f16.wgsl"), true),
             Kernel::TiledDot(t) => {
                 bindings.push(Access::ReadWrite);
                 registers(t, include_str!("tiled_dot.wgsl"), false)
             }
             Kernel::Coop(c) => {
-                let matrices = match c.coop.side {
-                    16 => include_str!("coop16.wgsl"),
-                    _ => include_str!("coop8.wgsl"),
+                let (matrices, put_x) = match c.coop.side {
+                    16 => (include_str!("coop16.wgsl"), include_str!("coop16_x.wgsl")),
+                    _ => (include_str!("coop8.wgsl"), include_str!("coop8_x.wgsl")),
                 };
                 let activations = match x {
                     Format::F32 => include_str!("x_f32.wgsl"),
-                    Format::F16 => include_str!("x_f16.wgsl"),
+                    _ => include_str!("x_f16.wgsl"),
                 };
                 let mut parts = with_dequant(ty, include_str!("coop.wgsl"));
                 parts.extend([
                     include_str!("params.wgsl"),
-                    include_str!("coop_load.wgsl"),
+                    include_str!("coop_w.wgsl"),
+                    include_str!("coop_x.wgsl"),
                     ty.half(),
                     matrices,
+                    put_x,
                     activations,
                 ]);
                 let low_t = bindings.len() as u32 + 1;
@@ -535,7 +556,7 @@ pub(super) fn plan(
     let split: Vec<u64> = per_token.iter().copied().filter(|&b| b > 0).collect();
     let (bm, bn) = job.kernel.tile();
     let outputs = if forward { rows } else { w.cols };
-    Ok(split_rows(job.direction.op(), job.tokens, &split, budget)?
+    Ok(split_tokens(job.direction.op(), job.tokens, &split, job.x, budget)?
         .into_iter()
         .map(|t| {
             let n = t.end - t.start;
@@ -545,6 +566,8 @@ pub(super) fn plan(
                 let (offset, size) = match row {
                     0 if i + 1 == per_token.len() => (0, m_bytes.unwrap_or(bias_bytes)),
                     0 => (0, bias_bytes),
+                    // Of tiles, whole ones.
+                    row if i == 0 => (u64::from(t.start) * row, job.x.rows(n) * row),
                     // All parts of the result.
                     row if i == 1 => (u64::from(t.start) * row, u64::from(n) * row * u64::from(job.parts.0)),
                     row => (u64::from(t.start) * row, u64::from(n) * row),
@@ -619,6 +642,14 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
                     add(Kernel::Coop(c), direction, x);
                 }
             }
+        }
+        for d in DirectTile::on_devices() {
+            let x = Format::Tiles { side: d.coop.side };
+            all.extend(
+                [Direction::Forward, Direction::Gradient].map(|direction| {
+                    (Kernel::Direct(d).shader(direction, ty, x, false, false), Params::FIELDS)
+                }),
+            );
         }
     }
     all

@@ -3,7 +3,7 @@
 //
 // x  [rows, cols] f32
 // w  [cols] f32
-// y  [rows, cols] f32 or f16
+// y  [rows, cols] f32, f16 or f16 in tiles
 //
 // One workgroup normalises one row. A row is a token for the layer norms and a head of a token for
 // QK-norm.
@@ -38,6 +38,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     // x / sqrt(mean(x^2) + eps), with both sides scaled.
     let scale = down * inverseSqrt(mean + p.eps * down * down);
     for (var i = lid; i < p.cols; i += WG) {
-        y[base + i] = out(x[base + i] * scale * w[i]);
+        y[place(r, i, p.cols)] = out(x[base + i] * scale * w[i]);
     }
 }

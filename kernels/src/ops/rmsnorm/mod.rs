@@ -5,7 +5,7 @@ pub mod reference;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::layout::Format;
+use crate::layout::{Format, split_tokens};
 use crate::plan::record_specialised;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
@@ -49,19 +49,20 @@ pub fn plan(
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
     let row = u64::from(cols) * 4;
     let out_row = u64::from(cols) * out.bytes();
-    Ok(split_rows("rmsnorm", rows, &[row, out_row], budget)?
+    Ok(split_tokens("rmsnorm", rows, &[row, out_row], out, budget)?
         .into_iter()
         .map(|r| {
             let n = r.end - r.start;
             let grid = fold(n, budget);
-            let part = |operand, row: u64| Bind {
-                operand,
-                offset: u64::from(r.start) * row,
-                size: u64::from(n) * row,
-            };
+            let part =
+                |operand, n: u64, row: u64| Bind { operand, offset: u64::from(r.start) * row, size: n * row };
             Dispatch {
                 params: Params { rows: n, cols, grid_x: grid[0], eps },
-                binds: vec![part(0, row), Bind { operand: 1, offset: 0, size: row }, part(2, out_row)],
+                binds: vec![
+                    part(0, n.into(), row),
+                    Bind { operand: 1, offset: 0, size: row },
+                    part(2, out.rows(n), out_row),
+                ],
                 grid,
                 cost: Cost { bytes: f64::from(n) * row as f64 * 2.0, flops: f64::from(n) * row as f64 },
             }
@@ -152,7 +153,7 @@ fn backward_shader(wg: u32) -> Shader {
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    let forward = |wg| [Format::F32, Format::F16].map(|out| (shader(wg, out), Params::FIELDS));
+    let forward = |wg| Format::OUT.map(|out| (shader(wg, out), Params::FIELDS));
     let backward = [64, 256].map(|wg| (backward_shader(wg), BackwardParams::FIELDS));
     let formats = [Format::F32, Format::F16];
     let summed = formats.map(|out| (summed_shader(5, 3, out), Params::FIELDS));

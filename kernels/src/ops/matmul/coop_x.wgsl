@@ -1,23 +1,4 @@
-// How coop.wgsl finds its tiles in memory.
-
-// The item of w at (row, i) of the tile; past an edge, the last one.
-fn w_item(first: u32, k: u32, row: u32, i: u32) -> u32 {
-    let items = p.units / PER_ITEM;
-    //@ for f in FORWARD
-    let r = first + row;
-    let c = k / (16u * PER_ITEM) + i;
-    //@ end
-    //@ for g in GRADIENT
-    let r = k + row;
-    let c = first / (16u * PER_ITEM) + i;
-    //@ end
-    //@ for e in ALIGNED
-    return r * items + c;
-    //@ end
-    //@ for e in EDGES
-    return min(r, p.rows - 1u) * items + min(c, items - 1u);
-    //@ end
-}
+// How coop.wgsl finds its tile of x in memory.
 
 // Eight values of x; tokens past the end repeat the last one, values past the end of the sum are zero.
 fn load_x(token: u32, c: u32) -> mat2x4<f16> {

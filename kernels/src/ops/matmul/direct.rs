@@ -1,0 +1,186 @@
+//! The tiles of the cooperative product whose left side comes in tiles ([`Format::Tiles`]) and goes straight
+//! from memory into matrices: only weights are staged in workgroup memory.
+
+use weft_runtime::Caps;
+
+use super::tiles::Direction;
+use super::{Columns, Variant};
+use crate::coop::Coop;
+use crate::layout::Format;
+use crate::ops::with_dequant;
+use crate::select::{self, CallShape};
+use crate::{Weight, WeightType, compose};
+
+/// A tile of the product; constants of its shader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectTile {
+    /// The device's matrices.
+    pub coop: Coop,
+    /// Subgroups, which stand along the tokens.
+    pub subgroups: u32,
+    /// Matrices of a subgroup along the tokens.
+    pub matrices: u32,
+    /// Outputs.
+    pub bn: u32,
+    /// Values of the sum at a time.
+    pub bk: u32,
+    /// Whether weights are loaded a step of the sum ahead.
+    pub prefetch: bool,
+}
+
+/// Subgroups, matrices of each along the tokens, outputs, depth, prefetch: for matrices of 16 x 16, by tokens.
+const TILES_16: [(u32, u32, u32, u32, bool); 4] =
+    [(4, 1, 64, 64, false), (4, 2, 64, 64, false), (4, 2, 64, 128, false), (4, 4, 64, 64, true)];
+
+/// The same for matrices of 8 x 8, of which a subgroup can keep fewer.
+const TILES_8: [(u32, u32, u32, u32, bool); 2] = [(2, 2, 32, 32, false), (4, 2, 32, 32, true)];
+
+/// Tiles that fill a large GPU several times over: what a tile of 256 tokens is worth its registers from.
+const MANY_TILES: u32 = 512;
+
+impl DirectTile {
+    /// Tokens.
+    pub fn bm(self) -> u32 {
+        self.subgroups * self.matrices * self.coop.side
+    }
+
+    /// Invocations of a workgroup.
+    pub(super) fn invocations(self) -> u32 {
+        self.subgroups * self.coop.subgroup
+    }
+
+    /// Its sizes, readable.
+    pub(super) fn name(self) -> String {
+        let prefetch = if self.prefetch { "+" } else { "" };
+        format!("{}x{}x{}/sg{}{prefetch}", self.bm(), self.bn, self.bk, self.subgroups)
+    }
+
+    fn of(coop: Coop) -> impl Iterator<Item = DirectTile> {
+        let tiles = if coop.side == 16 { &TILES_16[..] } else { &TILES_8[..] };
+        tiles
+            .iter()
+            .map(move |&(subgroups, matrices, bn, bk, prefetch)| DirectTile {
+                coop,
+                subgroups,
+                matrices,
+                bn,
+                bk,
+                prefetch,
+            })
+            // Every invocation has a unit of w to load, at least.
+            .filter(|t| t.bn * t.bk / 16 >= t.invocations())
+    }
+
+    /// The tiles that a device has room for.
+    pub(super) fn all(caps: &Caps) -> Vec<DirectTile> {
+        let limits = &caps.limits;
+        let fits = |t: &DirectTile| {
+            t.bytes() <= limits.max_compute_workgroup_storage_size
+                && t.invocations() <= limits.max_compute_invocations_per_workgroup
+        };
+        Coop::of(caps).into_iter().flat_map(DirectTile::of).filter(fits).collect()
+    }
+
+    /// Those of the devices that there are, for validation without one.
+    pub(super) fn on_devices() -> impl Iterator<Item = DirectTile> {
+        [(16, 32), (8, 8), (8, 32)]
+            .map(|(side, subgroup)| Coop { side, subgroup })
+            .into_iter()
+            .flat_map(DirectTile::of)
+    }
+
+    /// Workgroup memory, of the larger of the two directions: the tile of weights, and a matrix of sums for
+    /// each subgroup.
+    fn bytes(self) -> u32 {
+        let w = (self.bn * (self.bk + 8)).max(self.bk * (self.bn + 8));
+        2 * w + 4 * self.subgroups * self.coop.side * self.coop.side
+    }
+
+    /// The place in [`DirectTile::all`] of the one that was the fastest at such shapes.
+    pub(super) fn pick(caps: &Caps, outputs: u32, tokens: u32) -> usize {
+        let all = DirectTile::all(caps);
+        let count = |t: &DirectTile| tokens.div_ceil(t.bm()) * outputs.div_ceil(t.bn);
+        let large = all.iter().position(|t| t.bm() == 256 && count(t) >= MANY_TILES);
+        let middle = || all.iter().position(|t| t.bm() == 128 && tokens > 64);
+        large.or_else(middle).unwrap_or(0)
+    }
+
+    /// The WGSL text.
+    pub(super) fn source(self, direction: Direction, ty: WeightType) -> String {
+        let forward = u32::from(direction == Direction::Forward);
+        let matrices = match self.coop.side {
+            16 => include_str!("coop16.wgsl"),
+            _ => include_str!("coop8.wgsl"),
+        };
+        let mut parts = with_dequant(ty, include_str!("direct.wgsl"));
+        parts.extend([include_str!("params.wgsl"), include_str!("coop_w.wgsl"), ty.half(), matrices]);
+        let units = self.bn * self.bk / 16;
+        let wg = self.invocations();
+        // Pairs of units share what one load brings, where there are enough for everybody.
+        let pairs = ty.layout().has_ints() && units / 2 >= wg;
+        let per_item = if pairs { 2 } else { 1 };
+        let constants = [
+            ("FORWARD", forward),
+            ("GRADIENT", 1 - forward),
+            ("ALIGNED", 1),
+            ("EDGES", 0),
+            ("PREFETCH", u32::from(self.prefetch)),
+            ("NOW", u32::from(!self.prefetch)),
+            ("SG", self.coop.subgroup),
+            ("SM", self.subgroups),
+            ("BM", self.bm()),
+            ("BN", self.bn),
+            ("BK", self.bk),
+            ("WROWS", if forward == 1 { self.bn } else { self.bk }),
+            ("MT", self.matrices),
+            ("NT", self.bn / self.coop.side),
+            ("KS", self.bk / self.coop.side),
+            ("PER_ITEM", per_item),
+            ("PAIRS", u32::from(pairs)),
+            ("UNITS", u32::from(!pairs)),
+            ("WL", units / per_item / wg),
+            ("COOPERATIVE", 1),
+        ];
+        compose(&["f16", "wgpu_cooperative_matrix"], &constants, &parts)
+    }
+
+    /// Whether a weight's slabs are whole tiles: of outputs and of the sum, in both directions.
+    pub(super) fn takes(self, w: &Weight, columns: Columns) -> bool {
+        let step = self.bn.max(self.bk);
+        let whole = |s: &crate::Slab| s.rows.start.is_multiple_of(step) && s.count().is_multiple_of(step);
+        w.shape.cols.is_multiple_of(step)
+            && w.shape.slabs.iter().all(whole)
+            && columns.column.is_multiple_of(self.coop.side)
+            && columns.stride.is_multiple_of(self.coop.side)
+    }
+}
+
+/// How the left side of products with all of `weights` should be written for `tokens` tokens: in tiles where
+/// the table says so and every shape is whole tiles, in f16 where every product would round it to that, in f32
+/// elsewhere.
+pub fn left_side(caps: &Caps, weights: &[&Weight], tokens: u32) -> Format {
+    let tiles = DirectTile::all(caps);
+    let direct = |w: &&Weight| {
+        let takes = |t: &DirectTile| t.takes(w, Columns::all(w.shape.rows));
+        let can = |name: &str| match Variant::named(name) {
+            Some(Variant::Direct) => tiles.iter().all(takes) && supports(caps, w.shape.ty, tokens).is_ok(),
+            Some(v) => v.supports(caps, w.shape.ty, tokens).is_ok(),
+            None => false,
+        };
+        select::variant("matmul", caps, CallShape::tokens(tokens), can) == Variant::Direct.name()
+    };
+    match tiles.first() {
+        Some(tile) if weights.iter().all(direct) => Format::Tiles { side: tile.coop.side },
+        _ if weights.iter().all(|w| Variant::pick(caps, w.shape.ty, tokens) == Variant::Coop) => Format::F16,
+        _ => Format::F32,
+    }
+}
+
+/// Whether the device can run this variant on this type; the reason if not.
+///
+/// # Errors
+/// What is lacking.
+pub(super) fn supports(caps: &Caps, ty: WeightType, tokens: u32) -> std::result::Result<(), &'static str> {
+    Variant::Coop.supports(caps, ty, tokens)?;
+    if DirectTile::all(caps).is_empty() { Err("no room for its tiles") } else { Ok(()) }
+}

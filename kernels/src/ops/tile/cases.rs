@@ -1,0 +1,65 @@
+//! Cases of rows that become tiles.
+
+use weft_runtime::Recorder;
+
+use super::{Tile, reference};
+use crate::PlanError;
+use crate::layout::Format;
+use crate::ops::cast::reference::rounded;
+use crate::ops::matmul::Columns;
+use crate::select::BASELINE;
+use crate::testing::{Case, Guarded, Rng, input};
+
+/// One tile, rows and columns of several, a last tile that is not full, columns of a wider row, values that
+/// f16 does not hold.
+pub fn cases() -> Vec<Case> {
+    let shapes = [
+        ([16, 16], (0, 0), 1.0),
+        ([33, 64], (0, 0), 1.0),
+        ([100, 2560], (0, 0), 1.0),
+        ([40, 48], (16, 4), 1.0),
+        ([19, 32], (0, 0), 60_000.0),
+    ];
+    shapes
+        .into_iter()
+        .flat_map(|(shape, wide, most)| [8, 16].map(|side| case(shape, wide, most, side)))
+        .collect()
+}
+
+fn case([rows, cols]: [u32; 2], (more, column): (u32, u32), magnitude: f32, side: u32) -> Case {
+    let name = format!("{rows} x {cols} of {} side {side} magnitude {magnitude:e}", cols + more);
+    Case::new("tile", BASELINE, name, 5e-7, move |gpu, _, seed| {
+        if !gpu.caps().f16 {
+            return Err(PlanError::Shape { op: "tile", what: "no f16".into() }.into());
+        }
+        let stride = cols + more;
+        let x = Rng::seeded(rows * stride, seed).values((rows * stride) as usize);
+        let x: Vec<f32> = x.into_iter().map(|v| v * magnitude).collect();
+        let format = Format::Tiles { side };
+        let y = Guarded::new(gpu, (format.rows(rows) * u64::from(cols)) as usize / 2, None)?;
+        let mut rec = Recorder::new(gpu);
+        let columns = Columns { stride, column };
+        Tile { x: &input(gpu, &x)?, columns, y: &y.slice, rows, cols, side, scale: 0.5 }.record(&mut rec)?;
+        gpu.run(&rec.finish()?, None)?;
+        let read = x.chunks_exact(stride as usize);
+        let read: Vec<f32> =
+            read.flat_map(|row| &row[column as usize..][..cols as usize]).map(|v| v * 0.5).collect();
+        let [rows, cols, side] = [rows, cols, side].map(|n| n as usize);
+        y.compare_tiles(gpu, |y| reference::rows(y, rows, cols, side), &rounded(&read))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference::{rows, tiles};
+
+    #[test]
+    fn tiles_are_rows_in_another_order() {
+        let x: Vec<f32> = (0..20 * 32).map(|i| i as f32).collect();
+        let y = tiles(&x, 32, 16);
+        assert_eq!(y.len(), 32 * 32);
+        // The second tile of columns begins behind the 256 values of the first.
+        assert_eq!((y[0], y[1], y[16], y[256]), (0.0, 1.0, 32.0, 16.0));
+        assert_eq!(rows(&y, 20, 32, 16), x);
+    }
+}
