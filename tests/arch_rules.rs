@@ -22,7 +22,6 @@ const ONLY: &[(&str, &[&str])] = &[
     ("indicatif", &["weft-harness"]),
     ("rustyline", &["weft-harness"]),
     ("ctrlc", &["weft-harness"]),
-    ("minijinja", &["weft-formats"]),
     ("memmap2", &["weft-formats"]),
 ];
 
