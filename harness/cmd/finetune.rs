@@ -21,8 +21,10 @@ use crate::{Error, Result, interrupt, output, report};
 
 /// Train a LoRA adapter on a model of any weight type
 ///
-/// DATA is lines of JSON with "messages" (roles system, user, assistant, tool), with "prompt" and "completion",
-/// or with "text"; or plain text. Conversations are rendered with the model's own chat template, and what the
+/// DATA is plain text, or records: lines of JSON, one array of JSON, or a Parquet table. A record has "messages"
+/// (roles system, user, assistant, tool), "conversations" as ShareGPT has them, "prompt" and "completion",
+/// "instruction", "input" and "output" as Alpaca has them, or "text"; beside them it can have "system" and "tools".
+/// A message with "weight": 0 or "train": false is not learnt. Any other key is an error. Conversations are rendered with the model's own chat template, and what the
 /// assistant says is learnt. DIR gets the adapter as GGUF and as PEFT's safetensors, checkpoints, metrics.jsonl
 /// and loss.svg. Ctrl-C finishes the step and saves; the same command with --resume goes on, bit for bit.
 #[derive(Debug, Args)]
@@ -36,7 +38,7 @@ use crate::{Error, Result, interrupt, output, report};
 pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
-    /// Training data: lines of JSON (.jsonl), or plain text
+    /// Training data: lines of JSON, a JSON array, Parquet, or plain text
     #[arg(short, value_name = "DATA")]
     d: PathBuf,
     /// The folder for adapter, checkpoints, metrics and curve
@@ -51,6 +53,9 @@ pub(super) struct Flags {
     /// Conversations longer than the context: lose their oldest exchanges, are left out, or are an error
     #[arg(long, value_enum, default_value = "truncate", help_heading = "Data")]
     overlong: Long,
+    /// Keys of records and messages to leave out; any other that nothing reads is an error
+    #[arg(long, value_name = "KEY,...", value_delimiter = ',', help_heading = "Data")]
+    ignore_keys: Vec<String>,
     /// Jinja template in place of the model's own
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     chat_template: Option<PathBuf>,
@@ -246,6 +251,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             Long::Error => Overlong::Error,
         },
         now,
+        ignore_keys: &f.ignore_keys,
     };
     let (data, val) = read(&f, &how)?;
     output::note(&format!("data: {}", data.counts));
@@ -327,7 +333,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
 
 /// Training and validation data.
 fn read(f: &Flags, how: &Reading<'_>) -> Result<(Data, Option<Data>)> {
-    let data = Data::read(&f.d, how).map_err(weft_models::Error::from)?;
+    let data = read_with_bar(&f.d, how)?;
     let Some(val) = &f.val else { return Ok((data, None)) };
     match val.parse::<f64>() {
         Ok(share) if share > 0.0 && share < 1.0 => {
@@ -342,10 +348,20 @@ fn read(f: &Flags, how: &Reading<'_>) -> Result<(Data, Option<Data>)> {
         }
         Ok(share) => Err(Error::input(format!("--val {share}: a share must be between 0 and 1"))),
         Err(_) => {
-            let val = Data::read(Path::new(val), how).map_err(weft_models::Error::from)?;
+            let val = read_with_bar(Path::new(val), how)?;
             Ok((data, Some(val)))
         }
     }
+}
+
+fn read_with_bar(path: &Path, how: &Reading<'_>) -> Result<Data> {
+    let bar = output::bar(0, "reading the data {bar:30} {bytes} of {total_bytes}, {elapsed}");
+    let data = Data::read_with(path, how, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    Ok(data.map_err(weft_models::Error::from)?)
 }
 
 /// The settings, and the adapter to go on with.

@@ -18,9 +18,18 @@ const MARK: char = '\u{F8FF}';
 pub struct Rendered {
     /// The whole.
     pub text: String,
-    /// Byte ranges that the assistant writes, one a message at most, ascending. Each goes to the end of what
-    /// the template puts behind the message, so that the end of the turn is in it.
-    pub spans: Vec<Range<usize>>,
+    /// What the assistant writes, one span a message at most, ascending.
+    pub spans: Vec<Span>,
+}
+
+/// What the assistant writes in one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// Which message it is, counted from 0.
+    pub message: usize,
+    /// Bytes of the rendered text. They go to the end of what the template puts behind the message, so that the
+    /// end of the turn is in them.
+    pub bytes: Range<usize>,
 }
 
 /// Renders a conversation and finds what the assistant writes in it. `options.now` should be given: the text
@@ -29,21 +38,34 @@ pub struct Rendered {
 /// # Errors
 /// The template refuses these messages, or fails.
 pub fn render(template: &Template, messages: &[Message], options: &Options) -> Result<Rendered, Error> {
+    render_from(template, messages, options, 0)
+}
+
+/// As [`render`], but looks for no answers in messages before `first`.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_from(
+    template: &Template,
+    messages: &[Message],
+    options: &Options,
+    first: usize,
+) -> Result<Rendered, Error> {
     let with = |messages: &[Message], add_generation_prompt: bool| {
         template.render(messages, &Options { add_generation_prompt, ..options.clone() })
     };
     let text = with(messages, false)?;
-    let mut spans: Vec<Range<usize>> = Vec::new();
+    let mut spans: Vec<Span> = Vec::new();
     for (i, message) in messages.iter().enumerate() {
-        if message.role != "assistant" {
+        if message.role != "assistant" || i < first {
             continue;
         }
-        let least = spans.last().map_or(0, |s| s.end);
+        let least = spans.last().map_or(0, |s| s.bytes.end);
         let turn = Turn { text: &text, messages, i, with: &with };
         let start = turn.start(least)?;
         let end = turn.end(start)?;
         if start < end {
-            spans.push(start..end);
+            spans.push(Span { message: i, bytes: start..end });
         }
     }
     Ok(Rendered { text, spans })
@@ -153,7 +175,7 @@ mod tests {
         let template = Template::new(source, "<s>", "</s>").unwrap();
         let r = render(&template, list, &options()).unwrap();
         assert_eq!(r.text, template.render(list, &options()).unwrap());
-        r.spans.into_iter().map(|s| r.text[s].to_owned()).collect()
+        r.spans.into_iter().map(|s| r.text[s.bytes].to_owned()).collect()
     }
 
     fn fixture(name: &str) -> Option<String> {

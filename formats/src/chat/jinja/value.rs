@@ -286,7 +286,7 @@ impl Value {
             Value::Undefined(_) => Vec::new(),
             Value::Str(s) => {
                 work(s.len())?;
-                s.chars().map(|c| Value::str(c)).collect::<Result<_>>()?
+                s.chars().map(Value::str).collect::<Result<_>>()?
             }
             Value::List(l) | Value::Tuple(l) => l.to_vec(),
             Value::Dict(d) | Value::View(View::Keys, d) => d.iter().map(|p| p.0.clone()).collect(),
