@@ -12,7 +12,7 @@
 use weft_kernels::ops::Format;
 use weft_kernels::ops::activation::Activation;
 use weft_kernels::ops::attention::{CacheShape, Scratch, Sequences, Shape, attention, decode};
-use weft_kernels::ops::embed::embed;
+use weft_kernels::ops::embed::Embed;
 use weft_kernels::ops::glu::Glu;
 use weft_kernels::ops::imatrix::accumulate;
 use weft_kernels::ops::matmul::chain::{self, ChainEpilogue, ChainOutput, chained, chained_mixed};
@@ -387,7 +387,7 @@ pub(crate) fn record(
 
     let (last, logits) = (at(b.last), at(b.logits));
     let head = w.head.as_ref().unwrap_or(&w.embedding);
-    embed(rec, &w.embedding, p.ids, &x, tokens)?;
+    Embed::new(&w.embedding, p.ids, &x, tokens).record(rec)?;
     tap(rec, 0, &x);
     let observed = p.lora.is_some() || matches!(output, Output::Sums(_));
     if tokens == 1 && p.integers && !observed && chains(rec.gpu().caps(), w) {

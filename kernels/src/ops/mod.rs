@@ -11,14 +11,17 @@ pub mod embed;
 pub mod gather;
 pub mod glu;
 pub mod imatrix;
+pub mod layernorm;
 pub mod lora;
 pub mod matmul;
+pub mod pooling;
 pub mod qk_norm_rope;
 pub mod quantize;
 pub mod rmsnorm;
 pub mod rope;
 pub mod router;
 pub mod sample;
+pub mod softcap;
 pub mod split_k;
 pub mod tile;
 

@@ -13,8 +13,8 @@ use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{State, sample, scratch_bytes};
 use crate::ops::split_k::sum_splits;
 use crate::ops::{
-    Format, activation, adamw, add, cast, cross_entropy, dropout, embed, gather, glu, imatrix, lora,
-    qk_norm_rope, rmsnorm, rope,
+    Format, activation, adamw, add, cast, cross_entropy, dropout, embed, gather, glu, imatrix, layernorm,
+    lora, pooling, qk_norm_rope, rmsnorm, rope, softcap,
 };
 use crate::select::BASELINE;
 use crate::testing::{Rng, spans};
@@ -85,6 +85,7 @@ pub fn ops(kind: DeviceKind) -> Vec<Op> {
     let mut all = Vec::new();
     all.extend(WeightType::ALL.iter().map(|&ty| embedded(ty, n)));
     all.extend([Format::F32, Format::F16].into_iter().flat_map(|f| elementwise(f, n)));
+    all.extend(around_norms(n));
     all.extend(around_attention(n));
     all.extend(training(n));
     for ty in [WeightType::Q4_0, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
@@ -106,7 +107,7 @@ fn embedded(ty: WeightType, n: u32) -> Op {
         let mut rng = Rng::new(1);
         let ids: Vec<u32> = (0..n).map(|_| rng.below(4096) as u32).collect();
         let (ids, y) = (u32s(gpu, &ids)?, f32s(gpu, n * WIDTH)?);
-        Ok(Box::new(move |rec| embed::embed(rec, &w, &ids, &y, n)))
+        Ok(Box::new(move |rec| embed::Embed::new(&w, &ids, &y, n).record(rec)))
     };
     let values = f64::from(n * WIDTH);
     Op {
@@ -153,6 +154,56 @@ fn elementwise(out: Format, n: u32) -> Vec<Op> {
     });
     let variant = if out == Format::F16 { "out_f16" } else { BASELINE };
     [norm, summed, glu, activation].map(|o| Op { variant, ..o }).into()
+}
+
+/// Norms of other models than Llama's, and what lies behind their last.
+fn around_norms(n: u32) -> Vec<Op> {
+    let (values, shape) = (n * WIDTH, format!("{n} x {WIDTH}"));
+    let v = f64::from(values);
+    let layernorm = |out: Format| {
+        let moved = v * (8.0 + out.bytes() as f64);
+        let variant = if out == Format::F16 { "out_f16" } else { BASELINE };
+        let op = op("layernorm", shape.clone(), moved, 9.0 * v, move |gpu| {
+            let [x, r, y] = [0; 3].map(|_| f32s(gpu, values));
+            let (x, r, y) = (x?, r?, y?);
+            let wb = gpu.alloc(Pool::Weights, u64::from(WIDTH) * 8, "perf op")?;
+            Ok(Box::new(move |rec| {
+                let (rows, cols, residual) = (n, WIDTH, Some(&r));
+                layernorm::LayerNorm { x: &x, residual, wb: &wb, y: &y, out, rows, cols, eps: 1e-12 }
+                    .record(rec)
+            }))
+        });
+        Op { variant, ..op }
+    };
+    vec![
+        layernorm(Format::F32),
+        layernorm(Format::F16),
+        op("rmsnorm_add", shape.clone(), v * 12.0, 5.0 * v, move |gpu| {
+            let (x, y) = (f32s(gpu, values)?, f32s(gpu, values)?);
+            let w = gpu.alloc(Pool::Weights, u64::from(WIDTH) * 4, "perf op")?;
+            Ok(Box::new(move |rec| {
+                rmsnorm::PostNorm { y: &y, w: &w, x: &x, rows: n, cols: WIDTH, eps: 1e-6 }.record(rec)
+            }))
+        }),
+        op("pool", format!("4 x {} x {WIDTH}", n / 4), v * 4.0, v, move |gpu| {
+            let (x, y) = (f32s(gpu, values)?, f32s(gpu, 4 * WIDTH)?);
+            let bounds: Vec<u32> = (0..4).flat_map(|i| [i * n / 4, (i + 1) * n / 4]).collect();
+            let bounds = u32s(gpu, &bounds)?;
+            Ok(Box::new(move |rec| {
+                let (pooling, tokens, sequences, width) = (pooling::Pooling::Mean, n, 4, WIDTH);
+                pooling::PoolRows { x: &x, bounds: &bounds, y: &y, pooling, tokens, sequences, width }
+                    .record(rec)
+            }))
+        }),
+        op("normalize", shape.clone(), v * 8.0, 4.0 * v, move |gpu| {
+            let x = f32s(gpu, values)?;
+            Ok(Box::new(move |rec| pooling::Normalize { x: &x, rows: n, cols: WIDTH }.record(rec)))
+        }),
+        op("softcap", shape, v * 8.0, 8.0 * v, move |gpu| {
+            let x = f32s(gpu, values)?;
+            Ok(Box::new(move |rec| softcap::Softcap { x: &x, rows: n, cols: WIDTH, cap: 30.0 }.record(rec)))
+        }),
+    ]
 }
 
 /// Integers, rotation, heads, the draw.

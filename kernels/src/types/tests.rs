@@ -35,7 +35,7 @@ fn subnormal_scales_are_exact() {
         let ids = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&[0u32, 1, 2, 3]), "ids").unwrap();
         let y = Guarded::new(&gpu, values.len(), None).unwrap();
         let mut rec = Recorder::new(&gpu);
-        ops::embed::embed(&mut rec, &w, &ids, &y.slice, rows).unwrap();
+        ops::embed::Embed::new(&w, &ids, &y.slice, rows).record(&mut rec).unwrap();
         gpu.run(&rec.finish().unwrap(), None).unwrap();
         let want: Vec<f64> = values.iter().map(|&v| f64::from(v)).collect();
         let nmse = y.compare(&gpu, &want).unwrap();

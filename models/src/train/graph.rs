@@ -17,7 +17,7 @@ use weft_kernels::ops::add::add;
 use weft_kernels::ops::attention::backward as attention_backward;
 use weft_kernels::ops::attention::train as attention;
 use weft_kernels::ops::cast::cast;
-use weft_kernels::ops::embed::embed;
+use weft_kernels::ops::embed::Embed;
 use weft_kernels::ops::glu::{Glu, GluBackward};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
 use weft_kernels::ops::qk_norm_rope::train as qk_norm_rope;
@@ -209,7 +209,7 @@ impl Graph<'_> {
         let mut rec = Recorder::new(self.gpu);
         let rec = &mut rec;
         let c = self.c;
-        embed(rec, &self.w.embedding, &self.m.ids, &self.stream(0), self.tokens)?;
+        Embed::new(&self.w.embedding, &self.m.ids, &self.stream(0), self.tokens).record(rec)?;
         for i in 0..c.layers() {
             let s = self.tensors(i, &self.buffers.forward);
             self.attention_half(rec, i, &s)?;

@@ -1,4 +1,4 @@
-// Row gather (token embedding):  y[t, :] = w[ids[t], :]
+// Row gather (token embedding):  y[t, :] = scale w[ids[t], :]  (+ y[t, :])
 //
 // w    one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
 // ids  [tokens] u32
@@ -14,6 +14,8 @@ struct Params {
     units: u32,  // cols / 16
     tokens: u32,
     grid_x: u32,
+    scale: f32,
+    add: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -35,9 +37,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     for (var u = lid; u < p.units; u += WG) {
         let w = dequant16(p.planes, row + u);
         let at = (t * p.units + u) * 4u;
-        y[at] = w[0];
-        y[at + 1u] = w[1];
-        y[at + 2u] = w[2];
-        y[at + 3u] = w[3];
+        for (var i = 0u; i < 4u; i++) {
+            var v = w[i] * p.scale;
+            if (p.add == 1u) {
+                v += y[at + i];
+            }
+            y[at + i] = v;
+        }
     }
 }

@@ -19,7 +19,9 @@ params! {
         pub units: u32,
         pub tokens: u32,
         pub grid_x: u32,
-        pub pad: [u32; 3],
+        pub scale: f32,
+        pub add: u32,
+        pub pad: u32,
     }
 }
 
@@ -33,6 +35,7 @@ pub fn plan(
     w: &WeightShape,
     slab: usize,
     tokens: u32,
+    (scale, add): (f32, bool),
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
     let s = &w.slabs[slab];
@@ -50,7 +53,9 @@ pub fn plan(
                     units: w.units(),
                     tokens: n,
                     grid_x: grid[0],
-                    pad: [0; 3],
+                    scale,
+                    add: u32::from(add),
+                    pad: 0,
                 },
                 binds: vec![
                     Bind { operand: 0, offset: 0, size: s.bytes },
@@ -85,16 +90,43 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     WeightType::ALL.iter().map(|&ty| (shader(ty), Params::FIELDS)).collect()
 }
 
-/// Records `y[t, :] = w[ids[t], :]` for `tokens` ids.
-///
-/// # Errors
-/// No plan under the budget, or a shader the device refuses.
-pub fn embed(rec: &mut Recorder, w: &Weight, ids: &Slice, y: &Slice, tokens: u32) -> Result<()> {
-    let pipeline = rec.gpu().pipeline(&name(w.shape.ty), || shader(w.shape.ty))?;
-    let budget = rec.gpu().budget().clone();
-    for slab in 0..w.slices.len() {
-        let [a, b] = slab_operands(w, slab);
-        record(rec, &pipeline, &[a, b, ids, y], &plan(&w.shape, slab, tokens, &budget)?);
+/// Rows of a matrix by index: `y[t, :] = scale w[ids[t], :]`, or with `add` the sum with what y holds, as BERT
+/// adds rows by type and by position to those of its tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Embed<'a> {
+    /// `[rows, cols]` of any weight type.
+    pub w: &'a Weight,
+    /// `[tokens]` u32, each less than the rows.
+    pub ids: &'a Slice,
+    /// `[tokens, cols]` f32 activations.
+    pub y: &'a Slice,
+    /// Number of ids.
+    pub tokens: u32,
+    /// What rows are multiplied by: the root of the width for Gemma.
+    pub scale: f32,
+    /// Add to what y holds.
+    pub add: bool,
+}
+
+impl<'a> Embed<'a> {
+    /// The rows as they are.
+    pub fn new(w: &'a Weight, ids: &'a Slice, y: &'a Slice, tokens: u32) -> Embed<'a> {
+        Embed { w, ids, y, tokens, scale: 1.0, add: false }
     }
-    Ok(())
+
+    /// Records it.
+    ///
+    /// # Errors
+    /// No plan under the budget, or a shader the device refuses.
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        let shape = &self.w.shape;
+        let pipeline = rec.gpu().pipeline(&name(shape.ty), || shader(shape.ty))?;
+        let budget = rec.gpu().budget().clone();
+        for slab in 0..self.w.slices.len() {
+            let [a, b] = slab_operands(self.w, slab);
+            let plan = plan(shape, slab, self.tokens, (self.scale, self.add), &budget)?;
+            record(rec, &pipeline, &[a, b, self.ids, self.y], &plan);
+        }
+        Ok(())
+    }
 }

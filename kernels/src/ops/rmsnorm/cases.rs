@@ -32,6 +32,7 @@ pub fn cases() -> Vec<Case> {
     shapes
         .into_iter()
         .map(|(rows, cols, magnitude)| case(rows, cols, magnitude, Format::F32))
+        .chain(shapes.map(|(rows, cols, magnitude)| post(rows, cols, magnitude)))
         .chain(half)
         .chain(summed.map(|(shape, out)| summed_case(shape, out)))
         .chain(backward)
@@ -55,6 +56,29 @@ fn case(rows: u32, cols: u32, magnitude: f32, out: Format) -> Case {
         super::rmsnorm_to(&mut rec, &x_gpu, &w_gpu, (&y.slice, out), rows, cols, 1e-6)?;
         gpu.run(&rec.finish()?, None)?;
         y.compare_as(gpu, out, &super::reference::rmsnorm(&x, &w, f64::from(1e-6f32)))
+    })
+}
+
+/// Added to a stream that peaks beyond f16, with a weight as large as Gemma 3 has.
+fn post(rows: u32, cols: u32, magnitude: f32) -> Case {
+    let name = format!("rows {rows} cols {cols} magnitude {magnitude:e}");
+    Case::new("rmsnorm_add", BASELINE, name, 1e-7, move |gpu, _, seed| {
+        let mut rng = Rng::seeded(rows * cols, seed);
+        let values = (rows * cols) as usize;
+        let y: Vec<f32> = rng.values(values).iter().map(|v| v * magnitude).collect();
+        let mut w = rng.values(cols as usize);
+        w[0] = 1657.0;
+        let mut before = rng.values(values);
+        before[values / 2] = 104_061.0;
+        let w_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&w), "norm")?;
+        let x = Guarded::new(gpu, values, Some(&before))?;
+        let y_gpu = input(gpu, &y)?;
+        let mut rec = Recorder::new(gpu);
+        super::PostNorm { y: &y_gpu, w: &w_gpu, x: &x.slice, rows, cols, eps: 1e-6 }.record(&mut rec)?;
+        gpu.run(&rec.finish()?, None)?;
+        let normed = super::reference::rmsnorm(&y, &w, f64::from(1e-6f32));
+        let want: Vec<f64> = normed.iter().zip(&before).map(|(n, &b)| n + f64::from(b)).collect();
+        x.compare(gpu, &want)
     })
 }
 

@@ -5,8 +5,8 @@
 // w  [cols] f32
 // y  [rows, cols] f32, f16 or f16 in tiles
 //
-// One workgroup normalises one row. A row is a token for the layer norms and a head of a token for
-// QK-norm.
+// y is added to where ADD is 1. One workgroup normalises one row. A row is a token for the layer norms and a head
+// of a token for QK-norm.
 
 struct Params {
     rows: u32,
@@ -38,6 +38,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     // x / sqrt(mean(x^2) + eps), with both sides scaled.
     let scale = down * inverseSqrt(mean + p.eps * down * down);
     for (var i = lid; i < p.cols; i += WG) {
-        y[place(r, i, p.cols)] = out(x[base + i] * scale * w[i]);
+        let v = x[base + i] * scale * w[i];
+        //@ if ADD
+        y[base + i] += v;
+        //@ else
+        y[place(r, i, p.cols)] = out(v);
+        //@ end
     }
 }

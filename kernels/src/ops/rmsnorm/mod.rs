@@ -113,9 +113,20 @@ fn shader(wg: u32, out: Format) -> Shader {
     let parts = [include_str!("../../wgsl/reduce.wgsl"), include_str!("kernel.wgsl"), fragment];
     Shader {
         name: name(wg, out),
-        source: compose(enables, &[("WG", wg)], &parts),
+        source: compose(enables, &[("WG", wg), ("ADD", 0)], &parts),
         bindings: vec![Access::ReadWrite, Access::Read, Access::ReadWrite],
     }
+}
+
+fn post_name(wg: u32) -> String {
+    format!("rmsnorm_add_{wg}_f32")
+}
+
+fn post_shader(wg: u32) -> Shader {
+    let (fragment, _) = Format::F32.out();
+    let parts = [include_str!("../../wgsl/reduce.wgsl"), include_str!("kernel.wgsl"), fragment];
+    let source = compose(&[], &[("WG", wg), ("ADD", 1)], &parts);
+    Shader { name: post_name(wg), source, ..shader(wg, Format::F32) }
 }
 
 /// Values that an invocation of the kernel with parts keeps, in fours, and the most that it has on their way.
@@ -154,10 +165,11 @@ fn backward_shader(wg: u32) -> Shader {
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
     let forward = |wg| Format::OUT.map(|out| (shader(wg, out), Params::FIELDS));
+    let post = [64, 256].map(|wg| (post_shader(wg), Params::FIELDS));
     let backward = [64, 256].map(|wg| (backward_shader(wg), BackwardParams::FIELDS));
     let formats = [Format::F32, Format::F16];
     let summed = formats.map(|out| (summed_shader(5, 3, out), Params::FIELDS));
-    [64, 256].into_iter().flat_map(forward).chain(backward).chain(summed).collect()
+    [64, 256].into_iter().flat_map(forward).chain(post).chain(backward).chain(summed).collect()
 }
 
 /// Records `y = rmsnorm(x) * w` for `rows` rows of `cols`; x and y are different buffers.
@@ -194,6 +206,40 @@ pub fn rmsnorm_to(
     let plan = plan(rows, cols, eps, out, rec.gpu().budget())?;
     record(rec, &pipeline, &[x, w, y], &plan);
     Ok(())
+}
+
+/// The norm of what a block gave, added to the residual stream: `x += rmsnorm(y) * w`, all in f32, since both the
+/// norm and the stream may be beyond f16 (Gemma 3).
+///
+/// Its gradients: that of x passes through as it is, and that of y is [`backward`] at y of the stream's gradient.
+#[derive(Debug, Clone, Copy)]
+pub struct PostNorm<'a> {
+    /// What the block gave, `[rows, cols]` f32 activations; another buffer than x.
+    pub y: &'a Slice,
+    /// Weights of the norm, `[cols]` f32.
+    pub w: &'a Slice,
+    /// The residual stream, `[rows, cols]` f32 activations, which is added to.
+    pub x: &'a Slice,
+    /// Tokens of the batch.
+    pub rows: u32,
+    /// Values of a token.
+    pub cols: u32,
+    /// What is added to the mean of squares.
+    pub eps: f32,
+}
+
+impl PostNorm<'_> {
+    /// Records it.
+    ///
+    /// # Errors
+    /// As [`rmsnorm`].
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        let wg = if self.cols <= SHORT { 64 } else { 256 };
+        let pipeline = rec.gpu().pipeline(&post_name(wg), || post_shader(wg))?;
+        let plan = plan(self.rows, self.cols, self.eps, Format::F32, rec.gpu().budget())?;
+        record(rec, &pipeline, &[self.y, self.w, self.x], &plan);
+        Ok(())
+    }
 }
 
 /// What a norm behind a residual product is given besides the stream.
