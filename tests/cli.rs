@@ -95,6 +95,16 @@ fn tokenize_and_back() {
 }
 
 #[test]
+fn a_conversation_is_rendered_by_the_template() {
+    let messages = r#"[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]"#;
+    let want =
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(ok(&["tokenize", "--render", messages]), want);
+    assert_eq!(json(&["tokenize", "--render", "--json", messages]), want);
+    fails(&["tokenize", "--render", "Hi"], &["not a list of messages", r#"[{"role": "user""#]);
+}
+
+#[test]
 fn logits_by_prefill_by_decode_and_by_chunks() {
     let folder = folder("cli-logits");
     let ids = ok(&["tokenize", "--json", "A car starts from rest and accelerates at 3 m/s² for 4 s."]);

@@ -1,6 +1,8 @@
 //! `weft tokenize`: text to ids and back; needs no GPU and no tensors.
 
 use clap::Args;
+use weft_formats::chat::{self, Message, Template};
+use weft_formats::tokenizer::Tokenizer;
 
 use crate::options::{ModelFlag, ids_from_json};
 use crate::{Error, Result, output};
@@ -15,7 +17,8 @@ use crate::{Error, Result, output};
   weft tokenize -m model.gguf --special --json \"<|im_start|>user\"
   weft tokenize -m model.gguf - < text.txt
   weft tokenize -m model.gguf --decode 9707 1879
-  weft tokenize -m model.gguf --json \"Hello\" | weft tokenize -m model.gguf --decode -")]
+  weft tokenize -m model.gguf --json \"Hello\" | weft tokenize -m model.gguf --decode -
+  weft tokenize -m model.gguf --render '[{\"role\": \"user\", \"content\": \"Hi\"}]'")]
 pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
@@ -29,6 +32,10 @@ pub(super) struct Flags {
     /// Take ids and print their text
     #[arg(long)]
     decode: bool,
+    /// Take a JSON array of messages (role, content) and print the prompt that the file's chat template makes
+    /// of them, in place of ids
+    #[arg(long, conflicts_with_all = ["special", "decode"])]
+    render: bool,
     /// The text, or with --decode the ids (numbers, or one JSON array); "-" or nothing reads stdin
     #[arg(value_name = "TEXT")]
     input: Vec<String>,
@@ -42,6 +49,10 @@ pub(super) fn run(f: Flags) -> Result<()> {
         return Err(Error::input("more than one text was given; put quotes around it"));
     }
     let text = if stdin { output::stdin_text()? } else { f.input.join(" ") };
+    if f.render {
+        let text = rendered(&f.model, &tokenizer, &text)?;
+        return print(&text, f.json);
+    }
     if !f.decode {
         let ids = if f.special { tokenizer.encode_prompt(&text) } else { tokenizer.encode(&text, false) };
         let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
@@ -55,12 +66,32 @@ pub(super) fn run(f: Flags) -> Result<()> {
             f.model.name()
         )));
     }
-    let text = tokenizer.decode(&ids, f.special);
-    match f.json {
+    print(&tokenizer.decode(&ids, f.special), f.json)
+}
+
+/// A text as it is, or as a JSON string; a terminal gets a line feed behind it.
+fn print(text: &str, json: bool) -> Result<()> {
+    match json {
         true => output::line(&serde_json::Value::from(text).to_string()),
-        false if output::to_terminal() => output::line(&text),
-        false => output::text(&text),
+        false if output::to_terminal() => output::line(text),
+        false => output::text(text),
     }
+}
+
+/// The prompt that the file's template makes of messages in JSON, up to where the model answers.
+fn rendered(model: &ModelFlag, tokenizer: &Tokenizer, json: &str) -> Result<String> {
+    let messages: Vec<Message> = serde_json::from_str(json).map_err(|e| {
+        Error::input(format!(
+            "not a list of messages ({e}); expected [{{\"role\": \"user\", \"content\": \"Hi\"}}]"
+        ))
+    })?;
+    let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
+    let wrong = |source| weft_models::Error::Template { file: model.name(), source };
+    let file = model.open_file()?;
+    let template = Template::from_metadata(file.metadata(), text(tokenizer.bos()), text(tokenizer.eos()))
+        .map_err(wrong)?;
+    let options = chat::Options { add_generation_prompt: true, ..chat::Options::default() };
+    Ok(template.render(&messages, &options).map_err(wrong)?)
 }
 
 /// Ids apart by spaces, commas or line feeds, or as a JSON array.
