@@ -546,6 +546,22 @@ def transformers_run(case, weights, ids, double):
 # ---------------------------------------------------------------- a second forward, in numpy
 
 
+class Wide:
+    """name -> float64 of weights that may be read from a file when they are asked for."""
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def __contains__(self, name):
+        return name in self.weights
+
+    def __getitem__(self, name):
+        return self.weights[name].astype(np.float64)
+
+    def get(self, name, default):
+        return self[name] if name in self else default
+
+
 def numpy_run(meta, weights, ids, cache=np.float64):
     """The same model from GGUF metadata and GGUF layout alone, in float64.
 
@@ -554,7 +570,7 @@ def numpy_run(meta, weights, ids, cache=np.float64):
     keys = {k: (float(np.float32(v)) if kind == "f32" else v) for k, kind, v in meta}
     arch = keys["general.architecture"]
     get = lambda k, default=None: keys.get(f"{arch}.{k}", default)  # noqa: E731
-    w = {k: v.astype(np.float64) for k, v in weights.items()}
+    w = Wide(weights)
     heads, kv, width = get("attention.head_count"), get("attention.head_count_kv"), get("embedding_length")
     head = get("attention.key_length", width // heads)
     eps, base = get("attention.layer_norm_rms_epsilon"), get("rope.freq_base", 1e4)
@@ -629,7 +645,7 @@ def numpy_run(meta, weights, ids, cache=np.float64):
         x = x + after(f, p + "post_ffw_norm.weight")
         residual.append(x)
     final = rms(x, w["output_norm.weight"])
-    logits = final @ w.get("output.weight", w["token_embd.weight"]).T
+    logits = final @ w["output.weight" if "output.weight" in w else "token_embd.weight"].T
     if cap := get("final_logit_softcapping"):
         logits = cap * np.tanh(logits / cap)
     return {

@@ -1,0 +1,176 @@
+"""llama.cpp on the CPU through the C interface that the package xllamacpp exports."""
+
+import ctypes
+import json
+import os
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import xllamacpp
+
+
+class Opaque(ctypes.Structure):
+    """A struct of parameters of which only the first fields are set: larger than any version's."""
+
+    _fields_ = [("words", ctypes.c_uint32 * 128)]
+
+
+class Batch(ctypes.Structure):
+    _fields_ = [("n", ctypes.c_int32), ("token", ctypes.POINTER(ctypes.c_int32)), ("embd", ctypes.c_void_p)]
+    _fields_ += [("pos", ctypes.POINTER(ctypes.c_int32)), ("n_seq", ctypes.POINTER(ctypes.c_int32))]
+    _fields_ += [("seq", ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))), ("logits", ctypes.POINTER(ctypes.c_int8))]
+
+
+CONTEXT, BATCH, MICRO, POOLING = 0, 1, 2, 11  # words of the context's parameters
+VERSION = xllamacpp.__version__
+
+
+def library():
+    lib = ctypes.CDLL(str(next(Path(xllamacpp.__file__).parent.glob("*.so"))))
+    pointer, i32, string = ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p
+    signatures = {
+        "llama_model_default_params": (Opaque, []),
+        "llama_context_default_params": (Opaque, []),
+        "llama_model_load_from_file": (pointer, [string, Opaque]),
+        "llama_init_from_model": (pointer, [pointer, Opaque]),
+        "llama_model_get_vocab": (pointer, [pointer]),
+        "llama_vocab_n_tokens": (i32, [pointer]),
+        "llama_model_n_embd": (i32, [pointer]),
+        "llama_tokenize": (i32, [pointer, string, i32, pointer, i32, ctypes.c_bool, ctypes.c_bool]),
+        "llama_batch_init": (Batch, [i32] * 3),
+        "llama_decode": (i32, [pointer, Batch]),
+        "llama_get_logits_ith": (ctypes.POINTER(ctypes.c_float), [pointer, i32]),
+        "llama_get_embeddings_seq": (ctypes.POINTER(ctypes.c_float), [pointer, i32]),
+        "llama_set_n_threads": (None, [pointer, i32, i32]),
+        "llama_adapter_lora_init": (pointer, [pointer, string]),
+        "llama_set_adapters_lora": (i32, [pointer, pointer, ctypes.c_size_t, pointer]),
+        "llama_batch_free": (None, [Batch]),
+        "llama_free": (None, [pointer]),
+        "llama_model_free": (None, [pointer]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    lib.quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, string, pointer)(lambda *_: None)
+    lib.llama_log_set(lib.quiet, None)
+    lib.llama_backend_init()
+    words = lib.llama_context_default_params().words
+    assert (words[CONTEXT], words[BATCH], words[MICRO], words[POOLING]) == (512, 2048, 512, 0xFFFFFFFF), (
+        "the parameters of llama.cpp's contexts have moved: see llama.py"
+    )
+    return lib
+
+
+LIB = library()
+THREADS = int(os.environ.get("WEFT_REAL_THREADS", "2"))
+
+
+class Model:
+    """One file. Raises ValueError where llama.cpp does not take it."""
+
+    def __init__(self, path):
+        self.path = str(path)
+        self.model = LIB.llama_model_load_from_file(self.path.encode(), LIB.llama_model_default_params())
+        if not self.model:
+            raise ValueError(f"llama.cpp does not load {path}")
+        self.vocabulary = LIB.llama_model_get_vocab(self.model)
+        self.size = LIB.llama_vocab_n_tokens(self.vocabulary)
+        self.width = LIB.llama_model_n_embd(self.model)
+
+    def close(self):
+        LIB.llama_model_free(self.model)
+
+    def tokenize(self, text, special=True):
+        data = text.encode()
+        room = len(data) + 16
+        ids = (ctypes.c_int32 * room)()
+        n = LIB.llama_tokenize(self.vocabulary, data, len(data), ids, room, special, special)
+        assert n >= 0, text
+        return list(ids[:n])
+
+    def context(self, tokens, adapter=None):
+        p = LIB.llama_context_default_params()
+        p.words[CONTEXT] = p.words[BATCH] = tokens
+        context = LIB.llama_init_from_model(self.model, p)
+        assert context, self.path
+        LIB.llama_set_n_threads(context, THREADS, THREADS)
+        if adapter:
+            lora = LIB.llama_adapter_lora_init(self.model, str(adapter).encode())
+            if not lora:
+                raise ValueError(f"llama.cpp does not load the adapter {adapter}")
+            loras, scales = (ctypes.c_void_p * 1)(lora), (ctypes.c_float * 1)(1.0)
+            assert LIB.llama_set_adapters_lora(context, loras, 1, scales) == 0, adapter
+        return context
+
+    def decode(self, context, ids, start, every):
+        """Feeds ids; the logits [n, vocabulary] of all of them, or of the last one."""
+        b = LIB.llama_batch_init(len(ids), 0, 1)
+        b.n = len(ids)
+        for i, token in enumerate(ids):
+            b.token[i], b.pos[i], b.n_seq[i] = token, start + i, 1
+            b.logits[i] = every or i + 1 == len(ids)
+            b.seq[i][0] = 0
+        assert LIB.llama_decode(context, b) == 0, self.path
+        rows = range(len(ids)) if every else [len(ids) - 1]
+        row = lambda i: np.ctypeslib.as_array(LIB.llama_get_logits_ith(context, i), (self.size,)).copy()  # noqa: E731
+        out = np.stack([row(i) for i in rows])
+        LIB.llama_batch_free(b)
+        return out
+
+    def logits(self, ids, adapter=None):
+        """[tokens, vocabulary] f32."""
+        context = self.context(max(512, len(ids)), adapter)
+        out = self.decode(context, ids, 0, True)
+        LIB.llama_free(context)
+        return out
+
+    def greedy(self, ids, n):
+        """Up to n ids, and the logits each was taken from."""
+        context = self.context(max(512, len(ids) + n))
+        row, out, rows, at = self.decode(context, ids, 0, False)[0], [], [], len(ids)
+        for _ in range(n):
+            out.append(int(row.argmax()))
+            rows.append(row)
+            row = self.decode(context, out[-1:], at, False)[0]
+            at += 1
+        LIB.llama_free(context)
+        return out, rows
+
+
+def embedding(path, ids, pooling=0xFFFFFFFF):
+    """The pooled vector of one sequence, not normalised, or of a reranker its score."""
+    model = Model(path)
+    p = LIB.llama_context_default_params()
+    p.words[CONTEXT] = p.words[BATCH] = p.words[MICRO] = max(512, len(ids))
+    p.words[POOLING] = pooling
+    context = LIB.llama_init_from_model(model.model, p)
+    assert context, path
+    LIB.llama_set_embeddings(context, True)
+    b = LIB.llama_batch_init(len(ids), 0, 1)
+    b.n = len(ids)
+    for i, token in enumerate(ids):
+        b.token[i], b.pos[i], b.n_seq[i], b.logits[i] = token, i, 1, 1
+        b.seq[i][0] = 0
+    assert LIB.llama_decode(context, b) == 0, path
+    out = np.ctypeslib.as_array(LIB.llama_get_embeddings_seq(context, 0), (model.width,)).copy()
+    LIB.llama_batch_free(b), LIB.llama_free(context), model.close()
+    return out
+
+
+def render(path, conversations):
+    """The prompts that llama.cpp's server makes of lists of messages, by the file's template."""
+    params = xllamacpp.CommonParams()
+    params.model.path, params.n_ctx, params.warmup = str(path), 512, False
+    params.verbosity = 0
+    params.cpuparams.n_threads = THREADS
+    server, out = xllamacpp.Server(params), []
+    for messages in conversations:
+        request = urllib.request.Request(
+            f"{server.listening_address}/apply-template",
+            json.dumps({"messages": messages}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            out.append(json.load(answer)["prompt"])
+    return out
