@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 use weft_formats::gguf::{Array, File, Value};
-use weft_models::{MemoryPlan, Spec, plan};
-use weft_runtime::{Budget, Caps, DeviceKind, Gpu, human};
+use weft_models::{MemoryPlan, Options, Spec, plan};
+use weft_runtime::{Budget, Caps, DeviceKind, human};
 
 use crate::options::{CacheFlag, DeviceFlags, ModelFlag};
 use crate::{Result, output, report};
@@ -42,7 +42,6 @@ pub(super) struct Flags {
 /// The memory plan and what it was made for.
 struct Planned {
     context: u32,
-    chunk: u32,
     plan: MemoryPlan,
     device: Option<Caps>,
     budget: Budget,
@@ -107,13 +106,14 @@ fn planned(f: &Flags, file: &File) -> Result<Planned> {
         (Some(profile), None) => (None, profile.budget()),
         (None, None) if pollster::block_on(weft_runtime::adapters()).is_empty() => (None, Budget::WEBGPU),
         _ => {
-            let gpu = pollster::block_on(Gpu::open(&f.device.options()?))?;
+            let gpu = pollster::block_on(weft_kernels::open(&f.device.options()?))?;
             (Some(gpu.caps().clone()), gpu.budget().clone())
         }
     };
-    let chunk = if device.as_ref().is_some_and(|d| d.kind == DeviceKind::Cpu) { 64 } else { 512 };
-    let plan = plan(file, &spec, context, chunk.min(context), f.cache.cache_type, &budget)?;
-    Ok(Planned { context, chunk, plan, device, budget })
+    let caps = device.clone().unwrap_or_else(|| Caps::core(DeviceKind::Other, &budget));
+    let options = Options { cache: f.cache.cache_type, ..Options::default() };
+    let plan = plan(file, &spec, context, &options, (&caps, &budget))?;
+    Ok(Planned { context, plan, device, budget })
 }
 
 fn plan_text(p: &Planned) -> String {
@@ -131,7 +131,7 @@ fn plan_text(p: &Planned) -> String {
     ] {
         let note = match what {
             "KV cache" => format!("   for a context of {}", p.context),
-            "activations" => format!("   for prefill batches of {}", p.chunk),
+            "activations" => format!("   for prefill batches of {}", p.plan.chunk),
             _ => String::new(),
         };
         text += &format!("  {what:<12} {:>10}{note}\n", human(bytes));
@@ -264,7 +264,7 @@ fn as_json(name: &str, file: &File, planned: &Result<Planned>) -> Json {
         Ok(p) => (
             json!({
                 "context": p.context,
-                "chunk": p.chunk,
+                "chunk": p.plan.chunk,
                 "weights": p.plan.weights,
                 "kv_cache": p.plan.kv_cache,
                 "activations": p.plan.activations,

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 
-use weft_kernels::ops::attention::{CacheShape, Sequences};
+use weft_kernels::ops::attention::Sequences;
 use weft_kernels::ops::sample::{IDLE, State};
 use weft_runtime::{Pool, Program, Readback, Recorder, Slice};
 
-use crate::decoder::{Buffers, Job, Output, Places, record};
+use crate::graph::{Graph, Memory, Pass, Want};
+use crate::kv::{Cache, Shapes};
 use crate::{Error, Model, Result, Sampling, Session, Stop};
 
 /// Steps submitted before the first of them is read.
@@ -71,8 +72,7 @@ struct Step {
 pub struct Batch {
     /// Where prompts are computed; what their beginnings share is computed once.
     pub(crate) session: Session,
-    cache: CacheShape,
-    kv: Vec<Vec<(Slice, Slice)>>,
+    cache: Cache,
     state: Slice,
     ids: Slice,
     history: Slice,
@@ -98,22 +98,16 @@ impl Batch {
             return Err(Error::Streams { wanted: streams, most: MAX_STREAMS });
         }
         let session = Session::new(model.clone(), context)?;
-        let (gpu, c) = (&model.0.gpu, &model.0.spec);
-        let budget = gpu.budget().clone();
+        let gpu = &model.0.gpu;
         let all = u64::from(streams) * u64::from(context);
         let positions =
             u32::try_from(all).map_err(|_| Error::Context { wanted: context, most: u32::MAX / streams })?;
-        let cache = CacheShape::new(model.0.cache, positions, c.kv_heads(), c.head_dim(), &budget)?;
-        gpu.reserve(Pool::Streams, cache.bytes(&budget) * u64::from(c.layers()));
-        let chunk = |i| {
-            let take = || gpu.alloc(Pool::Streams, cache.chunk_bytes(i), "the KV cache of streams");
-            Ok((take()?, take()?))
-        };
-        let layer = || (0..cache.chunks()).map(chunk).collect::<Result<Vec<_>>>();
-        let kv = (0..c.layers()).map(|_| layer()).collect::<Result<Vec<_>>>()?;
+        let shapes = Shapes::new(&model.0.spec, model.0.cache, positions, gpu.budget())?;
+        let cache = Cache::new(gpu, shapes, Pool::Streams, "the KV cache of streams")?;
+        let frame = model.0.frame(&cache.shapes, model.1.as_deref());
         let rows = (0..=streams.ilog2()).map(|i| 1 << i).chain([streams]);
-        let plan = |rows| Buffers::plan(c, &cache, job(rows, context), &budget).layout.total;
-        let activations = rows.map(plan).max().unwrap_or(0);
+        let bytes = |rows| Graph::plan(&frame, pass(rows, context, context)).bytes();
+        let activations = rows.map(bytes).max().unwrap_or(0);
         let idle = vec![State { position: IDLE, ..bytemuck::Zeroable::zeroed() }; streams as usize];
         let between = |l: &crate::lora::Lora| gpu.alloc(Pool::State, l.scratch_bytes(streams), "adapters");
         let between = model.1.as_deref().map(between).transpose()?;
@@ -125,7 +119,6 @@ impl Batch {
             activations: gpu.alloc(Pool::Activations, activations, "activations of streams")?,
             session,
             cache,
-            kv,
             programs: HashMap::new(),
             last: None,
             answers: (0..streams).map(|_| None).collect(),
@@ -204,12 +197,8 @@ impl Batch {
         let gpu = self.session.model.gpu().clone();
         let mut rec = Recorder::new(&gpu);
         let at = stream as u32 * self.context();
-        for m in self.session.cache.copies(0..prompt.len() as u32, &self.cache, at) {
-            for (from, to) in self.session.kv.iter().zip(&self.kv) {
-                let (from, to) = (&from[m.chunks.0], &to[m.chunks.1]);
-                rec.copy(&from.0.range(m.from, m.bytes), &to.0.range(m.to, m.bytes));
-                rec.copy(&from.1.range(m.from, m.bytes), &to.1.range(m.to, m.bytes));
-            }
+        for (from, to) in self.session.cache.copies(prompt.len() as u32, &self.cache, at) {
+            rec.copy(&from, &to);
         }
         let submission = gpu.run(&rec.finish()?, Some(&self.session.ids.range(0, 4)))?;
         Ok((stream, submission.readback.expect("asked for")))
@@ -397,20 +386,21 @@ impl Batch {
         let mut rec = Recorder::new(&m.gpu);
         // Of the rows that take part.
         let history = self.history.range(0, u64::from(rows) * u64::from(self.context()) * 4);
-        let places = Places {
+        let lora = self.session.model.1.as_deref();
+        let memory = Memory {
             state: &self.state,
             ids: &self.ids,
             history: &history,
-            table: &self.session.table,
-            last_x: &self.session.last_x,
-            sequences: Sequences::Streams { context: self.context() },
+            tables: &self.session.tables,
+            last_row: &self.session.last_row,
             cache: &self.cache,
-            kv: &self.kv,
             activations: &self.activations,
-            integers: m.integers,
-            lora: self.session.model.1.as_deref().zip(self.between.as_ref()),
+            lora: lora.zip(self.between.as_ref()),
+            taps: &[],
+            sums: None,
         };
-        record(&mut rec, &m.spec, &m.weights, &places, rows, positions, &Output::Token)?;
+        let f = m.frame(&self.cache.shapes, lora);
+        Graph::plan(&f, pass(rows, self.context(), positions)).record(&mut rec, &f, &m.weights, &memory)?;
         Ok(rec)
     }
 
@@ -465,6 +455,17 @@ enum Next {
     Wait(Step),
 }
 
-fn job(rows: u32, context: u32) -> Job {
-    Job { tokens: rows, sequences: Sequences::Streams { context }, all_logits: false }
+/// A step of so many rows.
+fn pass(rows: u32, context: u32, positions: u32) -> Pass {
+    Pass { tokens: rows, sequences: Sequences::Streams { context }, positions, want: Want::Token }
+}
+
+impl Model {
+    /// KV caches for `streams` answers at a time, of `context` positions each, and one for their prompts.
+    ///
+    /// # Errors
+    /// More streams than [`MAX_STREAMS`](crate::MAX_STREAMS), or none; as [`Model::session`].
+    pub fn batch(&self, streams: u32, context: u32) -> Result<Batch> {
+        Batch::new(self.clone(), streams, context)
+    }
 }

@@ -6,7 +6,7 @@ use weft_formats::tokenizer::StreamDecoder;
 use weft_kernels::ops::sample::State;
 use weft_runtime::Readback;
 
-use crate::session::Kind;
+use crate::graph::Want;
 use crate::{Error, Result, Session};
 
 /// How the next token is drawn. The default is llama.cpp's.
@@ -179,7 +179,7 @@ impl<'a> Generation<'a> {
                 self.pending.push_back(gpu.read(&token));
             } else {
                 let positions = self.submitted as u32;
-                let program = self.session.program(Kind::Token, 1, positions)?;
+                let program = self.session.program(Want::Token, 1, positions)?;
                 let submission = gpu.run(program, Some(&token))?;
                 self.pending.extend(submission.readback);
                 self.session.computed = self.submitted;

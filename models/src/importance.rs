@@ -5,17 +5,10 @@ use std::ops::ControlFlow;
 
 use weft_runtime::{Pool, Program, Slice};
 
-use crate::decoder::Output;
-use crate::train::Target;
+use crate::graph::{Sums, Want};
+use crate::session::Extra;
+use crate::sites::Target;
 use crate::{Error, Model, Result, Sampling, Session};
-
-/// Where the sums of a model lie.
-pub(crate) struct Sums {
-    /// Of each layer, one for each group of matrices with one input.
-    pub(crate) layers: Vec<[Slice; 4]>,
-    /// Of the output head's input.
-    pub(crate) head: Option<Slice>,
-}
 
 /// Observes what a model's matrices multiply while it reads.
 ///
@@ -78,9 +71,8 @@ impl Importance {
     /// An op that does not fit the device.
     #[doc(hidden)]
     pub fn recording(&self, tokens: u32) -> Result<weft_runtime::Recorder> {
-        let s = &self.session;
-        let output = Output::Sums(&self.sums);
-        Ok(s.recording(tokens, s.context(), &output, &s.activations, &s.ids)?.0)
+        let want = Want::Sums { head: self.sums.head.is_some() };
+        Ok(self.session.recording(tokens, self.session.context(), want, &Extra::sums(&self.sums))?.0)
     }
 
     /// Tokens read so far: what each sum is over.
@@ -107,10 +99,7 @@ impl Importance {
         for batch in tokens.chunks(session.chunk() as usize) {
             let n = batch.len() as u32;
             if !self.programs.contains_key(&n) {
-                let output = Output::Sums(&self.sums);
-                let (program, _) =
-                    session.record(n, session.context(), &output, &session.activations, &session.ids)?;
-                self.programs.insert(n, program);
+                self.programs.insert(n, self.recording(n)?.finish()?);
             }
             session.write_state(done as u32, &Sampling::greedy())?;
             gpu.write(&session.ids, 0, bytemuck::cast_slice(batch))?;

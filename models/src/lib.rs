@@ -22,29 +22,34 @@
 mod arch;
 mod batch;
 
-mod decoder;
 mod error;
 pub mod finetune;
 mod generate;
+mod graph;
 mod importance;
-mod load;
+mod kv;
 mod loading;
 mod lora;
 mod measure;
+mod model;
+mod options;
 mod plan;
 mod session;
+mod sites;
 pub mod spec;
 mod synthetic;
 pub mod train;
+mod weights;
 
 pub use arch::SUPPORTED;
 pub use batch::{Batch, Drawn, MAX_STREAMS};
 pub use error::{Error, Result};
 pub use generate::{Generation, Sampling, Stop};
 pub use importance::Importance;
-pub use load::{Model, Options, Progress, Source};
-pub use loading::{Loading, Opening};
+pub use loading::Loading;
 pub use lora::{adapter_base, open_adapter};
+pub use model::{Model, Opening};
+pub use options::{Options, Progress, Source};
 pub use plan::{MemoryPlan, plan};
 pub use session::{Rows, Session, Taps};
 pub use spec::Spec;

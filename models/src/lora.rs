@@ -8,7 +8,7 @@ use weft_kernels::ops::matmul::{Columns, Epilogue, Input, linear};
 use weft_kernels::{Weight, WeightShape, WeightType};
 use weft_runtime::{Gpu, Recorder, Slice};
 
-use crate::train::Target;
+use crate::sites::{Group, Target};
 use crate::{Error, Model, Result, Spec};
 
 /// The adapters of one matrix, as one: ranks follow each other, scales are multiplied into B.
@@ -70,22 +70,22 @@ impl Lora {
         u64::from(tokens) * u64::from(self.rank) * 4
     }
 
-    /// The weights that will meet the input of these matrices.
-    pub(crate) fn inputs(&self, layer: u32, targets: &[Target]) -> impl Iterator<Item = &Weight> {
-        targets.iter().filter_map(move |&t| self.sites.get(&(layer, t))).map(|s| &s.a)
+    /// Whether it adapts a matrix of this group.
+    pub(crate) fn adapts(&self, layer: u32, group: Group) -> bool {
+        group.targets().iter().any(|&t| self.sites.contains_key(&(layer, t)))
     }
 
     /// y[:, columns of each target] += B (A x), by way of `between`.
     pub(crate) fn add(
         &self,
         rec: &mut Recorder,
-        layer: u32,
-        targets: &[Target],
+        (layer, group): (u32, Group),
         x: Input<'_>,
         y: &Slice,
         between: &Slice,
         (spec, tokens): (&Spec, u32),
     ) -> std::result::Result<(), weft_kernels::Error> {
+        let targets = group.targets();
         let stride = targets.iter().map(|t| t.outputs(spec)).sum();
         for target in targets {
             let Some(site) = self.sites.get(&(layer, *target)) else { continue };

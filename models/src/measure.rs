@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use weft_kernels::Weight;
 use weft_kernels::ops::attention::CacheType;
 use weft_runtime::{Cost, Replay};
 
-use crate::session::Kind;
+use crate::graph::Want;
+use crate::kv::Shapes;
 use crate::{Batch, Model, Result, Sampling, Session};
 
 impl Model {
@@ -34,28 +34,10 @@ impl Model {
     /// tokens before them: every matrix read once, with the keys and values of all positions; the products of
     /// layers for every token, those of the output head for the last; attention of what a token sees.
     pub fn cost(&self, streams: u32, tokens: u32, position: u32) -> Cost {
-        let (m, c) = (&*self.0, &self.0.spec);
-        let bytes = |w: &Weight| w.shape.slabs.iter().map(|s| s.bytes as f64).sum::<f64>();
-        let values = |w: &Weight| f64::from(w.shape.rows) * f64::from(w.shape.cols);
-        let layers = || {
-            let of = |l: &'_ crate::decoder::Layer| {
-                let parts = l.qkv.iter().chain(&l.gate_up).map(|p| p.weight.clone());
-                parts.chain([l.output.clone(), l.down.clone()]).collect::<Vec<_>>()
-            };
-            m.weights.layers.iter().flat_map(of)
-        };
-        let head = m.weights.head.as_ref().unwrap_or(&m.weights.embedding);
-        let (sequences, each) = (f64::from(streams), f64::from(tokens));
-        let positions = f64::from(position) + each;
-        let kv =
-            2.0 * f64::from(c.kv_heads()) * f64::from(c.layers()) * m.cache.bytes(1, c.head_dim()) as f64;
-        let seen = each * f64::from(position) + each * (each + 1.0) / 2.0;
-        let attention = 4.0 * f64::from(c.heads()) * f64::from(c.head_dim()) * f64::from(c.layers()) * seen;
-        let products = 2.0 * (each * layers().map(|w| values(&w)).sum::<f64>() + values(head));
-        Cost {
-            bytes: layers().map(|w| bytes(&w)).sum::<f64>() + bytes(head) + sequences * kv * positions,
-            flops: sequences * (products + attention),
-        }
+        let m = &*self.0;
+        let context = (position + tokens).max(1);
+        let kv = Shapes::new(&m.spec, m.cache, context, m.gpu.budget()).expect("a cache that fits");
+        m.frame(&kv, None).cost(streams, tokens, position)
     }
 }
 
@@ -79,8 +61,8 @@ impl Session {
         while start < end {
             let to = (start + self.chunk()).min(end);
             self.write_state(start, &Sampling::greedy())?;
-            let kind = if to == end { Kind::Token } else { Kind::Cache };
-            let program = self.program(kind, to - start, to)?;
+            let want = if to == end { Want::Token } else { Want::Cache };
+            let program = self.program(want, to - start, to)?;
             let after = begin.elapsed().as_secs_f64();
             let part = gpu.measure(program, apart)?;
             all = Some(match all {

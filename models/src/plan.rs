@@ -1,11 +1,16 @@
-//! How much memory a model takes before any of it is taken.
+//! How much memory a model takes before any of it is taken: one function, which the loader and `inspect` ask.
 
-use weft_formats::gguf::{File, TensorInfo};
-use weft_kernels::ops::attention::{CacheShape, CacheType};
-use weft_kernels::{Budget, WeightShape, WeightType};
+use weft_formats::gguf::File;
+use weft_kernels::Budget;
+use weft_kernels::ops::attention::CacheType;
+use weft_kernels::ops::sample::State;
+use weft_kernels::select::{self, CallShape};
+use weft_runtime::{Caps, DeviceKind};
 
-use crate::decoder::{Buffers, Job};
-use crate::{Error, Result, Spec};
+use crate::graph::{Frame, Graph, Want};
+use crate::kv::Shapes;
+use crate::weights::{Layout, cache_type, refuse_unknown};
+use crate::{Options, Result, Spec};
 
 /// Bytes of GPU memory, by pool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,8 +21,10 @@ pub struct MemoryPlan {
     pub kv_cache: u64,
     /// Activations of one prefill chunk.
     pub activations: u64,
-    /// Sampler state, token history, rotary table.
+    /// Sampler state, token history, rotary tables.
     pub state: u64,
+    /// Tokens of a prefill chunk.
+    pub chunk: u32,
 }
 
 impl MemoryPlan {
@@ -25,55 +32,95 @@ impl MemoryPlan {
     pub fn total(&self) -> u64 {
         self.weights + self.kv_cache + self.activations + self.state
     }
+
+    /// Plans a model and one session of `context` positions.
+    ///
+    /// # Errors
+    /// A cache that does not fit the budget.
+    pub(crate) fn of(
+        spec: &Spec,
+        weights: &Layout,
+        (caps, budget): (&Caps, &Budget),
+        choices: &Choices,
+        context: u32,
+    ) -> Result<MemoryPlan> {
+        let kv = Shapes::new(spec, choices.cache, context, budget)?;
+        let integers = choices.integers;
+        let f = Frame { spec, weights, caps, budget, kv: &kv, lora: None, integers };
+        Ok(MemoryPlan { weights: weights.bytes(budget), ..MemoryPlan::session(&f, choices.chunk) })
+    }
+
+    /// Plans a session, whose batches have up to `chunk` tokens, and counts no weights.
+    pub(crate) fn session(f: &Frame<'_>, chunk: u32) -> MemoryPlan {
+        let context = f.kv.context();
+        let chunk = Graph::fitting_chunk(f, chunk.min(context), Want::Token);
+        let aligned = |bytes: u64| bytes.max(4).next_multiple_of(f.budget.align);
+        let table = |pairs: u32| aligned(u64::from(128 + context.div_ceil(128)) * u64::from(pairs) * 8);
+        let fixed = [
+            size_of::<State>() as u64,
+            u64::from(chunk) * 4,
+            u64::from(context) * 4,
+            u64::from(f.spec.width) * 4,
+        ];
+        MemoryPlan {
+            weights: 0,
+            kv_cache: f.kv.bytes(f.budget),
+            activations: Graph::most_bytes(f, chunk, &SESSION),
+            state: fixed.into_iter().map(aligned).sum::<u64>()
+                + f.spec.ropes.iter().map(|r| table(r.pairs())).sum::<u64>(),
+            chunk,
+        }
+    }
 }
 
-/// The weight type of a tensor, or an error that lists what is read.
-pub(crate) fn weight_type(file: &File, t: &TensorInfo) -> Result<WeightType> {
-    WeightType::parse(t.ty.name()).ok_or_else(|| Error::TensorType {
-        file: file.path().display().to_string(),
-        name: t.name.clone(),
-        ty: t.ty.name().into(),
-        supported: WeightType::ALL.iter().map(|t| t.name()).collect::<Vec<_>>().join(", "),
-    })
+/// What a session computes in its activations.
+const SESSION: [Want; 2] = [Want::Token, Want::Sums { head: true }];
+
+/// What a device and a file leave open, chosen.
+pub(crate) struct Choices {
+    /// The most tokens of a prefill batch.
+    pub(crate) chunk: u32,
+    pub(crate) cache: CacheType,
+    /// Whether steps of one token multiply in integers.
+    pub(crate) integers: bool,
 }
 
-/// How the KV cache of `file` is stored: f16, but f32 where every matrix is f32, whose owner asked for
-/// precision rather than speed.
-pub(crate) fn cache_type(file: &File) -> CacheType {
-    let precise = |t: &TensorInfo| t.shape.len() < 2 || t.ty == weft_formats::quant::Type::F32;
-    if file.tensors().iter().all(precise) { CacheType::F32 } else { CacheType::F16 }
+impl Choices {
+    pub(crate) fn of(file: &File, caps: &Caps, options: &Options) -> Choices {
+        let chained = || select::variant("matmul", caps, CallShape::tokens(1), |_| true) == "chain";
+        Choices {
+            chunk: options.chunk.unwrap_or_else(|| default_chunk(caps)).max(1),
+            cache: options.cache.unwrap_or_else(|| cache_type(file)),
+            integers: options.integers.unwrap_or_else(chained),
+        }
+    }
 }
 
-/// Plans the memory of `file` for a context and a prefill chunk, with the KV cache stored as `cache`, or
-/// as the file suggests.
+/// Tokens of a prefill batch: as many as a device needs to be busy.
+fn default_chunk(caps: &Caps) -> u32 {
+    match caps.kind {
+        // Slow enough that a large batch would hold Ctrl-C and the progress bar.
+        DeviceKind::Cpu => 64,
+        // Products of 512 tokens leave half of a large GPU idle.
+        DeviceKind::Discrete if caps.memory.is_some_and(|m| m >= 16 << 30) => 2048,
+        _ => 512,
+    }
+}
+
+/// Plans the memory that opening `file` with these options takes, and then a session of `context` positions, on a
+/// device of which `caps` and `budget` are known.
 ///
 /// # Errors
-/// A tensor type that is not read, a shape that no split fits into the budget.
+/// A tensor that is missing, unknown, of another shape or of a type that is not read; a shape that no split fits into
+/// the budget.
 pub fn plan(
     file: &File,
     spec: &Spec,
     context: u32,
-    chunk: u32,
-    cache: Option<CacheType>,
-    budget: &Budget,
+    options: &Options,
+    (caps, budget): (&Caps, &Budget),
 ) -> Result<MemoryPlan> {
-    let mut weights = 0;
-    for t in file.tensors() {
-        weights += match t.shape.as_slice() {
-            [cols, rows] if *cols <= u64::from(u32::MAX) && *rows <= u64::from(u32::MAX) => {
-                let ty = weight_type(file, t)?;
-                WeightShape::new(ty, *rows as u32, *cols as u32, budget)?.bytes(budget)
-            }
-            _ => t.size.next_multiple_of(budget.align),
-        };
-    }
-    let ty = cache.unwrap_or_else(|| cache_type(file));
-    let cache = CacheShape::new(ty, context, spec.kv_heads(), spec.head_dim(), budget)?;
-    let table = u64::from(128 + context.div_ceil(128)) * u64::from(spec.rotation().pairs()) * 8;
-    Ok(MemoryPlan {
-        weights,
-        kv_cache: cache.bytes(budget) * u64::from(spec.layers()),
-        activations: Buffers::most(spec, &cache, Job::one(chunk), budget),
-        state: table + u64::from(context) * 4 + u64::from(chunk) * 4 + 4 * budget.align,
-    })
+    refuse_unknown(spec, file)?;
+    let layout = Layout::of(file, spec, budget)?;
+    MemoryPlan::of(spec, &layout, (caps, budget), &Choices::of(file, caps, options), context.max(1))
 }

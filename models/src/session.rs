@@ -4,11 +4,13 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
-use weft_kernels::ops::attention::{CacheShape, Sequences};
+use weft_kernels::ops::rope::Rotation;
 use weft_kernels::ops::sample::State;
 use weft_runtime::{Pool, Program, Recorder, Slice};
 
-use crate::decoder::{Buffers, Job, Output, Places, fitting_chunk, record};
+use crate::graph::{Frame, Graph, Memory, Pass, Sums, Want};
+use crate::kv::{Cache, Shapes};
+use crate::plan::MemoryPlan;
 use crate::{Error, Generation, Model, Result, Sampling};
 
 /// How [`Session::logits`] computes its rows.
@@ -32,29 +34,49 @@ pub struct Taps {
     pub logits: Vec<f32>,
 }
 
-/// What a recorded program is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
-    Cache,
-    Token,
+/// What a program is recorded with besides a session's own memory.
+pub(crate) struct Extra<'a> {
+    /// Activations and ids in place of the session's.
+    instead: Option<(&'a Slice, &'a Slice)>,
+    taps: &'a [Slice],
+    sums: Option<&'a Sums>,
+}
+
+impl Extra<'_> {
+    pub(crate) const NONE: Extra<'static> = Extra { instead: None, taps: &[], sums: None };
+
+    /// With sums of squares.
+    pub(crate) fn sums(sums: &Sums) -> Extra<'_> {
+        Extra { sums: Some(sums), ..Extra::NONE }
+    }
+}
+
+impl Model {
+    /// A KV cache for `context` positions.
+    ///
+    /// # Errors
+    /// A context of 0, or more memory than the device has left.
+    pub fn session(&self, context: u32) -> Result<Session> {
+        Session::new(self.clone(), context)
+    }
 }
 
 /// A KV cache with the tokens it holds.
 pub struct Session {
     pub(crate) model: Model,
     context: u32,
-    pub(crate) cache: CacheShape,
-    pub(crate) kv: Vec<Vec<(Slice, Slice)>>,
+    pub(crate) cache: Cache,
     pub(crate) state: Slice,
     pub(crate) ids: Slice,
     pub(crate) history: Slice,
-    pub(crate) table: Slice,
-    pub(crate) last_x: Slice,
+    /// The angles of each rotary embedding.
+    pub(crate) tables: Vec<Slice>,
+    pub(crate) last_row: Slice,
     pub(crate) activations: Slice,
     /// What adapters hold between their two products.
     between: Option<Slice>,
     chunk: u32,
-    programs: HashMap<(Kind, u32, u32), Program>,
+    programs: HashMap<(Want, u32, u32), Program>,
     /// Tokens known so far; those before `computed` are in the cache.
     pub(crate) tokens: Vec<u32>,
     pub(crate) computed: usize,
@@ -62,41 +84,31 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(model: Model, context: u32) -> Result<Session> {
-        let (gpu, c) = (&model.0.gpu, &model.0.spec);
-        let budget = gpu.budget().clone();
+        let (gpu, spec) = (&model.0.gpu, &model.0.spec);
         // Past the trained context the model degrades but runs; what cannot be is an empty one.
         const MAX_CONTEXT: u32 = 1 << 24;
         if context == 0 || context > MAX_CONTEXT {
             return Err(Error::Context { wanted: context, most: MAX_CONTEXT });
         }
-        let cache = CacheShape::new(model.0.cache, context, c.kv_heads(), c.head_dim(), &budget)?;
-        gpu.reserve(Pool::KvCache, cache.bytes(&budget) * u64::from(c.layers()));
-        let kv = (0..c.layers())
-            .map(|_| {
-                (0..cache.chunks())
-                    .map(|i| {
-                        let bytes = cache.chunk_bytes(i);
-                        let k = gpu.alloc(Pool::KvCache, bytes, "the KV cache")?;
-                        Ok((k, gpu.alloc(Pool::KvCache, bytes, "the KV cache")?))
-                    })
-                    .collect::<Result<Vec<_>>>()
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let chunk = fitting_chunk(c, &cache, model.0.chunk.min(context), false, &budget);
-        let bytes = Buffers::most(c, &cache, Job::one(chunk), &budget);
-        let table = c.rotation().table(context);
+        let shapes = Shapes::new(spec, model.0.cache, context, gpu.budget())?;
+        let lora = model.1.as_deref();
+        let plan = MemoryPlan::session(&model.0.frame(&shapes, lora), model.0.chunk);
+        let cache = Cache::new(gpu, shapes, Pool::KvCache, "the KV cache")?;
+        let chunk = plan.chunk;
         let state = |bytes: u64, label| gpu.alloc(Pool::State, bytes, label);
-        let between = model.1.as_ref().map(|l| state(l.scratch_bytes(chunk), "adapters")).transpose()?;
+        let between = lora.map(|l| state(l.scratch_bytes(chunk), "adapters")).transpose()?;
+        let table = |r: &Rotation| {
+            gpu.alloc_init(Pool::State, bytemuck::cast_slice(&r.table(context)), "rotary table")
+        };
         Ok(Session {
             context,
             state: state(size_of::<State>() as u64, "sampler state")?,
             ids: state(u64::from(chunk) * 4, "token ids")?,
             history: state(u64::from(context) * 4, "token history")?,
-            last_x: state(u64::from(c.width) * 4, "last residual")?,
-            table: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rotary table")?,
-            activations: gpu.alloc(Pool::Activations, bytes, "activations")?,
+            last_row: state(u64::from(spec.width) * 4, "last residual")?,
+            tables: spec.ropes.iter().map(table).collect::<std::result::Result<_, _>>()?,
+            activations: gpu.alloc(Pool::Activations, plan.activations, "activations")?,
             between,
-            kv,
             chunk,
             cache,
             programs: HashMap::new(),
@@ -169,8 +181,8 @@ impl Session {
             let end = (start + self.chunk as usize).min(prompt.len());
             self.write_state(start as u32, sampling)?;
             gpu.write(&self.ids, 0, bytemuck::cast_slice(&prompt[start..end]))?;
-            let kind = if end == prompt.len() { Kind::Token } else { Kind::Cache };
-            let program = self.program(kind, (end - start) as u32, end as u32)?;
+            let want = if end == prompt.len() { Want::Token } else { Want::Cache };
+            let program = self.program(want, (end - start) as u32, end as u32)?;
             let (done, total) = (start - reused, prompt.len() - reused);
             if gpu.run_while(program, None, &mut || progress(done, total))?.is_none() {
                 return Err(Error::Cancelled);
@@ -205,12 +217,11 @@ impl Session {
 
     /// The program for a batch of `tokens` that leaves `positions` in the cache. Decode programs are
     /// kept, one for each power of two of positions; so is the full prefill batch.
-    pub(crate) fn program(&mut self, kind: Kind, tokens: u32, positions: u32) -> Result<&Program> {
+    pub(crate) fn program(&mut self, want: Want, tokens: u32, positions: u32) -> Result<&Program> {
         let bucket = self.bucket(tokens, positions);
-        let key = (kind, tokens, bucket);
+        let key = (want, tokens, bucket);
         if !self.programs.contains_key(&key) {
-            let output = if kind == Kind::Token { Output::Token } else { Output::Cache };
-            let program = self.record(tokens, bucket, &output, &self.activations, &self.ids)?.0;
+            let program = self.recording(tokens, bucket, want, &Extra::NONE)?.0.finish()?;
             // Odd batches come from prompts' ends and are not likely to come again.
             self.programs.retain(|k, _| k.1 == 1 || k.1 == self.chunk);
             self.programs.insert(key, program);
@@ -227,11 +238,11 @@ impl Session {
     pub(crate) fn prepare(&self, prompt: u32) -> Result<()> {
         let prompt = prompt.clamp(1, self.context);
         if prompt > self.chunk {
-            self.recording(self.chunk, self.context, &Output::Cache, &self.activations, &self.ids)?;
+            self.recording(self.chunk, self.context, Want::Cache, &Extra::NONE)?;
         }
         let last = (prompt - 1) % self.chunk + 1;
         for (tokens, end) in [(last, prompt), (1, prompt)] {
-            self.recording(tokens, self.bucket(tokens, end), &Output::Token, &self.activations, &self.ids)?;
+            self.recording(tokens, self.bucket(tokens, end), Want::Token, &Extra::NONE)?;
         }
         Ok(())
     }
@@ -243,62 +254,56 @@ impl Session {
     /// An op that does not fit the device.
     #[doc(hidden)]
     pub fn recordings(&self, tokens: u32, positions: u32) -> Result<Vec<(String, Recorder)>> {
-        let (c, gpu) = (self.model.spec(), self.model.gpu());
-        let job = Job { all_logits: true, ..Job::one(tokens) };
-        let bytes = Buffers::most(c, &self.cache, job, gpu.budget());
+        let (spec, gpu) = (self.model.spec(), self.model.gpu());
+        let bytes = Graph::most_bytes(&self.frame(), tokens, &[Want::Taps]);
         let activations = gpu.alloc(Pool::Activations, bytes, "activations")?;
-        let tap = |_| gpu.alloc(Pool::State, u64::from(tokens) * u64::from(c.width) * 4, "tap");
-        let taps = (0..c.layers() + 2).map(tap).collect::<std::result::Result<Vec<_>, _>>()?;
-        let outputs = [
-            ("cache", Output::Cache, &self.activations),
-            ("token", Output::Token, &self.activations),
-            ("logits", Output::Logits, &activations),
-            ("taps", Output::Taps(&taps), &activations),
+        let tap = |_| gpu.alloc(Pool::State, u64::from(tokens) * u64::from(spec.width) * 4, "tap");
+        let taps = (0..spec.layers() + 2).map(tap).collect::<std::result::Result<Vec<_>, _>>()?;
+        let own = Extra { instead: Some((&activations, &self.ids)), taps: &taps, sums: None };
+        let wants = [
+            ("cache", Want::Cache, &Extra::NONE),
+            ("token", Want::Token, &Extra::NONE),
+            ("logits", Want::Logits, &own),
+            ("taps", Want::Taps, &own),
         ];
         let bucket = self.bucket(tokens, positions);
-        let each = |(name, output, activations): (&str, Output<'_>, &Slice)| {
-            let (rec, _) = self.recording(tokens, bucket, &output, activations, &self.ids)?;
-            Ok((format!("{name} of {tokens}"), rec))
+        let each = |(name, want, extra): (&str, Want, &Extra<'_>)| {
+            Ok((format!("{name} of {tokens}"), self.recording(tokens, bucket, want, extra)?.0))
         };
-        outputs.into_iter().map(each).collect()
+        wants.into_iter().map(each).collect()
     }
 
-    pub(crate) fn record(
-        &self,
-        tokens: u32,
-        positions: u32,
-        output: &Output<'_>,
-        activations: &Slice,
-        ids: &Slice,
-    ) -> Result<(Program, Slice)> {
-        let (rec, logits) = self.recording(tokens, positions, output, activations, ids)?;
-        Ok((rec.finish()?, logits))
+    fn frame(&self) -> Frame<'_> {
+        self.model.0.frame(&self.cache.shapes, self.model.1.as_deref())
     }
 
+    /// Records what a pass of `tokens` tokens needs, with up to `positions` positions in the cache. Returns where the
+    /// logits will be, if there are any.
     pub(crate) fn recording(
         &self,
         tokens: u32,
         positions: u32,
-        output: &Output<'_>,
-        activations: &Slice,
-        ids: &Slice,
-    ) -> Result<(Recorder, Slice)> {
+        want: Want,
+        extra: &Extra<'_>,
+    ) -> Result<(Recorder, Option<Slice>)> {
         let m = &self.model.0;
         let mut rec = Recorder::new(&m.gpu);
-        let places = Places {
+        let (activations, ids) = extra.instead.unwrap_or((&self.activations, &self.ids));
+        let memory = Memory {
             state: &self.state,
             ids,
             history: &self.history,
-            table: &self.table,
-            last_x: &self.last_x,
-            sequences: Sequences::One,
+            tables: &self.tables,
+            last_row: &self.last_row,
             cache: &self.cache,
-            kv: &self.kv,
             activations,
-            integers: m.integers,
             lora: self.model.1.as_deref().zip(self.between.as_ref()),
+            taps: extra.taps,
+            sums: extra.sums,
         };
-        let logits = record(&mut rec, &m.spec, &m.weights, &places, tokens, positions, output)?;
+        let f = self.frame();
+        let graph = Graph::plan(&f, Pass::one(tokens, positions, want));
+        let logits = graph.record(&mut rec, &f, &m.weights, &memory)?;
         Ok((rec, logits))
     }
 
@@ -360,9 +365,10 @@ impl Session {
         self.tokens.clear();
         self.computed = 0;
         let wanted = if rows == Rows::Decode { 1 } else { self.chunk.min(tokens.len() as u32) };
-        let chunk = fitting_chunk(c, &self.cache, wanted, true, gpu.budget());
-        let job = Job { all_logits: true, ..Job::one(chunk) };
-        let bytes = Buffers::most(c, &self.cache, job, gpu.budget());
+        let want = if with_taps { Want::Taps } else { Want::Logits };
+        let frame = self.frame();
+        let chunk = Graph::fitting_chunk(&frame, wanted, want);
+        let bytes = Graph::most_bytes(&frame, chunk, &[want]);
         let activations = gpu.alloc(Pool::Activations, bytes, "activations")?;
         let ids = gpu.alloc(Pool::State, u64::from(chunk) * 4, "token ids")?;
         let mut recorded: HashMap<(u32, u32), (Program, Slice, Vec<Slice>)> = HashMap::new();
@@ -373,9 +379,9 @@ impl Session {
                 let taps = (0..if with_taps { c.layers() + 2 } else { 0 })
                     .map(|_| gpu.alloc(Pool::State, u64::from(n) * u64::from(c.width) * 4, "tap"))
                     .collect::<std::result::Result<Vec<_>, _>>()?;
-                let output = if with_taps { Output::Taps(&taps) } else { Output::Logits };
-                let (program, logits) = self.record(n, bucket, &output, &activations, &ids)?;
-                vacant.insert((program, logits, taps));
+                let extra = Extra { instead: Some((&activations, &ids)), taps: &taps, sums: None };
+                let (rec, logits) = self.recording(n, bucket, want, &extra)?;
+                vacant.insert((rec.finish()?, logits.expect("asked for"), taps));
             }
             let (program, logits, taps) = &recorded[&(n, bucket)];
             self.write_state(start, &Sampling::greedy())?;
@@ -400,11 +406,11 @@ impl Session {
         let mut keys: Vec<_> = self.programs.iter().collect();
         keys.sort_by_key(|(k, _)| (k.1, k.2));
         let mut lines = Vec::new();
-        for ((kind, tokens, bucket), program) in keys {
-            let what = match (kind, tokens) {
-                (Kind::Token, 1) => format!("decode, up to {bucket} positions"),
-                (Kind::Token, n) => format!("prefill of {n} tokens and the next token"),
-                (Kind::Cache, n) => format!("prefill of {n} tokens"),
+        for ((want, tokens, bucket), program) in keys {
+            let what = match (want, tokens) {
+                (Want::Token, 1) => format!("decode, up to {bucket} positions"),
+                (Want::Token, n) => format!("prefill of {n} tokens and the next token"),
+                (_, n) => format!("prefill of {n} tokens"),
             };
             lines.extend(listing(&what, program));
         }

@@ -25,10 +25,11 @@ use weft_kernels::ops::{Format, adamw, cross_entropy, gather, rmsnorm};
 use weft_runtime::{Gpu, Placed, Recorder, Slice};
 
 use super::AdapterShape;
-use super::adapter::{Flat, Group};
+use super::adapter::Flat;
 use super::plan::{Buffers, LayerSpots, Spot, attention_shape};
 use super::products::{Product, product};
-use crate::decoder::{Layer, Weights};
+use crate::sites::{Group, NormSite, Site};
+use crate::weights::Weights;
 use crate::{Result, Spec};
 
 /// Brings gradients into the range of f16 where cooperative matrices round them: those of a token's own
@@ -160,21 +161,21 @@ impl Graph<'_> {
 
     /// From x to mid.
     fn attention_half(&self, rec: &mut Recorder, i: u32, s: &Tensors) -> Result<()> {
-        let (c, l) = (self.c, &self.w.layers[i as usize]);
-        let qkv = product(l, Group::Qkv);
-        let n1 = self.norm(rec, &s.x, &l.attn_norm, &s.n1, &qkv)?;
+        let c = self.c;
+        let qkv = product(self.w, i, Group::Qkv);
+        let n1 = self.norm(rec, &s.x, &self.w.norm(NormSite::Attention(i)).w, &s.n1, &qkv)?;
         self.forward_product(rec, i, &qkv, n1, &s.t[0], &s.qkv)?;
-        self.split_heads(rec, l, s)?;
+        self.split_heads(rec, i, s)?;
         let shape = attention_shape(c, self.tokens);
         let split = s.qkv_split.each_ref();
         attention::attention(rec, &self.m.spans, split, &s.attended, &s.lse, &shape)?;
         let attended = (&s.attended, Format::F32);
-        self.forward_product(rec, i, &product(l, Group::Output), attended, &s.t[1], &s.mid)?;
+        self.forward_product(rec, i, &product(self.w, i, Group::Output), attended, &s.t[1], &s.mid)?;
         Ok(add(rec, &s.x, &s.mid, self.tokens * c.width)?)
     }
 
-    fn split_heads(&self, rec: &mut Recorder, l: &Layer, s: &Tensors) -> Result<()> {
-        let (m, norms) = (self.m, l.qk_norm.as_ref());
+    fn split_heads(&self, rec: &mut Recorder, i: u32, s: &Tensors) -> Result<()> {
+        let (m, norms) = (self.m, self.w.layers[i as usize].qk_norm.as_ref());
         Ok(qk_norm_rope::forward(
             rec,
             &m.spans,
@@ -188,9 +189,8 @@ impl Graph<'_> {
 
     /// From mid to gate and up.
     fn gate_half(&self, rec: &mut Recorder, i: u32, s: &Tensors) -> Result<()> {
-        let l = &self.w.layers[i as usize];
-        let gate_up = product(l, Group::GateUp);
-        let n2 = self.norm(rec, &s.mid, &l.ffn_norm, &s.n2, &gate_up)?;
+        let gate_up = product(self.w, i, Group::GateUp);
+        let n2 = self.norm(rec, &s.mid, &self.w.norm(NormSite::Ffn(i)).w, &s.n2, &gate_up)?;
         self.forward_product(rec, i, &gate_up, n2, &s.t[2], &s.gate_up)
     }
 
@@ -209,7 +209,7 @@ impl Graph<'_> {
         let mut rec = Recorder::new(self.gpu);
         let rec = &mut rec;
         let c = self.c;
-        Embed::new(&self.w.embedding, &self.m.ids, &self.stream(0), self.tokens).record(rec)?;
+        Embed::new(&self.w.embedding.weight, &self.m.ids, &self.stream(0), self.tokens).record(rec)?;
         for i in 0..c.layers() {
             let s = self.tensors(i, &self.buffers.forward);
             self.attention_half(rec, i, &s)?;
@@ -218,7 +218,7 @@ impl Graph<'_> {
                 self.kept_gate_up(rec, &s, Format::F16)?;
             }
             let out = self.stream(i + 1);
-            let down = product(&self.w.layers[i as usize], Group::Down);
+            let down = product(self.w, i, Group::Down);
             let gated = (&s.gated, self.format(&down));
             self.glu(&s.gate_up, gated).record(rec)?;
             self.forward_product(rec, i, &down, gated, &s.t[3], &out)?;
@@ -238,14 +238,22 @@ impl Graph<'_> {
         let mut rec = Recorder::new(self.gpu);
         let (c, m, s) = (self.c, self.m, &self.buffers.loss);
         let [x, y, logits, dy, dx, stats] = [s.x, s.n, s.logits, s.dn, s.dx, s.stats].map(|p| self.at(p));
-        let head = self.w.head.as_ref().unwrap_or(&self.w.embedding);
+        let head = &self.w.parts(Site::Head)[0].weight;
         let all = Columns::all(c.vocabulary);
         let total = (m.ids.size() / 4) as u32;
         let shape = gather::Shape { total, count: n, width: c.width, index0: 0 };
         gather::gather(&mut rec, &self.stream(c.layers()), &m.rows, &x, &shape)?;
         let coop = Variant::pick(self.gpu.caps(), head.shape.ty, n) == Variant::Coop;
         let format = if coop { Format::F16 } else { Format::F32 };
-        rmsnorm::rmsnorm_to(&mut rec, &x, &self.w.output_norm, (&y, format), n, c.width, c.eps())?;
+        rmsnorm::rmsnorm_to(
+            &mut rec,
+            &x,
+            &self.w.norm(NormSite::Output).w,
+            (&y, format),
+            n,
+            c.width,
+            c.eps(),
+        )?;
         let input = Input { x: &y, ints: None, format };
         linear(&mut rec, head, input, (&logits, all), n, Epilogue::default())?;
         cross_entropy::cross_entropy(
@@ -263,7 +271,17 @@ impl Graph<'_> {
             let parts = self.at(self.buffers.parts);
             let d = Gradient { scratch: Some(&parts), ..Gradient::new(&logits, all, RANGE) };
             linear_gradient(&mut rec, head, d, &dy, n, false)?;
-            rmsnorm::backward(&mut rec, &x, &self.w.output_norm, &dy, &dx, n, c.width, c.eps(), false)?;
+            rmsnorm::backward(
+                &mut rec,
+                &x,
+                &self.w.norm(NormSite::Output).w,
+                &dy,
+                &dx,
+                n,
+                c.width,
+                c.eps(),
+                false,
+            )?;
             gather::scatter(&mut rec, &dx, &m.rows, &self.at(self.buffers.d.x), &shape, false)?;
         }
         Ok(rec)
@@ -280,7 +298,7 @@ impl Graph<'_> {
     }
 
     fn backward_layer(&self, rec: &mut Recorder, i: u32) -> Result<()> {
-        let (c, m, l, n) = (self.c, self.m, &self.w.layers[i as usize], self.tokens);
+        let (c, m, n) = (self.c, self.m, self.tokens);
         let s = self.tensors(i, &self.buffers.again);
         let d = &self.buffers.d;
         let [dx, gated, dn, dattended, dqkv] = [d.x, d.gated, d.n, d.attended, d.qkv].map(|p| self.at(p));
@@ -288,13 +306,13 @@ impl Graph<'_> {
         let needs = |group: Group| self.adapter.first() < (i, group);
 
         let [down, gate_up, output, qkv] =
-            [Group::Down, Group::GateUp, Group::Output, Group::Qkv].map(|g| product(l, g));
+            [Group::Down, Group::GateUp, Group::Output, Group::Qkv].map(|g| product(self.w, i, g));
         let n2 = (&s.n2, self.format(&gate_up));
         if self.checkpointing {
             self.attention_half(rec, i, &s)?;
             self.gate_half(rec, i, &s)?;
         } else {
-            self.norm(rec, &s.mid, &l.ffn_norm, &s.n2, &gate_up)?;
+            self.norm(rec, &s.mid, &self.w.norm(NormSite::Ffn(i)).w, &s.n2, &gate_up)?;
             self.kept_gate_up(rec, &s, Format::F32)?;
         }
 
@@ -320,7 +338,17 @@ impl Graph<'_> {
         if !needed {
             return Ok(());
         }
-        rmsnorm::backward(rec, &s.mid, &l.ffn_norm, &dn, &dx, n, c.width, c.eps(), true)?;
+        rmsnorm::backward(
+            rec,
+            &s.mid,
+            &self.w.norm(NormSite::Ffn(i)).w,
+            &dn,
+            &dx,
+            n,
+            c.width,
+            c.eps(),
+            true,
+        )?;
 
         let needed = needs(Group::Output);
         self.input_gradient(rec, i, &output, &dx, needed.then_some(&dattended))?;
@@ -329,7 +357,7 @@ impl Graph<'_> {
             return Ok(());
         }
         let s = self.tensors(i, &self.buffers.late);
-        self.split_heads(rec, l, &s)?;
+        self.split_heads(rec, i, &s)?;
         let [dq, dk, dv, scratch] = [d.q, d.k, d.v, d.attention].map(|p| self.at(p));
         attention_backward::backward(
             rec,
@@ -342,7 +370,7 @@ impl Graph<'_> {
             [&dq, &dk, &dv],
             &attention_shape(c, n),
         )?;
-        let norms = l.qk_norm.as_ref();
+        let norms = self.w.layers[i as usize].qk_norm.as_ref();
         qk_norm_rope::backward(
             rec,
             &m.spans,
@@ -353,12 +381,22 @@ impl Graph<'_> {
             &dqkv,
             &self.heads(),
         )?;
-        let n1 = self.norm(rec, &s.x, &l.attn_norm, &s.n1, &qkv)?;
+        let n1 = self.norm(rec, &s.x, &self.w.norm(NormSite::Attention(i)).w, &s.n1, &qkv)?;
         let needed = needs(Group::Qkv);
         self.input_gradient(rec, i, &qkv, &dqkv, needed.then_some(&dn))?;
         self.adapter_gradient(rec, i, &qkv, &dqkv, n1, &s.t[0])?;
         if needed {
-            rmsnorm::backward(rec, &s.x, &l.attn_norm, &dn, &dx, n, c.width, c.eps(), true)?;
+            rmsnorm::backward(
+                rec,
+                &s.x,
+                &self.w.norm(NormSite::Attention(i)).w,
+                &dn,
+                &dx,
+                n,
+                c.width,
+                c.eps(),
+                true,
+            )?;
         }
         Ok(())
     }

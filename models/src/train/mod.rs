@@ -6,6 +6,7 @@ mod plan;
 mod products;
 mod trainer;
 
-pub use adapter::{Adapter, AdapterShape, MAX_RANK, Pair, Target};
+pub use crate::sites::Target;
+pub use adapter::{Adapter, AdapterShape, MAX_RANK, Pair};
 pub use plan::TrainPlan;
 pub use trainer::{AdamW, Batch, IGNORE, Losses, TrainOptions, TrainState, Trainer};

@@ -6,8 +6,9 @@ use weft_kernels::Budget;
 use weft_kernels::ops::attention::train as attention;
 use weft_runtime::{Arena, Layout, Placed, human};
 
-use super::adapter::{Flat, Group};
+use super::adapter::Flat;
 use super::{AdapterShape, TrainOptions};
+use crate::sites::Group;
 use crate::{Error, Result, Spec};
 
 /// Bytes of GPU memory that training takes, by use.

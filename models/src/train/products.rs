@@ -9,10 +9,10 @@ use weft_kernels::ops::matmul::{
 use weft_kernels::ops::{Format, lora};
 use weft_runtime::{Recorder, Slice};
 
-use super::adapter::Group;
 use super::graph::{Graph, RANGE};
 use crate::Result;
-use crate::decoder::Layer;
+use crate::sites::{Group, Site};
+use crate::weights::Weights;
 
 /// A product with its adapter: y `[tokens, stride]` = x W'.
 pub(super) struct Product<'a> {
@@ -30,13 +30,8 @@ impl Product<'_> {
     }
 }
 
-pub(super) fn product(l: &Layer, group: Group) -> Product<'_> {
-    let parts = match group {
-        Group::Qkv => &l.qkv,
-        Group::GateUp => &l.gate_up,
-        Group::Output => return Product { group, weights: vec![(&l.output, None)] },
-        Group::Down => return Product { group, weights: vec![(&l.down, None)] },
-    };
+pub(super) fn product(w: &Weights, layer: u32, group: Group) -> Product<'_> {
+    let parts = w.parts(Site::Layer(layer, group));
     Product { group, weights: parts.iter().map(|p| (&p.weight, p.bias.as_ref())).collect() }
 }
 

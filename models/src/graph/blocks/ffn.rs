@@ -1,0 +1,14 @@
+//! Feed-forward networks: `x += (act(n Wgate) * (n Wup)) Wdown` with `n = norm(x)`, with norms where the block has them.
+
+use super::super::build::Builder;
+use super::super::node::Value;
+use super::{enter, leave};
+use crate::sites::{Group, NormSite, Site};
+
+/// From the residual stream before the half to that behind it.
+pub(super) fn forward(b: &mut Builder<'_>, layer: u32, x: Value) -> Value {
+    let n = enter(b, layer, x, NormSite::Ffn(layer));
+    let gate_up = b.product(n, Site::Layer(layer, Group::GateUp));
+    let gated = b.glu(layer, gate_up);
+    leave(b, layer, (gated, Group::Down), x, NormSite::AfterFfn(layer))
+}

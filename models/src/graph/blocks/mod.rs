@@ -1,0 +1,86 @@
+//! The order of operations, block by block.
+
+mod attention;
+mod ffn;
+
+use super::Want;
+use super::build::Builder;
+use super::node::{Node, Value};
+use crate::sites::{Group, NormSite, Site};
+use crate::spec::Norms;
+use weft_kernels::ops::attention::Sequences;
+
+/// A whole model. Returns its logits, if there are any.
+pub(super) fn model(b: &mut Builder<'_>) -> Option<Value> {
+    let spec = b.f.spec;
+    let mut x = b.tokens(spec.width);
+    b.push(Node::Embed { out: x });
+    if spec.embed.norm.is_some() {
+        x = b.norm(x, NormSite::Embedding);
+    }
+    tap(b, x, 0);
+    for layer in 0..spec.layers() {
+        x = attention::forward(b, layer, x);
+        x = ffn::forward(b, layer, x);
+        tap(b, x, layer as usize + 1);
+    }
+    output(b, x)
+}
+
+/// What follows the last layer.
+fn output(b: &mut Builder<'_>, x: Value) -> Option<Value> {
+    match b.pass.want {
+        Want::Cache | Want::Sums { head: false } => None,
+        Want::Sums { head: true } => {
+            let x = b.norm(x, NormSite::Output);
+            b.push(Node::Observe { x, site: Site::Head });
+            None
+        }
+        Want::Logits | Want::Taps => {
+            let last = b.norm(x, NormSite::Output);
+            tap(b, last, b.f.spec.blocks.len() + 1);
+            Some(b.head(last))
+        }
+        Want::Token => {
+            // Slots have a last token each; of one sequence it is the batch's.
+            let many = b.pass.sequences == Sequences::One && b.pass.tokens > 1;
+            let x = if many { b.last_row(x) } else { x };
+            let last = b.norm(x, NormSite::Output);
+            let logits = b.head(last);
+            b.sample(logits);
+            Some(logits)
+        }
+    }
+}
+
+fn tap(b: &mut Builder<'_>, x: Value, index: usize) {
+    if b.pass.want == Want::Taps {
+        b.push(Node::Tap { x, index });
+    }
+}
+
+/// What a half of a block reads.
+fn enter(b: &mut Builder<'_>, layer: u32, x: Value, norm: NormSite) -> Value {
+    if b.block(layer).norms == Norms::Post { x } else { b.norm(x, norm) }
+}
+
+/// The residual stream behind a half of a block, whose last product is of `group` and reads `y`; `norm` is the one
+/// behind it.
+fn leave(b: &mut Builder<'_>, layer: u32, (y, group): (Value, Group), x: Value, norm: NormSite) -> Value {
+    let site = Site::Layer(layer, group);
+    match b.block(layer).norms {
+        Norms::Pre => {
+            b.product_to(y, site, x, true);
+            x
+        }
+        Norms::Post => {
+            b.product_to(y, site, x, true);
+            b.norm(x, norm)
+        }
+        Norms::Sandwich => {
+            let y = b.product(y, site);
+            b.push(Node::AddNorm { x: y, norm, into: x });
+            x
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Building the nodes of a program.
+
+use weft_kernels::ops::Format;
+use weft_kernels::ops::attention::{self, Sequences, decode};
+use weft_kernels::ops::matmul::Variant;
+use weft_kernels::ops::quantize;
+use weft_kernels::ops::sample::scratch_bytes;
+use weft_kernels::ops::split_k::few_streams_bytes;
+
+use super::node::{Info, Ints, Node, Value};
+use super::{Frame, Pass, Want, splits};
+use crate::sites::{NormSite, Site};
+use crate::spec::Block;
+
+/// Nodes and values so far.
+pub(super) struct Builder<'a> {
+    pub(super) f: Frame<'a>,
+    pub(super) pass: Pass,
+    pub(super) nodes: Vec<Node>,
+    pub(super) values: Vec<Info>,
+    /// Scratch that products of few tokens share sums in.
+    shared: Option<Value>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(f: &Frame<'a>, pass: Pass) -> Builder<'a> {
+        let mut b = Builder { f: *f, pass, nodes: Vec::new(), values: Vec::new(), shared: None };
+        let bytes = few_streams_bytes(pass.tokens, f.budget);
+        b.shared = (bytes > 0).then(|| b.bytes(bytes));
+        b
+    }
+
+    pub(super) fn block(&self, layer: u32) -> &'a Block {
+        &self.f.spec.blocks[layer as usize]
+    }
+
+    /// A value of `rows` rows.
+    pub(super) fn rows(&mut self, rows: u32, cols: u32) -> Value {
+        let bytes = u64::from(rows) * u64::from(cols) * 4;
+        self.values.push(Info { rows, cols, bytes, format: Format::F32, apart: false });
+        Value(self.values.len() - 1)
+    }
+
+    /// A value of a row for each token.
+    pub(super) fn tokens(&mut self, cols: u32) -> Value {
+        self.rows(self.pass.tokens, cols)
+    }
+
+    /// A value that is no floats.
+    pub(super) fn bytes(&mut self, bytes: u64) -> Value {
+        self.values.push(Info { rows: 0, cols: 0, bytes, format: Format::F32, apart: false });
+        Value(self.values.len() - 1)
+    }
+
+    pub(super) fn push(&mut self, node: Node) {
+        self.nodes.push(node);
+    }
+
+    fn info(&self, v: Value) -> Info {
+        self.values[v.0]
+    }
+
+    /// `norm(x)`.
+    pub(super) fn norm(&mut self, x: Value, norm: NormSite) -> Value {
+        let Info { rows, cols, .. } = self.info(x);
+        let out = self.rows(rows, cols);
+        self.push(Node::Norm { x, norm, out });
+        out
+    }
+
+    /// `x W`, all matrices of the site side by side.
+    pub(super) fn product(&mut self, x: Value, site: Site) -> Value {
+        let rows = self.info(x).rows;
+        let out = self.rows(rows, self.f.weights.outputs(site));
+        self.product_to(x, site, out, false);
+        out
+    }
+
+    /// `out = x W`, or `out += x W`.
+    pub(super) fn product_to(&mut self, x: Value, site: Site, out: Value, add: bool) {
+        let Info { rows, cols, .. } = self.info(x);
+        let picks = |v| {
+            let mut shapes = self.f.weights.shapes(site);
+            shapes.any(|w| Variant::pick(self.f.caps, w.ty, rows) == v)
+        };
+        let integers = picks(Variant::MatvecDot) || picks(Variant::TiledDot);
+        let ints = integers.then(|| self.ints(quantize::bytes(u64::from(rows) * u64::from(cols))));
+        let scratch = self.shared.filter(|_| site != Site::Head);
+        self.push(Node::Product { x, site, out, add, ints, scratch, norm: None });
+        if matches!(self.pass.want, Want::Sums { .. }) {
+            self.push(Node::Observe { x, site });
+        }
+    }
+
+    pub(super) fn ints(&mut self, (q, meta): (u64, u64)) -> Ints {
+        Ints { q: self.bytes(q), meta: self.bytes(meta) }
+    }
+
+    /// Attention of a layer over its cache: from queries, keys and values to `[tokens, heads * head_dim]`.
+    pub(super) fn attend(&mut self, layer: u32, qkv: Value) -> Value {
+        let a = &self.block(layer).attention;
+        let q = self.tokens(a.q_width());
+        self.push(Node::Rope { layer, qkv, q });
+        let out = self.tokens(a.q_width());
+        let (o, lse) = self.scratch(layer);
+        let scratch = [self.bytes(o), self.bytes(lse)];
+        self.push(Node::Attend { layer, q, out, scratch });
+        out
+    }
+
+    /// Bytes of an attention's scratch, for any number of positions up to the context.
+    fn scratch(&self, layer: u32) -> (u64, u64) {
+        let (a, cache) = (&self.block(layer).attention, self.f.kv.layer(layer));
+        let Pass { tokens, sequences, .. } = self.pass;
+        let splits = match sequences {
+            Sequences::One => splits(tokens, cache.context.next_power_of_two()),
+            Sequences::Streams { context } => {
+                let positions = context.next_power_of_two();
+                let pick = decode::SplitConfig::pick(a.heads, a.kv_heads, cache.ty, positions, tokens);
+                // Of one slot, a tuned split may have more.
+                pick.splits.max(splits(tokens, positions))
+            }
+        };
+        let shape = attention::Shape { tokens, heads: a.heads, window: 0, scale: 1.0, splits, sequences };
+        shape.scratch_bytes(cache)
+    }
+
+    /// The gated activation of a layer.
+    pub(super) fn glu(&mut self, layer: u32, x: Value) -> Value {
+        let cols = self.info(x).cols / 2;
+        let out = self.tokens(cols);
+        self.push(Node::Glu { layer, x, out });
+        out
+    }
+
+    /// Logits of x's rows, capped where the model does.
+    pub(super) fn head(&mut self, x: Value) -> Value {
+        self.product(x, Site::Head)
+    }
+
+    /// The next token of each row of logits.
+    pub(super) fn sample(&mut self, logits: Value) {
+        let Info { rows, cols, .. } = self.info(logits);
+        let scratch = self.bytes(scratch_bytes(cols, rows));
+        self.push(Node::Sample { logits, scratch });
+    }
+
+    /// The last token's row of x, in memory of its own.
+    pub(super) fn last_row(&mut self, x: Value) -> Value {
+        let out = self.rows(1, self.info(x).cols);
+        self.values[out.0].apart = true;
+        self.push(Node::LastRow { x, out });
+        out
+    }
+
+    /// Writes in f16 what every product behind it would round to that, adapters included.
+    pub(super) fn formats(&mut self) {
+        let mut readers: Vec<Vec<usize>> = vec![Vec::new(); self.values.len()];
+        for (i, node) in self.nodes.iter().enumerate() {
+            node.values().into_iter().for_each(|v| readers[v.0].push(i));
+        }
+        for (i, node) in self.nodes.iter().enumerate() {
+            let (Node::Norm { out, .. } | Node::Glu { out, .. }) = *node else { continue };
+            let mut behind = readers[out.0].iter().filter(|&&r| r != i).peekable();
+            if behind.peek().is_some() && behind.all(|&r| self.rounds(&self.nodes[r])) {
+                self.values[out.0].format = Format::F16;
+            }
+        }
+    }
+
+    /// Whether a node that reads a value rounds it to f16, or does not mind.
+    fn rounds(&self, node: &Node) -> bool {
+        match *node {
+            Node::Product { site: Site::Layer(layer, group), .. } => {
+                let mut shapes = self.f.weights.shapes(Site::Layer(layer, group));
+                let coop = |w: &weft_kernels::WeightShape| {
+                    Variant::pick(self.f.caps, w.ty, self.pass.tokens) == Variant::Coop
+                };
+                // Adapters are f32.
+                shapes.all(coop) && !self.f.lora.is_some_and(|l| l.adapts(layer, group))
+            }
+            Node::Observe { site, .. } => site != Site::Head,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Nodes that a device does in one dispatch, found by matching. What matches nothing stays as it was built.
+
+use weft_kernels::WeightShape;
+use weft_kernels::ops::attention::{Sequences, decode};
+use weft_kernels::ops::matmul::chain::{self, ChainEpilogue};
+use weft_kernels::ops::quantize;
+
+use super::node::{ChainTo, Info, Ints, Node, Value};
+use super::{Frame, Pass, Want};
+use crate::sites::{Group, NormSite, Site};
+use crate::spec::{Act, Ffn, Norm};
+
+pub(super) fn fuse(f: &Frame<'_>, pass: Pass, nodes: Vec<Node>, values: &mut Vec<Info>) -> Vec<Node> {
+    let nodes = one_attention(f, pass, nodes);
+    // An adapter, or whoever observes, would come between a product and what is fused with it.
+    let alone = f.lora.is_none() && !matches!(pass.want, Want::Sums { .. });
+    if !alone {
+        return nodes;
+    }
+    if pass.tokens == 1
+        && f.integers
+        && let Some(nodes) = chained(f, &nodes, values)
+    {
+        return nodes;
+    }
+    if pass.sequences == Sequences::One { nodes } else { sums_with_norms(f, nodes) }
+}
+
+/// Attention of one token of each sequence, with what comes before it.
+fn one_attention(f: &Frame<'_>, pass: Pass, nodes: Vec<Node>) -> Vec<Node> {
+    let mut out: Vec<Node> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        match (out.last(), node) {
+            (Some(&Node::Rope { layer, qkv, .. }), Node::Attend { out: to, scratch, .. })
+                if pass.steps() && decode::picked(f.caps, f.kv.layer(layer)) =>
+            {
+                out.pop();
+                out.push(Node::AttendOne { layer, qkv, out: to, ints: None, scratch });
+            }
+            (_, node) => out.push(node),
+        }
+    }
+    out
+}
+
+/// A residual product of slots with the norm behind it.
+fn sums_with_norms(f: &Frame<'_>, nodes: Vec<Node>) -> Vec<Node> {
+    let mut all: Vec<Node> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        match (all.last_mut(), node) {
+            (Some(Node::Product { out: sum, add: true, norm, .. }), Node::Norm { x, norm: site, out })
+                if *sum == x && norm.is_none() && rms(f, site) =>
+            {
+                *norm = Some((site, out));
+            }
+            (_, node) => all.push(node),
+        }
+    }
+    all
+}
+
+fn rms(f: &Frame<'_>, site: NormSite) -> bool {
+    matches!(f.spec.norm(site), Some(Norm::Rms { .. }))
+}
+
+/// A step of one token as products of integers that hand each other what the next one reads; `None` where some layer
+/// does not match.
+fn chained(f: &Frame<'_>, nodes: &[Node], values: &mut Vec<Info>) -> Option<Vec<Node>> {
+    let can = |w: &WeightShape, e| chain::supports(f.caps, w, e).is_ok();
+    let all = |site, e| f.weights.shapes(site).all(|w| can(w, e));
+    let single = |site| f.weights.shapes(site).count() == 1;
+    let plain = |site| single(site) && !f.weights.biased(site);
+    let c = Chain::new(f, values);
+    let mut rest = nodes;
+    let mut started = false;
+    let mut out = Vec::new();
+    loop {
+        rest = match rest {
+            [embed @ Node::Embed { .. }, rest @ ..] => {
+                out.push(*embed);
+                rest
+            }
+            [tap @ Node::Tap { .. }, rest @ ..] => {
+                out.push(*tap);
+                rest
+            }
+            [
+                Node::Norm { x, norm, out: n },
+                Node::Product { x: n_, site: qkv_site @ Site::Layer(_, Group::Qkv), out: qkv, .. },
+                middle @ ..,
+            ] if n == n_ && rms(f, *norm) => {
+                if !started {
+                    out.push(Node::Quantize { x: *x, norm: Some(*norm), out: c.stream });
+                    started = true;
+                }
+                let (attend, middle) = attention(middle, *qkv, c.attended)?;
+                let [
+                    Node::Product { x: a, site: o_site, out: x1, add: true, .. },
+                    Node::Norm { x: x2, norm: ffn_norm, out: n2 },
+                    Node::Product { x: n3, site: up_site, out: gu, add: false, .. },
+                    Node::Glu { x: gu_, out: gated, layer },
+                    Node::Product { x: g, site: down_site, out: x3, add: true, .. },
+                    after @ ..,
+                ] = middle
+                else {
+                    return None;
+                };
+                let silu = matches!(f.spec.blocks[*layer as usize].ffn, Ffn::Gated { act: Act::Silu, .. });
+                let flows = *a == attend.1 && [x1, x2, x3].iter().all(|v| **v == *x) && n2 == n3;
+                let flows = flows && gu == gu_ && gated == g && silu && rms(f, *ffn_norm);
+                let fits = all(*qkv_site, ChainEpilogue::Rows)
+                    && plain(*o_site)
+                    && all(*o_site, ChainEpilogue::Residual)
+                    && plain(*up_site)
+                    && all(*up_site, ChainEpilogue::SwiGlu)
+                    && plain(*down_site)
+                    && all(*down_site, ChainEpilogue::Residual);
+                if !flows || !fits {
+                    return None;
+                }
+                let next = after.iter().find_map(|n| match n {
+                    Node::Norm { norm, .. } => Some(*norm),
+                    _ => None,
+                });
+                let next = next.unwrap_or(NormSite::Output);
+                let rows = ChainTo::Rows { out: *qkv };
+                let first = ChainTo::Residual { into: *x, norm: *ffn_norm, out: c.stream };
+                let second = ChainTo::Residual { into: *x, norm: next, out: c.stream };
+                out.push(Node::Chain { site: *qkv_site, x: c.stream, normed: true, to: rows });
+                out.extend(attend.0);
+                out.push(Node::Chain { site: *o_site, x: c.attended, normed: false, to: first });
+                let glu = ChainTo::Glu { out: c.gated };
+                out.push(Node::Chain { site: *up_site, x: c.stream, normed: true, to: glu });
+                out.push(Node::Chain { site: *down_site, x: c.gated, normed: false, to: second });
+                after
+            }
+            [Node::Norm { x, norm: NormSite::Output, out: last }, after @ ..] if started => {
+                let (taps, after) = after.split_at(after.iter().take_while(|n| tap(n)).count());
+                let [Node::Product { site: Site::Head, out: logits, .. }, sample @ ..] = after else {
+                    return None;
+                };
+                let integers = all(Site::Head, ChainEpilogue::Rows);
+                if !integers || !taps.is_empty() {
+                    out.push(Node::Norm { x: *x, norm: NormSite::Output, out: *last });
+                    out.extend(taps);
+                }
+                out.push(match integers {
+                    true => Node::Chain {
+                        site: Site::Head,
+                        x: c.stream,
+                        normed: true,
+                        to: ChainTo::Rows { out: *logits },
+                    },
+                    false => Node::Product {
+                        x: *last,
+                        site: Site::Head,
+                        out: *logits,
+                        add: false,
+                        ints: None,
+                        scratch: None,
+                        norm: None,
+                    },
+                });
+                out.extend(sample);
+                return Some(out);
+            }
+            [] => return started.then_some(out),
+            _ => return None,
+        };
+    }
+}
+
+fn tap(node: &Node) -> bool {
+    matches!(node, Node::Tap { .. })
+}
+
+/// The nodes of attention that reads qkv and leaves integers, with the value that they would leave as f32, and what
+/// follows them.
+fn attention(nodes: &[Node], qkv: Value, ints: Ints) -> Option<((Vec<Node>, Value), &[Node])> {
+    match *nodes {
+        [Node::AttendOne { layer, qkv: from, out, scratch, .. }, ref rest @ ..] if from == qkv => {
+            let one = Node::AttendOne { layer, qkv, out, ints: Some(ints), scratch };
+            Some(((vec![one], out), rest))
+        }
+        [rope @ Node::Rope { qkv: from, .. }, attend @ Node::Attend { out, .. }, ref rest @ ..]
+            if from == qkv =>
+        {
+            let quantize = Node::Quantize { x: out, norm: None, out: ints };
+            Some(((vec![rope, attend, quantize], out), rest))
+        }
+        _ => None,
+    }
+}
+
+/// The integers of a chain: of the residual stream, of what attention gives, of the gated values.
+struct Chain {
+    stream: Ints,
+    attended: Ints,
+    gated: Ints,
+}
+
+impl Chain {
+    fn new(f: &Frame<'_>, values: &mut Vec<Info>) -> Chain {
+        let mut ints = |(q, meta)| {
+            let mut one = |bytes| {
+                let format = weft_kernels::ops::Format::F32;
+                values.push(Info { rows: 0, cols: 0, bytes, format, apart: false });
+                Value(values.len() - 1)
+            };
+            Ints { q: one(q), meta: one(meta) }
+        };
+        Chain {
+            stream: ints(quantize::bytes_normed(f.spec.width.into())),
+            attended: ints(quantize::bytes(f.spec.attention().q_width().into())),
+            gated: ints(quantize::bytes(f.spec.feed_forward().into())),
+        }
+    }
+}

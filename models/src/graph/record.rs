@@ -1,0 +1,338 @@
+//! From nodes to dispatches.
+
+use weft_kernels::ops::activation::Activation;
+use weft_kernels::ops::attention::{self, Scratch, Sequences, decode};
+use weft_kernels::ops::embed::Embed;
+use weft_kernels::ops::glu::Glu;
+use weft_kernels::ops::imatrix::accumulate;
+use weft_kernels::ops::matmul::chain::{self, ChainOutput, chained, chained_mixed};
+use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
+use weft_kernels::ops::qk_norm_rope::{self, qk_norm_rope};
+use weft_kernels::ops::quantize::{self, Quantized, quantize, quantize8};
+use weft_kernels::ops::rmsnorm;
+use weft_kernels::ops::sample::sample;
+use weft_runtime::{Recorder, Slice};
+
+use super::node::{ChainTo, Info, Ints, Node, Value};
+use super::{Frame, Graph, splits};
+use crate::Result;
+use crate::kv::Cache;
+use crate::lora::Lora;
+use crate::sites::{NormSite, Site};
+use crate::spec::{Act, Ffn};
+use crate::weights::{Part, Weights};
+
+/// What a program reads and writes besides activations.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory<'a> {
+    /// `[sequences]` of [`State`](weft_kernels::ops::sample::State).
+    pub(crate) state: &'a Slice,
+    /// `[tokens]` u32.
+    pub(crate) ids: &'a Slice,
+    /// `[sequences, context]` u32.
+    pub(crate) history: &'a Slice,
+    /// For each rotary embedding its angles, `[128 + context / 128, pairs]` of (cosine, sine) f32.
+    pub(crate) tables: &'a [Slice],
+    /// The last token's residual `[width]` f32, in a block of its own so that it can be copied to.
+    pub(crate) last_row: &'a Slice,
+    /// Keys and values.
+    pub(crate) cache: &'a Cache,
+    pub(crate) activations: &'a Slice,
+    /// Adapters, and room for what lies between their products.
+    pub(crate) lora: Option<(&'a Lora, &'a Slice)>,
+    /// For [`Want::Taps`](super::Want::Taps): `[layers + 2]` of `[tokens, width]` f32.
+    pub(crate) taps: &'a [Slice],
+    /// For [`Want::Sums`](super::Want::Sums).
+    pub(crate) sums: Option<&'a Sums>,
+}
+
+/// Where sums of squares lie.
+pub(crate) struct Sums {
+    /// Of each layer, one `[inputs]` f32 for each group of matrices with one input.
+    pub(crate) layers: Vec<[Slice; 4]>,
+    /// Of the output head's input, `[width]` f32.
+    pub(crate) head: Option<Slice>,
+}
+
+type Recorded = std::result::Result<(), weft_kernels::Error>;
+
+/// Everything that recording a node takes.
+struct Ctx<'a> {
+    f: &'a Frame<'a>,
+    g: &'a Graph,
+    w: &'a Weights,
+    m: &'a Memory<'a>,
+}
+
+impl Graph {
+    /// Records the program. Returns where the logits are, if there are any.
+    ///
+    /// # Errors
+    /// No plan under the budget, or a shader the device refuses.
+    pub(crate) fn record(
+        &self,
+        rec: &mut Recorder,
+        f: &Frame<'_>,
+        w: &Weights,
+        m: &Memory<'_>,
+    ) -> Result<Option<Slice>> {
+        let ctx = Ctx { f, g: self, w, m };
+        for node in &self.nodes {
+            ctx.node(rec, node)?;
+        }
+        Ok(self.logits.map(|v| ctx.at(v)))
+    }
+}
+
+impl Ctx<'_> {
+    fn at(&self, v: Value) -> Slice {
+        match self.info(v).apart {
+            true => self.m.last_row.clone(),
+            false => self.g.places.slice(self.m.activations, v),
+        }
+    }
+
+    fn info(&self, v: Value) -> Info {
+        self.g.values[v.0]
+    }
+
+    fn ints(&self, i: Ints) -> Quantized {
+        Quantized { q: self.at(i.q), meta: self.at(i.meta) }
+    }
+
+    /// Whether parameters are in the kernels' text: a step of slots is replayed for every token.
+    fn specialised(&self) -> bool {
+        self.g.pass.sequences != Sequences::One
+    }
+
+    fn node(&self, rec: &mut Recorder, node: &Node) -> Recorded {
+        let m = self.m;
+        match *node {
+            Node::Embed { out } => {
+                let y = self.at(out);
+                let ids = Embed::new(&self.w.embedding.weight, m.ids, &y, self.g.pass.tokens);
+                Embed { scale: self.f.spec.embed.scale, ..ids }.record(rec)
+            }
+            Node::Norm { x, norm, out } => self.norm(rec, x, norm, out),
+            Node::Product { .. } => self.product(rec, node),
+            Node::AddNorm { .. } => unimplemented!(),
+            Node::Rope { layer, qkv, q } => self.rope(rec, layer, qkv, q),
+            Node::Attend { layer, q, out, scratch } => self.attend(rec, layer, (q, out), scratch),
+            Node::AttendOne { .. } => self.attend_one(rec, node),
+            Node::Glu { layer, x, out } => self.glu(rec, layer, x, out),
+            Node::Observe { x, site } => self.observe(rec, x, site),
+            Node::Tap { x, index } => {
+                rec.copy(&self.at(x), &m.taps[index]);
+                Ok(())
+            }
+            Node::LastRow { x, .. } => {
+                let (from, row) = (self.at(x), u64::from(self.info(x).cols) * 4);
+                rec.copy(&from.range(from.size() - row, row), m.last_row);
+                Ok(())
+            }
+            Node::Sample { logits, scratch } => self.sample(rec, logits, scratch),
+            Node::Quantize { x, norm: None, out } => {
+                let Info { rows, cols, .. } = self.info(x);
+                quantize(rec, &self.at(x), &self.ints(out), rows * cols)
+            }
+            Node::Quantize { x, norm: Some(norm), out } => {
+                let w = &self.w.norm(norm).w;
+                quantize::normed(rec, &self.at(x), w, &self.ints(out), self.info(x).cols)
+            }
+            Node::Chain { site, x, normed, to } => self.chain(rec, site, (x, normed), to),
+        }
+    }
+
+    fn norm(&self, rec: &mut Recorder, x: Value, norm: NormSite, out: Value) -> Recorded {
+        let Info { rows, cols, format, .. } = self.info(out);
+        let (w, eps) = (&self.w.norm(norm).w, self.eps(norm));
+        rmsnorm::rmsnorm_to(rec, &self.at(x), w, (&self.at(out), format), rows, cols, eps)
+    }
+
+    fn eps(&self, norm: NormSite) -> f32 {
+        self.f.spec.norm(norm).map_or(0.0, |n| n.eps())
+    }
+
+    /// The products of a site, side by side, and what adapters add.
+    fn product(&self, rec: &mut Recorder, node: &Node) -> Recorded {
+        let Node::Product { x, site, out, add, ints, scratch, norm } = *node else { return Ok(()) };
+        let Info { rows, cols, format, .. } = self.info(x);
+        let (x, y) = (self.at(x), self.at(out));
+        let parts = self.w.parts(site);
+        let ints = ints.map(|i| self.ints(i));
+        if let Some(ints) = &ints {
+            let few = parts
+                .iter()
+                .any(|p| Variant::pick(rec.gpu().caps(), p.weight.shape.ty, rows) == Variant::MatvecDot);
+            let quantize = if few { quantize } else { quantize8 };
+            quantize(rec, &x, ints, rows * cols)?;
+        }
+        let stride = parts.iter().map(|p| p.weight.shape.rows).sum();
+        let scratch = scratch.map(|s| self.at(s));
+        let normed = norm.map(|(site, to)| (site, self.at(to), self.info(to).format));
+        let norm = normed.as_ref().map(|(site, to, format)| rmsnorm::Norm {
+            w: &self.w.norm(*site).w,
+            eps: self.eps(*site),
+            to: (to, *format),
+        });
+        let input = Input { x: &x, ints: ints.as_ref(), format };
+        let mut column = 0;
+        for Part { weight, bias } in parts {
+            let epilogue = Epilogue {
+                bias: bias.as_ref(),
+                add,
+                scratch: scratch.as_ref(),
+                specialised: self.specialised(),
+                norm,
+                ..Epilogue::default()
+            };
+            linear(rec, weight, input, (&y, Columns { stride, column }), rows, epilogue)?;
+            column += weight.shape.rows;
+        }
+        if let (Some((lora, between)), Site::Layer(layer, group)) = (self.m.lora, site) {
+            let input = Input { x: &x, ints: None, format };
+            lora.add(rec, (layer, group), input, &y, between, (self.f.spec, rows))?;
+        }
+        Ok(())
+    }
+
+    fn rope(&self, rec: &mut Recorder, layer: u32, qkv: Value, q: Value) -> Recorded {
+        let (m, spec) = (self.m, self.f.spec);
+        let a = &spec.blocks[layer as usize].attention;
+        let shape = qk_norm_rope::Shape {
+            tokens: self.g.pass.tokens,
+            heads: a.heads,
+            cache: self.f.kv.layer(layer),
+            rotation: &spec.ropes[a.rope.unwrap_or(0)],
+            eps: spec.blocks[layer as usize].norm.eps(),
+            sequences: self.g.pass.sequences,
+        };
+        let norms = self.w.layers[layer as usize].qk_norm.as_ref();
+        let table = &m.tables[a.rope.unwrap_or(0)];
+        let (qkv, q) = (self.at(qkv), self.at(q));
+        qk_norm_rope(rec, m.state, table, norms, &qkv, &q, m.cache.layer(layer), &shape)
+    }
+
+    fn attend(
+        &self,
+        rec: &mut Recorder,
+        layer: u32,
+        (q, out): (Value, Value),
+        scratch: [Value; 2],
+    ) -> Recorded {
+        let a = &self.f.spec.blocks[layer as usize].attention;
+        let pass = self.g.pass;
+        let shape = attention::Shape {
+            tokens: pass.tokens,
+            heads: a.heads,
+            window: a.mask.window(),
+            scale: a.scale,
+            splits: match pass.sequences {
+                Sequences::One => splits(pass.tokens, pass.positions),
+                Sequences::Streams { .. } => 1,
+            },
+            sequences: pass.sequences,
+        };
+        let [o, lse] = scratch.map(|v| self.at(v));
+        let (kv, chunks) = (self.f.kv.layer(layer), self.m.cache.layer(layer));
+        let (q, out) = (self.at(q), self.at(out));
+        attention::attention(rec, self.m.state, &q, kv, chunks, &Scratch { o, lse }, &out, &shape)
+    }
+
+    fn attend_one(&self, rec: &mut Recorder, node: &Node) -> Recorded {
+        let Node::AttendOne { layer, qkv, out, ints, scratch } = *node else { return Ok(()) };
+        let (m, spec, pass) = (self.m, self.f.spec, self.g.pass);
+        let a = &spec.blocks[layer as usize].attention;
+        let cache = self.f.kv.layer(layer);
+        let sizes = [a.heads, a.kv_heads, a.head_dim];
+        let shape = decode::Shape {
+            heads: a.heads,
+            cache,
+            rotation: &spec.ropes[a.rope.unwrap_or(0)],
+            eps: spec.blocks[layer as usize].norm.eps(),
+            window: a.mask.window(),
+            scale: a.scale,
+            split: decode::SplitConfig::tuned(self.f.caps, sizes, cache.ty, pass.positions, pass.tokens),
+            positions: pass.positions.min(cache.context),
+            tokens: pass.tokens,
+            sequences: pass.sequences,
+        };
+        let [o, lse] = scratch.map(|v| self.at(v));
+        let (table, norms) = (&m.tables[a.rope.unwrap_or(0)], self.w.layers[layer as usize].qk_norm.as_ref());
+        let (qkv, out, ints) = (self.at(qkv), self.at(out), ints.map(|i| self.ints(i)));
+        let kv = &m.cache.layer(layer)[0];
+        let scratch = Scratch { o, lse };
+        decode::decode(rec, m.state, table, norms, &qkv, kv, &scratch, &out, ints.as_ref(), &shape)
+    }
+
+    fn glu(&self, rec: &mut Recorder, layer: u32, x: Value, out: Value) -> Recorded {
+        let Info { rows, cols, format, .. } = self.info(out);
+        let act = match self.f.spec.blocks[layer as usize].ffn {
+            Ffn::Gated { act, .. } | Ffn::Plain { act, .. } => activation(act),
+            Ffn::Experts(e) => activation(e.act),
+        };
+        let (x, y) = (self.at(x), self.at(out));
+        Glu { x: &x, y: &y, out: format, act, tokens: rows, width: cols }.record(rec)
+    }
+
+    fn observe(&self, rec: &mut Recorder, x: Value, site: Site) -> Recorded {
+        let Info { rows, cols, format, .. } = self.info(x);
+        let sums = self.m.sums.and_then(|s| match site {
+            Site::Layer(layer, group) => s.layers.get(layer as usize).map(|l| &l[group as usize]),
+            Site::Head => s.head.as_ref(),
+        });
+        sums.map_or(Ok(()), |s| accumulate(rec, (&self.at(x), format), s, rows, cols))
+    }
+
+    fn sample(&self, rec: &mut Recorder, logits: Value, scratch: Value) -> Recorded {
+        let m = self.m;
+        let pass = self.g.pass;
+        // Of one sequence the last of its tokens is drawn from, of slots every one.
+        let (rows, each) = if pass.sequences == Sequences::One { (1, pass.tokens) } else { (pass.tokens, 1) };
+        let (logits, scratch) = (self.at(logits), self.at(scratch));
+        sample(rec, m.state, &logits, &scratch, m.ids, m.history, self.f.spec.vocabulary, rows, each)
+    }
+
+    fn chain(&self, rec: &mut Recorder, site: Site, (x, normed): (Ints, bool), to: ChainTo) -> Recorded {
+        let ints = self.ints(x);
+        let input = chain::Input { ints: &ints, norm: normed.then(|| self.f.spec.eps()) };
+        let parts = self.w.parts(site);
+        match to {
+            ChainTo::Rows { out } => {
+                let y = self.at(out);
+                let stride = parts.iter().map(|p| p.weight.shape.rows).sum();
+                if let [Part { weight: a, bias: None }, Part { weight: b, bias: None }] = parts
+                    && chained_mixed(rec, [a, b], input, &y, stride)?
+                {
+                    return Ok(());
+                }
+                let mut column = 0;
+                for Part { weight, bias } in parts {
+                    let columns = Columns { stride, column };
+                    let end = ChainOutput::Rows { y: &y, columns, bias: bias.as_ref() };
+                    chained(rec, weight, input, end)?;
+                    column += weight.shape.rows;
+                }
+                Ok(())
+            }
+            ChainTo::Residual { into, norm, out } => {
+                let (h, out) = (self.at(into), self.ints(out));
+                let end = ChainOutput::Residual { h: &h, norm: &self.w.norm(norm).w, out: &out };
+                chained(rec, &parts[0].weight, input, end)
+            }
+            ChainTo::Glu { out } => {
+                let out = self.ints(out);
+                chained(rec, &parts[0].weight, input, ChainOutput::SwiGlu { out: &out })
+            }
+        }
+    }
+}
+
+/// The op of an activation function.
+pub(crate) fn activation(act: Act) -> Activation {
+    match act {
+        Act::Silu => Activation::Silu,
+        Act::GeluTanh => Activation::GeluTanh,
+        Act::GeluErf => Activation::GeluErf,
+    }
+}

@@ -1,0 +1,165 @@
+//! How a file's tensors become matrices, before any memory is taken: a pure function of file, spec and budget.
+
+use weft_formats::gguf::{File, TensorInfo};
+use weft_kernels::ops::attention::CacheType;
+use weft_kernels::{Budget, WeightShape, WeightType};
+
+use super::names::{self, Rows};
+use crate::sites::{Group, Site};
+use crate::spec::{Norm, QkNorm, Spec};
+use crate::{Error, Result};
+
+/// A matrix that is made of tensors of one type and width, their rows one after the other.
+#[derive(Debug, Clone)]
+pub(crate) struct Stack {
+    /// Names without their ending, and rows.
+    pub(crate) tensors: Vec<(String, u32)>,
+    pub(crate) shape: WeightShape,
+    /// Whether each tensor has a bias.
+    pub(crate) bias: bool,
+}
+
+/// All matrices of a model.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) embedding: Stack,
+    /// For each layer and each of its [`Group`]s.
+    pub(crate) layers: Vec<[Vec<Stack>; 4]>,
+    /// `None`: the embedding.
+    pub(crate) head: Option<Stack>,
+    /// Bytes of vectors.
+    vectors: u64,
+}
+
+impl Layout {
+    /// Lays out the tensors of `file`.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another shape, a type that is not read, a matrix that no split fits into the
+    /// budget.
+    pub(crate) fn of(file: &File, spec: &Spec, budget: &Budget) -> Result<Layout> {
+        let table = |name: &str| {
+            let rows = Rows { tensors: vec![(name.into(), spec.vocabulary)], cols: spec.width, bias: false };
+            Ok::<_, Error>(stacks(file, &rows, budget)?.remove(0))
+        };
+        let embedding = table("token_embd")?;
+        let layer = |l: u32| {
+            let mut groups: [Vec<Stack>; 4] = Default::default();
+            for g in Group::ALL {
+                groups[g as usize] = stacks(file, &names::group(spec, file, l, g), budget)?;
+            }
+            Ok(groups)
+        };
+        let layers = (0..spec.layers()).map(layer).collect::<Result<Vec<_>>>()?;
+        let head = if spec.out.tied { None } else { Some(table("output")?) };
+        let aligned = |floats: u32| (u64::from(floats) * 4).next_multiple_of(budget.align);
+        let norms = spec.norm_sites().into_iter().map(|s| match spec.norm(s) {
+            Some(Norm::Layer { .. }) => 2 * aligned(spec.width),
+            _ => aligned(spec.width),
+        });
+        let heads = spec.blocks.iter().map(|b| match b.attention.qk_norm {
+            QkNorm::None => 0,
+            QkNorm::Head => aligned(2 * b.attention.head_dim),
+            QkNorm::Width => aligned(b.attention.q_width() + b.attention.kv_width()),
+        });
+        let biases = layers.iter().flatten().flatten().filter(|s| s.bias).map(|s| aligned(s.shape.rows));
+        let vectors = norms.chain(heads).chain(biases).sum();
+        Ok(Layout { embedding, layers, head, vectors })
+    }
+
+    /// The matrices of a site.
+    fn stacks(&self, site: Site) -> &[Stack] {
+        match site {
+            Site::Layer(layer, group) => &self.layers[layer as usize][group as usize],
+            Site::Head => std::slice::from_ref(self.head.as_ref().unwrap_or(&self.embedding)),
+        }
+    }
+
+    /// The shapes of the matrices of a site.
+    pub(crate) fn shapes(&self, site: Site) -> impl Iterator<Item = &WeightShape> {
+        self.stacks(site).iter().map(|s| &s.shape)
+    }
+
+    /// Outputs of a site, side by side.
+    pub(crate) fn outputs(&self, site: Site) -> u32 {
+        self.shapes(site).map(|s| s.rows).sum()
+    }
+
+    /// Whether some matrix of a site has a bias.
+    pub(crate) fn biased(&self, site: Site) -> bool {
+        self.stacks(site).iter().any(|s| s.bias)
+    }
+
+    /// Bytes on a device.
+    pub(crate) fn bytes(&self, budget: &Budget) -> u64 {
+        let layers = self.layers.iter().flatten().flatten();
+        let all = layers.chain([&self.embedding]).chain(&self.head);
+        all.map(|s| s.shape.bytes(budget)).sum::<u64>() + self.vectors
+    }
+}
+
+/// Tensors stacked as far as neighbours share a type.
+fn stacks(file: &File, all: &Rows, budget: &Budget) -> Result<Vec<Stack>> {
+    let tensor = |(name, rows): &(String, u32)| {
+        shaped(file, &format!("{name}.weight"), &[all.cols.into(), (*rows).into()])
+    };
+    let mut out = Vec::new();
+    let mut rest = &all.tensors[..];
+    while let Some(first) = rest.first() {
+        let ty = tensor(first)?.ty;
+        let mut same = 0;
+        while let Some(next) = rest.get(same) {
+            // A stack's parts end at multiples of 4 rows, see Weight::upload.
+            let whole = next.1.is_multiple_of(4);
+            if tensor(next)?.ty != ty || (same > 0 && !whole) {
+                break;
+            }
+            same += 1;
+            if !whole {
+                break;
+            }
+        }
+        let (stack, others) = rest.split_at(same);
+        rest = others;
+        let ty = weight_type(file, tensor(first)?)?;
+        let rows = stack.iter().map(|s| s.1).sum();
+        let shape = WeightShape::new(ty, rows, all.cols, budget)?;
+        out.push(Stack { tensors: stack.to_vec(), shape, bias: all.bias });
+    }
+    Ok(out)
+}
+
+/// A tensor of this shape, columns first as in the file.
+///
+/// # Errors
+/// It is missing, or of another shape.
+pub(super) fn shaped<'f>(file: &'f File, name: &str, expected: &[u64]) -> Result<&'f TensorInfo> {
+    let path = || file.path().display().to_string();
+    let t = file.tensor(name).ok_or_else(|| Error::MissingTensor { file: path(), name: name.into() })?;
+    if t.shape != expected {
+        return Err(Error::TensorShape {
+            file: path(),
+            name: name.into(),
+            found: t.shape.clone(),
+            expected: expected.to_vec(),
+        });
+    }
+    Ok(t)
+}
+
+/// The weight type of a tensor, or an error that lists what is read.
+pub(crate) fn weight_type(file: &File, t: &TensorInfo) -> Result<WeightType> {
+    WeightType::parse(t.ty.name()).ok_or_else(|| Error::TensorType {
+        file: file.path().display().to_string(),
+        name: t.name.clone(),
+        ty: t.ty.name().into(),
+        supported: WeightType::ALL.iter().map(|t| t.name()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// How the KV cache of `file` is stored: f16, but f32 where every matrix is f32, whose owner asked for precision
+/// rather than speed.
+pub(crate) fn cache_type(file: &File) -> CacheType {
+    let precise = |t: &TensorInfo| t.shape.len() < 2 || t.ty == weft_formats::quant::Type::F32;
+    if file.tensors().iter().all(precise) { CacheType::F32 } else { CacheType::F16 }
+}

@@ -1,0 +1,69 @@
+//! Weights: from the tensors of a file to matrices in planes and vectors on a device.
+
+mod layout;
+mod names;
+mod upload;
+
+use std::collections::BTreeMap;
+
+use weft_kernels::Weight;
+use weft_runtime::Slice;
+
+use crate::sites::{NormSite, Site};
+
+pub(crate) use layout::{Layout, cache_type};
+pub(crate) use names::refuse_unknown;
+pub(crate) use upload::{Matrix, upload};
+
+/// A model's weights on a device.
+pub(crate) struct Weights {
+    /// `[vocabulary, width]`.
+    pub(crate) embedding: Part,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) norms: BTreeMap<NormSite, NormWeights>,
+    /// `[vocabulary, width]`; `None` where it is the embedding.
+    pub(crate) head: Option<Part>,
+}
+
+/// One layer's weights but its norms.
+pub(crate) struct Layer {
+    /// For each [`Group`](crate::sites::Group) its matrices, as far as they share a type one.
+    pub(crate) groups: [Vec<Part>; 4],
+    /// `[2, head_dim]` f32: of queries, of keys.
+    pub(crate) qk_norm: Option<Slice>,
+}
+
+/// Matrices with one input whose outputs lie side by side, stacked.
+pub(crate) struct Part {
+    /// `[rows, inputs]`.
+    pub(crate) weight: Weight,
+    /// `[rows]` f32.
+    pub(crate) bias: Option<Slice>,
+}
+
+/// What a norm multiplies with, and adds.
+pub(crate) struct NormWeights {
+    /// `[width]` f32.
+    pub(crate) w: Slice,
+    /// `[width]` f32, of a LayerNorm.
+    #[allow(dead_code, reason = "the first LayerNorm reads it")]
+    pub(crate) b: Option<Slice>,
+}
+
+impl Weights {
+    /// The matrices of a site.
+    pub(crate) fn parts(&self, site: Site) -> &[Part] {
+        match site {
+            Site::Layer(layer, group) => &self.layers[layer as usize].groups[group as usize],
+            Site::Head => std::slice::from_ref(self.head.as_ref().unwrap_or(&self.embedding)),
+        }
+    }
+
+    /// The weights of a norm.
+    ///
+    /// # Panics
+    /// If the model has none there.
+    pub(crate) fn norm(&self, site: NormSite) -> &NormWeights {
+        &self.norms[&site]
+    }
+}

@@ -1,0 +1,103 @@
+//! The tensors that a model's file holds, by the parts of its spec. A tensor that is not among them is refused.
+
+use std::collections::BTreeSet;
+
+use weft_formats::gguf::File;
+
+use crate::sites::{Group, NormSite, Target};
+use crate::spec::{Norm, QkNorm, Spec};
+use crate::{Error, Result};
+
+/// Tensors that lie one after the other as one matrix, and its biases: names without their ending, and rows.
+pub(super) struct Rows {
+    pub(super) tensors: Vec<(String, u32)>,
+    /// Columns of all of them.
+    pub(super) cols: u32,
+    /// Whether each has a bias.
+    pub(super) bias: bool,
+}
+
+/// The matrices of a group of a layer.
+pub(super) fn group(spec: &Spec, file: &File, layer: u32, group: Group) -> Rows {
+    let a = &spec.blocks[layer as usize].attention;
+    let cols = group.targets()[0].inputs(spec);
+    let bias = match group {
+        Group::Qkv => a.bias,
+        Group::Output => a.output_bias,
+        Group::GateUp | Group::Down => false,
+    };
+    // Newer files may hold Q, K and V as one tensor: their rows follow each other in it.
+    let fused = format!("blk.{layer}.attn_qkv");
+    let tensors = match group == Group::Qkv && file.tensor(&format!("{fused}.weight")).is_some() {
+        true => vec![(fused, a.qkv_width())],
+        false => group.targets().iter().map(|t: &Target| (t.stem(layer), t.outputs(spec))).collect(),
+    };
+    Rows { tensors, cols, bias }
+}
+
+/// The name of a norm, without its ending.
+pub(super) fn norm(site: NormSite) -> String {
+    match site {
+        NormSite::Embedding => "token_embd_norm".into(),
+        NormSite::Attention(l) => format!("blk.{l}.attn_norm"),
+        NormSite::AfterAttention(l) => format!("blk.{l}.post_attention_norm"),
+        NormSite::Ffn(l) => format!("blk.{l}.ffn_norm"),
+        NormSite::AfterFfn(l) => format!("blk.{l}.post_ffw_norm"),
+        NormSite::Output => "output_norm".into(),
+    }
+}
+
+/// The names of a layer's norms of queries and of keys.
+pub(super) fn qk_norm(layer: u32) -> [String; 2] {
+    ["q", "k"].map(|x| format!("blk.{layer}.attn_{x}_norm.weight"))
+}
+
+/// Tensors that the graph has no use for and that change nothing: angles that follow from other keys.
+fn harmless(name: &str) -> bool {
+    name == "rope_freqs.weight"
+        || name.ends_with(".attn_rot_embd.weight")
+        || name.ends_with(".rotary_emb.inv_freq")
+}
+
+/// Refuses a file with a tensor that the graph has no place for: ignoring it would change the answer.
+///
+/// # Errors
+/// [`Error::UnknownTensor`] names the first.
+pub(crate) fn refuse_unknown(spec: &Spec, file: &File) -> Result<()> {
+    let mut known = BTreeSet::new();
+    let mut add = |name: String| {
+        known.insert(name);
+    };
+    add("token_embd.weight".into());
+    if !spec.out.tied {
+        add("output.weight".into());
+    }
+    for site in spec.norm_sites() {
+        add(format!("{}.weight", norm(site)));
+        if matches!(spec.norm(site), Some(Norm::Layer { .. })) {
+            add(format!("{}.bias", norm(site)));
+        }
+    }
+    for layer in 0..spec.layers() {
+        if spec.blocks[layer as usize].attention.qk_norm != QkNorm::None {
+            for name in qk_norm(layer) {
+                add(name);
+            }
+        }
+        for g in Group::ALL {
+            let rows = group(spec, file, layer, g);
+            for (name, _) in rows.tensors {
+                if rows.bias {
+                    add(format!("{name}.bias"));
+                }
+                add(format!("{name}.weight"));
+            }
+        }
+    }
+    match file.tensors().iter().find(|t| !known.contains(&t.name) && !harmless(&t.name)) {
+        Some(t) => {
+            Err(Error::UnknownTensor { file: file.path().display().to_string(), name: t.name.clone() })
+        }
+        None => Ok(()),
+    }
+}

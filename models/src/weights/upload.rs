@@ -1,0 +1,132 @@
+//! Memory for weights, and what is to be written there.
+
+use std::collections::BTreeMap;
+
+use weft_formats::gguf::{File, TensorInfo};
+use weft_kernels::Weight;
+use weft_runtime::{Gpu, Pool, Slice};
+
+use super::layout::{Layout, Stack, shaped};
+use super::{Layer, NormWeights, Part, Weights, names};
+use crate::sites::NormSite;
+use crate::spec::{Norm, QkNorm, Spec};
+use crate::synthetic::Patterns;
+use crate::{Error, Result};
+
+/// A matrix and the tensors that make it up.
+pub(crate) type Matrix = (Weight, Vec<TensorInfo>);
+
+/// Takes memory for all weights, writes the vectors, and says which matrices are still to be written.
+///
+/// # Errors
+/// A vector that is missing, or of another shape or type; memory.
+pub(crate) fn upload(
+    file: &File,
+    spec: &Spec,
+    layout: &Layout,
+    gpu: &Gpu,
+    patterns: Option<Patterns>,
+) -> Result<(Weights, Vec<Matrix>)> {
+    let mut u = Upload { file, gpu, patterns, matrices: Vec::new() };
+    let embedding = u.part(&layout.embedding)?;
+    let mut layers = Vec::with_capacity(layout.layers.len());
+    let mut norms = BTreeMap::new();
+    let sites = spec.norm_sites();
+    for (i, (block, stacks)) in (0..).zip(spec.blocks.iter().zip(&layout.layers)) {
+        let mine =
+            [NormSite::Attention(i), NormSite::AfterAttention(i), NormSite::Ffn(i), NormSite::AfterFfn(i)];
+        for site in mine.into_iter().filter(|s| sites.contains(s)) {
+            norms.insert(site, u.norm(spec, site)?);
+        }
+        let mut groups: [Vec<Part>; 4] = Default::default();
+        for (parts, stacks) in groups.iter_mut().zip(stacks) {
+            *parts = stacks.iter().map(|s| u.part(s)).collect::<Result<_>>()?;
+        }
+        let a = &block.attention;
+        let sizes = match a.qk_norm {
+            QkNorm::None => None,
+            QkNorm::Head => Some([a.head_dim; 2]),
+            QkNorm::Width => Some([a.q_width(), a.kv_width()]),
+        };
+        let qk_norm = sizes.map(|sizes| {
+            let mut both = Vec::new();
+            for (name, len) in names::qk_norm(i).iter().zip(sizes) {
+                both.extend(u.floats(name, len)?);
+            }
+            u.vector(&both, "QK-norm")
+        });
+        layers.push(Layer { groups, qk_norm: qk_norm.transpose()? });
+    }
+    for site in [NormSite::Embedding, NormSite::Output].into_iter().filter(|s| sites.contains(s)) {
+        norms.insert(site, u.norm(spec, site)?);
+    }
+    let head = layout.head.as_ref().map(|s| u.part(s)).transpose()?;
+    Ok((Weights { embedding, layers, norms, head }, u.matrices))
+}
+
+struct Upload<'a> {
+    file: &'a File,
+    gpu: &'a Gpu,
+    /// Where weights come from in place of a file that is an outline.
+    patterns: Option<Patterns>,
+    /// What is to be uploaded, when there is memory for all of it.
+    matrices: Vec<Matrix>,
+}
+
+impl Upload<'_> {
+    fn part(&mut self, s: &Stack) -> Result<Part> {
+        let label = &s.tensors[0].0;
+        let mut bias = Vec::new();
+        for (name, rows) in s.tensors.iter().filter(|_| s.bias) {
+            bias.extend(self.floats(&format!("{name}.bias"), *rows)?);
+        }
+        let bias = if s.bias { Some(self.vector(&bias, "bias")?) } else { None };
+        if let Some(patterns) = &mut self.patterns {
+            return Ok(Part { weight: patterns.weight(self.gpu, s.shape.clone(), label)?, bias });
+        }
+        let weight = Weight::alloc(self.gpu, s.shape.clone(), label)?;
+        let tensor = |(name, rows): &(String, u32)| {
+            shaped(self.file, &format!("{name}.weight"), &[s.shape.cols.into(), (*rows).into()]).cloned()
+        };
+        let tensors = s.tensors.iter().map(tensor).collect::<Result<_>>()?;
+        self.matrices.push((weight.clone(), tensors));
+        Ok(Part { weight, bias })
+    }
+
+    fn norm(&mut self, spec: &Spec, site: NormSite) -> Result<NormWeights> {
+        let name = names::norm(site);
+        let values = self.floats(&format!("{name}.weight"), spec.width)?;
+        let w = self.vector(&values, &name)?;
+        let b = match spec.norm(site) {
+            Some(Norm::Layer { .. }) => {
+                let values = self.floats(&format!("{name}.bias"), spec.width)?;
+                Some(self.vector(&values, &name)?)
+            }
+            _ => None,
+        };
+        Ok(NormWeights { w, b })
+    }
+
+    /// A vector of a float type, as f32.
+    fn floats(&self, name: &str, len: u32) -> Result<Vec<f32>> {
+        let t = shaped(self.file, name, &[len.into()])?;
+        if self.patterns.is_some() {
+            // Norms; no synthetic shape has biases.
+            return Ok(vec![1.0; len as usize]);
+        }
+        let mut out = vec![0.0; len as usize];
+        weft_formats::quant::dequantize(t.ty, self.file.bytes(t), &mut out).map_err(|_| {
+            Error::TensorType {
+                file: self.file.path().display().to_string(),
+                name: name.into(),
+                ty: t.ty.name().into(),
+                supported: "F32, F16, BF16 for vectors".into(),
+            }
+        })?;
+        Ok(out)
+    }
+
+    fn vector(&self, values: &[f32], label: &str) -> Result<Slice> {
+        Ok(self.gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(values), label)?)
+    }
+}
