@@ -3,7 +3,10 @@
 
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
-use super::{Columns, HAS_BIAS, Matvec, Params, Variant, matvec};
+use super::matvec::{self, Matvec};
+use super::operands::{HAS_BIAS, Params};
+use super::variant::Variant;
+use crate::layout::Columns;
 use crate::ops::WEIGHT;
 use crate::ops::quantize::{Quantized, UNIT};
 use crate::plan::dispatch_specialised;

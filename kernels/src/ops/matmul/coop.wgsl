@@ -31,13 +31,12 @@ const XI: u32 = BK / 8u;                // loads of a row of it
 
 @group(0) @binding(3) var<storage, read_write> x: array<X4>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
-//@ for f in FORWARD
+//@ if FORWARD
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 
 const WS: u32 = BK + 8u;                // values of a row of the tile of w
 const WI: u32 = BK / (16u * PER_ITEM);  // items of a row of it
-//@ end
-//@ for g in GRADIENT
+//@ else
 const WS: u32 = BN + 8u;
 const WI: u32 = BN / (16u * PER_ITEM);
 //@ end
@@ -55,10 +54,9 @@ fn main(
 ) {
     // An exact tile at the end of the tokens moves back until it is whole, and adds only what is its own.
     let own = wid.x * BM;
-    //@ for e in ALIGNED
+    //@ if ALIGNED
     let token0 = min(own, p.extent - BM);
-    //@ end
-    //@ for e in EDGES
+    //@ else
     let token0 = own;
     //@ end
     let wr = lid / WI;
@@ -69,14 +67,13 @@ fn main(
     let begin = wid.z * p.chunk;
     let m0 = (sid % SM) * (BM / SM);
     let n0 = (sid / SM) * (BN / SN);
-    //@ for f in FORWARD
+    //@ if FORWARD
     let depth = min(begin + p.chunk, p.units * 16u);
     let width = p.rows;
     let y_stride = p.y_stride;
     let y_base = wid.z * p.extent * y_stride + p.column + p.row0;
     let unscale = 1.0;
-    //@ end
-    //@ for g in GRADIENT
+    //@ else
     let depth = min(begin + p.chunk, p.rows);
     let width = p.units * 16u;
     let y_stride = width;
@@ -88,13 +85,12 @@ fn main(
     var acc$i_$j = MatC();
     //@ end
     //@ end
-    //@ for a in PREFETCH
+    //@ if PREFETCH
     //@ for n in WL
     let u$n = w_item(first, begin, wr + $nu * (WG / WI), wc);
-    //@ for s in UNITS
+    //@ if !PAIRS
     var w$n_0 = dequant16h(p.planes, u$n);
-    //@ end
-    //@ for s in PAIRS
+    //@ else
     let up$n = dequant32h(p.planes, u$n);
     var w$n_0 = up$n.a;
     var w$n_1 = up$n.b;
@@ -105,14 +101,13 @@ fn main(
     //@ end
     //@ end
     for (var k = begin; k < depth; k += BK) {
-        //@ for a in NOW
+        //@ if !PREFETCH
         // All loads first, so that they are in flight together.
         //@ for n in WL
         let u$n = w_item(first, k, wr + $nu * (WG / WI), wc);
-        //@ for s in UNITS
+        //@ if !PAIRS
         let w$n_0 = dequant16h(p.planes, u$n);
-        //@ end
-        //@ for s in PAIRS
+        //@ else
         let up$n = dequant32h(p.planes, u$n);
         let w$n_0 = up$n.a;
         let w$n_1 = up$n.b;
@@ -137,14 +132,13 @@ fn main(
         put_x(x_at$n + 4u, x$n[1]);
         //@ end
         workgroupBarrier();
-        //@ for a in PREFETCH
+        //@ if PREFETCH
         let next = min(k + BK, depth - 1u) / BK * BK;
         //@ for n in WL
         let v$n = w_item(first, next, wr + $nu * (WG / WI), wc);
-        //@ for s in UNITS
+        //@ if !PAIRS
         w$n_0 = dequant16h(p.planes, v$n);
-        //@ end
-        //@ for s in PAIRS
+        //@ else
         let vp$n = dequant32h(p.planes, v$n);
         w$n_0 = vp$n.a;
         w$n_1 = vp$n.b;
@@ -162,10 +156,9 @@ fn main(
             let a$i = coopLoadT<MatA>(&xs[((m0 + $iu * T) * XS + kk) / PER], XS / PER);
             //@ end
             //@ for j in NT
-            //@ for f in FORWARD
+            //@ if FORWARD
             let b$j = coopLoad<MatB>(&ws[((n0 + $ju * T) * WS + kk) / PER], WS / PER);
-            //@ end
-            //@ for g in GRADIENT
+            //@ else
             let b$j = coopLoadT<MatB>(&ws[(kk * WS + n0 + $ju * T) / PER], WS / PER);
             //@ end
             //@ for i in MT
@@ -177,7 +170,7 @@ fn main(
         }
         workgroupBarrier();
     }
-    //@ for l in LOW
+    //@ if LOW
     // The adapter's ranks are further values of the sum.
     let low_column = low_column_of(first);
     for (var k = 0u; k < select(0u, p.ranks, wid.z == 0u); k += BK) {
@@ -190,11 +183,10 @@ fn main(
             put_x(row * XS + at, t[0]);
             put_x(row * XS + at + 4u, t[1]);
         }
-        //@ for f in FORWARD
+        //@ if FORWARD
         let across = some / 4u;
         let rows = BN;
-        //@ end
-        //@ for g in GRADIENT
+        //@ else
         let across = BN / 4u;
         let rows = some;
         //@ end
@@ -209,10 +201,9 @@ fn main(
             let a$i = coopLoadT<MatA>(&xs[((m0 + $iu * T) * XS + kk) / PER], XS / PER);
             //@ end
             //@ for j in NT
-            //@ for f in FORWARD
+            //@ if FORWARD
             let b$j = coopLoad<MatB>(&ws[((n0 + $ju * T) * WS + kk) / PER], WS / PER);
-            //@ end
-            //@ for g in GRADIENT
+            //@ else
             let b$j = coopLoadT<MatB>(&ws[(kk * WS + n0 + $ju * T) / PER], WS / PER);
             //@ end
             //@ for i in MT
@@ -238,7 +229,7 @@ fn main(
         if (whole) {
             let at = token * y_stride + y_base + column;
             var sum = acc$i_$j;
-            //@ for g in GRADIENT
+            //@ if !FORWARD
             sum = sum * unscale;
             //@ end
             if (adding) {
@@ -255,7 +246,7 @@ fn main(
                 let c = column + e % T;
                 if (t >= own && t < p.extent && c < width) {
                     var v = stage[at + e] * unscale;
-                    //@ for f in FORWARD
+                    //@ if FORWARD
                     if ((p.flags & HAS_BIAS) != 0u) {
                         v += bias[p.row0 + c];
                     }

@@ -21,10 +21,9 @@ fn low_four(at: u32, r: u32) -> vec4<f16> {
         return vec4<f16>();
     }
     let v = low_ts[(at + r) / 4u] * p.scale;
-    //@ for f in FORWARD
+    //@ if FORWARD
     return vec4<f16>(v);
-    //@ end
-    //@ for g in GRADIENT
+    //@ else
     return vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
     //@ end
 }
@@ -37,10 +36,9 @@ fn low_t(token: u32, column: u32, r: u32) -> mat2x4<f16> {
 
 // Four values of the tile of m, at a row of it; past the last rank and the last row, some others.
 fn low_m(first: u32, k: u32, row: u32, at: u32) -> vec4<f16> {
-    //@ for f in FORWARD
+    //@ if FORWARD
     return vec4<f16>(low_ms[(min(first + row, p.rows - 1u) * p.ranks + min(k + at, p.ranks - 4u)) / 4u]);
-    //@ end
-    //@ for g in GRADIENT
+    //@ else
     let n = min(first + at, p.units * 16u - 4u);
     return vec4<f16>(low_ms[(min(k + row, p.ranks - 1u) * p.units * 16u + n) / 4u]);
     //@ end

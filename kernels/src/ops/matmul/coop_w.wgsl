@@ -3,18 +3,16 @@
 // The item of w at (row, i) of the tile; past an edge, the last one.
 fn w_item(first: u32, k: u32, row: u32, i: u32) -> u32 {
     let items = p.units / PER_ITEM;
-    //@ for f in FORWARD
+    //@ if FORWARD
     let r = first + row;
     let c = k / (16u * PER_ITEM) + i;
-    //@ end
-    //@ for g in GRADIENT
+    //@ else
     let r = k + row;
     let c = first / (16u * PER_ITEM) + i;
     //@ end
-    //@ for e in ALIGNED
+    //@ if ALIGNED
     return r * items + c;
-    //@ end
-    //@ for e in EDGES
+    //@ else
     return min(r, p.rows - 1u) * items + min(c, items - 1u);
     //@ end
 }

@@ -1,14 +1,12 @@
-//! The tiles of the cooperative product whose left side comes in tiles ([`Format::Tiles`]) and goes straight
+//! The tiles of the cooperative product whose left side comes in tiles ([`Format::Tiles`](crate::layout::Format::Tiles)) and goes straight
 //! from memory into matrices: only weights are staged in workgroup memory.
 
 use weft_runtime::Caps;
 
-use super::tiles::Direction;
-use super::{Columns, Variant};
+use super::variant::Direction;
 use crate::coop::Coop;
-use crate::layout::Format;
+use crate::layout::Columns;
 use crate::ops::with_dequant;
-use crate::select::{self, CallShape};
 use crate::{Weight, WeightType, compose};
 
 /// A tile of the product; constants of its shader.
@@ -34,9 +32,6 @@ const TILES_16: [(u32, u32, u32, u32, bool); 4] =
 
 /// The same for matrices of 8 x 8, of which a subgroup can keep fewer.
 const TILES_8: [(u32, u32, u32, u32, bool); 2] = [(2, 2, 32, 32, false), (4, 2, 32, 32, true)];
-
-/// Tiles that fill a large GPU several times over: what a tile of 256 tokens is worth its registers from.
-const MANY_TILES: u32 = 512;
 
 impl DirectTile {
     /// Tokens.
@@ -96,18 +91,9 @@ impl DirectTile {
         2 * w + 4 * self.subgroups * self.coop.side * self.coop.side
     }
 
-    /// The place in [`DirectTile::all`] of the one that was the fastest at such shapes.
-    pub(super) fn pick(caps: &Caps, outputs: u32, tokens: u32) -> usize {
-        let all = DirectTile::all(caps);
-        let count = |t: &DirectTile| tokens.div_ceil(t.bm()) * outputs.div_ceil(t.bn);
-        let large = all.iter().position(|t| t.bm() == 256 && count(t) >= MANY_TILES);
-        let middle = || all.iter().position(|t| t.bm() == 128 && tokens > 64);
-        large.or_else(middle).unwrap_or(0)
-    }
-
     /// The WGSL text.
     pub(super) fn source(self, direction: Direction, ty: WeightType) -> String {
-        let forward = u32::from(direction == Direction::Forward);
+        let forward = direction == Direction::Forward;
         let matrices = match self.coop.side {
             16 => include_str!("coop16.wgsl"),
             _ => include_str!("coop8.wgsl"),
@@ -120,24 +106,20 @@ impl DirectTile {
         let pairs = ty.layout().has_ints() && units / 2 >= wg;
         let per_item = if pairs { 2 } else { 1 };
         let constants = [
-            ("FORWARD", forward),
-            ("GRADIENT", 1 - forward),
+            ("FORWARD", u32::from(forward)),
             ("ALIGNED", 1),
-            ("EDGES", 0),
             ("PREFETCH", u32::from(self.prefetch)),
-            ("NOW", u32::from(!self.prefetch)),
             ("SG", self.coop.subgroup),
             ("SM", self.subgroups),
             ("BM", self.bm()),
             ("BN", self.bn),
             ("BK", self.bk),
-            ("WROWS", if forward == 1 { self.bn } else { self.bk }),
+            ("WROWS", if forward { self.bn } else { self.bk }),
             ("MT", self.matrices),
             ("NT", self.bn / self.coop.side),
             ("KS", self.bk / self.coop.side),
             ("PER_ITEM", per_item),
             ("PAIRS", u32::from(pairs)),
-            ("UNITS", u32::from(!pairs)),
             ("WL", units / per_item / wg),
             ("COOPERATIVE", 1),
         ];
@@ -153,34 +135,4 @@ impl DirectTile {
             && columns.column.is_multiple_of(self.coop.side)
             && columns.stride.is_multiple_of(self.coop.side)
     }
-}
-
-/// How the left side of products with all of `weights` should be written for `tokens` tokens: in tiles where
-/// the table says so and every shape is whole tiles, in f16 where every product would round it to that, in f32
-/// elsewhere.
-pub fn left_side(caps: &Caps, weights: &[&Weight], tokens: u32) -> Format {
-    let tiles = DirectTile::all(caps);
-    let direct = |w: &&Weight| {
-        let takes = |t: &DirectTile| t.takes(w, Columns::all(w.shape.rows));
-        let can = |name: &str| match Variant::named(name) {
-            Some(Variant::Direct) => tiles.iter().all(takes) && supports(caps, w.shape.ty, tokens).is_ok(),
-            Some(v) => v.supports(caps, w.shape.ty, tokens).is_ok(),
-            None => false,
-        };
-        select::variant("matmul", caps, CallShape::tokens(tokens), can) == Variant::Direct.name()
-    };
-    match tiles.first() {
-        Some(tile) if weights.iter().all(direct) => Format::Tiles { side: tile.coop.side },
-        _ if weights.iter().all(|w| Variant::pick(caps, w.shape.ty, tokens) == Variant::Coop) => Format::F16,
-        _ => Format::F32,
-    }
-}
-
-/// Whether the device can run this variant on this type; the reason if not.
-///
-/// # Errors
-/// What is lacking.
-pub(super) fn supports(caps: &Caps, ty: WeightType, tokens: u32) -> std::result::Result<(), &'static str> {
-    Variant::Coop.supports(caps, ty, tokens)?;
-    if DirectTile::all(caps).is_empty() { Err("no room for its tiles") } else { Ok(()) }
 }

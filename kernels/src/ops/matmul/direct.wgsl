@@ -26,13 +26,12 @@ const STRIPE: u32 = 8u;
 
 @group(0) @binding(3) var<storage, read_write> x: array<f16>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
-//@ for f in FORWARD
+//@ if FORWARD
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 
 const WS: u32 = BK + 8u;                // values of a row of the tile of w
 const WI: u32 = BK / (16u * PER_ITEM);  // items of a row of it
-//@ end
-//@ for g in GRADIENT
+//@ else
 const WS: u32 = BN + 8u;
 const WI: u32 = BN / (16u * PER_ITEM);
 //@ end
@@ -58,15 +57,14 @@ fn main(
     let wc = lid % WI;
     let begin = wid.z * p.chunk;
     let m0 = sid * (BM / SM);
-    //@ for f in FORWARD
+    //@ if FORWARD
     let depth = min(begin + p.chunk, p.units * 16u);
     let y_stride = p.y_stride;
     let y_base = wid.z * p.extent * y_stride + p.column + p.row0;
     let unscale = 1.0;
     let x_tiles = p.units * 16u / T;
     let x_first = 0u;
-    //@ end
-    //@ for g in GRADIENT
+    //@ else
     let depth = min(begin + p.chunk, p.rows);
     let y_stride = p.units * 16u;
     let y_base = wid.z * p.extent * y_stride;
@@ -84,13 +82,12 @@ fn main(
     var acc$i_$j = MatC();
     //@ end
     //@ end
-    //@ for a in PREFETCH
+    //@ if PREFETCH
     //@ for n in WL
     let u$n = w_item(first, begin, wr + $nu * (WG / WI), wc);
-    //@ for s in UNITS
+    //@ if !PAIRS
     var w$n_0 = dequant16h(p.planes, u$n);
-    //@ end
-    //@ for s in PAIRS
+    //@ else
     var at$n = head_and_part(2u * u$n);
     var head$n = head_of(p.planes, at$n.x);
     //@ end
@@ -98,13 +95,12 @@ fn main(
     //@ end
     for (var k = begin; k < depth; k += BK) {
         let next = min(k + BK, depth - BK);
-        //@ for a in NOW
+        //@ if !PREFETCH
         //@ for n in WL
         let u$n = w_item(first, k, wr + $nu * (WG / WI), wc);
-        //@ for s in UNITS
+        //@ if !PAIRS
         let w$n_0 = dequant16h(p.planes, u$n);
-        //@ end
-        //@ for s in PAIRS
+        //@ else
         let at$n = head_and_part(2u * u$n);
         let head$n = head_of(p.planes, at$n.x);
         //@ end
@@ -116,7 +112,7 @@ fn main(
         //@ end
         //@ end
         //@ end
-        //@ for s in PAIRS
+        //@ if PAIRS
         //@ for n in WL
         let w$n_0 = half16(ints_of(p.planes, head$n, at$n.x, at$n.y));
         let w$n_1 = half16(ints_of(p.planes, head$n, at$n.x, at$n.y + 1u));
@@ -132,13 +128,12 @@ fn main(
         //@ end
         //@ end
         workgroupBarrier();
-        //@ for a in PREFETCH
+        //@ if PREFETCH
         //@ for n in WL
         let v$n = w_item(first, next, wr + $nu * (WG / WI), wc);
-        //@ for s in UNITS
+        //@ if !PAIRS
         w$n_0 = dequant16h(p.planes, v$n);
-        //@ end
-        //@ for s in PAIRS
+        //@ else
         at$n = head_and_part(2u * v$n);
         head$n = head_of(p.planes, at$n.x);
         //@ end
@@ -151,10 +146,9 @@ fn main(
         //@ end
         //@ for s in KS
         //@ for j in NT
-        //@ for f in FORWARD
+        //@ if FORWARD
         let b$s_$j = coopLoad<MatB>(&ws[($ju * T * WS + $su * T) / PER], WS / PER);
-        //@ end
-        //@ for g in GRADIENT
+        //@ else
         let b$s_$j = coopLoadT<MatB>(&ws[($su * T * WS + $ju * T) / PER], WS / PER);
         //@ end
         //@ for i in MT
@@ -183,7 +177,7 @@ fn main(
         if (whole) {
             let at = token * y_stride + y_base + column;
             var sum = acc$i_$j;
-            //@ for g in GRADIENT
+            //@ if !FORWARD
             sum = sum * unscale;
             //@ end
             if (adding) {
@@ -200,7 +194,7 @@ fn main(
                 let c = column + e % T;
                 if (t < p.extent) {
                     var v = stage[at + e] * unscale;
-                    //@ for f in FORWARD
+                    //@ if FORWARD
                     if ((p.flags & HAS_BIAS) != 0u) {
                         v += bias[p.row0 + c];
                     }

@@ -2,7 +2,7 @@
 
 use weft_runtime::{Access, Caps, DeviceKind, Gpu, Shader};
 
-use super::Variant;
+use super::variant::Variant;
 use crate::compose::{compose, fragment};
 use crate::ops::{LOAD4, WEIGHT, with_dequant};
 use crate::select::MATVEC_TOKENS;

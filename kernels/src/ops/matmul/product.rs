@@ -3,70 +3,16 @@
 
 use weft_runtime::{Recorder, Slice};
 
-use super::tiles::{Job, plan};
-use super::{ADD, Columns, Direction, Epilogue, HAS_BIAS, Input, Kernel, MATVEC_TOKENS, Variant, norm_after};
-use crate::ops::{Format, lora, rmsnorm, slab_operands, split_k};
+use super::low_rank::LowRank;
+use super::operands::{ADD, Epilogue, HAS_BIAS, Input};
+use super::plan::{LowShape, ProductShape, plan};
+use super::tiles::Kernel;
+use super::variant::{Direction, Variant};
+use crate::layout::{Columns, Format};
+use crate::ops::{lora, rmsnorm, slab_operands, split_k};
 use crate::plan::record_specialised;
-use crate::select::{self, CallShape};
+use crate::select::{self, CallShape, MATVEC_TOKENS};
 use crate::{PlanError, Result, Weight, record};
-
-/// An adapter's product, `t m`, that is added to the product of its matrix: by the same kernel where that
-/// is cooperative, by one of its own elsewhere.
-#[derive(Debug, Clone, Copy)]
-pub struct LowRank<'a> {
-    /// f32 `[tokens, columns.stride]`.
-    pub t: &'a Slice,
-    /// Where the adapter's ranks lie in it.
-    pub columns: Columns,
-    /// f32: forward B `[outputs, rank]`, backward A `[rank, inputs]`.
-    pub m: &'a Slice,
-    /// Ranks.
-    pub rank: u32,
-    /// Forward, of several matrices that are stacked: the rows at which the second and the third one's
-    /// adapters begin, whose ranks follow in t; `u32::MAX` where there are none.
-    pub bounds: [u32; 2],
-}
-
-impl LowRank<'_> {
-    /// Whether a kernel can add it, to a product of `outputs`.
-    fn joins(&self, kernel: Kernel, outputs: u32) -> bool {
-        let fours = [self.rank, self.columns.stride, self.columns.column, outputs];
-        let (_, bn) = kernel.tile();
-        kernel.variant() == Variant::Coop
-            && fours.iter().all(|v| v.is_multiple_of(4))
-            && self.bounds.iter().all(|&b| b == u32::MAX || b.is_multiple_of(bn))
-    }
-
-    /// By kernels of its own, forward.
-    pub(super) fn up(
-        &self,
-        rec: &mut Recorder,
-        (y, columns): (&Slice, Columns),
-        rows: u32,
-        tokens: u32,
-    ) -> Result<()> {
-        let ends = self.bounds.map(|b| b.min(rows));
-        let starts = [0, ends[0], ends[1]];
-        for (i, (from, to)) in (0..).zip(starts.into_iter().zip([ends[0], ends[1], rows])) {
-            if from == to {
-                continue;
-            }
-            let t = Columns { column: self.columns.column + i * self.rank, ..self.columns };
-            let row = u64::from(self.rank) * 4;
-            let m = self.m.range(u64::from(from) * row, u64::from(to - from) * row);
-            let y = (y, Columns { column: columns.column + from, ..columns });
-            lora::up(
-                rec,
-                (self.t, t),
-                &m,
-                y,
-                1.0,
-                lora::Shape { tokens, rank: self.rank, width: to - from },
-            )?;
-        }
-        Ok(())
-    }
-}
 
 /// Parts of a sum, where scratch is there and workgroups are few.
 fn share(
@@ -90,6 +36,10 @@ fn share(
         (1, _) => whole,
         shared => shared,
     }
+}
+
+fn low_shape(l: LowRank<'_>) -> LowShape {
+    LowShape { ranks: l.rank, columns: l.columns, bounds: l.bounds, bytes: l.m.size() }
 }
 
 /// Refuses a left side or a shape that the kernel does not take.
@@ -124,7 +74,7 @@ pub fn forward(
     let one = w.slices.len() == 1;
     let rows = w.shape.rows;
     check(kernel, w, x.format, Columns::all(rows))?;
-    let whole = Job {
+    let whole = ProductShape {
         direction,
         kernel,
         x: x.format,
@@ -140,7 +90,7 @@ pub fn forward(
     let scratch = epilogue.scratch.filter(|_| uncut && epilogue.bias.is_none());
     let shared = share(rec, kernel, [tokens, rows, w.shape.cols], scratch);
     let joined = epilogue.low.filter(|l| uncut && l.joins(kernel, rows));
-    let low = joined.map(|l| (l.rank, l.columns, l.bounds, l.m.size()));
+    let low = joined.map(low_shape);
     let part = match shared.0 {
         1 => None,
         count => {
@@ -148,9 +98,9 @@ pub fn forward(
             scratch.map(|s| s.range(0, bytes))
         }
     };
-    let job = match part {
-        None => Job { low, ..whole },
-        Some(_) => Job { columns: Columns::all(rows), flags: 0, parts: shared, low, ..whole },
+    let shared_shape = match part {
+        None => ProductShape { low, ..whole },
+        Some(_) => ProductShape { columns: Columns::all(rows), flags: 0, parts: shared, low, ..whole },
     };
     let to = part.as_ref().unwrap_or(y);
     let (ty, format) = (w.shape.ty, x.format);
@@ -158,7 +108,7 @@ pub fn forward(
         let [a, b] = slab_operands(w, slab);
         // Without a bias the slab stands in for it: bound, never read.
         let bias = epilogue.bias.unwrap_or(a);
-        let plan = plan(&w.shape, slab, &job, bias.size(), budget)?;
+        let plan = plan(&w.shape, slab, &shared_shape, bias.size(), budget)?;
         let aligned = kernel.aligned(w.shape.slabs[slab].count(), w.shape.cols, &plan);
         let name = kernel.name(direction, ty, format, aligned, low.is_some());
         let shader = || kernel.shader(direction, ty, format, aligned, low.is_some());
@@ -269,7 +219,7 @@ pub fn gradient(
         // A slab has some of the rows, over which the sum goes on.
         let adding = add || slab > 0;
         let depth = w.shape.slabs[slab].count();
-        let whole = Job {
+        let whole = ProductShape {
             direction,
             kernel,
             x,
@@ -291,13 +241,13 @@ pub fn gradient(
                 dy.scratch.map(|s| s.range(0, bytes))
             }
         };
-        let job = Job {
+        let shared_shape = ProductShape {
             flags: if part.is_some() { 0 } else { whole.flags },
             parts: shared,
-            low: low.map(|l| (l.rank, l.columns, l.bounds, l.m.size())),
+            low: low.map(low_shape),
             ..whole
         };
-        let plan = plan(&w.shape, slab, &job, 0, budget)?;
+        let plan = plan(&w.shape, slab, &shared_shape, 0, budget)?;
         let aligned = kernel.aligned(cols, depth, &plan);
         let name = kernel.name(direction, ty, x, aligned, low.is_some());
         let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, x, aligned, low.is_some()))?;
@@ -316,4 +266,16 @@ pub fn gradient(
         }
         None => Ok(()),
     }
+}
+
+/// The norm of an epilogue, alone.
+pub(super) fn norm_after(
+    rec: &mut Recorder,
+    y: &Slice,
+    cols: u32,
+    tokens: u32,
+    epilogue: Epilogue<'_>,
+) -> Result<()> {
+    let Some(norm) = epilogue.norm else { return Ok(()) };
+    rmsnorm::rmsnorm_to(rec, y, norm.w, norm.to, tokens, cols, norm.eps)
 }

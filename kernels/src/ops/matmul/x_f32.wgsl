@@ -2,7 +2,7 @@
 alias X4 = vec4<f32>;
 fn half4(v: vec4<f32>) -> vec4<f16> {
     var s = v;
-    //@ for g in GRADIENT
+    //@ if !FORWARD
     s *= p.scale;
     //@ end
     return vec4<f16>(clamp(s, vec4<f32>(-65504.0), vec4<f32>(65504.0)));

@@ -1,0 +1,214 @@
+//! Which variant and which tile a device and a shape get.
+
+use weft_runtime::{Caps, DeviceKind};
+
+use super::direct::DirectTile;
+use super::tile::{
+    COOP_EIGHT, COOP_FOUR, CoopSize, LOADS_32, LOADS_64, SQUARE_64, SQUARE_64_DEEP, SQUARE_128, TALL_128,
+    Tile,
+};
+use super::tiles::Kernel;
+use super::variant::{Direction, Variant};
+use crate::layout::{Columns, Format};
+use crate::ops::split_k;
+use crate::select::{self, CallShape, MATVEC_TOKENS};
+use crate::{Weight, WeightType};
+
+impl Variant {
+    /// Whether the device can run this variant on this type and batch; the reason if not.
+    ///
+    /// # Errors
+    /// What is lacking.
+    pub fn supports(self, caps: &Caps, ty: WeightType, tokens: u32) -> std::result::Result<(), &'static str> {
+        match self {
+            v if v.few() && tokens > MATVEC_TOKENS => Err("more tokens than a matvec takes"),
+            Variant::MatvecDot | Variant::TiledDot if !caps.dot => Err("no packed int8 dot product"),
+            Variant::MatvecDot | Variant::TiledDot if !ty.layout().has_ints() => {
+                Err("the type is not one of integers")
+            }
+            Variant::TiledF16 if !caps.f16 => Err("no f16"),
+            Variant::Broadcast if Kernel::all(Variant::Broadcast, Direction::Forward, caps).is_empty() => {
+                Err("no subgroups of one size up to 32")
+            }
+            Variant::Coop if Kernel::all(Variant::Coop, Direction::Forward, caps).is_empty() => {
+                Err("no cooperative matrices in f16 and f32")
+            }
+            Variant::Direct => supports_direct(caps, ty, tokens),
+            // A file of F32 was chosen for its precision, which f16 would lose.
+            Variant::TiledF16 | Variant::Coop if ty == WeightType::F32 => Err("the type is wider than f16"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The variant for a device, a type and a batch whose activations lie in rows, by the table.
+    pub fn pick(caps: &Caps, ty: WeightType, tokens: u32) -> Variant {
+        let rows = |v: &Variant| *v != Variant::Direct;
+        let of = |name: &str| Variant::named(name).filter(rows);
+        let can = |name: &str| of(name).is_some_and(|v| v.supports(caps, ty, tokens).is_ok());
+        of(select::variant("matmul", caps, CallShape::tokens(tokens), can)).unwrap_or(Variant::Tiled)
+    }
+}
+
+/// What a product's tile depends on.
+struct Product<'a> {
+    caps: &'a Caps,
+    direction: Direction,
+    /// How the left side lies in memory.
+    x: Format,
+    outputs: u32,
+    tokens: u32,
+}
+
+impl Product<'_> {
+    /// A large GPU with more than a few streams.
+    fn large(&self) -> bool {
+        self.caps.kind == DeviceKind::Discrete && self.tokens > split_k::STREAMS
+    }
+
+    /// A gradient on a software GPU.
+    fn software_gradient(&self) -> bool {
+        self.caps.kind == DeviceKind::Cpu && self.direction == Direction::Gradient
+    }
+
+    /// Tiles that the product has.
+    fn tiles(&self, (bm, bn): (u32, u32)) -> u32 {
+        self.tokens.div_ceil(bm) * self.outputs.div_ceil(bn)
+    }
+
+    /// Tiles of [`COOP_FOUR`].
+    fn coop_tiles(&self) -> u32 {
+        let all = Kernel::all(Variant::Coop, self.direction, self.caps);
+        all.first().map_or(0, |k| self.tiles(k.tile()))
+    }
+}
+
+/// What a rule gives.
+enum Choice {
+    /// A register tile.
+    Registers(Tile),
+    /// A cooperative tile.
+    Matrices(CoopSize),
+    /// The smallest tile that takes all tokens, or the largest there is.
+    Covering,
+    /// The narrowest cooperative tile that takes all tokens.
+    Narrowest,
+    /// A tile with its left side in tiles: 256 tokens, 128, or the first that there is.
+    Direct,
+}
+
+/// A row of the table; of a variant's rows, the first that holds counts.
+struct Rule {
+    variant: Variant,
+    holds: fn(&Product<'_>) -> bool,
+    gives: Choice,
+}
+
+const fn rule(variant: Variant, holds: fn(&Product<'_>) -> bool, gives: Choice) -> Rule {
+    Rule { variant, holds, gives }
+}
+
+/// What was the fastest, as `weft kernels perf --tiles` measured it.
+const RULES: [Rule; 14] = [
+    // Software GPUs walk their lanes one by one at each load, from workgroup memory as well, so that loads a product
+    // are what counts. Large tiles take them seconds to compile, which the gradient alone is worth, since the forward
+    // product has a better variant there.
+    rule(Variant::Tiled, |p| p.software_gradient() && p.tokens > 32, Choice::Registers(LOADS_64)),
+    rule(Variant::Tiled, |p| p.software_gradient(), Choice::Registers(LOADS_32)),
+    // Large register tiles pay where they are enough to fill a large GPU.
+    rule(Variant::Tiled, |p| p.large() && p.tiles((128, 128)) >= 400, Choice::Registers(SQUARE_128)),
+    rule(Variant::Tiled, |p| p.large(), Choice::Registers(TALL_128)),
+    rule(Variant::Tiled, |_| true, Choice::Registers(SQUARE_64)),
+    rule(Variant::TiledF16, |p| p.large(), Choice::Registers(SQUARE_64_DEEP)),
+    rule(Variant::TiledF16, |_| true, Choice::Registers(SQUARE_64)),
+    rule(Variant::TiledDot, |p| p.large(), Choice::Registers(SQUARE_64_DEEP)),
+    rule(Variant::TiledDot, |_| true, Choice::Registers(SQUARE_64)),
+    rule(Variant::Broadcast, |_| true, Choice::Covering),
+    // A few streams are bound by the weights' bytes: no wider than they are, deep, and ahead.
+    rule(Variant::Coop, |p| p.tokens <= split_k::STREAMS, Choice::Narrowest),
+    // Eight subgroups and a deeper tile win where x comes in f16 or workgroups are few; the gradient has twice the
+    // tile of w to fill, and does better by four.
+    rule(
+        Variant::Coop,
+        |p| p.direction == Direction::Forward && (p.x == Format::F16 || p.coop_tiles() < 400),
+        Choice::Matrices(COOP_EIGHT),
+    ),
+    rule(Variant::Coop, |_| true, Choice::Matrices(COOP_FOUR)),
+    rule(Variant::Direct, |_| true, Choice::Direct),
+];
+
+/// Tiles that fill a large GPU several times over: what a tile of 256 tokens is worth its registers from.
+const MANY_TILES: u32 = 512;
+
+impl Kernel {
+    /// The kernel of a variant that was the fastest at such shapes: what the table gives, or the first one where a
+    /// device has no room for that.
+    ///
+    /// # Panics
+    /// If the device does not support the variant, or the variant is for a few tokens.
+    pub fn pick(
+        variant: Variant,
+        direction: Direction,
+        x: Format,
+        caps: &Caps,
+        outputs: u32,
+        tokens: u32,
+    ) -> Kernel {
+        let all = Kernel::all(variant, direction, caps);
+        let product = Product { caps, direction, x, outputs, tokens };
+        let rule = RULES.iter().find(|r| r.variant == variant && (r.holds)(&product));
+        let found = match &rule.expect("a row for every variant").gives {
+            Choice::Registers(tile) => all.iter().find(|k| k.registers_tile() == Some(*tile)),
+            Choice::Matrices(size) => {
+                all.iter().find(|k| matches!(k, Kernel::Coop(c) if size.on(c.coop) == *c))
+            }
+            Choice::Covering => all.iter().find(|k| k.tile().0 >= tokens).or(all.last()),
+            Choice::Narrowest => {
+                // Where there are two tiles for each multiprocessor, two subgroups a tile load x less often than
+                // four.
+                let key = |k: &&Kernel| {
+                    let (tile, wg) = (k.tile(), k.invocations());
+                    let many = outputs.div_ceil(tile.1) >= split_k::WANTED;
+                    (tile, if many { wg } else { u32::MAX - wg })
+                };
+                all.iter().filter(|k| k.tile().0 >= tokens).min_by_key(key)
+            }
+            Choice::Direct => {
+                let large = all.iter().find(|k| k.tile().0 == 256 && product.tiles(k.tile()) >= MANY_TILES);
+                large.or_else(|| all.iter().find(|k| k.tile().0 == 128 && tokens > split_k::STREAMS))
+            }
+        };
+        *found.unwrap_or(&all[0])
+    }
+}
+
+/// How the left side of products with all of `weights` should be written for `tokens` tokens: in tiles where
+/// the table says so and every shape is whole tiles, in f16 where every product would round it to that, in f32
+/// elsewhere.
+pub fn left_side(caps: &Caps, weights: &[&Weight], tokens: u32) -> Format {
+    let tiles = DirectTile::all(caps);
+    let direct = |w: &&Weight| {
+        let takes = |t: &DirectTile| t.takes(w, Columns::all(w.shape.rows));
+        let can = |name: &str| match Variant::named(name) {
+            Some(Variant::Direct) => {
+                tiles.iter().all(takes) && supports_direct(caps, w.shape.ty, tokens).is_ok()
+            }
+            Some(v) => v.supports(caps, w.shape.ty, tokens).is_ok(),
+            None => false,
+        };
+        select::variant("matmul", caps, CallShape::tokens(tokens), can) == Variant::Direct.name()
+    };
+    match tiles.first() {
+        Some(tile) if weights.iter().all(direct) => Format::Tiles { side: tile.coop.side },
+        _ if weights.iter().all(|w| Variant::pick(caps, w.shape.ty, tokens) == Variant::Coop) => Format::F16,
+        _ => Format::F32,
+    }
+}
+
+/// Whether the device can run this variant on this type; the reason if not.
+///
+/// # Errors
+/// What is lacking.
+fn supports_direct(caps: &Caps, ty: WeightType, tokens: u32) -> std::result::Result<(), &'static str> {
+    Variant::Coop.supports(caps, ty, tokens)?;
+    if DirectTile::all(caps).is_empty() { Err("no room for its tiles") } else { Ok(()) }
+}
