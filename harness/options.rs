@@ -192,7 +192,10 @@ impl ModelFlag {
     /// # Errors
     /// A vocabulary that is missing or of a kind that is not known.
     pub fn tokenizer(&self, metadata: &Metadata) -> Result<Tokenizer> {
-        Tokenizer::from_metadata(metadata).map_err(|source| Error::Tokenizer { file: self.name(), source })
+        let tokenizer = Tokenizer::from_metadata(metadata)
+            .map_err(|source| Error::Tokenizer { file: self.name(), source })?;
+        report::tokenizer_notes(&tokenizer);
+        Ok(tokenizer)
     }
 
     /// Opens the model on a device, with a bar on a terminal; Ctrl-C cancels. Also gives how long it took.
@@ -250,6 +253,9 @@ pub fn begin(
     let bar = output::bar(0, "loading {bar:30} {bytes} of {total_bytes}, {elapsed}");
     bar.tick();
     let loading = Model::begin(source, &options).inspect_err(|_| bar.finish_and_clear())?;
+    if let Ok(tokenizer) = loading.tokenizer() {
+        bar.suspend(|| report::tokenizer_notes(tokenizer));
+    }
     Ok(Started { loading, bar, start })
 }
 

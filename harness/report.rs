@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use weft_formats::tokenizer::Tokenizer;
 use weft_kernels::{drivers, select};
 use weft_models::{Model, Opening};
 use weft_runtime::{Budget, Caps, Compiled, MemoryReport, Tuning, human};
@@ -243,6 +244,11 @@ pub fn tuning_line(tuning: &Tuning) -> String {
 /// What was wrong with a tuning file, on stderr.
 pub fn tuning_notes(caps: &Caps) {
     caps.tuning.notes.iter().for_each(|note| output::note(&format!("warning: {}", one_line(note))));
+}
+
+/// What a file says of its tokens that cannot be meant so, on stderr.
+pub fn tokenizer_notes(tokenizer: &Tokenizer) {
+    tokenizer.warnings().iter().for_each(|note| output::note(&format!("warning: {}", one_line(note))));
 }
 
 /// The limits that plans keep to, one line.

@@ -6,6 +6,22 @@ use std::path::{Path, PathBuf};
 
 use crate::gguf::{Cause, Error};
 
+/// The largest file that is read at once; tokenizers reach 30 MB, adapters a few GB.
+const MAX_BYTES: u64 = 8 << 30;
+
+/// All of a regular file. A device would be read for ever, a pipe would wait for its writer: both are refused
+/// before they are opened.
+pub(crate) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let stat = std::fs::metadata(path)?;
+    if !stat.is_file() {
+        return Err(io::Error::other("is not a regular file"));
+    }
+    if stat.len() > MAX_BYTES {
+        return Err(io::Error::other(format!("is too large ({} bytes)", stat.len())));
+    }
+    std::fs::read(path)
+}
+
 /// A file under a temporary name beside its own, which [`Whole::finish`] gives it; dropped before, it is removed.
 #[derive(Debug)]
 pub struct Whole {
@@ -53,7 +69,8 @@ impl Whole {
     /// A full disk and the like.
     pub fn finish(mut self) -> Result<(), Error> {
         let Some(mut file) = self.file.take() else { return Ok(()) };
-        let done = file.flush().and_then(|()| {
+        // On the disk before it has its name: a file of that name is never a part of one, whatever stops.
+        let done = file.flush().and_then(|()| file.get_ref().sync_all()).and_then(|()| {
             drop(file);
             std::fs::rename(&self.temporary, &self.path)
         });

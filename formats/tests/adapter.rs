@@ -179,6 +179,15 @@ fn gguf_files_that_are_no_adapter_are_refused() {
     let halves = [("blk.0.attn_q.weight.lora_a", [6, 3]), ("blk.0.attn_q.weight.lora_b", [2, 8])];
     gguf_of(&keys, &halves, &path);
     assert!(refusal(&path).contains("lora_b\" has the rank 2, its .lora_a 3"));
+    let embedding = [("token_embd.weight.lora_a", [3, 6]), ("token_embd.weight.lora_b", [3, 8])];
+    gguf_of(&keys, &embedding, &path);
+    assert!(refusal(&path).contains("adapts the embedding, which is not supported"));
+    for key in ["adapter.alora.invocation_tokens", "adapter.lora.something"] {
+        let mut more = keys.clone();
+        more.push((key, Value::U32(1)));
+        gguf_of(&more, &halves, &path);
+        assert!(refusal(&path).contains(key));
+    }
     gguf_of(&keys[..3], &halves, &path);
     assert!(refusal(&path).contains("adapter.lora.alpha is absent"));
 }
@@ -195,10 +204,36 @@ fn peft_folders_that_are_broken_are_refused() {
         std::fs::write(&config, changed.to_string()).unwrap();
         Adapter::open(&folder.0, &base("qwen3")).unwrap_err().to_string()
     };
-    assert!(with("use_dora", json!(true)).contains("use_dora is not supported"));
+    assert!(with("use_dora", json!(true)).contains("use_dora true is not supported"));
     assert!(with("bias", json!("all")).contains("bias \"all\""));
     assert!(with("peft_type", json!("IA3")).contains("peft_type \"IA3\""));
     assert!(with("alpha_pattern", json!({"q_proj": 3})).contains("alpha_pattern"));
+    // Keys of adapters that are no plain LoRA, known to us by name or not.
+    for (key, value) in [
+        ("init_lora_weights", json!("pissa")),
+        ("init_lora_weights", json!("pissa_niter_16")),
+        ("init_lora_weights", json!("olora")),
+        ("init_lora_weights", json!("loftq")),
+        ("init_lora_weights", json!(3)),
+        ("layer_replication", json!([[0, 1], [0, 1]])),
+        ("alora_invocation_tokens", json!([1, 2])),
+        ("trainable_token_indices", json!([7])),
+        ("target_parameters", json!(["mlp.experts"])),
+        ("modules_to_save", json!(["lm_head"])),
+        ("corda_config", json!({"a": 1})),
+        ("use_something_new", json!(true)),
+    ] {
+        let line = with(key, value);
+        assert!(line.contains(key) && line.contains("not supported") && !line.contains('\n'), "{line}");
+    }
+    for (key, value) in
+        [("init_lora_weights", json!("gaussian")), ("use_something_new", json!(false)), ("r", json!(64))]
+    {
+        let mut changed = good.clone();
+        changed[key] = value;
+        std::fs::write(&config, changed.to_string()).unwrap();
+        Adapter::open(&folder.0, &base("qwen3")).unwrap();
+    }
     assert!(with("lora_alpha", json!("x")).contains("lora_alpha is \"x\", not a number"));
     std::fs::write(&config, "[]").unwrap();
     assert!(Adapter::open(&folder.0, &base("qwen3")).unwrap_err().to_string().contains("not an object"));
@@ -237,4 +272,60 @@ fn an_adapter_of_another_model_is_told_with_its_tensor() {
         line.contains("\"blk.0.attn_q.weight.lora_b\" has 8 rows where the model's matrix has 12"),
         "{line}"
     );
+}
+
+/// A head's adapter has PEFT's and GGUF's names; that a model cannot take it while it runs is said as such.
+#[test]
+fn an_adapter_of_the_head_is_read_and_told_apart() {
+    let folder = Folder::new("head");
+    let want = Adapter { alpha: 2.0, rslora: false, pairs: vec![pair("output.weight", 2, 9, 6)] };
+    want.write_peft(&folder.0, &base("llama"), "model").unwrap();
+    let bytes = std::fs::read(folder.at("adapter_model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert!(file.tensor("base_model.model.lm_head.lora_A.weight").is_ok());
+    assert_eq!(Adapter::open(&folder.0, &base("llama")).unwrap(), want);
+    let line = want.check("a.gguf", &|_| None).unwrap_err().to_string();
+    assert!(line.contains("output.weight") && line.contains("not supported while a model runs"), "{line}");
+}
+
+/// Names that other ways of saving a model give to the same matrix, and two names for one.
+#[test]
+fn prefixes_of_a_body_are_all_known() {
+    let folder = Folder::new("prefixes");
+    let want = Adapter { alpha: 2.0, rslora: false, pairs: vec![pair("blk.1.ffn_up.weight", 2, 8, 6)] };
+    want.write_peft(&folder.0, &base("gemma3"), "model").unwrap();
+    let weights = folder.at("adapter_model.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let save = |prefixes: &[&str]| {
+        let views = prefixes.iter().flat_map(|p| {
+            file.tensors().into_iter().map(move |(n, v)| {
+                (n.replace("base_model.model.model.", &format!("base_model.model.{p}")), v)
+            })
+        });
+        safetensors::serialize_to_file(views.collect::<Vec<_>>(), None, &weights).unwrap();
+    };
+    for prefix in ["", "model.language_model.", "language_model.model."] {
+        save(&[prefix]);
+        assert_eq!(Adapter::open(&folder.0, &base("gemma3")).unwrap(), want, "{prefix}");
+    }
+    save(&["", "model."]);
+    let line = Adapter::open(&folder.0, &base("gemma3")).unwrap_err().to_string();
+    assert!(line.contains("means the same matrix as"), "{line}");
+}
+
+#[cfg(unix)]
+#[test]
+fn files_that_are_none_are_refused_before_they_are_read() {
+    let folder = Folder::new("device");
+    adapter().write_peft(&folder.0, &base("qwen3"), "model").unwrap();
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        let kept = std::fs::read(folder.at(name)).unwrap();
+        std::fs::remove_file(folder.at(name)).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.at(name)).unwrap();
+        let line = Adapter::open(&folder.0, &base("qwen3")).unwrap_err().to_string();
+        assert!(line.contains(name) && line.contains("not a regular file"), "{line}");
+        std::fs::remove_file(folder.at(name)).unwrap();
+        std::fs::write(folder.at(name), kept).unwrap();
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 use weft_formats::gguf::File;
-use weft_formats::tokenizer::{Error, Tokenizer};
+use weft_formats::tokenizer::Tokenizer;
 
 fn fixture(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures/vocab").join(name);
@@ -44,6 +44,55 @@ fn ids_equal_the_published_ones() {
         for (text, ids) in vectors(name) {
             assert_eq!(tok.encode(&text, false), ids, "{name}: {text:?}");
             assert_eq!(tok.decode(&ids, false), text, "{name}");
+        }
+    }
+}
+
+/// WordPiece: what it lowers and drops does not come back.
+#[test]
+fn ids_of_wordpiece_equal_the_published_ones() {
+    let name = "ggml-vocab-bert-bge.gguf";
+    let Some(tok) = open(name) else { return };
+    for (text, ids) in vectors(name) {
+        assert_eq!(tok.encode(&text, false), ids, "{text:?}");
+    }
+    assert_eq!(tok.encode_prompt("hello world"), [101, 7592, 2088, 102]);
+    assert_eq!(tok.encode_pair("hello", "world"), (vec![101, 7592, 102, 2088, 102], 3));
+    assert_eq!(tok.decode(&[101, 7592, 2088, 102], false), "hello world");
+}
+
+/// 500 texts of each vocabulary that tests/reference/tokenizers_real.py has written into a folder.
+#[test]
+fn ids_of_real_vocabularies_equal_those_of_tokenizers() {
+    let Some(folder) = std::env::var_os("WEFT_TOKENIZERS").map(PathBuf::from) else {
+        eprintln!("skipped: WEFT_TOKENIZERS names no folder");
+        return;
+    };
+    for name in ["minilm", "e5-small-q4", "e5-small-enpt-q4"] {
+        let file = File::open(&folder.join(format!("{name}.gguf"))).unwrap();
+        let tok = Tokenizer::from_metadata(file.metadata()).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join(format!("{name}.json"))).unwrap()).unwrap();
+        let texts: Vec<&str> =
+            json["texts"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+        let ids = |key: &str, i: usize| -> Vec<u32> {
+            json[key][i].as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect()
+        };
+        let mut wrong = Vec::new();
+        for (i, text) in texts.iter().enumerate() {
+            let got = tok.encode(text, false);
+            if got != ids("ids", i) {
+                let show = |ids: &[u32]| {
+                    ids.iter().map(|&i| tok.token_text(i).unwrap_or("?").to_owned()).collect::<Vec<_>>()
+                };
+                wrong.push(format!("{text:?}: {:?}, not {:?}", show(&got), show(&ids("ids", i))));
+            }
+        }
+        eprintln!("{name}: {} of {} equal", texts.len() - wrong.len(), texts.len());
+        assert!(wrong.is_empty(), "{name}: {} differ\n{}", wrong.len(), wrong.join("\n"));
+        for i in 0..20 {
+            assert_eq!(tok.encode_prompt(texts[i]), ids("whole", i), "{name}: {:?}", texts[i]);
+            assert_eq!(tok.encode_pair(texts[i], texts[20 + i]).0, ids("pairs", i), "{name}: {:?}", texts[i]);
         }
     }
 }
@@ -96,14 +145,6 @@ fn special_tokens() {
         let mut stream = tok.stream(false).continuing();
         assert_eq!(stream.push(15043), " Hello");
     }
-}
-
-#[test]
-fn other_kinds_are_refused_by_name() {
-    let Some(path) = fixture("ggml-vocab-bert-bge.gguf") else { return };
-    let error = Tokenizer::from_metadata(File::open(&path).unwrap().metadata()).unwrap_err();
-    assert_eq!(error, Error::Model("bert".into()));
-    assert_eq!(error.to_string(), "tokenizer model \"bert\" is not supported (supported: gpt2, llama)");
 }
 
 #[test]

@@ -167,6 +167,16 @@ pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> 
     let start = Stopwatch::start();
     let metadata = file.metadata().clone();
     let tokenizer = Tokenizer::from_metadata(&metadata);
+    if let Some(tokens) = tokenizer.as_ref().ok().map(Tokenizer::vocab_size)
+        && tokens > spec.vocabulary as usize
+    {
+        return Err(Error::BadKey {
+            file: file.path().display().to_string(),
+            key: "tokenizer.ggml.tokens".into(),
+            value: format!("{tokens} tokens"),
+            why: format!("are more than the {} rows of token_embd.weight", spec.vocabulary),
+        });
+    }
     let text = |id: Option<u32>| {
         let t = tokenizer.as_ref().ok()?;
         Some(t.token_text(id?)?.to_owned())

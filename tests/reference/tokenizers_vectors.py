@@ -6,7 +6,8 @@ that the reference implementations give for awkward texts.
     python tests/reference/tokenizers_vectors.py
 
 byte_bpe.json: one byte-level BPE vocabulary, run under the pre-tokenizer of each family as its
-publisher's tokenizer.json has it. spm_*.json: SentencePiece BPE with byte fallback, once as
+publisher's tokenizer.json has it. wordpiece.json: WordPiece by tokenizers. unigram.json: a unigram model with
+a map of characters, by sentencepiece. spm_*.json: SentencePiece BPE with byte fallback, once as
 Llama 2 sets it up and once as Gemma does.
 """
 
@@ -14,10 +15,13 @@ import io
 import json
 import pathlib
 import sys
+import tempfile
 
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
-from tokenizers.pre_tokenizers import ByteLevel, Digits, Punctuation, Sequence, Split
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Digits, Punctuation, Sequence, Split
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "formats/tests/data/tokenizer"
 
@@ -189,6 +193,84 @@ def spm(prefix, user_defined):
     }
 
 
+# What SentencePiece's normaliser replaces in the small vocabulary: source and target code points in hex.
+RULES = """\
+9\t20
+A\t20
+D\t20
+A0\t20
+3000\t20
+FB01\t66 69
+2461\t32
+FF41\t61
+65 301\tE9
+65 301 301\t45
+200B\t
+"""
+
+
+def unigram():
+    out = io.BytesIO()
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+        rules.write(RULES)
+        rules.flush()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter([line for line in CORPUS.split("\n") if line] * 3), model_writer=out, model_type="unigram", vocab_size=262,
+            character_coverage=0.98, normalization_rule_tsv=rules.name, remove_extra_whitespaces=True, add_dummy_prefix=True, minloglevel=2,
+        )
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(out.getvalue())
+    sp = sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
+    n = sp.get_piece_size()
+    # The mark of a space in the text itself is where llama.cpp and sentencepiece part ways.
+    texts = [t for t in TEXTS if "\0" not in t and t != "\u2581"] + ["e\u0301e\u0301\u0301x", "\ufb01\u2461", "  a  \u3000 b "]
+    return {
+        "metadata": {
+            "tokenizer.ggml.model": "t5",
+            "tokenizer.ggml.tokens": [sp.id_to_piece(i) for i in range(n)],
+            "tokenizer.ggml.token_type": [2 if sp.is_unknown(i) else 3 if sp.is_control(i) else 1 for i in range(n)],
+            "tokenizer.ggml.scores": [sp.get_score(i) for i in range(n)],
+            "tokenizer.ggml.precompiled_charsmap": list(proto.normalizer_spec.precompiled_charsmap),
+            "tokenizer.ggml.bos_token_id": sp.bos_id(),
+            "tokenizer.ggml.eos_token_id": sp.eos_id(),
+            "tokenizer.ggml.seperator_token_id": sp.eos_id(),
+            "tokenizer.ggml.unknown_token_id": sp.unk_id(),
+            "tokenizer.ggml.add_space_prefix": True,
+            "tokenizer.ggml.remove_extra_whitespaces": True,
+        },
+        "texts": texts,
+        "ids": [sp.encode(t) for t in texts],
+    }
+
+
+def wordpiece():
+    """One vocabulary under every setting of the normaliser."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    trained.normalizer = BertNormalizer(lowercase=False)
+    trained.pre_tokenizer = BertPreTokenizer()
+    trained.train_from_iterator((CORPUS + CORPUS.lower()).split("\n"), trainers.WordPieceTrainer(vocab_size=500, special_tokens=special, show_progress=False))
+    tokens = sorted(trained.get_vocab(), key=trained.get_vocab().get)
+    texts = TEXTS + ["x" * n for n in (99, 100, 101)] + ["\u00c5NGSTR\u00d6M", "a\u0323\u0307", "q\u200bz"]
+    ids = {}
+    for lowercase in (True, False):
+        for accents in (True, False, None):
+            trained.normalizer = BertNormalizer(lowercase=lowercase, strip_accents=accents)
+            ids[f"{lowercase} {accents}".lower()] = [trained.encode(t, add_special_tokens=False).ids for t in texts]
+    return {
+        "metadata": {
+            "tokenizer.ggml.model": "bert",
+            "tokenizer.ggml.tokens": [t if t in special else t[2:] if t.startswith("##") else "\u2581" + t for t in tokens],
+            "tokenizer.ggml.token_type": [3 if t in special else 1 for t in tokens],
+            "tokenizer.ggml.unknown_token_id": 1,
+            "tokenizer.ggml.cls_token_id": 2,
+            "tokenizer.ggml.seperator_token_id": 3,
+        },
+        "texts": texts,
+        "ids": ids,
+    }
+
+
 def write(name, data):
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     (OUT / name).write_text(text + "\n")
@@ -200,3 +282,5 @@ if __name__ == "__main__":
     write("byte_bpe.json", byte_bpe())
     write("spm_prefix.json", spm(True, []))
     write("spm_user_defined.json", spm(False, ["\n", "\n\n", "▁▁", "▁▁▁", "▁▁▁▁", "<start>", "<stop>"]))
+    write("wordpiece.json", wordpiece())
+    write("unigram.json", unigram())

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::{Adapter, Base, Error, Pair};
 use crate::gguf::{File, Metadata, TensorInfo, Value, Writer};
+use crate::hf::clip;
 use crate::quant::{Type, dequantize};
 
 pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
@@ -24,6 +25,13 @@ pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
     };
     is("general.type", "adapter")?;
     is("adapter.type", "lora")?;
+    // llama.cpp's converter writes two more that describe; any other may say that this is no plain LoRA.
+    const KNOWN: [&str; 4] =
+        ["adapter.type", "adapter.lora.alpha", "adapter.lora.task_name", "adapter.lora.prompt_prefix"];
+    let unknown = |key: &str| (key.starts_with("adapter.") || key.contains("alora")) && !KNOWN.contains(&key);
+    if let Some((key, _)) = metadata.iter().find(|(key, _)| unknown(key)) {
+        return Err(Error::Unsupported { file: name, what: format!("the key {}", clip(key)) });
+    }
     let found = metadata.str("general.architecture").unwrap_or("");
     if found != base.architecture {
         let (found, expected) = (found.to_owned(), base.architecture.clone());
@@ -45,6 +53,10 @@ pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
                 return Err(Error::Tensor { file: name, name: t.name.clone(), why });
             }
         };
+        if matrix == "token_embd.weight" {
+            let why = "adapts the embedding, which is not supported".to_owned();
+            return Err(Error::Tensor { file: name, name: t.name.clone(), why });
+        }
         if t.shape.len() != 2 {
             let why = format!("has the shape {:?}, not that of a matrix", t.shape);
             return Err(Error::Tensor { file: name, name: t.name.clone(), why });

@@ -51,11 +51,8 @@ pub struct Base {
 impl Base {
     /// Heads whose rows GGUF has in another order than Hugging Face, for the part named `attn_q` and the like.
     fn permuted_heads(&self, part: &str) -> Option<usize> {
-        match (self.architecture.as_str(), part) {
-            ("llama", "attn_q") => Some(self.heads),
-            ("llama", "attn_k") => Some(self.kv_heads),
-            _ => None,
-        }
+        let architecture = crate::names::of_gguf(&self.architecture)?;
+        architecture.permuted(architecture.module(part)?, self.heads, self.kv_heads)
     }
 }
 
@@ -152,6 +149,11 @@ impl Adapter {
                 Err(Error::Tensor { file: file.to_owned(), name: format!("{}.{part}", p.tensor), why })
             };
             match shape(&p.tensor) {
+                None if !p.tensor.starts_with("blk.") => {
+                    let why =
+                        "is not supported while a model runs: only matrices of its layers take adapters";
+                    return wrong("lora_a", format!("{why} (`weft merge` adds one to output.weight)"));
+                }
                 None => return wrong("lora_a", "has no matrix in this model to go with".to_owned()),
                 Some((_, cols)) if cols != p.cols => {
                     let why = format!("has {} columns where the model's matrix has {cols}", p.cols);

@@ -1,7 +1,9 @@
-//! PEFT: `adapter_model.safetensors` with `base_model.model.model.layers.N.MODULE.lora_A.weight`
-//! `[rank, cols]` and `.lora_B.weight` `[rows, rank]`, and `adapter_config.json` beside it.
+//! PEFT: `adapter_model.safetensors` with `base_model.model.NAME.lora_A.weight` `[rank, cols]` and
+//! `.lora_B.weight` `[rows, rank]`, NAME being Hugging Face's for the matrix (`crate::names`), and
+//! `adapter_config.json` beside it, whose keys are known or refused.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use ::safetensors::tensor::TensorView;
@@ -9,28 +11,55 @@ use ::safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value as Json, json};
 
 use super::{Adapter, Base, Error, Pair};
-use crate::hf::{permuted, unpermuted};
+use crate::Whole;
+use crate::hf::{clip, permuted, unpermuted};
+use crate::names::{self, Architecture, Module, Place};
+use crate::whole::read_regular;
 
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
 const CONFIG: &str = "adapter_config.json";
-const PREFIX: &str = "base_model.model.model.layers.";
+/// What PEFT puts before every name of the model it wraps.
+const PREFIX: &str = "base_model.model.";
 
-/// Names of the matrices in GGUF and in Hugging Face's models.
-const MODULES: [(&str, &str); 7] = [
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_output", "self_attn.o_proj"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
+/// Keys that change nothing of what an adapter's tensors mean.
+const HARMLESS: [&str; 25] = [
+    "arrow_config",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "layers_pattern",
+    "layers_to_transform",
+    "lora_alpha",
+    "lora_dropout",
+    "megatron_config",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "rank_pattern",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+    "use_rslora",
+    // These two have values that are refused.
+    "bias",
+    "init_lora_weights",
 ];
+
+/// Ways to start an adapter that leave the base as it is. Others (PiSSA, OLoRA, CorDA, LoftQ) take part of
+/// the base out, so that their tensors belong to weights that nobody stores.
+const INITS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 
 pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
     let config_path = path.with_file_name(CONFIG);
     let io = |path: &Path, cause| Error::Io { file: path.display().to_string(), cause };
-    let bytes = std::fs::read(path).map_err(|e| io(path, e))?;
-    let text = std::fs::read(&config_path).map_err(|e| io(&config_path, e))?;
+    let bytes = read_regular(path).map_err(|e| io(path, e))?;
+    let text = read_regular(&config_path).map_err(|e| io(&config_path, e))?;
     let config_name = config_path.display().to_string();
     let config = match serde_json::from_slice(&text) {
         Ok(Json::Object(map)) => map,
@@ -38,26 +67,32 @@ pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
         Err(e) => return Err(Error::Json { file: config_name, cause: e.to_string() }),
     };
     let (alpha, rslora) = settings(&config, &config_name)?;
+    let architecture = architecture(base, &config_name)?;
 
     let file = path.display().to_string();
     let bad = |cause: String| Error::Safetensors { file: file.clone(), cause };
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;
     let wrong = |name: &str, why: String| Error::Tensor { file: file.clone(), name: name.to_owned(), why };
-    let mut halves: BTreeMap<(u32, &str), [Option<(String, TensorView<'_>)>; 2]> = BTreeMap::new();
+    let mut halves: BTreeMap<(String, &str), [Option<(String, TensorView<'_>)>; 2]> = BTreeMap::new();
     for (name, view) in tensors.tensors() {
-        let Some((layer, part, half)) = parse(&name) else {
-            return Err(wrong(
-                &name,
-                "is not LoRA of a layer's matrix, which is all that is supported".into(),
-            ));
+        let Some((layer, module, half)) = parse(architecture, &name) else {
+            let why = match name.contains("lora_embedding") {
+                true => "adapts the embedding, which is not supported",
+                false => "is not LoRA of a matrix, which is all that is supported",
+            };
+            return Err(wrong(&name, why.into()));
         };
         if view.shape().len() != 2 || view.shape().contains(&0) {
             return Err(wrong(&name, format!("has the shape {:?}, not that of a matrix", view.shape())));
         }
-        halves.entry((layer, part)).or_default()[half] = Some((name, view));
+        let at = (module.gguf_name(layer), module.gguf);
+        if let Some((other, _)) = &halves.entry(at.clone()).or_default()[half] {
+            return Err(wrong(&name, format!("means the same matrix as {other:?}")));
+        }
+        halves.entry(at).or_default()[half] = Some((name, view));
     }
     let mut pairs = Vec::new();
-    for ((layer, part), pair) in halves {
+    for ((tensor, part), pair) in halves {
         let (a, b) = match pair {
             [Some(a), Some(b)] => (a, b),
             [Some((name, _)), None] => return Err(wrong(&name, "has no lora_B beside it".into())),
@@ -88,23 +123,28 @@ pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
             }
             b_values = reordered(&b_values, |bytes| permuted(bytes, rows, heads));
         }
-        let tensor = format!("blk.{layer}.{part}.weight");
         pairs.push(Pair { tensor, rank, rows, cols, a: values(&a)?, b: b_values });
     }
     Ok(Adapter { alpha, rslora, pairs })
 }
 
-/// Layer, GGUF's part, and 0 for A or 1 for B of a tensor's name.
-fn parse(name: &str) -> Option<(u32, &'static str, usize)> {
-    let (layer, rest) = name.strip_prefix(PREFIX)?.split_once('.')?;
-    let (module, half) = match rest.strip_suffix(".weight")? {
-        r if r.ends_with(".lora_A") => (r.strip_suffix(".lora_A")?, 0),
-        r => (r.strip_suffix(".lora_B")?, 1),
+fn architecture(base: &Base, file: &str) -> Result<&'static Architecture, Error> {
+    names::of_gguf(&base.architecture).ok_or_else(|| Error::Unsupported {
+        file: file.to_owned(),
+        what: format!("PEFT's form of an adapter for the architecture {:?}", base.architecture),
+    })
+}
+
+/// Layer, module, and 0 for A or 1 for B of a tensor's name.
+fn parse(architecture: &Architecture, name: &str) -> Option<(usize, &'static Module, usize)> {
+    let rest = name.strip_prefix(PREFIX)?.strip_suffix(".weight")?;
+    let (module, half) = match rest.strip_suffix(".lora_A") {
+        Some(module) => (module, 0),
+        None => (rest.strip_suffix(".lora_B")?, 1),
     };
-    let part = MODULES.iter().find(|(_, hf)| *hf == module)?.0;
-    // A number spelt in one way only, so that no two names mean one matrix.
-    let number: u32 = layer.parse().ok()?;
-    (number.to_string() == layer).then_some((number, part, half))
+    let (layer, module) = architecture.of_hf_name(module)?;
+    // Norms are vectors, and an embedding's adapter has names of its own.
+    (module.shape.len() == 2 && module.gguf != "token_embd").then_some((layer, module, half))
 }
 
 fn settings(config: &Map<String, Json>, file: &str) -> Result<(f32, bool), Error> {
@@ -112,6 +152,7 @@ fn settings(config: &Map<String, Json>, file: &str) -> Result<(f32, bool), Error
     let set = |key: &str| match config.get(key) {
         None | Some(Json::Null | Json::Bool(false)) => false,
         Some(Json::Object(o)) => !o.is_empty(),
+        Some(Json::String(s)) => !s.is_empty(),
         Some(Json::Array(a)) => !a.is_empty(),
         Some(_) => true,
     };
@@ -119,13 +160,22 @@ fn settings(config: &Map<String, Json>, file: &str) -> Result<(f32, bool), Error
         None | Some("LORA") => {}
         Some(other) => return Err(unsupported(format!("peft_type {other:?}"))),
     }
-    for key in ["use_dora", "fan_in_fan_out", "alpha_pattern", "modules_to_save", "lora_bias"] {
-        if set(key) {
-            return Err(unsupported(key.to_owned()));
+    match config.get("init_lora_weights") {
+        None | Some(Json::Null | Json::Bool(_)) => {}
+        Some(Json::String(name)) if INITS.contains(&name.as_str()) => {}
+        Some(other) => {
+            return Err(unsupported(format!(
+                "init_lora_weights {} (the base of such an adapter is not the model as published)",
+                clip(&other.to_string())
+            )));
         }
     }
-    if let Some(bias) = config.get("bias").and_then(Json::as_str).filter(|b| *b != "none") {
-        return Err(unsupported(format!("bias {bias:?}")));
+    if let Some(bias) = config.get("bias").filter(|b| !b.is_null() && b.as_str() != Some("none")) {
+        return Err(unsupported(format!("bias {}", clip(&bias.to_string()))));
+    }
+    // What is not known and set may change what the tensors mean: DoRA, activated LoRA, layers doubled.
+    if let Some(key) = config.keys().find(|key| !HARMLESS.contains(&key.as_str()) && set(key)) {
+        return Err(unsupported(format!("{} {}", clip(key), clip(&config[key].to_string()))));
     }
     let alpha = config.get("lora_alpha").and_then(Json::as_f64).filter(|a| a.is_finite());
     let alpha = alpha.ok_or_else(|| Error::Key {
@@ -145,41 +195,38 @@ fn reordered(values: &[f32], by: impl Fn(&[u8]) -> Vec<u8>) -> Vec<f32> {
 pub(super) fn write(adapter: &Adapter, folder: &Path, base: &Base, model: &str) -> Result<(), Error> {
     let shown = |name: &str| folder.join(name).display().to_string();
     let mut tensors = Vec::new();
-    let (mut modules, mut rank) = (Vec::new(), 0);
+    let mut modules = Vec::new();
+    let rank = adapter.pairs.last().map_or(0, |p| p.rank);
+    let architecture = architecture(base, &shown(CONFIG))?;
+    let prefix = architecture.prefixes[0];
+    let mut exceptions = Map::new();
     for p in &adapter.pairs {
-        let unknown = || Error::Tensor {
-            file: shown(WEIGHTS),
-            name: p.tensor.clone(),
-            why: "has no name in PEFT's files".to_owned(),
-        };
-        let rest = p.tensor.strip_prefix("blk.").and_then(|t| t.strip_suffix(".weight"));
-        let (layer, part) = rest.and_then(|r| r.split_once('.')).ok_or_else(unknown)?;
-        let (_, module) = MODULES.iter().find(|(gguf, _)| *gguf == part).ok_or_else(unknown)?;
-        let b = match base.permuted_heads(part) {
+        let (layer, part) = architecture
+            .of_gguf_name(&p.tensor)
+            .filter(|(_, m)| m.shape.len() == 2 && m.place != Place::Experts && m.gguf != "token_embd")
+            .ok_or_else(|| Error::Tensor {
+                file: shown(WEIGHTS),
+                name: p.tensor.clone(),
+                why: "has no name in PEFT's files".to_owned(),
+            })?;
+        let module = architecture.hf_name(part, prefix, layer);
+        let b = match base.permuted_heads(part.gguf) {
             Some(heads) => reordered(&p.b, |bytes| unpermuted(bytes, p.rows, heads)),
             None => p.b.clone(),
         };
-        let last = module.rsplit('.').next().unwrap_or(module);
+        let last = part.hf.rsplit('.').next().unwrap_or(part.hf);
         if !modules.contains(&last) {
             modules.push(last);
         }
-        rank = p.rank;
+        // PEFT has one rank and a table of exceptions.
+        if p.rank != rank {
+            exceptions.insert(module.strip_prefix(prefix).unwrap_or(&module).to_owned(), p.rank.into());
+        }
         let bytes = |v: &[f32]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-        let name = format!("{PREFIX}{layer}.{module}");
+        let name = format!("{PREFIX}{module}");
         tensors.push((format!("{name}.lora_A.weight"), vec![p.rank, p.cols], bytes(&p.a)));
         tensors.push((format!("{name}.lora_B.weight"), vec![p.rows, p.rank], bytes(&b)));
     }
-    // PEFT has one rank and a table of exceptions.
-    let exceptions: Map<String, Json> = adapter
-        .pairs
-        .iter()
-        .filter(|p| p.rank != rank)
-        .filter_map(|p| {
-            let (layer, part) = p.tensor.strip_prefix("blk.")?.strip_suffix(".weight")?.split_once('.')?;
-            let module = MODULES.iter().find(|(gguf, _)| *gguf == part)?.1;
-            Some((format!("layers.{layer}.{module}"), p.rank.into()))
-        })
-        .collect();
     let config = json!({
         "alpha_pattern": {},
         "base_model_name_or_path": model,
@@ -215,14 +262,8 @@ fn number(x: f32) -> Json {
     if x.fract() == 0.0 && x.abs() < 1e9 { json!(x as i64) } else { json!(x) }
 }
 
-/// A file that appears whole or not at all.
 fn whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let done = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
-    done.map_err(|cause| {
-        let _ = std::fs::remove_file(&temporary);
-        Error::Io { file: path.display().to_string(), cause }
-    })
+    let mut file = Whole::create(path)?;
+    file.write_all(bytes).map_err(|cause| Error::Io { file: path.display().to_string(), cause })?;
+    Ok(file.finish()?)
 }

@@ -5,9 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::Error;
-
-/// The largest JSON file that is read; tokenizers reach 30 MB.
-const MAX_BYTES: u64 = 1 << 30;
+use crate::whole::read_regular;
 
 /// An object and the file it is from.
 #[derive(Debug)]
@@ -20,11 +18,7 @@ impl Object {
     pub(super) fn read(path: &Path) -> Result<Object, Error> {
         let file = path.display().to_string();
         let failed = |cause| Error::Io { file: file.clone(), cause };
-        let size = std::fs::metadata(path).map_err(failed)?.len();
-        if size > MAX_BYTES {
-            return Err(Error::Unsupported { file, what: format!("a file of {size} bytes") });
-        }
-        let bytes = std::fs::read(path).map_err(failed)?;
+        let bytes = read_regular(path).map_err(failed)?;
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(map)) => Ok(Object { file, map }),
             Ok(_) => Err(Error::Json { file, cause: "not an object".to_owned() }),
@@ -82,7 +76,7 @@ impl Object {
 }
 
 /// Shortens text for an error.
-pub(super) fn clip(text: &str) -> String {
+pub(crate) fn clip(text: &str) -> String {
     match text.char_indices().nth(120) {
         Some((i, _)) => format!("{}…", &text[..i]),
         None => text.to_owned(),

@@ -15,6 +15,7 @@ use std::path::Path;
 use crate::gguf::{Metadata, Value};
 use crate::quant::{self, Type};
 use json::Object;
+pub(crate) use json::clip;
 use tensors::Source;
 pub(crate) use tensors::{permuted, unpermuted};
 

@@ -1,22 +1,28 @@
 //! Text to token ids and back, from the metadata of a GGUF file alone.
 //!
-//! Two kinds are read: `gpt2` (byte-level BPE; GPT-2, Llama 3, Qwen, SmolLM, …) and `llama`
-//! (SentencePiece BPE; Llama 2, Gemma, …). Results follow llama.cpp, whose published vectors
-//! the tests compare with.
+//! Four kinds are read: `gpt2` (byte-level BPE; GPT-2, Llama 3, Qwen, SmolLM, …), `llama`
+//! (SentencePiece BPE; Llama 2, Gemma, …), `bert` (WordPiece; BERT, bge, nomic, …) and `t5` (unigram;
+//! XLM-RoBERTa, multilingual e5, …). Results follow llama.cpp, whose published vectors the tests compare
+//! with, and for the last two Hugging Face's tokenizers, which their models were trained with.
 
 mod bpe;
+mod charsmap;
 mod merge;
 mod pre;
 mod special;
 mod spm;
 mod stream;
+mod trie;
+mod unicode;
+mod unigram;
 mod vocab;
+mod wordpiece;
 
 use std::sync::Arc;
 
 pub use stream::StreamDecoder;
 
-use crate::gguf::{Metadata, Value};
+use crate::gguf::{Array, Metadata, Value};
 use special::{Fragment, Partitioner};
 use vocab::{Kind, Vocab};
 
@@ -29,7 +35,7 @@ pub enum Error {
     Missing(String),
     #[error("metadata key {key} must hold {expected}")]
     Type { key: String, expected: &'static str },
-    #[error("tokenizer model {0:?} is not supported (supported: gpt2, llama)")]
+    #[error("tokenizer model {0:?} is not supported (supported: gpt2, llama, bert, t5)")]
     Model(String),
     #[error("pre-tokenizer {name:?} is not known (known: {known})")]
     PreTokenizer { name: String, known: String },
@@ -39,12 +45,12 @@ pub enum Error {
     Length { key: String, got: usize, tokens: usize },
     #[error("merge {index} {text:?} cannot be used: {cause}")]
     Merge { index: usize, text: String, cause: String },
-    #[error("{key} is {id}, outside the vocabulary of {n} tokens")]
-    SpecialId { key: String, id: u64, n: usize },
     #[error("{0} is true but the file names no such token")]
     NoToken(&'static str),
-    #[error("the special tokens cannot be indexed: {0}")]
-    Specials(String),
+    #[error("token {id} has {len} bytes, and a piece of a unigram vocabulary at most {most}")]
+    Piece { id: u32, len: usize, most: usize },
+    #[error("the score of token {id} is {score}, not a finite number")]
+    Score { id: u32, score: f32 },
 }
 
 impl Error {
@@ -74,10 +80,27 @@ fn flag(meta: &Metadata, key: &str) -> Result<Option<bool>, Error> {
     }
 }
 
+/// `tokenizer.ggml.scores`, one a token.
+fn scores(meta: &Metadata, vocab: &Vocab) -> Result<Vec<f32>, Error> {
+    let (key, expected) = ("tokenizer.ggml.scores", "an array of numbers");
+    let scores: Vec<f32> = match meta.array(key).ok_or_else(|| Error::absent(meta, key, expected))? {
+        Array::F32(v) => v.clone(),
+        Array::F64(v) => v.iter().map(|&x| x as f32).collect(),
+        Array::I32(v) => v.iter().map(|&x| x as f32).collect(),
+        _ => return Err(Error::Type { key: key.into(), expected }),
+    };
+    if scores.len() != vocab.len() {
+        return Err(Error::Length { key: key.into(), got: scores.len(), tokens: vocab.len() });
+    }
+    Ok(scores)
+}
+
 #[derive(Debug)]
 enum Model {
     Bpe(bpe::Bpe),
     Spm(spm::Spm),
+    WordPiece(wordpiece::WordPiece),
+    Unigram(unigram::Unigram),
 }
 
 #[derive(Debug)]
@@ -87,6 +110,7 @@ struct Inner {
     partitioner: Partitioner,
     add_bos: bool,
     add_eos: bool,
+    add_sep: bool,
 }
 
 /// A tokenizer. Cloning shares it.
@@ -103,13 +127,26 @@ impl Tokenizer {
         let key = "tokenizer.ggml.model";
         let name = meta.str(key).ok_or_else(|| Error::absent(meta, key, "a string"))?;
         let defaults = match name {
-            "llama" => [Some(1), Some(2), Some(0)],
-            "gpt2" => [None; 3],
+            "llama" => [Some(1), Some(2), Some(0), None],
+            "gpt2" => [None; 4],
+            "bert" => [None, None, Some(100), Some(102)],
+            "t5" => [None, Some(1), Some(2), None],
             _ => return Err(Error::Model(clip(name))),
         };
-        let vocab = Vocab::from_metadata(meta, defaults)?;
+        let mut vocab = Vocab::from_metadata(meta, defaults)?;
         let model = match name {
             "llama" => Model::Spm(spm::Spm::from_metadata(meta, &vocab)?),
+            "bert" => {
+                // BERT's files have a class token where others have one that begins a text, and a separator
+                // where others have one that ends it.
+                vocab.bos = vocab.bos.or(vocab.cls).or(Some(101).filter(|id| (*id as usize) < vocab.len()));
+                vocab.eos = vocab.eos.or(vocab.sep);
+                Model::WordPiece(wordpiece::WordPiece::from_metadata(meta, &vocab)?)
+            }
+            "t5" => {
+                vocab.bos = vocab.bos.or(vocab.cls);
+                Model::Unigram(unigram::Unigram::from_metadata(meta, &vocab)?)
+            }
             _ => Model::Bpe(bpe::Bpe::from_metadata(meta, &vocab)?),
         };
 
@@ -117,21 +154,24 @@ impl Tokenizer {
             Some(true) if id.is_none() => Err(Error::NoToken(key)),
             wanted => Ok(wanted.unwrap_or(default) && id.is_some()),
         };
-        let adds_bos_by_default = match &model {
-            Model::Bpe(bpe) => bpe.pre.add_bos,
-            Model::Spm(_) => true,
+        let [bos, eos, sep] = match &model {
+            Model::Bpe(bpe) => [bpe.pre.add_bos, false, false],
+            Model::Spm(_) => [true, false, false],
+            Model::WordPiece(_) => [true, true, false],
+            // Old files of XLM-RoBERTa have the tokens and lack the switches.
+            Model::Unigram(_) => [true; 3],
         };
-        let add_bos = add("tokenizer.ggml.add_bos_token", vocab.bos, adds_bos_by_default)?;
-        let add_eos = add("tokenizer.ggml.add_eos_token", vocab.eos, false)?;
+        let add_bos = add("tokenizer.ggml.add_bos_token", vocab.bos, bos)?;
+        let add_eos = add("tokenizer.ggml.add_eos_token", vocab.eos, eos)?;
+        let add_sep = add("tokenizer.ggml.add_sep_token", vocab.sep, sep)?;
 
         // Phi-3 was trained with white space after its special tokens removed; GGUF has no key
         // for it, so the model's name decides, as in llama.cpp.
         let title = meta.str("general.name").unwrap_or_default().to_lowercase();
         let phi3 = title.contains("phi-3") || title.contains("phi3");
         let rstrip = |text: &str| phi3 && !matches!(text, "<unk>" | "<s>" | "<|endoftext|>");
-        let partitioner =
-            Partitioner::new(&vocab, rstrip).map_err(|e| Error::Specials(clip(&e.to_string())))?;
-        Ok(Tokenizer(Arc::new(Inner { vocab, model, partitioner, add_bos, add_eos })))
+        let partitioner = Partitioner::new(&vocab, rstrip);
+        Ok(Tokenizer(Arc::new(Inner { vocab, model, partitioner, add_bos, add_eos, add_sep })))
     }
 
     /// The ids of `text`, with no beginning or end token added.
@@ -152,6 +192,29 @@ impl Tokenizer {
         self.encode_into(text, true, &mut out);
         out.extend(self.eos().filter(|_| self.0.add_eos));
         out
+    }
+
+    /// The ids of two texts for a model that judges them together (a reranker: query and document), and how
+    /// many of them belong to the first. `[CLS] first [SEP] second [SEP]` for BERT, `<s> first </s></s> second
+    /// </s>` for XLM-RoBERTa, otherwise what the file's switches say. No special token in the texts is parsed.
+    pub fn encode_pair(&self, first: &str, second: &str) -> (Vec<u32>, usize) {
+        let mut out = Vec::with_capacity((first.len() + second.len()) / 3 + 4);
+        let end = self.eos().filter(|_| self.0.add_eos);
+        let between =
+            self.0.vocab.sep.filter(|_| self.0.add_sep && !matches!(self.0.model, Model::WordPiece(_)));
+        out.extend(self.bos().filter(|_| self.0.add_bos));
+        self.encode_into(first, false, &mut out);
+        out.extend(end);
+        let boundary = out.len();
+        out.extend(between);
+        self.encode_into(second, false, &mut out);
+        out.extend(end);
+        (out, boundary)
+    }
+
+    /// What the file says of its tokens that cannot be meant so and was left out, one line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.0.vocab.warnings
     }
 
     /// The ids of `text` as [`Tokenizer::encode`] gives them, special tokens parsed, in pieces: no token
@@ -185,6 +248,10 @@ impl Tokenizer {
                 (Fragment::Text(t), Model::Bpe(bpe)) => bpe.encode(vocab, t, out),
                 (Fragment::Text(t), Model::Spm(spm)) => {
                     spm.encode(vocab, t, spm.add_space_prefix && *after_token, out);
+                }
+                (Fragment::Text(t), Model::WordPiece(w)) => w.encode(vocab, t, out),
+                (Fragment::Text(t), Model::Unigram(u)) => {
+                    u.encode(vocab, t, u.add_space_prefix && *after_token, out);
                 }
             }
             *after_token = matches!(fragment, Fragment::Token(_));
@@ -223,12 +290,17 @@ impl Tokenizer {
         self.0.add_eos
     }
 
-    /// The beginning-of-sequence token.
+    /// The beginning-of-sequence token; BERT's class token.
     pub fn bos(&self) -> Option<u32> {
         self.0.vocab.bos
     }
 
-    /// The end-of-sequence token.
+    /// The token between two texts of a pair.
+    pub fn sep(&self) -> Option<u32> {
+        self.0.vocab.sep
+    }
+
+    /// The end-of-sequence token; BERT's separator.
     pub fn eos(&self) -> Option<u32> {
         self.0.vocab.eos
     }
@@ -259,7 +331,9 @@ impl Tokenizer {
             (Kind::Control | Kind::Unknown, _) => text.into(),
             (Kind::Unused, _) => Vec::new(),
             (Kind::Byte, _) => named_or_raw(text),
-            (_, Model::Spm(_)) => text.replace('▁', " ").into_bytes(),
+            (_, Model::Spm(_) | Model::WordPiece(_) | Model::Unigram(_)) => {
+                text.replace('▁', " ").into_bytes()
+            }
             (Kind::UserDefined, Model::Bpe(_)) => text.into(),
             (Kind::Normal, Model::Bpe(_)) => {
                 let mut bytes = Vec::with_capacity(text.len());
@@ -285,7 +359,12 @@ impl Tokenizer {
     }
 
     fn drops_first_space(&self) -> bool {
-        matches!(&self.0.model, Model::Spm(spm) if spm.add_space_prefix)
+        match &self.0.model {
+            Model::Bpe(_) => false,
+            Model::Spm(spm) => spm.add_space_prefix,
+            Model::WordPiece(_) => true,
+            Model::Unigram(u) => u.add_space_prefix,
+        }
     }
 
     /// Appends what one id adds to the decoded bytes; `at_start` falls with the first of them.

@@ -4,7 +4,7 @@
 use super::Error;
 use super::merge::{Merger, NONE};
 use super::vocab::{Kind, Vocab};
-use crate::gguf::{Array, Metadata};
+use crate::gguf::Metadata;
 
 /// Longest stretch merged as one; positions are 32 bits.
 const MAX_TEXT: usize = 1 << 30;
@@ -20,17 +20,7 @@ pub(super) struct Spm {
 
 impl Spm {
     pub(super) fn from_metadata(meta: &Metadata, vocab: &Vocab) -> Result<Self, Error> {
-        let key = "tokenizer.ggml.scores";
-        let expected = "an array of numbers";
-        let scores: Vec<f32> = match meta.array(key).ok_or_else(|| Error::absent(meta, key, expected))? {
-            Array::F32(v) => v.clone(),
-            Array::F64(v) => v.iter().map(|&x| x as f32).collect(),
-            Array::I32(v) => v.iter().map(|&x| x as f32).collect(),
-            _ => return Err(Error::Type { key: key.into(), expected }),
-        };
-        if scores.len() != vocab.len() {
-            return Err(Error::Length { key: key.into(), got: scores.len(), tokens: vocab.len() });
-        }
+        let scores = super::scores(meta, vocab)?;
         Ok(Spm {
             keys: scores.into_iter().map(descending_key).collect(),
             byte_ids: vocab.byte_fallback(),

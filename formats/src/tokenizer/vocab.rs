@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Error;
-use crate::gguf::{Array, Metadata};
+use crate::gguf::{Array, Metadata, Value};
 
 /// `tokenizer.ggml.token_type`, with the values of GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,12 +73,16 @@ pub(super) struct Vocab {
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
     pub(super) unk: Option<u32>,
+    pub(super) sep: Option<u32>,
+    pub(super) cls: Option<u32>,
+    /// Keys that name no token, one line each.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Vocab {
-    /// Reads the table. `defaults` are the beginning, end and unknown ids of a file that
+    /// Reads the table. `defaults` are the beginning, end, unknown and separator ids of a file that
     /// names none.
-    pub(super) fn from_metadata(meta: &Metadata, defaults: [Option<u32>; 3]) -> Result<Self, Error> {
+    pub(super) fn from_metadata(meta: &Metadata, defaults: [Option<u32>; 4]) -> Result<Self, Error> {
         let key = "tokenizer.ggml.tokens";
         let tokens = meta.strs(key).ok_or_else(|| Error::absent(meta, key, "an array of strings"))?.to_vec();
         if tokens.is_empty() || tokens.len() >= u32::MAX as usize {
@@ -92,25 +96,47 @@ impl Vocab {
             ids.insert(text.clone(), id as u32);
         }
 
-        let special = |name: &str, default: Option<u32>| -> Result<Option<u32>, Error> {
+        let mut warnings = Vec::new();
+        let mut special = |name: &str, default: Option<u32>| -> Result<Option<u32>, Error> {
             let key = format!("tokenizer.ggml.{name}_token_id");
             if meta.get(&key).is_none() {
                 return Ok(default.filter(|&id| (id as usize) < n));
             }
             match meta.u64(&key) {
                 Some(id) if id < n as u64 => Ok(Some(id as u32)),
-                Some(id) => Err(Error::SpecialId { key, id, n }),
+                Some(id) => {
+                    // -1 and the like stand for none in files that other tools load.
+                    warnings.push(format!("{key} is {id}, outside the vocabulary of {n} tokens: ignored"));
+                    Ok(None)
+                }
+                None if matches!(
+                    meta.get(&key),
+                    Some(Value::I8(_) | Value::I16(_) | Value::I32(_) | Value::I64(_))
+                ) =>
+                {
+                    warnings.push(format!("{key} is negative: ignored"));
+                    Ok(None)
+                }
                 None => Err(Error::Type { key, expected: "a token id" }),
             }
         };
         let bos = special("bos", defaults[0])?;
         let eos = special("eos", defaults[1])?;
         let unk = special("unknown", defaults[2])?;
+        let sep = special("seperator", defaults[3])?;
+        let cls = special("cls", None)?;
         let mut ends: Vec<u32> = eos.into_iter().collect();
         ends.extend(special("eot", None)?);
         ends.extend(special("eom", None)?);
-        for name in ["seperator", "padding", "cls", "mask"] {
+        for name in ["padding", "mask"] {
             special(name, None)?;
+        }
+        // A list of our own: checkpoints name any number of ends, and GGUF has three keys.
+        let key = "tokenizer.ggml.eog_token_ids";
+        match (meta.get(key), meta.array(key)) {
+            (None, _) => {}
+            (_, Some(Array::U32(ids))) => ends.extend(ids.iter().filter(|id| (**id as usize) < n)),
+            _ => return Err(Error::Type { key: key.into(), expected: "an array of u32" }),
         }
         for name in END_NAMES {
             if let Some(&id) = ids.get(*name) {
@@ -118,13 +144,15 @@ impl Vocab {
                 kinds[id as usize] = Kind::Control;
             }
         }
+        ends.sort_unstable();
+        ends.dedup();
         for name in CONTROL_NAMES {
             if let Some(&id) = ids.get(*name) {
                 kinds[id as usize] = Kind::Control;
             }
         }
         let longest = tokens.iter().map(String::len).max().unwrap_or(0);
-        Ok(Vocab { tokens, kinds, ids, ends, longest, bos, eos, unk })
+        Ok(Vocab { tokens, kinds, ids, ends, longest, bos, eos, unk, sep, cls, warnings })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -145,7 +173,7 @@ impl Vocab {
     }
 
     pub(super) fn is_end(&self, id: u32) -> bool {
-        self.ends.contains(&id)
+        self.ends.binary_search(&id).is_ok()
     }
 
     /// The tokens that stand for single bytes, `<0x00>` to `<0xFF>`, where there are such.
