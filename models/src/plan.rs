@@ -67,7 +67,8 @@ impl MemoryPlan {
             kv_cache: f.kv.bytes(f.budget),
             activations: Graph::most_bytes(f, chunk, &SESSION),
             state: fixed.into_iter().map(aligned).sum::<u64>()
-                + f.spec.ropes.iter().map(|r| table(r.pairs())).sum::<u64>(),
+                + f.spec.ropes.iter().map(|r| table(r.pairs())).sum::<u64>()
+                + if f.spec.skips_rope() { table(1) } else { 0 },
             chunk,
         }
     }

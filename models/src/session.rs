@@ -8,7 +8,7 @@ use weft_kernels::ops::rope::Rotation;
 use weft_kernels::ops::sample::State;
 use weft_runtime::{Pool, Program, Recorder, Slice};
 
-use crate::graph::{Frame, Graph, Memory, Pass, Sums, Want};
+use crate::graph::{Frame, Graph, Memory, Pass, Sums, Want, still};
 use crate::kv::{Cache, Shapes};
 use crate::plan::MemoryPlan;
 use crate::{Error, Generation, Model, Result, Sampling};
@@ -97,6 +97,7 @@ impl Session {
         let chunk = plan.chunk;
         let state = |bytes: u64, label| gpu.alloc(Pool::State, bytes, label);
         let between = lora.map(|l| state(l.scratch_bytes(chunk), "adapters")).transpose()?;
+        let still = spec.skips_rope().then(|| still(spec));
         let table = |r: &Rotation| {
             gpu.alloc_init(Pool::State, bytemuck::cast_slice(&r.table(context)), "rotary table")
         };
@@ -106,7 +107,7 @@ impl Session {
             ids: state(u64::from(chunk) * 4, "token ids")?,
             history: state(u64::from(context) * 4, "token history")?,
             last_row: state(u64::from(spec.width) * 4, "last residual")?,
-            tables: spec.ropes.iter().map(table).collect::<std::result::Result<_, _>>()?,
+            tables: spec.ropes.iter().chain(&still).map(table).collect::<std::result::Result<_, _>>()?,
             activations: gpu.alloc(Pool::Activations, plan.activations, "activations")?,
             between,
             chunk,

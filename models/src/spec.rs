@@ -283,6 +283,11 @@ impl Spec {
         &self.ropes[0]
     }
 
+    /// Whether some layer has no rotary embedding.
+    pub fn skips_rope(&self) -> bool {
+        self.blocks.iter().any(|b| b.attention.rope.is_none())
+    }
+
     /// The epsilon of the first layer's norms.
     pub fn eps(&self) -> f32 {
         self.blocks[0].norm.eps()

@@ -61,7 +61,7 @@ fn prefill_equals_transformers_layer_by_layer() {
         assert!(e <= bound(&name), "{name}: logits: NMSE {e:e}");
     }
     println!("{}", report.join("\n"));
-    assert!(report.len() >= 16);
+    assert!(report.len() >= 16 || std::env::var("WEFT_CASES").is_ok());
 }
 
 #[test]

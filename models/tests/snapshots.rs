@@ -138,8 +138,12 @@ fn record(case: &str, device: &(&str, Caps, Option<bool>)) -> (String, String) {
     slots(&adapted, "adapted ", &[4], &mut all);
     let options = TrainOptions { tokens: 128, ..TrainOptions::default() };
     let mut plans = Vec::new();
+    // What cannot be trained yet.
+    let trains = !["gemma3", "smollm3"].iter().any(|arch| case.starts_with(arch));
     for (targets, checkpointing, dropout) in
         [(&Target::ALL[..], true, 0.0), (&Target::ALL, false, 0.0), (&Target::ATTENTION, true, 0.1)]
+            .into_iter()
+            .filter(|_| trains)
     {
         let options = TrainOptions { checkpointing, dropout, ..options };
         plans.push(training(&model, targets, options, &mut all));

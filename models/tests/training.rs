@@ -7,7 +7,7 @@ use weft_models::train::{AdamW, Adapter, Batch, IGNORE, Pair, Target, TrainOptio
 use weft_models::{DeviceOptions, Error, Model, Options, Profile, Without};
 use weft_runtime::{DeviceKind, Pool};
 
-use crate::golden_model::{build, folder, nmse, specification, values, waits};
+use crate::golden_model::{build, folder, nmse, specification, values};
 
 /// What `golden_training.py` wrote.
 struct Case {
@@ -16,6 +16,11 @@ struct Case {
     adapter: Adapter,
     batches: Vec<Batch>,
     adamw: AdamW,
+}
+
+/// Architectures whose gradients are here before their training is.
+fn waits(name: &str) -> bool {
+    ["gemma3", "smollm3"].iter().any(|arch| name.starts_with(arch))
 }
 
 fn integers(json: &Json) -> Vec<u32> {

@@ -1,10 +1,12 @@
 //! Architectures: from a file's keys to a [`Spec`]. An architecture is a file here and a line in [`ARCHITECTURES`].
 
 mod decoder;
+mod gemma3;
 mod keys;
 mod llama;
 mod qwen2;
 mod qwen3;
+mod smollm3;
 
 use weft_formats::gguf::File;
 
@@ -22,10 +24,12 @@ pub(crate) struct Architecture {
 
 /// All that load: the only list of them here. What Hugging Face calls them, and how its files become GGUF, is in
 /// `weft_formats::names`.
-const ARCHITECTURES: [Architecture; 3] = [
+const ARCHITECTURES: [Architecture; 5] = [
     Architecture { name: "llama", read: llama::read },
     Architecture { name: "qwen2", read: qwen2::read },
     Architecture { name: "qwen3", read: qwen3::read },
+    Architecture { name: "gemma3", read: gemma3::read },
+    Architecture { name: "smollm3", read: smollm3::read },
 ];
 
 /// Names of the architectures that load.

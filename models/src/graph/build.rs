@@ -135,7 +135,11 @@ impl<'a> Builder<'a> {
 
     /// Logits of x's rows, capped where the model does.
     pub(super) fn head(&mut self, x: Value) -> Value {
-        self.product(x, Site::Head)
+        let logits = self.product(x, Site::Head);
+        if let Some(cap) = self.f.spec.out.softcap {
+            self.push(Node::Softcap { x: logits, cap });
+        }
+        logits
     }
 
     /// The next token of each row of logits.

@@ -23,7 +23,7 @@ use crate::spec::Spec;
 use crate::weights::Layout;
 use node::{Info, Node, Value};
 
-pub(crate) use record::{Memory, Sums};
+pub(crate) use record::{Memory, Sums, still};
 
 /// What graphs of a model on a device are planned from.
 #[derive(Clone, Copy)]

@@ -65,6 +65,8 @@ pub(crate) enum Node {
     Tap { x: Value, index: usize },
     /// The last of x's tokens: `out [1, width]`.
     LastRow { x: Value, out: Value },
+    /// `x = cap * tanh(x / cap)`.
+    Softcap { x: Value, cap: f32 },
     /// Draws the next token from logits, with scratch.
     Sample { logits: Value, scratch: Value },
     /// Integers of x, as they are or (with a norm) multiplied by its weights and with sums of squares of x.
@@ -106,7 +108,7 @@ impl Node {
                 all.extend([*qkv, *out, scratch[0], scratch[1]]);
                 all
             }
-            Node::Observe { x, .. } | Node::Tap { x, .. } => vec![*x],
+            Node::Observe { x, .. } | Node::Tap { x, .. } | Node::Softcap { x, .. } => vec![*x],
             Node::Sample { logits, scratch } => vec![*logits, *scratch],
             Node::Quantize { x, out, .. } => vec![*x, out.q, out.meta],
             Node::Chain { x, to, .. } => {

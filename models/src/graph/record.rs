@@ -5,12 +5,15 @@ use weft_kernels::ops::attention::{self, Scratch, Sequences, decode};
 use weft_kernels::ops::embed::Embed;
 use weft_kernels::ops::glu::Glu;
 use weft_kernels::ops::imatrix::accumulate;
+use weft_kernels::ops::layernorm::LayerNorm;
 use weft_kernels::ops::matmul::chain::{self, ChainOutput, chained, chained_mixed};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
 use weft_kernels::ops::qk_norm_rope::{self, qk_norm_rope};
 use weft_kernels::ops::quantize::{self, Quantized, quantize, quantize8};
 use weft_kernels::ops::rmsnorm;
+use weft_kernels::ops::rope::Rotation;
 use weft_kernels::ops::sample::sample;
+use weft_kernels::ops::softcap::Softcap;
 use weft_runtime::{Recorder, Slice};
 
 use super::node::{ChainTo, Info, Ints, Node, Value};
@@ -19,7 +22,7 @@ use crate::Result;
 use crate::kv::Cache;
 use crate::lora::Lora;
 use crate::sites::{NormSite, Site};
-use crate::spec::{Act, Ffn};
+use crate::spec::{Act, Ffn, Norm, Spec};
 use crate::weights::{Part, Weights};
 
 /// What a program reads and writes besides activations.
@@ -62,6 +65,8 @@ struct Ctx<'a> {
     g: &'a Graph,
     w: &'a Weights,
     m: &'a Memory<'a>,
+    /// The rotation of layers without one.
+    still: Rotation,
 }
 
 impl Graph {
@@ -76,7 +81,7 @@ impl Graph {
         w: &Weights,
         m: &Memory<'_>,
     ) -> Result<Option<Slice>> {
-        let ctx = Ctx { f, g: self, w, m };
+        let ctx = Ctx { f, g: self, w, m, still: still(f.spec) };
         for node in &self.nodes {
             ctx.node(rec, node)?;
         }
@@ -115,7 +120,11 @@ impl Ctx<'_> {
             }
             Node::Norm { x, norm, out } => self.norm(rec, x, norm, out),
             Node::Product { .. } => self.product(rec, node),
-            Node::AddNorm { .. } => unimplemented!(),
+            Node::AddNorm { x, norm, into } => self.add_norm(rec, x, norm, into),
+            Node::Softcap { x, cap } => {
+                let Info { rows, cols, .. } = self.info(x);
+                Softcap { x: &self.at(x), rows, cols, cap }.record(rec)
+            }
             Node::Rope { layer, qkv, q } => self.rope(rec, layer, qkv, q),
             Node::Attend { layer, q, out, scratch } => self.attend(rec, layer, (q, out), scratch),
             Node::AttendOne { .. } => self.attend_one(rec, node),
@@ -136,7 +145,7 @@ impl Ctx<'_> {
                 quantize(rec, &self.at(x), &self.ints(out), rows * cols)
             }
             Node::Quantize { x, norm: Some(norm), out } => {
-                let w = &self.w.norm(norm).w;
+                let w = self.w.norm(norm);
                 quantize::normed(rec, &self.at(x), w, &self.ints(out), self.info(x).cols)
             }
             Node::Chain { site, x, normed, to } => self.chain(rec, site, (x, normed), to),
@@ -145,8 +154,28 @@ impl Ctx<'_> {
 
     fn norm(&self, rec: &mut Recorder, x: Value, norm: NormSite, out: Value) -> Recorded {
         let Info { rows, cols, format, .. } = self.info(out);
-        let (w, eps) = (&self.w.norm(norm).w, self.eps(norm));
-        rmsnorm::rmsnorm_to(rec, &self.at(x), w, (&self.at(out), format), rows, cols, eps)
+        let (x, w, y) = (self.at(x), self.w.norm(norm), self.at(out));
+        match self.f.spec.norm(norm) {
+            Some(Norm::Layer { eps }) => {
+                let (residual, wb) = (None, w);
+                LayerNorm { x: &x, residual, wb, y: &y, out: format, rows, cols, eps }.record(rec)
+            }
+            _ => rmsnorm::rmsnorm_to(rec, &x, w, (&y, format), rows, cols, self.eps(norm)),
+        }
+    }
+
+    fn add_norm(&self, rec: &mut Recorder, y: Value, norm: NormSite, into: Value) -> Recorded {
+        let Info { rows, cols, .. } = self.info(into);
+        let (y, w, x, eps) = (self.at(y), self.w.norm(norm), self.at(into), self.eps(norm));
+        rmsnorm::PostNorm { y: &y, w, x: &x, rows, cols, eps }.record(rec)
+    }
+
+    /// A layer's rotary embedding, which does nothing where it has none, and its angles.
+    fn rotation(&self, layer: u32) -> (&Rotation, &Slice) {
+        let rope = self.f.spec.blocks[layer as usize].attention.rope;
+        let ropes = &self.f.spec.ropes;
+        let at = rope.unwrap_or(ropes.len());
+        (ropes.get(at).unwrap_or(&self.still), &self.m.tables[at])
     }
 
     fn eps(&self, norm: NormSite) -> f32 {
@@ -171,7 +200,7 @@ impl Ctx<'_> {
         let scratch = scratch.map(|s| self.at(s));
         let normed = norm.map(|(site, to)| (site, self.at(to), self.info(to).format));
         let norm = normed.as_ref().map(|(site, to, format)| rmsnorm::Norm {
-            w: &self.w.norm(*site).w,
+            w: self.w.norm(*site),
             eps: self.eps(*site),
             to: (to, *format),
         });
@@ -199,16 +228,16 @@ impl Ctx<'_> {
     fn rope(&self, rec: &mut Recorder, layer: u32, qkv: Value, q: Value) -> Recorded {
         let (m, spec) = (self.m, self.f.spec);
         let a = &spec.blocks[layer as usize].attention;
+        let (rotation, table) = self.rotation(layer);
         let shape = qk_norm_rope::Shape {
             tokens: self.g.pass.tokens,
             heads: a.heads,
             cache: self.f.kv.layer(layer),
-            rotation: &spec.ropes[a.rope.unwrap_or(0)],
+            rotation,
             eps: spec.blocks[layer as usize].norm.eps(),
             sequences: self.g.pass.sequences,
         };
         let norms = self.w.layers[layer as usize].qk_norm.as_ref();
-        let table = &m.tables[a.rope.unwrap_or(0)];
         let (qkv, q) = (self.at(qkv), self.at(q));
         qk_norm_rope(rec, m.state, table, norms, &qkv, &q, m.cache.layer(layer), &shape)
     }
@@ -245,10 +274,11 @@ impl Ctx<'_> {
         let a = &spec.blocks[layer as usize].attention;
         let cache = self.f.kv.layer(layer);
         let sizes = [a.heads, a.kv_heads, a.head_dim];
+        let (rotation, table) = self.rotation(layer);
         let shape = decode::Shape {
             heads: a.heads,
             cache,
-            rotation: &spec.ropes[a.rope.unwrap_or(0)],
+            rotation,
             eps: spec.blocks[layer as usize].norm.eps(),
             window: a.mask.window(),
             scale: a.scale,
@@ -258,7 +288,7 @@ impl Ctx<'_> {
             sequences: pass.sequences,
         };
         let [o, lse] = scratch.map(|v| self.at(v));
-        let (table, norms) = (&m.tables[a.rope.unwrap_or(0)], self.w.layers[layer as usize].qk_norm.as_ref());
+        let norms = self.w.layers[layer as usize].qk_norm.as_ref();
         let (qkv, out, ints) = (self.at(qkv), self.at(out), ints.map(|i| self.ints(i)));
         let kv = &m.cache.layer(layer)[0];
         let scratch = Scratch { o, lse };
@@ -317,7 +347,7 @@ impl Ctx<'_> {
             }
             ChainTo::Residual { into, norm, out } => {
                 let (h, out) = (self.at(into), self.ints(out));
-                let end = ChainOutput::Residual { h: &h, norm: &self.w.norm(norm).w, out: &out };
+                let end = ChainOutput::Residual { h: &h, norm: self.w.norm(norm), out: &out };
                 chained(rec, &parts[0].weight, input, end)
             }
             ChainTo::Glu { out } => {
@@ -326,6 +356,11 @@ impl Ctx<'_> {
             }
         }
     }
+}
+
+/// The rotation of layers without RoPE: one pair that does not turn.
+pub(crate) fn still(spec: &Spec) -> Rotation {
+    Rotation { frequencies: vec![0.0], mscale: 1.0, pairing: spec.rotation().pairing }
 }
 
 /// The op of an activation function.

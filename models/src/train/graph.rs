@@ -163,7 +163,7 @@ impl Graph<'_> {
     fn attention_half(&self, rec: &mut Recorder, i: u32, s: &Tensors) -> Result<()> {
         let c = self.c;
         let qkv = product(self.w, i, Group::Qkv);
-        let n1 = self.norm(rec, &s.x, &self.w.norm(NormSite::Attention(i)).w, &s.n1, &qkv)?;
+        let n1 = self.norm(rec, &s.x, self.w.norm(NormSite::Attention(i)), &s.n1, &qkv)?;
         self.forward_product(rec, i, &qkv, n1, &s.t[0], &s.qkv)?;
         self.split_heads(rec, i, s)?;
         let shape = attention_shape(c, self.tokens);
@@ -190,7 +190,7 @@ impl Graph<'_> {
     /// From mid to gate and up.
     fn gate_half(&self, rec: &mut Recorder, i: u32, s: &Tensors) -> Result<()> {
         let gate_up = product(self.w, i, Group::GateUp);
-        let n2 = self.norm(rec, &s.mid, &self.w.norm(NormSite::Ffn(i)).w, &s.n2, &gate_up)?;
+        let n2 = self.norm(rec, &s.mid, self.w.norm(NormSite::Ffn(i)), &s.n2, &gate_up)?;
         self.forward_product(rec, i, &gate_up, n2, &s.t[2], &s.gate_up)
     }
 
@@ -245,15 +245,7 @@ impl Graph<'_> {
         gather::gather(&mut rec, &self.stream(c.layers()), &m.rows, &x, &shape)?;
         let coop = Variant::pick(self.gpu.caps(), head.shape.ty, n) == Variant::Coop;
         let format = if coop { Format::F16 } else { Format::F32 };
-        rmsnorm::rmsnorm_to(
-            &mut rec,
-            &x,
-            &self.w.norm(NormSite::Output).w,
-            (&y, format),
-            n,
-            c.width,
-            c.eps(),
-        )?;
+        rmsnorm::rmsnorm_to(&mut rec, &x, self.w.norm(NormSite::Output), (&y, format), n, c.width, c.eps())?;
         let input = Input { x: &y, ints: None, format };
         linear(&mut rec, head, input, (&logits, all), n, Epilogue::default())?;
         cross_entropy::cross_entropy(
@@ -274,7 +266,7 @@ impl Graph<'_> {
             rmsnorm::backward(
                 &mut rec,
                 &x,
-                &self.w.norm(NormSite::Output).w,
+                self.w.norm(NormSite::Output),
                 &dy,
                 &dx,
                 n,
@@ -312,7 +304,7 @@ impl Graph<'_> {
             self.attention_half(rec, i, &s)?;
             self.gate_half(rec, i, &s)?;
         } else {
-            self.norm(rec, &s.mid, &self.w.norm(NormSite::Ffn(i)).w, &s.n2, &gate_up)?;
+            self.norm(rec, &s.mid, self.w.norm(NormSite::Ffn(i)), &s.n2, &gate_up)?;
             self.kept_gate_up(rec, &s, Format::F32)?;
         }
 
@@ -338,17 +330,7 @@ impl Graph<'_> {
         if !needed {
             return Ok(());
         }
-        rmsnorm::backward(
-            rec,
-            &s.mid,
-            &self.w.norm(NormSite::Ffn(i)).w,
-            &dn,
-            &dx,
-            n,
-            c.width,
-            c.eps(),
-            true,
-        )?;
+        rmsnorm::backward(rec, &s.mid, self.w.norm(NormSite::Ffn(i)), &dn, &dx, n, c.width, c.eps(), true)?;
 
         let needed = needs(Group::Output);
         self.input_gradient(rec, i, &output, &dx, needed.then_some(&dattended))?;
@@ -381,7 +363,7 @@ impl Graph<'_> {
             &dqkv,
             &self.heads(),
         )?;
-        let n1 = self.norm(rec, &s.x, &self.w.norm(NormSite::Attention(i)).w, &s.n1, &qkv)?;
+        let n1 = self.norm(rec, &s.x, self.w.norm(NormSite::Attention(i)), &s.n1, &qkv)?;
         let needed = needs(Group::Qkv);
         self.input_gradient(rec, i, &qkv, &dqkv, needed.then_some(&dn))?;
         self.adapter_gradient(rec, i, &qkv, &dqkv, n1, &s.t[0])?;
@@ -389,7 +371,7 @@ impl Graph<'_> {
             rmsnorm::backward(
                 rec,
                 &s.x,
-                &self.w.norm(NormSite::Attention(i)).w,
+                self.w.norm(NormSite::Attention(i)),
                 &dn,
                 &dx,
                 n,

@@ -11,6 +11,7 @@ use super::graph::{Graph, Memory};
 use super::plan::{Buffers, MAX_TOKENS, loss_rows, padded};
 use super::{Adapter, AdapterShape, Pair, TrainPlan};
 use crate::session::listing;
+use crate::spec::{Act, Block, Ffn, Mask, Norms};
 use crate::{Error, Model, Result};
 
 /// The label of a token whose successor is not learnt.
@@ -150,6 +151,13 @@ impl Trainer {
     pub fn new(model: &Model, adapter: &Adapter, options: &TrainOptions) -> Result<Trainer> {
         let (spec, gpu) = (model.spec(), model.gpu());
         adapter.check(spec)?;
+        let plain = |b: &Block| {
+            let gated = matches!(b.ffn, Ffn::Gated { act: Act::Silu, .. });
+            b.norms == Norms::Pre && b.attention.mask == Mask::Causal && b.attention.rope == Some(0) && gated
+        };
+        if !spec.blocks.iter().all(plain) {
+            return bad(format!("models of architecture {} cannot be trained yet", spec.architecture));
+        }
         if !(1..=MAX_TOKENS).contains(&options.tokens) {
             return bad(format!("a batch must be of 1 to {MAX_TOKENS} tokens, not {}", options.tokens));
         }

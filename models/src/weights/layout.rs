@@ -54,7 +54,7 @@ impl Layout {
         let head = if spec.out.tied { None } else { Some(table("output")?) };
         let aligned = |floats: u32| (u64::from(floats) * 4).next_multiple_of(budget.align);
         let norms = spec.norm_sites().into_iter().map(|s| match spec.norm(s) {
-            Some(Norm::Layer { .. }) => 2 * aligned(spec.width),
+            Some(Norm::Layer { .. }) => aligned(2 * spec.width),
             _ => aligned(spec.width),
         });
         let heads = spec.blocks.iter().map(|b| match b.attention.qk_norm {

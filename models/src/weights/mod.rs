@@ -20,7 +20,8 @@ pub(crate) struct Weights {
     /// `[vocabulary, width]`.
     pub(crate) embedding: Part,
     pub(crate) layers: Vec<Layer>,
-    pub(crate) norms: BTreeMap<NormSite, NormWeights>,
+    /// `[width]` f32 of an RMSNorm; of a LayerNorm `[2, width]`: weights, then biases.
+    pub(crate) norms: BTreeMap<NormSite, Slice>,
     /// `[vocabulary, width]`; `None` where it is the embedding.
     pub(crate) head: Option<Part>,
 }
@@ -41,15 +42,6 @@ pub(crate) struct Part {
     pub(crate) bias: Option<Slice>,
 }
 
-/// What a norm multiplies with, and adds.
-pub(crate) struct NormWeights {
-    /// `[width]` f32.
-    pub(crate) w: Slice,
-    /// `[width]` f32, of a LayerNorm.
-    #[allow(dead_code, reason = "the first LayerNorm reads it")]
-    pub(crate) b: Option<Slice>,
-}
-
 impl Weights {
     /// The matrices of a site.
     pub(crate) fn parts(&self, site: Site) -> &[Part] {
@@ -63,7 +55,7 @@ impl Weights {
     ///
     /// # Panics
     /// If the model has none there.
-    pub(crate) fn norm(&self, site: NormSite) -> &NormWeights {
+    pub(crate) fn norm(&self, site: NormSite) -> &Slice {
         &self.norms[&site]
     }
 }

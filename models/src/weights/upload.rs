@@ -7,7 +7,7 @@ use weft_kernels::Weight;
 use weft_runtime::{Gpu, Pool, Slice};
 
 use super::layout::{Layout, Stack, shaped};
-use super::{Layer, NormWeights, Part, Weights, names};
+use super::{Layer, Part, Weights, names};
 use crate::sites::NormSite;
 use crate::spec::{Norm, QkNorm, Spec};
 use crate::synthetic::Patterns;
@@ -93,18 +93,13 @@ impl Upload<'_> {
         Ok(Part { weight, bias })
     }
 
-    fn norm(&mut self, spec: &Spec, site: NormSite) -> Result<NormWeights> {
+    fn norm(&self, spec: &Spec, site: NormSite) -> Result<Slice> {
         let name = names::norm(site);
-        let values = self.floats(&format!("{name}.weight"), spec.width)?;
-        let w = self.vector(&values, &name)?;
-        let b = match spec.norm(site) {
-            Some(Norm::Layer { .. }) => {
-                let values = self.floats(&format!("{name}.bias"), spec.width)?;
-                Some(self.vector(&values, &name)?)
-            }
-            _ => None,
-        };
-        Ok(NormWeights { w, b })
+        let mut values = self.floats(&format!("{name}.weight"), spec.width)?;
+        if matches!(spec.norm(site), Some(Norm::Layer { .. })) {
+            values.extend(self.floats(&format!("{name}.bias"), spec.width)?);
+        }
+        self.vector(&values, &name)
     }
 
     /// A vector of a float type, as f32.
