@@ -158,6 +158,10 @@ pub struct CacheShape {
     pub head_dim: u32,
     /// Positions of a chunk (the last may have fewer).
     pub per_chunk: u32,
+    /// Places of a ring, for layers that see a window alone: position n lies at n mod this. Of one sequence the whole
+    /// context is a ring; several streams have one each, one after the other. None where every position has its
+    /// place.
+    pub ring: Option<u32>,
 }
 
 impl CacheShape {
@@ -196,7 +200,26 @@ impl CacheShape {
             });
         }
         let chunks = context.div_ceil(fits).max(1);
-        Ok(CacheShape { ty, context, kv_heads, head_dim, per_chunk: context.div_ceil(chunks) })
+        Ok(CacheShape { ty, context, kv_heads, head_dim, per_chunk: context.div_ceil(chunks), ring: None })
+    }
+
+    /// The least places of a ring in which every token of a batch finds its window: `window + batch - 1`, for the
+    /// batch is stored before its first token looks. A multiple of 32.
+    pub fn ring_capacity(window: u32, batch: u32) -> u32 {
+        (window + batch - 1).next_multiple_of(32)
+    }
+
+    /// The same memory as one ring, or as several of `capacity` places each.
+    ///
+    /// # Panics
+    /// If the rings are not whole.
+    pub fn as_ring(self, capacity: u32) -> CacheShape {
+        assert!(
+            capacity > 0 && self.context.is_multiple_of(capacity),
+            "rings of {capacity} in {}",
+            self.context
+        );
+        CacheShape { ring: Some(capacity), ..self }
     }
 
     /// Number of chunks.
@@ -216,7 +239,8 @@ impl CacheShape {
     }
 
     /// Where the bytes of `positions` lie, and where they go in another cache of the same heads and type, from
-    /// position `at` on: ranges within a chunk of each, of keys or of values.
+    /// position `at` on: ranges within a chunk of each, of keys or of values. Where one of them is a ring, only what a
+    /// ring still holds is copied; `at` is the first place of the ring to copy to.
     ///
     /// # Panics
     /// If the caches differ in heads or type.
@@ -227,12 +251,17 @@ impl CacheShape {
         let scales = heads * 4 * u64::from(self.ty.blocks(self.head_dim).div_ceil(2));
         let values = self.ty.value_bytes(heads, self.head_dim);
         let mut all = Vec::new();
-        let mut p = positions.start;
-        while p < positions.end {
-            let q = at + p - positions.start;
+        let rings = self.ring.unwrap_or(u32::MAX).min(to.ring.unwrap_or(u32::MAX));
+        let mut next = positions.start.max(positions.end.saturating_sub(rings));
+        while next < positions.end {
+            let p = self.ring.map_or(next, |r| next % r);
+            let q = at + to.ring.map_or(next - positions.start, |r| next % r);
+            // To the end of a lap.
+            let lap = |ring: Option<u32>| ring.map_or(u32::MAX, |r| r - next % r);
+            let left = (positions.end - next).min(lap(self.ring)).min(lap(to.ring));
             let (i, j) = (p / self.per_chunk, q / to.per_chunk);
             let (from, into) = (self.chunk(i as usize), to.chunk(j as usize));
-            let n = (positions.end - p).min(from.end - p).min(into.end - q);
+            let n = left.min(from.end - p).min(into.end - q);
             let (chunks, n64) = ((i as usize, j as usize), u64::from(n));
             let (a, b) = (u64::from(p - from.start), u64::from(q - into.start));
             all.push(Moved { chunks, from: a * values, to: b * values, bytes: n64 * values });
@@ -241,7 +270,7 @@ impl CacheShape {
                 let (from, to) = (behind(&from) + a * scales, behind(&into) + b * scales);
                 all.push(Moved { chunks, from, to, bytes: n64 * scales });
             }
-            p += n;
+            next += n;
         }
         all
     }
@@ -264,6 +293,35 @@ mod tests {
         let why = new(CacheType::Q8_0, 80).unwrap_err().to_string();
         assert!(why.contains("80") && why.contains("f16"), "{why}");
         assert!(new(CacheType::F16, 80).is_ok() && new(CacheType::Q4_0, 96).is_ok());
+    }
+
+    /// Between caches with and without rings and chunks, every position lands where it belongs.
+    #[test]
+    fn copies_go_round() {
+        let budget = Budget { max_binding: 2560, ..Budget::WEBGPU };
+        let new = |context| CacheShape::new(CacheType::F16, context, 1, 8, &budget).unwrap();
+        let (flat, small, rings) = (new(400), new(64).as_ring(64), new(288).as_ring(96));
+        assert!(flat.chunks() > 1 && rings.chunks() > 1);
+        // First places: of a ring that of the second one.
+        for (from, to, at) in
+            [(&small, &rings, 96), (&rings, &small, 0), (&flat, &rings, 96), (&small, &flat, 100)]
+        {
+            let positions = 100..333;
+            let place = |c: &CacheShape, p: u32, at: u32| c.ring.map_or(p, |r| at + p % r);
+            let mut want = Vec::new();
+            for p in 333 - from.ring.into_iter().chain(to.ring).min().unwrap_or(233)..333 {
+                let target = to.ring.map_or(at + p - 100, |r| at + p % r);
+                want.push((place(from, p, 0), target));
+            }
+            let mut got = Vec::new();
+            for m in from.copies(positions, to, at) {
+                let first = |c: &CacheShape, i: usize, bytes: u64| c.chunk(i).start + (bytes / 16) as u32;
+                for i in 0..(m.bytes / 16) as u32 {
+                    got.push((first(from, m.chunks.0, m.from) + i, first(to, m.chunks.1, m.to) + i));
+                }
+            }
+            assert_eq!(got, want);
+        }
     }
 
     #[test]

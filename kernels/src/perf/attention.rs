@@ -4,7 +4,7 @@ use weft_runtime::{Caps, Gpu, Pool, Recorder, Slice};
 
 use super::{Effort, seconds};
 use crate::layout::{CacheShape, CacheType, Sequences};
-use crate::ops::attention::{Scratch, Shape, Variant, attention_as, backward, decode, train};
+use crate::ops::attention::{Mask, Scratch, Shape, Variant, attention_as, backward, decode, train};
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::testing::Rng;
@@ -294,6 +294,7 @@ fn packed(gpu: &Gpu, effort: &Effort, a: &Attention, variant: Variant) -> Result
         kv_heads: a.kv_heads,
         head_dim: a.head_dim,
         scale: 1.0 / (a.head_dim as f32).sqrt(),
+        mask: Mask::Causal { window: 0 },
     };
     let span = |t: u32| {
         let first = t / TRAINED * TRAINED;

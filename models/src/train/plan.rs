@@ -3,6 +3,7 @@
 use std::fmt;
 
 use weft_kernels::Budget;
+use weft_kernels::ops::attention::Mask;
 use weft_kernels::ops::attention::train as attention;
 use weft_runtime::{Arena, Layout, Placed, human};
 
@@ -363,6 +364,7 @@ impl Buffers {
 /// Attention of a batch.
 pub(crate) fn attention_shape(c: &Spec, tokens: u32) -> attention::Shape {
     attention::Shape {
+        mask: Mask::Causal { window: 0 },
         tokens,
         heads: c.heads(),
         kv_heads: c.kv_heads(),

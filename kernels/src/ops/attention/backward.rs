@@ -6,6 +6,7 @@ use std::ops::Range;
 use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
 use super::kernel::{COOP_KEYS, Variant};
+use super::shape::Mask;
 use super::train::{PEAK_BYTES, Shape};
 use crate::coop::Coop;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
@@ -30,8 +31,13 @@ params! {
         pub group: u32,
         pub more: u32,
         pub scale: f32,
+        pub window: u32,
+        pub pad: [u32; 3],
     }
 }
+
+/// Which tokens see which keys.
+const MASK: &str = include_str!("backward_mask.wgsl");
 
 /// Own rows of a workgroup of the baseline.
 fn tile(head_dim: u32) -> u32 {
@@ -97,6 +103,10 @@ pub fn plan_backward(
     coop: bool,
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<BackwardParams>>, PlanError> {
+    let Mask::Causal { window } = s.mask else {
+        let what = "gradients of attention that sees both ways are not supported".into();
+        return Err(PlanError::Shape { op: "attention", what });
+    };
     let keys = s.keys(budget)?;
     let group = s.heads / s.kv_heads;
     let mut all = Vec::new();
@@ -155,6 +165,8 @@ pub fn plan_backward(
                     group,
                     more: u32::from(more),
                     scale: s.scale,
+                    window,
+                    pad: [0; 3],
                 },
                 binds,
                 grid: [s.kv_heads, own.div_ceil(tile), 1],
@@ -224,7 +236,7 @@ fn backward_shader(gradient: Gradient, head_dim: u32, coop: Option<Coop>) -> Sha
                 Gradient::Queries => include_str!("backward_q.wgsl"),
                 _ => include_str!("backward_kv.wgsl"),
             };
-            compose(&[], &[("HD", head_dim), ("R", rows)], &[kernel])
+            compose(&[], &[("HD", head_dim), ("R", rows)], &[kernel, MASK])
         }
         Some(c) => {
             let matrices = match c.side {
@@ -243,7 +255,7 @@ fn backward_shader(gradient: Gradient, head_dim: u32, coop: Option<Coop>) -> Sha
                 ("NV", COOP_KEYS * c.side / (4 * c.subgroup)),
             ];
             let enables = ["f16", "wgpu_cooperative_matrix"];
-            compose(&enables, &constants, &[include_str!("backward_coop.wgsl"), matrices])
+            compose(&enables, &constants, &[include_str!("backward_coop.wgsl"), MASK, matrices])
         }
     };
     Shader { name, source, bindings }

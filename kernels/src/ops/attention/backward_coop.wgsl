@@ -37,6 +37,7 @@ struct Params {
     group: u32,    // G = heads / kv_heads
     more: u32,
     scale: f32,
+    window: u32,   // 0: all earlier tokens
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -144,9 +145,9 @@ fn main(
     var end = 0u;
     if (OWN_KEYS == 1u) {
         begin = (max(p.key0 + row0, p.token0) - p.token0) * p.group;
-        end = (clamp(spans[p.key0 + last].y, p.token0, p.token0 + p.tokens) - p.token0) * p.group;
+        end = (clamp(seen_until(p.key0 + last), p.token0, p.token0 + p.tokens) - p.token0) * p.group;
     } else {
-        begin = max(spans[p.token0 + row0 / p.group].x, p.key0) - p.key0;
+        begin = max(first_of(p.token0 + row0 / p.group), p.key0) - p.key0;
         end = max(min(p.token0 + last / p.group + 1u, p.key0 + p.keys), p.key0) - p.key0;
     }
 
@@ -179,7 +180,7 @@ fn main(
     var own_stat = vec2<f32>();
     if (OWN_KEYS == 0u) {
         own_token = first_own + mine / p.group;
-        own_first = spans[own_token].x;
+        own_first = first_of(own_token);
         own_stat = stats[query_at(mine, kv_head)];
     }
     //@ for i in ND
@@ -201,7 +202,7 @@ fn main(
         if (OWN_KEYS == 1u && lid < BK) {
             let r = min(walk + lid, end - 1u);
             walked_stat[lid] = stats[query_at(r, kv_head)];
-            walked_first[lid] = spans[p.token0 + r / p.group].x;
+            walked_first[lid] = first_of(p.token0 + r / p.group);
         }
         workgroupBarrier();
 

@@ -2,7 +2,7 @@
 // arXiv:2307.08691):
 //   dk[j, h', :] = scale sum_t,h ds[t, h, j] q[t, h, :],   dv[j, h', :] = sum_t,h p[t, h, j] g[t, h, :]
 //   ds = p (g[t, h] . v[j] - D[t, h]),   p = exp(scale q[t, h] . k[j] - lse[t, h])
-// over the tokens t of the key's sequence from itself on, and the G heads h that share KV head h'.
+// over the tokens t of the key's sequence from itself on that see it (backward_mask.wgsl), and the G heads h that share KV head h'.
 //
 // spans         [all tokens]: first token of the token's sequence, and one past its last
 // q, g          [tokens, heads, HD] f32: tokens token0 on; g is the gradient of the outputs
@@ -28,6 +28,7 @@ struct Params {
     group: u32,    // G = heads / kv_heads
     more: u32,
     scale: f32,
+    window: u32,   // 0: all earlier tokens
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -63,7 +64,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let first_key = p.key0 + row0;
     let last_key = p.key0 + min(row0 + R, p.keys) - 1u;
     let begin = (max(first_key, p.token0) - p.token0) * p.group;
-    let end = (clamp(spans[last_key].y, p.token0, p.token0 + p.tokens) - p.token0) * p.group;
+    let end = (clamp(seen_until(last_key), p.token0, p.token0 + p.tokens) - p.token0) * p.group;
 
     let lane = lid % BQ;
     let d = lid % D4;
@@ -79,7 +80,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     for (var r0 = begin; r0 < end; r0 += BQ) {
         let row = min(r0 + lane, end - 1u);
         let token = p.token0 + row / p.group;
-        let first = spans[token].x;
+        let first = first_of(token);
         let head = head_of(row, kv_head);
         let stat = stats[head];
         var s: array<f32, SN>;

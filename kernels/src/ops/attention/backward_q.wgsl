@@ -1,7 +1,7 @@
 // Gradient of attention with respect to the queries (FlashAttention-2, Dao 2023, arXiv:2307.08691):
 //   dq[t, h, :] = scale sum_j ds[t, h, j] k[j, h / G, :]
 //   ds = p (g[t, h] . v[j] - D[t, h]),   p = exp(scale q[t, h] . k[j] - lse[t, h])
-// over the keys j of the token's sequence up to itself.
+// over the keys j of the token's sequence up to itself, or the last `window` of them (backward_mask.wgsl).
 //
 // spans      [all tokens]: first token of the token's sequence, and one past its last
 // q, g, dq   [tokens, heads, HD] f32, g being the gradient of the outputs
@@ -27,6 +27,7 @@ struct Params {
     group: u32,    // G = heads / kv_heads
     more: u32,
     scale: f32,
+    window: u32,   // 0: all earlier tokens
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -58,7 +59,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         gs[i] = g[at];
     }
     let end = min(p.token0 + min(row0 + R - 1u, last_row) / p.group + 1u, p.key0 + p.keys);
-    let begin = max(spans[p.token0 + row0 / p.group].x, p.key0);
+    let begin = max(first_of(p.token0 + row0 / p.group), p.key0);
 
     let lane = lid % BK;
     var first: array<u32, SN>;
@@ -67,7 +68,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     for (var i = 0u; i < SN; i++) {
         let row = min(row0 + lid / BK + 4u * i, last_row);
         seen[i] = p.token0 + row / p.group;
-        first[i] = spans[seen[i]].x;
+        first[i] = first_of(seen[i]);
         stat[i] = stats[head_of(row, kv_head)];
     }
     let d = lid % D4;

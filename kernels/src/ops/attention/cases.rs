@@ -1,10 +1,12 @@
 //! Cases of attention.
 
+use std::ops::Range;
+
 use bytemuck::Zeroable;
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::reference::Packed;
-use super::{Scratch, Shape, Variant, attention_as, backward, decode, train};
+use super::{Mask, Scratch, Shape, Variant, attention_as, backward, decode, train};
 use crate::layout::{CacheShape, CacheType, IDLE, Sequences, State};
 use crate::ops::qk_norm_rope::{self, reference as turn_reference};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
@@ -39,6 +41,8 @@ struct Try {
     window: u32,
     splits: u32,
     content: Content,
+    /// In a ring no larger than it must be.
+    ring: bool,
 }
 
 const PLAIN: Try = Try {
@@ -50,6 +54,7 @@ const PLAIN: Try = Try {
     window: 0,
     splits: 1,
     content: Content::Usual,
+    ring: false,
 };
 
 /// Grouped-query ratios 1, 2, 4, 7 and 8, every head size in use, cache lengths around the tiles and up to
@@ -99,7 +104,9 @@ pub fn cases() -> Vec<Case> {
             Variant::TiledWide => (8, 4, 32),
             _ => (8, 4, 80),
         };
-        for heads in [(7, 1, 64), other, (16, 2, 128)] {
+        // Gemma's heads.
+        let large = if variant == Variant::Coop { Some((4, 1, 256)) } else { None };
+        for heads in [(7, 1, 64), other, (16, 2, 128)].into_iter().chain(large) {
             let t = Try { variant, heads, ..PLAIN };
             push(Try { position: 300, ..t });
             push(Try { tokens: 40, ..t });
@@ -114,6 +121,29 @@ pub fn cases() -> Vec<Case> {
             push(Try { variant, ty, tokens: 70, position: 90, window: 50, ..PLAIN });
         }
     }
+    // Rings before they are full, within their first lap, across an edge and after many laps; splits, and chunks
+    // where the budget makes them.
+    for (tokens, position, window, splits) in [
+        (1, 0, 50, 1),
+        (1, 63, 50, 1),
+        (1, 64, 50, 3),
+        (1, 700, 50, 1),
+        (5, 505, 90, 2),
+        (33, 0, 64, 1),
+        (40, 80, 30, 1),
+        (70, 505, 90, 1),
+    ] {
+        let t = Try { tokens, position, window, splits, ring: true, ..PLAIN };
+        for ty in CacheType::ALL {
+            push(Try { ty, ..t });
+        }
+        push(Try { heads: (4, 1, 256), ..t });
+        push(Try { heads: (8, 4, 128), window: 512, ..t });
+        for variant in Variant::ALL.into_iter().filter(|&v| v != Variant::Rows && tokens > 1) {
+            push(Try { variant, heads: (7, 1, 64), ..t });
+            push(Try { variant, ty: CacheType::Q8_0, ..t });
+        }
+    }
     all.extend(decode_cases());
     all.extend(packed_cases());
     all.extend(streams_cases());
@@ -121,20 +151,24 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn case(t: Try) -> Case {
-    let Try { variant, ty, heads: (heads, kv_heads, head_dim), tokens, position, window, splits, content } =
-        t;
+    let Try { variant, ty, heads: (heads, kv_heads, head_dim), tokens, position, window, splits, .. } = t;
+    let content = t.content;
     let mut name = format!(
         "heads {heads}/{kv_heads} x {head_dim} tokens {tokens} at {position} window {window} splits {splits}"
     );
     if content != Content::Usual {
         name += &format!(" {content:?}").to_lowercase();
     }
+    if t.ring {
+        name += " ring";
+    }
     // f16 inputs lose what f16 loses.
     let tolerance = if variant.matrices() { 5e-4 } else { 1e-6 };
     Case::new("attention", variant.name(), name, tolerance, move |gpu, _, seed| {
         let context = position + tokens + 5;
         let width = (kv_heads * head_dim) as usize;
-        let cache = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;
+        let ring = t.ring.then(|| CacheShape::ring_capacity(window, tokens));
+        let cache = cache_of(gpu, ty, (ring.unwrap_or(context), ring), (kv_heads, head_dim))?;
         if let Err(why) = variant.supports(gpu.caps(), &cache) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
@@ -162,8 +196,22 @@ fn case(t: Try) -> Case {
         }
         // Values that the cache holds exactly, as its bytes and as floats.
         let rounded = |values: &[f32]| -> (Vec<Vec<u8>>, Vec<f32>) {
-            let bytes = chunk_bytes(&cache, values);
-            let values = bytes.iter().enumerate().flat_map(|(i, b)| chunk_values(&cache, i, b)).collect();
+            let places = ring.map_or_else(
+                || values.to_vec(),
+                |r| {
+                    let mut places = vec![1e4; r as usize * width];
+                    for p in 0..(position + tokens) as usize {
+                        let to = p % r as usize * width;
+                        places[to..to + width].copy_from_slice(&values[p * width..][..width]);
+                    }
+                    places
+                },
+            );
+            let bytes = chunk_bytes(&cache, &places);
+            let held: Vec<f32> =
+                bytes.iter().enumerate().flat_map(|(i, b)| chunk_values(&cache, i, b)).collect();
+            let row = |p: u32| &held[ring.map_or(p, |r| p % r) as usize * width..][..width];
+            let values = (0..position + tokens).flat_map(row).copied().collect();
             (bytes, values)
         };
         let ((k_bits, k), (v_bits, v)) = (rounded(&k), rounded(&v));
@@ -187,6 +235,20 @@ fn case(t: Try) -> Case {
         o.compare(gpu, &want)
     })
     .of_type(ty.name())
+}
+
+/// A cache of so many places, as a ring or rings where there is a capacity.
+fn cache_of(
+    gpu: &Gpu,
+    ty: CacheType,
+    (places, ring): (u32, Option<u32>),
+    (kv_heads, head_dim): (u32, u32),
+) -> Result<CacheShape> {
+    let cache = CacheShape::new(ty, places, kv_heads, head_dim, gpu.budget())?;
+    Ok(match ring {
+        Some(capacity) => cache.as_ring(capacity),
+        None => cache,
+    })
 }
 
 /// A decode step in one dispatch: every cache type, cuts of one and of more heads and splits, with and
@@ -213,45 +275,63 @@ fn decode_cases() -> Vec<Case> {
                 (600, 0, 1, 4),
             ] {
                 let split = decode::SplitConfig { heads: per, splits, values: 8, prefetch: 8 };
-                all.push(decode_case(ty, heads, kv_heads, head_dim, position, window, split, norm, pairing));
+                all.push(decode_case(
+                    ty,
+                    (heads, kv_heads, head_dim),
+                    (position, window, false),
+                    split,
+                    (norm, pairing),
+                ));
             }
         }
     }
     for (values, prefetch) in [(8, 4), (16, 8), (32, 8)] {
         let split = decode::SplitConfig { heads: 4, splits: 3, values, prefetch };
         let (ty, pairing) = (CacheType::Q8_0, Pairing::HalfSplit);
-        all.push(decode_case(ty, 4, 1, 64, 601, 0, split, true, pairing));
+        all.push(decode_case(ty, (4, 1, 64), (601, 0, false), split, (true, pairing)));
     }
     let split = decode::SplitConfig { heads: 4, splits: 16, values: 8, prefetch: 8 };
     for ty in [CacheType::F16, CacheType::Q8_0] {
-        all.push(decode_case(ty, 8, 2, 128, 4095, 0, split, true, Pairing::HalfSplit));
+        all.push(decode_case(ty, (8, 2, 128), (4095, 0, false), split, (true, Pairing::HalfSplit)));
+    }
+    // Gemma's heads, also in rings: before they are full, at the end of a lap, and after many.
+    let split = decode::SplitConfig { heads: 4, splits: 2, values: 8, prefetch: 4 };
+    let turned = (true, Pairing::HalfSplit);
+    for (position, window, ring) in [(0, 0, false), (300, 0, false), (600, 100, false)] {
+        all.push(decode_case(CacheType::F16, (4, 1, 256), (position, window, ring), split, turned));
+    }
+    for ty in CacheType::ALL {
+        for position in [0, 40, 127, 128, 1000] {
+            let heads = if position % 2 == 0 { (8, 1, 64) } else { (4, 1, 256) };
+            all.push(decode_case(ty, heads, (position, 100, true), split, turned));
+        }
     }
     all
 }
 
 fn decode_case(
     ty: CacheType,
-    heads: u32,
-    kv_heads: u32,
-    head_dim: u32,
-    position: u32,
-    window: u32,
+    (heads, kv_heads, head_dim): (u32, u32, u32),
+    (position, window, ring): (u32, u32, bool),
     split: decode::SplitConfig,
-    norm: bool,
-    pairing: Pairing,
+    (norm, pairing): (bool, Pairing),
 ) -> Case {
     let name = format!(
-        "heads {heads}/{kv_heads} x {head_dim} at {position} window {window} norm {norm} {pairing:?} split {} x {}",
-        split.heads, split.splits
+        "heads {heads}/{kv_heads} x {head_dim} at {position} window {window} norm {norm} {pairing:?} split {} x {}{}",
+        split.heads,
+        split.splits,
+        if ring { " ring" } else { "" }
     );
     Case::new("attention", "decode", name, stored_tolerance(ty), move |gpu, _, seed| {
-        let context = position + 9;
-        let cache = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;
+        let ring = ring.then(|| CacheShape::ring_capacity(window, 1));
+        let context = ring.unwrap_or(position + 9);
+        let place = |p: u32| ring.map_or(p, |r| p % r) as usize;
+        let cache = cache_of(gpu, ty, (context, ring), (kv_heads, head_dim))?;
         if let Err(why) = decode::supports(gpu.caps(), &cache) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
         let (hd, width) = (head_dim as usize, (kv_heads * head_dim) as usize);
-        let (at, q_width) = (position as usize * width, (heads * head_dim) as usize);
+        let (at, q_width) = (place(position) * width, (heads * head_dim) as usize);
         let rotation = Rotation::new(head_dim, 1e6, None, Scaling::None, pairing);
         let mut rng = Rng::seeded(heads * head_dim + position, seed);
         let qkv = rng.values(q_width + 2 * width);
@@ -260,7 +340,7 @@ fn decode_case(
         let chunks = cache_on_gpu(gpu, &held_k, &held_v)?;
 
         let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "state")?;
-        let table = rotation.table(context);
+        let table = rotation.table(position + 1);
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rope table")?;
         let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
         let qkv_gpu = input(gpu, &qkv)?;
@@ -305,7 +385,7 @@ fn decode_case(
             want[at..][..width].copy_from_slice(new);
             let got = chunk_values(&cache, 0, &gpu.read_vec::<u8>(got)?);
             worst = worst.max(nmse(&got, &want.iter().map(|&v| f64::from(v)).collect::<Vec<_>>()));
-            Ok(want)
+            Ok((0..=position).flat_map(|p| &want[place(p) * width..][..width]).copied().collect())
         };
         let k = with(&held_k[0], &new_k, &chunks[0].0)?;
         let v = with(&held_v[0], &new_v, &chunks[0].1)?;
@@ -341,6 +421,8 @@ fn streams_cases() -> Vec<Case> {
             (&[0, IDLE, 199, 3, 64][..], 0, 4, 1),
             (&[IDLE, 130, 0, IDLE], 0, 1, 3),
             (&[80, 7, 199], 50, 4, 2),
+            // In rings of 64 places, several laps apart.
+            (&[80, 7, IDLE, 63, 64, 999], 50, 4, 2),
         ] {
             let split = decode::SplitConfig { heads: per, splits, values: 8, prefetch: 8 };
             let shape = (heads, kv_heads, head_dim);
@@ -368,9 +450,12 @@ fn streams_case(
         split.splits
     );
     Case::new("attention", variant, name, stored_tolerance(ty), move |gpu, _, seed| {
-        const CONTEXT: u32 = 200;
         let n = positions.len();
-        let cache = CacheShape::new(ty, CONTEXT * n as u32, kv_heads, head_dim, gpu.budget())?;
+        let most = positions.iter().filter(|&&p| p != IDLE).max().map_or(0, |p| p + 1);
+        let ring = (most > 200).then(|| CacheShape::ring_capacity(window, 1));
+        let context = ring.unwrap_or(200);
+        let place = |p: u32| ring.map_or(p, |r| p % r) as usize;
+        let cache = cache_of(gpu, ty, (context * n as u32, ring), (kv_heads, head_dim))?;
         let fused = variant == "decode";
         if let Some(why) = decode::supports(gpu.caps(), &cache).err().filter(|_| fused) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
@@ -382,16 +467,16 @@ fn streams_case(
         let all = q_width + 2 * width;
         let qkv = rng.values(n * all);
         let weights = rng.values(2 * hd);
-        let held = [0, 1].map(|_| chunk_bytes(&cache, &rng.values(n * CONTEXT as usize * width)));
+        let held = [0, 1].map(|_| chunk_bytes(&cache, &rng.values(n * context as usize * width)));
         let chunks = cache_on_gpu(gpu, &held[0], &held[1])?;
 
         let states: Vec<State> =
             positions.iter().map(|&position| State { position, ..State::zeroed() }).collect();
         let state = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&states), "states")?;
-        let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&rotation.table(CONTEXT)), "table")?;
+        let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&rotation.table(most)), "table")?;
         let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
         let qkv_gpu = input(gpu, &qkv)?;
-        let sequences = Sequences::Streams { context: CONTEXT };
+        let sequences = Sequences::Streams { context };
         let (tokens, scale) = (n as u32, 1.0 / (head_dim as f32).sqrt());
         let shape = Shape { tokens, heads, window, scale, splits: split.splits, sequences };
         let (o_bytes, lse_bytes) = shape.scratch_bytes(&cache);
@@ -403,7 +488,7 @@ fn streams_case(
         let mut rec = Recorder::new(gpu);
         let (norms, rotation, cache) = (Some(&norms), &rotation, &cache);
         if fused {
-            let (eps, positions) = (1e-6, CONTEXT);
+            let (eps, positions) = (1e-6, context);
             let s = decode::Shape {
                 heads,
                 cache,
@@ -440,9 +525,9 @@ fn streams_case(
         let [mut k, mut v] = [values(&held[0]), values(&held[1])];
         let (mut got, mut want) = (Vec::new(), Vec::new());
         for (i, &position) in positions.iter().enumerate().filter(|p| *p.1 != IDLE) {
-            let (qkv, own) = (&qkv[i * all..][..all], i * CONTEXT as usize * width);
+            let (qkv, own) = (&qkv[i * all..][..all], i * context as usize * width);
             let q = turned(&qkv[..q_width], heads, &weights[..hd], position);
-            let at = own + position as usize * width;
+            let at = own + place(position) * width;
             k[at..][..width].copy_from_slice(&kept(&turned(
                 &qkv[q_width..][..width],
                 kv_heads,
@@ -451,9 +536,12 @@ fn streams_case(
             )));
             v[at..][..width].copy_from_slice(&kept(&qkv[q_width + width..]));
             let (h, kv, scale) = (heads as usize, kv_heads as usize, f64::from(scale));
-            let (k, v) = (&k[own..], &v[own..]);
+            let of = |x: &[f32]| -> Vec<f32> {
+                (0..=position).flat_map(|p| &x[own + place(p) * width..][..width]).copied().collect()
+            };
+            let (k, v) = (of(&k), of(&v));
             let at = position as usize;
-            want.extend(super::reference::attention(&q, k, v, at, h, kv, hd, scale, window as usize));
+            want.extend(super::reference::attention(&q, &k, &v, at, h, kv, hd, scale, window as usize));
             got.extend_from_slice(&got_o[i * q_width..][..q_width]);
         }
         let mut worst = nmse(&got, &want);
@@ -477,25 +565,50 @@ fn packed_cases() -> Vec<Case> {
         [(1, 1, 8), (4, 4, 64), (4, 2, 80), (4, 1, 96), (7, 1, 32), (8, 1, 64), (4, 2, 128), (2, 1, 256)]
     {
         for lengths in [&[1][..], &[33], &[5, 1, 40, 31], &[9, 8, 7, 6, 5, 4, 3, 2, 1]] {
-            all.push(packed_case(heads, kv_heads, head_dim, lengths, 1.0));
+            all.push(packed_case((heads, kv_heads, head_dim), lengths, 1.0, CAUSAL));
         }
     }
-    all.push(packed_case(8, 4, 128, &[200, 113, 40], 1e-6));
-    all.push(packed_case(2, 1, 64, &[512, 1], 1.0));
+    all.push(packed_case((8, 4, 128), &[200, 113, 40], 1e-6, CAUSAL));
+    all.push(packed_case((2, 1, 64), &[512, 1], 1.0, CAUSAL));
+    for window in [2, 7, 33, 100] {
+        all.push(packed_case((2, 1, 64), &[70, 1, 40, 130], 1.0, Mask::Causal { window }));
+        all.push(packed_case((4, 2, 64), &[70, 1, 40, 130], 1.0, Mask::Full { window }));
+    }
+    all.push(packed_case((4, 1, 256), &[90, 33], 1.0, Mask::Causal { window: 20 }));
+    for (heads, lengths) in [
+        ((1, 1, 8), &[1][..]),
+        ((12, 12, 32), &[5, 1, 140, 31]),
+        ((4, 4, 64), &[9, 8, 7, 6, 5, 4, 3, 2, 1]),
+        ((4, 1, 128), &[200, 113, 40]),
+        ((2, 1, 256), &[33, 70]),
+    ] {
+        all.push(packed_case(heads, lengths, 1.0, Mask::Full { window: 0 }));
+    }
     all.into_iter().flatten().collect()
 }
 
-/// Forward and backward of a batch of sequences of `lengths`, with gradients of about `size`.
-fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32], size: f32) -> Vec<Case> {
-    let name = format!("heads {heads}/{kv_heads} x {head_dim} sequences {lengths:?} gradients {size:e}");
+const CAUSAL: Mask = Mask::Causal { window: 0 };
+
+/// Forward and backward of a batch of sequences of `lengths`, with gradients of about `size`; forward alone of those
+/// that see both ways.
+fn packed_case(
+    (heads, kv_heads, head_dim): (u32, u32, u32),
+    lengths: &'static [u32],
+    size: f32,
+    mask: Mask,
+) -> Vec<Case> {
+    let mut name = format!("heads {heads}/{kv_heads} x {head_dim} sequences {lengths:?} gradients {size:e}");
+    if mask != CAUSAL {
+        name += &format!(" {mask:?}");
+    }
     let scale = 1.0 / (head_dim as f32).sqrt();
-    let shape = train::Shape { tokens: lengths.iter().sum(), heads, kv_heads, head_dim, scale };
+    let shape = train::Shape { tokens: lengths.iter().sum(), heads, kv_heads, head_dim, scale, mask };
     let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|&v| f64::from(v)).collect() };
     let forward = move |gpu: &Gpu, seed: u64, variant: Variant| -> Result<f64> {
         let b = PackedBatch::new(gpu, &shape, lengths, seed)?;
         gpu.run(&b.attention(gpu, variant, &shape)?.finish()?, None)?;
         let [q, k, v, _] = b.values.each_ref().map(|x| wide(x));
-        let (want_o, want_lse) = packed_reference(&shape, &b.first).forward(&q, &k, &v);
+        let (want_o, want_lse) = packed_reference(&shape, &b.keys).forward(&q, &k, &v);
         Ok(b.o.compare(gpu, &want_o)?.max(b.lse.compare(gpu, &want_lse)?))
     };
     let backward = move |gpu: &Gpu, seed: u64, variant: Variant| -> Result<Gradients> {
@@ -512,12 +625,12 @@ fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32]
         let qkv = b.qkv.each_ref();
         backward::backward_as(&mut rec, variant, &b.spans, qkv, o, lse, &g_gpu, &scratch, grads, &shape)?;
         gpu.run(&rec.finish()?, None)?;
-        let (x, g, first) = ([q, k, v].map(|x| wide(&x)), wide(&g), b.first);
-        let want = packed_reference(&shape, &first).backward(&x[0], &x[1], &x[2], &g);
+        let (x, g, keys) = ([q, k, v].map(|x| wide(&x)), wide(&g), b.keys);
+        let want = packed_reference(&shape, &keys).backward(&x[0], &x[1], &x[2], &g);
         let of = x.into_iter().zip(&out).zip(want);
         let of = of.map(|((x, got), want)| Gradient::read(gpu, x, got, want)).collect::<Result<_>>()?;
         let loss = move |x: &[&[f64]]| {
-            let o = packed_reference(&shape, &first).forward(x[0], x[1], x[2]).0;
+            let o = packed_reference(&shape, &keys).forward(x[0], x[1], x[2]).0;
             o.iter().zip(&g).map(|(o, g)| o * g).sum()
         };
         Ok(Gradients { of, loss: Box::new(loss) })
@@ -536,7 +649,7 @@ fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32]
         ));
     }
     for variant in [Variant::Rows, Variant::Coop] {
-        if variant == Variant::Rows || few {
+        if matches!(mask, Mask::Causal { .. }) && (variant == Variant::Rows || few) {
             let tolerance = if variant == Variant::Rows { 1e-6 } else { 1e-3 };
             let name = name.clone();
             all.push(Case::backward(
@@ -551,15 +664,15 @@ fn packed_case(heads: u32, kv_heads: u32, head_dim: u32, lengths: &'static [u32]
     all
 }
 
-fn packed_reference<'a>(s: &train::Shape, first: &'a [usize]) -> Packed<'a> {
+fn packed_reference<'a>(s: &train::Shape, keys: &'a [Range<usize>]) -> Packed<'a> {
     let (heads, kv_heads, head_dim) = (s.heads as usize, s.kv_heads as usize, s.head_dim as usize);
-    Packed { first, heads, kv_heads, head_dim, scale: s.scale.into() }
+    Packed { keys, heads, kv_heads, head_dim, scale: s.scale.into() }
 }
 
 /// Inputs and outputs of attention within a training batch.
 struct PackedBatch {
-    /// First token of each token's sequence.
-    first: Vec<usize>,
+    /// The keys that each token sees.
+    keys: Vec<Range<usize>>,
     spans: Slice,
     /// q, k, v and the gradient of o.
     values: [Vec<f32>; 4],
@@ -576,7 +689,7 @@ impl PackedBatch {
             .map(|heads| rng.values((s.tokens * heads * s.head_dim) as usize));
         let [q, k, v] = [0, 1, 2].map(|i: usize| input(gpu, &values[i]));
         Ok(PackedBatch {
-            first: spans.iter().map(|s| s[0] as usize).collect(),
+            keys: super::reference::seen(&spans, s.mask),
             spans: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&spans), "spans")?,
             qkv: [q?, k?, v?],
             o: Guarded::new(gpu, values[0].len(), None)?,

@@ -30,7 +30,7 @@ struct Params {
     positions: u32,
     splits: u32,
     window: u32,    // 0: all earlier positions
-    flags: u32,     // KEEP, MERGE
+    flags: u32,     // KEEP, MERGE, RING, OLDER
     scale: f32,
     streams: u32,   // 1
     context: u32,
@@ -66,9 +66,9 @@ fn main(
 
     // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
     let last_row = min(row0 + BQ, rows) - 1u;
-    let least_seen = position_of(row0 / p.group);
+    let least_end = end_of(row0 / p.group);
     let most_first = first_of(last_row / p.group);
-    let end = min(position_of(last_row / p.group) + 1u, p.position0 + p.positions);
+    let end = min(end_of(last_row / p.group), p.position0 + p.positions);
     let begin = max(first_of(row0 / p.group), p.position0);
     let n = max(end, begin) - begin;
     let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
@@ -96,7 +96,7 @@ fn main(
     let mates = sid * SG + lane / SHARE * SHARE; // first of the lanes that share it
     let share0 = (lane % SHARE) * (BK / SHARE);
     let token = min(row0 + row, rows - 1u) / p.group;
-    let seen = position_of(token);
+    let beyond = end_of(token);
     let first = first_of(token);
     var m = LOWEST;
     var l = 0.0;
@@ -148,12 +148,12 @@ fn main(
         workgroupBarrier();
 
         var top = LOWEST;
-        let whole = k0 + BK <= min(last_key, least_seen + 1u) && k0 >= most_first;
+        let whole = k0 + BK <= min(last_key, least_end) && k0 >= most_first;
         //@ for v in NV
         var e$v = score4(row * SS + share0 + 4u * $vu);
         if (!whole) {
             let key = vec4<u32>(k0 + share0 + 4u * $vu) + vec4<u32>(0u, 1u, 2u, 3u);
-            let visible = (key < vec4<u32>(last_key)) & (key <= vec4<u32>(seen)) & (key >= vec4<u32>(first));
+            let visible = (key < vec4<u32>(last_key)) & (key < vec4<u32>(beyond)) & (key >= vec4<u32>(first));
             e$v = select(vec4<f32>(LOWEST), e$v, visible);
         }
         top = max(top, max(max(e$v.x, e$v.y), max(e$v.z, e$v.w)));

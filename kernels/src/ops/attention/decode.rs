@@ -131,19 +131,27 @@ pub fn supports(caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'st
     if least != most || !(8..=64).contains(&least) {
         return Err("subgroups vary in size");
     }
-    if ![32, 64, 128].contains(&cache.head_dim) {
-        return Err("heads are not of 32, 64 or 128");
+    if ![32, 64, 128, 256].contains(&cache.head_dim) {
+        return Err("heads are not of 32, 64, 128 or 256");
     }
     if cache.chunks() > 1 {
         return Err("the cache is cut into chunks");
     }
-    // Heads as they are normed and turned, key and value, sums of each subgroup; most with 4 heads.
-    let subgroups = (8 * least).min(256) / least;
-    let bytes = 4 * cache.head_dim * (5 + 4 + 2 + 4 * subgroups) + 1024;
-    match bytes > caps.limits.max_compute_workgroup_storage_size {
+    // Of large heads a workgroup may take fewer.
+    let heads = if cache.head_dim > 128 { 1 } else { 4 };
+    match most_heads(caps, cache.head_dim) < heads {
         true => Err("too little workgroup memory"),
         false => Ok(()),
     }
+}
+
+/// The most query heads of a workgroup that its memory holds, 4 at most.
+fn most_heads(caps: &Caps, head_dim: u32) -> u32 {
+    let least = caps.subgroups.map_or(1, |s| s.0);
+    let subgroups = (8 * least).min(256) / least;
+    // Heads as they are normed and turned, key and value, sums of each subgroup.
+    let bytes = |heads: u32| 4 * head_dim * ((heads + 1) + heads + 2 + heads * subgroups) + 1024;
+    (1..=4).rev().find(|&g| bytes(g) <= caps.limits.max_compute_workgroup_storage_size).unwrap_or(0)
 }
 
 /// Whether the table gives [`decode`] to a step of one token on this cache.
@@ -167,6 +175,8 @@ struct Kernel {
     subgroup: u32,
     /// The output in integers.
     ints: bool,
+    /// A cache that is a ring, or several.
+    ring: bool,
 }
 
 impl Kernel {
@@ -174,10 +184,11 @@ impl Kernel {
         let pairing = if self.pairing == Pairing::Adjacent { "adjacent" } else { "half_split" };
         let norm = if self.norm { "_norm" } else { "" };
         let ints = if self.ints { "_ints" } else { "" };
+        let ring = if self.ring { "_ring" } else { "" };
         let (SplitConfig { heads, values, prefetch, .. }, hd, ty) =
             (self.split, self.head_dim, self.ty.name());
         let work = format!("g{heads}_l{values}x{prefetch}");
-        format!("attention_decode{ints}{norm}_{pairing}_{work}_h{hd}_s{}_{ty}", self.subgroup)
+        format!("attention_decode{ints}{ring}{norm}_{pairing}_{work}_h{hd}_s{}_{ty}", self.subgroup)
     }
 
     fn shader(self) -> Shader {
@@ -199,6 +210,7 @@ impl Kernel {
             // Keys of a slot in a round.
             ("U", (self.split.prefetch / chunks).max(1)),
             ("INTS", u32::from(self.ints)),
+            ("RING", u32::from(self.ring)),
         ];
         let parts = [
             include_str!("extremes.wgsl"),
@@ -220,17 +232,28 @@ impl Kernel {
 /// The shader of a split.
 #[cfg(test)]
 pub(crate) fn shader(ty: CacheType, head_dim: u32, subgroup: u32, split: SplitConfig) -> Shader {
-    Kernel { head_dim, norm: true, pairing: Pairing::HalfSplit, ty, split, subgroup, ints: false }.shader()
+    Kernel {
+        head_dim,
+        norm: true,
+        pairing: Pairing::HalfSplit,
+        ty,
+        split,
+        subgroup,
+        ints: false,
+        ring: false,
+    }
+    .shader()
 }
 
 pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = Vec::new();
-    for (head_dim, subgroup) in [(32, 32), (64, 8), (64, 32), (64, 64), (128, 8), (128, 32)] {
+    for (head_dim, subgroup) in [(32, 32), (64, 8), (64, 32), (64, 64), (128, 8), (128, 32), (256, 32)] {
         for ty in CacheType::ALL {
             for (heads, norm, pairing) in [(1, true, Pairing::HalfSplit), (4, false, Pairing::Adjacent)] {
                 for (values, prefetch, ints) in [(8, 8, false), (8, 8, true), (8, 4, false), (16, 8, false)] {
                     let split = SplitConfig { heads, splits: 1, values, prefetch };
-                    let kernel = Kernel { head_dim, norm, pairing, ty, split, subgroup, ints };
+                    let kernel =
+                        Kernel { head_dim, norm, pairing, ty, split, subgroup, ints, ring: prefetch == 4 };
                     all.push((kernel.shader(), DecodeParams::FIELDS));
                 }
             }
@@ -270,8 +293,12 @@ pub fn decode(
     if let Err(why) = supports(gpu.caps(), c) {
         return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
     }
+    if let Some(ring) = c.ring.filter(|&r| s.window == 0 || r < CacheShape::ring_capacity(s.window, 1)) {
+        let what = format!("a window of {} in a ring of {ring} positions", s.window);
+        return Err(PlanError::Shape { op: "attention", what }.into());
+    }
     let (subgroup, group) = (gpu.caps().subgroups.map_or(0, |s| s.0), s.heads / c.kv_heads);
-    let per = s.split.heads.min(group);
+    let per = s.split.heads.min(group).min(most_heads(gpu.caps(), c.head_dim));
     let most = gpu.budget().max_binding;
     if let Some(x) = [table, qkv, &cache.0].into_iter().find(|x| x.size() > most) {
         let (needed, allowed) = (x.size(), most);
@@ -287,6 +314,7 @@ pub fn decode(
         split: SplitConfig { heads: per, ..s.split },
         subgroup,
         ints: at_once.is_some(),
+        ring: c.ring.is_some(),
     };
     let params = DecodeParams {
         heads: s.heads,

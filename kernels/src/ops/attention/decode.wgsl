@@ -65,15 +65,25 @@ var<workgroup> value: array<f32, HD>;
 var<workgroup> sums: array<vec4<f32>, SUBGROUPS * G * D4>;
 var<workgroup> stats: array<vec2<f32>, SUBGROUPS * G>;
 
+// Where position n of a stream lies, of whose cache the first place is `before`.
+fn row_of(before: u32, n: u32) -> u32 {
+    //@ if RING
+    return before + n % select(p.context, p.positions, p.context == 0u);
+    //@ else
+    return min(before + n, p.positions - 1u);
+    //@ end
+}
+
 // Index of 8 values of this lane of key n.
-fn place(n: u32, kv_head: u32, c: u32) -> u32 {
-    return (min(n, p.positions - 1u) * p.kv_heads + kv_head) * D8 + c;
+fn place(before: u32, n: u32, kv_head: u32, c: u32) -> u32 {
+    return (row_of(before, n) * p.kv_heads + kv_head) * D8 + c;
 }
 
 // What turns dimension d at `position`: (cos, sin of near), (cos, sin of far).
 fn turn_of(d: u32, position: u32) -> vec4<f32> {
     // Of a dimension that is not turned, anything.
-    let i = select(d % p.pairs, min(d / 2u, p.pairs - 1u), ADJACENT == 1u);
+    let pairs = max(p.pairs, 1u);
+    let i = select(d % pairs, min(d / 2u, pairs - 1u), ADJACENT == 1u);
     let near = table[(position & 127u) * p.pairs + i];
     let far = table[(128u + (position >> 7u)) * p.pairs + i];
     return vec4<f32>(near, far);
@@ -129,8 +139,8 @@ fn main(
     //@ for u in U
     let n$u = round * CK + slot + $uu * SLOTS;
     //@ for c in CH
-    var k_$u_$c = held_key(place(before + n$u, kv_head, own + $cu * LK));
-    var v_$u_$c = held_value(place(before + n$u, kv_head, own + $cu * LK));
+    var k_$u_$c = held_key(place(before, n$u, kv_head, own + $cu * LK));
+    var v_$u_$c = held_value(place(before, n$u, kv_head, own + $cu * LK));
     //@ end
     //@ end
     let position = state[8u * stream];
@@ -213,7 +223,7 @@ fn main(
         //@ for i in G
         s_$i_$u += dot(q_$i_$c[0], x_$u_$c[0]) + dot(q_$i_$c[1], x_$u_$c[1]);
         //@ end
-        k_$u_$c = held_key(place(before + next + $uu * SLOTS, kv_head, own + $cu * LK));
+        k_$u_$c = held_key(place(before, next + $uu * SLOTS, kv_head, own + $cu * LK));
         //@ end
         let seen$u = n0 + $uu * SLOTS < position && n0 + $uu * SLOTS >= first;
         //@ for i in G
@@ -247,7 +257,7 @@ fn main(
             //@ for i in G
             a_$i_$c += mat2x4<f32>(s_$i_$u * low, s_$i_$u * high);
             //@ end
-            v_$u_$c = held_value(place(before + next + $uu * SLOTS, kv_head, own + $cu * LK));
+            v_$u_$c = held_value(place(before, next + $uu * SLOTS, kv_head, own + $cu * LK));
         }
         //@ end
         //@ end
@@ -334,8 +344,8 @@ fn main(
     //@ end
     if (member == 0u && wid.y == 0u) {
         for (var c = lid; c < D8; c += WG) {
-            store_key((before + position) * p.kv_heads + kv_head, c, eight_keys(c));
-            store_value((before + position) * p.kv_heads + kv_head, c, eight_values(c));
+            store_key(row_of(before, position) * p.kv_heads + kv_head, c, eight_keys(c));
+            store_value(row_of(before, position) * p.kv_heads + kv_head, c, eight_values(c));
         }
     }
 }

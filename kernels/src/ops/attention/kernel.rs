@@ -16,8 +16,10 @@ pub(super) enum Keys {
     Cached,
     /// Those of its stream in the KV cache.
     Streams,
-    /// Those of its sequence in a training batch.
+    /// Those of its sequence in a training batch, up to itself.
     Packed,
+    /// All of its sequence in a batch.
+    PackedFull,
 }
 
 impl Keys {
@@ -26,6 +28,7 @@ impl Keys {
             Keys::Cached => include_str!("cached.wgsl"),
             Keys::Streams => include_str!("streams.wgsl"),
             Keys::Packed => include_str!("packed.wgsl"),
+            Keys::PackedFull => include_str!("packed_full.wgsl"),
         }
     }
 
@@ -34,6 +37,7 @@ impl Keys {
             Keys::Cached => "",
             Keys::Streams => "_streams",
             Keys::Packed => "_packed",
+            Keys::PackedFull => "_packed_full",
         }
     }
 
@@ -41,7 +45,7 @@ impl Keys {
     pub(super) fn bindings(self) -> [Access; 3] {
         match self {
             Keys::Cached | Keys::Streams => [Access::Read; 3],
-            Keys::Packed => [Access::Read, Access::ReadWrite, Access::ReadWrite],
+            Keys::Packed | Keys::PackedFull => [Access::Read, Access::ReadWrite, Access::ReadWrite],
         }
     }
 }
@@ -297,6 +301,9 @@ impl Kernel {
     }
 }
 
+/// The keys of packed sequences.
+const PACKED: [Keys; 2] = [Keys::Packed, Keys::PackedFull];
+
 /// The shaders of every variant, for validation without a GPU.
 pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = Vec::new();
@@ -304,16 +311,16 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
         for tile in [4, 8, 16].into_iter().filter(|&t| t < 16 || head <= 128) {
             let kernel = Kernel::Rows(tile);
             let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
-            let packed = kernel.shader(head, Keys::Packed, CacheType::F32);
+            let packed = PACKED.map(|keys| kernel.shader(head, keys, CacheType::F32));
             let streams = kernel.shader(head, Keys::Streams, CacheType::F16);
-            all.extend(kernels.into_iter().chain([packed, streams]).map(|s| (s, Params::FIELDS)));
+            all.extend(kernels.into_iter().chain(packed).chain([streams]).map(|s| (s, Params::FIELDS)));
         }
         for (rows, bytes) in [(32, 16 << 10), (64, 16 << 10), (32, 48 << 10), (64, 48 << 10)] {
             let Some(tile) = Registers::pick(rows, head, bytes) else { continue };
             let kernel = Kernel::Tiled(tile);
             let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
-            let packed = kernel.shader(head, Keys::Packed, CacheType::F32);
-            all.extend(kernels.into_iter().chain([packed]).map(|s| (s, Params::FIELDS)));
+            let packed = PACKED.map(|keys| kernel.shader(head, keys, CacheType::F32));
+            all.extend(kernels.into_iter().chain(packed).map(|s| (s, Params::FIELDS)));
         }
         for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
             let coop = Coop { side, subgroup };
@@ -325,8 +332,8 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
                 }
                 let types = CacheType::ALL.into_iter().filter(|&ty| ty != CacheType::F32);
                 let cached = types.map(|ty| Kernel::Coop(tile).shader(head, Keys::Cached, ty));
-                let packed = Kernel::Coop(tile).shader(head, Keys::Packed, CacheType::F32);
-                all.extend(cached.chain([packed]).map(|s| (s, Params::FIELDS)));
+                let packed = PACKED.map(|keys| Kernel::Coop(tile).shader(head, keys, CacheType::F32));
+                all.extend(cached.chain(packed).map(|s| (s, Params::FIELDS)));
             }
         }
     }

@@ -1,5 +1,5 @@
 // Causal attention, online softmax:
-//   o[t, h, :] = sum_j softmax_j(scale q[t, h] . k[j, h / G]) v[j, h / G],   first(t) <= j <= position(t)
+//   o[t, h, :] = sum_j softmax_j(scale q[t, h] . k[j, h / G]) v[j, h / G],   first(t) <= j < end(t)
 //   lse[t, h]  = log sum_j exp(scale q[t, h] . k[j, h / G])
 // Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135.
 //
@@ -34,7 +34,7 @@ struct Params {
     positions: u32,
     splits: u32,
     window: u32,    // 0: all earlier positions
-    flags: u32,     // KEEP, MERGE
+    flags: u32,     // KEEP, MERGE, RING, OLDER
     scale: f32,
     streams: u32,   // 1, or as many as there are of one token each
     context: u32,   // positions of a stream
@@ -71,8 +71,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
 
     // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
-    let last = position_of(stream + min(row0 + BQ - 1u, rows - 1u) / p.group);
-    let end = min(last + 1u, p.position0 + p.positions);
+    let last = stream + min(row0 + BQ - 1u, rows - 1u) / p.group;
+    let end = min(end_of(last), p.position0 + p.positions);
     let begin = max(first_of(stream + row0 / p.group), p.position0);
     let n = max(end, begin) - begin;
     let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
@@ -83,15 +83,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let d = lid % D4;             // value phase: 4 dimensions of rows group + RG i
     let group = lid / D4;
     var m: array<f32, SN>;
-    var first: array<u32, SN>;    // first and last key of a row
-    var seen: array<u32, SN>;
+    var first: array<u32, SN>;    // first key of a row, and one past its last
+    var beyond: array<u32, SN>;
     var acc: array<vec4<f32>, RN>;
     var l: array<f32, RN>;
     for (var i = 0u; i < SN; i++) {
         m[i] = LOWEST;
         let token = stream + min(row0 + key_row + 4u * i, rows - 1u) / p.group;
         first[i] = first_of(token);
-        seen[i] = position_of(token);
+        beyond[i] = end_of(token);
     }
     for (var i = 0u; i < RN; i++) {
         acc[i] = vec4<f32>();
@@ -118,7 +118,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
         for (var i = 0u; i < SN; i++) {
             let r = key_row + 4u * i;
-            let visible = key < last_key && key <= seen[i] && key >= first[i];
+            let visible = key < last_key && key < beyond[i] && key >= first[i];
             s[i] = select(LOWEST, s[i], visible);
             scores[r * BK + lid % BK] = s[i];
         }

@@ -20,7 +20,7 @@ pub use crate::layout::{CacheShape, CacheType, Moved, Sequences};
 pub use forward::{attention, attention_as};
 pub use kernel::Variant;
 pub use plan::{CombineParams, Params, plan, plan_combine};
-pub use shape::{Scratch, Shape};
+pub use shape::{Mask, Scratch, Shape};
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {

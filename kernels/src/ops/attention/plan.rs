@@ -36,12 +36,18 @@ params! {
 
 pub(super) const KEEP: u32 = 1;
 pub(super) const MERGE: u32 = 2;
+pub(super) const RING: u32 = 4;
+pub(super) const OLDER: u32 = 8;
 
 /// The dispatches of chunk `chunk`, with `tile` query rows a workgroup; they follow those of the chunks
 /// before it. Operands: state, chunk of k, chunk of v, q, o (or the splits' scratch), log-sum-exp.
 ///
+/// In a ring what a token sees may lie in two laps, at its end and at its beginning: a chunk has a dispatch for
+/// each, of which either may find nothing.
+///
 /// # Errors
-/// Query rows or scratch that exceed a binding: ask for fewer tokens at a time.
+/// Query rows or scratch that exceed a binding: ask for fewer tokens at a time. A ring in which the batch overwrites
+/// what its first token sees.
 pub fn plan(
     s: &Shape,
     cache: &CacheShape,
@@ -51,7 +57,14 @@ pub fn plan(
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
     let row = u64::from(s.heads) * u64::from(cache.head_dim) * 4;
     let (o_scratch, _) = s.scratch_bytes(cache);
-    let keep = s.splits > 1 || cache.chunks() > 1;
+    let keep = s.splits > 1 || cache.chunks() > 1 || cache.ring.is_some();
+    if let Some(ring) = cache.ring {
+        let batch = if s.sequences == Sequences::One { s.tokens } else { 1 };
+        if s.window == 0 || ring < CacheShape::ring_capacity(s.window, batch) {
+            let what = format!("a window of {} and {batch} tokens in a ring of {ring} positions", s.window);
+            return Err(PlanError::Shape { op: "attention", what });
+        }
+    }
     let lse_row = u64::from(s.heads) * 4;
     let tokens = if s.splits == 1 {
         let mut rows = vec![row];
@@ -70,7 +83,18 @@ pub fn plan(
         }
         std::iter::once(0..s.tokens).collect()
     };
-    Ok(dispatches(s, cache, chunk, tile, keep, 4, &tokens))
+    let all = dispatches(s, cache, chunk, tile, keep, 4, &tokens);
+    if cache.ring.is_none() {
+        return Ok(all);
+    }
+    let lap = |flags: u32| {
+        let flagged = move |mut d: Dispatch<Params>| {
+            d.params.flags |= flags;
+            d
+        };
+        all.iter().cloned().map(flagged)
+    };
+    Ok(lap(RING | OLDER).chain(lap(RING | MERGE)).collect())
 }
 
 /// A dispatch for each range of tokens; of the state or the spans it binds `first` bytes.
@@ -114,7 +138,7 @@ pub(super) fn dispatches(
                     flags: if keep { KEEP } else { 0 } | if chunk > 0 { MERGE } else { 0 },
                     scale: s.scale,
                     streams,
-                    context: s.sequences.context(),
+                    context: cache.ring.unwrap_or(s.sequences.context()),
                 },
                 binds: vec![
                     if s.sequences == Sequences::One { whole(0, first) } else { part(0, STATE_BYTES) },

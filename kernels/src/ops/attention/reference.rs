@@ -1,5 +1,9 @@
 //! `o[t, h, :] = sum_j softmax_j(scale q[t, h] . k[j, h / G]) v[j, h / G]`, j up to the token's position
 
+use std::ops::Range;
+
+use super::Mask;
+
 /// q `[tokens, heads, head_dim]`; k, v `[positions, kv_heads, head_dim]`; the first token at `position`.
 pub fn attention(
     q: &[f32],
@@ -30,11 +34,27 @@ pub fn attention(
     o
 }
 
-/// A training batch's shape: sequences one after the other, each token seeing its own up to itself.
+/// The keys that each token of packed sequences sees; of each the first token of its sequence, and one past its last.
+pub fn seen(spans: &[[u32; 2]], mask: Mask) -> Vec<Range<usize>> {
+    let of = |(t, s): (usize, &[u32; 2])| {
+        let (first, end) = (s[0] as usize, s[1] as usize);
+        match mask {
+            Mask::Causal { window: 0 } => first..t + 1,
+            Mask::Causal { window } => first.max((t + 1).saturating_sub(window as usize))..t + 1,
+            Mask::Full { window: 0 } => first..end,
+            Mask::Full { window } => {
+                first.max(t.saturating_sub(window as usize))..end.min(t + window as usize + 1)
+            }
+        }
+    };
+    spans.iter().enumerate().map(of).collect()
+}
+
+/// A batch's shape: sequences one after the other, each token seeing some of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Packed<'a> {
-    /// First token of each token's sequence.
-    pub first: &'a [usize],
+    /// The keys that each token sees.
+    pub keys: &'a [Range<usize>],
     /// Query heads.
     pub heads: usize,
     /// KV heads.
@@ -50,9 +70,9 @@ impl Packed<'_> {
     /// log-sum-exp of their scores.
     fn probabilities(&self, q: &[f64], k: &[f64]) -> Vec<(Vec<f64>, f64)> {
         let (h, hd) = (self.heads, self.head_dim);
-        (0..self.first.len() * h)
+        (0..self.keys.len() * h)
             .map(|row| {
-                let keys = self.first[row / h]..=row / h;
+                let keys = self.keys[row / h].clone();
                 let score = |j| self.scale * dot(&q[row * hd..][..hd], &k[self.kv(j, row)..][..hd]);
                 let scores: Vec<f64> = keys.map(score).collect();
                 let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -73,7 +93,7 @@ impl Packed<'_> {
         let rows = self.probabilities(q, k);
         for (row, (weights, _)) in rows.iter().enumerate() {
             for (i, w) in weights.iter().enumerate() {
-                let at = self.kv(self.first[row / self.heads] + i, row);
+                let at = self.kv(self.keys[row / self.heads].start + i, row);
                 let o = &mut o[row * self.head_dim..][..self.head_dim];
                 o.iter_mut().zip(&v[at..]).for_each(|(o, v)| *o += w * v);
             }
@@ -88,7 +108,7 @@ impl Packed<'_> {
         let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
         for (row, (weights, _)) in self.probabilities(q, k).iter().enumerate() {
             let (q, g) = (&q[row * hd..][..hd], &g[row * hd..][..hd]);
-            let first = self.first[row / self.heads];
+            let first = self.keys[row / self.heads].start;
             let dp: Vec<f64> =
                 (0..weights.len()).map(|i| dot(g, &v[self.kv(first + i, row)..][..hd])).collect();
             let mean = dot(weights, &dp);
@@ -118,11 +138,11 @@ mod tests {
     #[test]
     fn gradients_are_those_of_finite_differences() {
         for (heads, kv_heads, head_dim) in [(1, 1, 4), (4, 2, 3), (3, 1, 2)] {
-            let first = [0, 0, 0, 3, 4, 4];
-            let s = Packed { first: &first, heads, kv_heads, head_dim, scale: 0.7 };
+            let keys = [0..1, 0..2, 1..3, 3..4, 4..5, 4..6];
+            let s = Packed { keys: &keys, heads, kv_heads, head_dim, scale: 0.7 };
             let mut rng = Rng::new(heads as u64);
             let mut random = |heads| -> Vec<f64> {
-                (0..first.len() * heads * head_dim).map(|_| f64::from(rng.normal())).collect()
+                (0..keys.len() * heads * head_dim).map(|_| f64::from(rng.normal())).collect()
             };
             let [q, g, k, v] = [heads, heads, kv_heads, kv_heads].map(&mut random);
             let [dq, dk, dv] = s.backward(&q, &k, &v, &g);

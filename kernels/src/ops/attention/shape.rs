@@ -4,6 +4,30 @@ use weft_runtime::Slice;
 
 use crate::layout::{CacheShape, Sequences};
 
+/// Which keys of its own sequence a token of a batch of packed sequences sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mask {
+    /// Its own and those before it.
+    Causal {
+        /// Only the last so many, its own among them; 0 for all.
+        window: u32,
+    },
+    /// Those before and behind it.
+    Full {
+        /// Only those at most so many tokens away; 0 for all.
+        window: u32,
+    },
+}
+
+impl Mask {
+    /// Its window, or 0.
+    pub(crate) fn window(self) -> u32 {
+        match self {
+            Mask::Causal { window } | Mask::Full { window } => window,
+        }
+    }
+}
+
 /// What an attention computes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shape {
@@ -39,7 +63,7 @@ impl Shape {
         let heads = u64::from(self.splits) * u64::from(self.tokens) * u64::from(self.heads);
         (
             if self.splits == 1 { 8 } else { heads * u64::from(cache.head_dim) * 4 },
-            if self.splits == 1 && cache.chunks() == 1 { 8 } else { heads * 4 },
+            if self.splits == 1 && cache.chunks() == 1 && cache.ring.is_none() { 8 } else { heads * 4 },
         )
     }
 }

@@ -1,5 +1,5 @@
 // Causal attention, online softmax, for many query rows on devices without cooperative matrices:
-//   o[t, h, :] = sum_j softmax_j(scale q[t, h] . k[j, h / G]) v[j, h / G],   first(t) <= j <= position(t)
+//   o[t, h, :] = sum_j softmax_j(scale q[t, h] . k[j, h / G]) v[j, h / G],   first(t) <= j < end(t)
 //   lse[t, h]  = log sum_j exp(scale q[t, h] . k[j, h / G])
 // Dao et al. 2022, arXiv:2205.14135; all in f32.
 //
@@ -24,7 +24,7 @@ struct Params {
     positions: u32,
     splits: u32,
     window: u32,    // 0: all earlier positions
-    flags: u32,     // KEEP, MERGE
+    flags: u32,     // KEEP, MERGE, RING, OLDER
     scale: f32,
     streams: u32,   // 1
     context: u32,
@@ -68,8 +68,8 @@ fn main(
     let rows = p.tokens * p.group;
 
     // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
-    let last = position_of(min(row0 + BQ - 1u, rows - 1u) / p.group);
-    let end = min(last + 1u, p.position0 + p.positions);
+    let last = min(row0 + BQ - 1u, rows - 1u) / p.group;
+    let end = min(end_of(last), p.position0 + p.positions);
     let begin = max(first_of(row0 / p.group), p.position0);
     let n = max(end, begin) - begin;
     let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
@@ -85,7 +85,7 @@ fn main(
     var l$i = 0.0;
     let token$i = min(row0 + rg + 16u * $iu, rows - 1u) / p.group;
     let first$i = first_of(token$i);
-    let seen$i = position_of(token$i);
+    let beyond$i = end_of(token$i);
     //@ end
     //@ for i in RV
     var low$i = vec4<f32>();
@@ -125,7 +125,7 @@ fn main(
         let key = vec4<u32>(k0 + 4u * kg) + vec4<u32>(0u, 1u, 2u, 3u);
         let exists = key < vec4<u32>(last_key);
         //@ for i in SR
-        s$i = select(vec4<f32>(LOWEST), s$i, exists & (key <= vec4<u32>(seen$i)) & (key >= vec4<u32>(first$i)));
+        s$i = select(vec4<f32>(LOWEST), s$i, exists & (key < vec4<u32>(beyond$i)) & (key >= vec4<u32>(first$i)));
         part[(rg + 16u * $iu) * 8u + kg] = max(max(s$i.x, s$i.y), max(s$i.z, s$i.w));
         //@ end
         workgroupBarrier();

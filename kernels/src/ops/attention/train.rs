@@ -1,4 +1,4 @@
-//! Attention within a training batch of packed sequences.
+//! Attention within a batch of packed sequences: of training, and of encoders, which see both ways.
 
 use std::ops::Range;
 
@@ -6,14 +6,14 @@ use weft_runtime::{Recorder, Slice};
 
 use super::kernel::{Keys, Variant};
 use super::plan::dispatches;
-use super::shape;
+use super::shape::{self, Mask};
 use crate::layout::{CacheShape, CacheType, Sequences};
 use crate::{Budget, PlanError, Result, record, split_rows};
 
 /// Bytes of scratch before the stats, as much as bindings are aligned to: the largest gradient.
 pub(super) const PEAK_BYTES: u64 = 256;
 
-/// A training batch's attention.
+/// The attention of a batch of packed sequences.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shape {
     /// Tokens of the batch, all sequences one after the other.
@@ -26,6 +26,8 @@ pub struct Shape {
     pub head_dim: u32,
     /// Scale of the scores, usually 1 / sqrt(head_dim).
     pub scale: f32,
+    /// Which keys of its sequence a token sees.
+    pub mask: Mask,
 }
 
 impl Shape {
@@ -73,7 +75,7 @@ impl Shape {
     }
 }
 
-/// Records the attention of each token to its own sequence up to itself: q, o `[tokens, heads,
+/// Records the attention of each token to its own sequence, as far as the mask has it: q, o `[tokens, heads,
 /// head_dim]`, k, v `[tokens, kv_heads, head_dim]`, lse `[tokens, heads]`, all f32 activations; lse is
 /// kept for [`backward`](super::backward::backward). `spans` `[tokens]` of two u32 has the first token of each token's sequence and
 /// one past its last; it lies outside of the activations. With cooperative matrices where there are any.
@@ -111,7 +113,7 @@ pub fn attention_as(
     let shape = shape::Shape {
         tokens: s.tokens,
         heads: s.heads,
-        window: 0,
+        window: s.mask.window(),
         scale: s.scale,
         splits: 1,
         sequences: Sequences::One,
@@ -120,8 +122,10 @@ pub fn attention_as(
         return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
     }
     let kernel = variant.kernel(gpu.caps(), &shape, &cache);
-    let name = kernel.name(s.head_dim, Keys::Packed, CacheType::F32);
-    let pipeline = gpu.pipeline(&name, || kernel.shader(s.head_dim, Keys::Packed, CacheType::F32))?;
+    let causal = matches!(s.mask, Mask::Causal { .. });
+    let kind = if causal { Keys::Packed } else { Keys::PackedFull };
+    let name = kernel.name(s.head_dim, kind, CacheType::F32);
+    let pipeline = gpu.pipeline(&name, || kernel.shader(s.head_dim, kind, CacheType::F32))?;
     let queries = s.tokens(kernel.tile(), budget)?;
     for i in 0..cache.chunks() {
         let keys = cache.chunk(i);
@@ -129,8 +133,8 @@ pub fn attention_as(
         let [k, v] = [k, v].map(|x| x.range(at, cache.chunk_bytes(i)));
         let spans_size = u64::from(s.tokens) * 8;
         let mut plan = dispatches(&shape, &cache, i, kernel.tile(), true, spans_size, &queries);
-        // Queries before the first key see none of them, and have been written.
-        plan.retain(|d| d.params.token0 + d.params.tokens > keys.start);
+        // In causal order queries before the first key see none of them, and have been written.
+        plan.retain(|d| !causal || d.params.token0 + d.params.tokens > keys.start);
         record(rec, &pipeline, &[spans, &k, &v, q, o, lse], &plan);
     }
     Ok(())

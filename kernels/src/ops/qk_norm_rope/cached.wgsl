@@ -9,5 +9,6 @@ fn position_of(token: u32) -> u32 {
 }
 
 fn place_of(token: u32) -> u32 {
-    return position_of(token);
+    let at = position_of(token);
+    return select(at % max(p.context, 1u), at, p.context == 0u);
 }

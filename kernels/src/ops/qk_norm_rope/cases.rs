@@ -33,6 +33,10 @@ pub fn cases() -> Vec<Case> {
             if ty.blocks(32) == 0 {
                 all.push(case(ty, norm, Pairing::HalfSplit, (70, 4, 2, 80, 80, 9, 5), true));
             }
+            // Without rotation, and in rings of which a batch crosses the edge.
+            all.push(case(ty, norm, Pairing::HalfSplit, (70, 4, 2, 64, 0, 9, 5), false));
+            all.push(case(ty, norm, Pairing::HalfSplit, (96, 6, 2, 64, 64, 40, 270), false));
+            all.push(case(ty, norm, Pairing::HalfSplit, (64, 4, 1, 128, 128, 1, 1000), false));
         }
     }
     for norm in [false, true] {
@@ -43,6 +47,7 @@ pub fn cases() -> Vec<Case> {
             (Pairing::Adjacent, 4, 4, 96, 32, &[30, 33]),
             (Pairing::HalfSplit, 3, 1, 256, 64, &[40]),
             (Pairing::HalfSplit, 3, 1, 80, 80, &[7, 7]),
+            (Pairing::HalfSplit, 4, 2, 64, 0, &[7, 20]),
         ] {
             all.extend(packed_case(norm, pairing, heads, kv_heads, head_dim, dims, lengths));
         }
@@ -223,7 +228,9 @@ fn case(
         CacheType::Q4_0 => 5e-4,
     };
     Case::new("qk_norm_rope", BASELINE, name, tolerance, move |gpu, _, seed| {
+        // Positions beyond the context go round.
         let cache = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;
+        let cache = if position + tokens > context { cache.as_ring(context) } else { cache };
         let rotation = Rotation::new(dims, 1e6, None, Scaling::None, pairing);
         let mut rng = Rng::seeded(context + tokens, seed);
         let hd = head_dim as usize;
@@ -243,7 +250,7 @@ fn case(
         let chunks = cache_on_gpu(gpu, &bytes, &bytes)?;
 
         let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "state")?;
-        let table = rotation.table(context);
+        let table = rotation.table(position + tokens);
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rope table")?;
         let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
         let token =
@@ -274,7 +281,9 @@ fn case(
             let new: Vec<f32> = new.iter().map(|&v| v as f32).collect();
             let new = decode_cache(&encode_cache(&new, ty, hd), ty, new.len() / hd, hd);
             let mut all = held.clone();
-            all[position as usize * width..][..new.len()].copy_from_slice(&new);
+            for (at, new) in (position..).zip(new.chunks_exact(width)) {
+                all[(at % context) as usize * width..][..width].copy_from_slice(new);
+            }
             all.into_iter().map(f64::from).collect()
         };
         let want_k = with(part(&k, kv_heads as usize, &weights[hd..]));

@@ -31,7 +31,7 @@ struct Params {
     grid_x: u32,
     mscale: f32,
     eps: f32,
-    context: u32,   // positions of a stream
+    context: u32,   // positions of a stream or of a ring, or 0
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

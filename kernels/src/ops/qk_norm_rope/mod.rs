@@ -71,6 +71,10 @@ pub fn plan(
             allowed,
         });
     }
+    if let Some(ring) = c.ring.filter(|&r| s.sequences == Sequences::One && s.tokens > r) {
+        let what = format!("{} tokens at a time in a ring of {ring} positions", s.tokens);
+        return Err(PlanError::Shape { op: "qk_norm_rope", what });
+    }
     let row = |heads: u32| u64::from(heads) * u64::from(c.head_dim) * 4;
     let all = s.heads + 2 * c.kv_heads;
     let positions = c.chunk(chunk);
@@ -103,7 +107,7 @@ pub fn plan(
                     grid_x: grid[0],
                     mscale: s.rotation.mscale,
                     eps: s.eps,
-                    context: s.sequences.context(),
+                    context: c.ring.unwrap_or(s.sequences.context()),
                 },
                 binds: vec![
                     match streams {

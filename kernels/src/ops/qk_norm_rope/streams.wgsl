@@ -14,5 +14,5 @@ fn position_of(stream: u32) -> u32 {
 
 fn place_of(stream: u32) -> u32 {
     let position = state[8u * stream];
-    return select((p.token0 + stream) * p.context + position, IDLE, position == IDLE);
+    return select((p.token0 + stream) * p.context + position % p.context, IDLE, position == IDLE);
 }

@@ -96,8 +96,17 @@ impl Rotation {
         Rotation { frequencies, mscale, pairing }
     }
 
-    /// The (cos, sin) table of the kernel for positions below `context`, `[128 + blocks, pairs]`.
+    /// No rotation at all, for layers without positions (NoPE).
+    pub fn none() -> Rotation {
+        Rotation { frequencies: Vec::new(), mscale: 1.0, pairing: Pairing::HalfSplit }
+    }
+
+    /// The (cos, sin) table of the kernel for positions below `context`, `[128 + blocks, pairs]`; one entry that
+    /// nobody reads where nothing is rotated.
     pub fn table(&self, context: u32) -> Vec<[f32; 2]> {
+        if self.frequencies.is_empty() {
+            return vec![[1.0, 0.0]];
+        }
         let blocks = context.div_ceil(128).max(1);
         let positions = (0..128).map(f64::from).chain((0..blocks).map(|b| 128.0 * f64::from(b)));
         positions

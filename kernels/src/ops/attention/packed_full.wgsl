@@ -1,0 +1,19 @@
+// Keys of a batch of several sequences, one after the other, without a causal order: a token sees all of its own
+// sequence, or those at most `window` away. Positions are places in the batch. Keys and values are activations.
+//
+// spans  [tokens]: first token of the token's sequence, and one past its last
+
+@group(0) @binding(1) var<storage, read> spans: array<vec2<u32>>;
+@group(0) @binding(2) var<storage, read_write> k_cache: array<Word>;
+@group(0) @binding(3) var<storage, read_write> v_cache: array<Word>;
+
+// One past the last key that a token sees, and the first.
+fn end_of(token: u32) -> u32 {
+    let end = spans[p.token0 + token].y;
+    return select(min(end, p.token0 + token + p.window + 1u), end, p.window == 0u);
+}
+
+fn first_of(token: u32) -> u32 {
+    let at = p.token0 + token;
+    return max(spans[at].x, select(max(at, p.window) - p.window, 0u, p.window == 0u));
+}
