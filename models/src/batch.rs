@@ -8,7 +8,7 @@ use weft_kernels::ops::sample::{IDLE, State};
 use weft_runtime::{Pool, Program, Readback, Recorder, Slice};
 
 use crate::graph::{Graph, Memory, Pass, Want};
-use crate::kv::{Cache, Shapes};
+use crate::kv::{Cache, Extent, Shapes};
 use crate::{Error, Model, Result, Sampling, Session, Stop};
 
 /// Steps submitted before the first of them is read.
@@ -100,9 +100,9 @@ impl Batch {
         let session = Session::new(model.clone(), context)?;
         let gpu = &model.0.gpu;
         let all = u64::from(streams) * u64::from(context);
-        let positions =
-            u32::try_from(all).map_err(|_| Error::Context { wanted: context, most: u32::MAX / streams })?;
-        let shapes = Shapes::new(&model.0.spec, model.0.cache, positions, gpu.budget())?;
+        u32::try_from(all).map_err(|_| Error::Context { wanted: context, most: u32::MAX / streams })?;
+        let extent = Extent { sequences: streams, context, batch: 1 };
+        let shapes = Shapes::new(&model.0.spec, model.0.cache, extent, gpu.budget())?;
         let cache = Cache::new(gpu, shapes, Pool::Streams, "the KV cache of streams")?;
         let frame = model.0.frame(&cache.shapes, model.1.as_deref());
         let rows = (0..=streams.ilog2()).map(|i| 1 << i).chain([streams]);
@@ -196,8 +196,7 @@ impl Batch {
         drop(self.session.generate_with(prompt, sampling, 0, progress)?);
         let gpu = self.session.model.gpu().clone();
         let mut rec = Recorder::new(&gpu);
-        let at = stream as u32 * self.context();
-        for (from, to) in self.session.cache.copies(prompt.len() as u32, &self.cache, at) {
+        for (from, to) in self.session.cache.copies(prompt.len() as u32, &self.cache, stream as u32) {
             rec.copy(&from, &to);
         }
         let submission = gpu.run(&rec.finish()?, Some(&self.session.ids.range(0, 4)))?;

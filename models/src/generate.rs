@@ -183,6 +183,7 @@ impl<'a> Generation<'a> {
                 let submission = gpu.run(program, Some(&token))?;
                 self.pending.extend(submission.readback);
                 self.session.computed = self.submitted;
+                self.session.written = self.session.written.max(self.submitted);
             }
             self.submitted += 1;
         }

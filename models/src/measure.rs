@@ -6,7 +6,7 @@ use weft_kernels::ops::attention::CacheType;
 use weft_runtime::{Cost, Replay};
 
 use crate::graph::Want;
-use crate::kv::Shapes;
+use crate::kv::{Extent, Shapes};
 use crate::{Batch, Model, Result, Sampling, Session};
 
 impl Model {
@@ -36,7 +36,8 @@ impl Model {
     pub fn cost(&self, streams: u32, tokens: u32, position: u32) -> Cost {
         let m = &*self.0;
         let context = (position + tokens).max(1);
-        let kv = Shapes::new(&m.spec, m.cache, context, m.gpu.budget()).expect("a cache that fits");
+        let extent = Extent { sequences: 1, context, batch: tokens };
+        let kv = Shapes::new(&m.spec, m.cache, extent, m.gpu.budget()).expect("a cache that fits");
         m.frame(&kv, None).cost(streams, tokens, position)
     }
 }
@@ -55,6 +56,7 @@ impl Session {
         assert!(tokens > 0 && end <= self.context(), "{end} of {} positions", self.context());
         self.computed = self.computed.min(position as usize);
         self.tokens.truncate(self.computed);
+        self.written = self.written.max(end as usize);
         let gpu = self.model.0.gpu.clone();
         let (begin, mut all) = (Instant::now(), None);
         let mut start = position;

@@ -8,7 +8,7 @@ use weft_kernels::select::{self, CallShape};
 use weft_runtime::{Caps, DeviceKind};
 
 use crate::graph::{Frame, Graph, Want};
-use crate::kv::Shapes;
+use crate::kv::{Extent, Shapes};
 use crate::weights::{Layout, cache_type, refuse_unknown};
 use crate::{Options, Result, Spec};
 
@@ -44,7 +44,8 @@ impl MemoryPlan {
         choices: &Choices,
         context: u32,
     ) -> Result<MemoryPlan> {
-        let kv = Shapes::new(spec, choices.cache, context, budget)?;
+        let extent = Extent { sequences: 1, context, batch: choices.chunk.min(context) };
+        let kv = Shapes::new(spec, choices.cache, extent, budget)?;
         let integers = choices.integers;
         let f = Frame { spec, weights, caps, budget, kv: &kv, lora: None, integers };
         Ok(MemoryPlan { weights: weights.bytes(budget), ..MemoryPlan::session(&f, choices.chunk) })
@@ -67,8 +68,7 @@ impl MemoryPlan {
             kv_cache: f.kv.bytes(f.budget),
             activations: Graph::most_bytes(f, chunk, &SESSION),
             state: fixed.into_iter().map(aligned).sum::<u64>()
-                + f.spec.ropes.iter().map(|r| table(r.pairs())).sum::<u64>()
-                + if f.spec.skips_rope() { table(1) } else { 0 },
+                + f.spec.rotations().iter().map(|r| table(r.pairs())).sum::<u64>(),
             chunk,
         }
     }

@@ -8,8 +8,8 @@ use weft_kernels::ops::rope::Rotation;
 use weft_kernels::ops::sample::State;
 use weft_runtime::{Pool, Program, Recorder, Slice};
 
-use crate::graph::{Frame, Graph, Memory, Pass, Sums, Want, still};
-use crate::kv::{Cache, Shapes};
+use crate::graph::{Frame, Graph, Memory, Pass, Sums, Want};
+use crate::kv::{Cache, Extent, Shapes};
 use crate::plan::MemoryPlan;
 use crate::{Error, Generation, Model, Result, Sampling};
 
@@ -80,6 +80,8 @@ pub struct Session {
     /// Tokens known so far; those before `computed` are in the cache.
     pub(crate) tokens: Vec<u32>,
     pub(crate) computed: usize,
+    /// Positions written since the cache was last begun from the start.
+    pub(crate) written: usize,
 }
 
 impl Session {
@@ -90,14 +92,14 @@ impl Session {
         if context == 0 || context > MAX_CONTEXT {
             return Err(Error::Context { wanted: context, most: MAX_CONTEXT });
         }
-        let shapes = Shapes::new(spec, model.0.cache, context, gpu.budget())?;
+        let extent = Extent { sequences: 1, context, batch: model.0.chunk.min(context) };
+        let shapes = Shapes::new(spec, model.0.cache, extent, gpu.budget())?;
         let lora = model.1.as_deref();
         let plan = MemoryPlan::session(&model.0.frame(&shapes, lora), model.0.chunk);
         let cache = Cache::new(gpu, shapes, Pool::KvCache, "the KV cache")?;
         let chunk = plan.chunk;
         let state = |bytes: u64, label| gpu.alloc(Pool::State, bytes, label);
         let between = lora.map(|l| state(l.scratch_bytes(chunk), "adapters")).transpose()?;
-        let still = spec.skips_rope().then(|| still(spec));
         let table = |r: &Rotation| {
             gpu.alloc_init(Pool::State, bytemuck::cast_slice(&r.table(context)), "rotary table")
         };
@@ -107,7 +109,7 @@ impl Session {
             ids: state(u64::from(chunk) * 4, "token ids")?,
             history: state(u64::from(context) * 4, "token history")?,
             last_row: state(u64::from(spec.width) * 4, "last residual")?,
-            tables: spec.ropes.iter().chain(&still).map(table).collect::<std::result::Result<_, _>>()?,
+            tables: spec.rotations().iter().map(table).collect::<std::result::Result<_, _>>()?,
             activations: gpu.alloc(Pool::Activations, plan.activations, "activations")?,
             between,
             chunk,
@@ -115,6 +117,7 @@ impl Session {
             programs: HashMap::new(),
             tokens: Vec::new(),
             computed: 0,
+            written: 0,
             model,
         })
     }
@@ -173,6 +176,11 @@ impl Session {
         let common = prompt.iter().zip(&self.tokens[..known]).take_while(|(a, b)| a == b).count();
         // The last token always runs: its logits are not kept.
         let reused = common.min(prompt.len() - 1);
+        // What a layer with a window has forgotten is computed once more, and so is what it came from.
+        let reused = if self.cache.shapes.holds(reused, self.written) { reused } else { 0 };
+        if reused == 0 {
+            self.written = 0;
+        }
         self.tokens.truncate(reused);
         self.computed = reused;
         let gpu = self.model.0.gpu.clone();
@@ -190,6 +198,7 @@ impl Session {
             }
             self.tokens.extend_from_slice(&prompt[start..end]);
             self.computed = end;
+            self.written = self.written.max(end);
             if progress(end - reused, prompt.len() - reused).is_break() {
                 return Err(Error::Cancelled);
             }
@@ -365,6 +374,7 @@ impl Session {
         self.model.check_ids(tokens)?;
         self.tokens.clear();
         self.computed = 0;
+        self.written = 0;
         let wanted = if rows == Rows::Decode { 1 } else { self.chunk.min(tokens.len() as u32) };
         let want = if with_taps { Want::Taps } else { Want::Logits };
         let frame = self.frame();
@@ -394,6 +404,7 @@ impl Session {
                 taps.iter().map(|t| gpu.read_vec::<f32>(t)).collect::<std::result::Result<Vec<_>, _>>()?;
             self.tokens.extend_from_slice(batch);
             self.computed = self.tokens.len();
+            self.written = self.computed;
             if each(start, &taps, &bytemuck::pod_collect_to_vec::<u8, f32>(&bytes)).is_break() {
                 return Err(Error::Cancelled);
             }

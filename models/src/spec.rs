@@ -283,6 +283,17 @@ impl Spec {
         &self.ropes[0]
     }
 
+    /// The rotary embeddings, and one of a pair that does not turn where some layer has none.
+    pub fn rotations(&self) -> Vec<Rotation> {
+        let still = || Rotation { frequencies: vec![0.0], mscale: 1.0, pairing: self.rotation().pairing };
+        self.ropes.iter().cloned().chain(self.skips_rope().then(still)).collect()
+    }
+
+    /// Which of [`Spec::rotations`] a layer takes.
+    pub fn rotation_of(&self, layer: u32) -> usize {
+        self.blocks[layer as usize].attention.rope.unwrap_or(self.ropes.len())
+    }
+
     /// Whether some layer has no rotary embedding.
     pub fn skips_rope(&self) -> bool {
         self.blocks.iter().any(|b| b.attention.rope.is_none())

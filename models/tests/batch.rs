@@ -54,6 +54,8 @@ fn every_stream_gets_the_tokens_that_it_gets_alone() {
     for (case, device, cache, streams) in [
         ("qwen3-f32", exact(), None, 7),
         ("qwen3-q4_k_m", bare, None, 3),
+        ("gemma3-f32", exact(), None, 7),
+        ("smollm3-f32", exact(), None, 3),
         ("llama3-q4_k_m", minimal, Some(CacheType::F16), 7),
         ("qwen2-q4_k_m", bare_minimal, Some(CacheType::Q8_0), 3),
         ("qwen3-mixed", exact(), Some(CacheType::Q4_0), 3),

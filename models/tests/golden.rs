@@ -103,7 +103,7 @@ fn decode_in_integers_is_near_transformers() {
 
 #[test]
 fn chunks_and_missing_features_change_nothing() {
-    for name in ["qwen3-f32", "llama3-q4_k_m", "qwen2-q4_k_m"] {
+    for name in ["qwen3-f32", "llama3-q4_k_m", "qwen2-q4_k_m", "gemma3-f32"] {
         let case = load(name);
         for chunk in [1, 7, 64] {
             for without in [Without::default(), Without::ALL] {
@@ -201,6 +201,31 @@ fn a_reused_prefix_continues_as_a_fresh_prompt_does() {
     assert!(reused >= 30 + first.len() - 1, "reused only {reused}");
     let fresh = answer(&mut open("qwen3-f32", DeviceOptions::default(), None), &second).1;
     assert_eq!(continued, fresh);
+}
+
+/// Layers with a window of 24 keep a ring of 32 positions here: what it has forgotten is computed once more, and what
+/// it has not is not.
+#[test]
+fn a_window_is_continued_and_begun_again() {
+    let case = load("gemma3-f32");
+    let greedy = weft_models::Sampling::greedy();
+    let answer = |session: &mut Session, prompt: &[u32]| {
+        let mut g = session.generate(prompt, &greedy, 9).unwrap();
+        let tokens: Vec<u32> = std::iter::from_fn(|| g.next_token().unwrap()).collect();
+        (g.reused_tokens(), tokens)
+    };
+    let mut session = open("gemma3-f32", DeviceOptions::default(), Some(7));
+    let fresh = |prompt: &[u32]| answer(&mut open("gemma3-f32", DeviceOptions::default(), None), prompt).1;
+    let first = &case.tokens[..60];
+    let (_, said) = answer(&mut session, first);
+    assert_eq!(said, fresh(first));
+    let longer = [first, &said, &case.tokens[60..70]].concat();
+    let (reused, said) = answer(&mut session, &longer);
+    assert!(reused > first.len() && said == fresh(&longer));
+    // The beginning of what it holds lies behind the window.
+    let other = [&first[..40], &case.tokens[70..]].concat();
+    let (reused, said) = answer(&mut session, &other);
+    assert!(reused == 0 && said == fresh(&other));
 }
 
 /// Sums of squares over the prompt's halves, each from an empty cache; the last batch of a half is one token.

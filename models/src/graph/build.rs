@@ -113,9 +113,9 @@ impl<'a> Builder<'a> {
         let (a, cache) = (&self.block(layer).attention, self.f.kv.layer(layer));
         let Pass { tokens, sequences, .. } = self.pass;
         let splits = match sequences {
-            Sequences::One => splits(tokens, cache.context.next_power_of_two()),
+            Sequences::One => splits(tokens, Pass::held(cache, self.f.kv.context().next_power_of_two())),
             Sequences::Streams { context } => {
-                let positions = context.next_power_of_two();
+                let positions = Pass::held(cache, context.next_power_of_two());
                 let pick = decode::SplitConfig::pick(a.heads, a.kv_heads, cache.ty, positions, tokens);
                 // Of one slot, a tuned split may have more.
                 pick.splits.max(splits(tokens, positions))

@@ -13,7 +13,7 @@ mod node;
 mod record;
 
 use weft_kernels::Budget;
-use weft_kernels::ops::attention::{Sequences, decode};
+use weft_kernels::ops::attention::{CacheShape, Sequences, decode};
 use weft_kernels::ops::split_k::STREAMS;
 use weft_runtime::Caps;
 
@@ -23,7 +23,7 @@ use crate::spec::Spec;
 use crate::weights::Layout;
 use node::{Info, Node, Value};
 
-pub(crate) use record::{Memory, Sums, still};
+pub(crate) use record::{Memory, Sums, activation};
 
 /// What graphs of a model on a device are planned from.
 #[derive(Clone, Copy)]
@@ -69,6 +69,11 @@ impl Pass {
     /// Tokens of one sequence.
     pub(crate) fn one(tokens: u32, positions: u32, want: Want) -> Pass {
         Pass { tokens, sequences: Sequences::One, positions, want }
+    }
+
+    /// Positions that a layer's cache holds of a sequence at most, of so many that there are.
+    fn held(cache: &CacheShape, positions: u32) -> u32 {
+        cache.ring.map_or(positions, |ring| positions.min(ring.next_power_of_two()))
     }
 
     /// Whether it is a step of decoding: of one token of each sequence.

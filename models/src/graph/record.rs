@@ -17,12 +17,12 @@ use weft_kernels::ops::softcap::Softcap;
 use weft_runtime::{Recorder, Slice};
 
 use super::node::{ChainTo, Info, Ints, Node, Value};
-use super::{Frame, Graph, splits};
+use super::{Frame, Graph, Pass, splits};
 use crate::Result;
 use crate::kv::Cache;
 use crate::lora::Lora;
 use crate::sites::{NormSite, Site};
-use crate::spec::{Act, Ffn, Norm, Spec};
+use crate::spec::{Act, Ffn, Norm};
 use crate::weights::{Part, Weights};
 
 /// What a program reads and writes besides activations.
@@ -65,8 +65,7 @@ struct Ctx<'a> {
     g: &'a Graph,
     w: &'a Weights,
     m: &'a Memory<'a>,
-    /// The rotation of layers without one.
-    still: Rotation,
+    rotations: Vec<Rotation>,
 }
 
 impl Graph {
@@ -81,7 +80,7 @@ impl Graph {
         w: &Weights,
         m: &Memory<'_>,
     ) -> Result<Option<Slice>> {
-        let ctx = Ctx { f, g: self, w, m, still: still(f.spec) };
+        let ctx = Ctx { f, g: self, w, m, rotations: f.spec.rotations() };
         for node in &self.nodes {
             ctx.node(rec, node)?;
         }
@@ -170,12 +169,10 @@ impl Ctx<'_> {
         rmsnorm::PostNorm { y: &y, w, x: &x, rows, cols, eps }.record(rec)
     }
 
-    /// A layer's rotary embedding, which does nothing where it has none, and its angles.
+    /// A layer's rotary embedding, and its angles.
     fn rotation(&self, layer: u32) -> (&Rotation, &Slice) {
-        let rope = self.f.spec.blocks[layer as usize].attention.rope;
-        let ropes = &self.f.spec.ropes;
-        let at = rope.unwrap_or(ropes.len());
-        (ropes.get(at).unwrap_or(&self.still), &self.m.tables[at])
+        let at = self.f.spec.rotation_of(layer);
+        (&self.rotations[at], &self.m.tables[at])
     }
 
     fn eps(&self, norm: NormSite) -> f32 {
@@ -257,7 +254,7 @@ impl Ctx<'_> {
             window: a.mask.window(),
             scale: a.scale,
             splits: match pass.sequences {
-                Sequences::One => splits(pass.tokens, pass.positions),
+                Sequences::One => splits(pass.tokens, Pass::held(self.f.kv.layer(layer), pass.positions)),
                 Sequences::Streams { .. } => 1,
             },
             sequences: pass.sequences,
@@ -275,6 +272,7 @@ impl Ctx<'_> {
         let cache = self.f.kv.layer(layer);
         let sizes = [a.heads, a.kv_heads, a.head_dim];
         let (rotation, table) = self.rotation(layer);
+        let positions = Pass::held(cache, pass.positions);
         let shape = decode::Shape {
             heads: a.heads,
             cache,
@@ -282,8 +280,8 @@ impl Ctx<'_> {
             eps: spec.blocks[layer as usize].norm.eps(),
             window: a.mask.window(),
             scale: a.scale,
-            split: decode::SplitConfig::tuned(self.f.caps, sizes, cache.ty, pass.positions, pass.tokens),
-            positions: pass.positions.min(cache.context),
+            split: decode::SplitConfig::tuned(self.f.caps, sizes, cache.ty, positions, pass.tokens),
+            positions: positions.min(cache.context),
             tokens: pass.tokens,
             sequences: pass.sequences,
         };
@@ -356,11 +354,6 @@ impl Ctx<'_> {
             }
         }
     }
-}
-
-/// The rotation of layers without RoPE: one pair that does not turn.
-pub(crate) fn still(spec: &Spec) -> Rotation {
-    Rotation { frequencies: vec![0.0], mscale: 1.0, pairing: spec.rotation().pairing }
 }
 
 /// The op of an activation function.

@@ -21,6 +21,7 @@ use weft_kernels::ops::embed::Embed;
 use weft_kernels::ops::glu::{Glu, GluBackward};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
 use weft_kernels::ops::qk_norm_rope::train as qk_norm_rope;
+use weft_kernels::ops::rope::Rotation;
 use weft_kernels::ops::{Format, adamw, cross_entropy, gather, rmsnorm};
 use weft_runtime::{Gpu, Placed, Recorder, Slice};
 
@@ -28,7 +29,9 @@ use super::AdapterShape;
 use super::adapter::Flat;
 use super::plan::{Buffers, LayerSpots, Spot, attention_shape};
 use super::products::{Product, product};
+use crate::graph::activation;
 use crate::sites::{Group, NormSite, Site};
+use crate::spec::Ffn;
 use crate::weights::Weights;
 use crate::{Result, Spec};
 
@@ -48,8 +51,8 @@ pub(crate) struct Memory {
     pub(crate) ids: Slice,
     /// `[tokens, 2]`: first token of each token's sequence, and one past its last.
     pub(crate) spans: Slice,
-    /// Rotary table.
-    pub(crate) table: Slice,
+    /// The angles of each rotary embedding.
+    pub(crate) tables: Vec<Slice>,
     /// Rows of the batch whose loss is computed, and what should follow them.
     pub(crate) rows: Slice,
     pub(crate) labels: Slice,
@@ -74,6 +77,8 @@ pub(crate) struct Graph<'a> {
     pub(crate) dropout: f32,
     pub(crate) checkpointing: bool,
     pub(crate) tokens: u32,
+    /// As [`Spec::rotations`] gives them.
+    pub(crate) rotations: &'a [Rotation],
 }
 
 /// A layer's tensors, in memory.
@@ -89,6 +94,7 @@ struct Tensors {
     gate_up: Slice,
     kept_gate_up: Option<Slice>,
     gated: Slice,
+    given: Option<[Slice; 2]>,
     t: [Slice; 4],
 }
 
@@ -129,19 +135,56 @@ impl Graph<'_> {
             gate_up: at(spots.gate_up),
             kept_gate_up: self.buffers.kept_gate_up.map(at),
             gated: at(spots.gated),
+            given: spots.given.map(|g| g.map(at)),
             t: spots.t.map(at),
         }
     }
 
-    fn heads(&self) -> qk_norm_rope::Shape<'_> {
+    fn heads(&self, i: u32) -> qk_norm_rope::Shape<'_> {
         let c = self.c;
         qk_norm_rope::Shape {
             tokens: self.tokens,
             heads: c.heads(),
             kv_heads: c.kv_heads(),
             head_dim: c.head_dim(),
-            rotation: c.rotation(),
+            rotation: &self.rotations[c.rotation_of(i)],
             eps: c.eps(),
+        }
+    }
+
+    /// The residual stream behind a half: what it gave, `given`, normed or not, added to x.
+    fn leave(
+        &self,
+        rec: &mut Recorder,
+        x: &Slice,
+        given: Option<(&Slice, NormSite)>,
+        out: &Slice,
+    ) -> Result<()> {
+        let (rows, cols, eps) = (self.tokens, self.c.width, self.c.eps());
+        if let Some((y, norm)) = given {
+            rmsnorm::rmsnorm(rec, y, self.w.norm(norm), out, rows, cols, eps)?;
+        }
+        Ok(add(rec, x, out, rows * cols)?)
+    }
+
+    /// The gradient of what a half gave, from that of the residual stream behind it.
+    fn given_gradient(
+        &self,
+        rec: &mut Recorder,
+        given: Option<(&Slice, NormSite)>,
+        dx: &Slice,
+    ) -> Result<Slice> {
+        let Some(((y, norm), dy)) = given.zip(self.buffers.d.given) else { return Ok(dx.clone()) };
+        let (dy, w) = (self.at(dy), self.w.norm(norm));
+        rmsnorm::backward(rec, y, w, dx, &dy, self.tokens, self.c.width, self.c.eps(), false)?;
+        Ok(dy)
+    }
+
+    /// The activation of the gate.
+    fn act(&self) -> Activation {
+        match self.c.blocks[0].ffn {
+            Ffn::Gated { act, .. } | Ffn::Plain { act, .. } => activation(act),
+            Ffn::Experts(e) => activation(e.act),
         }
     }
 
@@ -166,12 +209,14 @@ impl Graph<'_> {
         let n1 = self.norm(rec, &s.x, self.w.norm(NormSite::Attention(i)), &s.n1, &qkv)?;
         self.forward_product(rec, i, &qkv, n1, &s.t[0], &s.qkv)?;
         self.split_heads(rec, i, s)?;
-        let shape = attention_shape(c, self.tokens);
+        let shape = attention_shape(c, i, self.tokens);
         let split = s.qkv_split.each_ref();
         attention::attention(rec, &self.m.spans, split, &s.attended, &s.lse, &shape)?;
         let attended = (&s.attended, Format::F32);
-        self.forward_product(rec, i, &product(self.w, i, Group::Output), attended, &s.t[1], &s.mid)?;
-        Ok(add(rec, &s.x, &s.mid, self.tokens * c.width)?)
+        let given = s.given.as_ref().map(|g| (&g[0], NormSite::AfterAttention(i)));
+        let y = given.map_or(&s.mid, |g| g.0);
+        self.forward_product(rec, i, &product(self.w, i, Group::Output), attended, &s.t[1], y)?;
+        self.leave(rec, &s.x, given, &s.mid)
     }
 
     fn split_heads(&self, rec: &mut Recorder, i: u32, s: &Tensors) -> Result<()> {
@@ -179,11 +224,11 @@ impl Graph<'_> {
         Ok(qk_norm_rope::forward(
             rec,
             &m.spans,
-            &m.table,
+            &m.tables[self.c.rotation_of(i)],
             norms,
             &s.qkv,
             s.qkv_split.each_ref(),
-            &self.heads(),
+            &self.heads(i),
         )?)
     }
 
@@ -209,7 +254,9 @@ impl Graph<'_> {
         let mut rec = Recorder::new(self.gpu);
         let rec = &mut rec;
         let c = self.c;
-        Embed::new(&self.w.embedding.weight, &self.m.ids, &self.stream(0), self.tokens).record(rec)?;
+        let x = self.stream(0);
+        let ids = Embed::new(&self.w.embedding.weight, &self.m.ids, &x, self.tokens);
+        Embed { scale: c.embed.scale, ..ids }.record(rec)?;
         for i in 0..c.layers() {
             let s = self.tensors(i, &self.buffers.forward);
             self.attention_half(rec, i, &s)?;
@@ -221,8 +268,10 @@ impl Graph<'_> {
             let down = product(self.w, i, Group::Down);
             let gated = (&s.gated, self.format(&down));
             self.glu(&s.gate_up, gated).record(rec)?;
-            self.forward_product(rec, i, &down, gated, &s.t[3], &out)?;
-            add(rec, &s.mid, &out, self.tokens * c.width)?;
+            let given = s.given.as_ref().map(|g| (&g[1], NormSite::AfterFfn(i)));
+            let y = given.map_or(&out, |g| g.0);
+            self.forward_product(rec, i, &down, gated, &s.t[3], y)?;
+            self.leave(rec, &s.mid, given, &out)?;
         }
         adamw::zero(rec, &self.at(self.buffers.d.x))?;
         Ok(std::mem::replace(rec, Recorder::new(self.gpu)))
@@ -230,7 +279,7 @@ impl Graph<'_> {
 
     /// What gates a layer's feed-forward values.
     fn glu<'b>(&self, x: &'b Slice, (y, out): (&'b Slice, Format)) -> Glu<'b> {
-        Glu { x, y, out, act: Activation::Silu, tokens: self.tokens, width: self.c.feed_forward() }
+        Glu { x, y, out, act: self.act(), tokens: self.tokens, width: self.c.feed_forward() }
     }
 
     /// The loss of `n` rows, and with `gradient` the gradient of the residual stream there.
@@ -309,10 +358,12 @@ impl Graph<'_> {
         }
 
         let needed = needs(Group::Down);
-        self.input_gradient(rec, i, &down, &dx, needed.then_some(&gated))?;
+        let given = s.given.as_ref().map(|g| (&g[1], NormSite::AfterFfn(i)));
+        let dy = self.given_gradient(rec, given, &dx)?;
+        self.input_gradient(rec, i, &down, &dy, needed.then_some(&gated))?;
         if needed {
             // Gate and up become their gradients, and the gradient of what they make becomes that.
-            let act = Activation::Silu;
+            let act = self.act();
             GluBackward { x: &s.gate_up, dy: &gated, act, tokens: n, width: c.feed_forward() }.record(rec)?;
         } else {
             self.glu(&s.gate_up, (&gated, Format::F32)).record(rec)?;
@@ -320,7 +371,7 @@ impl Graph<'_> {
         if self.checkpointing {
             self.down(rec, i, &down, (&gated, Format::F32), &s.t[3])?;
         }
-        self.adapter_gradient(rec, i, &down, &dx, (&gated, Format::F32), &s.t[3])?;
+        self.adapter_gradient(rec, i, &down, &dy, (&gated, Format::F32), &s.t[3])?;
         if !needed {
             return Ok(());
         }
@@ -333,8 +384,10 @@ impl Graph<'_> {
         rmsnorm::backward(rec, &s.mid, self.w.norm(NormSite::Ffn(i)), &dn, &dx, n, c.width, c.eps(), true)?;
 
         let needed = needs(Group::Output);
-        self.input_gradient(rec, i, &output, &dx, needed.then_some(&dattended))?;
-        self.adapter_gradient(rec, i, &output, &dx, (&s.attended, Format::F32), &s.t[1])?;
+        let given = s.given.as_ref().map(|g| (&g[0], NormSite::AfterAttention(i)));
+        let dy = self.given_gradient(rec, given, &dx)?;
+        self.input_gradient(rec, i, &output, &dy, needed.then_some(&dattended))?;
+        self.adapter_gradient(rec, i, &output, &dy, (&s.attended, Format::F32), &s.t[1])?;
         if !needed {
             return Ok(());
         }
@@ -350,18 +403,18 @@ impl Graph<'_> {
             &dattended,
             &scratch,
             [&dq, &dk, &dv],
-            &attention_shape(c, n),
+            &attention_shape(c, i, n),
         )?;
         let norms = self.w.layers[i as usize].qk_norm.as_ref();
         qk_norm_rope::backward(
             rec,
             &m.spans,
-            &m.table,
+            &m.tables[c.rotation_of(i)],
             norms,
             &s.qkv,
             [&dq, &dk, &dv],
             &dqkv,
-            &self.heads(),
+            &self.heads(i),
         )?;
         let n1 = self.norm(rec, &s.x, self.w.norm(NormSite::Attention(i)), &s.n1, &qkv)?;
         let needed = needs(Group::Qkv);

@@ -1,6 +1,7 @@
 //! Fine-tuning with low-rank adapters on frozen, quantised weights.
 
 mod adapter;
+mod batch;
 mod graph;
 mod plan;
 mod products;
@@ -8,5 +9,6 @@ mod trainer;
 
 pub use crate::sites::Target;
 pub use adapter::{Adapter, AdapterShape, MAX_RANK, Pair};
+pub use batch::{AdamW, Batch, IGNORE, Losses, TrainOptions, TrainState};
 pub use plan::TrainPlan;
-pub use trainer::{AdamW, Batch, IGNORE, Losses, TrainOptions, TrainState, Trainer};
+pub use trainer::Trainer;

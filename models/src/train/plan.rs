@@ -10,6 +10,7 @@ use weft_runtime::{Arena, Layout, Placed, human};
 use super::adapter::Flat;
 use super::{AdapterShape, TrainOptions};
 use crate::sites::Group;
+use crate::spec::Norms;
 use crate::{Error, Result, Spec};
 
 /// Bytes of GPU memory that training takes, by use.
@@ -124,8 +125,9 @@ pub(crate) const MAX_TOKENS: u32 = 1 << 20;
 /// Token ids, spans, rows and labels of a batch, the rotary table, settings.
 fn state_bytes(c: &Spec, options: &TrainOptions, budget: &Budget) -> u64 {
     let tokens = u64::from(padded(options.tokens, options.tokens));
-    let table = (128 + tokens.div_ceil(128)) * u64::from(c.rotation().pairs()) * 8;
-    table + tokens * 12 + 8 * budget.align
+    let table = |pairs: u32| (128 + tokens.div_ceil(128)) * u64::from(pairs) * 8;
+    let tables: u64 = c.rotations().iter().map(|r| table(r.pairs())).sum();
+    tables + tokens * 12 + 8 * budget.align
 }
 
 /// Tokens of the program that runs a batch of `tokens`: few sizes, so that few programs are recorded.
@@ -172,6 +174,9 @@ pub(crate) struct LayerSpots {
     pub(crate) n2: Spot,
     pub(crate) gate_up: Spot,
     pub(crate) gated: Spot,
+    /// What attention and the feed-forward network give before their norms, in models that have those:
+    /// `[tokens, width]` f32.
+    pub(crate) given: Option<[Spot; 2]>,
     /// What each group's A makes of its input.
     pub(crate) t: [Spot; 4],
 }
@@ -189,6 +194,8 @@ pub(crate) struct GradientSpots {
     pub(crate) qkv: Placed,
     pub(crate) t: Placed,
     pub(crate) attention: Placed,
+    /// Of what a norm behind a half reads: `[tokens, width]` f32.
+    pub(crate) given: Option<Placed>,
 }
 
 /// The tensors of the loss, a piece of the rows at a time.
@@ -252,6 +259,10 @@ impl Buffers {
             let [qkv, attended, lse, mid] = [q + 2 * kv, q, c.heads(), c.width].map(|w| keep(rows(w)));
             (qkv, attended, lse, mid, ts.map(|w| keep(rows(w))))
         });
+        // What the feed-forward network gave: to compute it once more takes the widest product.
+        let sandwich = c.blocks.iter().any(|b| b.norms == Norms::Sandwich);
+        let given = sandwich.then(|| keep(rows(c.width)));
+        let given_first = (sandwich && !o.checkpointing).then(|| keep(rows(c.width)));
         // The widest, in f16: half of all that is kept.
         let kept_gate_up = (!o.checkpointing).then(|| keep(rows(c.feed_forward())));
         // Steps. A layer forward: 0 norm, 1 qkv, 2 heads, 3 attention, 4 output, 5 norm, 6 gate and up,
@@ -274,6 +285,7 @@ impl Buffers {
                 attended: x,
                 lse: x,
                 mid: x,
+                given: given.map(|second| [given_first.unwrap_or_else(|| put(c.width, s + 4, t1)), second]),
                 t: [x; 4],
             };
             match more {
@@ -315,8 +327,9 @@ impl Buffers {
             v: put(kv, 35, 36),
             qkv: put(q + 2 * kv, 36, 37),
             t: put(ts.into_iter().max().unwrap_or(0), 30, 37),
+            given: sandwich.then(|| put(c.width, 30, 34)),
             attention: {
-                let s = attention_shape(c, tokens);
+                let s = attention_shape(c, 0, tokens);
                 a.add(s.scratch_bytes(), 35, 35)
             },
         };
@@ -361,15 +374,16 @@ impl Buffers {
     }
 }
 
-/// Attention of a batch.
-pub(crate) fn attention_shape(c: &Spec, tokens: u32) -> attention::Shape {
+/// Attention of a layer in a batch.
+pub(crate) fn attention_shape(c: &Spec, layer: u32, tokens: u32) -> attention::Shape {
+    let a = &c.blocks[layer as usize].attention;
     attention::Shape {
-        mask: Mask::Causal { window: 0 },
+        mask: Mask::Causal { window: a.mask.window() },
         tokens,
-        heads: c.heads(),
-        kv_heads: c.kv_heads(),
-        head_dim: c.head_dim(),
-        scale: 1.0 / (c.head_dim() as f32).sqrt(),
+        heads: a.heads,
+        kv_heads: a.kv_heads,
+        head_dim: a.head_dim,
+        scale: a.scale,
     }
 }
 

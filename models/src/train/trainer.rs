@@ -4,98 +4,17 @@ use std::collections::HashMap;
 
 use weft_kernels::ops::adamw;
 use weft_kernels::ops::cross_entropy::Stats;
+use weft_kernels::ops::rope::Rotation;
 use weft_runtime::{MemoryReport, Pool, Program, Recorder, Replay, Slice, human};
 
 use super::adapter::Flat;
+use super::batch::{AdamW, Batch, IGNORE, Losses, TrainOptions, TrainState};
 use super::graph::{Graph, Memory};
 use super::plan::{Buffers, MAX_TOKENS, loss_rows, padded};
 use super::{Adapter, AdapterShape, Pair, TrainPlan};
 use crate::session::listing;
-use crate::spec::{Act, Block, Ffn, Mask, Norms};
-use crate::{Error, Model, Result};
-
-/// The label of a token whose successor is not learnt.
-pub const IGNORE: u32 = u32::MAX;
-
-/// Sequences one after the other, without padding.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// Tokens.
-    pub ids: Vec<u32>,
-    /// For each token the one that should follow it, or [`IGNORE`].
-    pub labels: Vec<u32>,
-    /// Length of each sequence; they sum to the number of tokens.
-    pub sequences: Vec<u32>,
-}
-
-/// How to train.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TrainOptions {
-    /// The most tokens of a batch.
-    pub tokens: u32,
-    /// The longest sequence, which a batch that would fit is suggested for; 0 where nobody knows.
-    pub context: u32,
-    /// Keep each layer's input only and compute the rest again in the backward pass.
-    pub checkpointing: bool,
-    /// Probability that a value of an adapter's input is dropped.
-    pub dropout: f32,
-    /// Of the dropout.
-    pub seed: u64,
-}
-
-impl Default for TrainOptions {
-    fn default() -> TrainOptions {
-        TrainOptions { tokens: 2048, context: 0, checkpointing: true, dropout: 0.0, seed: 42 }
-    }
-}
-
-/// AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) with a clipped global gradient norm.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamW {
-    /// Learning rate.
-    pub lr: f32,
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// Decoupled weight decay.
-    pub weight_decay: f32,
-    /// Largest global norm of the gradient; 0 does not clip.
-    pub clip: f32,
-}
-
-impl Default for AdamW {
-    fn default() -> AdamW {
-        AdamW { lr: 2e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, clip: 1.0 }
-    }
-}
-
-/// What a batch costs.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Losses {
-    /// Sum of -ln p(label) over the supervised tokens.
-    pub loss_sum: f64,
-    /// Supervised tokens.
-    pub supervised: u64,
-    /// Those whose label is the likeliest token.
-    pub correct: u64,
-}
-
-/// All that an optimiser needs to go on: the trained parameters and their two moments, flat, the pairs in
-/// the order of the adapter, of each its A and then its B.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TrainState {
-    /// Steps done.
-    pub step: u64,
-    /// Parameters.
-    pub parameters: Vec<f32>,
-    /// First moments.
-    pub m: Vec<f32>,
-    /// Second moments.
-    pub v: Vec<f32>,
-}
+use crate::spec::{Ffn, Mask, Norm, Norms};
+use crate::{Error, Model, Result, Spec};
 
 /// What a recorded program does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,6 +42,7 @@ pub struct Trainer {
     scale: f32,
     flat: Flat,
     buffers: Buffers,
+    rotations: Vec<Rotation>,
     memory: Memory,
     moments: [Slice; 2],
     /// AdamW's scratch and settings.
@@ -141,6 +61,27 @@ fn bad<T>(what: String) -> Result<T> {
     Err(Error::Training { what })
 }
 
+/// Refuses models whose gradients are not there.
+///
+/// # Errors
+/// [`Error::Training`] names the architecture and what it is.
+fn refuse(spec: &Spec) -> Result<()> {
+    let what = spec.blocks.iter().find_map(|b| match (b.norms, b.norm, b.ffn, b.attention.mask) {
+        (Norms::Post, ..) => Some("norms behind its sums"),
+        (_, Norm::Layer { .. }, ..) => Some("LayerNorm"),
+        (_, _, Ffn::Experts(_), _) => Some("experts"),
+        (_, _, Ffn::Plain { .. }, _) => Some("a feed-forward network without a gate"),
+        (.., Mask::Full | Mask::SymmetricWindow(_)) => Some("attention in both directions"),
+        _ => None,
+    });
+    match what.or(spec.out.softcap.map(|_| "a soft cap of its logits")) {
+        Some(what) => {
+            bad(format!("a model of architecture {} has {what}, which cannot be trained", spec.architecture))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Trainer {
     /// Takes all the memory that training needs.
     ///
@@ -151,13 +92,7 @@ impl Trainer {
     pub fn new(model: &Model, adapter: &Adapter, options: &TrainOptions) -> Result<Trainer> {
         let (spec, gpu) = (model.spec(), model.gpu());
         adapter.check(spec)?;
-        let plain = |b: &Block| {
-            let gated = matches!(b.ffn, Ffn::Gated { act: Act::Silu, .. });
-            b.norms == Norms::Pre && b.attention.mask == Mask::Causal && b.attention.rope == Some(0) && gated
-        };
-        if !spec.blocks.iter().all(plain) {
-            return bad(format!("models of architecture {} cannot be trained yet", spec.architecture));
-        }
+        refuse(spec)?;
         if !(1..=MAX_TOKENS).contains(&options.tokens) {
             return bad(format!("a batch must be of 1 to {MAX_TOKENS} tokens, not {}", options.tokens));
         }
@@ -205,6 +140,9 @@ impl Trainer {
             .collect::<std::result::Result<Vec<_>, _>>()?;
         let optimiser_slice = |label| gpu.alloc(Pool::Optimiser, flat.total, label);
         let state = |bytes: u64, label| gpu.alloc(Pool::State, bytes, label);
+        let rotations = spec.rotations();
+        let table =
+            |r: &Rotation| gpu.alloc_init(Pool::State, bytemuck::cast_slice(&r.table(most)), "rotary table");
         let memory = Memory {
             scratch: gpu.alloc(Pool::Activations, buffers.scratch.total, "activations")?,
             kept,
@@ -212,11 +150,7 @@ impl Trainer {
             gradient: optimiser_slice("gradients")?,
             ids: state(u64::from(most) * 4, "token ids")?,
             spans: state(u64::from(most) * 8, "spans")?,
-            table: gpu.alloc_init(
-                Pool::State,
-                bytemuck::cast_slice(&spec.rotation().table(most)),
-                "rotary table",
-            )?,
+            tables: rotations.iter().map(table).collect::<std::result::Result<_, _>>()?,
             rows: state(u64::from(rows) * 4, "rows of the loss")?,
             labels: state(u64::from(rows) * 4, "labels")?,
             loss_scale: state(4, "scale of the loss")?,
@@ -234,6 +168,7 @@ impl Trainer {
             shape,
             flat,
             buffers,
+            rotations,
             memory,
             moments,
             programs: HashMap::new(),
@@ -563,6 +498,7 @@ impl Trainer {
             dropout: self.options.dropout,
             checkpointing: self.options.checkpointing,
             tokens,
+            rotations: &self.rotations,
         };
         match kind {
             Kind::Forward(tokens) => graph(tokens).forward(),
