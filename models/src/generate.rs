@@ -1,87 +1,13 @@
 //! Tokens, as they come.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 use weft_formats::tokenizer::StreamDecoder;
-use weft_kernels::ops::sample::State;
 use weft_runtime::Readback;
 
 use crate::graph::Want;
-use crate::{Error, Result, Session};
-
-/// How the next token is drawn. The default is llama.cpp's.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampling {
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Keep the k most probable tokens; 0 keeps all.
-    pub top_k: u32,
-    /// Keep the smallest set of tokens with this mass; 1 keeps all.
-    pub top_p: f32,
-    /// Keep tokens with at least this part of the largest probability; 0 keeps all.
-    pub min_p: f32,
-    /// Make recent tokens less probable; 1 does nothing.
-    pub repeat_penalty: f32,
-    /// How many tokens are recent.
-    pub repeat_last_n: u32,
-    /// Seed of the draws: the same seed gives the same text on the same device.
-    pub seed: u32,
-    /// Go on after a token that ends the text.
-    pub ignore_eos: bool,
-}
-
-impl Default for Sampling {
-    fn default() -> Sampling {
-        Sampling {
-            temperature: 0.8,
-            top_k: 40,
-            top_p: 0.95,
-            min_p: 0.05,
-            repeat_penalty: 1.0,
-            repeat_last_n: 64,
-            seed: 0,
-            ignore_eos: false,
-        }
-    }
-}
-
-impl Sampling {
-    /// Always the most probable token.
-    pub fn greedy() -> Sampling {
-        Sampling { temperature: 0.0, ..Sampling::default() }
-    }
-
-    /// What the sampler reads, for a batch that begins at `position`.
-    pub(crate) fn state(&self, position: u32) -> State {
-        State {
-            position,
-            seed: self.seed,
-            top_k: self.top_k,
-            last_n: self.repeat_last_n,
-            temperature: self.temperature,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            penalty: self.repeat_penalty,
-        }
-    }
-
-    pub(crate) fn check(&self) -> Result<()> {
-        let bad = |what, range, value: f32| Err(Error::Sampling { what, range, value: value.to_string() });
-        if !(0.0..=1e6).contains(&self.temperature) {
-            return bad("the temperature", "from 0 to 1e6", self.temperature);
-        }
-        if !(0.0..=1.0).contains(&self.top_p) {
-            return bad("top-p", "from 0 to 1", self.top_p);
-        }
-        if !(0.0..=1.0).contains(&self.min_p) {
-            return bad("min-p", "from 0 to 1", self.min_p);
-        }
-        if !(1e-6..=1e6).contains(&self.repeat_penalty) {
-            return bad("the repetition penalty", "from 1e-6 to 1e6", self.repeat_penalty);
-        }
-        Ok(())
-    }
-}
+use crate::{Error, Result, Sampling, Session};
 
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +18,91 @@ pub enum Stop {
     MaxTokens,
     /// The context is full.
     Context,
+}
+
+impl Session {
+    /// Starts an answer to `prompt`: keeps what the cache already holds of it, computes the rest, and
+    /// draws up to `max_tokens` tokens as they are asked for.
+    ///
+    /// # Errors
+    /// An empty prompt or one longer than the context, an id out of range, senseless sampling values,
+    /// a fault of the device.
+    pub fn generate(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        max_tokens: usize,
+    ) -> Result<Generation<'_>> {
+        self.generate_with(prompt, sampling, max_tokens, &mut |_, _| ControlFlow::Continue(()))
+    }
+
+    /// As [`Session::generate`], telling `progress` (done, total) tokens of the prompt after each
+    /// batch and between the submits of one; `Break` cancels.
+    ///
+    /// # Errors
+    /// As [`Session::generate`]; [`Error::Cancelled`].
+    pub fn generate_with(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        max_tokens: usize,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Generation<'_>> {
+        sampling.check()?;
+        if prompt.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        if prompt.len() > self.context() as usize {
+            return Err(Error::PromptTooLong { tokens: prompt.len(), context: self.context() });
+        }
+        self.model.check_ids(prompt)?;
+        let known = self.computed.min(self.tokens.len());
+        let common = prompt.iter().zip(&self.tokens[..known]).take_while(|(a, b)| a == b).count();
+        // The last token always runs: its logits are not kept.
+        let reused = common.min(prompt.len() - 1);
+        // What a layer with a window has forgotten is computed once more, and so is what it came from.
+        let reused = if self.cache.shapes.holds(reused, self.written) { reused } else { 0 };
+        if reused == 0 {
+            self.written = 0;
+        }
+        self.tokens.truncate(reused);
+        self.computed = reused;
+        let gpu = self.model.0.gpu.clone();
+        gpu.write(&self.history, reused as u64 * 4, bytemuck::cast_slice(&prompt[reused..]))?;
+        while self.computed < prompt.len() {
+            let start = self.computed;
+            let end = (start + self.chunk() as usize).min(prompt.len());
+            self.write_state(start as u32, sampling)?;
+            gpu.write(&self.ids, 0, bytemuck::cast_slice(&prompt[start..end]))?;
+            let want = if end == prompt.len() { Want::Token } else { Want::Cache };
+            let program = self.program(want, (end - start) as u32, end as u32)?;
+            let (done, total) = (start - reused, prompt.len() - reused);
+            if gpu.run_while(program, None, &mut || progress(done, total))?.is_none() {
+                return Err(Error::Cancelled);
+            }
+            self.tokens.extend_from_slice(&prompt[start..end]);
+            self.computed = end;
+            self.written = self.written.max(end);
+            if progress(end - reused, prompt.len() - reused).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(Generation::new(self, sampling, prompt.len(), reused, max_tokens))
+    }
+
+    /// As [`Session::generate`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Session::generate`].
+    pub async fn generate_async(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        max_tokens: usize,
+    ) -> Result<Generation<'_>> {
+        // Prefill only submits; what waits for results is `Generation::next_async`.
+        self.generate(prompt, sampling, max_tokens)
+    }
 }
 
 /// Decode steps submitted before the first of them is read: the device computes a token while the host

@@ -9,7 +9,7 @@ use weft_kernels::{Weight, WeightShape, WeightType};
 use weft_runtime::{Gpu, Recorder, Slice};
 
 use crate::sites::{Group, Target};
-use crate::{Error, Model, Result, Spec};
+use crate::{Error, Result, Spec};
 
 /// The adapters of one matrix, as one: ranks follow each other, scales are multiplied into B.
 struct Site {
@@ -30,7 +30,11 @@ pub(crate) struct Lora {
 const STEP: usize = 16;
 
 impl Lora {
-    fn new(gpu: &Gpu, spec: &Spec, adapters: &[(&Adapter, f32)]) -> Result<Lora> {
+    /// The adapters, each with a factor on its own scale, in memory.
+    ///
+    /// # Errors
+    /// An adapter of another model; memory.
+    pub(crate) fn new(gpu: &Gpu, spec: &Spec, adapters: &[(&Adapter, f32)]) -> Result<Lora> {
         let mut pairs: BTreeMap<(u32, Target), Vec<(&Pair, f32)>> = BTreeMap::new();
         for (adapter, strength) in adapters {
             for pair in &adapter.pairs {
@@ -127,19 +131,4 @@ pub fn open_adapter(path: &Path, spec: &Spec) -> Result<Adapter> {
         Some((target.outputs(spec) as usize, target.inputs(spec) as usize))
     })?;
     Ok(adapter)
-}
-
-impl Model {
-    /// The same model with these adapters in effect, each with a factor on its own scale; they replace those
-    /// that were. Weights stay as they are and are shared.
-    ///
-    /// # Errors
-    /// An adapter of another model (see [`open_adapter`], which checks); memory.
-    pub fn with_adapters(&self, adapters: &[(&Adapter, f32)]) -> Result<Model> {
-        let lora = match adapters {
-            [] => None,
-            _ => Some(Lora::new(self.gpu(), self.spec(), adapters)?.into()),
-        };
-        Ok(Model(self.0.clone(), lora))
-    }
 }

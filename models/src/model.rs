@@ -13,7 +13,7 @@ use crate::graph::Frame;
 use crate::kv::Shapes;
 use crate::lora::Lora;
 use crate::weights::{Layout, Weights};
-use crate::{Error, Message, Result, Spec};
+use crate::{AdapterFile, Error, Message, Result, Spec};
 
 /// How long the parts of opening a model took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -144,5 +144,20 @@ impl Inner {
             lora,
             integers: self.integers,
         }
+    }
+}
+
+impl Model {
+    /// The same model with these adapters in effect, each with a factor on its own scale; they replace those
+    /// that were. Weights stay as they are and are shared.
+    ///
+    /// # Errors
+    /// An adapter of another model (see [`open_adapter`](crate::open_adapter), which checks); memory.
+    pub fn with_adapters(&self, adapters: &[(&AdapterFile, f32)]) -> Result<Model> {
+        let lora = match adapters {
+            [] => None,
+            _ => Some(Lora::new(self.gpu(), self.spec(), adapters)?.into()),
+        };
+        Ok(Model(self.0.clone(), lora))
     }
 }

@@ -11,7 +11,7 @@ use weft_runtime::{Pool, Program, Recorder, Slice};
 use crate::graph::{Frame, Graph, Memory, Pass, Sums, Want};
 use crate::kv::{Cache, Extent, Shapes};
 use crate::plan::MemoryPlan;
-use crate::{Error, Generation, Model, Result, Sampling};
+use crate::{Error, Model, Result, Sampling};
 
 /// How [`Session::logits`] computes its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,89 +135,6 @@ impl Session {
     /// Tokens of a full prefill batch.
     pub fn chunk(&self) -> u32 {
         self.chunk
-    }
-
-    /// Starts an answer to `prompt`: keeps what the cache already holds of it, computes the rest, and
-    /// draws up to `max_tokens` tokens as they are asked for.
-    ///
-    /// # Errors
-    /// An empty prompt or one longer than the context, an id out of range, senseless sampling values,
-    /// a fault of the device.
-    pub fn generate(
-        &mut self,
-        prompt: &[u32],
-        sampling: &Sampling,
-        max_tokens: usize,
-    ) -> Result<Generation<'_>> {
-        self.generate_with(prompt, sampling, max_tokens, &mut |_, _| ControlFlow::Continue(()))
-    }
-
-    /// As [`Session::generate`], telling `progress` (done, total) tokens of the prompt after each
-    /// batch and between the submits of one; `Break` cancels.
-    ///
-    /// # Errors
-    /// As [`Session::generate`]; [`Error::Cancelled`].
-    pub fn generate_with(
-        &mut self,
-        prompt: &[u32],
-        sampling: &Sampling,
-        max_tokens: usize,
-        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-    ) -> Result<Generation<'_>> {
-        sampling.check()?;
-        if prompt.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
-        if prompt.len() > self.context as usize {
-            return Err(Error::PromptTooLong { tokens: prompt.len(), context: self.context });
-        }
-        self.model.check_ids(prompt)?;
-        let known = self.computed.min(self.tokens.len());
-        let common = prompt.iter().zip(&self.tokens[..known]).take_while(|(a, b)| a == b).count();
-        // The last token always runs: its logits are not kept.
-        let reused = common.min(prompt.len() - 1);
-        // What a layer with a window has forgotten is computed once more, and so is what it came from.
-        let reused = if self.cache.shapes.holds(reused, self.written) { reused } else { 0 };
-        if reused == 0 {
-            self.written = 0;
-        }
-        self.tokens.truncate(reused);
-        self.computed = reused;
-        let gpu = self.model.0.gpu.clone();
-        gpu.write(&self.history, reused as u64 * 4, bytemuck::cast_slice(&prompt[reused..]))?;
-        while self.computed < prompt.len() {
-            let start = self.computed;
-            let end = (start + self.chunk as usize).min(prompt.len());
-            self.write_state(start as u32, sampling)?;
-            gpu.write(&self.ids, 0, bytemuck::cast_slice(&prompt[start..end]))?;
-            let want = if end == prompt.len() { Want::Token } else { Want::Cache };
-            let program = self.program(want, (end - start) as u32, end as u32)?;
-            let (done, total) = (start - reused, prompt.len() - reused);
-            if gpu.run_while(program, None, &mut || progress(done, total))?.is_none() {
-                return Err(Error::Cancelled);
-            }
-            self.tokens.extend_from_slice(&prompt[start..end]);
-            self.computed = end;
-            self.written = self.written.max(end);
-            if progress(end - reused, prompt.len() - reused).is_break() {
-                return Err(Error::Cancelled);
-            }
-        }
-        Ok(Generation::new(self, sampling, prompt.len(), reused, max_tokens))
-    }
-
-    /// As [`Session::generate`], without blocking.
-    ///
-    /// # Errors
-    /// As [`Session::generate`].
-    pub async fn generate_async(
-        &mut self,
-        prompt: &[u32],
-        sampling: &Sampling,
-        max_tokens: usize,
-    ) -> Result<Generation<'_>> {
-        // Prefill only submits; what waits for results is `Generation::next_async`.
-        self.generate(prompt, sampling, max_tokens)
     }
 
     pub(crate) fn write_state(&self, position: u32, s: &Sampling) -> Result<()> {

@@ -4,6 +4,8 @@ mod batch;
 mod golden;
 #[path = "../../tests/support/golden_model.rs"]
 mod golden_model;
+mod imports;
 mod lora;
+mod memory;
 mod snapshots;
 mod training;

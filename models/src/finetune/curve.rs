@@ -2,7 +2,13 @@
 
 use std::fmt::Write;
 
-use super::files::Point;
+/// A line of `metrics.jsonl`, as far as the curve needs it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Point {
+    pub(super) step: u64,
+    pub(super) loss: f64,
+    pub(super) val: Option<f64>,
+}
 
 const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 420.0;

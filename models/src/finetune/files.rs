@@ -15,6 +15,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value as Json, json};
 use weft_formats::adapter::{Adapter as AdapterFile, Base};
 
+use super::curve::Point;
 use crate::train::TrainState;
 use crate::{Error, Result};
 
@@ -39,14 +40,6 @@ pub(super) struct Place {
     /// Batches of the epoch that are done.
     pub(super) batch: u64,
     pub(super) options: Map<String, Json>,
-}
-
-/// A line of `metrics.jsonl`, as far as the curve needs it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Point {
-    pub(super) step: u64,
-    pub(super) loss: f64,
-    pub(super) val: Option<f64>,
 }
 
 /// The folder.

@@ -46,7 +46,7 @@ use crate::{Error, Result};
 pub use data::{Counts, Data, DataError, Example, Learn, Overlong, Reading};
 pub use files::check_free;
 pub use handle::{Handle, State};
-pub use run::{Event, Finetune, Optimiser, Saving, Step, from_file, to_file};
+pub use run::{Event, Finetune, Saving, Step, TrainLoop, from_file, to_file};
 pub use settings::{Length, Schedule, Settings, Warmup};
 
 /// A file's tokenizer and its chat template, or `template` in place of that.

@@ -6,7 +6,8 @@ use std::time::Instant;
 use serde_json::json;
 use weft_formats::adapter::{Adapter as AdapterFile, Pair as FilePair};
 
-use super::files::{self, Folder, Place, Point};
+use super::curve::Point;
+use super::files::{self, Folder, Place};
 use super::handle::{Handle, State};
 use super::settings::{differences, short};
 use super::{Data, Length, Settings};
@@ -14,7 +15,7 @@ use crate::train::{AdamW, Adapter, Batch, Losses, Pair, Target, TrainPlan, Train
 use crate::{Error, Model, Result, Spec, adapter_base};
 
 /// What the loop drives; [`Trainer`], and in tests something small.
-pub trait Optimiser {
+pub trait TrainLoop {
     /// Forward and backward; adds `scale` times the gradient of the summed loss.
     ///
     /// # Errors
@@ -23,7 +24,7 @@ pub trait Optimiser {
     /// Forward only.
     ///
     /// # Errors
-    /// As [`Optimiser::accumulate`].
+    /// As [`TrainLoop::accumulate`].
     fn evaluate(&mut self, batch: &Batch) -> Result<Losses>;
     /// Updates; the gradient's norm.
     ///
@@ -49,7 +50,7 @@ pub trait Optimiser {
     fn memory(&self) -> u64;
 }
 
-impl Optimiser for Trainer {
+impl TrainLoop for Trainer {
     fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<Losses> {
         Trainer::accumulate(self, batch, scale)
     }
@@ -195,7 +196,7 @@ impl Finetune<Trainer> {
     }
 }
 
-impl<O: Optimiser> Finetune<O> {
+impl<O: TrainLoop> Finetune<O> {
     /// As [`Finetune::new`] with what the loop drives given.
     ///
     /// # Errors

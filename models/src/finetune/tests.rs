@@ -36,7 +36,7 @@ fn spec() -> Spec {
     Spec::qwen3([2, 4, 8, 1, 1, 2, 100, 64])
 }
 
-impl Optimiser for Small {
+impl TrainLoop for Small {
     fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<Losses> {
         let hash = batch.ids.iter().fold(1u32, |h, id| h.wrapping_mul(31).wrapping_add(*id)) % 1000;
         self.gradient += scale * (hash as f32 - self.state.parameters[0]);

@@ -8,7 +8,7 @@ use weft_kernels::ops::sample::scratch_bytes;
 use weft_kernels::ops::split_k::few_streams_bytes;
 
 use super::node::{Info, Ints, Node, Value};
-use super::{Frame, Pass, Want, splits};
+use super::pass::{Frame, Pass, Want, splits};
 use crate::sites::{NormSite, Site};
 use crate::spec::Block;
 

@@ -2,7 +2,7 @@
 
 use weft_runtime::Cost;
 
-use super::Frame;
+use super::pass::Frame;
 use crate::sites::{Group, Site};
 
 impl Frame<'_> {

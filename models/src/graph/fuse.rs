@@ -6,7 +6,7 @@ use weft_kernels::ops::matmul::chain::{self, ChainEpilogue};
 use weft_kernels::ops::quantize;
 
 use super::node::{ChainTo, Info, Ints, Node, Value};
-use super::{Frame, Pass, Want};
+use super::pass::{Frame, Pass, Want};
 use crate::sites::{Group, NormSite, Site};
 use crate::spec::{Act, Ffn, Norm};
 
@@ -135,39 +135,35 @@ fn chained(f: &Frame<'_>, nodes: &[Node], values: &mut Vec<Info>) -> Option<Vec<
                 after
             }
             [Node::Norm { x, norm: NormSite::Output, out: last }, after @ ..] if started => {
-                let (taps, after) = after.split_at(after.iter().take_while(|n| tap(n)).count());
-                let [Node::Product { site: Site::Head, out: logits, .. }, sample @ ..] = after else {
-                    return None;
-                };
-                let integers = all(Site::Head, ChainEpilogue::Rows);
-                if !integers || !taps.is_empty() {
-                    out.push(Node::Norm { x: *x, norm: NormSite::Output, out: *last });
-                    out.extend(taps);
-                }
-                out.push(match integers {
-                    true => Node::Chain {
-                        site: Site::Head,
-                        x: c.stream,
-                        normed: true,
-                        to: ChainTo::Rows { out: *logits },
-                    },
-                    false => Node::Product {
-                        x: *last,
-                        site: Site::Head,
-                        out: *logits,
-                        add: false,
-                        ints: None,
-                        scratch: None,
-                        norm: None,
-                    },
-                });
-                out.extend(sample);
+                out.extend(chained_head(f, c.stream, (*x, *last), after)?);
                 return Some(out);
             }
             [] => return started.then_some(out),
             _ => return None,
         };
     }
+}
+
+/// What follows the last layer of a chain: from the residual stream x, whose norm `last` would be, to the end.
+fn chained_head(f: &Frame<'_>, stream: Ints, (x, last): (Value, Value), after: &[Node]) -> Option<Vec<Node>> {
+    let (taps, after) = after.split_at(after.iter().take_while(|n| tap(n)).count());
+    let [Node::Product { site, out: logits, .. }, sample @ ..] = after else { return None };
+    let mut out = Vec::new();
+    let integers = f.weights.shapes(*site).all(|w| chain::supports(f.caps, w, ChainEpilogue::Rows).is_ok());
+    if !integers || !taps.is_empty() {
+        out.push(Node::Norm { x, norm: NormSite::Output, out: last });
+        out.extend(taps);
+    }
+    let (site, logits) = (*site, *logits);
+    out.push(match integers {
+        true => Node::Chain { site, x: stream, normed: true, to: ChainTo::Rows { out: logits } },
+        false => {
+            let (ints, scratch, norm) = (None, None, None);
+            Node::Product { x: last, site, out: logits, add: false, ints, scratch, norm }
+        }
+    });
+    out.extend(sample);
+    Some(out)
 }
 
 fn tap(node: &Node) -> bool {

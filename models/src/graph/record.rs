@@ -17,7 +17,8 @@ use weft_kernels::ops::softcap::Softcap;
 use weft_runtime::{Recorder, Slice};
 
 use super::node::{ChainTo, Info, Ints, Node, Value};
-use super::{Frame, Graph, Pass, splits};
+use super::pass::{Frame, Pass, splits};
+use super::planned::Graph;
 use crate::Result;
 use crate::kv::Cache;
 use crate::lora::Lora;
@@ -43,9 +44,9 @@ pub(crate) struct Memory<'a> {
     pub(crate) activations: &'a Slice,
     /// Adapters, and room for what lies between their products.
     pub(crate) lora: Option<(&'a Lora, &'a Slice)>,
-    /// For [`Want::Taps`](super::Want::Taps): `[layers + 2]` of `[tokens, width]` f32.
+    /// For [`Want::Taps`](super::pass::Want::Taps): `[layers + 2]` of `[tokens, width]` f32.
     pub(crate) taps: &'a [Slice],
-    /// For [`Want::Sums`](super::Want::Sums).
+    /// For [`Want::Sums`](super::pass::Want::Sums).
     pub(crate) sums: Option<&'a Sums>,
 }
 

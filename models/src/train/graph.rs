@@ -28,7 +28,7 @@ use weft_runtime::{Gpu, Placed, Recorder, Slice};
 use super::AdapterShape;
 use super::adapter::Flat;
 use super::plan::{Buffers, LayerSpots, Spot, attention_shape};
-use super::products::{Product, product};
+use super::product::{Product, product};
 use crate::graph::activation;
 use crate::sites::{Group, NormSite, Site};
 use crate::spec::Ffn;

@@ -4,6 +4,7 @@ mod adapter;
 mod batch;
 mod graph;
 mod plan;
+mod product;
 mod products;
 mod trainer;
 

@@ -198,6 +198,34 @@ pub(crate) struct GradientSpots {
     pub(crate) given: Option<Placed>,
 }
 
+impl GradientSpots {
+    /// Of batches of `tokens` tokens, with up to `t` ranks of adapters that share an input.
+    fn plan(a: &mut Arena, c: &Spec, tokens: u32, t: u32) -> GradientSpots {
+        let (q, kv) = (c.attention().q_width(), c.attention().kv_width());
+        let attention = a.add(attention_shape(c, 0, tokens).scratch_bytes(), 35, 35);
+        let mut put =
+            |width: u32, first: u32, last: u32| a.add(u64::from(tokens) * u64::from(width) * 4, first, last);
+        GradientSpots {
+            x: put(c.width, 9, 38),
+            gated: put(c.feed_forward(), 30, 31),
+            n: put(c.width, 32, 38),
+            attended: put(q, 34, 35),
+            q: put(q, 35, 36),
+            k: put(kv, 35, 36),
+            v: put(kv, 35, 36),
+            qkv: put(q + 2 * kv, 36, 37),
+            t: put(t, 30, 37),
+            given: norms_behind(c).then(|| put(c.width, 30, 34)),
+            attention,
+        }
+    }
+}
+
+/// Whether halves of a layer give what a norm then reads.
+fn norms_behind(c: &Spec) -> bool {
+    c.blocks.iter().any(|b| b.norms == Norms::Sandwich)
+}
+
 /// The tensors of the loss, a piece of the rows at a time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LossSpots {
@@ -207,6 +235,21 @@ pub(crate) struct LossSpots {
     pub(crate) dn: Placed,
     pub(crate) dx: Placed,
     pub(crate) stats: Placed,
+}
+
+impl LossSpots {
+    /// Of `rows` rows at a time.
+    fn plan(a: &mut Arena, c: &Spec, rows: u32) -> LossSpots {
+        let mut put = |width: u32| a.add(u64::from(rows) * u64::from(width) * 4, 9, 9);
+        LossSpots {
+            x: put(c.width),
+            n: put(c.width),
+            logits: put(c.vocabulary),
+            dn: put(c.width),
+            dx: put(c.width),
+            stats: put(4),
+        }
+    }
 }
 
 /// Where everything lies.
@@ -260,7 +303,7 @@ impl Buffers {
             (qkv, attended, lse, mid, ts.map(|w| keep(rows(w))))
         });
         // What the feed-forward network gave: to compute it once more takes the widest product.
-        let sandwich = c.blocks.iter().any(|b| b.norms == Norms::Sandwich);
+        let sandwich = norms_behind(c);
         let given = sandwich.then(|| keep(rows(c.width)));
         let given_first = (sandwich && !o.checkpointing).then(|| keep(rows(c.width)));
         // The widest, in f16: half of all that is kept.
@@ -317,35 +360,13 @@ impl Buffers {
             ..again
         };
         let stream = [put(c.width, 0, 9), put(c.width, 0, 9)];
-        let d = GradientSpots {
-            x: put(c.width, 9, 38),
-            gated: put(c.feed_forward(), 30, 31),
-            n: put(c.width, 32, 38),
-            attended: put(q, 34, 35),
-            q: put(q, 35, 36),
-            k: put(kv, 35, 36),
-            v: put(kv, 35, 36),
-            qkv: put(q + 2 * kv, 36, 37),
-            t: put(ts.into_iter().max().unwrap_or(0), 30, 37),
-            given: sandwich.then(|| put(c.width, 30, 34)),
-            attention: {
-                let s = attention_shape(c, 0, tokens);
-                a.add(s.scratch_bytes(), 35, 35)
-            },
-        };
+        let widest_t = ts.into_iter().max().unwrap_or(0);
+        let d = GradientSpots::plan(&mut a, c, tokens, widest_t);
         let dropped = (o.dropout > 0.0).then(|| {
             let widest = c.width.max(q).max(c.feed_forward());
             [a.add(rows(widest), 0, 38), a.add(rows(widest), 30, 38)]
         });
-        let n = u64::from(loss_rows(c, tokens, budget)) * 4;
-        let loss = LossSpots {
-            x: a.add(n * u64::from(c.width), 9, 9),
-            n: a.add(n * u64::from(c.width), 9, 9),
-            logits: a.add(n * u64::from(c.vocabulary), 9, 9),
-            dn: a.add(n * u64::from(c.width), 9, 9),
-            dx: a.add(n * u64::from(c.width), 9, 9),
-            stats: a.add(n * 4, 9, 9),
-        };
+        let loss = LossSpots::plan(&mut a, c, loss_rows(c, tokens, budget));
         let parts = a.add((budget.max_binding / 32).min(16 << 20), 0, 38);
         Buffers {
             scratch: a.place(budget.align),

@@ -10,30 +10,9 @@ use weft_kernels::ops::{Format, lora};
 use weft_runtime::{Recorder, Slice};
 
 use super::graph::{Graph, RANGE};
+use super::product::Product;
 use crate::Result;
-use crate::sites::{Group, Site};
-use crate::weights::Weights;
-
-/// A product with its adapter: y `[tokens, stride]` = x W'.
-pub(super) struct Product<'a> {
-    group: Group,
-    weights: Vec<(&'a Weight, Option<&'a Slice>)>,
-}
-
-impl Product<'_> {
-    fn stride(&self) -> u32 {
-        self.weights.iter().map(|(w, _)| w.shape.rows).sum()
-    }
-
-    fn inputs(&self) -> u32 {
-        self.weights[0].0.shape.cols
-    }
-}
-
-pub(super) fn product(w: &Weights, layer: u32, group: Group) -> Product<'_> {
-    let parts = w.parts(Site::Layer(layer, group));
-    Product { group, weights: parts.iter().map(|p| (&p.weight, p.bias.as_ref())).collect() }
-}
+use crate::sites::Group;
 
 /// Adapters of a group whose B lie one after the other.
 struct Run {

@@ -2,7 +2,7 @@
 
 use super::super::build::Builder;
 use super::super::node::Value;
-use super::{enter, leave};
+use super::halves::{enter, leave};
 use crate::sites::{Group, NormSite, Site};
 
 /// From the residual stream before the half to that behind it.

@@ -2,12 +2,12 @@
 
 mod attention;
 mod ffn;
+mod halves;
 
-use super::Want;
 use super::build::Builder;
 use super::node::{Node, Value};
-use crate::sites::{Group, NormSite, Site};
-use crate::spec::Norms;
+use super::pass::Want;
+use crate::sites::{NormSite, Site};
 use weft_kernels::ops::attention::Sequences;
 
 /// A whole model. Returns its logits, if there are any.
@@ -56,31 +56,5 @@ fn output(b: &mut Builder<'_>, x: Value) -> Option<Value> {
 fn tap(b: &mut Builder<'_>, x: Value, index: usize) {
     if b.pass.want == Want::Taps {
         b.push(Node::Tap { x, index });
-    }
-}
-
-/// What a half of a block reads.
-fn enter(b: &mut Builder<'_>, layer: u32, x: Value, norm: NormSite) -> Value {
-    if b.block(layer).norms == Norms::Post { x } else { b.norm(x, norm) }
-}
-
-/// The residual stream behind a half of a block, whose last product is of `group` and reads `y`; `norm` is the one
-/// behind it.
-fn leave(b: &mut Builder<'_>, layer: u32, (y, group): (Value, Group), x: Value, norm: NormSite) -> Value {
-    let site = Site::Layer(layer, group);
-    match b.block(layer).norms {
-        Norms::Pre => {
-            b.product_to(y, site, x, true);
-            x
-        }
-        Norms::Post => {
-            b.product_to(y, site, x, true);
-            b.norm(x, norm)
-        }
-        Norms::Sandwich => {
-            let y = b.product(y, site);
-            b.push(Node::AddNorm { x: y, norm, into: x });
-            x
-        }
     }
 }

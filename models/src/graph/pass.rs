@@ -1,0 +1,73 @@
+//! What programs are planned from, and what they are to compute.
+
+use weft_kernels::Budget;
+use weft_kernels::ops::attention::{CacheShape, Sequences, decode};
+use weft_runtime::Caps;
+
+use crate::kv::Shapes;
+use crate::lora::Lora;
+use crate::spec::Spec;
+use crate::weights::Layout;
+
+/// What graphs of a model on a device are planned from.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) weights: &'a Layout,
+    pub(crate) caps: &'a Caps,
+    pub(crate) budget: &'a Budget,
+    /// The cache of each layer.
+    pub(crate) kv: &'a Shapes,
+    pub(crate) lora: Option<&'a Lora>,
+    /// Whether steps of one token multiply in integers, chained.
+    pub(crate) integers: bool,
+}
+
+/// What a program computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pass {
+    pub(crate) tokens: u32,
+    /// Whose they are.
+    pub(crate) sequences: Sequences,
+    /// Positions that the cache holds at most.
+    pub(crate) positions: u32,
+    pub(crate) want: Want,
+}
+
+/// What is to come out of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Want {
+    /// Nothing but the cache: a prefill chunk that is not the last.
+    Cache,
+    /// The next token, drawn and fed back.
+    Token,
+    /// Logits of every position.
+    Logits,
+    /// Those, with the residual stream before the first and after each layer, and the normed output.
+    Taps,
+    /// Nothing but sums of squares of what each matrix multiplies, the head's among them or not.
+    Sums { head: bool },
+}
+
+impl Pass {
+    /// Tokens of one sequence.
+    pub(crate) fn one(tokens: u32, positions: u32, want: Want) -> Pass {
+        Pass { tokens, sequences: Sequences::One, positions, want }
+    }
+
+    /// Positions that a layer's cache holds of a sequence at most, of so many that there are.
+    pub(super) fn held(cache: &CacheShape, positions: u32) -> u32 {
+        cache.ring.map_or(positions, |ring| positions.min(ring.next_power_of_two()))
+    }
+
+    /// Whether it is a step of decoding: of one token of each sequence.
+    pub(super) fn steps(&self) -> bool {
+        self.tokens == 1 || self.sequences != Sequences::One
+    }
+}
+
+/// Splits of the attention's keys for a program of `tokens` tokens when the cache holds up to `positions`: one token
+/// alone cannot fill a GPU otherwise.
+pub(super) fn splits(tokens: u32, positions: u32) -> u32 {
+    if tokens > 1 { 1 } else { decode::most_splits(positions) }
+}

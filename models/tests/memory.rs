@@ -1,0 +1,36 @@
+//! What is planned against what is taken.
+
+use weft_formats::gguf::File;
+use weft_models::{CacheType, DeviceOptions, Model, Options, Profile, Spec, plan};
+use weft_runtime::Pool;
+
+use crate::golden_model::build;
+
+/// `inspect` and the loader plan by one function: it says what the pools hold after a model is opened and a session
+/// begun.
+#[test]
+fn the_plan_is_what_loading_takes() {
+    let limited = |profile| DeviceOptions { profile: Some(profile), ..DeviceOptions::default() };
+    for (case, device, context, cache) in [
+        ("qwen3-q4_k_m", DeviceOptions::default(), 700, None),
+        ("qwen2-f16", limited(Profile::Minimal), 300, Some(CacheType::F32)),
+        ("llama3-f32", limited(Profile::Mali), 128, None),
+        ("gemma3-q8_0", DeviceOptions::default(), 700, Some(CacheType::Q8_0)),
+        ("smollm3-q4_k_m", limited(Profile::WebGpu), 64, None),
+    ] {
+        let bytes = build(case);
+        let options = Options { device, context: Some(context), cache, ..Options::default() };
+        let model = Model::begin(bytes.clone(), &options).unwrap().outline();
+        let gpu = model.gpu().clone();
+        let file = File::from_bytes(bytes).unwrap();
+        let spec = Spec::read(&file).unwrap();
+        let plan = plan(&file, &spec, context, &options, (gpu.caps(), gpu.budget())).unwrap();
+        let session = model.session(context).unwrap();
+        let used = |pool| gpu.memory().pools.get(&pool).map_or(0, |p| p.used);
+        assert_eq!(plan.weights, used(Pool::Weights), "{case}: weights");
+        assert_eq!(plan.kv_cache, used(Pool::KvCache), "{case}: KV cache");
+        assert_eq!(plan.activations.next_multiple_of(gpu.budget().align), used(Pool::Activations), "{case}");
+        assert_eq!(plan.state, used(Pool::State), "{case}: state");
+        assert_eq!(plan.chunk, session.chunk(), "{case}: chunk");
+    }
+}
