@@ -23,6 +23,8 @@ mutations() {
 1~ops/qk_norm_rope/kernel.wgsl~drop 1~barrier before the rotation~--op qk_norm_rope
 2~types/q4_0/ints.wgsl~s/half_of(h.q, half)/half_of(h.q, half ^ 1u)/~halves swapped~--op embed --type q4_0
 2~types/q6_k/ints.wgsl~s/8u \* half, 8u/8u * half, 9u/~width 8 is 9~--op embed --type q6_k
+2~ops/activation/gelu_erf.wgsl~s/0\.23164188/0.24164188/~a coefficient off by a twentieth~--op activation
+2~ops/softcap/kernel.wgsl~s/p\.cap \* act/act/~not scaled back~--op softcap
 2~ops/rope/kernel.wgsl~s/>> 7u/>> 6u/~shift 7 is 6~--op rope
 2~ops/sample/kernel.wgsl~s/24u - 8u/25u - 8u/~shift 24 is 25~--op sample
 2~ops/attention/kernel.wgsl~drop 5~barrier after the values~--op attention --variant rows
@@ -35,6 +37,8 @@ mutations() {
 3~ops/lora/outer.wgsl~drop 1~barrier before the splits are added~--op lora_grad_b
 3~ops/attention/decode.wgsl~drop 1~barrier after the new key~--op attention --variant decode
 3~ops/attention/backward_kv.wgsl~drop 1~barrier after the loads~--op attention_backward --variant rows
+3~ops/layernorm/kernel.wgsl~s/wb.p.cols + i./wb[i]/~weights added for biases~--op layernorm
+3~ops/pooling/kernel.wgsl~s/begin > wanted.x/begin >= wanted.x/~a first token adds to what was there~--op pool
 3~wgsl/reduce.wgsl~drop 2~barrier of a sum's steps~--op rmsnorm
 4~ops/matmul/coop.wgsl~drop 1~barrier after the loads~--op matmul --variant coop --type q8_0
 4~ops/attention/coop.wgsl~drop 3~barrier after the keys~--op attention --variant coop
