@@ -28,10 +28,12 @@ struct Shape {
     theta: f32,
     eps: f32,
     tied: bool,
+    /// Positions that most layers of Gemma 3 see; 0 elsewhere.
+    window: u32,
 }
 
 /// From the `config.json` of each model on Hugging Face.
-const SHAPES: [Shape; 6] = [
+const SHAPES: [Shape; 9] = [
     Shape { name: "qwen3-0.6b", width: 1024, heads: 16, feed_forward: 3072, ..QWEN3_1_7B },
     QWEN3_1_7B,
     Shape { name: "qwen3-4b", layers: 36, width: 2560, heads: 32, feed_forward: 9728, ..QWEN3_1_7B },
@@ -54,7 +56,44 @@ const SHAPES: [Shape; 6] = [
         tied: false,
         ..LLAMA_3_2_1B
     },
+    Shape {
+        name: "gemma-3-270m",
+        layers: 18,
+        width: 640,
+        heads: 4,
+        kv_heads: 1,
+        feed_forward: 2048,
+        window: 512,
+        ..GEMMA_3_4B
+    },
+    Shape {
+        name: "gemma-3-1b",
+        layers: 26,
+        width: 1152,
+        heads: 4,
+        kv_heads: 1,
+        feed_forward: 6912,
+        window: 512,
+        ..GEMMA_3_4B
+    },
+    GEMMA_3_4B,
 ];
+
+const GEMMA_3_4B: Shape = Shape {
+    name: "gemma-3-4b",
+    arch: "gemma3",
+    layers: 34,
+    width: 2560,
+    heads: 8,
+    kv_heads: 4,
+    head_dim: 256,
+    feed_forward: 10_240,
+    vocabulary: 262_144,
+    theta: 1e6,
+    eps: 1e-6,
+    tied: true,
+    window: 1024,
+};
 
 const QWEN3_1_7B: Shape = Shape {
     name: "qwen3-1.7b",
@@ -69,6 +108,7 @@ const QWEN3_1_7B: Shape = Shape {
     theta: 1e6,
     eps: 1e-6,
     tied: true,
+    window: 0,
 };
 
 const LLAMA_3_2_1B: Shape = Shape {
@@ -84,6 +124,7 @@ const LLAMA_3_2_1B: Shape = Shape {
     theta: 5e5,
     eps: 1e-5,
     tied: true,
+    window: 0,
 };
 
 /// Recipes whose types have a made-up form.
@@ -150,6 +191,10 @@ impl Synthetic {
         meta.set(format!("{}.rope.freq_base", s.arch), Value::F32(s.theta));
         meta.set(format!("{}.attention.layer_norm_rms_epsilon", s.arch), Value::F32(s.eps));
 
+        if s.window > 0 {
+            meta.set(format!("{}.attention.sliding_window", s.arch), Value::U32(s.window));
+        }
+
         let (q, kv) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
         let mut tensors: Vec<(String, Vec<u64>)> = Vec::new();
         let mut add = |name: String, shape: &[u32]| {
@@ -163,7 +208,7 @@ impl Synthetic {
         for i in 0..self.layers {
             let mut add = |name: &str, shape: &[u32]| add(format!("blk.{i}.{name}.weight"), shape);
             add("attn_norm", &[s.width]);
-            if s.arch == "qwen3" {
+            if ["qwen3", "gemma3"].contains(&s.arch) {
                 add("attn_q_norm", &[s.head_dim]);
                 add("attn_k_norm", &[s.head_dim]);
             }
@@ -171,6 +216,10 @@ impl Synthetic {
             add("attn_k", &[s.width, kv]);
             add("attn_v", &[s.width, kv]);
             add("attn_output", &[q, s.width]);
+            if s.arch == "gemma3" {
+                add("post_attention_norm", &[s.width]);
+                add("post_ffw_norm", &[s.width]);
+            }
             add("ffn_norm", &[s.width]);
             add("ffn_gate", &[s.width, s.feed_forward]);
             add("ffn_up", &[s.width, s.feed_forward]);
@@ -216,6 +265,8 @@ fn blocks(ty: WeightType) -> Option<Vec<u8>> {
         WeightType::F16 => &[],
         WeightType::Q8_0 => &[(0, 74.0)],
         WeightType::Q4_0 => &[(0, 4.6)],
+        // Where a width is no multiple of 256, K-quants fall back to it.
+        WeightType::Q5_0 => &[(0, 9.2)],
         WeightType::Q4_K => &[(0, 258.0), (2, 258.0 / 7.5)],
         WeightType::Q6_K => &[(208, 1365.0)],
         _ => return None,
@@ -251,6 +302,7 @@ mod tests {
             (WeightType::F16, Type::F16),
             (WeightType::Q8_0, Type::Q8_0),
             (WeightType::Q4_0, Type::Q4_0),
+            (WeightType::Q5_0, Type::Q5_0),
             (WeightType::Q4_K, Type::Q4_K),
             (WeightType::Q6_K, Type::Q6_K),
         ] {
@@ -276,6 +328,7 @@ mod tests {
             ("qwen3-1.7b:q4_k_m", 1.03, 1.72),
             ("llama-3.2-1b:q4_k_m", 0.74, 1.24),
             ("qwen3-8b:q4_k_m", 4.68, 8.19),
+            ("gemma-3-4b:q4_k_m", 2.31, 3.88),
         ] {
             let file = Synthetic::parse(name, None).and_then(|s| s.outline().map_err(|e| e.to_string()));
             let file = file.expect("an outline");

@@ -221,6 +221,14 @@ impl GradientSpots {
     }
 }
 
+/// For each group the columns of the adapters' t, the most of any layer.
+fn ranks(c: &Spec, adapter: &AdapterShape) -> [u32; 4] {
+    Group::ALL.map(|g| {
+        let of = |l| adapter.targets(l, g).len() as u32;
+        (0..c.layers()).map(of).max().unwrap_or(0) * adapter.rank
+    })
+}
+
 /// Whether halves of a layer give what a norm then reads.
 fn norms_behind(c: &Spec) -> bool {
     c.blocks.iter().any(|b| b.norms == Norms::Sandwich)
@@ -282,12 +290,7 @@ impl Buffers {
         let tokens = padded(o.tokens, o.tokens);
         let rows = |width: u32| u64::from(tokens) * u64::from(width) * 4;
         let (q, kv) = (c.heads() * c.head_dim(), c.kv_heads() * c.head_dim());
-        // Columns of the adapters' t, the most of any layer.
-        let t = |g: Group| {
-            let of = |l| adapter.targets(l, g).len() as u32;
-            (0..c.layers()).map(of).max().unwrap_or(0) * adapter.rank
-        };
-        let ts = [Group::Qkv, Group::Output, Group::GateUp, Group::Down].map(t);
+        let ts = ranks(c, adapter);
         let first_layer = adapter.first().0.min(c.layers());
         let mut a = Arena::new();
         let mut kept = 0;
@@ -360,8 +363,7 @@ impl Buffers {
             ..again
         };
         let stream = [put(c.width, 0, 9), put(c.width, 0, 9)];
-        let widest_t = ts.into_iter().max().unwrap_or(0);
-        let d = GradientSpots::plan(&mut a, c, tokens, widest_t);
+        let d = GradientSpots::plan(&mut a, c, tokens, ts.into_iter().max().unwrap_or(0));
         let dropped = (o.dropout > 0.0).then(|| {
             let widest = c.width.max(q).max(c.feed_forward());
             [a.add(rows(widest), 0, 38), a.add(rows(widest), 30, 38)]
