@@ -279,7 +279,7 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
         let (x, ints, y) = &buffers[i % slots];
         let w = &weights[i % copies];
         let input = Input { x, ints: ints.as_ref(), format: p.x };
-        let pick = || Kernel::pick(p.variant, p.direction, p.x, gpu.caps(), right, p.tokens);
+        let pick = || Kernel::pick(p.variant, p.direction, (p.x, p.ty), gpu.caps(), right, p.tokens);
         let kernel = p.kernel.unwrap_or_else(pick);
         match p.direction {
             Direction::Forward => {

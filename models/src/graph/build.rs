@@ -2,15 +2,18 @@
 
 use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{self, Sequences, decode};
-use weft_kernels::ops::matmul::Variant;
+use weft_kernels::ops::matmul::{Variant, left_side};
 use weft_kernels::ops::quantize;
 use weft_kernels::ops::sample::scratch_bytes;
 use weft_kernels::ops::split_k::few_streams_bytes;
 
 use super::node::{Info, Ints, Node, Value};
 use super::pass::{Frame, Pass, Want, splits};
-use crate::sites::{NormSite, Site};
+use crate::sites::{Group, NormSite, Site};
 use crate::spec::Block;
+
+/// Tokens of the largest tile of a product.
+const LARGEST_TILE: u32 = 256;
 
 /// Nodes and values so far.
 pub(super) struct Builder<'a> {
@@ -157,7 +160,7 @@ impl<'a> Builder<'a> {
         out
     }
 
-    /// Writes in f16 what every product behind it would round to that, adapters included.
+    /// Writes in tiles or in f16 what every product behind it would round to that, adapters included.
     pub(super) fn formats(&mut self) {
         let mut readers: Vec<Vec<usize>> = vec![Vec::new(); self.values.len()];
         for (i, node) in self.nodes.iter().enumerate() {
@@ -165,26 +168,61 @@ impl<'a> Builder<'a> {
         }
         for (i, node) in self.nodes.iter().enumerate() {
             let (Node::Norm { out, .. } | Node::Glu { out, .. }) = *node else { continue };
-            let mut behind = readers[out.0].iter().filter(|&&r| r != i).peekable();
-            if behind.peek().is_some() && behind.all(|&r| self.rounds(&self.nodes[r])) {
-                self.values[out.0].format = Format::F16;
+            let mut behind = readers[out.0].iter().filter(|&&r| r != i).map(|&r| self.wants(&self.nodes[r]));
+            let Some(first) = behind.next() else { continue };
+            self.values[out.0].format = match behind.all(|f| f == first) {
+                true => first,
+                false => Format::F32,
+            };
+        }
+        self.tile_attended();
+        self.pad_products();
+    }
+
+    /// Gives what products of tiles write room for whole tiles of tokens: kernels that need not look for the last
+    /// token are faster.
+    fn pad_products(&mut self) {
+        for node in &self.nodes {
+            let Node::Product { x, out, .. } = *node else { continue };
+            if matches!(self.values[x.0].format, Format::Tiles { .. }) {
+                let info = &mut self.values[out.0];
+                let rows = info.rows.next_multiple_of(LARGEST_TILE);
+                info.bytes = u64::from(rows) * u64::from(info.cols) * 4;
             }
         }
     }
 
-    /// Whether a node that reads a value rounds it to f16, or does not mind.
-    fn rounds(&self, node: &Node) -> bool {
-        match *node {
-            Node::Product { site: Site::Layer(layer, group), .. } => {
-                let mut shapes = self.f.weights.shapes(Site::Layer(layer, group));
-                let coop = |w: &weft_kernels::WeightShape| {
-                    Variant::pick(self.f.caps, w.ty, self.pass.tokens) == Variant::Coop
-                };
-                // Adapters are f32.
-                shapes.all(coop) && !self.f.lora.is_some_and(|l| l.adapts(layer, group))
+    /// Attention writes rows: where the product behind it takes tiles, they are made in between.
+    fn tile_attended(&mut self) {
+        let nodes = std::mem::take(&mut self.nodes);
+        for mut node in nodes {
+            let wanted = self.wants(&node);
+            if let (Node::Product { x, site: Site::Layer(_, Group::Output), .. }, Format::Tiles { .. }) =
+                (&mut node, wanted)
+            {
+                let Info { rows, cols, .. } = self.info(*x);
+                let bytes = wanted.rows(rows) * u64::from(cols) * wanted.bytes();
+                self.values.push(Info { rows, cols, bytes, format: wanted, apart: false });
+                let tiles = Value(self.values.len() - 1);
+                self.nodes.push(Node::Tile { x: std::mem::replace(x, tiles), out: tiles });
             }
-            Node::Observe { site, .. } => site != Site::Head,
-            _ => false,
+            self.nodes.push(node);
+        }
+    }
+
+    /// How a node that reads a value would have it: as it would round it itself.
+    fn wants(&self, node: &Node) -> Format {
+        let (Node::Product { site, .. } | Node::Observe { site, .. }) = *node else { return Format::F32 };
+        let Site::Layer(layer, group) = site else { return Format::F32 };
+        // Adapters are f32.
+        if self.f.lora.is_some_and(|l| l.adapts(layer, group)) {
+            return Format::F32;
+        }
+        let shapes: Vec<_> = self.f.weights.shapes(site).collect();
+        match left_side(self.f.caps, &shapes, self.pass.tokens) {
+            // Sums of squares are taken of rows.
+            Format::Tiles { .. } if matches!(self.pass.want, Want::Sums { .. }) => Format::F16,
+            format => format,
         }
     }
 }

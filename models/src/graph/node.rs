@@ -57,6 +57,8 @@ pub(crate) enum Node {
     Attend { layer: u32, q: Value, out: Value, scratch: [Value; 2] },
     /// Both for one token of each sequence, in one dispatch; also as integers.
     AttendOne { layer: u32, qkv: Value, out: Value, ints: Option<Ints>, scratch: [Value; 2] },
+    /// x, rows of f32, in tiles: `out` in its format.
+    Tile { x: Value, out: Value },
     /// `out = act(gate) * up`, both side by side in x.
     Glu { layer: u32, x: Value, out: Value },
     /// Sums of squares of the columns of x, which a product at `site` reads.
@@ -92,7 +94,12 @@ impl Node {
         let pair = |i: &Option<Ints>| i.iter().flat_map(|i| [i.q, i.meta]).collect::<Vec<_>>();
         match self {
             Node::Embed { out } => vec![*out],
-            Node::Norm { x, out, .. } | Node::Glu { x, out, .. } | Node::LastRow { x, out } => vec![*x, *out],
+            Node::Norm { x, out, .. }
+            | Node::Glu { x, out, .. }
+            | Node::LastRow { x, out }
+            | Node::Tile { x, out } => {
+                vec![*x, *out]
+            }
             Node::Product { x, out, ints, scratch, norm, .. } => {
                 let mut all = pair(ints);
                 all.extend([*x, *out]);

@@ -1,5 +1,6 @@
 //! From nodes to dispatches.
 
+use weft_kernels::ops::Format;
 use weft_kernels::ops::activation::Activation;
 use weft_kernels::ops::attention::{self, Scratch, Sequences, decode};
 use weft_kernels::ops::embed::Embed;
@@ -14,6 +15,7 @@ use weft_kernels::ops::rmsnorm;
 use weft_kernels::ops::rope::Rotation;
 use weft_kernels::ops::sample::sample;
 use weft_kernels::ops::softcap::Softcap;
+use weft_kernels::ops::tile::Tile;
 use weft_runtime::{Recorder, Slice};
 
 use super::node::{ChainTo, Info, Ints, Node, Value};
@@ -129,14 +131,17 @@ impl Ctx<'_> {
             Node::Attend { layer, q, out, scratch } => self.attend(rec, layer, (q, out), scratch),
             Node::AttendOne { .. } => self.attend_one(rec, node),
             Node::Glu { layer, x, out } => self.glu(rec, layer, x, out),
+            Node::Tile { x, out } => self.tile(rec, x, out),
             Node::Observe { x, site } => self.observe(rec, x, site),
             Node::Tap { x, index } => {
-                rec.copy(&self.at(x), &m.taps[index]);
+                let Info { rows, cols, .. } = self.info(x);
+                rec.copy(&self.at(x).range(0, u64::from(rows) * u64::from(cols) * 4), &m.taps[index]);
                 Ok(())
             }
             Node::LastRow { x, .. } => {
-                let (from, row) = (self.at(x), u64::from(self.info(x).cols) * 4);
-                rec.copy(&from.range(from.size() - row, row), m.last_row);
+                let Info { rows, cols, .. } = self.info(x);
+                let row = u64::from(cols) * 4;
+                rec.copy(&self.at(x).range(u64::from(rows - 1) * row, row), m.last_row);
                 Ok(())
             }
             Node::Sample { logits, scratch } => self.sample(rec, logits, scratch),
@@ -302,6 +307,13 @@ impl Ctx<'_> {
         };
         let (x, y) = (self.at(x), self.at(out));
         Glu { x: &x, y: &y, out: format, act, tokens: rows, width: cols }.record(rec)
+    }
+
+    fn tile(&self, rec: &mut Recorder, x: Value, out: Value) -> Recorded {
+        let Info { rows, cols, format, .. } = self.info(out);
+        let Format::Tiles { side } = format else { return Ok(()) };
+        let (x, y) = (self.at(x), self.at(out));
+        Tile { x: &x, columns: Columns::all(cols), y: &y, rows, cols, side, scale: 1.0 }.record(rec)
     }
 
     fn observe(&self, rec: &mut Recorder, x: Value, site: Site) -> Recorded {

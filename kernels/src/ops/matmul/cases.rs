@@ -161,7 +161,7 @@ fn direct() -> Vec<Case> {
         all.push(case(Variant::Direct, ty, 64, 256, 33, true, true));
     }
     for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
-        for tile in 0..4 {
+        for tile in 0..3 {
             all.push(case_with(Variant::Direct, Some(tile), ty, 256, 512, 256, [false, true, false, false]));
             // With a sum that workgroups share, and an adapter behind it.
             all.push(case_with(Variant::Direct, Some(tile), ty, 256, 2048, 72, [false, true, true, false]));
@@ -180,12 +180,12 @@ fn kernel(
     variant: Variant,
     direction: Direction,
     tile: Option<usize>,
-    outputs: u32,
+    (ty, outputs): (WeightType, u32),
     tokens: u32,
 ) -> Kernel {
     let all = Kernel::all(variant, direction, gpu.caps());
     tile.map_or_else(
-        || Kernel::pick(variant, direction, Format::F32, gpu.caps(), outputs, tokens),
+        || Kernel::pick(variant, direction, (Format::F32, ty), gpu.caps(), outputs, tokens),
         |tile| all[tile % all.len()],
     )
 }
@@ -229,7 +229,7 @@ fn gradients() -> Vec<Case> {
     for &ty in WeightType::ALL.iter().filter(|&&ty| takes(Variant::Direct, ty)) {
         all.push(gradient(Variant::Direct, None, ty, 128, 256, 130, [true, false]));
     }
-    for tile in 0..4 {
+    for tile in 0..3 {
         all.push(gradient(Variant::Direct, Some(tile), WeightType::Q4_K, 256, 512, 200, [false, false]));
         all.push(gradient(Variant::Direct, Some(tile), WeightType::F16, 2048, 256, 72, [true, true]));
     }
@@ -278,7 +278,7 @@ fn gradient(
             tiles => left_side(gpu, tiles, &dy.iter().map(|v| v * scale).collect::<Vec<_>>(), stride)?,
         };
         let mut rec = Recorder::new(gpu);
-        let kernel = kernel(gpu, variant, Direction::Gradient, tile, cols, tokens);
+        let kernel = kernel(gpu, variant, Direction::Gradient, tile, (ty, cols), tokens);
         let low = match low {
             true => Some(Low::new(gpu, Direction::Gradient, cols, tokens, size, &mut rng)?),
             false => None,
@@ -444,7 +444,7 @@ fn case_with(
         if variant.few() {
             linear_as(&mut rec, variant, &w, input, out, tokens, epilogue)?;
         } else {
-            let kernel = kernel(gpu, variant, Direction::Forward, tile, rows, tokens);
+            let kernel = kernel(gpu, variant, Direction::Forward, tile, (ty, rows), tokens);
             linear_with(&mut rec, kernel, &w, input, out, tokens, epilogue)?;
         }
         gpu.run(&rec.finish()?, None)?;

@@ -7,7 +7,7 @@ use super::variant::Direction;
 use crate::coop::Coop;
 use crate::layout::Columns;
 use crate::ops::with_dequant;
-use crate::{Weight, WeightType, compose};
+use crate::{WeightShape, WeightType, compose};
 
 /// A tile of the product; constants of its shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +26,9 @@ pub struct DirectTile {
     pub prefetch: bool,
 }
 
-/// Subgroups, matrices of each along the tokens, outputs, depth, prefetch: for matrices of 16 x 16, by tokens.
-const TILES_16: [(u32, u32, u32, u32, bool); 4] =
-    [(4, 1, 64, 64, false), (4, 2, 64, 64, false), (4, 2, 64, 128, false), (4, 4, 64, 64, true)];
+/// Subgroups, matrices of each along the tokens, outputs, depth, prefetch: for matrices of 16 x 16.
+const TILES_16: [(u32, u32, u32, u32, bool); 3] =
+    [(4, 1, 64, 64, false), (4, 2, 64, 64, false), (4, 4, 64, 64, true)];
 
 /// The same for matrices of 8 x 8, of which a subgroup can keep fewer.
 const TILES_8: [(u32, u32, u32, u32, bool); 2] = [(2, 2, 32, 32, false), (4, 2, 32, 32, true)];
@@ -91,8 +91,8 @@ impl DirectTile {
         2 * w + 4 * self.subgroups * self.coop.side * self.coop.side
     }
 
-    /// The WGSL text.
-    pub(super) fn source(self, direction: Direction, ty: WeightType) -> String {
+    /// The WGSL text, of a kernel for whole tiles of tokens without a bias or of one for any.
+    pub(super) fn source(self, direction: Direction, ty: WeightType, whole: bool) -> String {
         let forward = direction == Direction::Forward;
         let matrices = match self.coop.side {
             16 => include_str!("coop16.wgsl"),
@@ -108,6 +108,7 @@ impl DirectTile {
         let constants = [
             ("FORWARD", u32::from(forward)),
             ("ALIGNED", 1),
+            ("WHOLE", u32::from(whole)),
             ("PREFETCH", u32::from(self.prefetch)),
             ("SG", self.coop.subgroup),
             ("SM", self.subgroups),
@@ -127,11 +128,11 @@ impl DirectTile {
     }
 
     /// Whether a weight's slabs are whole tiles: of outputs and of the sum, in both directions.
-    pub(super) fn takes(self, w: &Weight, columns: Columns) -> bool {
+    pub(super) fn takes(self, w: &WeightShape, columns: Columns) -> bool {
         let step = self.bn.max(self.bk);
         let whole = |s: &crate::Slab| s.rows.start.is_multiple_of(step) && s.count().is_multiple_of(step);
-        w.shape.cols.is_multiple_of(step)
-            && w.shape.slabs.iter().all(whole)
+        w.cols.is_multiple_of(step)
+            && w.slabs.iter().all(whole)
             && columns.column.is_multiple_of(self.coop.side)
             && columns.stride.is_multiple_of(self.coop.side)
     }

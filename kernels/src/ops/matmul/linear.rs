@@ -97,7 +97,14 @@ pub fn linear_as(
     let whole = u64::from(tokens) * widest <= gpu.budget().max_binding;
     let variant = if variant.few() && !whole { Variant::Tiled } else { variant };
     if !variant.few() {
-        let kernel = Kernel::pick(variant, Direction::Forward, x.format, gpu.caps(), w.shape.rows, tokens);
+        let kernel = Kernel::pick(
+            variant,
+            Direction::Forward,
+            (x.format, w.shape.ty),
+            gpu.caps(),
+            w.shape.rows,
+            tokens,
+        );
         return product::forward(rec, kernel, w, x, (y, columns), tokens, epilogue);
     }
     let constants = Matvec::tuned(gpu.caps(), variant, w.shape.ty, w.shape.rows, w.shape.cols, tokens);

@@ -12,7 +12,7 @@ use super::variant::{Direction, Variant};
 use crate::layout::{Columns, Format};
 use crate::ops::split_k;
 use crate::select::{self, CallShape, MATVEC_TOKENS};
-use crate::{Weight, WeightType};
+use crate::{WeightShape, WeightType};
 
 impl Variant {
     /// Whether the device can run this variant on this type and batch; the reason if not.
@@ -55,6 +55,8 @@ struct Product<'a> {
     direction: Direction,
     /// How the left side lies in memory.
     x: Format,
+    /// Whether weights are integers that have to be unpacked.
+    integers: bool,
     outputs: u32,
     tokens: u32,
 }
@@ -92,8 +94,8 @@ enum Choice {
     Covering,
     /// The narrowest cooperative tile that takes all tokens.
     Narrowest,
-    /// A tile with its left side in tiles: 256 tokens, 128, or the first that there is.
-    Direct,
+    /// A tile of so many tokens with its left side in tiles, or the first that there is.
+    Direct(u32),
 }
 
 /// A row of the table; of a variant's rows, the first that holds counts.
@@ -108,7 +110,7 @@ const fn rule(variant: Variant, holds: fn(&Product<'_>) -> bool, gives: Choice) 
 }
 
 /// What was the fastest, as `weft kernels perf --tiles` measured it.
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 16] = [
     // Software GPUs walk their lanes one by one at each load, from workgroup memory as well, so that loads a product
     // are what counts. Large tiles take them seconds to compile, which the gradient alone is worth, since the forward
     // product has a better variant there.
@@ -133,7 +135,10 @@ const RULES: [Rule; 14] = [
         Choice::Matrices(COOP_EIGHT),
     ),
     rule(Variant::Coop, |_| true, Choice::Matrices(COOP_FOUR)),
-    rule(Variant::Direct, |_| true, Choice::Direct),
+    // Where weights have to be unpacked, 256 tokens a tile are worth their registers if tiles are many.
+    rule(Variant::Direct, |p| p.integers && p.tiles((256, 64)) >= MANY_TILES, Choice::Direct(256)),
+    rule(Variant::Direct, |p| p.tokens > split_k::STREAMS, Choice::Direct(128)),
+    rule(Variant::Direct, |_| true, Choice::Direct(64)),
 ];
 
 /// Tiles that fill a large GPU several times over: what a tile of 256 tokens is worth its registers from.
@@ -148,13 +153,14 @@ impl Kernel {
     pub fn pick(
         variant: Variant,
         direction: Direction,
-        x: Format,
+        (x, ty): (Format, WeightType),
         caps: &Caps,
         outputs: u32,
         tokens: u32,
     ) -> Kernel {
         let all = Kernel::all(variant, direction, caps);
-        let product = Product { caps, direction, x, outputs, tokens };
+        let integers = ty.layout().has_ints();
+        let product = Product { caps, direction, x, integers, outputs, tokens };
         let rule = RULES.iter().find(|r| r.variant == variant && (r.holds)(&product));
         let found = match &rule.expect("a row for every variant").gives {
             Choice::Registers(tile) => all.iter().find(|k| k.registers_tile() == Some(*tile)),
@@ -172,10 +178,7 @@ impl Kernel {
                 };
                 all.iter().filter(|k| k.tile().0 >= tokens).min_by_key(key)
             }
-            Choice::Direct => {
-                let large = all.iter().find(|k| k.tile().0 == 256 && product.tiles(k.tile()) >= MANY_TILES);
-                large.or_else(|| all.iter().find(|k| k.tile().0 == 128 && tokens > split_k::STREAMS))
-            }
+            Choice::Direct(tokens) => all.iter().find(|k| k.tile().0 == *tokens),
         };
         *found.unwrap_or(&all[0])
     }
@@ -184,22 +187,20 @@ impl Kernel {
 /// How the left side of products with all of `weights` should be written for `tokens` tokens: in tiles where
 /// the table says so and every shape is whole tiles, in f16 where every product would round it to that, in f32
 /// elsewhere.
-pub fn left_side(caps: &Caps, weights: &[&Weight], tokens: u32) -> Format {
+pub fn left_side(caps: &Caps, weights: &[&WeightShape], tokens: u32) -> Format {
     let tiles = DirectTile::all(caps);
-    let direct = |w: &&Weight| {
-        let takes = |t: &DirectTile| t.takes(w, Columns::all(w.shape.rows));
+    let direct = |w: &&WeightShape| {
+        let takes = |t: &DirectTile| t.takes(w, Columns::all(w.rows));
         let can = |name: &str| match Variant::named(name) {
-            Some(Variant::Direct) => {
-                tiles.iter().all(takes) && supports_direct(caps, w.shape.ty, tokens).is_ok()
-            }
-            Some(v) => v.supports(caps, w.shape.ty, tokens).is_ok(),
+            Some(Variant::Direct) => tiles.iter().all(takes) && supports_direct(caps, w.ty, tokens).is_ok(),
+            Some(v) => v.supports(caps, w.ty, tokens).is_ok(),
             None => false,
         };
         select::variant("matmul", caps, CallShape::tokens(tokens), can) == Variant::Direct.name()
     };
     match tiles.first() {
         Some(tile) if weights.iter().all(direct) => Format::Tiles { side: tile.coop.side },
-        _ if weights.iter().all(|w| Variant::pick(caps, w.shape.ty, tokens) == Variant::Coop) => Format::F16,
+        _ if weights.iter().all(|w| Variant::pick(caps, w.ty, tokens) == Variant::Coop) => Format::F16,
         _ => Format::F32,
     }
 }
@@ -210,5 +211,9 @@ pub fn left_side(caps: &Caps, weights: &[&Weight], tokens: u32) -> Format {
 /// What is lacking.
 fn supports_direct(caps: &Caps, ty: WeightType, tokens: u32) -> std::result::Result<(), &'static str> {
     Variant::Coop.supports(caps, ty, tokens)?;
+    // Memory for rows of f32 holds whole tiles of f16 from here on.
+    if tokens <= MATVEC_TOKENS {
+        return Err("fewer tokens than fill half a tile");
+    }
     if DirectTile::all(caps).is_empty() { Err("no room for its tiles") } else { Ok(()) }
 }

@@ -36,6 +36,8 @@ pub(super) struct ProductShape {
     pub(super) scale: f32,
     /// Parts that workgroups share the sum in, and the values of each.
     pub(super) parts: (u32, u32),
+    /// Whether the result has room for whole tiles of tokens, where a kernel may write what it likes.
+    pub(super) padded: bool,
     /// An adapter's product that joins the sum.
     pub(super) low: Option<LowShape>,
 }
@@ -74,7 +76,8 @@ pub(super) fn plan(
     let split: Vec<u64> = per_token.iter().copied().filter(|&b| b > 0).collect();
     let (bm, bn) = product.kernel.tile();
     let outputs = if forward { rows } else { w.cols };
-    Ok(split_tokens(product.direction.op(), product.tokens, &split, product.x, budget)?
+    let ranges = split_tokens(product.direction.op(), product.tokens, &split, product.x, budget)?;
+    Ok(ranges
         .into_iter()
         .map(|t| {
             let n = t.end - t.start;
@@ -88,6 +91,7 @@ pub(super) fn plan(
                     row if i == 0 => (u64::from(t.start) * row, product.x.rows(n) * row),
                     // All parts of the result.
                     row if i == 1 => {
+                        let n = if product.padded { n.next_multiple_of(bm) } else { n };
                         (u64::from(t.start) * row, u64::from(n) * row * u64::from(product.parts.0))
                     }
                     row => (u64::from(t.start) * row, u64::from(n) * row),

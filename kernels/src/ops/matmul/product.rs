@@ -46,7 +46,7 @@ fn low_shape(l: LowRank<'_>) -> LowShape {
 fn check(kernel: Kernel, w: &Weight, x: Format, columns: Columns) -> std::result::Result<(), PlanError> {
     let tiles = matches!(x, Format::Tiles { .. });
     let fits = match kernel {
-        Kernel::Direct(d) => tiles && d.takes(w, columns),
+        Kernel::Direct(d) => tiles && d.takes(&w.shape, columns),
         _ => !tiles,
     };
     let what =
@@ -83,6 +83,7 @@ pub fn forward(
         flags,
         scale: 1.0,
         parts: (1, w.shape.cols.next_multiple_of(256)),
+        padded: false,
         low: None,
     };
     // What is not cut can be shared among workgroups, and joined by an adapter.
@@ -98,8 +99,13 @@ pub fn forward(
             scratch.map(|s| s.range(0, bytes))
         }
     };
+    let (bm, _) = kernel.tile();
+    let padded_bytes = u64::from(tokens.next_multiple_of(bm)) * u64::from(columns.stride) * 4;
+    let padded = matches!(kernel, Kernel::Direct(_))
+        && uncut
+        && (padded_bytes..=budget.max_binding).contains(&y.size());
     let shared_shape = match part {
-        None => ProductShape { low, ..whole },
+        None => ProductShape { low, padded, ..whole },
         Some(_) => ProductShape { columns: Columns::all(rows), flags: 0, parts: shared, low, ..whole },
     };
     let to = part.as_ref().unwrap_or(y);
@@ -109,20 +115,23 @@ pub fn forward(
         // Without a bias the slab stands in for it: bound, never read.
         let bias = epilogue.bias.unwrap_or(a);
         let plan = plan(&w.shape, slab, &shared_shape, bias.size(), budget)?;
-        let aligned = kernel.aligned(w.shape.slabs[slab].count(), w.shape.cols, &plan);
-        let name = kernel.name(direction, ty, format, aligned, low.is_some());
-        let shader = || kernel.shader(direction, ty, format, aligned, low.is_some());
         let mut operands = vec![a, b, x.x, to, bias];
         if let (Kernel::TiledDot(_), Some(ints)) = (kernel, x.ints) {
             operands[2] = &ints.q;
             operands.push(&ints.meta);
         }
         operands.extend(joined.iter().flat_map(|l| [l.t, l.m]));
-        if epilogue.specialised && matches!(kernel, Kernel::Coop(_)) {
-            record_specialised(rec, &name, shader, &operands, &plan)?;
-        } else {
-            let pipeline = gpu.pipeline(&name, shader)?;
-            record(rec, &pipeline, &operands, &plan);
+        for (aligned, plan) in
+            kernel.by_alignment([w.shape.slabs[slab].count(), w.shape.cols], shared_shape.padded, plan)
+        {
+            let name = kernel.name(direction, ty, format, aligned, low.is_some());
+            let shader = || kernel.shader(direction, ty, format, aligned, low.is_some());
+            if epilogue.specialised && matches!(kernel, Kernel::Coop(_)) {
+                record_specialised(rec, &name, shader, &operands, &plan)?;
+            } else {
+                let pipeline = gpu.pipeline(&name, shader)?;
+                record(rec, &pipeline, &operands, &plan);
+            }
         }
     }
     let apart = epilogue.low.filter(|_| joined.is_none());
@@ -186,7 +195,7 @@ pub fn linear_gradient(
     let can = |name: &str| name == "tiled" || coop;
     let picked = select::variant(direction.op(), caps, CallShape::tokens(tokens), can);
     let variant = if picked == "coop" { Variant::Coop } else { Variant::Tiled };
-    let kernel = Kernel::pick(variant, direction, Format::F32, caps, w.shape.cols, tokens);
+    let kernel = Kernel::pick(variant, direction, (Format::F32, w.shape.ty), caps, w.shape.cols, tokens);
     gradient(rec, kernel, w, dy, dx, tokens, add)
 }
 
@@ -228,6 +237,7 @@ pub fn gradient(
             flags: if adding { ADD } else { 0 },
             scale: dy.scale,
             parts: (1, depth.next_multiple_of(256)),
+            padded: false,
             low: None,
         };
         let uncut = plan(&w.shape, slab, &whole, 0, budget)?.len() == 1;
@@ -248,12 +258,13 @@ pub fn gradient(
             ..whole
         };
         let plan = plan(&w.shape, slab, &shared_shape, 0, budget)?;
-        let aligned = kernel.aligned(cols, depth, &plan);
-        let name = kernel.name(direction, ty, x, aligned, low.is_some());
-        let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, x, aligned, low.is_some()))?;
         let mut operands = vec![a, b, dy.dy, part.as_ref().unwrap_or(dx)];
         operands.extend(low.iter().flat_map(|l| [l.t, l.m]));
-        record(rec, &pipeline, &operands, &plan);
+        for (aligned, plan) in kernel.by_alignment([cols, depth], false, plan) {
+            let name = kernel.name(direction, ty, x, aligned, low.is_some());
+            let pipeline = gpu.pipeline(&name, || kernel.shader(direction, ty, x, aligned, low.is_some()))?;
+            record(rec, &pipeline, &operands, &plan);
+        }
         if let Some(part) = &part {
             let to = (dx, Columns::all(cols));
             split_k::sum_splits(rec, part, [shared.0, tokens, cols], to, 1.0, adding)?;

@@ -3,6 +3,7 @@
 use weft_runtime::{Access, Caps, Shader};
 
 use super::direct::DirectTile;
+use super::operands::HAS_BIAS;
 use super::tile::{BROADCAST, CoopTile, Lanes, TILED, TILED_DOT, TILED_F16, Tile};
 use super::variant::{Direction, Variant};
 use crate::coop::Coop;
@@ -147,10 +148,27 @@ impl Kernel {
         low: bool,
     ) -> String {
         let half = if x == Format::F16 { "_xf16" } else { "" };
-        let aligned = aligned && !matches!(self, Kernel::Direct(_));
         let aligned = if aligned { "_aligned" } else { "" };
         let low = if low { "_low" } else { "" };
         format!("{}_{}_{}_{ty}{half}{aligned}{low}", direction.op(), self.variant().name(), self.tile_name())
+    }
+
+    /// The dispatches of a plan whose shapes need no clamping, and the others; `padded` says that the result has room
+    /// for whole tiles.
+    pub(super) fn by_alignment(
+        self,
+        [outputs, depth]: [u32; 2],
+        padded: bool,
+        plan: Vec<Dispatch<Params>>,
+    ) -> Vec<(bool, Vec<Dispatch<Params>>)> {
+        let Kernel::Direct(d) = self else {
+            return vec![(self.aligned(outputs, depth, &plan), plan)];
+        };
+        let fours = |p: &Params| (p.y_stride | p.column | p.row0).is_multiple_of(4);
+        let whole =
+            |p: &Params| (padded || p.extent.is_multiple_of(d.bm())) && p.flags & HAS_BIAS == 0 && fours(p);
+        let (whole, rest): (Vec<_>, Vec<_>) = plan.into_iter().partition(|d| whole(&d.params));
+        [(true, whole), (false, rest)].into_iter().filter(|(_, plan)| !plan.is_empty()).collect()
     }
 
     /// Whether the shapes of a plan need no clamping.
@@ -191,7 +209,7 @@ impl Kernel {
             Kernel::TiledF16(t) => self.registers(t, ty, include_str!("tiled_f16.wgsl"), forward),
             Kernel::TiledDot(t) => self.registers(t, ty, include_str!("tiled_dot.wgsl"), forward),
             Kernel::Broadcast(t, lanes) => self.broadcast(t, lanes, ty),
-            Kernel::Direct(d) => d.source(direction, ty),
+            Kernel::Direct(d) => d.source(direction, ty, aligned),
             Kernel::Coop(c) => coop_source(c, direction, ty, (x, aligned), low.then_some(low_at)),
         };
         Shader { name: self.name(direction, ty, x, aligned, low), source, bindings }
