@@ -36,8 +36,8 @@ use table::{Format, Row, Rows, Subject};
 pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
-    /// In place of a file, a real shape with made-up weights: qwen3-0.6b, -1.7b, -4b or -8b, llama-3.2-1b or
-    /// llama-3.1-8b, as f16, q8_0, q4_0, q4_k_m or q6_k
+    /// In place of a file, a real shape with made-up weights: qwen3-0.6b, -1.7b, -4b or -8b, llama-3.2-1b,
+    /// llama-3.1-8b, gemma-3-270m, -1b or -4b, as f16, q8_0, q4_0, q4_k_m or q6_k
     #[arg(long, value_name = "SHAPE:TYPE", conflicts_with = "model")]
     synthetic: Option<String>,
     /// Only the first N layers of the synthetic model

@@ -7,5 +7,6 @@ mod golden_model;
 mod imports;
 mod lora;
 mod memory;
+mod refusals;
 mod snapshots;
 mod training;

@@ -1,0 +1,61 @@
+//! Files that a graph would get wrong are refused in one line, by key or tensor, before anything is uploaded.
+
+use weft_formats::gguf::{Array, File, Metadata, Value, Writer};
+use weft_models::{Model, Options};
+
+use crate::golden_model::build;
+
+/// Why a case does not open with other metadata, and with one tensor more or less.
+fn refusal(case: &str, key: Option<(&str, Value)>, add: Option<&str>, without: Option<&str>) -> String {
+    let file = File::from_bytes(build(case)).unwrap();
+    let mut metadata: Metadata = file.metadata().clone();
+    if let Some((key, value)) = key {
+        metadata.set(key, value);
+    }
+    let kept = || file.tensors().iter().filter(|t| Some(t.name.as_str()) != without);
+    let more = file.tensor("output_norm.weight").unwrap();
+    let table = kept().map(|t| (t.name.clone(), t.shape.clone(), t.ty));
+    let table = table.chain(add.map(|name| (name.to_owned(), more.shape.clone(), more.ty)));
+    let data: Vec<Vec<u8>> = kept().chain(add.map(|_| more)).map(|t| file.bytes(t).to_vec()).collect();
+    let bytes = Writer::new(&metadata, table).unwrap().to_bytes(&data).unwrap();
+    let error = Model::begin(bytes, &Options::default()).unwrap_err().to_string();
+    assert!(!error.contains('\n'), "{error}");
+    error
+}
+
+#[test]
+fn keys_that_make_no_model() {
+    let pattern = "gemma3.attention.sliding_window_pattern";
+    for (case, key, value, parts) in [
+        ("gemma3-f32", "gemma3.attention.sliding_window", Value::U32(0), ["sliding_window", "out of range"]),
+        ("gemma3-f32", pattern, Value::Array(Array::Bool(vec![true; 3])), [pattern, "each layer"]),
+        ("gemma3-f32", "gemma3.attn_logit_softcapping", Value::F32(50.0), ["softcapping", "scores"]),
+        ("qwen3-f32", "qwen3.expert_count", Value::U32(8), ["expert_count", "mixture of experts"]),
+        ("qwen3-f32", "qwen3.block_count", Value::U32(1 << 20), ["block_count", "more than"]),
+        (
+            "llama3-f32",
+            "llama.attention.head_count_kv",
+            Value::Array(Array::U32(vec![1, 2])),
+            ["head_count_kv", "differs from layer to layer"],
+        ),
+    ] {
+        let error = refusal(case, Some((key, value)), None, None);
+        assert!(parts.iter().all(|p| error.contains(p)), "{key}: {error}");
+    }
+}
+
+#[test]
+fn tensors_that_have_no_place() {
+    for (case, name) in [
+        ("qwen3-f32", "blk.0.attn_q.scale"),
+        ("llama3-f32", "blk.1.attn_q_norm.weight"),
+        ("llama3-f32", "blk.0.ffn_down.bias"),
+        ("llama3-f32", "blk.0.post_attention_norm.weight"),
+        ("gemma3-f32", "per_layer_token_embd.weight"),
+    ] {
+        let error = refusal(case, None, Some(name), None);
+        assert!(error.contains(name) && error.contains("no place"), "{name}: {error}");
+    }
+    let norm = "blk.1.attn_k_norm.weight";
+    assert!(refusal("qwen3-f32", None, None, Some(norm)).contains(&format!("\"{norm}\" is missing")));
+}
