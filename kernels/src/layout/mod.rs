@@ -2,10 +2,12 @@
 
 mod cache;
 mod state;
+mod tiles;
 
 pub use cache::{CacheShape, CacheType, Moved};
 pub(crate) use state::STATE_BYTES;
 pub use state::{IDLE, Sequences, State};
+pub use tiles::{rows, tiles};
 
 use crate::{Budget, PlanError, split_rows};
 

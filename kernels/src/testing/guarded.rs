@@ -3,7 +3,7 @@
 use weft_runtime::{Gpu, Pool, Slice};
 
 use crate::Result;
-use crate::layout::Format;
+use crate::layout::{self, Format};
 
 /// Normalised mean squared error: sum (got - want)^2 / sum want^2; infinite where something is no number, so that
 /// the largest of several errors is one.
@@ -44,25 +44,23 @@ impl Guarded {
         Ok(intact.then_some(data))
     }
 
-    /// As [`Guarded::compare`], of values in a format of choice.
-    pub(crate) fn compare_as(&self, gpu: &Gpu, format: Format, want: &[f64]) -> Result<f64> {
-        let Some(words) = self.read(gpu)? else { return Ok(f64::INFINITY) };
-        let got = match format {
-            Format::F32 => words,
-            _ => halves(&words),
-        };
-        Ok(nmse(&got, want))
-    }
-
-    /// As [`Guarded::compare`], of f16 that lies otherwise: `rows` puts its values in the order of `want`.
-    pub(crate) fn compare_tiles(
+    /// As [`Guarded::compare`], of `[rows, cols]` in a format of choice.
+    pub(crate) fn compare_as(
         &self,
         gpu: &Gpu,
-        rows: impl Fn(&[f32]) -> Vec<f32>,
+        format: Format,
+        [rows, cols]: [u32; 2],
         want: &[f64],
     ) -> Result<f64> {
         let Some(words) = self.read(gpu)? else { return Ok(f64::INFINITY) };
-        Ok(nmse(&rows(&halves(&words)), want))
+        let got = match format {
+            Format::F32 => words,
+            Format::F16 => halves(&words),
+            Format::Tiles { side } => {
+                layout::rows(&halves(&words), rows as usize, cols as usize, side as usize)
+            }
+        };
+        Ok(nmse(&got, want))
     }
 
     /// NMSE of the output against `want`; infinite where a sentinel changed.

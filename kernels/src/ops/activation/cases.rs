@@ -25,26 +25,31 @@ pub fn cases() -> Vec<Case> {
         ];
         all.extend(shapes.map(|(tokens, width, size)| case(act, [tokens, width], size, Format::F32)));
         all.push(case(act, [30, 1536], 1.0, Format::F16));
+        all.extend([8, 16].map(|side| case(act, [19, 48], 1.0, Format::Tiles { side })));
     }
     all
 }
 
 fn case(act: Activation, [tokens, width]: [u32; 2], magnitude: f32, out: Format) -> Case {
     let name = format!("{} tokens {tokens} width {width} magnitude {magnitude:e}", act.name());
-    let (variant, tolerance) = if out == Format::F16 { ("out_f16", 5e-7) } else { (BASELINE, 1e-7) };
+    let (variant, tolerance) = match out {
+        Format::F32 => (BASELINE, 1e-7),
+        Format::F16 => ("out_f16", 5e-7),
+        Format::Tiles { .. } => ("out_tiles", 5e-7),
+    };
     Case::new("activation", variant, name, tolerance, move |gpu, _, seed| {
-        if out == Format::F16 && !gpu.caps().f16 {
+        if out != Format::F32 && !gpu.caps().f16 {
             return Err(PlanError::Shape { op: "activation", what: "no f16".into() }.into());
         }
         let n = (tokens * width) as usize;
         let values: Vec<f32> =
             Rng::seeded(tokens * width, seed).values(n).iter().map(|v| v * magnitude).collect();
         let x = input(gpu, &values)?;
-        let y = Guarded::new(gpu, n * out.bytes() as usize / 4, None)?;
+        let y = Guarded::new(gpu, (out.rows(tokens) * u64::from(width) * out.bytes()) as usize / 4, None)?;
         let mut rec = Recorder::new(gpu);
         Activate { x: &x, y: &y.slice, out, act, tokens, width }.record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
         let want: Vec<f64> = values.iter().map(|&v| super::reference::act(act, v.into())).collect();
-        y.compare_as(gpu, out, &want)
+        y.compare_as(gpu, out, [tokens, width], &want)
     })
 }

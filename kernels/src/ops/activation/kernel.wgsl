@@ -1,13 +1,14 @@
 // Activation:  y[i] = act(x[i])
 //
 // What act is, a fragment says (silu.wgsl, gelu_erf.wgsl, ...).
-// x  [values] f32
-// y  [values] f32 or f16
+// x  [values / width, width] f32
+// y  the same in f32, f16 or f16 in tiles
 //
 // One invocation computes one value.
 
 struct Params {
     values: u32,
+    width: u32,
     grid_x: u32,
 }
 
@@ -19,6 +20,6 @@ struct Params {
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let n = (wid.x + wid.y * p.grid_x) * WG + lid;
     if (n < p.values) {
-        y[n] = out(act(x[n]));
+        y[place(n / p.width, n % p.width, p.width)] = out(act(x[n]));
     }
 }

@@ -7,14 +7,15 @@ pub mod reference;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::layout::Format;
-use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
+use crate::layout::{Format, split_tokens};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record};
 
 params! {
     pub struct Params {
         pub values: u32,
+        pub width: u32,
         pub grid_x: u32,
-        pub pad: [u32; 2],
+        pub pad: u32,
     }
 }
 
@@ -108,16 +109,16 @@ pub fn plan(
         let n = t.end - t.start;
         let grid = fold((n * width).div_ceil(WG), budget);
         let part =
-            |operand, row: u64| Bind { operand, offset: u64::from(t.start) * row, size: u64::from(n) * row };
+            |operand, n: u64, row: u64| Bind { operand, offset: u64::from(t.start) * row, size: n * row };
         let values = f64::from(n) * f64::from(width);
         Dispatch {
-            params: Params { values: n * width, grid_x: grid[0], pad: [0; 2] },
-            binds: vec![part(0, row), part(1, out_row)],
+            params: Params { values: n * width, width, grid_x: grid[0], pad: 0 },
+            binds: vec![part(0, n.into(), row), part(1, out.rows(n), out_row)],
             grid,
             cost: Cost { bytes: values * (4.0 + out.bytes() as f64), flops: values * 8.0 },
         }
     };
-    Ok(split_rows("activation", tokens, &[row, out_row], budget)?.into_iter().map(dispatch).collect())
+    Ok(split_tokens("activation", tokens, &[row, out_row], out, budget)?.into_iter().map(dispatch).collect())
 }
 
 fn name(act: Activation, out: Format) -> String {
@@ -135,6 +136,6 @@ fn shader(act: Activation, out: Format) -> Shader {
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    let of = |act| [Format::F32, Format::F16].map(|out| (shader(act, out), Params::FIELDS));
+    let of = |act| Format::OUT.map(|out| (shader(act, out), Params::FIELDS));
     Activation::ALL.into_iter().flat_map(of).collect()
 }

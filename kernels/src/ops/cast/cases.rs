@@ -22,7 +22,7 @@ fn to_half(n: u32, magnitude: f32) -> Case {
         let mut rec = Recorder::new(gpu);
         cast(&mut rec, &input(gpu, &x)?, (&y.slice, Format::F16), n.into())?;
         gpu.run(&rec.finish()?, None)?;
-        y.compare_as(gpu, Format::F16, &reference::rounded(&x))
+        y.compare_as(gpu, Format::F16, [1, n], &reference::rounded(&x))
     })
     .of_type("f16")
 }

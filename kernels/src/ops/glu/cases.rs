@@ -28,6 +28,10 @@ pub fn cases() -> Vec<Case> {
         let forward = |out| move |(tokens, width, size)| case(act, [tokens, width], size, out);
         all.extend(shapes.map(forward(Format::F32)));
         all.extend([(30, 2048, 1.0), (3, 100, 60.0)].map(forward(Format::F16)));
+        // Whole tiles, and a last one that is not full.
+        for side in [8, 16] {
+            all.extend([(32, 2048, 1.0), (19, 48, 60.0)].map(forward(Format::Tiles { side })));
+        }
         all.extend(shapes.map(|(tokens, width, size)| backward(act, [tokens, width], size)));
     }
     all
@@ -35,9 +39,13 @@ pub fn cases() -> Vec<Case> {
 
 fn case(act: Activation, [tokens, width]: [u32; 2], magnitude: f32, out: Format) -> Case {
     let name = format!("{} tokens {tokens} width {width} magnitude {magnitude:e}", act.name());
-    let (variant, tolerance) = if out == Format::F16 { ("out_f16", 5e-7) } else { (BASELINE, 1e-7) };
+    let (variant, tolerance) = match out {
+        Format::F32 => (BASELINE, 1e-7),
+        Format::F16 => ("out_f16", 5e-7),
+        Format::Tiles { .. } => ("out_tiles", 5e-7),
+    };
     Case::new("glu", variant, name, tolerance, move |gpu, _, seed| {
-        if out == Format::F16 && !gpu.caps().f16 {
+        if out != Format::F32 && !gpu.caps().f16 {
             return Err(PlanError::Shape { op: "glu", what: "no f16".into() }.into());
         }
         let mut rng = Rng::seeded(tokens * width, seed);
@@ -47,11 +55,11 @@ fn case(act: Activation, [tokens, width]: [u32; 2], magnitude: f32, out: Format)
         let rows = gate.chunks_exact(width as usize).zip(up.chunks_exact(width as usize));
         let x: Vec<f32> = rows.flat_map(|(g, u)| [g, u]).flatten().copied().collect();
         let x = input(gpu, &x)?;
-        let y = Guarded::new(gpu, n * out.bytes() as usize / 4, None)?;
+        let y = Guarded::new(gpu, (out.rows(tokens) * u64::from(width) * out.bytes()) as usize / 4, None)?;
         let mut rec = Recorder::new(gpu);
         Glu { x: &x, y: &y.slice, out, act, tokens, width }.record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
-        y.compare_as(gpu, out, &super::reference::glu(act, &gate, &up))
+        y.compare_as(gpu, out, [tokens, width], &super::reference::glu(act, &gate, &up))
     })
 }
 

@@ -31,11 +31,13 @@ pub fn plan(
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
     let (row, out_row) = (u64::from(width) * 4, u64::from(width) * out.bytes());
+    // Values of an invocation.
+    let each = if matches!(out, Format::Tiles { .. }) { 4 } else { 1 };
     Ok(split_tokens("glu", tokens, &[2 * row, out_row], out, budget)?
         .into_iter()
         .map(|t| {
             let n = t.end - t.start;
-            let grid = fold((n * width).div_ceil(WG), budget);
+            let grid = fold((n * width / each).div_ceil(WG), budget);
             let part =
                 |operand, n: u64, row: u64| Bind { operand, offset: u64::from(t.start) * row, size: n * row };
             let values = f64::from(n) * f64::from(width);
@@ -89,9 +91,13 @@ fn name(act: Activation, out: Format) -> String {
 
 fn shader(act: Activation, out: Format) -> Shader {
     let (fragment, enables) = out.out();
+    let text = match out {
+        Format::Tiles { .. } => include_str!("fours.wgsl"),
+        _ => include_str!("kernel.wgsl"),
+    };
     Shader {
         name: name(act, out),
-        source: compose(enables, &[("WG", WG)], &[act.fragment(), include_str!("kernel.wgsl"), fragment]),
+        source: compose(enables, &[("WG", WG)], &[act.fragment(), text, fragment]),
         bindings: vec![Access::ReadWrite; 2],
     }
 }

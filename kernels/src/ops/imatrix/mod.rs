@@ -83,6 +83,9 @@ pub fn accumulate(
     tokens: u32,
     cols: u32,
 ) -> Result<()> {
+    if let Format::Tiles { .. } = format {
+        return Err(PlanError::Shape { op: "imatrix", what: "sums are of rows, not tiles".into() }.into());
+    }
     let pipeline = rec.gpu().pipeline(&name(format), || shader(format))?;
     let plan = plan(tokens, cols, format, rec.gpu().budget())?;
     record(rec, &pipeline, &[x, s], &plan);

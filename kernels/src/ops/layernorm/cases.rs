@@ -28,15 +28,20 @@ pub fn cases() -> Vec<Case> {
         let with = |out| move |(rows, cols, size, mean)| case([rows, cols], (size, mean), residual, out);
         all.extend(shapes.map(with(Format::F32)));
         all.extend([shapes[2], shapes[3]].map(with(Format::F16)));
+        all.extend([8, 16].map(|side| with(Format::Tiles { side })((19, 48, 1.0, 0.0))));
     }
     all
 }
 
 fn case([rows, cols]: [u32; 2], (magnitude, mean): (f32, f32), residual: bool, out: Format) -> Case {
     let name = format!("rows {rows} cols {cols} magnitude {magnitude:e} mean {mean:e} residual {residual}");
-    let (variant, tolerance) = if out == Format::F16 { ("out_f16", 5e-7) } else { (BASELINE, 1e-7) };
+    let (variant, tolerance) = match out {
+        Format::F32 => (BASELINE, 1e-7),
+        Format::F16 => ("out_f16", 5e-7),
+        Format::Tiles { .. } => ("out_tiles", 5e-7),
+    };
     Case::new("layernorm", variant, name, tolerance, move |gpu, _, seed| {
-        if out == Format::F16 && !gpu.caps().f16 {
+        if out != Format::F32 && !gpu.caps().f16 {
             return Err(PlanError::Shape { op: "layernorm", what: "no f16".into() }.into());
         }
         let mut rng = Rng::seeded(rows * cols, seed);
@@ -48,7 +53,7 @@ fn case([rows, cols]: [u32; 2], (magnitude, mean): (f32, f32), residual: bool, o
         let wb_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&wb), "norm")?;
         let x_gpu = input(gpu, &x)?;
         let r_gpu = residual.then(|| input(gpu, &r)).transpose()?;
-        let y = Guarded::new(gpu, n * out.bytes() as usize / 4, None)?;
+        let y = Guarded::new(gpu, (out.rows(rows) * u64::from(cols) * out.bytes()) as usize / 4, None)?;
         let mut rec = Recorder::new(gpu);
         let eps = 1e-12f32;
         let (x_gpu, residual) = (&x_gpu, r_gpu.as_ref());
@@ -58,6 +63,6 @@ fn case([rows, cols]: [u32; 2], (magnitude, mean): (f32, f32), residual: bool, o
         let v: Vec<f64> =
             x.iter().enumerate().map(|(i, &x)| f64::from(x + r.get(i).copied().unwrap_or(0.0))).collect();
         let (w, b) = wb.split_at(cols as usize);
-        y.compare_as(gpu, out, &super::reference::layernorm(&v, w, b, eps.into()))
+        y.compare_as(gpu, out, [rows, cols], &super::reference::layernorm(&v, w, b, eps.into()))
     })
 }

@@ -59,6 +59,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let variance = max(wg_sum(squares, lid) / f32(p.cols) - shift * shift, 0.0);
     let scale = inverseSqrt(variance + p.eps * DOWN * DOWN);
     for (var i = lid; i < p.cols; i += WG) {
-        y[base + i] = out(fma((value(base + i) - mean - shift) * scale, wb[i], wb[p.cols + i]));
+        y[place(r, i, p.cols)] = out(fma((value(base + i) - mean - shift) * scale, wb[i], wb[p.cols + i]));
     }
 }

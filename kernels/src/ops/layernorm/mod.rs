@@ -5,8 +5,8 @@ pub mod reference;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::layout::Format;
-use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
+use crate::layout::{Format, split_tokens};
+use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record};
 
 params! {
     pub struct Params {
@@ -75,7 +75,8 @@ pub fn plan(
         let grid = fold(n, budget);
         let part =
             |operand, row: u64| Bind { operand, offset: u64::from(r.start) * row, size: u64::from(n) * row };
-        let mut binds = vec![part(0, row), Bind { operand: 1, offset: 0, size: 2 * row }, part(2, out_row)];
+        let to = Bind { operand: 2, offset: u64::from(r.start) * out_row, size: out.rows(n) * out_row };
+        let mut binds = vec![part(0, row), Bind { operand: 1, offset: 0, size: 2 * row }, to];
         binds.extend(residual.then(|| part(3, row)));
         let read = row * (1 + u64::from(residual));
         Dispatch {
@@ -85,7 +86,7 @@ pub fn plan(
             cost: Cost { bytes: f64::from(n) * (read + out_row) as f64, flops: f64::from(n * cols) * 9.0 },
         }
     };
-    Ok(split_rows("layernorm", rows, &[row, out_row], budget)?.into_iter().map(dispatch).collect())
+    Ok(split_tokens("layernorm", rows, &[row, out_row], out, budget)?.into_iter().map(dispatch).collect())
 }
 
 fn name(wg: u32, residual: bool, out: Format) -> String {
@@ -107,7 +108,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = Vec::new();
     for wg in [64, 256] {
         for residual in [false, true] {
-            all.extend([Format::F32, Format::F16].map(|out| (shader(wg, residual, out), Params::FIELDS)));
+            all.extend(Format::OUT.map(|out| (shader(wg, residual, out), Params::FIELDS)));
         }
     }
     all

@@ -364,6 +364,9 @@ impl Pass<'_> {
     /// # Errors
     /// As [`Pass::record`]; the device lacks what the variant needs.
     pub fn record_as(&self, rec: &mut Recorder, variant: &str) -> Result<()> {
+        if let Format::Tiles { .. } = self.wide.1 {
+            return Err(PlanError::Shape { op: "lora", what: "adapters read rows, not tiles".into() }.into());
+        }
         if variant == "coop" {
             if let Err(why) = coop::supports(rec.gpu().caps(), self) {
                 return Err(PlanError::Shape { op: "lora", what: why.into() }.into());

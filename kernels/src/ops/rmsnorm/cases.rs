@@ -25,7 +25,10 @@ pub fn cases() -> Vec<Case> {
         (4, 256, 1e-12),
         (3, 96, 0.0),
     ];
-    let half = [case(5, 514, 1.0, Format::F16), case(33, 128, 1.0, Format::F16)];
+    let half = [(5, 514, Format::F16), (33, 128, Format::F16)];
+    let tiles = [8, 16].map(|side| Format::Tiles { side });
+    let tiles = tiles.into_iter().flat_map(|f| [(16, 1024, f), (19, 48, f)]);
+    let narrow = half.into_iter().chain(tiles).map(|(rows, cols, out)| case(rows, cols, 1.0, out));
     let backward = shapes.map(|(rows, cols, magnitude)| backward(rows, cols, magnitude));
     // One value of each invocation and several, an end that is not whole, in both formats.
     let summed = [([1, 1, 4], Format::F32), ([5, 3, 2560], Format::F16), ([3, 17, 1028], Format::F32)];
@@ -33,7 +36,7 @@ pub fn cases() -> Vec<Case> {
         .into_iter()
         .map(|(rows, cols, magnitude)| case(rows, cols, magnitude, Format::F32))
         .chain(shapes.map(|(rows, cols, magnitude)| post(rows, cols, magnitude)))
-        .chain(half)
+        .chain(narrow)
         .chain(summed.map(|(shape, out)| summed_case(shape, out)))
         .chain(backward)
         .collect()
@@ -41,9 +44,13 @@ pub fn cases() -> Vec<Case> {
 
 fn case(rows: u32, cols: u32, magnitude: f32, out: Format) -> Case {
     let name = format!("rows {rows} cols {cols} magnitude {magnitude:e}");
-    let (variant, tolerance) = if out == Format::F16 { ("out_f16", 5e-7) } else { (BASELINE, 1e-7) };
+    let (variant, tolerance) = match out {
+        Format::F32 => (BASELINE, 1e-7),
+        Format::F16 => ("out_f16", 5e-7),
+        Format::Tiles { .. } => ("out_tiles", 5e-7),
+    };
     Case::new("rmsnorm", variant, name, tolerance, move |gpu, _, seed| {
-        if out == Format::F16 && !gpu.caps().f16 {
+        if out != Format::F32 && !gpu.caps().f16 {
             return Err(PlanError::Shape { op: "rmsnorm", what: "no f16".into() }.into());
         }
         let mut rng = Rng::seeded(rows * cols, seed);
@@ -51,11 +58,11 @@ fn case(rows: u32, cols: u32, magnitude: f32, out: Format) -> Case {
         let w = rng.values(cols as usize);
         let w_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&w), "norm")?;
         let x_gpu = input(gpu, &x)?;
-        let y = Guarded::new(gpu, x.len() * out.bytes() as usize / 4, None)?;
+        let y = Guarded::new(gpu, (out.rows(rows) * u64::from(cols) * out.bytes()) as usize / 4, None)?;
         let mut rec = Recorder::new(gpu);
         super::rmsnorm_to(&mut rec, &x_gpu, &w_gpu, (&y.slice, out), rows, cols, 1e-6)?;
         gpu.run(&rec.finish()?, None)?;
-        y.compare_as(gpu, out, &super::reference::rmsnorm(&x, &w, f64::from(1e-6f32)))
+        y.compare_as(gpu, out, [rows, cols], &super::reference::rmsnorm(&x, &w, f64::from(1e-6f32)))
     })
 }
 
@@ -106,7 +113,7 @@ fn summed_case(shape: [u32; 3], out: Format) -> Case {
         };
         let want: Vec<f64> = before.iter().enumerate().map(sum).collect();
         x.compare(gpu, &want)?;
-        y.compare_as(gpu, out, &super::reference::rmsnorm_f64(&want, &w, f64::from(1e-6f32)))
+        y.compare_as(gpu, out, [rows, cols], &super::reference::rmsnorm_f64(&want, &w, f64::from(1e-6f32)))
     })
 }
 

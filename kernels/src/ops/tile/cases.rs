@@ -2,7 +2,7 @@
 
 use weft_runtime::Recorder;
 
-use super::{Tile, reference};
+use super::Tile;
 use crate::PlanError;
 use crate::layout::Format;
 use crate::ops::cast::reference::rounded;
@@ -44,8 +44,7 @@ fn case([rows, cols]: [u32; 2], (more, column): (u32, u32), magnitude: f32, side
         let read = x.chunks_exact(stride as usize);
         let read: Vec<f32> =
             read.flat_map(|row| &row[column as usize..][..cols as usize]).map(|v| v * 0.5).collect();
-        let [rows, cols, side] = [rows, cols, side].map(|n| n as usize);
-        y.compare_tiles(gpu, |y| reference::rows(y, rows, cols, side), &rounded(&read))
+        y.compare_as(gpu, format, [rows, cols], &rounded(&read))
     })
 }
 
