@@ -24,7 +24,7 @@ pub(crate) struct Architecture {
 
 /// All that load: the only list of them here. What Hugging Face calls them, and how its files become GGUF, is in
 /// `weft_formats::names`.
-const ARCHITECTURES: [Architecture; 5] = [
+const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "llama", read: llama::read },
     Architecture { name: "qwen2", read: qwen2::read },
     Architecture { name: "qwen3", read: qwen3::read },
