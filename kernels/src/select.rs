@@ -104,7 +104,7 @@ const fn on(op: &'static str, variant: &'static str, needs: &'static [Need], why
 const FEW: RangeInclusive<u32> = 0..=MATVEC_TOKENS;
 
 /// The table. The last row of an op takes everything on every device.
-pub static RULES: [Rule; 32] = [
+pub static RULES: [Rule; 35] = [
     Rule {
         tokens: 1..=1,
         ..on("matmul", "chain", &[Need::Dot], "five dispatches a layer, where nothing is cut into slabs")
@@ -131,6 +131,9 @@ pub static RULES: [Rule; 32] = [
     rule("matmul", "tiled", "matrices gain a CPU nothing and take seconds to compile there"),
     on("matmul_dx", "coop", &[Need::F16, Need::Coop], "outputs that begin at a multiple of 4"),
     rule("matmul_dx", "tiled", "the rest"),
+    Rule { tokens: FEW, ..on("experts", "matvec_dot", &[Need::Dot], "as matmul") },
+    Rule { tokens: FEW, ..rule("experts", "matvec", "each slot reads its own expert") },
+    rule("experts", "tiled", "slots sorted by expert"),
     Rule {
         tokens: 1..=1,
         needs: &[Need::Subgroups],

@@ -50,6 +50,28 @@ impl WeightShape {
         cols: u32,
         budget: &Budget,
     ) -> std::result::Result<Self, PlanError> {
+        Self::cut(ty, [rows, cols], ("a row", 1), budget)
+    }
+
+    /// Cuts matrices `[experts, rows, cols]`, which become one of `experts * rows` rows, between experts alone.
+    ///
+    /// # Errors
+    /// As [`WeightShape::new`]; [`PlanError::DoesNotFit`] where one expert exceeds a binding.
+    pub fn experts(
+        ty: WeightType,
+        [experts, rows, cols]: [u32; 3],
+        budget: &Budget,
+    ) -> std::result::Result<Self, PlanError> {
+        Self::cut(ty, [experts * rows, cols], ("an expert", rows), budget)
+    }
+
+    /// Cuts a matrix between runs of `unit` rows, which errors call `what`.
+    fn cut(
+        ty: WeightType,
+        [rows, cols]: [u32; 2],
+        (what, unit): (&'static str, u32),
+        budget: &Budget,
+    ) -> std::result::Result<Self, PlanError> {
         let layout = ty.layout();
         if cols == 0 || rows == 0 || !(cols as usize).is_multiple_of(layout.block) {
             return Err(PlanError::Shape {
@@ -75,19 +97,22 @@ impl WeightShape {
         // The padding of the planes is at most 64 bytes, so one correction is enough.
         let fixed = table + 64;
         let row_bytes = blocks_per_row * layout.planes.iter().sum::<usize>() as u64;
-        let per = ((budget.max_binding.saturating_sub(fixed)) / row_bytes).min(u64::from(rows)) as u32;
+        let unit_bytes = row_bytes * u64::from(unit);
+        let units = rows / unit;
+        let per = ((budget.max_binding.saturating_sub(fixed)) / unit_bytes).min(u64::from(units)) as u32;
         if per == 0 {
             return Err(PlanError::DoesNotFit {
                 op: "weight",
-                what: "a row",
-                needed: row_bytes + fixed,
+                what,
+                needed: unit_bytes + fixed,
                 allowed: budget.max_binding,
             });
         }
         // Even slabs rather than a full one and a remainder; multiples of 4 rows where they fit.
-        let count = rows.div_ceil(per);
-        let even = rows.div_ceil(count);
-        let per = if even.next_multiple_of(4) <= per { even.next_multiple_of(4) } else { even };
+        let count = units.div_ceil(per);
+        let even = units.div_ceil(count);
+        let per = if unit == 1 && even.next_multiple_of(4) <= per { even.next_multiple_of(4) } else { even };
+        let per = per * unit;
         let slabs = (0..rows).step_by(per as usize).map(|r| slab(r..(r + per).min(rows))).collect();
         Ok(WeightShape { ty, rows, cols, slabs })
     }

@@ -191,20 +191,31 @@ CASES = {
         "gemma3", 2, 1, 256, 256, 512, 520, True, one("F16"),
         {"layers": 7, "window": 40, "pattern": [True, True, False, True, True, True, False], "growth": 6.0},
     ),
+    # The number of experts is no power of two, and such a one; feed-forward widths are those of one expert.
+    "qwen3moe-f32": (
+        "qwen3moe", 4, 2, 64, 256, 96, 613, False, one("F32"), {"experts": 12, "used": 3},
+    ),
+    "qwen3moe-q8_0": ("qwen3moe", 4, 1, 128, 256, 128, 600, True, one("Q8_0"), {"experts": 6, "used": 2}),
+    "qwen3moe-q4_k_m": ("qwen3moe", 4, 2, 128, 256, 256, 640, False, Q4_K_M, {"experts": 8, "used": 2}),
+    "olmoe-f32": ("olmoe", 4, 4, 64, 256, 128, 577, False, one("F32"), {"experts": 10, "used": 3}),
+    "olmoe-q4_k_m": ("olmoe", 4, 2, 64, 256, 256, 603, False, Q4_K_M, {"experts": 8, "used": 3}),
     "smollm3-f32": ("smollm3", 4, 2, 64, 256, 512, 577, True, one("F32"), {"layers": 5}),
     "smollm3-q4_k_m": ("smollm3", 4, 1, 128, 256, 768, 603, True, Q4_K_M, {"layers": 5}),
 }  # fmt: skip
 
-BASE = {"qwen3": 1e6, "qwen2": 1e6, "llama": 1e4, "llama3": 5e5, "gemma3": 1e6, "smollm3": 5e6}
+BASE = {"qwen3": 1e6, "qwen2": 1e6, "llama": 1e4, "llama3": 5e5, "gemma3": 1e6, "smollm3": 5e6, "qwen3moe": 1e6, "olmoe": 1e4}
 # Families whose files hold Q and K for adjacent rotary pairs, and those with norms behind a half layer.
 ADJACENT = ("llama", "smollm3")
 SANDWICH = ("gemma3",)
+MIXTURES = ("qwen3moe", "olmoe")
+# What transformers calls them.
+CLASS = {"gemma3": "gemma3_text", "qwen3moe": "qwen3_moe"}
 # What a 256-element block type becomes when a row is no multiple of 256 (llama.cpp's fallback).
 FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
 # An epsilon large enough that reading another one than the file's shows.
-LARGE_EPS = ("qwen3-f32", "qwen2-q4_k_m", "llama3-f32", "llama2-f16", "gemma3-f32")
+LARGE_EPS = ("qwen3-f32", "qwen2-q4_k_m", "llama3-f32", "llama2-f16", "gemma3-f32", "qwen3moe-f32")
 
 
 def layers_of(case):
@@ -274,6 +285,12 @@ def metadata(case):
         ]
         if arch in ADJACENT:
             rows.append((f"{arch}.rope.dimension_count", "u32", head))
+    if "experts" in rope:
+        rows += [
+            (f"{arch}.expert_count", "u32", rope["experts"]),
+            (f"{arch}.expert_used_count", "u32", rope["used"]),
+            (f"{arch}.expert_feed_forward_length", "u32", ff),
+        ]
     if "window" in rope:
         rows.append((f"{arch}.attention.sliding_window", "u32", rope["window"]))
     if "pattern" in rope:
@@ -302,11 +319,11 @@ def tensors(case):
     arch, heads, kv, head, width, ff, vocab, tied, types, rope = CASES[case]
     out = []
 
-    def weight(name, cols, rows, gain, kind):
+    def weight(name, cols, rows, gain, kind, *experts):
         if kind in BLOCKS and cols % BLOCKS[kind][0]:
             kind = FALLBACK[kind]
         scale = gain / math.sqrt(cols) / unit_std(kind)
-        t = {"name": name + ".weight", "type": kind, "shape": [cols, rows], "scale": float(f"{scale:.4g}")}
+        t = {"name": name + ".weight", "type": kind, "shape": [cols, rows, *experts], "scale": float(f"{scale:.4g}")}
         out.append(t)
 
     def vector(name, n, offset, std):
@@ -320,7 +337,7 @@ def tensors(case):
     if "llama3" in rope:
         values = rope_factors(base_of(arch, rope), head, llama3_rope(rope["llama3"]))
         out.append({"name": "rope_freqs.weight", "type": "F32", "shape": [head // 2], "values": values})
-    qk = 1.0 if arch in ("qwen3", "gemma3") else 1.1
+    qk = 1.0 if arch in ("qwen3", "gemma3", *MIXTURES) else 1.1
     plan = [
         ("attn_q", width, heads * head, qk),
         ("attn_k", width, kv * head, qk),
@@ -348,11 +365,18 @@ def tensors(case):
                 if arch in SANDWICH:
                     vector(p + "post_attention_norm.weight", width, size, 0.25 * size)
                 vector(p + "ffn_norm.weight", width, 1.0, 0.25)
+            if arch in MIXTURES and name.startswith("ffn_"):
+                # Weights add up to less than one. What is chosen is far from what is not.
+                gain *= 1.7 if name == "ffn_down" else 1.0
+                if name == "ffn_gate":
+                    weight(p + "ffn_gate_inp", width, rope["experts"], 3.0, "F32")
+                weight(p + name + "_exps", cols, rows, gain, kind, rope["experts"])
+                continue
             weight(p + name, cols, rows, gain, kind)
             if arch == "qwen2" and i < 3:
                 vector(p + name + ".bias", rows, 0.0, 0.6)
-            if arch in ("qwen3", "gemma3") and i < 2:
-                vector(p + name + "_norm.weight", head, 0.95, 0.25)
+            if arch in ("qwen3", "gemma3", *MIXTURES) and i < 2:
+                vector(p + name + "_norm.weight", rows if arch == "olmoe" else head, 0.95, 0.25)
         if arch in SANDWICH:
             vector(p + "post_ffw_norm.weight", width, size, 0.25 * size)
     vector("output_norm.weight", width, 1.0, 0.25)
@@ -409,7 +433,7 @@ def state_dict(case, weights):
         "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj",
         "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
         "ffn_norm": "post_attention_layernorm", "ffn_gate": "mlp.gate_proj",
-        "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+        "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj", "ffn_gate_inp": "mlp.gate",
     }  # fmt: skip
     if arch in SANDWICH:
         parts |= {
@@ -426,6 +450,13 @@ def state_dict(case, weights):
             _, layer, part, kind = name.split(".")
             if arch in ADJACENT and part in ("attn_q", "attn_k"):
                 w = unpermute(w, heads if part == "attn_q" else kv)
+            if part.endswith("_exps"):  # gate and up are one tensor there
+                both = [weights[f"blk.{layer}.ffn_{p}_exps.weight"] for p in ("gate", "up")]
+                names = {"ffn_gate_exps": "gate_up_proj", "ffn_down_exps": "down_proj"}
+                if part in names:
+                    w = w if part == "ffn_down_exps" else np.concatenate(both, axis=1)
+                    out[f"model.layers.{layer}.mlp.experts.{names[part]}"] = w
+                continue
             out[f"model.layers.{layer}.{parts[part]}.{kind}"] = w
         else:
             out[name_map[name]] = w
@@ -440,7 +471,8 @@ def islands(arch, double):
     import torch
     from transformers import modeling_rope_utils
 
-    patched = [importlib.import_module(f"transformers.models.{arch}.modeling_{arch}"), modeling_rope_utils]
+    name = {"qwen3moe": "qwen3_moe"}.get(arch, arch)
+    patched = [importlib.import_module(f"transformers.models.{name}.modeling_{name}"), modeling_rope_utils]
     narrow = torch.Tensor.float
     for module in patched:
         module.torch = Float64Torch(torch) if double else torch
@@ -481,8 +513,18 @@ def transformers_model(case, weights, double):
         }
     if arch == "smollm3":
         more = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None}
+    if arch in MIXTURES:
+        more = {
+            "num_experts": rope["experts"],
+            "num_experts_per_tok": rope["used"],
+            "norm_topk_prob": arch == "qwen3moe",
+            "moe_intermediate_size": ff,
+            "pad_token_id": None,
+            "bos_token_id": None,
+            "eos_token_id": None,
+        }
     config = AutoConfig.for_model(
-        {"gemma3": "gemma3_text"}.get(arch, arch),
+        CLASS.get(arch, arch),
         vocab_size=vocab,
         hidden_size=width,
         intermediate_size=ff,
@@ -497,6 +539,7 @@ def transformers_model(case, weights, double):
         rope_parameters=parameters,
         **more,
     )
+    config._experts_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     model = model.double() if double else model.float()
     dtype = torch.float64 if double else torch.float32
@@ -614,7 +657,25 @@ def numpy_run(meta, weights, ids, cache=np.float64):
     # The norm behind a half layer, where there is one.
     after = lambda x, n: rms(x, w[n]) if n in w else x  # noqa: E731
     x = w["token_embd.weight"][ids] * (math.sqrt(width) if arch == "gemma3" else 1)
-    residual, mid, entropy = [x], [], []
+    residual, mid, entropy, closest = [x], [], [], []
+
+    def experts(h, p, count, used):
+        """The mixture's output, and how far the last chosen logit is from the first that is not."""
+        scores = h @ w[p + "ffn_gate_inp.weight"].T
+        order = np.argsort(-scores, axis=-1, kind="stable")[:, : used + 1]
+        ranked = np.take_along_axis(scores, order, -1)
+        probabilities = np.exp(scores - scores.max(-1, keepdims=True))
+        probabilities /= probabilities.sum(-1, keepdims=True)
+        out = np.zeros_like(h)
+        for row, chosen in enumerate(order[:, :used]):
+            weights = probabilities[row, chosen]
+            if arch == "qwen3moe":
+                weights = weights / weights.sum()
+            for e, weight in zip(chosen, weights):
+                gate, up, down = (w[f"{p}ffn_{n}_exps.weight"][e] for n in ("gate", "up", "down"))
+                out[row] += weight * (down @ (act(gate @ h[row]) * (up @ h[row])))
+        return out, (ranked[:, used - 1] - ranked[:, used]).min()
+
     for layer in range(get("block_count")):
         p = f"blk.{layer}."
         local = False
@@ -630,7 +691,12 @@ def numpy_run(meta, weights, ids, cache=np.float64):
         k = linear(h, "attn_k").reshape(t, kv, head)
         v = linear(h, "attn_v").reshape(t, kv, head).astype(cache).astype(np.float64)
         if p + "attn_q_norm.weight" in w:
-            q, k = rms(q, w[p + "attn_q_norm.weight"]), rms(k, w[p + "attn_k_norm.weight"])
+            gq, gk = w[p + "attn_q_norm.weight"], w[p + "attn_k_norm.weight"]
+            if gq.size == head:  # each head alone
+                q, k = rms(q, gq), rms(k, gk)
+            else:
+                q = rms(q.reshape(t, -1), gq).reshape(q.shape)
+                k = rms(k.reshape(t, -1), gk).reshape(k.shape)
         q, k = rotate(q, table), rotate(k, table).astype(cache).astype(np.float64)
         k, v = np.repeat(k, heads // kv, axis=1), np.repeat(v, heads // kv, axis=1)
         s = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(head) + mask
@@ -641,7 +707,11 @@ def numpy_run(meta, weights, ids, cache=np.float64):
         x = x + after(a, p + "post_attention_norm.weight")
         mid.append(x)
         h = rms(x, w[p + "ffn_norm.weight"])
-        f = linear(act(linear(h, "ffn_gate")) * linear(h, "ffn_up"), "ffn_down")
+        if count := get("expert_count"):
+            f, gaps = experts(h, p, count, get("expert_used_count"))
+            closest.append(gaps)
+        else:
+            f = linear(act(linear(h, "ffn_gate")) * linear(h, "ffn_up"), "ffn_down")
         x = x + after(f, p + "post_ffw_norm.weight")
         residual.append(x)
     final = rms(x, w["output_norm.weight"])
@@ -650,7 +720,7 @@ def numpy_run(meta, weights, ids, cache=np.float64):
         logits = cap * np.tanh(logits / cap)
     return {
         "logits": logits, "residual": np.stack(residual), "mid": np.stack(mid), "final": final,
-        "effective_keys": math.exp(sum(entropy) / len(entropy)),
+        "effective_keys": math.exp(sum(entropy) / len(entropy)), "closest": min(closest, default=None),
     }  # fmt: skip
 
 
@@ -713,7 +783,8 @@ def make(case):
         f"{case:20s} numpy-f64 {agree:8.1e}  torch-f32 {single:8.1e}  f16-cache {half:8.1e}  "
         f"logits std {want['logits'].std():.2f} max {abs(want['logits']).max():.1f}  "
         f"rms " + " ".join(f"{math.sqrt((x * x).mean()):.2f}" for x in r)
-        + f"  effective keys {mine['effective_keys']:.0f}/{TOKENS}",
+        + f"  effective keys {mine['effective_keys']:.0f}/{TOKENS}"
+        + (f"  closest routes {mine['closest']:.4f}" if mine["closest"] else ""),
         flush=True,
     )  # fmt: skip
     head_json = {

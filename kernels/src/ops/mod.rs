@@ -8,6 +8,7 @@ pub mod cast;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embed;
+pub mod experts;
 pub mod gather;
 pub mod glu;
 pub mod imatrix;

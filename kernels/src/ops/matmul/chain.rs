@@ -216,7 +216,7 @@ impl Kernel {
             0 => include_str!("lanes.wgsl"),
             _ => include_str!("lanes_shuffled.wgsl"),
         };
-        let end = [lanes, unit, end, input];
+        let end = [include_str!("matvec_dot.wgsl"), lanes, unit, end, input];
         Shader {
             name: self.name(),
             source: self.constants.dot_source(self.ty, self.second, self.normed, self.subgroup, &end),

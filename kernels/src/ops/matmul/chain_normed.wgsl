@@ -16,3 +16,8 @@ fn input_scale(first_lane: u32) -> f32 {
     let mean = part[(SUMS - 1u) * WG + first_lane] / f32(16u * p.units);
     return down * inverseSqrt(mean + p.eps * down * down);
 }
+
+// Token t has the t-th row of the input.
+fn input_row(t: u32) -> u32 {
+    return t;
+}

@@ -27,14 +27,37 @@ fn place(row: u32, quad: u32) -> u32 {
     return row * AQ + (quad ^ (row % AQ));
 }
 
-// Row r of dy, or 0 past the end of the slab.
-fn dy_at(base: u32, r: u32) -> f32 {
-    return select(0.0, dy[base + min(r, p.rows - 1u)], r < p.rows);
+// Row r of dy, of so many that there are, or 0 past the end.
+fn dy_at(base: u32, r: u32, rows: u32) -> f32 {
+    return select(0.0, dy[base + min(r, rows - 1u)], r < rows);
+}
+
+// Where a token's rows of dy begin.
+fn dy_row(token: u32) -> u32 {
+    //@ if ROUTED
+    return left_row(token) * p.y_stride;
+    //@ else
+    return token * p.y_stride + p.column + p.row0;
+    //@ end
 }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    //@ if ROUTED
+    let mine = tile_of(wid.x, lid);
+    if (mine.first >= mine.end) {
+        return;
+    }
+    let token0 = mine.first;
+    let end = mine.end;
+    let row0 = mine.row0;
+    let rows = p.y_stride;
+    //@ else
     let token0 = wid.x * BM;
+    let end = p.extent;
+    let row0 = 0u;
+    let rows = p.rows;
+    //@ end
     let unit0 = wid.y * (BN / 16u);
     let tx = lid % TX;
     let ty = lid / TX;
@@ -44,12 +67,13 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var acc$i_$j = vec4<f32>();
     //@ end
     //@ end
-    for (var r0 = 0u; r0 < p.rows; r0 += BK) {
+    for (var r0 = 0u; r0 < rows; r0 += BK) {
         if (lid < UNITS) {
             // Rows and units past the end repeat the last one: dy is 0 for those, these are dropped.
             let row = lid / (BN / 16u);
             let unit = lid % (BN / 16u);
-            let w = dequant16(p.planes, min(r0 + row, p.rows - 1u) * p.units + min(unit0 + unit, p.units - 1u));
+            let at_row = row0 + min(r0 + row, rows - 1u);
+            let w = dequant16(p.planes, at_row * p.units + min(unit0 + unit, p.units - 1u));
             let at = row * BQ + unit * 4u;
             ws[at] = w[0];
             ws[at + 1u] = w[1];
@@ -60,9 +84,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             for (var i = lid - FROM; i < BM * AQ; i += WG - FROM) {
                 let row = i / AQ;
                 let r = r0 + i % AQ * 4u;
-                let base = min(token0 + row, p.extent - 1u) * p.y_stride + p.column + p.row0;
+                let base = dy_row(min(token0 + row, end - 1u));
                 ds[place(row, i % AQ)] =
-                    vec4<f32>(dy_at(base, r), dy_at(base, r + 1u), dy_at(base, r + 2u), dy_at(base, r + 3u));
+                    vec4<f32>(dy_at(base, r, rows), dy_at(base, r + 1u, rows), dy_at(base, r + 2u, rows),
+                        dy_at(base, r + 3u, rows));
             }
         }
         workgroupBarrier();
@@ -88,13 +113,13 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     //@ for i in TM
     //@ for j in TQ
-    store(token0 + ty + $iu * (BM / TM), unit0 * 4u + tx + $ju * TX, acc$i_$j);
+    store(token0 + ty + $iu * (BM / TM), end, unit0 * 4u + tx + $ju * TX, acc$i_$j);
     //@ end
     //@ end
 }
 
-fn store(token: u32, quad: u32, sum: vec4<f32>) {
-    if (token < p.extent && quad < p.units * 4u) {
+fn store(token: u32, end: u32, quad: u32, sum: vec4<f32>) {
+    if (token < end && quad < p.units * 4u) {
         let at = token * p.units * 4u + quad;
         var v = sum;
         if ((p.flags & ADD) != 0u) {

@@ -122,7 +122,7 @@ impl Matvec {
     }
 
     /// The pipeline's name.
-    pub(super) fn name(self, variant: Variant, ty: WeightType) -> String {
+    pub(crate) fn name(self, variant: Variant, ty: WeightType) -> String {
         format!("{}_{}", variant.name(), self.suffix(ty))
     }
 
@@ -136,9 +136,10 @@ impl Matvec {
     pub(crate) fn shader(self, variant: Variant, ty: WeightType) -> Shader {
         let end =
             [include_str!("lanes.wgsl"), include_str!("matvec_store.wgsl"), include_str!("plain_input.wgsl")];
+        let dot_end = [&[include_str!("matvec_dot.wgsl")][..], &end].concat();
         // x, or its integers and their scales.
         let (source, inputs) = match variant {
-            Variant::MatvecDot => (self.dot_source(ty, None, false, 0, &end), 2),
+            Variant::MatvecDot => (self.dot_source(ty, None, false, 0, &dot_end), 2),
             _ => {
                 let parts = [&with_dequant(ty, include_str!("matvec.wgsl"))[..], &end].concat();
                 (compose(&[], &self.constants(0), &parts), 1)
@@ -148,7 +149,7 @@ impl Matvec {
         Shader { name: self.name(variant, ty), source, bindings }
     }
 
-    fn constants(self, squares: u32) -> Vec<(&'static str, u32)> {
+    pub(crate) fn constants(self, squares: u32) -> Vec<(&'static str, u32)> {
         vec![
             ("WG", self.wg),
             ("LANES", self.lanes),
@@ -159,10 +160,10 @@ impl Matvec {
         ]
     }
 
-    /// The integer kernel with what it ends with; `normed` if its input comes with sums of squares, with a
-    /// `second` type if the rows behind the first type's are of that (see [`mixed_pair`]). Lanes are counted along
-    /// subgroups of `subgroup` invocations, if that is not 0.
-    pub(super) fn dot_source(
+    /// The walk of the integer kernel with its entry point and what that ends with; `normed` if its input comes with
+    /// sums of squares, with a `second` type if the rows behind the first type's are of that (see [`mixed_pair`]).
+    /// Lanes are counted along subgroups of `subgroup` invocations, if that is not 0.
+    pub(crate) fn dot_source(
         self,
         ty: WeightType,
         second: Option<WeightType>,
@@ -195,8 +196,7 @@ impl Matvec {
         let first = ty.layout().dequant;
         let walk = include_str!("matvec_walk.wgsl");
         let second = second.map_or(String::new(), |ty2| own(ty, ty2).concat() + &second_of(walk));
-        let shared =
-            [LOAD4, book, include_str!("dot16.wgsl"), walk, &second, include_str!("matvec_dot.wgsl")];
+        let shared = [LOAD4, book, include_str!("dot16.wgsl"), walk, &second];
         let parts = [first, &shared, end].concat();
         compose(&[], &constants, &parts)
     }

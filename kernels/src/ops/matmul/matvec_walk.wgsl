@@ -52,9 +52,9 @@ fn walk$NTH(lid: u32, lanes: u32, planes: vec4<u32>, first: u32) {
         //@ for j in PAIRS_OF_PARTS
         {
             //@ if BLOCKS
-            let at = $tu * (p.units / 2u) + block$k * 8u + place + $ju * PER_BLOCK;
+            let at = input_row($tu) * (p.units / 2u) + block$k * 8u + place + $ju * PER_BLOCK;
             //@ else
-            let at = $tu * width + v$k;
+            let at = input_row($tu) * width + v$k;
             //@ end
             let xa = xq[2u * at];
             let xb = xq[2u * at + 1u];

@@ -9,7 +9,8 @@
 // columns BK at a time: some invocations dequantise a unit of w each into workgroup memory while the
 // others copy the tile of x. Both tiles are kept along the columns as vec4, with the vec4's place in
 // its row exclusive-ored with the row's number so that neighbours fall into different banks. Chains of
-// fma, because a dot product and a sum are an instruction more.
+// fma, because a dot product and a sum are an instruction more. A ROUTED kernel has products by experts, see
+// experts/tile.wgsl.
 
 const QUADS: u32 = BK / 4u;         // vec4 along the columns of a tile
 const UNITS: u32 = BN * BK / 16u;   // of w in a tile
@@ -20,7 +21,9 @@ const TY: u32 = BM / TM;
 
 @group(0) @binding(3) var<storage, read_write> x: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
+//@ if !ROUTED
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
+//@ end
 
 var<workgroup> xs: array<vec4<f32>, BM * QUADS>;
 var<workgroup> ws: array<vec4<f32>, BN * QUADS>;
@@ -29,9 +32,29 @@ fn place(row: u32, quad: u32) -> u32 {
     return row * QUADS + (quad ^ (row % QUADS));
 }
 
+//@ if !ROUTED
+fn left_row(token: u32) -> u32 {
+    return token;
+}
+//@ end
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+    //@ if ROUTED
+    let mine = tile_of(wid.x, lid);
+    if (mine.first >= mine.end) {
+        return;
+    }
+    let token0 = mine.first;
+    let end = mine.end;
+    let row0 = mine.row0;
+    let rows = p.y_stride;
+    //@ else
     let token0 = wid.x * BM;
+    let end = p.extent;
+    let row0 = 0u;
+    let rows = p.rows;
+    //@ end
     let first = wid.y * BN;
     let tx = lid % TX;
     let ty = lid / TX;
@@ -49,7 +72,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             // Rows past the end repeat the last one and are dropped; columns past it are zero.
             var w = mat4x4<f32>();
             if (unit < p.units) {
-                w = dequant16(p.planes, min(first + row, p.rows - 1u) * p.units + unit);
+                w = dequant16(p.planes, (row0 + min(first + row, rows - 1u)) * p.units + unit);
             }
             let q = lid % (BK / 16u) * 4u;
             ws[place(row, q)] = w[0];
@@ -62,8 +85,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 let row = i / QUADS;
                 let quad = u * 4u + i % QUADS;
                 var v = vec4<f32>();
-                if (token0 + row < p.extent && quad < quads) {
-                    v = x[(token0 + row) * quads + quad];
+                if (token0 + row < end && quad < quads) {
+                    v = x[left_row(token0 + row) * quads + quad];
                 }
                 xs[place(row, i % QUADS)] = v;
             }

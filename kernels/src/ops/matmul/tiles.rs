@@ -33,7 +33,7 @@ params! {
 }
 
 /// The fields of kernels that are not cooperative.
-const PLAIN: Fields = Params::FIELDS.split_at(9).0;
+pub(crate) const PLAIN: Fields = Params::FIELDS.split_at(9).0;
 
 /// A variant with the constants of its shader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,6 +227,7 @@ impl Kernel {
             ("TQ", t.tn / 4),
             ("SPAN32", u32::from(ty.span() == 32)),
             ("COOPERATIVE", 0),
+            ("ROUTED", 0),
         ];
         let mut parts = with_dequant(ty, text);
         parts.push(include_str!("params.wgsl"));
