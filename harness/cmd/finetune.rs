@@ -368,7 +368,7 @@ fn read_with_bar(path: &Path, how: &Reading<'_>) -> Result<Data> {
 fn settings(f: &Flags, file: &File, spec: &Spec, now: i64) -> Result<(Settings, Option<AdapterFile>)> {
     let mut shape = AdapterShape::uniform(
         spec,
-        &f.targets.as_ref().map_or(Target::ALL.to_vec(), |t| t.0.iter().copied().collect()),
+        &f.targets.as_ref().map_or(Target::of(spec).to_vec(), |t| t.0.iter().copied().collect()),
         f.rank.unwrap_or(16),
     );
     let (mut alpha, mut rslora, mut adapter) = (f.alpha.unwrap_or(32.0), f.rslora, None);

@@ -75,6 +75,8 @@ pub enum Error {
     NoFreeStream { streams: usize },
     #[error("{what} must be {range}, not {value}")]
     Sampling { what: &'static str, range: &'static str, value: String },
+    #[error("{what}")]
+    Unsupported { what: String },
     #[error("the adapter does not fit the model: {what}")]
     Adapter { what: String },
     #[error("training: {what}")]

@@ -43,6 +43,10 @@ impl Model {
     /// As [`Model::session`].
     pub fn importance(&self, context: u32, head: bool) -> Result<Importance> {
         let c = self.spec();
+        if c.has_experts() {
+            let what = "an importance matrix of experts is not collected (supported: models without experts)";
+            return Err(Error::Unsupported { what: what.into() });
+        }
         let zeros = |columns: u32| {
             let zeros = vec![0f32; columns as usize];
             self.gpu().alloc_init(Pool::State, bytemuck::cast_slice(&zeros), "sums of squares")

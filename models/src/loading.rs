@@ -111,18 +111,19 @@ impl Loading {
         let start = Stopwatch::start();
         let (mut pieces, mut tensors) = (Vec::new(), Vec::new());
         for (weight, parts) in &self.matrices {
-            let bytes: Vec<&[u8]> = parts.iter().map(|t| self.file.bytes(t)).collect();
+            let bytes: Vec<&[u8]> = parts.iter().map(|(t, part)| &self.file.bytes(t)[part.clone()]).collect();
             for piece in weight.pieces(&bytes) {
-                tensors.push(&parts[piece.part.0]);
+                let (tensor, part) = &parts[piece.part.0];
+                tensors.push((tensor, part.start));
                 pieces.push(piece);
             }
         }
         let total = pieces.iter().map(|p| p.part.1.len() as u64).sum();
         let mut at = Progress { done: 0, total };
         let flow = weft_kernels::fill(self.model.gpu(), &pieces, &mut |i| {
-            let part = pieces[i].part.1.clone();
+            let (part, (tensor, start)) = (pieces[i].part.1.clone(), tensors[i]);
             at.done += part.len() as u64;
-            self.file.release_part(tensors[i], part);
+            self.file.release_part(tensor, start + part.start..start + part.end);
             progress(at)
         })?;
         if flow.is_break() {

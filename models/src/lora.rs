@@ -108,7 +108,7 @@ impl Lora {
 fn site(spec: &Spec, tensor: &str) -> Option<(u32, Target)> {
     let layer = tensor.strip_prefix("blk.")?.split('.').next()?.parse().ok()?;
     let target = Target::ALL.into_iter().find(|t| t.tensor(layer) == tensor)?;
-    (layer < spec.layers()).then_some((layer, target))
+    (layer < spec.layers() && target.exists(spec, layer)).then_some((layer, target))
 }
 
 /// What files of adapters for such a model depend on.

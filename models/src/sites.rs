@@ -67,6 +67,16 @@ impl Target {
         NAMES[self as usize].2
     }
 
+    /// Those of attention, and where no layer has experts in place of them, those of the feed-forward block.
+    pub fn of(spec: &Spec) -> &'static [Target] {
+        if spec.has_experts() { &Target::ATTENTION } else { &Target::ALL }
+    }
+
+    /// Whether a layer has this matrix.
+    pub(crate) fn exists(self, spec: &Spec, layer: u32) -> bool {
+        spec.experts(layer).is_none() || Target::ATTENTION.contains(&self)
+    }
+
     /// Inputs of the matrix.
     pub fn inputs(self, spec: &Spec) -> u32 {
         match self {
@@ -133,8 +143,10 @@ impl Group {
 /// Matrices with one input, whose outputs lie side by side.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
 pub(crate) enum Site {
-    /// Those of a layer.
+    /// Those of a layer. Where a layer has experts, its feed-forward groups are the matrices of all of them.
     Layer(u32, Group),
+    /// What gives the logits that a layer's experts are chosen by.
+    Router(u32),
     /// The output head.
     Head,
 }

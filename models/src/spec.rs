@@ -312,6 +312,19 @@ impl Spec {
         }
     }
 
+    /// The experts of a layer, where it has some.
+    pub(crate) fn experts(&self, layer: u32) -> Option<&Experts> {
+        match &self.blocks[layer as usize].ffn {
+            Ffn::Experts(e) => Some(e),
+            Ffn::Gated { .. } | Ffn::Plain { .. } => None,
+        }
+    }
+
+    /// Whether some layer has experts.
+    pub fn has_experts(&self) -> bool {
+        (0..self.layers()).any(|l| self.experts(l).is_some())
+    }
+
     /// Qwen3 of these sizes: layers, width, feed-forward width, heads, key and value heads, size of a head,
     /// vocabulary, context.
     #[cfg(test)]

@@ -30,10 +30,12 @@ struct Shape {
     tied: bool,
     /// Positions that most layers of Gemma 3 see; 0 elsewhere.
     window: u32,
+    /// Experts of a layer, of which feed_forward is one's width, and those that a token uses; 0 for none.
+    experts: [u32; 2],
 }
 
 /// From the `config.json` of each model on Hugging Face.
-const SHAPES: [Shape; 9] = [
+const SHAPES: [Shape; 10] = [
     Shape { name: "qwen3-0.6b", width: 1024, heads: 16, feed_forward: 3072, ..QWEN3_1_7B },
     QWEN3_1_7B,
     Shape { name: "qwen3-4b", layers: 36, width: 2560, heads: 32, feed_forward: 9728, ..QWEN3_1_7B },
@@ -44,6 +46,17 @@ const SHAPES: [Shape; 9] = [
         heads: 32,
         feed_forward: 12_288,
         tied: false,
+        ..QWEN3_1_7B
+    },
+    Shape {
+        name: "qwen3-30b-a3b",
+        arch: "qwen3moe",
+        layers: 48,
+        heads: 32,
+        kv_heads: 4,
+        feed_forward: 768,
+        tied: false,
+        experts: [128, 8],
         ..QWEN3_1_7B
     },
     LLAMA_3_2_1B,
@@ -109,6 +122,7 @@ const QWEN3_1_7B: Shape = Shape {
     eps: 1e-6,
     tied: true,
     window: 0,
+    experts: [0, 0],
 };
 
 const LLAMA_3_2_1B: Shape = Shape {
@@ -125,6 +139,7 @@ const LLAMA_3_2_1B: Shape = Shape {
     eps: 1e-5,
     tied: true,
     window: 0,
+    experts: [0, 0],
 };
 
 /// Recipes whose types have a made-up form.
@@ -176,7 +191,8 @@ impl Synthetic {
         meta.set("general.architecture", Value::Str(s.arch.into()));
         meta.set("general.name", Value::Str(format!("{} with made-up weights", s.name)));
         meta.set("general.file_type", Value::U32(self.recipe.file_type));
-        let counts = [
+        let [experts, used] = s.experts;
+        let mut counts = vec![
             ("block_count", self.layers),
             ("context_length", 40_960),
             ("embedding_length", s.width),
@@ -187,6 +203,10 @@ impl Synthetic {
             ("attention.value_length", s.head_dim),
             ("vocab_size", s.vocabulary),
         ];
+        if experts > 0 {
+            counts.extend([("expert_count", experts), ("expert_used_count", used)]);
+            counts.push(("expert_feed_forward_length", s.feed_forward));
+        }
         counts.iter().for_each(|(key, n)| meta.set(format!("{}.{key}", s.arch), Value::U32(*n)));
         meta.set(format!("{}.rope.freq_base", s.arch), Value::F32(s.theta));
         meta.set(format!("{}.attention.layer_norm_rms_epsilon", s.arch), Value::F32(s.eps));
@@ -208,7 +228,7 @@ impl Synthetic {
         for i in 0..self.layers {
             let mut add = |name: &str, shape: &[u32]| add(format!("blk.{i}.{name}.weight"), shape);
             add("attn_norm", &[s.width]);
-            if ["qwen3", "gemma3"].contains(&s.arch) {
+            if s.arch.starts_with("qwen3") || s.arch == "gemma3" {
                 add("attn_q_norm", &[s.head_dim]);
                 add("attn_k_norm", &[s.head_dim]);
             }
@@ -221,6 +241,13 @@ impl Synthetic {
                 add("post_ffw_norm", &[s.width]);
             }
             add("ffn_norm", &[s.width]);
+            if experts > 0 {
+                add("ffn_gate_inp", &[s.width, experts]);
+                add("ffn_gate_exps", &[s.width, s.feed_forward, experts]);
+                add("ffn_up_exps", &[s.width, s.feed_forward, experts]);
+                add("ffn_down_exps", &[s.feed_forward, s.width, experts]);
+                continue;
+            }
             add("ffn_gate", &[s.width, s.feed_forward]);
             add("ffn_up", &[s.width, s.feed_forward]);
             add("ffn_down", &[s.feed_forward, s.width]);
@@ -262,7 +289,7 @@ fn blocks(ty: WeightType) -> Option<Vec<u8>> {
     // f16 scales: where they lie in a block, and by how much the deviation of values is larger; Q4_K takes
     // away the mean of one with the other.
     let scales: &[(usize, f32)] = match ty {
-        WeightType::F16 => &[],
+        WeightType::F32 | WeightType::F16 => &[],
         WeightType::Q8_0 => &[(0, 74.0)],
         WeightType::Q4_0 => &[(0, 4.6)],
         // Where a width is no multiple of 256, K-quants fall back to it.
@@ -275,6 +302,10 @@ fn blocks(ty: WeightType) -> Option<Vec<u8>> {
     // No multiple of what rows have, so that few rows are the same.
     let count = ((4 << 20) / each / 8) * 8 + 4;
     let mut rng = Rng::new(1);
+    if ty == WeightType::F32 {
+        // Routers.
+        return Some((0..count * each / 4).flat_map(|_| (rng.normal() * DEVIATION).to_le_bytes()).collect());
+    }
     if ty == WeightType::F16 {
         let one = |_| half::f16::from_f32(rng.normal() * DEVIATION).to_le_bytes();
         return Some((0..count * each / 2).flat_map(one).collect());
@@ -299,6 +330,7 @@ mod tests {
     #[test]
     fn made_up_weights_are_finite_and_about_normal() {
         for (ty, from) in [
+            (WeightType::F32, Type::F32),
             (WeightType::F16, Type::F16),
             (WeightType::Q8_0, Type::Q8_0),
             (WeightType::Q4_0, Type::Q4_0),
@@ -328,7 +360,7 @@ mod tests {
             ("qwen3-1.7b:q4_k_m", 1.03, 1.72),
             ("llama-3.2-1b:q4_k_m", 0.74, 1.24),
             ("qwen3-8b:q4_k_m", 4.68, 8.19),
-            ("gemma-3-4b:q4_k_m", 2.31, 3.88),
+            if s.arch.starts_with("qwen3") || s.arch == "gemma3" {
         ] {
             let file = Synthetic::parse(name, None).and_then(|s| s.outline().map_err(|e| e.to_string()));
             let file = file.expect("an outline");

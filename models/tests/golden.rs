@@ -103,7 +103,7 @@ fn decode_in_integers_is_near_transformers() {
 
 #[test]
 fn chunks_and_missing_features_change_nothing() {
-    for name in ["qwen3-f32", "llama3-q4_k_m", "qwen2-q4_k_m", "gemma3-f32"] {
+    for name in ["qwen3-f32", "llama3-q4_k_m", "qwen2-q4_k_m", "gemma3-f32", "qwen3moe-q8_0"] {
         let case = load(name);
         for chunk in [1, 7, 64] {
             for without in [Without::default(), Without::ALL] {
@@ -151,6 +151,7 @@ fn every_limit_profile_gives_the_same_logits() {
         ("llama2-f16", false),
         ("qwen2-q4_k_m", true),
         ("smollm-q4_k_m", false),
+        ("qwen3moe-q4_k_m", true),
     ] {
         let case = load(name);
         for rows in [Rows::Prefill, Rows::Decode].into_iter().take(if all_rows { 2 } else { 1 }) {

@@ -55,7 +55,9 @@ fn open(case: &str, caps: &Caps, integers: Option<bool>, cache: Option<CacheType
 /// An adapter of rank 5 on two matrices of every layer.
 fn adapter(model: &Model) -> AdapterFile {
     let c = model.spec();
-    let targets = (0..c.layers()).flat_map(|l| [(l, Target::Q), (l, Target::Down)]);
+    // Experts take no adapters.
+    let second = if c.has_experts() { Target::O } else { Target::Down };
+    let targets = (0..c.layers()).flat_map(|l| [(l, Target::Q), (l, second)]);
     let pair = |(layer, t): (u32, Target)| {
         let (rows, cols) = (t.outputs(c) as usize, t.inputs(c) as usize);
         let (a, b) = (vec![0.5; 5 * cols], vec![0.5; rows * 5]);
@@ -123,9 +125,11 @@ fn record(case: &str, device: &(&str, Caps, Option<bool>)) -> (String, String) {
     let model = open(case, caps, *integers, None);
     session(&model, "", &mut all);
     slots(&model, "", &[1, 2, 16, 64], &mut all);
-    let importance = model.importance(CONTEXT, true).unwrap();
-    for tokens in [1, 256] {
-        all.push((format!("importance of {tokens}"), importance.recording(tokens).unwrap()));
+    if !model.spec().has_experts() {
+        let importance = model.importance(CONTEXT, true).unwrap();
+        for tokens in [1, 256] {
+            all.push((format!("importance of {tokens}"), importance.recording(tokens).unwrap()));
+        }
     }
     let gpu = model.gpu();
     let used = gpu.memory().pools.iter().map(|(p, r)| (*p, r.used)).collect::<Vec<_>>();
@@ -140,11 +144,12 @@ fn record(case: &str, device: &(&str, Caps, Option<bool>)) -> (String, String) {
     let tokens = if case.starts_with("gemma3") { 64 } else { 128 };
     let options = TrainOptions { tokens, ..TrainOptions::default() };
     let mut plans = Vec::new();
+    let most = Target::of(model.spec());
     for (targets, checkpointing, dropout) in
-        [(&Target::ALL[..], true, 0.0), (&Target::ALL, false, 0.0), (&Target::ATTENTION, true, 0.1)]
+        [(most, true, 0.0), (most, false, 0.0), (&Target::ATTENTION, true, 0.1)]
     {
-        // A soft cap of logits has no gradient yet.
-        if model.spec().out.softcap.is_some() {
+        // A soft cap of logits has no gradient yet, nor have experts.
+        if model.spec().out.softcap.is_some() || model.spec().has_experts() {
             continue;
         }
         let options = TrainOptions { checkpointing, dropout, ..options };

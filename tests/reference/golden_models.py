@@ -197,17 +197,15 @@ CASES = {
     ),
     "qwen3moe-q8_0": ("qwen3moe", 4, 1, 128, 256, 128, 600, True, one("Q8_0"), {"experts": 6, "used": 2}),
     "qwen3moe-q4_k_m": ("qwen3moe", 4, 2, 128, 256, 256, 640, False, Q4_K_M, {"experts": 8, "used": 2}),
-    "olmoe-f32": ("olmoe", 4, 4, 64, 256, 128, 577, False, one("F32"), {"experts": 10, "used": 3}),
-    "olmoe-q4_k_m": ("olmoe", 4, 2, 64, 256, 256, 603, False, Q4_K_M, {"experts": 8, "used": 3}),
     "smollm3-f32": ("smollm3", 4, 2, 64, 256, 512, 577, True, one("F32"), {"layers": 5}),
     "smollm3-q4_k_m": ("smollm3", 4, 1, 128, 256, 768, 603, True, Q4_K_M, {"layers": 5}),
 }  # fmt: skip
 
-BASE = {"qwen3": 1e6, "qwen2": 1e6, "llama": 1e4, "llama3": 5e5, "gemma3": 1e6, "smollm3": 5e6, "qwen3moe": 1e6, "olmoe": 1e4}
+BASE = {"qwen3": 1e6, "qwen2": 1e6, "llama": 1e4, "llama3": 5e5, "gemma3": 1e6, "smollm3": 5e6, "qwen3moe": 1e6}
 # Families whose files hold Q and K for adjacent rotary pairs, and those with norms behind a half layer.
 ADJACENT = ("llama", "smollm3")
 SANDWICH = ("gemma3",)
-MIXTURES = ("qwen3moe", "olmoe")
+MIXTURES = ("qwen3moe",)
 # What transformers calls them.
 CLASS = {"gemma3": "gemma3_text", "qwen3moe": "qwen3_moe"}
 # What a 256-element block type becomes when a row is no multiple of 256 (llama.cpp's fallback).
@@ -376,7 +374,7 @@ def tensors(case):
             if arch == "qwen2" and i < 3:
                 vector(p + name + ".bias", rows, 0.0, 0.6)
             if arch in ("qwen3", "gemma3", *MIXTURES) and i < 2:
-                vector(p + name + "_norm.weight", rows if arch == "olmoe" else head, 0.95, 0.25)
+                vector(p + name + "_norm.weight", head, 0.95, 0.25)
         if arch in SANDWICH:
             vector(p + "post_ffw_norm.weight", width, size, 0.25 * size)
     vector("output_norm.weight", width, 1.0, 0.25)
@@ -517,7 +515,7 @@ def transformers_model(case, weights, double):
         more = {
             "num_experts": rope["experts"],
             "num_experts_per_tok": rope["used"],
-            "norm_topk_prob": arch == "qwen3moe",
+            "norm_topk_prob": True,
             "moe_intermediate_size": ff,
             "pad_token_id": None,
             "bos_token_id": None,
@@ -668,9 +666,7 @@ def numpy_run(meta, weights, ids, cache=np.float64):
         probabilities /= probabilities.sum(-1, keepdims=True)
         out = np.zeros_like(h)
         for row, chosen in enumerate(order[:, :used]):
-            weights = probabilities[row, chosen]
-            if arch == "qwen3moe":
-                weights = weights / weights.sum()
+            weights = probabilities[row, chosen] / probabilities[row, chosen].sum()
             for e, weight in zip(chosen, weights):
                 gate, up, down = (w[f"{p}ffn_{n}_exps.weight"][e] for n in ("gate", "up", "down"))
                 out[row] += weight * (down @ (act(gate @ h[row]) * (up @ h[row])))
@@ -691,12 +687,7 @@ def numpy_run(meta, weights, ids, cache=np.float64):
         k = linear(h, "attn_k").reshape(t, kv, head)
         v = linear(h, "attn_v").reshape(t, kv, head).astype(cache).astype(np.float64)
         if p + "attn_q_norm.weight" in w:
-            gq, gk = w[p + "attn_q_norm.weight"], w[p + "attn_k_norm.weight"]
-            if gq.size == head:  # each head alone
-                q, k = rms(q, gq), rms(k, gk)
-            else:
-                q = rms(q.reshape(t, -1), gq).reshape(q.shape)
-                k = rms(k.reshape(t, -1), gk).reshape(k.shape)
+            q, k = rms(q, w[p + "attn_q_norm.weight"]), rms(k, w[p + "attn_k_norm.weight"])
         q, k = rotate(q, table), rotate(k, table).astype(cache).astype(np.float64)
         k, v = np.repeat(k, heads // kv, axis=1), np.repeat(v, heads // kv, axis=1)
         s = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(head) + mask

@@ -1,9 +1,10 @@
 //! What most decoders have in common; an architecture's own file changes the rest.
 
 use weft_kernels::ops::rope::Pairing;
+use weft_kernels::ops::router::MAX_EXPERTS;
 
 use super::keys::{Keys, rotation};
-use crate::spec::{Act, Attention, Block, Embed, Ffn, Mask, Norm, Norms, Out, QkNorm, Spec};
+use crate::spec::{Act, Attention, Block, Embed, Experts, Ffn, Mask, Norm, Norms, Out, QkNorm, Spec};
 use crate::{Error, Result};
 
 /// A dense gated feed-forward network.
@@ -15,6 +16,41 @@ pub(super) fn dense(k: &Keys<'_>, act: Act) -> Result<Ffn> {
         return Err(k.bad(k.key("expert_count"), "set", "asks for a mixture of experts"));
     }
     Ok(Ffn::Gated { act, width: k.required("feed_forward_length")? })
+}
+
+/// A mixture of experts, each a gated feed-forward network, whose weights are a softmax over all of them; `normalised` if
+/// those of the ones that a token uses are divided by their sum.
+///
+/// # Errors
+/// A missing key; numbers of experts that do not fit each other or the router; experts that every token uses, layers
+/// without, or another choice than by softmax.
+pub(super) fn experts(k: &Keys<'_>, act: Act, normalised: bool) -> Result<Ffn> {
+    let (count, used) = (k.required("expert_count")?, k.required("expert_used_count")?);
+    if count > MAX_EXPERTS {
+        let most = format!("is more than the {MAX_EXPERTS} that a layer can have");
+        return Err(k.bad(k.key("expert_count"), count, &most));
+    }
+    if used > count {
+        return Err(k.bad(k.key("expert_used_count"), used, &format!("is more than the {count} experts")));
+    }
+    // What these ask for is no part of this graph, unless they have the value beside them.
+    for (name, none) in [
+        ("expert_shared_count", 0),
+        ("expert_shared_feed_forward_length", 0),
+        ("leading_dense_block_count", 0),
+        ("expert_group_count", 0),
+        ("expert_gating_func", 1),
+    ] {
+        match k.file.metadata().u64(&k.key(name)) {
+            Some(value) if value != none => {
+                return Err(k.bad(k.key(name), value, &format!("is not supported (supported: {none})")));
+            }
+            _ => {}
+        }
+    }
+    let scale = k.float("expert_weights_scale")?.filter(|&s| s != 0.0).unwrap_or(1.0);
+    let width = k.required("expert_feed_forward_length")?;
+    Ok(Ffn::Experts(Experts { count, used, act, width, normalised, scale }))
 }
 
 /// A decoder whose layers are all alike: RMSNorm before each half, causal attention with RoPE in every layer, biases

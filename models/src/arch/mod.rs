@@ -6,6 +6,7 @@ mod keys;
 mod llama;
 mod qwen2;
 mod qwen3;
+mod qwen3moe;
 mod smollm3;
 
 use weft_formats::gguf::File;
@@ -28,6 +29,7 @@ const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "llama", read: llama::read },
     Architecture { name: "qwen2", read: qwen2::read },
     Architecture { name: "qwen3", read: qwen3::read },
+    Architecture { name: "qwen3moe", read: qwen3moe::read },
     Architecture { name: "gemma3", read: gemma3::read },
     Architecture { name: "smollm3", read: smollm3::read },
 ];

@@ -91,7 +91,7 @@ impl Settings {
     pub fn new(file: &File, spec: &Spec) -> Settings {
         Settings {
             model: super::fingerprint(file),
-            shape: AdapterShape::uniform(spec, &Target::ALL, 16),
+            shape: AdapterShape::uniform(spec, Target::of(spec), 16),
             alpha: 32.0,
             rslora: false,
             dropout: 0.0,

@@ -2,15 +2,17 @@
 
 use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{self, Sequences, decode};
+use weft_kernels::ops::experts::{self, Left, Order};
 use weft_kernels::ops::matmul::{Variant, left_side};
 use weft_kernels::ops::quantize;
 use weft_kernels::ops::sample::scratch_bytes;
 use weft_kernels::ops::split_k::few_streams_bytes;
+use weft_kernels::select::MATVEC_TOKENS;
 
-use super::node::{Info, Ints, Node, Value};
+use super::node::{Info, Ints, Node, Routes, Value};
 use super::pass::{Frame, Pass, Want, splits};
 use crate::sites::{Group, NormSite, Site};
-use crate::spec::Block;
+use crate::spec::{Block, Experts};
 
 /// Tokens of the largest tile of a product.
 const LARGEST_TILE: u32 = 256;
@@ -95,6 +97,38 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Where the tokens of n go in a layer of experts.
+    pub(super) fn route(&mut self, layer: u32, n: Value, e: &Experts) -> Routes {
+        let logits = self.product(n, Site::Router(layer));
+        let tokens = self.pass.tokens;
+        let slots = tokens * e.used;
+        let list = u64::from(slots) * 4;
+        let (ids, weights) = (self.bytes(list), self.bytes(list));
+        let order = (tokens > MATVEC_TOKENS).then(|| {
+            let bytes = Order::bytes(self.f.caps, slots, e.count);
+            [bytes.list, bytes.list, bytes.tiles].map(|b| self.bytes(b))
+        });
+        let to = Routes { layer, ids, weights, order };
+        self.push(Node::Route { logits, to });
+        to
+    }
+
+    /// The products of x, which has a row for each token or for each slot, with the matrices of its experts:
+    /// a row for each slot.
+    pub(super) fn expert_product(&mut self, x: Value, left: Left, site: Site, routes: Routes) -> Value {
+        let Info { rows, cols, .. } = self.info(x);
+        let e = self.f.spec.experts(routes.layer).expect("a layer of experts");
+        let out = self.rows(self.pass.tokens * e.used, self.f.weights.outputs(site) / e.count);
+        let few = routes.order.is_none();
+        let integers = few
+            && self.f.weights.shapes(site).any(|w| {
+                experts::Variant::pick(self.f.caps, w.ty, self.pass.tokens) == experts::Variant::MatvecDot
+            });
+        let ints = integers.then(|| self.ints(quantize::bytes(u64::from(rows) * u64::from(cols))));
+        self.push(Node::ExpertProduct { x, site, out, left, routes, ints });
+        out
+    }
+
     pub(super) fn ints(&mut self, (q, meta): (u64, u64)) -> Ints {
         Ints { q: self.bytes(q), meta: self.bytes(meta) }
     }
@@ -130,8 +164,8 @@ impl<'a> Builder<'a> {
 
     /// The gated activation of a layer.
     pub(super) fn glu(&mut self, layer: u32, x: Value) -> Value {
-        let cols = self.info(x).cols / 2;
-        let out = self.tokens(cols);
+        let Info { rows, cols, .. } = self.info(x);
+        let out = self.rows(rows, cols / 2);
         self.push(Node::Glu { layer, x, out });
         out
     }

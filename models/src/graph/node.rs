@@ -2,6 +2,7 @@
 //! weights are; [`super::record`] knows which ops that takes.
 
 use weft_kernels::ops::Format;
+use weft_kernels::ops::experts::Left;
 
 use crate::sites::{NormSite, Site};
 
@@ -27,6 +28,25 @@ pub(crate) struct Info {
 pub(crate) struct Ints {
     pub(crate) q: Value,
     pub(crate) meta: Value,
+}
+
+/// Where a batch's tokens go: the experts of each, and their weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Routes {
+    pub(crate) layer: u32,
+    /// `[tokens, used]` u32.
+    pub(crate) ids: Value,
+    /// `[tokens, used]` f32.
+    pub(crate) weights: Value,
+    /// Where tokens are many, the order of their slots by expert: `[slots]` u32 of tokens, and of positions, and
+    /// `[tiles, 4]` u32.
+    pub(crate) order: Option<[Value; 3]>,
+}
+
+impl Routes {
+    fn values(&self) -> Vec<Value> {
+        [self.ids, self.weights].into_iter().chain(self.order.into_iter().flatten()).collect()
+    }
 }
 
 /// One step of a program. `x` is what a node reads, `out` what it writes, `into` what it adds to.
@@ -61,6 +81,20 @@ pub(crate) enum Node {
     Tile { x: Value, out: Value },
     /// `out = act(gate) * up`, both side by side in x.
     Glu { layer: u32, x: Value, out: Value },
+    /// Chooses experts by logits `[tokens, experts]`, and sorts their slots.
+    Route { logits: Value, to: Routes },
+    /// `out [slots, ..] = x W`, by the experts that `routes` has; x has a row for each token, or for each slot.
+    ExpertProduct {
+        x: Value,
+        site: Site,
+        out: Value,
+        left: Left,
+        routes: Routes,
+        /// Integers of x, where the device multiplies those.
+        ints: Option<Ints>,
+    },
+    /// `into = sum of weights y`, of each token's slots, or with `add` the sum with what into holds.
+    Combine { y: Value, routes: Routes, into: Value, add: bool },
     /// Sums of squares of the columns of x, which a product at `site` reads.
     Observe { x: Value, site: Site },
     /// The residual stream x for whoever compares layers: the `index`-th copy.
@@ -108,6 +142,11 @@ impl Node {
                 all
             }
             Node::AddNorm { x, into, .. } => vec![*x, *into],
+            Node::Route { logits, to } => [vec![*logits], to.values()].concat(),
+            Node::ExpertProduct { x, out, routes, ints, .. } => {
+                [vec![*x, *out], routes.values(), pair(ints)].concat()
+            }
+            Node::Combine { y, routes, into, .. } => [vec![*y, *into], routes.values()].concat(),
             Node::Rope { qkv, q, .. } => vec![*qkv, *q],
             Node::Attend { q, out, scratch, .. } => vec![*q, *out, scratch[0], scratch[1]],
             Node::AttendOne { qkv, out, ints, scratch, .. } => {

@@ -53,7 +53,13 @@ impl Graph {
             let widest = u64::from(tokens) * u64::from(logits) * 4;
             let layers = spec.blocks.iter().map(|b| b.attention.qkv_width());
             let rows = layers.max().unwrap_or(0).max(2 * spec.feed_forward()).max(logits);
-            let flops = 2.0 * f64::from(tokens) * f64::from(rows) * f64::from(spec.width);
+            let mut flops = 2.0 * f64::from(tokens) * f64::from(rows) * f64::from(spec.width);
+            let mut widest = widest;
+            for e in (0..spec.layers()).filter_map(|l| spec.experts(l)) {
+                let slots = u64::from(tokens) * u64::from(e.used);
+                widest = widest.max(slots * u64::from(spec.width.max(2 * e.width)) * 4);
+                flops = flops.max(4.0 * slots as f64 * f64::from(e.width) * f64::from(spec.width));
+            }
             let fits = bytes <= budget.max_buffer && widest <= budget.max_binding;
             if fits && flops <= budget.dispatch_flops {
                 break;

@@ -4,6 +4,7 @@ use weft_kernels::ops::Format;
 use weft_kernels::ops::activation::Activation;
 use weft_kernels::ops::attention::{self, Scratch, Sequences, decode};
 use weft_kernels::ops::embed::Embed;
+use weft_kernels::ops::experts::{self, Experts, Order};
 use weft_kernels::ops::glu::Glu;
 use weft_kernels::ops::imatrix::accumulate;
 use weft_kernels::ops::layernorm::LayerNorm;
@@ -13,19 +14,20 @@ use weft_kernels::ops::qk_norm_rope::{self, qk_norm_rope};
 use weft_kernels::ops::quantize::{self, Quantized, quantize, quantize8};
 use weft_kernels::ops::rmsnorm;
 use weft_kernels::ops::rope::Rotation;
+use weft_kernels::ops::router::{self, Routing};
 use weft_kernels::ops::sample::sample;
 use weft_kernels::ops::softcap::Softcap;
 use weft_kernels::ops::tile::Tile;
 use weft_runtime::{Recorder, Slice};
 
-use super::node::{ChainTo, Info, Ints, Node, Value};
+use super::node::{ChainTo, Info, Ints, Node, Routes, Value};
 use super::pass::{Frame, Pass, splits};
 use super::planned::Graph;
 use crate::Result;
 use crate::kv::Cache;
 use crate::lora::Lora;
 use crate::sites::{NormSite, Site};
-use crate::spec::{Act, Ffn, Norm};
+use crate::spec::{self, Act, Ffn, Norm};
 use crate::weights::{Part, Weights};
 
 /// What a program reads and writes besides activations.
@@ -127,6 +129,9 @@ impl Ctx<'_> {
                 let Info { rows, cols, .. } = self.info(x);
                 Softcap { x: &self.at(x), rows, cols, cap }.record(rec)
             }
+            Node::Route { logits, to } => self.route(rec, logits, to),
+            Node::ExpertProduct { .. } => self.expert_product(rec, node),
+            Node::Combine { y, routes, into, add } => self.combine(rec, (y, routes), (into, add)),
             Node::Rope { layer, qkv, q } => self.rope(rec, layer, qkv, q),
             Node::Attend { layer, q, out, scratch } => self.attend(rec, layer, (q, out), scratch),
             Node::AttendOne { .. } => self.attend_one(rec, node),
@@ -228,6 +233,59 @@ impl Ctx<'_> {
         Ok(())
     }
 
+    fn experts(&self, layer: u32) -> &spec::Experts {
+        self.f.spec.experts(layer).expect("a layer of experts")
+    }
+
+    fn order(&self, routes: Routes) -> Option<Order> {
+        let [tokens, position, tiles] = routes.order?.map(|v| self.at(v));
+        let e = self.experts(routes.layer);
+        let side = Order::side(self.f.caps, self.g.pass.tokens * e.used, e.count);
+        Some(Order { tokens, position, tiles, side })
+    }
+
+    fn route(&self, rec: &mut Recorder, logits: Value, to: Routes) -> Recorded {
+        let e = self.experts(to.layer);
+        let routing = Routing { experts: e.count, used: e.used, renormalise: e.normalised, scale: e.scale };
+        let (logits, ids, weights) = (self.at(logits), self.at(to.ids), self.at(to.weights));
+        let tokens = self.g.pass.tokens;
+        router::router(rec, &logits, router::Routes { ids: &ids, weights: &weights }, tokens, &routing)?;
+        match self.order(to) {
+            Some(order) => order.record(rec, &ids, [tokens, e.used, e.count]),
+            None => Ok(()),
+        }
+    }
+
+    fn expert_product(&self, rec: &mut Recorder, node: &Node) -> Recorded {
+        let Node::ExpertProduct { x, site, out, left, routes, ints } = *node else { return Ok(()) };
+        let Info { rows, cols, format, .. } = self.info(x);
+        let (x, y, ids) = (self.at(x), self.at(out), self.at(routes.ids));
+        let ints = ints.map(|i| self.ints(i));
+        if let Some(ints) = &ints {
+            quantize(rec, &x, ints, rows * cols)?;
+        }
+        let (e, order) = (self.experts(routes.layer), self.order(routes));
+        let (tokens, used) = (self.g.pass.tokens, e.used);
+        let weight = self.w.parts(site)[0].weight.clone();
+        let experts = Experts { rows: weight.shape.rows / e.count, weight };
+        let route = experts::Route { ids: &ids, tokens, used, order: order.as_ref() };
+        let x = Input { x: &x, ints: ints.as_ref(), format };
+        experts::Product { experts: &experts, x, left, route, y: &y }.record(rec)
+    }
+
+    fn combine(
+        &self,
+        rec: &mut Recorder,
+        (y, routes): (Value, Routes),
+        (into, add): (Value, bool),
+    ) -> Recorded {
+        let (ids, weights, order) = (self.at(routes.ids), self.at(routes.weights), self.order(routes));
+        let used = self.experts(routes.layer).used;
+        let route = experts::Route { ids: &ids, tokens: self.g.pass.tokens, used, order: order.as_ref() };
+        let width = self.info(into).cols;
+        experts::combine(rec, &self.at(y), Some(&weights), &route, (&self.at(into), add), width)
+    }
+
     fn rope(&self, rec: &mut Recorder, layer: u32, qkv: Value, q: Value) -> Recorded {
         let (m, spec) = (self.m, self.f.spec);
         let a = &spec.blocks[layer as usize].attention;
@@ -321,6 +379,7 @@ impl Ctx<'_> {
         let sums = self.m.sums.and_then(|s| match site {
             Site::Layer(layer, group) => s.layers.get(layer as usize).map(|l| &l[group as usize]),
             Site::Head => s.head.as_ref(),
+            Site::Router(_) => None,
         });
         sums.map_or(Ok(()), |s| accumulate(rec, (&self.at(x), format), s, rows, cols))
     }

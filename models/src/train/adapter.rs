@@ -94,6 +94,11 @@ impl Adapter {
             if p.layer >= spec.layers() {
                 return bad(format!("it adapts {name}, and the model has {} layers", spec.layers()));
             }
+            if !p.target.exists(spec, p.layer) {
+                return bad(format!(
+                    "it adapts {name}, in whose place the model has experts (supported: attention)"
+                ));
+            }
             if !seen.insert((p.layer, p.target)) {
                 return bad(format!("it adapts {name} twice"));
             }

@@ -17,6 +17,8 @@ pub(crate) struct Stack {
     pub(crate) shape: WeightShape,
     /// Whether each tensor has a bias.
     pub(crate) bias: bool,
+    /// Of experts: how many each tensor has matrices of. Those of one expert lie one after the other.
+    pub(crate) experts: Option<u32>,
 }
 
 /// All matrices of a model.
@@ -25,6 +27,8 @@ pub(crate) struct Layout {
     pub(crate) embedding: Stack,
     /// For each layer and each of its [`Group`]s.
     pub(crate) layers: Vec<[Vec<Stack>; 4]>,
+    /// For each layer what its experts are chosen by, if it has some.
+    pub(crate) routers: Vec<Option<Stack>>,
     /// `None`: the embedding.
     pub(crate) head: Option<Stack>,
     /// Bytes of vectors.
@@ -39,18 +43,28 @@ impl Layout {
     /// budget.
     pub(crate) fn of(file: &File, spec: &Spec, budget: &Budget) -> Result<Layout> {
         let table = |name: &str| {
-            let rows = Rows { tensors: vec![(name.into(), spec.vocabulary)], cols: spec.width, bias: false };
+            let tensors = vec![(name.into(), spec.vocabulary)];
+            let rows = Rows { tensors, cols: spec.width, bias: false, experts: None };
             Ok::<_, Error>(stacks(file, &rows, budget)?.remove(0))
         };
         let embedding = table("token_embd")?;
         let layer = |l: u32| {
             let mut groups: [Vec<Stack>; 4] = Default::default();
             for g in Group::ALL {
-                groups[g as usize] = stacks(file, &names::group(spec, file, l, g), budget)?;
+                let rows = names::group(spec, file, l, g);
+                groups[g as usize] = match rows.experts {
+                    Some(count) => vec![experts(file, &rows, count, budget)?],
+                    None => stacks(file, &rows, budget)?,
+                };
             }
             Ok(groups)
         };
         let layers = (0..spec.layers()).map(layer).collect::<Result<Vec<_>>>()?;
+        let router = |l: u32| {
+            let rows = names::router(spec, l);
+            rows.map(|r| Ok(stacks(file, &r, budget)?.remove(0))).transpose()
+        };
+        let routers = (0..spec.layers()).map(router).collect::<Result<Vec<_>>>()?;
         let head = if spec.out.tied { None } else { Some(table("output")?) };
         let aligned = |floats: u32| (u64::from(floats) * 4).next_multiple_of(budget.align);
         let norms = spec.norm_sites().into_iter().map(|s| match spec.norm(s) {
@@ -64,13 +78,14 @@ impl Layout {
         });
         let biases = layers.iter().flatten().flatten().filter(|s| s.bias).map(|s| aligned(s.shape.rows));
         let vectors = norms.chain(heads).chain(biases).sum();
-        Ok(Layout { embedding, layers, head, vectors })
+        Ok(Layout { embedding, layers, routers, head, vectors })
     }
 
     /// The matrices of a site.
     fn stacks(&self, site: Site) -> &[Stack] {
         match site {
             Site::Layer(layer, group) => &self.layers[layer as usize][group as usize],
+            Site::Router(layer) => self.routers[layer as usize].as_slice(),
             Site::Head => std::slice::from_ref(self.head.as_ref().unwrap_or(&self.embedding)),
         }
     }
@@ -93,7 +108,7 @@ impl Layout {
     /// Bytes on a device.
     pub(crate) fn bytes(&self, budget: &Budget) -> u64 {
         let layers = self.layers.iter().flatten().flatten();
-        let all = layers.chain([&self.embedding]).chain(&self.head);
+        let all = layers.chain([&self.embedding]).chain(&self.head).chain(self.routers.iter().flatten());
         all.map(|s| s.shape.bytes(budget)).sum::<u64>() + self.vectors
     }
 }
@@ -124,9 +139,39 @@ fn stacks(file: &File, all: &Rows, budget: &Budget) -> Result<Vec<Stack>> {
         let ty = weight_type(file, tensor(first)?)?;
         let rows = stack.iter().map(|s| s.1).sum();
         let shape = WeightShape::new(ty, rows, all.cols, budget)?;
-        out.push(Stack { tensors: stack.to_vec(), shape, bias: all.bias });
+        out.push(Stack { tensors: stack.to_vec(), shape, bias: all.bias, experts: None });
     }
     Ok(out)
+}
+
+/// The matrices of a layer's experts, those of one expert stacked.
+///
+/// # Errors
+/// A tensor that is missing or of another shape; types that differ from each other.
+fn experts(file: &File, all: &Rows, count: u32, budget: &Budget) -> Result<Stack> {
+    let mut ty = None;
+    for (name, rows) in &all.tensors {
+        let name = format!("{name}.weight");
+        let t = shaped(file, &name, &[all.cols.into(), (*rows).into(), count.into()])?;
+        let first: WeightType = *ty.get_or_insert(weight_type(file, t)?);
+        // What is stacked must end at multiples of 4 rows, see Weight::pieces.
+        if weight_type(file, t)? != first || (all.tensors.len() > 1 && !rows.is_multiple_of(4)) {
+            let expected = match first == weight_type(file, t)? {
+                true => "a type of any kind with a multiple of 4 rows".into(),
+                false => format!("{first}, as the other tensor of the experts' gate and up"),
+            };
+            return Err(Error::TensorType {
+                file: file.path().display().to_string(),
+                name,
+                ty: t.ty.name().into(),
+                supported: expected,
+            });
+        }
+    }
+    let rows = all.tensors.iter().map(|t| t.1).sum();
+    let ty = ty.expect("experts have tensors");
+    let shape = WeightShape::experts(ty, [count, rows, all.cols], budget)?;
+    Ok(Stack { tensors: all.tensors.clone(), shape, bias: false, experts: Some(count) })
 }
 
 /// A tensor of this shape, columns first as in the file.

@@ -32,6 +32,8 @@ pub(crate) struct Layer {
     pub(crate) groups: [Vec<Part>; 4],
     /// `[2, head_dim]` f32: of queries, of keys.
     pub(crate) qk_norm: Option<Slice>,
+    /// `[experts, width]`: what experts are chosen by.
+    pub(crate) router: Option<Part>,
 }
 
 /// Matrices with one input whose outputs lie side by side, stacked.
@@ -47,6 +49,7 @@ impl Weights {
     pub(crate) fn parts(&self, site: Site) -> &[Part] {
         match site {
             Site::Layer(layer, group) => &self.layers[layer as usize].groups[group as usize],
+            Site::Router(layer) => self.layers[layer as usize].router.as_slice(),
             Site::Head => std::slice::from_ref(self.head.as_ref().unwrap_or(&self.embedding)),
         }
     }

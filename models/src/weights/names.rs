@@ -15,12 +15,26 @@ pub(super) struct Rows {
     pub(super) cols: u32,
     /// Whether each has a bias.
     pub(super) bias: bool,
+    /// Of experts: how many matrices of so many rows and columns each tensor has.
+    pub(super) experts: Option<u32>,
 }
 
 /// The matrices of a group of a layer.
 pub(super) fn group(spec: &Spec, file: &File, layer: u32, group: Group) -> Rows {
     let a = &spec.blocks[layer as usize].attention;
     let cols = group.targets()[0].inputs(spec);
+    if let (Some(e), Group::GateUp | Group::Down) = (spec.experts(layer), group) {
+        let one = |part: &str, rows| (format!("blk.{layer}.ffn_{part}_exps"), rows);
+        let tensors = match group {
+            Group::Down => vec![one("down", spec.width)],
+            // Newer files may hold gate and up of an expert as one matrix.
+            _ if file.tensor(&format!("blk.{layer}.ffn_gate_up_exps.weight")).is_some() => {
+                vec![one("gate_up", 2 * e.width)]
+            }
+            _ => vec![one("gate", e.width), one("up", e.width)],
+        };
+        return Rows { tensors, cols, bias: false, experts: Some(e.count) };
+    }
     let bias = match group {
         Group::Qkv => a.bias,
         Group::Output => a.output_bias,
@@ -32,7 +46,14 @@ pub(super) fn group(spec: &Spec, file: &File, layer: u32, group: Group) -> Rows 
         true => vec![(fused, a.qkv_width())],
         false => group.targets().iter().map(|t: &Target| (t.stem(layer), t.outputs(spec))).collect(),
     };
-    Rows { tensors, cols, bias }
+    Rows { tensors, cols, bias, experts: None }
+}
+
+/// The matrix that a layer's experts are chosen by, if it has some.
+pub(super) fn router(spec: &Spec, layer: u32) -> Option<Rows> {
+    let e = spec.experts(layer)?;
+    let tensors = vec![(format!("blk.{layer}.ffn_gate_inp"), e.count)];
+    Some(Rows { tensors, cols: spec.width, bias: false, experts: None })
 }
 
 /// The name of a norm, without its ending.
@@ -84,8 +105,8 @@ pub(crate) fn refuse_unknown(spec: &Spec, file: &File) -> Result<()> {
                 add(name);
             }
         }
-        for g in Group::ALL {
-            let rows = group(spec, file, layer, g);
+        let groups = Group::ALL.map(|g| group(spec, file, layer, g));
+        for rows in groups.into_iter().chain(router(spec, layer)) {
             for (name, _) in rows.tensors {
                 if rows.bias {
                     add(format!("{name}.bias"));

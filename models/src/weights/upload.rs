@@ -1,6 +1,8 @@
 //! Memory for weights, and what is to be written there.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use weft_formats::gguf::{File, TensorInfo};
 use weft_kernels::Weight;
@@ -13,8 +15,8 @@ use crate::spec::{Norm, QkNorm, Spec};
 use crate::synthetic::Patterns;
 use crate::{Error, Result};
 
-/// A matrix and the tensors that make it up.
-pub(crate) type Matrix = (Weight, Vec<TensorInfo>);
+/// A matrix and what makes it up: parts of tensors, whose rows follow each other.
+pub(crate) type Matrix = (Weight, Vec<(Arc<TensorInfo>, Range<usize>)>);
 
 /// Takes memory for all weights, writes the vectors, and says which matrices are still to be written.
 ///
@@ -55,7 +57,8 @@ pub(crate) fn upload(
             }
             u.vector(&both, "QK-norm")
         });
-        layers.push(Layer { groups, qk_norm: qk_norm.transpose()? });
+        let router = layout.routers[i as usize].as_ref().map(|s| u.part(s)).transpose()?;
+        layers.push(Layer { groups, qk_norm: qk_norm.transpose()?, router });
     }
     for site in [NormSite::Embedding, NormSite::Output].into_iter().filter(|s| sites.contains(s)) {
         norms.insert(site, u.norm(spec, site)?);
@@ -86,10 +89,20 @@ impl Upload<'_> {
         }
         let weight = Weight::alloc(self.gpu, s.shape.clone(), label)?;
         let tensor = |(name, rows): &(String, u32)| {
-            shaped(self.file, &format!("{name}.weight"), &[s.shape.cols.into(), (*rows).into()]).cloned()
+            let sizes = [s.shape.cols, *rows].into_iter().chain(s.experts);
+            let shape: Vec<u64> = sizes.map(u64::from).collect();
+            shaped(self.file, &format!("{name}.weight"), &shape).map(|t| Arc::new(t.clone()))
         };
-        let tensors = s.tensors.iter().map(tensor).collect::<Result<_>>()?;
-        self.matrices.push((weight.clone(), tensors));
+        let tensors = s.tensors.iter().map(tensor).collect::<Result<Vec<_>>>()?;
+        // All tensors of an expert, then those of the next.
+        let count = s.experts.unwrap_or(1) as usize;
+        let parts = (0..count).flat_map(|e| {
+            tensors.iter().map(move |t| {
+                let bytes = t.size as usize / count;
+                (t.clone(), e * bytes..(e + 1) * bytes)
+            })
+        });
+        self.matrices.push((weight.clone(), parts.collect()));
         Ok(Part { weight, bias })
     }
 

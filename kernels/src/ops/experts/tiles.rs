@@ -4,8 +4,8 @@ use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
 use super::sort::most_tiles;
 use super::{Experts, Left, Order, Route, whole};
-use crate::ops::matmul::{Direction, Tile};
 use crate::ops::matmul::tiles::{PLAIN, Params};
+use crate::ops::matmul::{Direction, Tile};
 use crate::ops::{WEIGHT, slab_operands, with_dequant};
 use crate::{Fields, PlanError, Result, WeightType, compose};
 

@@ -2,11 +2,16 @@
 
 use super::super::build::Builder;
 use super::super::node::Value;
+use super::experts;
 use super::halves::{enter, leave};
 use crate::sites::{Group, NormSite, Site};
+use crate::spec::Ffn;
 
 /// From the residual stream before the half to that behind it.
 pub(super) fn forward(b: &mut Builder<'_>, layer: u32, x: Value) -> Value {
+    if let Ffn::Experts(e) = &b.block(layer).ffn {
+        return experts::forward(b, layer, x, e);
+    }
     let n = enter(b, layer, x, NormSite::Ffn(layer));
     let gate_up = b.product(n, Site::Layer(layer, Group::GateUp));
     let gated = b.glu(layer, gate_up);

@@ -1,6 +1,7 @@
 //! The order of operations, block by block.
 
 mod attention;
+mod experts;
 mod ffn;
 mod halves;
 
