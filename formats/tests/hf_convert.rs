@@ -360,3 +360,80 @@ fn damaged_files_give_errors() {
     }
     open(&path).unwrap();
 }
+
+/// Of a mixture of experts: with a tensor for each expert's matrices, or two of all of them.
+fn mixture(name: &str, stacked: bool) -> PathBuf {
+    const EXPERTS: usize = 3;
+    let path = folder(name);
+    let mut json = config("Qwen3MoeForCausalLM");
+    json["num_experts"] = json!(EXPERTS);
+    json["num_experts_per_tok"] = json!(2);
+    json["moe_intermediate_size"] = json!(FF);
+    json["norm_topk_prob"] = json!(true);
+    write(&path, "config.json", &json);
+    write(&path, "tokenizer.json", &tokenizer());
+    let mut all = numbered();
+    all.retain(|(_, name, _)| !name.contains(".mlp."));
+    let base = "model.layers.0.mlp";
+    all.push((50, format!("{base}.gate.weight"), vec![EXPERTS, WIDTH]));
+    if stacked {
+        all.push((60, format!("{base}.experts.gate_up_proj"), vec![EXPERTS, 2 * FF, WIDTH]));
+        all.push((70, format!("{base}.experts.down_proj"), vec![EXPERTS, WIDTH, FF]));
+    } else {
+        for e in 0..EXPERTS {
+            let matrix = |n: usize, part: &str, shape: [usize; 2]| {
+                (n + e, format!("{base}.experts.{e}.{part}_proj.weight"), shape.to_vec())
+            };
+            all.push(matrix(60, "gate", [FF, WIDTH]));
+            all.push(matrix(70, "up", [FF, WIDTH]));
+            all.push(matrix(80, "down", [WIDTH, FF]));
+        }
+    }
+    save(&path.join("model.safetensors"), &all);
+    path
+}
+
+#[test]
+fn experts_become_tensors_of_three_dimensions() {
+    let apart = open(&mixture("qwen3moe", false)).unwrap();
+    let m = apart.metadata();
+    for (key, n) in [("expert_count", 3), ("expert_used_count", 2), ("expert_feed_forward_length", 6)] {
+        assert_eq!(m.get(&format!("qwen3moe.{key}")), Some(&Value::U32(n)), "{key}");
+    }
+    let all = |numbers: [usize; 3], shape: &[usize]| numbers.map(|n| values(n, shape)).concat();
+    let (shape, gate) = floats(&apart, "blk.0.ffn_gate_exps.weight");
+    assert_eq!((shape, gate), (vec![8, 6, 3], all([60, 61, 62], &[FF, WIDTH])));
+    assert_eq!(floats(&apart, "blk.0.ffn_up_exps.weight").1, all([70, 71, 72], &[FF, WIDTH]));
+    let (shape, down) = floats(&apart, "blk.0.ffn_down_exps.weight");
+    assert_eq!((shape, down), (vec![6, 8, 3], all([80, 81, 82], &[WIDTH, FF])));
+    assert_eq!(floats(&apart, "blk.0.ffn_gate_inp.weight").0, [8, 3]);
+    assert!(apart.tensors().iter().all(|t| !t.name.contains("ffn_gate.") && !t.name.contains("ffn_down.")));
+
+    // Gate and up of an expert follow each other in a stacked checkpoint.
+    let stacked = open(&mixture("qwen3moe-stacked", true)).unwrap();
+    let both = values(60, &[3, 2 * FF, WIDTH]);
+    let halves = |first: usize| both.chunks(FF * WIDTH).skip(first).step_by(2).collect::<Vec<_>>().concat();
+    assert_eq!(floats(&stacked, "blk.0.ffn_gate_exps.weight").1, halves(0));
+    assert_eq!(floats(&stacked, "blk.0.ffn_up_exps.weight").1, halves(1));
+    assert_eq!(floats(&stacked, "blk.0.ffn_down_exps.weight").1, values(70, &[3, WIDTH, FF]));
+}
+
+#[test]
+fn experts_that_cannot_be_are_refused() {
+    let path = mixture("qwen3moe-refused", false);
+    let with = |key: &str, value: Json| {
+        let mut json: Json =
+            serde_json::from_str(&std::fs::read_to_string(path.join("config.json")).unwrap()).unwrap();
+        let before = json.to_string();
+        json[key] = value;
+        write(&path, "config.json", &json);
+        let error = open(&path).unwrap_err();
+        std::fs::write(path.join("config.json"), before).unwrap();
+        error
+    };
+    assert!(with("norm_topk_prob", json!(false)).contains("norm_topk_prob"));
+    assert!(with("mlp_only_layers", json!([0])).contains("mlp_only_layers"));
+    assert!(with("num_experts_per_tok", json!(4)).contains("at most num_experts"));
+    assert!(with("num_experts", json!(4)).contains("mlp.gate.weight"));
+    assert!(with("moe_intermediate_size", json!(4)).contains("experts.0.gate_proj.weight"));
+}

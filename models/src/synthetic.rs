@@ -106,6 +106,7 @@ const GEMMA_3_4B: Shape = Shape {
     eps: 1e-6,
     tied: true,
     window: 1024,
+    experts: [0, 0],
 };
 
 const QWEN3_1_7B: Shape = Shape {
@@ -360,7 +361,8 @@ mod tests {
             ("qwen3-1.7b:q4_k_m", 1.03, 1.72),
             ("llama-3.2-1b:q4_k_m", 0.74, 1.24),
             ("qwen3-8b:q4_k_m", 4.68, 8.19),
-            if s.arch.starts_with("qwen3") || s.arch == "gemma3" {
+            ("gemma-3-4b:q4_k_m", 2.31, 3.88),
+            ("qwen3-30b-a3b:q4_k_m", 17.28, 30.53),
         ] {
             let file = Synthetic::parse(name, None).and_then(|s| s.outline().map_err(|e| e.to_string()));
             let file = file.expect("an outline");

@@ -19,9 +19,11 @@ pub(super) struct Family {
     context: u32,
     kv_heads: Option<u32>,
     head_dim: Option<u32>,
+    /// Every feed-forward network is a mixture of experts.
+    experts: bool,
 }
 
-static FAMILIES: [Family; 3] = [
+static FAMILIES: [Family; 4] = [
     Family {
         name: "llama",
         class: "LlamaForCausalLM",
@@ -29,6 +31,7 @@ static FAMILIES: [Family; 3] = [
         context: 2048,
         kv_heads: None,
         head_dim: None,
+        experts: false,
     },
     Family {
         name: "qwen2",
@@ -37,6 +40,7 @@ static FAMILIES: [Family; 3] = [
         context: 32768,
         kv_heads: Some(32),
         head_dim: None,
+        experts: false,
     },
     Family {
         name: "qwen3",
@@ -45,8 +49,53 @@ static FAMILIES: [Family; 3] = [
         context: 32768,
         kv_heads: Some(32),
         head_dim: Some(128),
+        experts: false,
+    },
+    Family {
+        name: "qwen3moe",
+        class: "Qwen3MoeForCausalLM",
+        permutes: false,
+        context: 32768,
+        kv_heads: Some(4),
+        head_dim: None,
+        experts: true,
     },
 ];
+
+/// A mixture of experts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Experts {
+    pub(super) count: u32,
+    pub(super) used: u32,
+    /// Columns of each one's gate and up.
+    pub(super) width: u32,
+}
+
+/// Reads what there is of experts; every layer must have them, and their weights must add up to one.
+fn experts(o: &Object) -> Result<Experts, Error> {
+    if o.count("decoder_sparse_step")?.is_some_and(|n| n != 1) {
+        return Err(o.unsupported("layers without experts (decoder_sparse_step)"));
+    }
+    if o.get("mlp_only_layers").and_then(Json::as_array).is_some_and(|l| !l.is_empty()) {
+        return Err(o.unsupported("layers without experts (mlp_only_layers)"));
+    }
+    // transformers takes false where the key is absent.
+    if o.flag("norm_topk_prob")? != Some(true) {
+        return Err(o.unsupported("experts whose weights are not divided by their sum (norm_topk_prob)"));
+    }
+    let count = match o.count("num_experts")? {
+        Some(n) => n,
+        None => o.need("num_local_experts")?,
+    };
+    let used = o.need("num_experts_per_tok")?;
+    if used > count {
+        return Err(o.wrong("num_experts_per_tok", "at most num_experts"));
+    }
+    if count > 1 << 16 {
+        return Err(o.wrong("num_experts", "at most 65536"));
+    }
+    Ok(Experts { count, used, width: o.need("moe_intermediate_size")? })
+}
 
 /// How positions are stretched.
 #[derive(Debug, PartialEq)]
@@ -78,6 +127,7 @@ pub(super) struct Config {
     pub(super) layers: u32,
     pub(super) width: u32,
     pub(super) feed_forward: u32,
+    pub(super) experts: Option<Experts>,
     pub(super) heads: u32,
     pub(super) kv_heads: u32,
     pub(super) head_dim: u32,
@@ -124,6 +174,7 @@ impl Config {
             layers: o.need("num_hidden_layers")?,
             width,
             feed_forward: o.need("intermediate_size")?,
+            experts: if family.experts { Some(experts(o)?) } else { None },
             heads,
             kv_heads: o.count("num_key_value_heads")?.or(family.kv_heads).unwrap_or(heads),
             head_dim: own.unwrap_or(width / heads),
@@ -160,6 +211,11 @@ impl Config {
         set("attention.head_count_kv", Value::U32(self.kv_heads));
         set("rope.freq_base", Value::F32(self.theta as f32));
         set("attention.layer_norm_rms_epsilon", Value::F32(self.eps as f32));
+        if let Some(e) = self.experts {
+            set("expert_count", Value::U32(e.count));
+            set("expert_used_count", Value::U32(e.used));
+            set("expert_feed_forward_length", Value::U32(e.width));
+        }
         if self.own_head_dim {
             set("attention.key_length", Value::U32(self.head_dim));
             set("attention.value_length", Value::U32(self.head_dim));

@@ -1,5 +1,5 @@
 //! A model as Hugging Face publishes it, on its way to GGUF: `config.json`, `tokenizer.json` and
-//! safetensors in a folder, for Llama, Qwen2 and Qwen3.
+//! safetensors in a folder, for Llama, Qwen2, Qwen3 and its mixtures of experts.
 //!
 //! Keys, tensor names, types and orders are those of llama.cpp's convert_hf_to_gguf.py, so that what
 //! is written loads wherever its files do.
@@ -133,6 +133,10 @@ impl Conversion {
                 out.extend(bytes);
                 Ok(())
             }
+            Source::Pieces(pieces) => pieces.iter().try_for_each(|(at, range)| {
+                let bytes = &self.weights.bytes(at)[range.clone()];
+                quant::convert_rows(at.ty, bytes, tensor.ty, cols, None, out)
+            }),
             Source::Stored { at, heads: None } => {
                 quant::convert_rows(at.ty, self.weights.bytes(at), tensor.ty, cols, None, out)
             }

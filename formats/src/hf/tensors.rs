@@ -1,8 +1,9 @@
 //! Tensors: names, shapes, the order of the rows, the types.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use super::config::Config;
+use super::config::{Config, Experts};
 use super::weights::{Stored, Weights};
 use super::{Error, Tensor};
 use crate::quant::Type;
@@ -15,6 +16,8 @@ pub(super) enum Source {
         at: Stored,
         heads: Option<usize>,
     },
+    /// Bytes of stored tensors, one after the other.
+    Pieces(Vec<(Stored, Range<usize>)>),
     Made(Vec<u8>),
 }
 
@@ -80,6 +83,63 @@ static LAYER: [Row; 14] = [
     row("mlp.down_proj.weight", "ffn_down.weight", |c| vec![width(c), ff(c)]),
 ];
 
+/// A layer's tensors that hold a matrix of each expert: names, shape with rows first, and where their bytes are.
+struct Stack {
+    /// Of the stored tensors.
+    hf: Vec<String>,
+    gguf: String,
+    shape: Vec<usize>,
+    pieces: Vec<(Stored, Range<usize>)>,
+}
+
+/// The matrices of a layer's experts: gate, up, down. Older checkpoints have a tensor for each, newer ones two tensors
+/// of all of them, where gate and up of an expert follow each other.
+fn expert_stacks(config: &Config, e: &Experts, weights: &Weights, layer: u32) -> Result<Vec<Stack>, Error> {
+    let (count, wide) = (e.count as usize, e.width as usize);
+    let base = format!("model.layers.{layer}.mlp.experts");
+    let stored = |name: &str, shape: &[usize]| -> Result<Stored, Error> {
+        let missing = || Error::NoTensor { file: weights.folder.clone(), name: name.to_owned() };
+        let at = weights.tensors.get(name).ok_or_else(missing)?;
+        if at.shape != shape {
+            let (file, name, expected) = (weights.folder.clone(), name.to_owned(), shape.to_vec());
+            return Err(Error::Shape { file, name, shape: at.shape.clone(), expected });
+        }
+        Ok(at.clone())
+    };
+    let stacked = weights.tensors.contains_key(&format!("{base}.down_proj"));
+    let mut stacks = Vec::new();
+    for (part, rows, cols) in
+        [("gate", wide, width(config)), ("up", wide, width(config)), ("down", width(config), wide)]
+    {
+        // Of a stacked tensor: its name, the matrices of an expert, and which of them this is.
+        let (name, matrices, which) = match part {
+            "gate" => ("gate_up_proj", 2, 0),
+            "up" => ("gate_up_proj", 2, 1),
+            _ => ("down_proj", 1, 0),
+        };
+        let (mut hf, mut pieces) = (Vec::new(), Vec::new());
+        for expert in 0..count {
+            let (name, at, range) = if stacked {
+                let name = format!("{base}.{name}");
+                let at = stored(&name, &[count, matrices * rows, cols])?;
+                let bytes = weights.bytes(&at).len() / count / matrices;
+                let first = (expert * matrices + which) * bytes;
+                (name, at, first..first + bytes)
+            } else {
+                let name = format!("{base}.{expert}.{part}_proj.weight");
+                let at = stored(&name, &[rows, cols])?;
+                let bytes = weights.bytes(&at).len();
+                (name, at, 0..bytes)
+            };
+            hf.push(name);
+            pieces.push((at, range));
+        }
+        let gguf = format!("blk.{layer}.ffn_{part}_exps.weight");
+        stacks.push(Stack { hf, gguf, shape: vec![count, rows, cols], pieces });
+    }
+    Ok(stacks)
+}
+
 /// The tensors of the new file, and the type of its matrices.
 pub(super) fn plan(
     config: &Config,
@@ -102,7 +162,7 @@ pub(super) fn plan(
             return Err(Error::Shape { file, name: hf, shape: shape_found, expected: shape });
         }
         let columns_first: Vec<u64> = shape.iter().rev().map(|d| *d as u64).collect();
-        let ty = type_of(&columns_first, ty);
+        let ty = type_of(&gguf, &columns_first, ty);
         let source = Source::Stored { at: at.clone(), heads };
         tensors.push(Tensor { name: gguf, shape: columns_first, ty, source });
         Ok(())
@@ -110,7 +170,14 @@ pub(super) fn plan(
     let vocabulary = config.vocabulary as usize;
     add(embedding.to_owned(), "token_embd.weight".to_owned(), vec![vocabulary, width(config)], None, false)?;
     for i in 0..config.layers {
-        for r in &LAYER {
+        if let Some(e) = &config.experts {
+            let (hf, gguf) =
+                (format!("model.layers.{i}.mlp.gate.weight"), format!("blk.{i}.ffn_gate_inp.weight"));
+            add(hf, gguf, vec![e.count as usize, width(config)], None, false)?;
+        }
+        // Experts have the place of the feed-forward network.
+        let dense = |r: &&Row| config.experts.is_none() || !r.hf.starts_with("mlp.");
+        for r in LAYER.iter().filter(dense) {
             let (hf, gguf) = (format!("model.layers.{i}.{}", r.hf), format!("blk.{i}.{}", r.gguf));
             add(hf, gguf, (r.shape)(config), (r.heads)(config), r.optional)?;
         }
@@ -121,6 +188,15 @@ pub(super) fn plan(
         let optional = config.tied.is_none();
         let shape = vec![vocabulary, width(config)];
         add("lm_head.weight".to_owned(), "output.weight".to_owned(), shape, None, optional)?;
+    }
+    for (layer, e) in (0..config.layers).flat_map(|i| config.experts.iter().map(move |e| (i, e))) {
+        for stack in expert_stacks(config, e, weights, layer)? {
+            let names = stack.hf.iter().filter_map(|n| weights.tensors.get_key_value(n));
+            used.extend(names.map(|(name, _)| name.as_str()));
+            let shape: Vec<u64> = stack.shape.iter().rev().map(|d| *d as u64).collect();
+            let ty = type_of(&stack.gguf, &shape, ty);
+            tensors.push(Tensor { name: stack.gguf, shape, ty, source: Source::Pieces(stack.pieces) });
+        }
     }
     // Older checkpoints keep a table of frequencies, which config.json says as well.
     let unused = weights.tensors.keys().find(|name| {
@@ -141,10 +217,11 @@ pub(super) fn plan(
     Ok((tensors, ty))
 }
 
-/// Vectors are F32; a matrix whose rows are no whole blocks is F16.
-fn type_of(shape: &[u64], ty: Type) -> Type {
+/// Vectors and what experts are chosen by are F32; a matrix whose rows are no whole blocks is F16.
+fn type_of(name: &str, shape: &[u64], ty: Type) -> Type {
     match shape {
         [_] => Type::F32,
+        _ if name.ends_with("ffn_gate_inp.weight") => Type::F32,
         [cols, ..] if !cols.is_multiple_of(ty.block_len() as u64) => Type::F16,
         _ => ty,
     }
