@@ -57,6 +57,12 @@ gm.CASES.update({
         {"layers": 2, "window": 16, "pattern": 2, "embd": 1.0},
     ),
     "training/smollm3-f32": ("smollm3", 4, 2, 64, 256, 512, 577, True, gm.one("F32"), {"layers": 4}),
+    "training/qwen3moe-f32": (
+        "qwen3moe", 4, 2, 64, 256, 96, 597, True, gm.one("F32"), {"layers": 3, "experts": 6, "used": 2},
+    ),
+    "training/qwen3moe-q4_k_m": (
+        "qwen3moe", 4, 2, 64, 256, 256, 540, False, gm.Q4_K_M, {"layers": 2, "experts": 8, "used": 3},
+    ),
 })  # fmt: skip
 
 # rank, alpha, rslora, (layer, target) of each pair, lengths of the sequences of each batch
@@ -71,6 +77,11 @@ CASES = {
     "training/gemma3-q8_0": (4, 16.0, False, [(l, t) for l in (0, 1) for t in ALL], [40, 24]),
     # The last layer has no rope.
     "training/smollm3-f32": (4, 8.0, False, [(l, t) for l in (2, 3) for t in ("q", "k", "v", "o")], [23, 41]),
+    # Attention alone: gradients of the first layers pass through experts and routers.
+    "training/qwen3moe-f32": (
+        4, 8.0, False, [(l, t) for l in (0, 1, 2) for t in ("q", "k", "v", "o")], [17, 5, 30, 1, 11],
+    ),
+    "training/qwen3moe-q4_k_m": (4, 16.0, False, [(l, t) for l in (0, 1) for t in ("q", "v")], [40, 24]),
 }
 
 

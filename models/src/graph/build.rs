@@ -105,7 +105,7 @@ impl<'a> Builder<'a> {
         let list = u64::from(slots) * 4;
         let (ids, weights) = (self.bytes(list), self.bytes(list));
         let order = (tokens > MATVEC_TOKENS).then(|| {
-            let bytes = Order::bytes(self.f.caps, slots, e.count);
+            let bytes = Order::bytes(slots, e.count);
             [bytes.list, bytes.list, bytes.tiles].map(|b| self.bytes(b))
         });
         let to = Routes { layer, ids, weights, order };

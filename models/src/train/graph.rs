@@ -82,18 +82,18 @@ pub(crate) struct Graph<'a> {
 }
 
 /// A layer's tensors, in memory.
-struct Tensors {
+pub(super) struct Tensors {
     x: Slice,
     n1: Slice,
     qkv: Slice,
     qkv_split: [Slice; 3],
     attended: Slice,
     lse: Slice,
-    mid: Slice,
-    n2: Slice,
-    gate_up: Slice,
+    pub(super) mid: Slice,
+    pub(super) n2: Slice,
+    pub(super) gate_up: Slice,
     kept_gate_up: Option<Slice>,
-    gated: Slice,
+    pub(super) gated: Slice,
     given: Option<[Slice; 2]>,
     t: [Slice; 4],
 }
@@ -234,6 +234,9 @@ impl Graph<'_> {
 
     /// From mid to gate and up.
     fn gate_half(&self, rec: &mut Recorder, i: u32, s: &Tensors) -> Result<()> {
+        if let Some(layer) = self.experts(i) {
+            return layer.gate_half(rec, s);
+        }
         let gate_up = product(self.w, i, Group::GateUp);
         let n2 = self.norm(rec, &s.mid, self.w.norm(NormSite::Ffn(i)), &s.n2, &gate_up)?;
         self.forward_product(rec, i, &gate_up, n2, &s.t[2], &s.gate_up)
@@ -265,6 +268,11 @@ impl Graph<'_> {
                 self.kept_gate_up(rec, &s, Format::F16)?;
             }
             let out = self.stream(i + 1);
+            if let Some(layer) = self.experts(i) {
+                layer.down(rec, &s, &out)?;
+                add(rec, &s.mid, &out, self.tokens * c.width)?;
+                continue;
+            }
             let down = product(self.w, i, Group::Down);
             let gated = (&s.gated, self.format(&down));
             self.glu(&s.gate_up, gated).record(rec)?;
@@ -338,28 +346,23 @@ impl Graph<'_> {
         Ok(rec)
     }
 
-    fn backward_layer(&self, rec: &mut Recorder, i: u32) -> Result<()> {
-        let (c, m, n) = (self.c, self.m, self.tokens);
-        let s = self.tensors(i, &self.buffers.again);
-        let d = &self.buffers.d;
-        let [dx, gated, dn, dattended, dqkv] = [d.x, d.gated, d.n, d.attended, d.qkv].map(|p| self.at(p));
-        // Whether anything before this product is trained.
+    /// From dx, the gradient of a layer's output, to dn, that of what its feed-forward network reads. Returns whether
+    /// anything before is trained.
+    fn backward_ffn(&self, rec: &mut Recorder, i: u32, s: &Tensors, [dx, dn]: [&Slice; 2]) -> Result<bool> {
+        let (c, n) = (self.c, self.tokens);
+        let gated = self.at(self.buffers.d.gated);
         let needs = |group: Group| self.adapter.first() < (i, group);
-
-        let [down, gate_up, output, qkv] =
-            [Group::Down, Group::GateUp, Group::Output, Group::Qkv].map(|g| product(self.w, i, g));
+        let [down, gate_up] = [Group::Down, Group::GateUp].map(|g| product(self.w, i, g));
         let n2 = (&s.n2, self.format(&gate_up));
         if self.checkpointing {
-            self.attention_half(rec, i, &s)?;
-            self.gate_half(rec, i, &s)?;
+            self.gate_half(rec, i, s)?;
         } else {
             self.norm(rec, &s.mid, self.w.norm(NormSite::Ffn(i)), &s.n2, &gate_up)?;
-            self.kept_gate_up(rec, &s, Format::F32)?;
+            self.kept_gate_up(rec, s, Format::F32)?;
         }
-
         let needed = needs(Group::Down);
         let given = s.given.as_ref().map(|g| (&g[1], NormSite::AfterFfn(i)));
-        let dy = self.given_gradient(rec, given, &dx)?;
+        let dy = self.given_gradient(rec, given, dx)?;
         self.input_gradient(rec, i, &down, &dy, needed.then_some(&gated))?;
         if needed {
             // Gate and up become their gradients, and the gradient of what they make becomes that.
@@ -373,12 +376,30 @@ impl Graph<'_> {
         }
         self.adapter_gradient(rec, i, &down, &dy, (&gated, Format::F32), &s.t[3])?;
         if !needed {
-            return Ok(());
+            return Ok(false);
         }
         let needed = needs(Group::GateUp);
-        self.input_gradient(rec, i, &gate_up, &s.gate_up, needed.then_some(&dn))?;
+        self.input_gradient(rec, i, &gate_up, &s.gate_up, needed.then_some(dn))?;
         self.adapter_gradient(rec, i, &gate_up, &s.gate_up, n2, &s.t[2])?;
-        if !needed {
+        Ok(needed)
+    }
+
+    fn backward_layer(&self, rec: &mut Recorder, i: u32) -> Result<()> {
+        let (c, m, n) = (self.c, self.m, self.tokens);
+        let s = self.tensors(i, &self.buffers.again);
+        let d = &self.buffers.d;
+        let [dx, dn, dattended, dqkv] = [d.x, d.n, d.attended, d.qkv].map(|p| self.at(p));
+        // Whether anything before this product is trained.
+        let needs = |group: Group| self.adapter.first() < (i, group);
+        let [output, qkv] = [Group::Output, Group::Qkv].map(|g| product(self.w, i, g));
+        if self.checkpointing {
+            self.attention_half(rec, i, &s)?;
+        }
+        let goes_on = match self.experts(i) {
+            Some(layer) => layer.backward(rec, &s, [&dx, &dn], needs(Group::GateUp))?,
+            None => self.backward_ffn(rec, i, &s, [&dx, &dn])?,
+        };
+        if !goes_on {
             return Ok(());
         }
         rmsnorm::backward(rec, &s.mid, self.w.norm(NormSite::Ffn(i)), &dn, &dx, n, c.width, c.eps(), true)?;

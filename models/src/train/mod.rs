@@ -2,6 +2,7 @@
 
 mod adapter;
 mod batch;
+mod experts;
 mod graph;
 mod plan;
 mod product;

@@ -5,12 +5,13 @@ use std::fmt;
 use weft_kernels::Budget;
 use weft_kernels::ops::attention::Mask;
 use weft_kernels::ops::attention::train as attention;
+use weft_kernels::ops::experts::Order;
 use weft_runtime::{Arena, Layout, Placed, human};
 
 use super::adapter::Flat;
 use super::{AdapterShape, TrainOptions};
 use crate::sites::Group;
-use crate::spec::Norms;
+use crate::spec::{Experts, Norms};
 use crate::{Error, Result, Spec};
 
 /// Bytes of GPU memory that training takes, by use.
@@ -207,7 +208,7 @@ impl GradientSpots {
             |width: u32, first: u32, last: u32| a.add(u64::from(tokens) * u64::from(width) * 4, first, last);
         GradientSpots {
             x: put(c.width, 9, 38),
-            gated: put(c.feed_forward(), 30, 31),
+            gated: put(expert_width(c), 30, 31),
             n: put(c.width, 32, 38),
             attended: put(q, 34, 35),
             q: put(q, 35, 36),
@@ -229,9 +230,53 @@ fn ranks(c: &Spec, adapter: &AdapterShape) -> [u32; 4] {
     })
 }
 
+/// Gated values of a token, of all experts that it uses.
+fn expert_width(c: &Spec) -> u32 {
+    let used = (0..c.layers()).find_map(|l| c.experts(l)).map_or(1, |e| e.used);
+    c.feed_forward() * used
+}
+
 /// Whether halves of a layer give what a norm then reads.
 fn norms_behind(c: &Spec) -> bool {
     c.blocks.iter().any(|b| b.norms == Norms::Sandwich)
+}
+
+/// The tensors of a layer of experts, besides gate and up, whose rows are slots: a token's each of its experts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExpertSpots {
+    /// `[tokens, experts]` f32, and its gradient.
+    pub(crate) logits: Placed,
+    pub(crate) dlogits: Placed,
+    /// `[tokens, used]`: u32, f32, and the gradient of that.
+    pub(crate) ids: Placed,
+    pub(crate) weights: Placed,
+    pub(crate) dweights: Placed,
+    /// `[slots]` u32, twice, and `[tiles, 4]` u32.
+    pub(crate) order: [Placed; 3],
+    /// `[slots, width]` f32: what experts give, and the gradient of what they get.
+    pub(crate) out: Placed,
+    pub(crate) din: Placed,
+    /// `[slots, expert width]` f32: the gated values when the backward pass needs them.
+    pub(crate) gated: Placed,
+}
+
+impl ExpertSpots {
+    fn plan(a: &mut Arena, e: &Experts, tokens: u32, width: u32) -> ExpertSpots {
+        let slots = tokens * e.used;
+        let bytes = Order::bytes(slots, e.count);
+        let floats = |rows: u32, cols: u32| u64::from(rows) * u64::from(cols) * 4;
+        ExpertSpots {
+            logits: a.add(floats(tokens, e.count), 5, 33),
+            dlogits: a.add(floats(tokens, e.count), 32, 33),
+            ids: a.add(bytes.list, 5, 33),
+            weights: a.add(bytes.list, 5, 33),
+            dweights: a.add(bytes.list, 30, 33),
+            order: [bytes.list, bytes.list, bytes.tiles].map(|b| a.add(b, 5, 33)),
+            out: a.add(floats(slots, width), 8, 8),
+            din: a.add(floats(slots, width), 32, 33),
+            gated: a.add(floats(slots, e.width), 30, 31),
+        }
+    }
 }
 
 /// The tensors of the loss, a piece of the rows at a time.
@@ -283,6 +328,8 @@ pub(crate) struct Buffers {
     pub(crate) parts: Placed,
     /// With dropout: the input that is left, and its gradient.
     pub(crate) dropped: Option<[Placed; 2]>,
+    /// Where the model has experts.
+    pub(crate) experts: Option<ExpertSpots>,
 }
 
 impl Buffers {
@@ -291,6 +338,9 @@ impl Buffers {
         let rows = |width: u32| u64::from(tokens) * u64::from(width) * 4;
         let (q, kv) = (c.heads() * c.head_dim(), c.kv_heads() * c.head_dim());
         let ts = ranks(c, adapter);
+        // Of experts, a token's values are those of each one that it uses.
+        let experts = (0..c.layers()).find_map(|l| c.experts(l));
+        let wide = expert_width(c);
         let first_layer = adapter.first().0.min(c.layers());
         let mut a = Arena::new();
         let mut kept = 0;
@@ -310,7 +360,7 @@ impl Buffers {
         let given = sandwich.then(|| keep(rows(c.width)));
         let given_first = (sandwich && !o.checkpointing).then(|| keep(rows(c.width)));
         // The widest, in f16: half of all that is kept.
-        let kept_gate_up = (!o.checkpointing).then(|| keep(rows(c.feed_forward())));
+        let kept_gate_up = (!o.checkpointing && experts.is_none()).then(|| keep(rows(wide)));
         // Steps. A layer forward: 0 norm, 1 qkv, 2 heads, 3 attention, 4 output, 5 norm, 6 gate and up,
         // 7 SwiGLU, 8 down. The loss: 9. Once more with 20: 20 to 27. Backward: 30 down, 31 SwiGLU,
         // 32 gate and up, 33 norm, 34 output, 35 heads again and attention, 36 heads, 37 norm again
@@ -325,8 +375,8 @@ impl Buffers {
                 k: put(kv, s + 2, q_),
                 v: put(kv, s + 2, q_),
                 n2: put(c.width, s + 5, n2),
-                gate_up: put(2 * c.feed_forward(), s + 6, gate_up),
-                gated: put(c.feed_forward(), s + 7, gated),
+                gate_up: put(2 * wide, s + 6, gate_up),
+                gated: put(wide, s + 7, gated),
                 qkv: x,
                 attended: x,
                 lse: x,
@@ -369,6 +419,7 @@ impl Buffers {
             [a.add(rows(widest), 0, 38), a.add(rows(widest), 30, 38)]
         });
         let loss = LossSpots::plan(&mut a, c, loss_rows(c, tokens, budget));
+        let experts = experts.map(|e| ExpertSpots::plan(&mut a, e, tokens, c.width));
         let parts = a.add((budget.max_binding / 32).min(16 << 20), 0, 38);
         Buffers {
             scratch: a.place(budget.align),
@@ -384,6 +435,7 @@ impl Buffers {
             loss,
             parts,
             dropped,
+            experts,
         }
     }
 

@@ -69,7 +69,7 @@ fn refuse(spec: &Spec) -> Result<()> {
     let what = spec.blocks.iter().find_map(|b| match (b.norms, b.norm, b.ffn, b.attention.mask) {
         (Norms::Post, ..) => Some("norms behind its sums"),
         (_, Norm::Layer { .. }, ..) => Some("LayerNorm"),
-        (_, _, Ffn::Experts(_), _) => Some("experts"),
+        (Norms::Sandwich, _, Ffn::Experts(_), _) => Some("experts with norms behind them"),
         (_, _, Ffn::Plain { .. }, _) => Some("a feed-forward network without a gate"),
         (.., Mask::Full | Mask::SymmetricWindow(_)) => Some("attention in both directions"),
         _ => None,

@@ -59,9 +59,9 @@ impl Order {
         }
     }
 
-    /// The bytes that an order takes.
-    pub fn bytes(caps: &Caps, slots: u32, experts: u32) -> OrderBytes {
-        let tiles = most_tiles(slots, experts, Order::side(caps, slots, experts));
+    /// The bytes that an order takes at most, however wide its tiles are.
+    pub fn bytes(slots: u32, experts: u32) -> OrderBytes {
+        let tiles = most_tiles(slots, experts, 32);
         OrderBytes { list: u64::from(slots) * 4, tiles: u64::from(tiles) * 16 }
     }
 
