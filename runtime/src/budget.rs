@@ -160,9 +160,4 @@ impl Profile {
             None => Ok(b.limits()),
         }
     }
-
-    /// Whether a device with these limits could open under this profile.
-    pub fn fits(self, caps: &crate::Caps) -> bool {
-        self.limits(&caps.limits).is_ok()
-    }
 }

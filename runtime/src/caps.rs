@@ -1,6 +1,6 @@
 //! What an adapter offers.
 
-use crate::{Budget, Error, Result, Tuning, texels};
+use crate::{Budget, Error, Profile, Result, Tuning, texels};
 
 /// The kind of device behind an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +148,18 @@ impl Caps {
         }
     }
 
+    /// Bytes and operations a second that even a slow device of this kind reaches: estimates err on the
+    /// side of shorter submits.
+    pub(crate) fn rates(&self) -> (f64, f64) {
+        match self.kind {
+            // With matrices, what computes much runs on them.
+            DeviceKind::Discrete if !self.coop.is_empty() => (200e9, 20e12),
+            DeviceKind::Discrete => (200e9, 2e12),
+            DeviceKind::Integrated | DeviceKind::Virtual | DeviceKind::Other => (20e9, 100e9),
+            DeviceKind::Cpu => (2e9, 2e9),
+        }
+    }
+
     pub(crate) fn of(adapter: &wgpu::Adapter, features: wgpu::Features, without: Without) -> Caps {
         let info = adapter.get_info();
         let coop = if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
@@ -187,6 +199,13 @@ impl Caps {
             variants: Vec::new(),
             tuning: Tuning::default(),
         }
+    }
+}
+
+impl Profile {
+    /// Whether a device with these limits could open under this profile.
+    pub fn fits(self, caps: &Caps) -> bool {
+        self.limits(&caps.limits).is_ok()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every way the GPU can fail, each with the way out in its message.
 
-use crate::Pool;
+use crate::pool::Pool;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -22,12 +22,12 @@ pub enum Error {
     #[error(
         "out of GPU memory: {label} needs {} more in the {pool} pool, {} is in use; \
          try a smaller context, a smaller quantisation or another device",
-        crate::memory::human(*requested), crate::memory::human(*in_use)
+        crate::pool::human(*requested), crate::pool::human(*in_use)
     )]
     OutOfMemory { pool: Pool, label: String, requested: u64, in_use: u64 },
     #[error(
         "{label} needs {} in one buffer, the device allows {}",
-        crate::memory::human(*requested), crate::memory::human(*allowed)
+        crate::pool::human(*requested), crate::pool::human(*allowed)
     )]
     BufferTooLarge { label: String, requested: u64, allowed: u64 },
     #[error("shader {name} was rejected: {message}")]
@@ -36,4 +36,9 @@ pub enum Error {
     DeviceLost(String),
     #[error("the GPU reported an error: {0}")]
     Gpu(String),
+}
+
+/// Drivers and naga speak in paragraphs; our errors are one line.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

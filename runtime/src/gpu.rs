@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::cache::Cache;
 use crate::caps::{self, Caps, Without};
-use crate::memory::{Pools, Readback};
+use crate::error::one_line;
 use crate::pipeline::{Compiler, IMMEDIATE_BYTES};
-use crate::program;
+use crate::slice::Pools;
 use crate::{Budget, DeviceKind, Error, Pipeline, Profile, Result, Slice, Tuning};
 
 /// How to open a device.
@@ -139,7 +139,7 @@ impl Gpu {
         if caps.kind == DeviceKind::Cpu {
             budget.submit_ms = 400.0;
         }
-        budget.dispatch_flops = 10.0 * program::rates(&caps).1 * budget.submit_ms * 1e-3;
+        budget.dispatch_flops = 10.0 * caps.rates().1 * budget.submit_ms * 1e-3;
         if let Some(b) = &options.budget {
             budget = b.clone();
         }
@@ -240,22 +240,6 @@ impl Gpu {
         self.wait(None)
     }
 
-    /// Reads `slice` back. Await it, or block on it with [`Readback::wait`].
-    pub fn read(&self, slice: &Slice) -> Readback {
-        let mut encoder = self.0.device.create_command_encoder(&Default::default());
-        let staging = Readback::copy(self, &mut encoder, slice);
-        let submission = self.submit(encoder);
-        Readback::map(self, staging, submission)
-    }
-
-    /// Reads `slice` back as a vector of `T`, blocking.
-    ///
-    /// # Errors
-    /// A fault of the device.
-    pub fn read_vec<T: bytemuck::Pod>(&self, slice: &Slice) -> Result<Vec<T>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.read(slice).wait()?))
-    }
-
     /// Submits and keeps the queue bounded.
     pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
         let index = self.0.queue.submit([encoder.finish()]);
@@ -296,9 +280,4 @@ impl Gpu {
             (Some(e), None) => Err(to_error(one_line(&e.to_string()), false)),
         }
     }
-}
-
-/// Drivers and naga speak in paragraphs; our errors are one line.
-pub(crate) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

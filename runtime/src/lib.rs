@@ -23,18 +23,23 @@ mod budget;
 mod cache;
 mod caps;
 mod clock;
+mod compile;
 mod error;
 mod gpu;
 mod measure;
 mod memory;
 mod pipeline;
+mod pool;
 mod program;
+mod readback;
+mod slice;
 mod staging;
 #[cfg(target_os = "linux")]
 mod texels;
 #[cfg(not(target_os = "linux"))]
 #[path = "no_texels.rs"]
 mod texels;
+mod timestamps;
 mod tuning;
 
 pub use arena::{Arena, Layout, Placed};
@@ -45,8 +50,10 @@ pub use clock::Stopwatch;
 pub use error::{Error, Result};
 pub use gpu::{Gpu, Options};
 pub use measure::{Replay, Span};
-pub use memory::{MemoryReport, Pool, PoolReport, Readback, Slice, human};
 pub use pipeline::{Access, Compiled, Pipeline, Shader};
+pub use pool::{Pool, human};
 pub use program::{Cost, Program, Recorder, Submission};
+pub use readback::Readback;
+pub use slice::{MemoryReport, PoolReport, Slice};
 pub use staging::Staging;
 pub use tuning::{Tuned, Tuning};

@@ -1,149 +1,22 @@
-//! Memory: few large blocks, sub-allocated, counted by pool, and read back.
+//! Memory: few large blocks, sub-allocated, counted by pool.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
-use std::task::{Poll, Waker};
+use std::sync::Arc;
 
-use crate::gpu::{Gpu, one_line};
+use crate::gpu::Gpu;
+use crate::pool::Pool;
+use crate::slice::{Block, MemoryReport, Slice};
 use crate::{Error, Result, texels};
-
-/// What a piece of memory is for. Pools never share a block, so that a buffer bound for writing
-/// (activations) is never one bound for reading (weights) in the same dispatch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)]
-pub enum Pool {
-    Weights,
-    KvCache,
-    /// The KV cache of several streams: not `KvCache`, from which prompts are copied to it.
-    Streams,
-    Activations,
-    State,
-    Params,
-    /// What a training step keeps from its forward pass for its backward pass.
-    Kept,
-    /// Trained parameters.
-    Adapters,
-    /// Their gradients and moments.
-    Optimiser,
-}
-
-impl std::fmt::Display for Pool {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Pool::Weights => "weights",
-            Pool::KvCache => "KV cache",
-            Pool::Streams => "KV cache of streams",
-            Pool::Activations => "activations",
-            Pool::State => "state",
-            Pool::Params => "parameters",
-            Pool::Kept => "kept activations",
-            Pool::Adapters => "adapters",
-            Pool::Optimiser => "optimiser",
-        })
-    }
-}
-
-/// A piece of a buffer. Clones share it; the block is freed with its last slice.
-#[derive(Clone, Debug)]
-pub struct Slice {
-    block: Arc<Block>,
-    offset: u64,
-    size: u64,
-}
-
-#[derive(Debug)]
-struct Block {
-    buffer: wgpu::Buffer,
-    size: u64,
-    pool: Pool,
-    /// What textures can lie over: weights where [`Caps::texels`](crate::Caps::texels) says so.
-    texels: Option<texels::Memory>,
-}
-
-impl Slice {
-    /// Length in bytes.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The pool it came from.
-    pub fn pool(&self) -> Pool {
-        self.block.pool
-    }
-
-    /// The part of `size` bytes that starts at `offset`.
-    ///
-    /// # Panics
-    /// If it does not lie inside.
-    pub fn range(&self, offset: u64, size: u64) -> Slice {
-        assert!(
-            offset.checked_add(size).is_some_and(|end| end <= self.size),
-            "range {offset}+{size} of a slice of {} bytes",
-            self.size
-        );
-        Slice { block: self.block.clone(), offset: self.offset + offset, size }
-    }
-
-    /// The stretch from the beginning of this slice to the end of `next`, where that lies behind it in the
-    /// same block of memory.
-    pub fn joined(&self, next: &Slice) -> Option<Slice> {
-        let behind = Arc::ptr_eq(&self.block, &next.block) && next.offset >= self.offset + self.size;
-        behind.then(|| Slice {
-            block: self.block.clone(),
-            offset: self.offset,
-            size: next.offset + next.size - self.offset,
-        })
-    }
-
-    pub(crate) fn buffer(&self) -> &wgpu::Buffer {
-        &self.block.buffer
-    }
-
-    pub(crate) fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// The texture over it.
-    ///
-    /// # Errors
-    /// None can be made here.
-    pub(crate) fn texels(&self, gpu: &Gpu) -> Result<wgpu::TextureView> {
-        let memory = self.block.texels.as_ref().ok_or_else(|| Error::Gpu("no texture lies here".into()))?;
-        memory.view(&gpu.0.device, self.offset, self.size)
-    }
-}
-
-/// Bytes held in one pool.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PoolReport {
-    /// Bytes of GPU buffers.
-    pub allocated: u64,
-    /// Bytes handed out of them.
-    pub used: u64,
-}
-
-/// Bytes held, by pool.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MemoryReport {
-    /// Pools that hold anything.
-    pub pools: BTreeMap<Pool, PoolReport>,
-}
-
-impl MemoryReport {
-    /// Bytes of GPU buffers in all pools.
-    pub fn allocated(&self) -> u64 {
-        self.pools.values().map(|p| p.allocated).sum()
-    }
-}
-
-#[derive(Default)]
-pub(crate) struct Pools {
-    blocks: Vec<(Weak<Block>, u64)>,
-    expected: BTreeMap<Pool, u64>,
-}
 
 /// Blocks are no larger than this, so that one fits what is left of a fragmented heap.
 const MAX_BLOCK: u64 = 1 << 30;
+
+/// Bytes of a new block for a piece of `size` bytes, of which alignment takes `taken`, where `expected` bytes are
+/// still to come, this piece among them: a block that cannot hold all of them holds as many such pieces as fit, and
+/// nothing beside.
+fn block_size(expected: u64, (size, taken): (u64, u64), limit: u64) -> u64 {
+    let all = expected.max(taken);
+    if all > limit { limit / taken * taken } else { all }.max(size) & !3
+}
 
 impl Gpu {
     /// Announces that `bytes` more will be allocated from `pool`, so that blocks come out large and
@@ -181,9 +54,7 @@ impl Gpu {
                 return Ok(Slice { block, offset, size });
             }
         }
-        // A block that cannot hold all that is expected holds as many such pieces as fit, and nothing beside.
-        let all = ahead.max(taken);
-        let block_size = if all > limit { limit / taken * taken } else { all }.max(size) & !3;
+        let block_size = block_size(ahead, (size, taken), limit);
         let in_use = pools.report().pools.get(&pool).map_or(0, |p| p.allocated);
         let descriptor = wgpu::BufferDescriptor {
             label: Some(label),
@@ -229,132 +100,66 @@ impl Gpu {
     }
 }
 
-impl Pools {
-    fn report(&self) -> MemoryReport {
-        let mut report = MemoryReport::default();
-        for (block, used) in &self.blocks {
-            if let Some(block) = block.upgrade() {
-                let p = report.pools.entry(block.pool).or_default();
-                p.allocated += block.size;
-                p.used += used.min(&block.size);
+#[cfg(test)]
+mod tests {
+    use super::block_size;
+    use crate::{Budget, Error, Gpu, Options, Pool};
+
+    fn gpu(budget: Budget) -> Gpu {
+        let options = Options { budget: Some(budget), ..Options::default() };
+        pollster::block_on(Gpu::open(&options)).expect("a Vulkan adapter")
+    }
+
+    #[test]
+    fn blocks_hold_what_is_expected_or_whole_pieces() {
+        // Nothing is expected: the piece alone.
+        assert_eq!(block_size(0, (1000, 1024), 1 << 20), 1024);
+        assert_eq!(block_size(10 * 1024, (1000, 1024), 1 << 20), 10 * 1024);
+        // More than a block may be: as many pieces as fit, never less than the piece.
+        assert_eq!(block_size(1 << 30, (3000, 3072), 10_000), 3 * 3072);
+        assert_eq!(block_size(1 << 30, (10_000, 10_240), 10_000), 10_000);
+    }
+
+    #[test]
+    fn what_was_reserved_lies_in_one_block() {
+        let gpu = gpu(Budget::WEBGPU);
+        gpu.reserve(Pool::State, 4 * 1024);
+        let all: Vec<_> = (0..4).map(|_| gpu.alloc(Pool::State, 1000, "piece").expect("memory")).collect();
+        assert!(all.windows(2).all(|p| p[0].joined(&p[1]).is_some()), "one after the other");
+        let report = gpu.memory().pools[&Pool::State];
+        assert_eq!((report.allocated, report.used), (4096, 4096));
+        // The next one was not expected, and takes a block of its own.
+        let more = gpu.alloc(Pool::State, 8, "more").expect("memory");
+        assert!(all[3].joined(&more).is_none());
+        assert!(gpu.memory().pools[&Pool::State].allocated > 4096);
+        // Pools share no block, and a block goes with its last slice.
+        let other = gpu.alloc(Pool::Activations, 8, "other").expect("memory");
+        assert_eq!(other.pool(), Pool::Activations);
+        drop((all, more));
+        assert!(!gpu.memory().pools.contains_key(&Pool::State));
+        assert_eq!(gpu.memory().allocated(), gpu.memory().pools[&Pool::Activations].allocated);
+    }
+
+    #[test]
+    fn what_no_buffer_holds_is_refused_by_name() {
+        let gpu = gpu(Budget { max_buffer: 4096, ..Budget::WEBGPU });
+        match gpu.alloc(Pool::Weights, 4100, "a matrix") {
+            Err(Error::BufferTooLarge { label, requested, allowed }) => {
+                assert_eq!((&label[..], requested, allowed), ("a matrix", 4100, 4096));
             }
-        }
-        report
-    }
-}
-
-#[derive(Default)]
-struct Mapped {
-    done: Option<std::result::Result<(), String>>,
-    waker: Option<Waker>,
-}
-
-/// Bytes on their way back from the GPU: a future, or a blocking [`Readback::wait`].
-#[must_use]
-pub struct Readback {
-    gpu: Gpu,
-    staging: wgpu::Buffer,
-    size: u64,
-    mapped: Arc<Mutex<Mapped>>,
-    /// The submit that copies: waiting for it leaves later ones running.
-    submission: wgpu::SubmissionIndex,
-    #[cfg(not(target_arch = "wasm32"))]
-    polling: bool,
-}
-
-impl Readback {
-    /// Records the copy of `slice` into a fresh staging buffer.
-    pub(crate) fn copy(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, slice: &Slice) -> (wgpu::Buffer, u64) {
-        let staging = gpu.0.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read back"),
-            size: slice.size,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset, &staging, 0, slice.size);
-        (staging, slice.size)
-    }
-
-    /// Asks for the mapping, after the copy was submitted.
-    pub(crate) fn map(
-        gpu: &Gpu,
-        (staging, size): (wgpu::Buffer, u64),
-        submission: wgpu::SubmissionIndex,
-    ) -> Readback {
-        let mapped = Arc::new(Mutex::new(Mapped::default()));
-        let signal = mapped.clone();
-        staging.slice(..).map_async(wgpu::MapMode::Read, move |r| {
-            let mut m = signal.lock().unwrap();
-            m.done = Some(r.map_err(|e| one_line(&e.to_string())));
-            if let Some(w) = m.waker.take() {
-                w.wake();
-            }
-        });
-        Readback {
-            gpu: gpu.clone(),
-            staging,
-            size,
-            mapped,
-            submission,
-            #[cfg(not(target_arch = "wasm32"))]
-            polling: false,
+            other => panic!("{other:?}"),
         }
     }
 
-    fn take(&self, result: std::result::Result<(), String>) -> Result<Vec<u8>> {
-        self.gpu.check()?;
-        result.map_err(Error::Gpu)?;
-        let view = self.staging.get_mapped_range(..).map_err(|e| Error::Gpu(one_line(&e.to_string())))?;
-        Ok(view[..self.size as usize].to_vec())
-    }
-
-    /// Blocks until the bytes are here. Not on the web: await there.
-    ///
-    /// # Errors
-    /// A fault of the device.
-    pub fn wait(self) -> Result<Vec<u8>> {
-        if cfg!(target_arch = "wasm32") {
-            return Err(Error::Gpu("a browser cannot wait: await the read back instead".into()));
-        }
-        loop {
-            if let Some(done) = self.mapped.lock().unwrap().done.take() {
-                return self.take(done);
-            }
-            self.gpu.wait(Some(self.submission.clone()))?;
-        }
-    }
-}
-
-impl Future for Readback {
-    type Output = Result<Vec<u8>>;
-
-    #[cfg_attr(target_arch = "wasm32", allow(unused_mut))]
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Self::Output> {
-        let mut mapped = self.mapped.lock().unwrap();
-        if let Some(done) = mapped.done.take() {
-            drop(mapped);
-            return Poll::Ready(self.take(done));
-        }
-        mapped.waker = Some(cx.waker().clone());
-        drop(mapped);
-        // In a browser the event loop runs the callback; natively somebody must poll the device.
-        #[cfg(not(target_arch = "wasm32"))]
-        if !self.polling {
-            self.polling = true;
-            let (gpu, submission) = (self.gpu.clone(), self.submission.clone());
-            std::thread::spawn(move || gpu.wait(Some(submission)));
-        }
-        Poll::Pending
-    }
-}
-
-/// `1.5 GiB`, `640 MiB`, `12 KiB`.
-pub fn human(bytes: u64) -> String {
-    let b = bytes as f64;
-    match bytes {
-        b if b < 1 << 10 => format!("{b} B"),
-        x if x < 1 << 20 => format!("{:.1} KiB", b / 1024.0),
-        x if x < 1 << 30 => format!("{:.1} MiB", b / 1_048_576.0),
-        _ => format!("{:.2} GiB", b / 1_073_741_824.0),
+    #[test]
+    fn ranges_and_uploads_of_odd_lengths() {
+        let gpu = gpu(Budget::WEBGPU);
+        let bytes: Vec<u8> = (0..37).collect();
+        let slice = gpu.alloc_init(Pool::State, &bytes, "bytes").expect("memory");
+        let back = gpu.read_vec::<u8>(&slice).expect("bytes");
+        assert_eq!((&back[..37], back.len()), (&bytes[..], 40));
+        assert_eq!(gpu.read_vec::<u8>(&slice.range(8, 4)).expect("bytes"), [8, 9, 10, 11]);
+        let past = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| slice.range(8, 40)));
+        assert!(past.is_err(), "past the end");
     }
 }

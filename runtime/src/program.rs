@@ -4,10 +4,10 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::measure::Clock;
-use crate::memory::Readback;
 use crate::pipeline::IMMEDIATE_BYTES;
-use crate::{Access, Caps, DeviceKind, Error, Gpu, Pipeline, Pool, Result, Slice};
+use crate::readback::Readback;
+use crate::timestamps::Clock;
+use crate::{Access, Budget, DeviceKind, Error, Gpu, Pipeline, Pool, Result, Slice};
 
 /// What a dispatch moves and computes, for bounding submits and for `perf`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -179,13 +179,15 @@ impl Recorder {
             true => None,
             false => Some(gpu.alloc_init(Pool::Params, &bytes, "parameters")?),
         };
-        let rates = rates(gpu.caps());
+        let rates = gpu.caps().rates();
         let step = |step| match step {
             Recorded::Copy { from, to } => Ok(Step::Copy { from, to }),
             Recorded::Dispatch { pipeline, params: at, bindings, grid, cost } => {
                 let uniform = params.as_ref().map(|p| p.range(at.start as u64, PARAM_STRIDE as u64));
                 let textures: Vec<Option<wgpu::TextureView>> = (bindings.iter().zip(&pipeline.bindings))
-                    .map(|(s, access)| (*access == Access::Texels).then(|| s.texels(&gpu)).transpose())
+                    .map(|(s, access)| {
+                        (*access == Access::Texels).then(|| s.texels(&gpu.0.device)).transpose()
+                    })
                     .collect::<Result<_>>()?;
                 let resources = bindings.iter().zip(&textures).map(|(s, texture)| match texture {
                     Some(view) => wgpu::BindingResource::TextureView(view),
@@ -226,18 +228,6 @@ fn storage(s: &Slice) -> wgpu::BindingResource<'_> {
         offset: s.offset(),
         size: std::num::NonZeroU64::new(s.size()),
     })
-}
-
-/// Bytes and operations a second that even a slow device of this kind reaches: estimates err on the
-/// side of shorter submits.
-pub(crate) fn rates(caps: &Caps) -> (f64, f64) {
-    match caps.kind {
-        // With matrices, what computes much runs on them.
-        DeviceKind::Discrete if !caps.coop.is_empty() => (200e9, 20e12),
-        DeviceKind::Discrete => (200e9, 2e12),
-        DeviceKind::Integrated | DeviceKind::Virtual | DeviceKind::Other => (20e9, 100e9),
-        DeviceKind::Cpu => (2e9, 2e9),
-    }
 }
 
 /// A replay on its way, with the bytes it was asked to bring back.
@@ -291,20 +281,9 @@ impl Gpu {
         }
     }
 
-    /// How many of `steps` one submit takes, at least one, then as many as the budget allows; and the
-    /// milliseconds that they were estimated at.
+    /// How many of `steps` one submit takes, and the milliseconds that they were estimated at.
     pub(crate) fn fitting(&self, steps: &[Step]) -> (usize, f64) {
-        let budget = self.budget();
-        let most = budget.submit_ms / *self.0.pace.lock().unwrap();
-        let (mut count, mut ms) = (0, 0.0);
-        for step in steps {
-            if count > 0 && (ms + step.ms() > most || count >= budget.submit_dispatches) {
-                break;
-            }
-            ms += step.ms();
-            count += 1;
-        }
-        (count, ms)
+        fitting(self.budget(), *self.0.pace.lock().unwrap(), steps.iter().map(Step::ms))
     }
 
     /// As [`Gpu::submit`]. A software GPU, for which that waits, tells here how long `estimated` milliseconds
@@ -327,6 +306,21 @@ impl Gpu {
             *pace = (0.5 * (*pace + took / estimated)).clamp(0.1, 100.0);
         }
     }
+}
+
+/// How many steps of so many estimated milliseconds one submit takes, at least one, then as many as the budget
+/// allows on a device that takes `pace` times as long as estimated; and their estimates' sum.
+fn fitting(budget: &Budget, pace: f64, steps: impl Iterator<Item = f64>) -> (usize, f64) {
+    let most = budget.submit_ms / pace;
+    let (mut count, mut ms) = (0, 0.0);
+    for step in steps {
+        if count > 0 && (ms + step > most || count >= budget.submit_dispatches) {
+            break;
+        }
+        ms += step;
+        count += 1;
+    }
+    (count, ms)
 }
 
 /// Records `steps`: dispatches that follow each other share a pass. With a clock, passes have time stamps at
@@ -369,5 +363,35 @@ pub(crate) fn encode(
                 break;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+    use crate::Budget;
+
+    fn split(budget: &Budget, pace: f64, mut steps: &[f64]) -> Vec<usize> {
+        let mut all = Vec::new();
+        while !steps.is_empty() {
+            let (count, ms) = fitting(budget, pace, steps.iter().copied());
+            assert_eq!(ms, steps[..count].iter().sum::<f64>());
+            all.push(count);
+            steps = &steps[count..];
+        }
+        all
+    }
+
+    #[test]
+    fn submits_are_bounded_in_count_and_time() {
+        let budget = Budget { submit_dispatches: 4, submit_ms: 10.0, ..Budget::WEBGPU };
+        assert_eq!(split(&budget, 1.0, &[1.0; 9]), [4, 4, 1], "by count");
+        assert_eq!(split(&budget, 1.0, &[4.0; 5]), [2, 2, 1], "by time");
+        // A step that is too long goes alone, and nothing is left out.
+        assert_eq!(split(&budget, 1.0, &[1.0, 50.0, 1.0, 1.0]), [1, 1, 2]);
+        assert_eq!(split(&budget, 1.0, &[]), [0; 0]);
+        // A device that takes twice as long as estimated gets half as much.
+        assert_eq!(split(&budget, 2.0, &[2.0; 4]), [2, 2]);
+        assert_eq!(split(&budget, 0.5, &[6.0; 6]), [3, 3]);
     }
 }

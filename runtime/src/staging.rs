@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::gpu::{Gpu, one_line};
+use crate::error::one_line;
+use crate::gpu::Gpu;
 use crate::{Error, Result, Slice};
 
 /// Two buffers of host memory that take turns: one is filled while the device copies from the other. For one
