@@ -4,14 +4,13 @@ mod perf;
 mod support;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use weft_formats::quant;
 use weft_kernels::registry;
 use weft_kernels::select::{self, Rule};
-use weft_kernels::testing::{self, Case, Cell, Outcome};
+use weft_kernels::testing::{self, Case, Cell, Outcome, Ran};
 use weft_kernels::{WeightType, drivers};
 use weft_runtime::Gpu;
 
@@ -352,8 +351,8 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
     if !f.json {
         output::line(&report::device_line(gpu.caps()))?;
     }
-    run_cases(&gpus, &cases, f.seed, |case, outcome, took| {
-        let (count, word, nmse, detail) = match outcome {
+    run_cases(&gpus, &cases, f.seed, |case, ran| {
+        let (count, word, nmse, detail) = match ran.outcome {
             Outcome::Passed(nmse) => (&mut passed, "passed", Some(nmse), format!("NMSE {nmse:.1e}")),
             Outcome::Failed(nmse) => {
                 let detail = format!("NMSE {nmse:.1e}, allowed {:.0e}", case.tolerance);
@@ -372,7 +371,7 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
                 "outcome": word.to_lowercase(),
                 "nmse": nmse,
                 "tolerance": case.tolerance,
-                "seconds": took.as_secs_f64(),
+                "seconds": ran.took.as_secs_f64(),
                 "detail": detail,
             }));
             return Ok(());
@@ -401,21 +400,21 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
     }
 }
 
-/// Runs `cases` behind a bar, telling each one's outcome in order and how long it took.
+/// Runs `cases` behind a bar, telling what became of each, in order.
 fn run_cases(
     gpus: &[Gpu],
     cases: &[Case],
     seed: u64,
-    mut told: impl FnMut(&Case, Outcome, Duration) -> Result<()>,
+    mut told: impl FnMut(&Case, Ran) -> Result<()>,
 ) -> Result<()> {
     let bar = output::bar(cases.len() as u64, "{bar:30} {pos} of {len}, {msg}");
-    let all = testing::run_all(gpus, cases, oracle, seed, |case, outcome, took| {
+    let all = testing::run_all(gpus, cases, oracle, seed, |case, ran| {
         if interrupt::asked() {
             return Err(Error::Interrupted);
         }
         bar.set_message(case.op);
         bar.inc(1);
-        bar.suspend(|| told(case, outcome, took))
+        bar.suspend(|| told(case, ran))
     });
     bar.finish_and_clear();
     all

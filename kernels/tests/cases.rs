@@ -2,45 +2,152 @@
 //! a budget so small that everything that can split does.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use weft_kernels::perf::{self, Effort, Product};
 use weft_kernels::registry::{cases, gradients};
-use weft_kernels::testing::{self, Case, Outcome, quick};
+use weft_kernels::testing::{self, Case, Outcome, each_cell, each_kind, first_of_kinds, quick};
 use weft_kernels::{Budget, WeightType};
-use weft_runtime::{DeviceKind, Gpu, Options, Profile, Without};
+use weft_runtime::{Caps, DeviceKind, Gpu, Options, Profile, Without};
 
 fn oracle(ty: WeightType, bytes: &[u8], out: &mut [f32]) {
     let ty = weft_formats::quant::Type::parse(ty.name()).expect("a type that formats knows");
     weft_formats::quant::dequantize(ty, bytes, out).expect("valid blocks");
 }
 
-/// Runs cases and returns those that had no plan; panics if one failed.
+/// Whether every case of every table is tried, as `WEFT_TEST_CASES=all` asks.
+fn whole() -> bool {
+    std::env::var_os("WEFT_TEST_CASES").is_some_and(|v| v == "all")
+}
+
+/// Runs cases and returns those that had no plan; panics if one failed. Those that passed before are left out
+/// ([`Passed`]).
 fn run_all(options: &Options, cases: Vec<Case>) -> Vec<String> {
     // One table at a time, on all cores: the next finds its shaders in the driver's cache.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let gpus = pollster::block_on(testing::devices(options)).expect("a Vulkan adapter");
+    let options = Options { traced: true, ..options.clone() };
+    let gpus = pollster::block_on(testing::devices(&options)).expect("a Vulkan adapter");
+    let mut passed = Passed::read(gpus[0].caps());
     let (mut failed, mut unsupported) = (Vec::new(), Vec::new());
-    testing::run_all(&gpus, &cases, oracle, 0, |case, outcome, _| {
-        let ty = case.ty.unwrap_or_default();
-        let line = |what: String| format!("{} {} {ty} {}: {what}", case.op, case.variant, case.name);
-        match outcome {
-            Outcome::Passed(_) => {}
-            Outcome::Failed(nmse) => failed.push(line(format!("NMSE {nmse:e} over {:e}", case.tolerance))),
-            Outcome::Error(e) => failed.push(line(e)),
-            Outcome::Unsupported(why) => unsupported.push(line(why)),
+    let line = |case: &Case, what: String| {
+        format!("{} {} {} {}: {what}", case.op, case.variant, case.ty.unwrap_or_default(), case.name)
+    };
+    let cases = if passed.hashes.is_empty() {
+        cases
+    } else {
+        // The same recordings and references, and nothing compiled or run.
+        let options = Options { stand_in: Some(gpus[0].caps().clone()), ..options.clone() };
+        let recorders = pollster::block_on(testing::devices(&options)).expect("a Vulkan adapter");
+        let mut known = HashSet::new();
+        testing::run_all(&recorders, &cases, oracle, 0, |case, ran| {
+            if let Outcome::Unsupported(why) = ran.outcome {
+                unsupported.push(line(case, why));
+                known.insert((case.cell(), case.name.clone()));
+            } else if ran.trace.is_some_and(|t| passed.hashes.contains(&passed.key(case, t))) {
+                known.insert((case.cell(), case.name.clone()));
+            }
+            Ok::<(), ()>(())
+        })
+        .expect("never stopped");
+        cases.into_iter().filter(|c| !known.contains(&(c.cell(), c.name.clone()))).collect()
+    };
+    testing::run_all(&gpus, &cases, oracle, 0, |case, ran| {
+        match ran.outcome {
+            Outcome::Passed(_) => passed.add(case, ran.trace.expect("traced")),
+            Outcome::Failed(nmse) => {
+                failed.push(line(case, format!("NMSE {nmse:e} over {:e}", case.tolerance)));
+            }
+            Outcome::Error(e) => failed.push(line(case, e)),
+            Outcome::Unsupported(why) => unsupported.push(line(case, why)),
         }
         Ok::<(), ()>(())
     })
     .expect("never stopped");
+    passed.write();
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed[..failed.len().min(20)].join("\n"));
     unsupported
 }
 
+/// The cases that passed before: hashes of what decides about a case, which are its composed shaders, parameters,
+/// inputs and reference ([`Case::run_traced`]), the files that compare, the runtime, what compiles shaders, and the
+/// device with its driver.
+struct Passed {
+    file: PathBuf,
+    salt: u64,
+    hashes: HashSet<u64>,
+    new: Vec<u64>,
+}
+
+fn hash(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The texts of the files of a folder of this crate, in order.
+fn texts(folder: &str, takes: impl Fn(&str) -> bool) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<PathBuf> = files.map(|f| f.expect("a file").path()).collect();
+    paths.retain(|p| p.is_file() && takes(&p.file_name().unwrap_or_default().to_string_lossy()));
+    paths.sort();
+    paths.iter().map(|p| std::fs::read_to_string(p).expect("a text")).collect()
+}
+
+impl Passed {
+    /// From `WEFT_TEST_CACHE`, or a file under `target/`.
+    fn read(caps: &Caps) -> Passed {
+        let own = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("cases-passed.txt");
+        let file = std::env::var_os("WEFT_TEST_CACHE").map_or_else(own, PathBuf::from);
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let sources = ["src/testing", "../runtime/src"].map(|folder| texts(folder, |f| f.ends_with(".rs")));
+        let salt = hash((format!("{caps:?}"), sources, texts("..", |f| f == "Cargo.lock")));
+        let hashes = text.lines().filter_map(|l| u64::from_str_radix(l, 16).ok()).collect();
+        Passed { file, salt, hashes, new: Vec::new() }
+    }
+
+    /// What is kept of a case with this trace.
+    fn key(&self, case: &Case, trace: u64) -> u64 {
+        // The op's own reference and cases, by the folder that has the op's name in it.
+        static FILES: OnceLock<Vec<[String; 2]>> = OnceLock::new();
+        let files = FILES.get_or_init(|| {
+            let ops = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ops");
+            let folders = std::fs::read_dir(ops).expect("the ops").map(|f| f.expect("a folder").path());
+            let read = |folder: &Path, name| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+            let mut all: Vec<_> = folders
+                .filter(|f| f.is_dir())
+                .map(|f| [read(&f, "cases.rs"), read(&f, "reference.rs")])
+                .collect();
+            all.sort();
+            all
+        });
+        let name = format!("\"{}\"", case.op);
+        let own: Vec<_> = files.iter().filter(|f| f[0].contains(&name)).collect();
+        hash((self.salt, trace, own))
+    }
+
+    fn add(&mut self, case: &Case, trace: u64) {
+        let key = self.key(case, trace);
+        self.new.push(key);
+    }
+
+    /// Adds the new ones to the file, which a test may miss and be slower.
+    fn write(&self) {
+        let lines: String = self.new.iter().map(|h| format!("{h:016x}\n")).collect();
+        let file = std::fs::File::options().create(true).append(true).open(&self.file);
+        if let Err(e) = file.and_then(|mut f| f.write_all(lines.as_bytes())) {
+            eprintln!("{}: {e}", self.file.display());
+        }
+    }
+}
+
 /// Of `cases` nothing may be unsupported but what the device lacks, and exactly that.
-fn assert_unsupported(options: &Options, cases: fn() -> Vec<Case>, other: usize) {
+fn assert_unsupported(options: &Options, cases: impl Fn() -> Vec<Case>, other: usize) {
     let named = |c: &Case, what: &str| match what.strip_prefix("op ") {
         Some(op) => c.op == op,
         None => c.variant.starts_with(what),
@@ -75,9 +182,10 @@ fn assert_unsupported(options: &Options, cases: fn() -> Vec<Case>, other: usize)
     assert_eq!(rest.len(), other, "support changed:\n{}", rest.join("\n"));
 }
 
+/// All cases of each kind of weight type, some of the other types; with `WEFT_TEST_CASES=all`, all.
 #[test]
-fn all_cases_pass() {
-    assert_unsupported(&Options::default(), cases, 0);
+fn cases_pass() {
+    assert_unsupported(&Options::default(), || if whole() { cases() } else { each_kind(cases()) }, 0);
 }
 
 /// The quick cases without each of the features, and without all of them.
@@ -98,19 +206,25 @@ fn quick_cases_pass_with_checks_on_core_webgpu() {
     assert_unsupported(&options, || quick(cases()), 0);
 }
 
+/// One type of each kind; with `WEFT_TEST_CASES=all`, all.
 #[test]
-fn all_cases_pass_when_everything_splits() {
+fn cases_pass_when_everything_splits() {
     // What cannot be split: products of a chain that end in integers, rows of logits, tables of angles, the
     // splits of an attention, a decode step whose cache is several chunks, streams and gathers whose rows or ids begin
     // at aligned offsets too seldom, and parts of sums, which are made only where nothing is cut.
     let budget = Budget { max_binding: 96 << 10, max_workgroups: 64, ..Budget::WEBGPU };
-    assert_unsupported(&Options { budget: Some(budget), ..Options::default() }, cases, 188);
+    let options = Options { budget: Some(budget), ..Options::default() };
+    match whole() {
+        true => assert_unsupported(&options, cases, 188),
+        false => assert_unsupported(&options, || first_of_kinds(cases()), 998),
+    }
 }
 
 /// What computes gradients computes those of the forward op, by differences of its reference.
 #[test]
 fn gradients_are_those_of_differences() {
-    let ran = gradients();
+    // Differences take the host long; of each op, variant and type some cases tell.
+    let ran = if whole() { gradients() } else { each_cell(gradients()) };
     let backward =
         |c: &Case| ["_dx", "_backward", "_grad_", "cross_entropy"].iter().any(|part| c.op.contains(part));
     let cells =
@@ -133,7 +247,7 @@ fn the_quick_cases_touch_everything() {
     assert_eq!(of(quick(cases())), of(cases()));
     assert!(quick(cases()).len() * 4 < cases().len());
     let cells = |cases: Vec<Case>| cases.iter().map(Case::cell).collect::<HashSet<_>>();
-    assert_eq!(cells(testing::each_cell(cases())), cells(cases()));
+    assert_eq!(cells(each_cell(cases())), cells(cases()));
 }
 
 /// Another seed is another input, with another rounding error; the same one is the same.
@@ -191,4 +305,46 @@ fn products_are_measured() {
             assert!(seconds.as_ref().is_ok_and(|&(s, _)| s > 0.0), "{product:?}: {seconds:?}");
         }
     }
+}
+
+/// What is left out is no variant, no type and no kind of type.
+#[test]
+fn the_usual_cases_touch_every_cell() {
+    let cells = |cases: Vec<Case>| cases.iter().map(Case::cell).collect::<HashSet<_>>();
+    assert_eq!(cells(each_kind(cases())), cells(cases()));
+    let (kinds, all) = (first_of_kinds(cases()), cases());
+    let ops = |cases: &[Case]| cases.iter().map(|c| (c.op, c.variant)).collect::<HashSet<_>>();
+    assert_eq!(ops(&kinds), ops(&all));
+    let types: HashSet<_> = kinds.iter().filter(|c| c.op == "embed").map(|c| c.ty).collect();
+    assert!(types.len() >= 5, "{types:?}");
+}
+
+/// A case that is only recorded has the trace of one that runs, and any change of it another.
+#[test]
+fn traces_tell_cases_apart() {
+    let options = Options { traced: true, ..Options::default() };
+    let gpu = pollster::block_on(weft_kernels::open(&options)).expect("a Vulkan adapter");
+    let stand_in = Options { stand_in: Some(gpu.caps().clone()), ..options };
+    let recorder = pollster::block_on(weft_kernels::open(&stand_in)).expect("a Vulkan adapter");
+    let mut seen = HashSet::new();
+    let all = each_cell(cases());
+    for case in all.iter().filter(|c| ["embed", "rmsnorm", "glu", "sample"].contains(&c.op)).step_by(5) {
+        let (ran, trace) = case.run_traced(&gpu, oracle, 0);
+        assert!(
+            matches!(ran, Outcome::Passed(_) | Outcome::Unsupported(_)),
+            "{} {}: {ran:?}",
+            case.op,
+            case.name
+        );
+        let recorded = case.run_traced(&recorder, oracle, 0).1;
+        assert_eq!(trace, recorded, "{} {}", case.op, case.name);
+        assert!(seen.insert(trace), "{} {}", case.op, case.name);
+        assert!(
+            seen.insert(case.run_traced(&recorder, oracle, 1).1),
+            "{} {}: another seed",
+            case.op,
+            case.name
+        );
+    }
+    assert!(seen.len() > 10, "{} traces", seen.len());
 }

@@ -1,5 +1,6 @@
 //! Pipelines are compiled in the background from their first request on, and kept by name.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
@@ -112,7 +113,9 @@ impl Gpu {
             |message, _| Error::Shader { name: shader.name.clone(), message },
         )?;
         let (name, bindings) = (shader.name.clone(), shader.bindings.clone());
-        Ok(Pipeline { name, layout, bindings, raw: OnceLock::new() })
+        let mut digest = DefaultHasher::new();
+        shader.source.hash(&mut digest);
+        Ok(Pipeline { name, layout, bindings, digest: digest.finish(), raw: OnceLock::new() })
     }
 
     #[cfg(target_arch = "wasm32")]

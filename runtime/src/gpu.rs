@@ -1,6 +1,7 @@
 //! The open device: the one handle that everything else holds.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher as Trace, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,8 +36,10 @@ pub struct Options {
     pub tuning: Option<PathBuf>,
     /// Capabilities to plan and record for in place of the adapter's own, such as [`Caps::core`] gives. Nothing is
     /// compiled then, so that programs are listed ([`Recorder::listing`](crate::Recorder::listing)) and never
-    /// finished or run.
+    /// run: they finish at once, and running them does nothing.
     pub stand_in: Option<Caps>,
+    /// Keep a hash of all that is recorded and uploaded, for [`Gpu::take_trace`].
+    pub traced: bool,
 }
 
 pub(crate) struct Inner {
@@ -47,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) checked: bool,
     /// Whether the capabilities are a stand-in's: nothing is compiled.
     pub(crate) records_only: bool,
+    /// What [`Gpu::take_trace`] gives, where it is asked for.
+    pub(crate) trace: Option<Mutex<Trace>>,
     pub(crate) bounds: AtomicBool,
     pub(crate) pools: Mutex<Pools>,
     pub(crate) pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
@@ -150,6 +155,7 @@ impl Gpu {
             budget,
             checked: options.checked,
             records_only,
+            trace: options.traced.then(Mutex::default),
             bounds: AtomicBool::new(false),
             pools: Mutex::default(),
             pipelines: Mutex::default(),
@@ -185,6 +191,25 @@ impl Gpu {
         Arc::get_mut(&mut self.0).expect("a device just opened").caps.tuning = tuning;
     }
 
+    /// A hash of all that was recorded and uploaded since the last call: composed shaders, parameters, sizes of
+    /// bindings, grids and bytes, in order. The same on every device that is opened with the same
+    /// [`Options`], a stand-in or not. `None` without [`Options::traced`].
+    pub fn take_trace(&self) -> Option<u64> {
+        self.0.trace.as_ref().map(|t| std::mem::take(&mut *t.lock().unwrap()).finish())
+    }
+
+    /// Adds to the trace.
+    pub(crate) fn trace(&self, what: &impl Hash) {
+        if let Some(trace) = &self.0.trace {
+            what.hash(&mut *trace.lock().unwrap());
+        }
+    }
+
+    /// Whether nothing that is recorded here runs.
+    pub fn records_only(&self) -> bool {
+        self.0.records_only
+    }
+
     /// What plans must stay inside.
     pub fn budget(&self) -> &Budget {
         &self.0.budget
@@ -204,6 +229,15 @@ impl Gpu {
     /// A fault of the device.
     pub fn write(&self, slice: &Slice, offset: u64, bytes: &[u8]) -> Result<()> {
         assert!(offset + bytes.len() as u64 <= slice.size(), "write past the end of {}", slice.size());
+        self.trace(&(offset, bytes));
+        if self.0.records_only {
+            return Ok(());
+        }
+        self.upload(slice, offset, bytes)
+    }
+
+    /// As [`Gpu::write`], of what the trace has already.
+    pub(crate) fn upload(&self, slice: &Slice, offset: u64, bytes: &[u8]) -> Result<()> {
         self.0.queue.write_buffer(slice.buffer(), slice.offset() + offset, bytes);
         let mut waiting = self.0.unflushed.lock().unwrap();
         *waiting += bytes.len() as u64;

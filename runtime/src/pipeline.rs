@@ -36,6 +36,8 @@ pub struct Pipeline {
     pub(crate) name: String,
     pub(crate) layout: wgpu::BindGroupLayout,
     pub(crate) bindings: Vec<Access>,
+    /// A hash of the text that is compiled.
+    pub(crate) digest: u64,
     pub(crate) raw: OnceLock<Result<wgpu::ComputePipeline>>,
 }
 

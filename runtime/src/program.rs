@@ -175,9 +175,25 @@ impl Recorder {
     /// [`Error::Shader`] with the driver's or naga's message; out of memory, or a fault of the device.
     pub fn finish(self) -> Result<Program> {
         let Recorder { gpu, steps, params: bytes } = self;
+        for step in &steps {
+            match step {
+                Recorded::Copy { from, to } => gpu.trace(&(from.size(), to.size())),
+                Recorded::Dispatch { pipeline, params, bindings, grid, .. } => {
+                    let sizes: Vec<u64> = bindings.iter().map(Slice::size).collect();
+                    gpu.trace(&(pipeline.digest, &bytes[params.clone()], sizes, grid));
+                }
+            }
+        }
+        if gpu.0.records_only {
+            return Ok(Program { steps: Vec::new(), _params: None });
+        }
         let params = match gpu.immediates() || bytes.is_empty() {
             true => None,
-            false => Some(gpu.alloc_init(Pool::Params, &bytes, "parameters")?),
+            false => {
+                let params = gpu.alloc(Pool::Params, bytes.len() as u64, "parameters")?;
+                gpu.upload(&params, 0, &bytes)?;
+                Some(params)
+            }
         };
         let rates = gpu.caps().rates();
         let step = |step| match step {

@@ -77,8 +77,8 @@ fn answers(f: &Support, gpus: &[Gpu], cases: &[testing::Case]) -> Result<Vec<Ans
         ty: ty.unwrap_or(NO_TYPE).to_owned(),
         says,
     };
-    run_cases(gpus, cases, f.seed, |case, outcome, _| {
-        let says = match outcome {
+    run_cases(gpus, cases, f.seed, |case, ran| {
+        let says = match ran.outcome {
             Outcome::Passed(_) => YES.to_owned(),
             Outcome::Failed(nmse) => format!("{WRONG}: NMSE {nmse:.1e} at {}", case.name),
             Outcome::Error(e) => format!("{WRONG}: {}", crate::error::one_line(&e)),

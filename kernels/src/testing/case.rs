@@ -1,11 +1,13 @@
 //! A row of the table of cases.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use weft_runtime::Gpu;
 
 use super::gradients::Gradients;
+use super::guarded::take_expected;
 use crate::{Result, WeightType, drivers};
 
 /// Dequantises blocks of a type: somebody else's code, so that a fragment and its repacking are not
@@ -89,6 +91,21 @@ impl Case {
         (self.op, self.variant, self.ty)
     }
 
+    /// As [`Case::run`], with a hash of what decided about the outcome where `gpu` keeps a trace: the composed shaders,
+    /// their parameters and sizes, the inputs, and what the reference gave.
+    pub fn run_traced(&self, gpu: &Gpu, oracle: Oracle, seed: u64) -> (Outcome, Option<u64>) {
+        gpu.take_trace();
+        take_expected();
+        let outcome = self.run(gpu, oracle, seed);
+        let trace = gpu.take_trace().map(|trace| {
+            let mut hash = DefaultHasher::new();
+            let row = (self.op, self.variant, self.ty, &self.name, self.tolerance.to_bits(), seed);
+            (row, trace, take_expected()).hash(&mut hash);
+            hash.finish()
+        });
+        (outcome, trace)
+    }
+
     /// Runs it on `gpu` with the inputs of `seed`; what is known to fail there only on demand.
     pub fn run(&self, gpu: &Gpu, oracle: Oracle, seed: u64) -> Outcome {
         let asked = gpu.caps().variants.iter().any(|v| v == self.variant);
@@ -136,4 +153,25 @@ pub fn quick(cases: Vec<Case>) -> Vec<Case> {
         !(c.op.starts_with("matmul") || c.op.starts_with("experts")) || turns[ty % turns.len()] == c.variant
     };
     each_cell(cases.into_iter().filter(taken).collect())
+}
+
+/// Fewer of them, with every kind of fragment in every variant: of products, all cases for the first type of each
+/// kind, and some for the others ([`each_cell`]), whose fragments are read by the same kernels.
+pub fn each_kind(cases: Vec<Case>) -> Vec<Case> {
+    let (first, others): (Vec<_>, Vec<_>) = cases.into_iter().partition(Case::first_of_kind);
+    first.into_iter().chain(each_cell(others)).collect()
+}
+
+/// Only those of the first type of each kind.
+pub fn first_of_kinds(cases: Vec<Case>) -> Vec<Case> {
+    cases.into_iter().filter(Case::first_of_kind).collect()
+}
+
+impl Case {
+    /// Whether its type stands for its kind, or is none of a matrix.
+    fn first_of_kind(&self) -> bool {
+        let kind = |ty: &WeightType| ty.kind();
+        let ty = WeightType::ALL.iter().find(|t| Some(t.name()) == self.ty);
+        ty.is_none_or(|ty| WeightType::ALL.iter().find(|t| kind(t) == kind(ty)) == Some(ty))
+    }
 }

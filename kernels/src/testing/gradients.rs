@@ -2,7 +2,7 @@
 
 use weft_runtime::Gpu;
 
-use super::guarded::{Guarded, nmse};
+use super::guarded::{Guarded, expects, nmse};
 use super::inputs::Rng;
 use crate::Result;
 
@@ -29,6 +29,7 @@ impl Gradient {
 
     /// The gradient `got` at x: nothing where anything else that the op does went wrong.
     pub(crate) fn new(x: Vec<f64>, got: Option<Vec<f32>>, want: Vec<f64>) -> Gradient {
+        expects(&want);
         let size = (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt();
         Gradient { x, got, want, step: 1e-3 * if size > 0.0 { size } else { 1.0 } }
     }

@@ -1,13 +1,35 @@
 //! Inputs on the device, and outputs that show when a kernel writes past them.
 
+use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use weft_runtime::{Gpu, Pool, Slice};
 
 use crate::Result;
 use crate::layout::{self, Format};
 
+thread_local! {
+    /// A hash of what the references gave in this thread.
+    static WANTED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Adds what a reference gave to the trace of the case that runs in this thread.
+pub(crate) fn expects(want: &[f64]) {
+    let mut hash = DefaultHasher::new();
+    WANTED.get().hash(&mut hash);
+    want.iter().for_each(|w| w.to_bits().hash(&mut hash));
+    WANTED.set(hash.finish());
+}
+
+/// What [`expects`] added since the last call.
+pub(super) fn take_expected() -> u64 {
+    WANTED.take()
+}
+
 /// Normalised mean squared error: sum (got - want)^2 / sum want^2; infinite where something is no number, so that
 /// the largest of several errors is one.
 pub fn nmse(got: &[f32], want: &[f64]) -> f64 {
+    expects(want);
     assert_eq!(got.len(), want.len());
     let error: f64 = got.iter().zip(want).map(|(&g, &w)| (f64::from(g) - w).powi(2)).sum();
     let norm: f64 = want.iter().map(|w| w * w).sum();

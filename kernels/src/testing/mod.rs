@@ -15,14 +15,14 @@ mod run;
 mod weights;
 
 pub(crate) use cache::{cache_on_gpu, chunk_bytes, chunk_values, decode_cache, encode_cache, spans};
-pub use case::{Case, Cell, Oracle, Outcome, each_cell, quick};
+pub use case::{Case, Cell, Oracle, Outcome, each_cell, each_kind, first_of_kinds, quick};
 #[cfg(test)]
 pub(crate) use gradients::assert_gradient;
 pub(crate) use gradients::{Gradient, Gradients};
 pub use guarded::nmse;
 pub(crate) use guarded::{Guarded, input};
 pub use inputs::Rng;
-pub use run::{devices, run_all};
+pub use run::{Ran, devices, run_all};
 #[cfg(test)]
 pub(crate) use weights::put_scales;
 pub use weights::random_blocks;

@@ -28,6 +28,17 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get()).min(8)
 }
 
+/// What became of a case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ran {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Duration,
+    /// What [`Case::run_traced`] gave.
+    pub trace: Option<u64>,
+}
+
 /// Runs `cases` on all cores, telling each one's outcome and how long it took, in order. What `told` returns stops
 /// the rest. Shaders take a software GPU most of the time to compile, and the references most of it elsewhere.
 /// Neighbours of one op, variant and type share shaders, and so a thread and a device.
@@ -39,18 +50,15 @@ pub fn run_all<E>(
     cases: &[Case],
     oracle: Oracle,
     seed: u64,
-    mut told: impl FnMut(&Case, Outcome, Duration) -> std::result::Result<(), E>,
+    mut told: impl FnMut(&Case, Ran) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let run = |case: &Case, gpu: &Gpu| {
         let start = Instant::now();
-        let outcome = case.run(gpu, oracle, seed);
-        (outcome, start.elapsed())
+        let (outcome, trace) = case.run_traced(gpu, oracle, seed);
+        Ran { outcome, took: start.elapsed(), trace }
     };
     if cfg!(target_arch = "wasm32") || cores() == 1 {
-        return cases.iter().try_for_each(|case| {
-            let (outcome, took) = run(case, &gpus[0]);
-            told(case, outcome, took)
-        });
+        return cases.iter().try_for_each(|case| told(case, run(case, &gpus[0])));
     }
     let mut starts: Vec<usize> =
         (0..cases.len()).filter(|&i| i == 0 || cases[i].cell() != cases[i - 1].cell()).collect();
@@ -75,14 +83,14 @@ pub fn run_all<E>(
         drop(sender);
         let mut early = HashMap::new();
         for (at, case) in cases.iter().enumerate() {
-            let (outcome, took) = loop {
+            let ran = loop {
                 if let Some(done) = early.remove(&at) {
                     break done;
                 }
                 let (which, done) = receiver.recv().expect("a thread panicked");
                 early.insert(which, done);
             };
-            if let Err(e) = told(case, outcome, took) {
+            if let Err(e) = told(case, ran) {
                 // Nobody takes another one.
                 next.store(starts.len(), Ordering::Relaxed);
                 return Err(e);

@@ -241,6 +241,13 @@ impl WeightType {
         }
     }
 
+    /// What types have in common whose fragments the kernels read the same way: integers or none, parts of a head,
+    /// blocks of 256 or of less, a code book or none, f32 or less.
+    pub(crate) fn kind(self) -> (bool, u32, bool, bool, bool) {
+        let l = self.layout();
+        (l.has_ints(), l.parts(), l.block == 256, l.table.is_empty(), self == WeightType::F32)
+    }
+
     /// Whether its fragment has `center_of(h, part)`: weights are scale * (integer + center).
     pub(crate) fn has_center(self) -> bool {
         matches!(self, WeightType::IQ1_S | WeightType::IQ1_M | WeightType::IQ3_S)
