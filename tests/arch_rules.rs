@@ -1,7 +1,8 @@
 //! Data flows one way: formats and runtime know nothing of ours, kernels know runtime, models know
 //! those three, the harness knows all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::support::workspace::{OURS, metadata};
 
@@ -77,4 +78,223 @@ fn the_gpu_stays_below_and_the_terminal_above() {
             assert!(kind == "dev" || only.contains(&from.as_str()), "{from} must not depend on {to}");
         }
     }
+}
+
+/// Files of a crate that import each other in a circle may be at most so many.
+const LARGEST_CIRCLE: usize = 6;
+
+#[test]
+fn no_large_circle_of_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for krate in ["kernels", "runtime"] {
+        let files = Files::read(&root.join(krate).join("src"));
+        let imports = files.imports();
+        let arrows: usize = imports.values().map(BTreeSet::len).sum();
+        assert!(arrows > 20, "{krate}: only {arrows} imports were read");
+        for circle in circles(&imports) {
+            let names: Vec<String> = circle.iter().map(|m| m.join("/")).collect();
+            assert!(circle.len() <= LARGEST_CIRCLE, "{krate}: {} files in a circle: {names:?}", circle.len());
+        }
+    }
+}
+
+/// The segments of a module's path.
+type Module = Vec<String>;
+
+/// The text of each module of a crate, without comments, strings and tests.
+struct Files(BTreeMap<Module, String>);
+
+impl Files {
+    fn read(src: &Path) -> Files {
+        let mut all = BTreeMap::new();
+        let mut folders = vec![(src.to_owned(), Module::new())];
+        while let Some((folder, at)) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).expect("a folder").map(|e| e.expect("an entry").path()) {
+                let name = entry.file_stem().expect("a name").to_string_lossy().into_owned();
+                let inner: Module = at.iter().cloned().chain([name.clone()]).collect();
+                if entry.is_dir() {
+                    folders.push((entry, inner));
+                } else if entry.extension().is_some_and(|e| e == "rs") && name != "tests" {
+                    let module = if ["mod", "lib"].contains(&&name[..]) { at.clone() } else { inner };
+                    all.insert(module, without_noise(&std::fs::read_to_string(&entry).expect("a text")));
+                }
+            }
+        }
+        Files(all)
+    }
+
+    /// The segments of a path in a module's text, from the crate's root on; `None` for what is not ours.
+    fn absolute(&self, module: &[String], path: &[String]) -> Option<Module> {
+        let up = path.iter().take_while(|s| *s == "super").count();
+        let rest = path.iter().skip(up).cloned();
+        match &path[0][..] {
+            "crate" => Some(path[1..].to_vec()),
+            "self" => Some(module.iter().cloned().chain(path[1..].iter().cloned()).collect()),
+            "super" => Some(module[..module.len() - up].iter().cloned().chain(rest).collect()),
+            first => {
+                let child: Module = module.iter().cloned().chain([first.to_owned()]).collect();
+                self.0
+                    .contains_key(&child)
+                    .then(|| module.iter().cloned().chain(path.iter().cloned()).collect())
+            }
+        }
+    }
+
+    /// Which modules each module takes names from; a name that is handed on counts where it is defined.
+    fn imports(&self) -> BTreeMap<Module, BTreeSet<Module>> {
+        let mut used: BTreeMap<Module, Vec<Module>> = BTreeMap::new();
+        let mut handed_on: BTreeMap<(Module, String), Option<Module>> = BTreeMap::new();
+        for (module, text) in &self.0 {
+            let mut paths = Vec::new();
+            let mut rest = String::new();
+            for statement in text.split_inclusive(';') {
+                let Some((before, tree)) = statement.rsplit_once("use ") else {
+                    rest += statement;
+                    continue;
+                };
+                rest += before;
+                for path in flat(tree.trim_end_matches(';')) {
+                    let absolute = self.absolute(module, &path);
+                    if before.trim_end().ends_with("pub") || before.trim_end().ends_with("pub(crate)") {
+                        let name = path.last().expect("a name").clone();
+                        handed_on.insert((module.clone(), name), absolute.clone());
+                    }
+                    paths.extend(absolute);
+                }
+            }
+            paths.extend(paths_in(&rest).iter().filter_map(|p| self.absolute(module, p)));
+            used.insert(module.clone(), paths);
+        }
+        let resolve = |mut path: Module| -> Option<Module> {
+            for _ in 0..8 {
+                let n = (0..=path.len()).rev().find(|&n| self.0.contains_key(&path[..n]))?;
+                let module = path[..n].to_vec();
+                match path.get(n).and_then(|name| handed_on.get(&(module.clone(), name.clone()))) {
+                    // Handed on from another crate.
+                    Some(None) => return None,
+                    Some(Some(to)) if *to != path => {
+                        path = to.iter().chain(&path[n + 1..]).cloned().collect();
+                    }
+                    _ => return Some(module),
+                }
+            }
+            None
+        };
+        let ends = |(module, paths): (Module, Vec<Module>)| {
+            let to = paths.into_iter().filter_map(resolve).filter(|to| *to != module).collect();
+            (module, to)
+        };
+        used.into_iter().map(ends).collect()
+    }
+}
+
+/// Rust text without its tests, comments and strings.
+fn without_noise(text: &str) -> String {
+    let end =
+        text.find("#[cfg(test)]\nmod tests {").or_else(|| text.find("#[cfg(test)]\npub(crate) mod tests {"));
+    let code: String = text[..end.unwrap_or(text.len())]
+        .lines()
+        .filter(|l| !l.trim_start().starts_with("//"))
+        .flat_map(|l| [l, "\n"])
+        .collect();
+    code.split('"').step_by(2).collect::<Vec<_>>().join("\"\"")
+}
+
+/// The paths of a `use` tree, without what they are renamed to.
+fn flat(tree: &str) -> Vec<Module> {
+    let tree = tree.trim();
+    let Some((before, inner)) = tree.split_once('{') else {
+        let path = tree.split(" as ").next().unwrap_or_default();
+        return vec![path.split("::").map(|s| s.trim().to_owned()).collect()];
+    };
+    let inner = inner.trim_end().trim_end_matches('}');
+    let (mut depth, mut start, mut all) = (0, 0, Vec::new());
+    for (i, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth <= 0 && !inner[start..i].trim().is_empty() => {
+                let open =
+                    "}".repeat(inner[start..i].matches('{').count() - inner[start..i].matches('}').count());
+                all.extend(flat(&format!("{before}{}{open}", inner[start..i].trim())));
+                start = i + 1;
+            }
+            ',' if depth <= 0 => start = i + 1,
+            _ => {}
+        }
+    }
+    all
+}
+
+/// The paths of two segments and more in code.
+fn paths_in(code: &str) -> Vec<Module> {
+    let word = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let words = code.split(|c| !word(c)).filter(|w| w.contains("::"));
+    words
+        .map(|w| w.split("::").map(str::to_owned).collect::<Module>())
+        .filter(|p| p.len() > 1 && p.iter().all(|s| !s.is_empty() && !s.contains(':')))
+        .collect()
+}
+
+/// The circles of a graph: its strongly connected components of two and more (Tarjan 1972).
+fn circles(graph: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<Vec<Module>> {
+    #[derive(Default)]
+    struct Walk<'a> {
+        number: BTreeMap<&'a Module, usize>,
+        low: BTreeMap<&'a Module, usize>,
+        open: Vec<&'a Module>,
+        found: Vec<Vec<Module>>,
+    }
+    fn visit<'a>(w: &mut Walk<'a>, graph: &'a BTreeMap<Module, BTreeSet<Module>>, v: &'a Module) {
+        let n = w.number.len();
+        w.number.insert(v, n);
+        w.low.insert(v, n);
+        w.open.push(v);
+        for to in graph.get(v).into_iter().flatten() {
+            if !w.number.contains_key(to) {
+                visit(w, graph, to);
+                w.low.insert(v, w.low[v].min(w.low[to]));
+            } else if w.open.contains(&to) {
+                w.low.insert(v, w.low[v].min(w.number[to]));
+            }
+        }
+        if w.low[v] == n {
+            let at = w.open.iter().position(|o| *o == v).expect("it is open");
+            let circle: Vec<Module> = w.open.split_off(at).into_iter().cloned().collect();
+            if circle.len() > 1 {
+                w.found.push(circle);
+            }
+        }
+    }
+    let mut walk = Walk::default();
+    for v in graph.keys() {
+        if !walk.number.contains_key(v) {
+            visit(&mut walk, graph, v);
+        }
+    }
+    walk.found
+}
+
+/// What reads imports sees circles, through names that are handed on as well.
+#[test]
+fn circles_are_found() {
+    let texts = [
+        ("", "mod a;\nmod b;\npub use b::Thing;\npub use other::Budget;"),
+        ("a", "use crate::{Budget, Thing};\nuse crate::c::{self, deep::{X, Y}};"),
+        ("b", "fn f() { crate::c::deep::g(); }"),
+        ("c", ""),
+        ("c/deep", "use super::super::a;\n// use crate::b;\n"),
+    ];
+    let module =
+        |path: &str| -> Module { path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect() };
+    let files = Files(texts.iter().map(|(path, text)| (module(path), without_noise(text))).collect());
+    let imports = files.imports();
+    let of = |path: &str| imports[&module(path)].iter().map(|m| m.join("/")).collect::<Vec<_>>();
+    assert_eq!(of("a"), ["b", "c", "c/deep"]);
+    assert_eq!(of("b"), ["c/deep"]);
+    assert_eq!(of("c/deep"), ["a"]);
+    let found = circles(&imports);
+    assert_eq!(found.len(), 1);
+    let names: BTreeSet<String> = found[0].iter().map(|m| m.join("/")).collect();
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a", "b", "c/deep"]);
 }

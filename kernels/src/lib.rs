@@ -20,6 +20,7 @@
 mod compose;
 mod coop;
 mod device;
+mod error;
 mod pattern;
 mod plan;
 mod types;
@@ -36,23 +37,10 @@ pub mod tuning;
 
 pub use compose::compose;
 pub use device::open;
+pub use error::{Error, PlanError, Result};
 pub use pattern::Pattern;
 pub(crate) use plan::params;
-pub use plan::{Bind, Dispatch, Fields, PlanError, fold, record, split_rows};
+pub use plan::{Bind, Dispatch, Fields, fold, record, split_rows};
 pub use types::{Layout, WeightType};
 pub use weft_runtime::Budget;
 pub use weight::{Piece, Slab, Weight, WeightShape, fill};
-
-/// What recording an op can report.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
-    /// The device refused or failed.
-    #[error(transparent)]
-    Gpu(#[from] weft_runtime::Error),
-    /// The op cannot be split far enough for this budget, or the shape is not one it takes.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-}
-
-/// `Result` with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use weft_runtime::{Budget, Cost, Pipeline, Recorder, Shader, Slice};
 
-use crate::Result;
+use crate::error::{PlanError, Result};
 
 /// Declares the uniform of a kernel: a `Pod` struct whose field names and offsets a test compares with
 /// the WGSL's. Fields called `pad` only fill up to a multiple of 16 bytes.
@@ -19,7 +19,7 @@ macro_rules! params {
 
         impl $name {
             /// Name and byte offset of each field.
-            pub const FIELDS: $crate::Fields =
+            pub const FIELDS: $crate::plan::Fields =
                 &[$((stringify!($field), std::mem::offset_of!($name, $field))),*];
         }
 
@@ -91,16 +91,6 @@ impl<P> Dispatch<P> {
     fn slices(&self, operands: &[&Slice]) -> Vec<Slice> {
         self.binds.iter().map(|b| operands[b.operand].range(b.offset, b.size)).collect()
     }
-}
-
-/// Why there is no plan.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum PlanError {
-    #[error("{op}: {what} needs {needed} bytes in one binding, the budget allows {allowed}")]
-    DoesNotFit { op: &'static str, what: &'static str, needed: u64, allowed: u64 },
-    #[error("{op}: {what}")]
-    Shape { op: &'static str, what: String },
 }
 
 /// Records a plan. All dispatches use one pipeline.

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use crate::{Budget, PlanError};
+use weft_runtime::Budget;
+
+use crate::error::PlanError;
 
 const MAX_HEAD: u32 = 256;
 
