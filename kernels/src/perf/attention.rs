@@ -4,7 +4,9 @@ use weft_runtime::{Caps, Gpu, Pool, Recorder, Slice};
 
 use super::{Effort, seconds};
 use crate::layout::{CacheShape, CacheType, Sequences};
-use crate::ops::attention::{Mask, Scratch, Shape, Variant, attention_as, backward, decode, train};
+use crate::ops::attention::backward::Backward;
+use crate::ops::attention::decode::{self, Decode};
+use crate::ops::attention::{Attention as Operands, Mask, Scratch, Shape, Variant, train};
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::testing::Rng;
@@ -274,13 +276,14 @@ impl Prepared {
                     sequences: Sequences::One,
                 };
                 let ints = self.ints.as_ref();
-                decode::decode(rec, state, table, Some(norms), q, &chunks[0], scratch, o, ints, &s)
+                let (norms, qkv, cache, shape) = (Some(norms), q, &chunks[0], &s);
+                Decode { state, table, norms, qkv, cache, scratch, o, ints, shape }.record(rec)
             }
             How::Prefill(variant) | How::Train(variant) | How::Backward(variant) => {
                 let q = q.range(0, o.size());
                 let (tokens, heads) = (a.positions, a.heads);
                 let shape = Shape { tokens, heads, window: 0, scale, splits: 1, sequences: Sequences::One };
-                attention_as(rec, variant, state, &q, cache, chunks, scratch, o, &shape)
+                Operands { state, q: &q, cache, chunks, scratch, o, shape: &shape }.record_as(rec, variant)
             }
         }
     }
@@ -324,7 +327,17 @@ fn packed(gpu: &Gpu, effort: &Effort, a: &Attention, variant: Variant) -> Result
     for _ in 0..dispatches {
         match a.how {
             How::Backward(_) => {
-                backward::backward_as(&mut rec, variant, &spans, qkv, &o, &lse, &g, &scratch, gradients, &s)?;
+                Backward {
+                    spans: &spans,
+                    qkv,
+                    o: &o,
+                    lse: &lse,
+                    g: &g,
+                    scratch: &scratch,
+                    gradients,
+                    shape: &s,
+                }
+                .record_as(&mut rec, variant)?;
             }
             _ => train::attention_as(&mut rec, variant, &spans, qkv, &o, &lse, &s)?,
         }

@@ -10,7 +10,7 @@ use crate::ops::matmul::chain::{self, ChainEpilogue, ChainOutput};
 use crate::ops::matmul::{Columns, Variant};
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
-use crate::ops::sample::{State, sample, scratch_bytes};
+use crate::ops::sample::{Sample, State, scratch_bytes};
 use crate::ops::split_k::sum_splits;
 use crate::ops::{
     Format, activation, adamw, add, cast, cross_entropy, dropout, embed, gather, glu, imatrix, layernorm,
@@ -225,7 +225,11 @@ fn around_attention(n: u32) -> Vec<Op> {
         f64::from(turned) * 3.0,
         move |gpu| {
             let (state, table, x) = (u32s(gpu, &[0])?, table(gpu, n)?, f32s(gpu, turned)?);
-            Ok(Box::new(move |rec| rope::rope(rec, &state, &table, &x, n, HEADS, HEAD_DIM, &rotation())))
+            Ok(Box::new(move |rec| {
+                let (state, table, x, rotation) = (&state, &table, &x, &rotation());
+                rope::Rope { state, table, x, tokens: n, heads: HEADS, head_dim: HEAD_DIM, rotation }
+                    .record(rec)
+            }))
         },
     );
     let mut all = vec![quantize, rope];
@@ -257,7 +261,16 @@ fn around_attention(n: u32) -> Vec<Op> {
                     eps: 1e-6,
                     sequences,
                 };
-                qk_norm_rope::qk_norm_rope(rec, &state, &table, Some(&norms), &qkv, &q, &chunks, &s)
+                qk_norm_rope::QkNormRope {
+                    state: &state,
+                    table: &table,
+                    norms: Some(&norms),
+                    qkv: &qkv,
+                    q: &q,
+                    chunks: &chunks,
+                    shape: &s,
+                }
+                .record(rec)
             }))
         };
         all.push(Op { ty: Some(ty.name()), ..op("qk_norm_rope", shape, bytes, flops, call) });
@@ -280,7 +293,17 @@ fn around_attention(n: u32) -> Vec<Op> {
                 // Positions count up with every draw.
                 let (ids, history) = (u32s(gpu, &[0])?, gpu.alloc(Pool::State, 16 << 20, "perf op")?);
                 Ok(Box::new(move |rec| {
-                    sample(rec, &state, &logits, &maxima, &ids, &history, VOCABULARY, 1, 1)
+                    Sample {
+                        state: &state,
+                        logits: &logits,
+                        maxima: &maxima,
+                        ids: &ids,
+                        history: &history,
+                        vocab: VOCABULARY,
+                        streams: 1,
+                        tokens: 1,
+                    }
+                    .record(rec)
                 }))
             },
         ));
@@ -300,7 +323,10 @@ fn training(n: u32) -> Vec<Op> {
             let [x, dy, dx] = [0; 3].map(|_| f32s(gpu, values));
             let (x, dy, dx) = (x?, dy?, dx?);
             let w = gpu.alloc(Pool::Weights, u64::from(WIDTH) * 4, "perf op")?;
-            Ok(Box::new(move |rec| rmsnorm::backward(rec, &x, &w, &dy, &dx, n, WIDTH, 1e-6, false)))
+            Ok(Box::new(move |rec| {
+                let (x, w, dy, dx) = (&x, &w, &dy, &dx);
+                rmsnorm::Backward { x, w, dy, dx, rows: n, cols: WIDTH, eps: 1e-6, add: false }.record(rec)
+            }))
         }),
         op("glu_backward", format!("{n} x {FORWARD}"), gated * 20.0, 12.0 * gated, move |gpu| {
             let (x, dy) = (f32s(gpu, 2 * n * FORWARD)?, f32s(gpu, n * FORWARD)?);
@@ -347,7 +373,16 @@ fn training(n: u32) -> Vec<Op> {
                     gpu.alloc(Pool::Activations, u64::from(rows) * cross_entropy::STATS, "perf op")?;
                 let scale = u32s(gpu, &[0x3f80_0000])?;
                 Ok(Box::new(move |rec| {
-                    cross_entropy::cross_entropy(rec, &logits, &labels, &stats, &scale, 0, rows, VOCABULARY)
+                    cross_entropy::CrossEntropy {
+                        logits: &logits,
+                        labels: &labels,
+                        stats: &stats,
+                        scale: &scale,
+                        row0: 0,
+                        rows,
+                        vocab: VOCABULARY,
+                    }
+                    .record(rec)
                 }))
             },
         ),
@@ -377,16 +412,16 @@ fn training(n: u32) -> Vec<Op> {
                 };
                 let parts = [&q, &k, &v];
                 match backward {
-                    true => qk_norm_rope::train::backward(
-                        rec,
-                        &spans,
-                        &table,
-                        Some(&norms),
-                        &qkv,
-                        parts,
-                        &dqkv,
-                        &s,
-                    ),
+                    true => qk_norm_rope::train::Backward {
+                        spans: &spans,
+                        table: &table,
+                        norms: Some(&norms),
+                        qkv: &qkv,
+                        gradients: parts,
+                        dqkv: &dqkv,
+                        shape: &s,
+                    }
+                    .record(rec),
                     false => qk_norm_rope::train::forward(rec, &spans, &table, Some(&norms), &qkv, parts, &s),
                 }
             }))

@@ -2,7 +2,8 @@
 
 use weft_kernels::ops::Format;
 use weft_kernels::ops::activation::Activation;
-use weft_kernels::ops::attention::{self, Scratch, Sequences, decode};
+use weft_kernels::ops::attention::decode::{self, Decode};
+use weft_kernels::ops::attention::{self, Attention, Scratch, Sequences};
 use weft_kernels::ops::embed::Embed;
 use weft_kernels::ops::experts::{self, Experts, Order};
 use weft_kernels::ops::glu::Glu;
@@ -10,12 +11,12 @@ use weft_kernels::ops::imatrix::accumulate;
 use weft_kernels::ops::layernorm::LayerNorm;
 use weft_kernels::ops::matmul::chain::{self, ChainOutput, chained, chained_mixed};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
-use weft_kernels::ops::qk_norm_rope::{self, qk_norm_rope};
+use weft_kernels::ops::qk_norm_rope::{self, QkNormRope};
 use weft_kernels::ops::quantize::{self, Quantized, quantize, quantize8};
 use weft_kernels::ops::rmsnorm;
 use weft_kernels::ops::rope::Rotation;
 use weft_kernels::ops::router::{self, Routing};
-use weft_kernels::ops::sample::sample;
+use weft_kernels::ops::sample::Sample;
 use weft_kernels::ops::softcap::Softcap;
 use weft_kernels::ops::tile::Tile;
 use weft_runtime::{Recorder, Slice};
@@ -300,7 +301,8 @@ impl Ctx<'_> {
         };
         let norms = self.w.layers[layer as usize].qk_norm.as_ref();
         let (qkv, q) = (self.at(qkv), self.at(q));
-        qk_norm_rope(rec, m.state, table, norms, &qkv, &q, m.cache.layer(layer), &shape)
+        let (state, chunks) = (m.state, m.cache.layer(layer));
+        QkNormRope { state, table, norms, qkv: &qkv, q: &q, chunks, shape: &shape }.record(rec)
     }
 
     fn attend(
@@ -326,7 +328,8 @@ impl Ctx<'_> {
         let [o, lse] = scratch.map(|v| self.at(v));
         let (kv, chunks) = (self.f.kv.layer(layer), self.m.cache.layer(layer));
         let (q, out) = (self.at(q), self.at(out));
-        attention::attention(rec, self.m.state, &q, kv, chunks, &Scratch { o, lse }, &out, &shape)
+        let (state, scratch) = (self.m.state, Scratch { o, lse });
+        Attention { state, q: &q, cache: kv, chunks, scratch: &scratch, o: &out, shape: &shape }.record(rec)
     }
 
     fn attend_one(&self, rec: &mut Recorder, node: &Node) -> Recorded {
@@ -354,7 +357,18 @@ impl Ctx<'_> {
         let (qkv, out, ints) = (self.at(qkv), self.at(out), ints.map(|i| self.ints(i)));
         let kv = &m.cache.layer(layer)[0];
         let scratch = Scratch { o, lse };
-        decode::decode(rec, m.state, table, norms, &qkv, kv, &scratch, &out, ints.as_ref(), &shape)
+        Decode {
+            state: m.state,
+            table,
+            norms,
+            qkv: &qkv,
+            cache: kv,
+            scratch: &scratch,
+            o: &out,
+            ints: ints.as_ref(),
+            shape: &shape,
+        }
+        .record(rec)
     }
 
     fn glu(&self, rec: &mut Recorder, layer: u32, x: Value, out: Value) -> Recorded {
@@ -390,7 +404,17 @@ impl Ctx<'_> {
         // Of one sequence the last of its tokens is drawn from, of slots every one.
         let (rows, each) = if pass.sequences == Sequences::One { (1, pass.tokens) } else { (pass.tokens, 1) };
         let (logits, scratch) = (self.at(logits), self.at(scratch));
-        sample(rec, m.state, &logits, &scratch, m.ids, m.history, self.f.spec.vocabulary, rows, each)
+        Sample {
+            state: m.state,
+            logits: &logits,
+            maxima: &scratch,
+            ids: m.ids,
+            history: m.history,
+            vocab: self.f.spec.vocabulary,
+            streams: rows,
+            tokens: each,
+        }
+        .record(rec)
     }
 
     fn chain(&self, rec: &mut Recorder, site: Site, (x, normed): (Ints, bool), to: ChainTo) -> Recorded {

@@ -14,15 +14,16 @@
 
 use weft_kernels::ops::activation::Activation;
 use weft_kernels::ops::add::add;
-use weft_kernels::ops::attention::backward as attention_backward;
+use weft_kernels::ops::attention::backward::Backward as AttentionBackward;
 use weft_kernels::ops::attention::train as attention;
 use weft_kernels::ops::cast::cast;
+use weft_kernels::ops::cross_entropy::CrossEntropy;
 use weft_kernels::ops::embed::Embed;
 use weft_kernels::ops::glu::{Glu, GluBackward};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, Variant, linear, linear_gradient};
 use weft_kernels::ops::qk_norm_rope::train as qk_norm_rope;
 use weft_kernels::ops::rope::Rotation;
-use weft_kernels::ops::{Format, adamw, cross_entropy, gather, rmsnorm};
+use weft_kernels::ops::{Format, adamw, gather, rmsnorm};
 use weft_runtime::{Gpu, Placed, Recorder, Slice};
 
 use super::AdapterShape;
@@ -176,7 +177,17 @@ impl Graph<'_> {
     ) -> Result<Slice> {
         let Some(((y, norm), dy)) = given.zip(self.buffers.d.given) else { return Ok(dx.clone()) };
         let (dy, w) = (self.at(dy), self.w.norm(norm));
-        rmsnorm::backward(rec, y, w, dx, &dy, self.tokens, self.c.width, self.c.eps(), false)?;
+        rmsnorm::Backward {
+            x: y,
+            w,
+            dy: dx,
+            dx: &dy,
+            rows: self.tokens,
+            cols: self.c.width,
+            eps: self.c.eps(),
+            add: false,
+        }
+        .record(rec)?;
         Ok(dy)
     }
 
@@ -305,32 +316,32 @@ impl Graph<'_> {
         rmsnorm::rmsnorm_to(&mut rec, &x, self.w.norm(NormSite::Output), (&y, format), n, c.width, c.eps())?;
         let input = Input { x: &y, ints: None, format };
         linear(&mut rec, head, input, (&logits, all), n, Epilogue::default())?;
-        cross_entropy::cross_entropy(
-            &mut rec,
-            &logits,
-            &m.labels,
-            &stats,
-            &m.loss_scale,
-            0,
-            n,
-            c.vocabulary,
-        )?;
+        CrossEntropy {
+            logits: &logits,
+            labels: &m.labels,
+            stats: &stats,
+            scale: &m.loss_scale,
+            row0: 0,
+            rows: n,
+            vocab: c.vocabulary,
+        }
+        .record(&mut rec)?;
         if gradient {
             // Rows are few and the vocabulary is deep: workgroups share the sum.
             let parts = self.at(self.buffers.parts);
             let d = Gradient { scratch: Some(&parts), ..Gradient::new(&logits, all, RANGE) };
             linear_gradient(&mut rec, head, d, &dy, n, false)?;
-            rmsnorm::backward(
-                &mut rec,
-                &x,
-                self.w.norm(NormSite::Output),
-                &dy,
-                &dx,
-                n,
-                c.width,
-                c.eps(),
-                false,
-            )?;
+            rmsnorm::Backward {
+                x: &x,
+                w: self.w.norm(NormSite::Output),
+                dy: &dy,
+                dx: &dx,
+                rows: n,
+                cols: c.width,
+                eps: c.eps(),
+                add: false,
+            }
+            .record(&mut rec)?;
             gather::scatter(&mut rec, &dx, &m.rows, &self.at(self.buffers.d.x), &shape, false)?;
         }
         Ok(rec)
@@ -402,7 +413,17 @@ impl Graph<'_> {
         if !goes_on {
             return Ok(());
         }
-        rmsnorm::backward(rec, &s.mid, self.w.norm(NormSite::Ffn(i)), &dn, &dx, n, c.width, c.eps(), true)?;
+        rmsnorm::Backward {
+            x: &s.mid,
+            w: self.w.norm(NormSite::Ffn(i)),
+            dy: &dn,
+            dx: &dx,
+            rows: n,
+            cols: c.width,
+            eps: c.eps(),
+            add: true,
+        }
+        .record(rec)?;
 
         let needed = needs(Group::Output);
         let given = s.given.as_ref().map(|g| (&g[0], NormSite::AfterAttention(i)));
@@ -415,44 +436,44 @@ impl Graph<'_> {
         let s = self.tensors(i, &self.buffers.late);
         self.split_heads(rec, i, &s)?;
         let [dq, dk, dv, scratch] = [d.q, d.k, d.v, d.attention].map(|p| self.at(p));
-        attention_backward::backward(
-            rec,
-            &m.spans,
-            s.qkv_split.each_ref(),
-            &s.attended,
-            &s.lse,
-            &dattended,
-            &scratch,
-            [&dq, &dk, &dv],
-            &attention_shape(c, i, n),
-        )?;
+        AttentionBackward {
+            spans: &m.spans,
+            qkv: s.qkv_split.each_ref(),
+            o: &s.attended,
+            lse: &s.lse,
+            g: &dattended,
+            scratch: &scratch,
+            gradients: [&dq, &dk, &dv],
+            shape: &attention_shape(c, i, n),
+        }
+        .record(rec)?;
         let norms = self.w.layers[i as usize].qk_norm.as_ref();
-        qk_norm_rope::backward(
-            rec,
-            &m.spans,
-            &m.tables[c.rotation_of(i)],
+        qk_norm_rope::Backward {
+            spans: &m.spans,
+            table: &m.tables[c.rotation_of(i)],
             norms,
-            &s.qkv,
-            [&dq, &dk, &dv],
-            &dqkv,
-            &self.heads(i),
-        )?;
+            qkv: &s.qkv,
+            gradients: [&dq, &dk, &dv],
+            dqkv: &dqkv,
+            shape: &self.heads(i),
+        }
+        .record(rec)?;
         let n1 = self.norm(rec, &s.x, self.w.norm(NormSite::Attention(i)), &s.n1, &qkv)?;
         let needed = needs(Group::Qkv);
         self.input_gradient(rec, i, &qkv, &dqkv, needed.then_some(&dn))?;
         self.adapter_gradient(rec, i, &qkv, &dqkv, n1, &s.t[0])?;
         if needed {
-            rmsnorm::backward(
-                rec,
-                &s.x,
-                self.w.norm(NormSite::Attention(i)),
-                &dn,
-                &dx,
-                n,
-                c.width,
-                c.eps(),
-                true,
-            )?;
+            rmsnorm::Backward {
+                x: &s.x,
+                w: self.w.norm(NormSite::Attention(i)),
+                dy: &dn,
+                dx: &dx,
+                rows: n,
+                cols: c.width,
+                eps: c.eps(),
+                add: true,
+            }
+            .record(rec)?;
         }
         Ok(())
     }

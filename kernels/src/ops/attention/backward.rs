@@ -287,78 +287,80 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     all
 }
 
-/// Records the gradients of [`attention`](super::train::attention): from g, the gradient of o, and what the forward pass read and
-/// wrote, to dq `[tokens, heads, head_dim]` and dk, dv `[tokens, kv_heads, head_dim]`, which are
-/// overwritten. `scratch` has [`Shape::scratch_bytes`] bytes of activations. All sums are taken in a
-/// fixed order. With cooperative matrices where there are any.
-///
-/// # Errors
-/// As [`attention`](super::train::attention).
-pub fn backward(
-    rec: &mut Recorder,
-    spans: &Slice,
-    qkv: [&Slice; 3],
-    o: &Slice,
-    lse: &Slice,
-    g: &Slice,
-    scratch: &Slice,
-    gradients: [&Slice; 3],
-    s: &Shape,
-) -> Result<()> {
-    let caps = rec.gpu().caps();
-    let variant = match Variant::of_batch("attention_backward", caps, s.tokens, s.head_dim) {
-        v if fits(v, caps, s.head_dim).is_ok() => v,
-        _ => Variant::Rows,
-    };
-    backward_as(rec, variant, spans, qkv, o, lse, g, scratch, gradients, s)
+/// The operands of the gradients of [`attention`](super::train::attention): what the forward pass read and wrote, the
+/// gradient of its result, and where those of its inputs go, which are overwritten. All sums are taken in a fixed
+/// order.
+#[derive(Debug, Clone, Copy)]
+pub struct Backward<'a> {
+    /// The first token of each token's sequence and one past its last, `[tokens, 2]` u32.
+    pub spans: &'a Slice,
+    /// q `[tokens, heads, head_dim]`, k and v `[tokens, kv_heads, head_dim]`, f32.
+    pub qkv: [&'a Slice; 3],
+    /// The forward pass's result, `[tokens, heads, head_dim]` f32.
+    pub o: &'a Slice,
+    /// Its log-sum-exp, `[tokens, heads]` f32.
+    pub lse: &'a Slice,
+    /// The gradient of o, `[tokens, heads, head_dim]` f32.
+    pub g: &'a Slice,
+    /// [`Shape::scratch_bytes`] bytes of activations.
+    pub scratch: &'a Slice,
+    /// The gradients of q, k and v, in their shapes, f32.
+    pub gradients: [&'a Slice; 3],
+    /// The batch.
+    pub shape: &'a Shape,
 }
 
-/// As [`backward`], as [`Variant::Rows`] or [`Variant::Coop`].
-///
-/// # Errors
-/// As [`backward`]; the device lacks what the variant needs.
-pub fn backward_as(
-    rec: &mut Recorder,
-    variant: Variant,
-    spans: &Slice,
-    [q, k, v]: [&Slice; 3],
-    o: &Slice,
-    lse: &Slice,
-    g: &Slice,
-    scratch: &Slice,
-    [dq, dk, dv]: [&Slice; 3],
-    s: &Shape,
-) -> Result<()> {
-    let gpu = rec.gpu().clone();
-    if let Err(why) = fits(variant, gpu.caps(), s.head_dim) {
-        return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
+impl Backward<'_> {
+    /// Records them, with cooperative matrices where there are any.
+    ///
+    /// # Errors
+    /// As [`attention`](super::train::attention).
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        let (caps, s) = (rec.gpu().caps(), self.shape);
+        let variant = match Variant::of_batch("attention_backward", caps, s.tokens, s.head_dim) {
+            v if fits(v, caps, s.head_dim).is_ok() => v,
+            _ => Variant::Rows,
+        };
+        self.record_as(rec, variant)
     }
-    let coop = if variant == Variant::Rows { None } else { Coop::of(gpu.caps()) };
-    let (peak, stats) = (scratch.range(0, 4), scratch.range(PEAK_BYTES, 2 * s.lse_bytes()));
-    let reset = gpu.pipeline("attention_backward_reset", reset_shader)?;
-    rec.dispatch(
-        &reset,
-        &DeltaParams { rows: 1, grid_x: 1, pad: [0; 2] },
-        &[&peak],
-        [1; 3],
-        Cost { bytes: 4.0, flops: 1.0 },
-    );
-    let pipeline = gpu.pipeline(&delta_name(s.head_dim), || delta_shader(s.head_dim))?;
-    record(rec, &pipeline, &[o, g, lse, &stats, &peak], &plan_delta(s, gpu.budget())?);
-    let all: &[(Gradient, &[&Slice])] = match coop {
-        None => &[(Gradient::Queries, &[dq]), (Gradient::KeysAndValues, &[dk, dv])],
-        Some(_) => &[(Gradient::Queries, &[dq]), (Gradient::Keys, &[dk]), (Gradient::Values, &[dv])],
-    };
-    for &(gradient, outputs) in all {
-        let (name, tile) = backward_kernel(gradient, s.head_dim, coop);
-        let pipeline = gpu.pipeline(&name, || backward_shader(gradient, s.head_dim, coop))?;
-        let mut operands = vec![spans, q, k, v, g, &stats];
-        if coop.is_some() {
-            operands.push(&peak);
+
+    /// Records them as [`Variant::Rows`] or [`Variant::Coop`].
+    ///
+    /// # Errors
+    /// As [`Backward::record`]; the device lacks what the variant needs.
+    pub fn record_as(&self, rec: &mut Recorder, variant: Variant) -> Result<()> {
+        let Backward { spans, qkv: [q, k, v], o, lse, g, scratch, gradients: [dq, dk, dv], shape: s } = *self;
+        let gpu = rec.gpu().clone();
+        if let Err(why) = fits(variant, gpu.caps(), s.head_dim) {
+            return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
-        operands.extend(outputs);
-        let plan = plan_backward(s, gradient, tile, coop.is_some(), gpu.budget())?;
-        record(rec, &pipeline, &operands, &plan);
+        let coop = if variant == Variant::Rows { None } else { Coop::of(gpu.caps()) };
+        let (peak, stats) = (scratch.range(0, 4), scratch.range(PEAK_BYTES, 2 * s.lse_bytes()));
+        let reset = gpu.pipeline("attention_backward_reset", reset_shader)?;
+        rec.dispatch(
+            &reset,
+            &DeltaParams { rows: 1, grid_x: 1, pad: [0; 2] },
+            &[&peak],
+            [1; 3],
+            Cost { bytes: 4.0, flops: 1.0 },
+        );
+        let pipeline = gpu.pipeline(&delta_name(s.head_dim), || delta_shader(s.head_dim))?;
+        record(rec, &pipeline, &[o, g, lse, &stats, &peak], &plan_delta(s, gpu.budget())?);
+        let all: &[(Gradient, &[&Slice])] = match coop {
+            None => &[(Gradient::Queries, &[dq]), (Gradient::KeysAndValues, &[dk, dv])],
+            Some(_) => &[(Gradient::Queries, &[dq]), (Gradient::Keys, &[dk]), (Gradient::Values, &[dv])],
+        };
+        for &(gradient, outputs) in all {
+            let (name, tile) = backward_kernel(gradient, s.head_dim, coop);
+            let pipeline = gpu.pipeline(&name, || backward_shader(gradient, s.head_dim, coop))?;
+            let mut operands = vec![spans, q, k, v, g, &stats];
+            if coop.is_some() {
+                operands.push(&peak);
+            }
+            operands.extend(outputs);
+            let plan = plan_backward(s, gradient, tile, coop.is_some(), gpu.budget())?;
+            record(rec, &pipeline, &operands, &plan);
+        }
+        Ok(())
     }
-    Ok(())
 }

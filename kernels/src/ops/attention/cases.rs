@@ -5,10 +5,12 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
+use super::backward::Backward;
+use super::decode::{self, Decode};
 use super::reference::Packed;
-use super::{Mask, Scratch, Shape, Variant, attention_as, backward, decode, train};
+use super::{Attention, Mask, Scratch, Shape, Variant, train};
 use crate::layout::{CacheShape, CacheType, IDLE, Sequences, State};
-use crate::ops::qk_norm_rope::{self, reference as turn_reference};
+use crate::ops::qk_norm_rope::{self, QkNormRope, reference as turn_reference};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::testing::{
     Case, Gradient, Gradients, Guarded, Rng, cache_on_gpu, chunk_bytes, chunk_values, decode_cache,
@@ -227,11 +229,20 @@ fn case(t: Try) -> Case {
         };
         let o = Guarded::new(gpu, q.len(), None)?;
         let mut rec = Recorder::new(gpu);
-        attention_as(&mut rec, variant, &state, &q_gpu, &cache, &chunks, &scratch, &o.slice, &shape)?;
+        Attention {
+            state: &state,
+            q: &q_gpu,
+            cache: &cache,
+            chunks: &chunks,
+            scratch: &scratch,
+            o: &o.slice,
+            shape: &shape,
+        }
+        .record_as(&mut rec, variant)?;
         gpu.run(&rec.finish()?, None)?;
         let (at, h, kv) = (position as usize, heads as usize, kv_heads as usize);
         let scale = f64::from(scale);
-        let want = super::reference::attention(&q, &k, &v, at, h, kv, hd, scale, window as usize);
+        let want = super::reference::attention([&q, &k, &v], at, [h, kv, hd], scale, window as usize);
         o.compare(gpu, &want)
     })
     .of_type(ty.name())
@@ -367,7 +378,18 @@ fn decode_case(
         };
         let mut rec = Recorder::new(gpu);
         let norms = norm.then_some(&norms);
-        decode::decode(&mut rec, &state, &table, norms, &qkv_gpu, &chunks[0], &scratch, &o.slice, None, &s)?;
+        Decode {
+            state: &state,
+            table: &table,
+            norms,
+            qkv: &qkv_gpu,
+            cache: &chunks[0],
+            scratch: &scratch,
+            o: &o.slice,
+            ints: None,
+            shape: &s,
+        }
+        .record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
 
         let turned = |x: &[f32], heads: u32, w: &[f32]| -> Vec<f32> {
@@ -391,7 +413,7 @@ fn decode_case(
         let v = with(&held_v[0], &new_v, &chunks[0].1)?;
         let (h, kv, scale) = (heads as usize, kv_heads as usize, f64::from(scale));
         let want =
-            super::reference::attention(&q, &k, &v, position as usize, h, kv, hd, scale, window as usize);
+            super::reference::attention([&q, &k, &v], position as usize, [h, kv, hd], scale, window as usize);
         Ok(worst.max(o.compare(gpu, &want)?))
     })
     .of_type(ty.name())
@@ -502,13 +524,42 @@ fn streams_case(
                 sequences,
             };
             let kv = &chunks[0];
-            decode::decode(&mut rec, &state, &table, norms, &qkv_gpu, kv, &scratch, &o.slice, None, &s)?;
+            Decode {
+                state: &state,
+                table: &table,
+                norms,
+                qkv: &qkv_gpu,
+                cache: kv,
+                scratch: &scratch,
+                o: &o.slice,
+                ints: None,
+                shape: &s,
+            }
+            .record(&mut rec)?;
         } else {
             let q = Guarded::new(gpu, n * q_width, None)?;
             let s = qk_norm_rope::Shape { tokens, heads, cache, rotation, eps: 1e-6, sequences };
-            qk_norm_rope::qk_norm_rope(&mut rec, &state, &table, norms, &qkv_gpu, &q.slice, &chunks, &s)?;
+            QkNormRope {
+                state: &state,
+                table: &table,
+                norms,
+                qkv: &qkv_gpu,
+                q: &q.slice,
+                chunks: &chunks,
+                shape: &s,
+            }
+            .record(&mut rec)?;
             let v = Variant::Rows;
-            attention_as(&mut rec, v, &state, &q.slice, cache, &chunks, &scratch, &o.slice, &shape)?;
+            Attention {
+                state: &state,
+                q: &q.slice,
+                cache,
+                chunks: &chunks,
+                scratch: &scratch,
+                o: &o.slice,
+                shape: &shape,
+            }
+            .record_as(&mut rec, v)?;
         }
         gpu.run(&rec.finish()?, None)?;
 
@@ -541,7 +592,7 @@ fn streams_case(
             };
             let (k, v) = (of(&k), of(&v));
             let at = position as usize;
-            want.extend(super::reference::attention(&q, &k, &v, at, h, kv, hd, scale, window as usize));
+            want.extend(super::reference::attention([&q, &k, &v], at, [h, kv, hd], scale, window as usize));
             got.extend_from_slice(&got_o[i * q_width..][..q_width]);
         }
         let mut worst = nmse(&got, &want);
@@ -623,7 +674,17 @@ fn packed_case(
         let (o, lse) = (&b.o.slice, &b.lse.slice);
         let mut rec = b.attention(gpu, variant, &shape)?;
         let qkv = b.qkv.each_ref();
-        backward::backward_as(&mut rec, variant, &b.spans, qkv, o, lse, &g_gpu, &scratch, grads, &shape)?;
+        Backward {
+            spans: &b.spans,
+            qkv,
+            o,
+            lse,
+            g: &g_gpu,
+            scratch: &scratch,
+            gradients: grads,
+            shape: &shape,
+        }
+        .record_as(&mut rec, variant)?;
         gpu.run(&rec.finish()?, None)?;
         let (x, g, keys) = ([q, k, v].map(|x| wide(&x)), wide(&g), b.keys);
         let want = packed_reference(&shape, &keys).backward(&x[0], &x[1], &x[2], &g);

@@ -262,106 +262,116 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     all
 }
 
-/// Records a decode step from qkv `[tokens, heads + 2 kv_heads, head_dim]`, projected and not yet normed, to
-/// o `[tokens, heads, head_dim]`: QK-norm with `norms` `[2, head_dim]` where given, RoPE at the position in word 0
-/// of `state` (of each stream's [`State`](crate::ops::sample::State) where there are several), the write of key and value into `cache` (keys, values) at that position, and attention
-/// over all positions up to it. `table` is what [`Rotation::table`] gives; `scratch` has what
-/// [`shape::Shape::scratch_bytes`] says for the tokens and the split's splits.
+/// The operands of a decode step: QK-norm, RoPE at the position in word 0 of the state, the write of key and value
+/// into the cache at that position, and attention over all positions up to it.
 ///
-/// With `ints`, o comes in integers: if the split has no splits at once, and `o` is not written, else by another
-/// dispatch.
-///
-/// One dispatch, or two if the split has splits. The device must support it ([`supports`]); otherwise
-/// [`crate::ops::qk_norm_rope::qk_norm_rope`] and [`super::attention`] do the same.
-///
-/// # Errors
-/// A binding that is too small, or a shader the device refuses.
-pub fn decode(
-    rec: &mut Recorder,
-    state: &Slice,
-    table: &Slice,
-    norms: Option<&Slice>,
-    qkv: &Slice,
-    cache: &(Slice, Slice),
-    scratch: &Scratch,
-    o: &Slice,
-    ints: Option<&Quantized>,
-    s: &Shape<'_>,
-) -> Result<()> {
-    let gpu = rec.gpu().clone();
-    let c = s.cache;
-    if let Err(why) = supports(gpu.caps(), c) {
-        return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
-    }
-    if let Some(ring) = c.ring.filter(|&r| s.window == 0 || r < CacheShape::ring_capacity(s.window, 1)) {
-        let what = format!("a window of {} in a ring of {ring} positions", s.window);
-        return Err(PlanError::Shape { op: "attention", what }.into());
-    }
-    let (subgroup, group) = (gpu.caps().subgroups.map_or(0, |s| s.0), s.heads / c.kv_heads);
-    let per = s.split.heads.min(group).min(most_heads(gpu.caps(), c.head_dim));
-    let most = gpu.budget().max_binding;
-    if let Some(x) = [table, qkv, &cache.0].into_iter().find(|x| x.size() > most) {
-        let (needed, allowed) = (x.size(), most);
-        return Err(PlanError::DoesNotFit { op: "attention", what: "an operand", needed, allowed }.into());
-    }
-    let at_once = ints.filter(|_| s.split.splits == 1);
-    let (norm, pairing) = (norms.is_some(), s.rotation.pairing);
-    let kernel = Kernel {
-        head_dim: c.head_dim,
-        norm,
-        pairing,
-        ty: c.ty,
-        split: SplitConfig { heads: per, ..s.split },
-        subgroup,
-        ints: at_once.is_some(),
-        ring: c.ring.is_some(),
-    };
-    let params = DecodeParams {
-        heads: s.heads,
-        kv_heads: c.kv_heads,
-        pairs: s.rotation.pairs(),
-        positions: c.context,
-        splits: s.split.splits,
-        window: s.window,
-        scale: s.scale,
-        mscale: s.rotation.mscale,
-        eps: s.eps,
-        streams: s.tokens,
-        context: s.sequences.context(),
-        pad: 0,
-    };
-    let whole = shape::Shape {
-        tokens: s.tokens,
-        heads: s.heads,
-        window: s.window,
-        scale: s.scale,
-        splits: s.split.splits,
-        sequences: s.sequences,
-    };
-    let (o_bytes, lse_bytes) = whole.scratch_bytes(c);
-    let (parts, lse) = (scratch.o.range(0, o_bytes), scratch.lse.range(0, lse_bytes));
-    let (target, lse) = match at_once {
-        Some(ints) => (&ints.q, &ints.meta),
-        None => (if s.split.splits > 1 { &parts } else { o }, &lse),
-    };
-    let keys = u64::from(s.tokens) * u64::from(s.positions);
-    let read = c.ty.bytes(keys * u64::from(c.kv_heads), c.head_dim);
-    let work = f64::from(s.heads) * f64::from(c.head_dim) * keys as f64;
-    let cost = Cost { bytes: 2.0 * read as f64, flops: 4.0 * work };
-    // Without norms the table stands in for them: bound, never read.
-    let operands = [state, table, norms.unwrap_or(table), qkv, &cache.0, &cache.1, target, lse];
-    let grid = [c.kv_heads * group.div_ceil(per), s.split.splits, s.tokens];
-    // A link of a chain should start at once. Cuts of long caches, or a batch's number of streams, would be a
-    // pipeline each, which a running answer would wait for.
-    if at_once.is_some() {
-        dispatch_specialised(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
-    } else {
-        let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
-        rec.dispatch(&pipeline, &params, &operands, grid, cost);
-    }
-    combine(rec, &whole, c, scratch, o)?;
-    match ints {
-        Some(ints) if at_once.is_none() => quantize(rec, o, ints, s.tokens * s.heads * c.head_dim),
-        _ => Ok(()),
+/// One dispatch, or two if there are several splits. The device must support it ([`supports`]); otherwise
+/// [`QkNormRope`](crate::ops::qk_norm_rope::QkNormRope) and [`Attention`](super::Attention) do the same.
+#[derive(Debug, Clone, Copy)]
+pub struct Decode<'a> {
+    /// A [`State`](crate::layout::State), or one for each stream, of u32 and f32.
+    pub state: &'a Slice,
+    /// The angles, as [`Rotation::table`] gives them, f32.
+    pub table: &'a Slice,
+    /// The weights of QK-norm, `[2, head_dim]` f32, where the model has it.
+    pub norms: Option<&'a Slice>,
+    /// What was projected and is not normed yet, `[tokens, heads + 2 kv_heads, head_dim]` f32.
+    pub qkv: &'a Slice,
+    /// Keys and values, `[context, kv_heads, head_dim]` of the cache's type.
+    pub cache: &'a (Slice, Slice),
+    /// Memory for the splits: what [`shape::Shape::scratch_bytes`] says for the tokens and the splits.
+    pub scratch: &'a Scratch,
+    /// The result, `[tokens, heads, head_dim]` f32.
+    pub o: &'a Slice,
+    /// The result in integers, `[tokens, heads, head_dim]`: without splits at once, and `o` is not written, else by
+    /// another dispatch.
+    pub ints: Option<&'a Quantized>,
+    /// What is computed.
+    pub shape: &'a Shape<'a>,
+}
+
+impl Decode<'_> {
+    /// Records it.
+    ///
+    /// # Errors
+    /// A binding that is too small, or a shader the device refuses.
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        let Decode { state, table, norms, qkv, cache, scratch, o, ints, shape: s } = *self;
+        let gpu = rec.gpu().clone();
+        let c = s.cache;
+        if let Err(why) = supports(gpu.caps(), c) {
+            return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
+        }
+        if let Some(ring) = c.ring.filter(|&r| s.window == 0 || r < CacheShape::ring_capacity(s.window, 1)) {
+            let what = format!("a window of {} in a ring of {ring} positions", s.window);
+            return Err(PlanError::Shape { op: "attention", what }.into());
+        }
+        let (subgroup, group) = (gpu.caps().subgroups.map_or(0, |s| s.0), s.heads / c.kv_heads);
+        let per = s.split.heads.min(group).min(most_heads(gpu.caps(), c.head_dim));
+        let most = gpu.budget().max_binding;
+        if let Some(x) = [table, qkv, &cache.0].into_iter().find(|x| x.size() > most) {
+            let (needed, allowed) = (x.size(), most);
+            return Err(PlanError::DoesNotFit { op: "attention", what: "an operand", needed, allowed }.into());
+        }
+        let at_once = ints.filter(|_| s.split.splits == 1);
+        let (norm, pairing) = (norms.is_some(), s.rotation.pairing);
+        let kernel = Kernel {
+            head_dim: c.head_dim,
+            norm,
+            pairing,
+            ty: c.ty,
+            split: SplitConfig { heads: per, ..s.split },
+            subgroup,
+            ints: at_once.is_some(),
+            ring: c.ring.is_some(),
+        };
+        let params = DecodeParams {
+            heads: s.heads,
+            kv_heads: c.kv_heads,
+            pairs: s.rotation.pairs(),
+            positions: c.context,
+            splits: s.split.splits,
+            window: s.window,
+            scale: s.scale,
+            mscale: s.rotation.mscale,
+            eps: s.eps,
+            streams: s.tokens,
+            context: s.sequences.context(),
+            pad: 0,
+        };
+        let whole = shape::Shape {
+            tokens: s.tokens,
+            heads: s.heads,
+            window: s.window,
+            scale: s.scale,
+            splits: s.split.splits,
+            sequences: s.sequences,
+        };
+        let (o_bytes, lse_bytes) = whole.scratch_bytes(c);
+        let (parts, lse) = (scratch.o.range(0, o_bytes), scratch.lse.range(0, lse_bytes));
+        let (target, lse) = match at_once {
+            Some(ints) => (&ints.q, &ints.meta),
+            None => (if s.split.splits > 1 { &parts } else { o }, &lse),
+        };
+        let keys = u64::from(s.tokens) * u64::from(s.positions);
+        let read = c.ty.bytes(keys * u64::from(c.kv_heads), c.head_dim);
+        let work = f64::from(s.heads) * f64::from(c.head_dim) * keys as f64;
+        let cost = Cost { bytes: 2.0 * read as f64, flops: 4.0 * work };
+        // Without norms the table stands in for them: bound, never read.
+        let operands = [state, table, norms.unwrap_or(table), qkv, &cache.0, &cache.1, target, lse];
+        let grid = [c.kv_heads * group.div_ceil(per), s.split.splits, s.tokens];
+        // A link of a chain should start at once. Cuts of long caches, or a batch's number of streams, would be a
+        // pipeline each, which a running answer would wait for.
+        if at_once.is_some() {
+            dispatch_specialised(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
+        } else {
+            let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
+            rec.dispatch(&pipeline, &params, &operands, grid, cost);
+        }
+        combine(rec, &whole, c, scratch, o)?;
+        match ints {
+            Some(ints) if at_once.is_none() => quantize(rec, o, ints, s.tokens * s.heads * c.head_dim),
+            _ => Ok(()),
+        }
     }
 }

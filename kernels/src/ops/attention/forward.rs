@@ -21,51 +21,52 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     vec![(combine_shader(), CombineParams::FIELDS)]
 }
 
-/// Records the attention of q over `chunks` of the cache into o, both `[tokens, heads, head_dim]`, as
-/// the variant that [`Variant::pick`] gives.
-///
-/// # Errors
-/// No plan under the budget, or a shader the device refuses.
-pub fn attention(
-    rec: &mut Recorder,
-    state: &Slice,
-    q: &Slice,
-    cache: &CacheShape,
-    chunks: &[(Slice, Slice)],
-    scratch: &Scratch,
-    o: &Slice,
-    s: &Shape,
-) -> Result<()> {
-    let variant = Variant::pick(rec.gpu().caps(), s, cache);
-    attention_as(rec, variant, state, q, cache, chunks, scratch, o, s)
+/// The operands of an attention over a cache.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention<'a> {
+    /// What the sampler advances: a [`State`](crate::layout::State), or one for each stream, of u32 and f32.
+    pub state: &'a Slice,
+    /// The queries, `[tokens, heads, head_dim]` f32.
+    pub q: &'a Slice,
+    /// How the cache lies in memory.
+    pub cache: &'a CacheShape,
+    /// The keys and the values of each chunk, `[positions, kv_heads, head_dim]` of the cache's type.
+    pub chunks: &'a [(Slice, Slice)],
+    /// Memory for the splits.
+    pub scratch: &'a Scratch,
+    /// The result, `[tokens, heads, head_dim]` f32.
+    pub o: &'a Slice,
+    /// What is computed.
+    pub shape: &'a Shape,
 }
 
-/// As [`attention`], as `variant`, which the device must support.
-///
-/// # Errors
-/// As [`attention`].
-pub fn attention_as(
-    rec: &mut Recorder,
-    variant: Variant,
-    state: &Slice,
-    q: &Slice,
-    cache: &CacheShape,
-    chunks: &[(Slice, Slice)],
-    scratch: &Scratch,
-    o: &Slice,
-    s: &Shape,
-) -> Result<()> {
-    let gpu = rec.gpu().clone();
-    let kernel = variant.kernel(gpu.caps(), s, cache);
-    let (head, ty, tile) = (cache.head_dim, cache.ty, kernel.tile());
-    let keys = if s.sequences == Sequences::One { Keys::Cached } else { Keys::Streams };
-    let pipeline = gpu.pipeline(&kernel.name(head, keys, ty), || kernel.shader(head, keys, ty))?;
-    let target = if s.splits > 1 { &scratch.o } else { o };
-    for (i, (kc, vc)) in chunks.iter().enumerate() {
-        let plan = plan(s, cache, i, tile, gpu.budget())?;
-        record(rec, &pipeline, &[state, kc, vc, q, target, &scratch.lse], &plan);
+impl Attention<'_> {
+    /// Records it, as the variant that [`Variant::pick`] gives.
+    ///
+    /// # Errors
+    /// No plan under the budget, or a shader the device refuses.
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        self.record_as(rec, Variant::pick(rec.gpu().caps(), self.shape, self.cache))
     }
-    combine(rec, s, cache, scratch, o)
+
+    /// Records it as `variant`, which the device must support.
+    ///
+    /// # Errors
+    /// As [`Attention::record`].
+    pub fn record_as(&self, rec: &mut Recorder, variant: Variant) -> Result<()> {
+        let Attention { state, q, cache, chunks, scratch, o, shape } = *self;
+        let gpu = rec.gpu().clone();
+        let kernel = variant.kernel(gpu.caps(), shape, cache);
+        let (head, ty, tile) = (cache.head_dim, cache.ty, kernel.tile());
+        let keys = if shape.sequences == Sequences::One { Keys::Cached } else { Keys::Streams };
+        let pipeline = gpu.pipeline(&kernel.name(head, keys, ty), || kernel.shader(head, keys, ty))?;
+        let target = if shape.splits > 1 { &scratch.o } else { o };
+        for (i, (kc, vc)) in chunks.iter().enumerate() {
+            let plan = plan(shape, cache, i, tile, gpu.budget())?;
+            record(rec, &pipeline, &[state, kc, vc, q, target, &scratch.lse], &plan);
+        }
+        combine(rec, shape, cache, scratch, o)
+    }
 }
 
 /// Records the merge of the splits, if there are several.

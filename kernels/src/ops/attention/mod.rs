@@ -17,7 +17,7 @@ use weft_runtime::Shader;
 
 use crate::Fields;
 pub use crate::layout::{CacheShape, CacheType, Moved, Sequences};
-pub use forward::{attention, attention_as};
+pub use forward::Attention;
 pub use kernel::Variant;
 pub use plan::{CombineParams, Params, plan, plan_combine};
 pub use shape::{Mask, Scratch, Shape};

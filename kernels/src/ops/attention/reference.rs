@@ -6,13 +6,9 @@ use super::Mask;
 
 /// q `[tokens, heads, head_dim]`; k, v `[positions, kv_heads, head_dim]`; the first token at `position`.
 pub fn attention(
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    [q, k, v]: [&[f32]; 3],
     position: usize,
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
+    [heads, kv_heads, head_dim]: [usize; 3],
     scale: f64,
     window: usize,
 ) -> Vec<f64> {

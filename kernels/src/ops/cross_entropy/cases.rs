@@ -2,7 +2,7 @@
 
 use weft_runtime::{Pool, Recorder};
 
-use super::{IGNORED, STATS, Stats, cross_entropy, reference};
+use super::{CrossEntropy, IGNORED, STATS, Stats, reference};
 use crate::select::BASELINE;
 use crate::testing::{Case, Gradient, Gradients, Guarded, Rng, input};
 
@@ -55,7 +55,8 @@ fn case(rows: u32, vocab: u32, row0: u32, magnitude: f32) -> Case {
         let stats = vec![f32::NAN; (row0 + rows) as usize * STATS as usize / 4];
         let stats = input(gpu, &stats)?;
         let mut rec = Recorder::new(gpu);
-        cross_entropy(&mut rec, &logits.slice, &ids, &stats, &scale, row0, rows, vocab)?;
+        CrossEntropy { logits: &logits.slice, labels: &ids, stats: &stats, scale: &scale, row0, rows, vocab }
+            .record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
         let wide: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
         let got = logits.read(gpu)?;

@@ -138,29 +138,41 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     [false, true].map(|gradient| (shader(gradient), Params::FIELDS)).into()
 }
 
-/// Records the loss of `rows` rows of logits `[rows, vocab]` f32, which become its gradient times the
-/// value at `scale` `[1]` f32: `(softmax - one_hot(label)) scale`. Row r has the label and gets the
-/// [`Stats`] at `row0 + r` of `labels` `[..]` u32 and `stats`, so that a head can run in parts. A row
-/// labelled [`IGNORED`] has a loss and a gradient of 0. Labels and scale lie outside of the activations.
-///
-/// # Errors
-/// Stats or labels that exceed a binding or are too few, or a shader the device refuses.
-pub fn cross_entropy(
-    rec: &mut Recorder,
-    logits: &Slice,
-    labels: &Slice,
-    stats: &Slice,
-    scale: &Slice,
-    row0: u32,
-    rows: u32,
-    vocab: u32,
-) -> Result<()> {
-    let small = [stats.size(), labels.size()];
-    for gradient in [false, true] {
-        let s = shader(gradient);
-        let pipeline = rec.gpu().pipeline(&s.name.clone(), || s)?;
-        let plan = plan(rows, vocab, row0, small, gradient, rec.gpu().budget())?;
-        record(rec, &pipeline, &[logits, stats, labels, scale], &plan);
+/// The operands of a loss of `rows` rows of logits, which become its gradient times a scale:
+/// `(softmax - one_hot(label)) scale`. Row r has its label and its [`Stats`] at `row0 + r`, so that a head can run in
+/// parts. A row labelled [`IGNORED`] has a loss and a gradient of 0. Labels and scale lie outside of the activations.
+#[derive(Debug, Clone, Copy)]
+pub struct CrossEntropy<'a> {
+    /// The logits, then their gradient, `[rows, vocab]` f32.
+    pub logits: &'a Slice,
+    /// Labels, `[..]` u32.
+    pub labels: &'a Slice,
+    /// [`Stats`] of each row, `[..]`.
+    pub stats: &'a Slice,
+    /// What the gradient is multiplied by, `[1]` f32.
+    pub scale: &'a Slice,
+    /// The first row's place among labels and stats.
+    pub row0: u32,
+    /// Rows.
+    pub rows: u32,
+    /// Logits of a row.
+    pub vocab: u32,
+}
+
+impl CrossEntropy<'_> {
+    /// Records it.
+    ///
+    /// # Errors
+    /// Stats or labels that exceed a binding or are too few, or a shader the device refuses.
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        let CrossEntropy { logits, labels, stats, scale, row0, rows, vocab } = *self;
+        let small = [stats.size(), labels.size()];
+        for gradient in [false, true] {
+            let s = shader(gradient);
+            let pipeline = rec.gpu().pipeline(&s.name.clone(), || s)?;
+            let plan = plan(rows, vocab, row0, small, gradient, rec.gpu().budget())?;
+            record(rec, &pipeline, &[logits, stats, labels, scale], &plan);
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
-use super::{Shape, qk_norm_rope, reference, train};
+use super::{QkNormRope, Shape, reference, train};
 use crate::Result;
 use crate::layout::{CacheShape, CacheType, Sequences};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
@@ -122,16 +122,16 @@ fn packed_case(
         let mut rec = Recorder::new(gpu);
         let norms = norm.then_some(&b.norms_gpu);
         let (x, r) = (&b.qkv_gpu, rotation.clone());
-        train::backward(
-            &mut rec,
-            &b.spans_gpu,
-            &b.table,
+        train::Backward {
+            spans: &b.spans_gpu,
+            table: &b.table,
             norms,
-            x,
-            [&q, &k, &v],
-            &out.slice,
-            &packed_shape(shape, &r),
-        )?;
+            qkv: x,
+            gradients: [&q, &k, &v],
+            dqkv: &out.slice,
+            shape: &packed_shape(shape, &r),
+        }
+        .record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
         let x = wide(&b.qkv);
         let [dq, dk, dv] = b.gradients.each_ref().map(|g| wide(g));
@@ -141,7 +141,7 @@ fn packed_case(
                 let x = &x[(t * all + at) * hd..][..heads * hd];
                 let (dy, position) = (&dy[t * heads * hd..][..heads * hd], t as u32 - b.spans[t][0]);
                 let w = norm.then_some(w);
-                reference::turned_backward(x, w, EPS.into(), position, heads, hd, &r, dy)
+                reference::turned_backward([x, dy], w, EPS.into(), position, [heads, hd], &r)
             };
             [part(0, h, wq, &dq), part(h, kv, wk, &dk), dv[t * kv * hd..][..kv * hd].to_vec()].concat()
         };
@@ -267,7 +267,16 @@ fn case(
             sequences: Sequences::One,
         };
         let mut rec = Recorder::new(gpu);
-        qk_norm_rope(&mut rec, &state, &table, norm.then_some(&norms), &qkv, &q_gpu.slice, &chunks, &shape)?;
+        QkNormRope {
+            state: &state,
+            table: &table,
+            norms: norm.then_some(&norms),
+            qkv: &qkv,
+            q: &q_gpu.slice,
+            chunks: &chunks,
+            shape: &shape,
+        }
+        .record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
 
         let part = |x: &[f32], heads: usize, w: &[f32]| {

@@ -214,38 +214,48 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     all
 }
 
-/// Records it from qkv `[tokens, heads + 2 kv_heads, head_dim]` to q `[tokens, heads, head_dim]` and the
-/// cache; `chunks` are
-/// the cache's (keys, values), `table` what [`Rotation::table`] gives, `norms` the weights of QK-norm
-/// for q and then for k.
-///
-/// # Errors
-/// No plan under the budget, or a shader the device refuses.
-pub fn qk_norm_rope(
-    rec: &mut Recorder,
-    state: &Slice,
-    table: &Slice,
-    norms: Option<&Slice>,
-    qkv: &Slice,
-    q: &Slice,
-    chunks: &[(Slice, Slice)],
-    s: &Shape<'_>,
-) -> Result<()> {
-    let kernel = Kernel {
-        head_dim: s.cache.head_dim,
-        norm: norms.is_some(),
-        pairing: s.rotation.pairing,
-        target: match s.sequences {
-            Sequences::One => Target::Cache(s.cache.ty),
-            Sequences::Streams { .. } => Target::Streams(s.cache.ty),
-        },
-    };
-    let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
-    // Without norms the table stands in for them: bound, never read.
-    let norms = norms.unwrap_or(table);
-    for (i, (kc, vc)) in chunks.iter().enumerate() {
-        let plan = plan(s, i, table.size(), norms.size(), rec.gpu().budget())?;
-        record(rec, &pipeline, &[state, table, norms, qkv, q, kc, vc], &plan);
+/// The operands of QK-norm and RoPE of what was projected, and of the write into the cache.
+#[derive(Debug, Clone, Copy)]
+pub struct QkNormRope<'a> {
+    /// A [`State`](crate::layout::State), or one for each stream, of u32 and f32.
+    pub state: &'a Slice,
+    /// The angles, as [`Rotation::table`] gives them, f32.
+    pub table: &'a Slice,
+    /// The weights of QK-norm for q and then for k, `[2, head_dim]` f32, where the model has it.
+    pub norms: Option<&'a Slice>,
+    /// What was projected, `[tokens, heads + 2 kv_heads, head_dim]` f32.
+    pub qkv: &'a Slice,
+    /// The queries, `[tokens, heads, head_dim]` f32.
+    pub q: &'a Slice,
+    /// The keys and the values of each chunk, `[positions, kv_heads, head_dim]` of the cache's type.
+    pub chunks: &'a [(Slice, Slice)],
+    /// What is computed.
+    pub shape: &'a Shape<'a>,
+}
+
+impl QkNormRope<'_> {
+    /// Records it.
+    ///
+    /// # Errors
+    /// No plan under the budget, or a shader the device refuses.
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        let QkNormRope { state, table, norms, qkv, q, chunks, shape: s } = *self;
+        let kernel = Kernel {
+            head_dim: s.cache.head_dim,
+            norm: norms.is_some(),
+            pairing: s.rotation.pairing,
+            target: match s.sequences {
+                Sequences::One => Target::Cache(s.cache.ty),
+                Sequences::Streams { .. } => Target::Streams(s.cache.ty),
+            },
+        };
+        let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
+        // Without norms the table stands in for them: bound, never read.
+        let norms = norms.unwrap_or(table);
+        for (i, (kc, vc)) in chunks.iter().enumerate() {
+            let plan = plan(s, i, table.size(), norms.size(), rec.gpu().budget())?;
+            record(rec, &pipeline, &[state, table, norms, qkv, q, kc, vc], &plan);
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -39,14 +39,12 @@ pub fn turned_f64(
 /// Gradient of [`turned`] with respect to x, given that with respect to its result: the rotation is undone
 /// by turning the other way, then the chain rule through `y = x w / sqrt(mean(x^2) + eps)`.
 pub fn turned_backward(
-    x: &[f64],
+    [x, dy]: [&[f64]; 2],
     norm: Option<&[f32]>,
     eps: f64,
     position: u32,
-    heads: usize,
-    head_dim: usize,
+    [heads, head_dim]: [usize; 2],
     r: &Rotation,
-    dy: &[f64],
 ) -> Vec<f64> {
     let back = Rotation { frequencies: r.frequencies.iter().map(|f| -f).collect(), ..r.clone() };
     let mut dx = rope_f64(dy.to_vec(), position, heads, head_dim, &back);
@@ -79,7 +77,7 @@ mod tests {
                 || -> Vec<f64> { (0..2 * heads * head_dim).map(|_| f64::from(rng.normal())).collect() };
             let (x, g) = (random(), random());
             for norm in [None, Some(&w[..])] {
-                let dx = turned_backward(&x, norm, 1e-2, position, heads, head_dim, &rotation, &g);
+                let dx = turned_backward([&x, &g], norm, 1e-2, position, [heads, head_dim], &rotation);
                 assert_gradient(&x, &dx, |x| {
                     let y = turned_f64(x.to_vec(), norm, 1e-2, position, heads, head_dim, &rotation);
                     y.iter().zip(&g).map(|(y, g)| y * g).sum()

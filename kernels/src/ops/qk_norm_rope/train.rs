@@ -240,35 +240,47 @@ pub fn forward(
     Ok(())
 }
 
-/// Records the gradient of [`forward`] with respect to qkv: from dq, dk and dv, and the qkv that went in,
-/// to dqkv, which is overwritten. The weights of the norms are frozen. Shapes as in [`forward`].
-///
-/// # Errors
-/// As [`forward`].
-pub fn backward(
-    rec: &mut Recorder,
-    spans: &Slice,
-    table: &Slice,
-    norms: Option<&Slice>,
-    qkv: &Slice,
-    [dq, dk, dv]: [&Slice; 3],
-    dqkv: &Slice,
-    s: &Shape<'_>,
-) -> Result<()> {
-    let (head_dim, norm, pairing) = (s.head_dim, norms.is_some(), s.rotation.pairing);
-    let gpu = rec.gpu().clone();
-    let (pipeline, per) = match lanes(s) {
-        Some(per) => {
-            let name = lanes_name(head_dim, norm, pairing, true);
-            (gpu.pipeline(&name, || lanes_shader(head_dim, norm, pairing, true).0)?, per)
-        }
-        None => {
-            let name = backward_name(head_dim, norm, pairing);
-            (gpu.pipeline(&name, || backward_shader(head_dim, norm, pairing).0)?, 1)
-        }
-    };
-    let norms = norms.unwrap_or(table);
-    let plan = plan_by_heads(s, table.size(), norms.size(), (per, true), gpu.budget())?;
-    record(rec, &pipeline, &[spans, table, norms, qkv, dq, dk, dv, dqkv], &plan);
-    Ok(())
+/// The operands of the gradient of [`forward`] with respect to qkv. The weights of the norms are frozen.
+#[derive(Debug, Clone, Copy)]
+pub struct Backward<'a> {
+    /// The first token of each token's sequence and one past its last, `[tokens, 2]` u32.
+    pub spans: &'a Slice,
+    /// The angles, as [`Rotation::table`] gives them, f32.
+    pub table: &'a Slice,
+    /// The weights of QK-norm, `[2, head_dim]` f32, where the model has it.
+    pub norms: Option<&'a Slice>,
+    /// The qkv that went in, `[tokens, heads + 2 kv_heads, head_dim]` f32.
+    pub qkv: &'a Slice,
+    /// The gradients of q `[tokens, heads, head_dim]`, of k and of v `[tokens, kv_heads, head_dim]`, f32.
+    pub gradients: [&'a Slice; 3],
+    /// The gradient of qkv, in its shape, f32, which is overwritten.
+    pub dqkv: &'a Slice,
+    /// The batch.
+    pub shape: &'a Shape<'a>,
+}
+
+impl Backward<'_> {
+    /// Records it.
+    ///
+    /// # Errors
+    /// As [`forward`].
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        let Backward { spans, table, norms, qkv, gradients: [dq, dk, dv], dqkv, shape: s } = *self;
+        let (head_dim, norm, pairing) = (s.head_dim, norms.is_some(), s.rotation.pairing);
+        let gpu = rec.gpu().clone();
+        let (pipeline, per) = match lanes(s) {
+            Some(per) => {
+                let name = lanes_name(head_dim, norm, pairing, true);
+                (gpu.pipeline(&name, || lanes_shader(head_dim, norm, pairing, true).0)?, per)
+            }
+            None => {
+                let name = backward_name(head_dim, norm, pairing);
+                (gpu.pipeline(&name, || backward_shader(head_dim, norm, pairing).0)?, 1)
+            }
+        };
+        let norms = norms.unwrap_or(table);
+        let plan = plan_by_heads(s, table.size(), norms.size(), (per, true), gpu.budget())?;
+        record(rec, &pipeline, &[spans, table, norms, qkv, dq, dk, dv, dqkv], &plan);
+        Ok(())
+    }
 }

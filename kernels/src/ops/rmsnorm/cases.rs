@@ -134,7 +134,8 @@ fn backward(rows: u32, cols: u32, magnitude: f32) -> Case {
         let (x_gpu, dy_gpu) = (input(gpu, &x)?, input(gpu, &dy)?);
         let dx = Guarded::new(gpu, x.len(), add.then_some(&before[..]))?;
         let mut rec = Recorder::new(gpu);
-        super::backward(&mut rec, &x_gpu, &w_gpu, &dy_gpu, &dx.slice, rows, cols, eps, add)?;
+        super::Backward { x: &x_gpu, w: &w_gpu, dy: &dy_gpu, dx: &dx.slice, rows, cols, eps, add }
+            .record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
         let (x, dy, before) = (wide(&x), wide(&dy), if add { wide(&before) } else { vec![0.0; x.len()] });

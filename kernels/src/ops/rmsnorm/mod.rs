@@ -290,26 +290,38 @@ pub fn summed(
     record_specialised(rec, &summed_name(count, held, out), shader, &[parts, x, norm.w, y], &[dispatch])
 }
 
-/// Records `dx = d(rmsnorm(x) * w)/dx . dy` for `rows` rows of `cols`: from x that went in and dy
-/// `[rows, cols]`; w is frozen. With `add`, dx keeps what it holds and the gradient is added: what a
-/// residual stream needs. x, dy and dx are different buffers.
-///
-/// # Errors
-/// As [`rmsnorm`].
-pub fn backward(
-    rec: &mut Recorder,
-    x: &Slice,
-    w: &Slice,
-    dy: &Slice,
-    dx: &Slice,
-    rows: u32,
-    cols: u32,
-    eps: f32,
-    add: bool,
-) -> Result<()> {
-    let wg = if cols <= SHORT { 64 } else { 256 };
-    let pipeline = rec.gpu().pipeline(&backward_name(wg), || backward_shader(wg))?;
-    let plan = plan_backward(rows, cols, eps, add, rec.gpu().budget())?;
-    record(rec, &pipeline, &[x, w, dy, dx], &plan);
-    Ok(())
+/// The operands of `dx = d(rmsnorm(x) * w)/dx . dy`; w is frozen, and x, dy and dx are different buffers.
+#[derive(Debug, Clone, Copy)]
+pub struct Backward<'a> {
+    /// What went in, `[rows, cols]` f32.
+    pub x: &'a Slice,
+    /// The norm's weights, `[cols]` f32.
+    pub w: &'a Slice,
+    /// The gradient of what came out, `[rows, cols]` f32.
+    pub dy: &'a Slice,
+    /// The gradient of x, `[rows, cols]` f32.
+    pub dx: &'a Slice,
+    /// Rows.
+    pub rows: u32,
+    /// Values of a row.
+    pub cols: u32,
+    /// The norm's epsilon.
+    pub eps: f32,
+    /// Whether the gradient is added to what dx holds, as a residual stream needs.
+    pub add: bool,
+}
+
+impl Backward<'_> {
+    /// Records it.
+    ///
+    /// # Errors
+    /// As [`rmsnorm`].
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        let Backward { x, w, dy, dx, rows, cols, eps, add } = *self;
+        let wg = if cols <= SHORT { 64 } else { 256 };
+        let pipeline = rec.gpu().pipeline(&backward_name(wg), || backward_shader(wg))?;
+        let plan = plan_backward(rows, cols, eps, add, rec.gpu().budget())?;
+        record(rec, &pipeline, &[x, w, dy, dx], &plan);
+        Ok(())
+    }
 }

@@ -61,7 +61,16 @@ fn case(
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rope table")?;
         let y = Guarded::new(gpu, x.len(), Some(&x))?;
         let mut rec = Recorder::new(gpu);
-        super::rope(&mut rec, &state, &table, &y.slice, tokens, heads, head_dim, &rotation)?;
+        super::Rope {
+            state: &state,
+            table: &table,
+            x: &y.slice,
+            tokens,
+            heads,
+            head_dim,
+            rotation: &rotation,
+        }
+        .record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
         y.compare(gpu, &super::reference::rope(&x, position, heads as usize, head_dim as usize, &rotation))
     })

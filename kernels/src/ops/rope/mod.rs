@@ -191,24 +191,36 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     [Pairing::Adjacent, Pairing::HalfSplit].map(|p| (shader(p), Params::FIELDS)).into()
 }
 
-/// Records the rotation of x, `[tokens, heads, head_dim]`, in place. `table` is on the GPU what
-/// [`Rotation::table`] gives; `state` holds the first token's position.
-///
-/// # Errors
-/// No plan under the budget, or a shader the device refuses.
-pub fn rope(
-    rec: &mut Recorder,
-    state: &Slice,
-    table: &Slice,
-    x: &Slice,
-    tokens: u32,
-    heads: u32,
-    head_dim: u32,
-    rotation: &Rotation,
-) -> Result<()> {
-    let pipeline = rec.gpu().pipeline(name(rotation.pairing), || shader(rotation.pairing))?;
-    let rotated = (rotation.pairs(), rotation.mscale);
-    let plan = plan(tokens, heads, head_dim, rotated, table.size(), rec.gpu().budget())?;
-    record(rec, &pipeline, &[state, table, x], &plan);
-    Ok(())
+/// The operands of the rotation of x in place.
+#[derive(Debug, Clone, Copy)]
+pub struct Rope<'a> {
+    /// The first token's position in word 0, u32.
+    pub state: &'a Slice,
+    /// The angles, as [`Rotation::table`] gives them, f32.
+    pub table: &'a Slice,
+    /// What is rotated, `[tokens, heads, head_dim]` f32.
+    pub x: &'a Slice,
+    /// Tokens.
+    pub tokens: u32,
+    /// Heads.
+    pub heads: u32,
+    /// Values of a head.
+    pub head_dim: u32,
+    /// The rotation.
+    pub rotation: &'a Rotation,
+}
+
+impl Rope<'_> {
+    /// Records it.
+    ///
+    /// # Errors
+    /// No plan under the budget, or a shader the device refuses.
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        let Rope { state, table, x, tokens, heads, head_dim, rotation } = *self;
+        let pipeline = rec.gpu().pipeline(name(rotation.pairing), || shader(rotation.pairing))?;
+        let rotated = (rotation.pairs(), rotation.mscale);
+        let plan = plan(tokens, heads, head_dim, rotated, table.size(), rec.gpu().budget())?;
+        record(rec, &pipeline, &[state, table, x], &plan);
+        Ok(())
+    }
 }

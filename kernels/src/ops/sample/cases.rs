@@ -68,7 +68,17 @@ fn streams_case(kinds: Vec<State>, vocab: u32) -> Case {
         let bytes = super::scratch_bytes(vocab, n as u32);
         let maxima = gpu.alloc(Pool::Activations, bytes, "maxima")?;
         let mut rec = Recorder::new(gpu);
-        super::sample(&mut rec, &s_gpu, &logits_gpu, &maxima, &ids, &history, vocab, n as u32, 1)?;
+        super::Sample {
+            state: &s_gpu,
+            logits: &logits_gpu,
+            maxima: &maxima,
+            ids: &ids,
+            history: &history,
+            vocab,
+            streams: n as u32,
+            tokens: 1,
+        }
+        .record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
         let (ids, got) = (gpu.read_vec::<u32>(&ids)?, gpu.read_vec::<State>(&s_gpu)?);
         let history = gpu.read_vec::<u32>(&history)?;
@@ -128,7 +138,17 @@ fn case(label: &'static str, state: State, vocab: u32) -> Case {
             let logits_gpu = input(gpu, &logits)?;
             let maxima = gpu.alloc(Pool::Activations, super::scratch_bytes(vocab, 1), "maxima")?;
             let mut rec = Recorder::new(gpu);
-            super::sample(&mut rec, &s_gpu, &logits_gpu, &maxima, &ids, &history, vocab, 1, tokens)?;
+            super::Sample {
+                state: &s_gpu,
+                logits: &logits_gpu,
+                maxima: &maxima,
+                ids: &ids,
+                history: &history,
+                vocab,
+                streams: 1,
+                tokens,
+            }
+            .record(&mut rec)?;
             gpu.run(&rec.finish()?, None)?;
             let got = gpu.read_vec::<u32>(&ids)?[0];
             let position = before.len() as u32;

@@ -102,31 +102,43 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     vec![(chunks_shader(256), Params::FIELDS), (draw_shader(256), Params::FIELDS)]
 }
 
-/// Records the draw of a token for each of `streams` streams from `logits`, `[streams, vocab]`, after a batch
-/// of `tokens` of each. `state` has a [`State`] for each, `history` `[streams, capacity]` tokens, `maxima`
-/// [`scratch_bytes`].
-///
-/// # Errors
-/// No plan under the budget, or a shader the device refuses.
-pub fn sample(
-    rec: &mut Recorder,
-    state: &Slice,
-    logits: &Slice,
-    maxima: &Slice,
-    ids: &Slice,
-    history: &Slice,
-    vocab: u32,
-    streams: u32,
-    tokens: u32,
-) -> Result<()> {
-    let size = chunk(vocab);
-    let chunks = rec.gpu().pipeline(&name("chunks", size), || chunks_shader(size))?;
-    let draw = rec.gpu().pipeline(&name("draw", size), || draw_shader(size))?;
-    let capacity = (history.size() / 4) as u32 / streams;
-    let operands = [state, logits, maxima, ids, history];
-    for [first, second] in plan(vocab, streams, tokens, capacity, rec.gpu().budget())? {
-        record(rec, &chunks, &operands, &[first]);
-        record(rec, &draw, &operands, &[second]);
+/// The operands of the draw of a token for each of `streams` streams, after a batch of `tokens` of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample<'a> {
+    /// A [`State`] for each stream, of u32 and f32.
+    pub state: &'a Slice,
+    /// Logits, `[streams, vocab]` f32.
+    pub logits: &'a Slice,
+    /// [`scratch_bytes`] of activations, f32.
+    pub maxima: &'a Slice,
+    /// The tokens drawn, `[streams]` u32.
+    pub ids: &'a Slice,
+    /// The tokens so far, `[streams, capacity]` u32.
+    pub history: &'a Slice,
+    /// Logits of a stream.
+    pub vocab: u32,
+    /// Streams.
+    pub streams: u32,
+    /// Tokens of the batch, of each stream.
+    pub tokens: u32,
+}
+
+impl Sample<'_> {
+    /// Records it.
+    ///
+    /// # Errors
+    /// No plan under the budget, or a shader the device refuses.
+    pub fn record(&self, rec: &mut Recorder) -> Result<()> {
+        let Sample { state, logits, maxima, ids, history, vocab, streams, tokens } = *self;
+        let size = chunk(vocab);
+        let chunks = rec.gpu().pipeline(&name("chunks", size), || chunks_shader(size))?;
+        let draw = rec.gpu().pipeline(&name("draw", size), || draw_shader(size))?;
+        let capacity = (history.size() / 4) as u32 / streams;
+        let operands = [state, logits, maxima, ids, history];
+        for [first, second] in plan(vocab, streams, tokens, capacity, rec.gpu().budget())? {
+            record(rec, &chunks, &operands, &[first]);
+            record(rec, &draw, &operands, &[second]);
+        }
+        Ok(())
     }
-    Ok(())
 }
