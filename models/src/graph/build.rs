@@ -6,7 +6,7 @@ use weft_kernels::ops::experts::{self, Left, Order};
 use weft_kernels::ops::matmul::{Variant, left_side};
 use weft_kernels::ops::quantize;
 use weft_kernels::ops::sample::scratch_bytes;
-use weft_kernels::ops::split_k::few_streams_bytes;
+use weft_kernels::ops::split_k::{few_streams_bytes, short_prompt_bytes};
 use weft_kernels::select::MATVEC_TOKENS;
 
 use super::node::{Info, Ints, Node, Routes, Value};
@@ -213,12 +213,15 @@ impl<'a> Builder<'a> {
         self.pad_products();
     }
 
-    /// Gives what products of tiles write room for whole tiles of tokens: kernels that need not look for the last
-    /// token are faster.
+    /// Gives what products of tiles write room for whole tiles of tokens, since kernels that need not look for the last
+    /// token are faster, and in short prompts scratch for sums that workgroups share.
     fn pad_products(&mut self) {
-        for node in &self.nodes {
-            let Node::Product { x, out, .. } = *node else { continue };
+        let bytes = short_prompt_bytes(self.pass.tokens, self.f.budget);
+        let shared = (bytes > 0).then(|| self.bytes(bytes));
+        for node in &mut self.nodes {
+            let Node::Product { x, out, scratch, .. } = node else { continue };
             if matches!(self.values[x.0].format, Format::Tiles { .. }) {
+                *scratch = scratch.or(shared);
                 let info = &mut self.values[out.0];
                 let rows = info.rows.next_multiple_of(LARGEST_TILE);
                 info.bytes = u64::from(rows) * u64::from(info.cols) * 4;

@@ -1,6 +1,6 @@
 //! Planned programs.
 
-use weft_kernels::ops::split_k::STREAMS;
+use weft_kernels::ops::split_k::{SHARED, STREAMS};
 
 use super::node::{Info, Node, Value};
 use super::pass::{Frame, Pass, Want};
@@ -38,7 +38,7 @@ impl Graph {
     pub(crate) fn most_bytes(f: &Frame<'_>, tokens: u32, wants: &[Want]) -> u64 {
         let context = f.kv.context();
         let bytes = |(tokens, &want): (u32, &Want)| Graph::plan(f, Pass::one(tokens, context, want)).bytes();
-        let sizes = [1, tokens.min(STREAMS), tokens];
+        let sizes = [1, tokens.min(STREAMS), tokens.min(SHARED), tokens];
         sizes.iter().flat_map(|&t| wants.iter().map(move |w| (t, w))).map(bytes).max().unwrap_or(0)
     }
 

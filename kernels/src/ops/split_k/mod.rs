@@ -41,6 +41,16 @@ pub fn few_streams_bytes(tokens: u32, budget: &Budget) -> u64 {
     if room && (FEW..=STREAMS).contains(&tokens) { bytes(tokens) } else { 0 }
 }
 
+/// The most tokens whose products are worth sharing: of more, tiles fill a large GPU.
+pub const SHARED: u32 = 512;
+
+/// As [`few_streams_bytes`], of a prompt of more tokens than that, whose activations come in tiles.
+pub fn short_prompt_bytes(tokens: u32, budget: &Budget) -> u64 {
+    let bytes = |tokens: u32| u64::from(WANTED) * 64 * 4 * u64::from(tokens);
+    let room = bytes(SHARED) <= budget.max_binding / 4;
+    if room && (STREAMS + 1..=SHARED).contains(&tokens) { bytes(tokens) } else { 0 }
+}
+
 /// The fewest tokens whose products tile.
 const FEW: u32 = MATVEC_TOKENS + 1;
 
