@@ -158,20 +158,20 @@ pub fn quick(cases: Vec<Case>) -> Vec<Case> {
 /// Fewer of them, with every kind of fragment in every variant: of products, all cases for the first type of each
 /// kind, and some for the others ([`each_cell`]), whose fragments are read by the same kernels.
 pub fn each_kind(cases: Vec<Case>) -> Vec<Case> {
-    let (first, others): (Vec<_>, Vec<_>) = cases.into_iter().partition(Case::first_of_kind);
+    let (first, others) = by_kind(cases);
     first.into_iter().chain(each_cell(others)).collect()
 }
 
-/// Only those of the first type of each kind.
+/// Only those of the first type of each kind, and those of no weight type.
 pub fn first_of_kinds(cases: Vec<Case>) -> Vec<Case> {
-    cases.into_iter().filter(Case::first_of_kind).collect()
+    by_kind(cases).0
 }
 
-impl Case {
-    /// Whether its type stands for its kind, or is none of a matrix.
-    fn first_of_kind(&self) -> bool {
-        let kind = |ty: &WeightType| ty.kind();
-        let ty = WeightType::ALL.iter().find(|t| Some(t.name()) == self.ty);
-        ty.is_none_or(|ty| WeightType::ALL.iter().find(|t| kind(t) == kind(ty)) == Some(ty))
-    }
+/// The cases of the first type of its kind that an op has in a variant, with those of no weight type; and the others.
+fn by_kind(cases: Vec<Case>) -> (Vec<Case>, Vec<Case>) {
+    let mut first = HashMap::new();
+    cases.into_iter().partition(|c| {
+        let ty = WeightType::ALL.iter().find(|t| Some(t.name()) == c.ty);
+        ty.is_none_or(|ty| *first.entry((c.op, c.variant, ty.kind())).or_insert(ty) == ty)
+    })
 }

@@ -60,6 +60,9 @@ impl Guarded {
 
     /// The output, or `None` where a sentinel changed.
     pub(crate) fn read(&self, gpu: &Gpu) -> Result<Option<Vec<f32>>> {
+        if gpu.records_only() {
+            return Ok(Some(vec![0.0; self.len]));
+        }
         let mut data: Vec<f32> = gpu.read_vec(&self.whole)?;
         let intact = data[self.len..].iter().all(|&s| s == SENTINEL);
         data.truncate(self.len);
