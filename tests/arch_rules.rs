@@ -207,16 +207,15 @@ fn flat(tree: &str) -> Vec<Module> {
         let path = tree.split(" as ").next().unwrap_or_default();
         return vec![path.split("::").map(|s| s.trim().to_owned()).collect()];
     };
-    let inner = inner.trim_end().trim_end_matches('}');
+    let inner = inner.trim_end();
+    let inner = inner.strip_suffix('}').unwrap_or(inner);
     let (mut depth, mut start, mut all) = (0, 0, Vec::new());
     for (i, c) in inner.char_indices().chain([(inner.len(), ',')]) {
         match c {
             '{' => depth += 1,
             '}' => depth -= 1,
             ',' if depth <= 0 && !inner[start..i].trim().is_empty() => {
-                let open =
-                    "}".repeat(inner[start..i].matches('{').count() - inner[start..i].matches('}').count());
-                all.extend(flat(&format!("{before}{}{open}", inner[start..i].trim())));
+                all.extend(flat(&format!("{before}{}", inner[start..i].trim())));
                 start = i + 1;
             }
             ',' if depth <= 0 => start = i + 1,
