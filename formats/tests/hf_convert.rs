@@ -7,6 +7,7 @@ use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use serde_json::{Value as Json, json};
 use weft_formats::gguf::Value;
 use weft_formats::hf::{Conversion, Options};
+use weft_formats::names::{self, Bias, Place, Sizes};
 use weft_formats::quant::Type;
 use weft_formats::tokenizer::Tokenizer;
 
@@ -247,9 +248,9 @@ fn sentencepiece_in_tokenizer_json() {
     assert_eq!(m.u64("tokenizer.ggml.bos_token_id"), Some(1));
     let tokenizer = Tokenizer::from_metadata(m).unwrap();
     assert_eq!(tokenizer.encode_prompt("ab a é"), [1, 263, 264, 259, 3 + 0xc3, 3 + 0xa9]);
-    t["model"]["type"] = json!("Unigram");
+    t["model"]["type"] = json!("WordLevel");
     write(&path, "tokenizer.json", &t);
-    assert!(open(&path).unwrap_err().contains("\"Unigram\""));
+    assert!(open(&path).unwrap_err().contains("\"WordLevel\""));
 }
 
 #[test]
@@ -289,7 +290,7 @@ fn what_is_refused() {
     fails("heads", &with("num_key_value_heads", json!(3)), &["num_key_value_heads"]);
     fails("layers", &with("num_hidden_layers", json!(2)), &["model.layers.1.", "missing"]);
     fails("layer-count", &with("num_hidden_layers", json!(2_000_000_000)), &["num_hidden_layers"]);
-    fails("vocabulary", &with("vocab_size", json!(2_000_000_000)), &["embed_tokens", "shape"]);
+    fails("vocabulary", &with("vocab_size", json!(2_000_000_000)), &["vocab_size", "2000000000"]);
     fails("gelu", &with("hidden_act", json!("gelu")), &["gelu"]);
     fails("quantised", &with("quantization_config", json!({})), &["quantised"]);
     fails("rope", &with("rope_scaling", json!({"rope_type": "longrope"})), &["longrope"]);
@@ -338,6 +339,437 @@ fn what_is_refused() {
         };
         fails(name, &change, &["merge"]);
     }
+}
+
+/// The tensors that a checkpoint of this class has for these sizes, named with the first of its prefixes.
+fn tensors_of(class: &str, sizes: &Sizes, skip: usize) -> Vec<(usize, String, Vec<usize>)> {
+    let a = names::of_class(class).unwrap();
+    let mut all = Vec::new();
+    for m in a.modules() {
+        let name = a.hf_name(m, a.prefixes[0], 0);
+        let mut shape: Vec<usize> = m.shape.iter().map(|s| sizes.of(*s)).collect();
+        if m.gguf == "position_embd" {
+            shape[0] += skip;
+        }
+        match m.place {
+            Place::Experts => (0..sizes.experts).for_each(|e| {
+                all.push((format!("{}.weight", name.replace("{}", &e.to_string())), shape.clone()))
+            }),
+            _ if m.gguf == "output" => {}
+            _ => all.push((format!("{name}.weight"), shape.clone())),
+        }
+        if m.bias == Bias::Always {
+            all.push((format!("{name}.bias"), shape[..1].to_vec()));
+        }
+    }
+    all.into_iter().enumerate().map(|(i, (n, s))| (i, n, s)).collect()
+}
+
+/// A folder of this class with one layer, `config` over what all have.
+fn folder_of(name: &str, class: &str, config: &Json, sizes: &Sizes, skip: usize) -> PathBuf {
+    let path = folder(name);
+    let mut all = json!({
+        "architectures": [class], "hidden_size": WIDTH, "intermediate_size": FF, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "vocab_size": VOCAB, "tie_word_embeddings": true,
+    });
+    for (key, value) in config.as_object().unwrap() {
+        all[key] = value.clone();
+    }
+    write(&path, "config.json", &all);
+    write(&path, "tokenizer.json", &tokenizer());
+    save(&path.join("model.safetensors"), &tensors_of(class, sizes, skip));
+    path
+}
+
+fn sizes() -> Sizes {
+    Sizes {
+        width: WIDTH,
+        vocabulary: VOCAB,
+        heads: 2,
+        kv_heads: 1,
+        head: HEAD,
+        feed_forward: FF,
+        ..Sizes::default()
+    }
+}
+
+/// The number that [`tensors_of`] gives a tensor, and with it its values.
+fn number(class: &str, sizes: &Sizes, name: &str) -> usize {
+    tensors_of(class, sizes, 0)
+        .into_iter()
+        .find(|(_, n, _)| n == name)
+        .unwrap_or_else(|| panic!("no {name}"))
+        .0
+}
+
+#[test]
+fn gemma_3() {
+    let class = "Gemma3ForCausalLM";
+    let text = json!({
+        "num_key_value_heads": 1, "head_dim": HEAD, "query_pre_attn_scalar": HEAD, "sliding_window": 32,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0}, "hidden_activation": "gelu_pytorch_tanh",
+    });
+    let path = folder_of("gemma3", class, &text, &sizes(), 0);
+    let c = open(&path).unwrap();
+    let m = c.metadata();
+    let key = |name: &str| format!("gemma3.{name}");
+    assert_eq!(m.u64(&key("attention.sliding_window")), Some(32));
+    assert_eq!(m.u64(&key("attention.sliding_window_pattern")), Some(2));
+    assert_eq!((m.f32(&key("rope.freq_base")), m.f32(&key("rope.freq_base_swa"))), (Some(1e6), Some(1e4)));
+    assert_eq!(
+        (m.str(&key("rope.scaling.type")), m.f32(&key("rope.scaling.factor"))),
+        (Some("linear"), Some(8.0))
+    );
+    // Rows behind the vocabulary's own pieces are cut, and norms are stored with the 1 that is added to them.
+    let rows = m.strs("tokenizer.ggml.tokens").unwrap().len();
+    assert_eq!(rows, 261);
+    assert_eq!(floats(&c, "token_embd.weight"), (vec![8, 261], values(0, &[261, WIDTH])));
+    assert!(c.warnings().iter().any(|w| w.contains("<think>")), "{:?}", c.warnings());
+    let plus_one = |name: &str, shape: &[usize]| -> Vec<f32> {
+        values(number(class, &sizes(), name), shape).iter().map(|v| v + 1.0).collect()
+    };
+    let layer = "model.layers.0";
+    for (gguf, hf, len) in [
+        ("blk.0.attn_norm", "input_layernorm", WIDTH),
+        ("blk.0.post_attention_norm", "post_attention_layernorm", WIDTH),
+        ("blk.0.ffn_norm", "pre_feedforward_layernorm", WIDTH),
+        ("blk.0.post_ffw_norm", "post_feedforward_layernorm", WIDTH),
+        ("blk.0.attn_q_norm", "self_attn.q_norm", HEAD),
+    ] {
+        let want = plus_one(&format!("{layer}.{hf}.weight"), &[len]);
+        assert_eq!(floats(&c, &format!("{gguf}.weight")).1, want, "{gguf}");
+    }
+
+    // As the text part of a model of pictures, with defaults left out and rotations by kind of layer.
+    let mut inner = text.clone();
+    for (key, value) in [("hidden_size", WIDTH), ("intermediate_size", FF), ("num_hidden_layers", 1)] {
+        inner[key] = json!(value);
+    }
+    for (key, value) in [("num_attention_heads", 2), ("vocab_size", VOCAB)] {
+        inner[key] = json!(value);
+    }
+    inner.as_object_mut().unwrap().remove("rope_scaling");
+    inner["layer_types"] = json!(["full_attention"]);
+    inner["rope_parameters"] = json!({"full_attention": {"rope_type": "default", "rope_theta": 7e5},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 2e4}});
+    let whole = json!({"architectures": ["Gemma3ForConditionalGeneration"], "text_config": inner,
+        "vision_config": {}, "eos_token_id": [257, 258], "mm_tokens_per_image": 256});
+    write(&path, "config.json", &whole);
+    let renamed: Vec<_> = tensors_of(class, &sizes(), 0)
+        .into_iter()
+        .map(|(i, n, s)| (i, n.replace("model.", "model.language_model."), s))
+        .chain([(90, "model.vision_tower.x.weight".to_owned(), vec![2])])
+        .collect();
+    save(&path.join("model.safetensors"), &renamed);
+    let c = open(&path).unwrap();
+    assert_eq!(c.metadata().f32(&key("rope.freq_base")), Some(7e5));
+    assert_eq!(c.metadata().u64(&key("attention.sliding_window")), None);
+    assert_eq!(c.metadata().u64("tokenizer.ggml.eos_token_id"), Some(257));
+    assert_eq!(floats(&c, "blk.0.attn_q.weight").0, [8, 8]);
+}
+
+#[test]
+fn experts_are_stacked() {
+    let sizes = Sizes { experts: 3, expert_feed_forward: 2, ..sizes() };
+    let config = json!({"num_key_value_heads": 1, "head_dim": HEAD, "num_experts": 3, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 2, "norm_topk_prob": true});
+    let class = "Qwen3MoeForCausalLM";
+    let path = folder_of("qwen3moe", class, &config, &sizes, 0);
+    let c = open(&path).unwrap();
+    let n = |key: &str| c.metadata().u64(&format!("qwen3moe.{key}"));
+    assert_eq!(
+        (n("expert_count"), n("expert_used_count"), n("expert_feed_forward_length")),
+        (Some(3), Some(2), Some(2))
+    );
+    let (shape, got) = floats(&c, "blk.0.ffn_down_exps.weight");
+    assert_eq!(shape, [2, 8, 3]);
+    let expert = |e: usize| {
+        let name = format!("model.layers.0.mlp.experts.{e}.down_proj.weight");
+        values(number(class, &sizes, &name), &[WIDTH, 2])
+    };
+    assert_eq!(got, [expert(0), expert(1), expert(2)].concat());
+    assert_eq!(floats(&c, "blk.0.ffn_gate_inp.weight").0, [8, 3]);
+    for (key, value, part) in [
+        ("norm_topk_prob", json!(false), "norm_topk_prob"),
+        ("mlp_only_layers", json!([0]), "mlp_only_layers"),
+        ("num_experts_per_tok", json!(4), "num_experts_per_tok"),
+        ("num_experts", json!(4), "mlp.gate.weight"),
+    ] {
+        let mut changed = config.clone();
+        changed[key] = value;
+        let path = folder_of("qwen3moe-bad", class, &changed, &sizes, 0);
+        assert!(open(&path).unwrap_err().contains(part), "{key}");
+    }
+    // OLMoE's norms run over all heads, and its experts' width is the configuration's only one.
+    let sizes = Sizes { experts: 3, expert_feed_forward: FF, kv_heads: 2, ..sizes };
+    let config = json!({"num_experts": 3, "num_experts_per_tok": 2, "norm_topk_prob": false});
+    let c = open(&folder_of("olmoe", "OlmoeForCausalLM", &config, &sizes, 0)).unwrap();
+    assert_eq!(floats(&c, "blk.0.attn_k_norm.weight").0, [8]);
+    assert_eq!(floats(&c, "blk.0.ffn_up_exps.weight").0, [8, 6, 3]);
+}
+
+#[test]
+fn smollm_3_rotates_three_layers_of_four() {
+    let config =
+        json!({"num_key_value_heads": 1, "head_dim": HEAD, "no_rope_layers": [1], "rope_theta": 5e6});
+    let c = open(&folder_of("smollm3", "SmolLM3ForCausalLM", &config, &sizes(), 0)).unwrap();
+    assert_eq!(c.metadata().f32("smollm3.rope.freq_base"), Some(5e6));
+    // As Llama's, the rows of a head become pairs.
+    let q = floats(&c, "blk.0.attn_q.weight").1;
+    let source =
+        values(number("SmolLM3ForCausalLM", &sizes(), "model.layers.0.self_attn.q_proj.weight"), &[8, 8]);
+    assert_eq!(q[WIDTH..2 * WIDTH], source[2 * WIDTH..3 * WIDTH]);
+    let mut other = config.clone();
+    other["no_rope_layers"] = json!([0]);
+    let path = folder_of("smollm3-bad", "SmolLM3ForCausalLM", &other, &sizes(), 0);
+    assert!(open(&path).unwrap_err().contains("no_rope_layers"));
+}
+
+fn bert_tokenizer() -> Json {
+    let mut vocab = serde_json::Map::new();
+    for (i, t) in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "##re", "a"].iter().enumerate() {
+        vocab.insert((*t).into(), json!(i));
+    }
+    let special = |id: u32, content: &str| json!({"id": id, "content": content, "special": true});
+    let one = |t: &str| json!({"SpecialToken": {"id": t, "type_id": 0}});
+    let seq = |t: &str| json!({"Sequence": {"id": t, "type_id": 0}});
+    json!({
+        "added_tokens": [special(0, "[PAD]"), special(1, "[UNK]"), special(2, "[CLS]"), special(3, "[SEP]")],
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+            "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "TemplateProcessing", "single": [one("[CLS]"), seq("A"), one("[SEP]")],
+            "pair": [one("[CLS]"), seq("A"), one("[SEP]"), seq("B"), one("[SEP]")]},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocab},
+    })
+}
+
+#[test]
+fn encoders() {
+    let sizes = Sizes { kv_heads: 2, positions: 16, types: 2, ..sizes() };
+    let config = json!({"max_position_embeddings": 16, "type_vocab_size": 2, "hidden_act": "gelu"});
+    let names =
+        json!({"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"});
+    let path = folder_of("bert", "BertModel", &config, &sizes, 0);
+    write(&path, "tokenizer.json", &bert_tokenizer());
+    write(&path, "tokenizer_config.json", &names);
+    std::fs::create_dir_all(path.join("1_Pooling")).unwrap();
+    write(
+        &path,
+        "1_Pooling/config.json",
+        &json!({"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}),
+    );
+    let c = open(&path).unwrap();
+    let m = c.metadata();
+    assert_eq!((m.u64("bert.pooling_type"), m.bool("bert.attention.causal")), (Some(1), Some(false)));
+    assert_eq!((m.u64("bert.context_length"), m.u64("tokenizer.ggml.token_type_count")), (Some(16), Some(2)));
+    assert_eq!(m.u64("tokenizer.ggml.cls_token_id"), Some(2));
+    assert_eq!(floats(&c, "position_embd.weight").0, [8, 16]);
+    assert_eq!(floats(&c, "blk.0.layer_output_norm.bias").0, [8]);
+    let t = Tokenizer::from_metadata(m).unwrap();
+    assert_eq!(t.encode_prompt("There \u{c1}"), [2, 4, 5, 6, 3]);
+    assert_eq!(t.encode_pair("the", "a"), (vec![2, 4, 3, 6, 3], 3));
+    write(&path, "1_Pooling/config.json", &json!({"pooling_mode_max_tokens": true}));
+    assert!(open(&path).unwrap_err().contains("pooling by pooling_mode_max_tokens"));
+    std::fs::remove_dir_all(path.join("1_Pooling")).unwrap();
+    write(&path, "modules.json", &json!([{"type": "sentence_transformers.models.Dense"}]));
+    assert!(open(&path).unwrap_err().contains("models.Dense"));
+
+    // A classifier: the pooler is its first matrix.
+    let labelled = Sizes { labels: 1, ..sizes };
+    let mut scored = config.clone();
+    scored["id2label"] = json!({"0": "score"});
+    let path = folder_of("bert-cls", "BertForSequenceClassification", &scored, &labelled, 0);
+    write(&path, "tokenizer.json", &bert_tokenizer());
+    let c = open(&path).unwrap();
+    assert_eq!(c.metadata().u64("bert.pooling_type"), Some(4));
+    assert_eq!(c.metadata().strs("bert.classifier.output_labels").unwrap(), ["score"]);
+    assert_eq!((floats(&c, "cls.weight").0, floats(&c, "cls.output.weight").0), (vec![8, 8], vec![8, 1]));
+
+    // RoBERTa's first rows belong to no position.
+    let config = json!({"max_position_embeddings": 18, "type_vocab_size": 1, "pad_token_id": 1});
+    let sizes = Sizes { types: 1, ..sizes };
+    let path = folder_of("xlmr", "XLMRobertaModel", &config, &sizes, 2);
+    let special = |id: u32, content: &str| json!({"id": id, "content": content, "special": true});
+    let one = |t: &str| json!({"SpecialToken": {"id": t, "type_id": 0}});
+    let seq = |t: &str| json!({"Sequence": {"id": t, "type_id": 0}});
+    write(
+        &path,
+        "tokenizer.json",
+        &json!({
+            "added_tokens": [special(0, "<s>"), special(1, "<pad>"), special(2, "</s>"), special(3, "<unk>")],
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="},
+                {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"},
+                {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}]},
+            "post_processor": {"type": "TemplateProcessing", "single": [one("<s>"), seq("A"), one("</s>")],
+                "pair": [one("<s>"), seq("A"), one("</s>"), one("</s>"), seq("B"), one("</s>")]},
+            "model": {"type": "Unigram", "unk_id": 3, "vocab": [["<s>", 0.0], ["<pad>", 0.0], ["</s>", 0.0],
+                ["<unk>", 0.0], ["▁", -3.5], ["▁a", -2.5], ["b", -4.0]]},
+        }),
+    );
+    write(
+        &path,
+        "tokenizer_config.json",
+        &json!({"bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "unk_token": "<unk>"}),
+    );
+    let c = open(&path).unwrap();
+    let number = number("XLMRobertaModel", &sizes, "embeddings.position_embeddings.weight");
+    assert_eq!(
+        floats(&c, "position_embd.weight"),
+        (vec![8, 16], values(number, &[18, WIDTH])[2 * WIDTH..].to_vec())
+    );
+    assert_eq!(c.metadata().u64("bert.context_length"), Some(16));
+    let t = Tokenizer::from_metadata(c.metadata()).unwrap();
+    assert_eq!(t.encode_prompt("ab  b?"), [0, 5, 6, 4, 6, 3, 2]);
+    assert_eq!(t.encode_pair("a", "b").0, [0, 5, 2, 2, 4, 6, 2]);
+
+    let config = json!({"n_embd": WIDTH, "n_head": 2, "n_inner": FF, "n_layer": 1, "n_positions": 8192,
+        "rotary_emb_base": 1000, "activation_function": "swiglu", "qkv_proj_bias": false, "causal": false});
+    let sizes = Sizes { types: 2, ..sizes };
+    let path = folder_of("nomic", "NomicBertModel", &config, &sizes, 0);
+    write(&path, "tokenizer.json", &bert_tokenizer());
+    let c = open(&path).unwrap();
+    let m = c.metadata();
+    assert_eq!(
+        (m.f32("nomic-bert.rope.freq_base"), m.u64("nomic-bert.context_length")),
+        (Some(1000.0), Some(2048))
+    );
+    assert_eq!(
+        (floats(&c, "blk.0.attn_qkv.weight").0, floats(&c, "blk.0.ffn_gate.weight").0),
+        (vec![8, 24], vec![8, 6])
+    );
+}
+
+/// An embedding model ends its texts with a token that is not the one that ends an answer.
+#[test]
+fn a_decoder_with_pooling_ends_its_texts() {
+    let path = whole("embedding", "Qwen3ForCausalLM");
+    std::fs::create_dir_all(path.join("1_Pooling")).unwrap();
+    write(
+        &path,
+        "1_Pooling/config.json",
+        &json!({"pooling_mode_lasttoken": true, "pooling_mode_mean_tokens": false}),
+    );
+    write(&path, "tokenizer_config.json", &json!({"eos_token": "<|im_end|>"}));
+    let mut t = tokenizer();
+    t["post_processor"] = json!({"type": "TemplateProcessing", "single": [
+        {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}]});
+    write(&path, "tokenizer.json", &t);
+    let c = open(&path).unwrap();
+    assert_eq!(c.metadata().u64("qwen3.pooling_type"), Some(3));
+    let t = Tokenizer::from_metadata(c.metadata()).unwrap();
+    assert_eq!(t.encode_prompt("the"), [260, 256]);
+    assert!(t.is_eog(257) && t.is_eog(256));
+}
+
+/// What tokenizer.json or config.json says and GGUF cannot is refused by name or told.
+#[test]
+fn nothing_is_dropped_in_silence() {
+    let with = |name: &str, file: &str, change: &dyn Fn(&mut Json)| {
+        let path = whole(name, "Qwen2ForCausalLM");
+        let mut json = if file == "tokenizer.json" { tokenizer() } else { config("Qwen2ForCausalLM") };
+        change(&mut json);
+        write(&path, file, &json);
+        open(&path).map(|c| c.warnings().join("\n"))
+    };
+    let normalizer =
+        |value: Json| with("normalizer", "tokenizer.json", &move |t| t["normalizer"] = value.clone());
+    for name in ["Lowercase", "NFKC", "NFKD", "NFD", "Nmt", "StripAccents", "Strip", "Replace", "Prepend"] {
+        for value in [
+            json!({"type": name}),
+            json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": name}]}),
+        ] {
+            let line = normalizer(value).unwrap_err();
+            assert!(line.contains("normalizer") && line.contains(name), "{line}");
+        }
+    }
+    assert!(normalizer(json!({"type": "NFC"})).unwrap().contains("NFC"));
+    for (key, value) in [
+        ("ignore_merges", json!(true)),
+        ("end_of_word_suffix", json!("</w>")),
+        ("continuing_subword_prefix", json!("##")),
+        ("dropout", json!(0.1)),
+    ] {
+        let line = with("model", "tokenizer.json", &|t| t["model"][key] = value.clone()).unwrap_err();
+        assert!(line.contains(key), "{line}");
+    }
+    for key in ["lstrip", "rstrip", "single_word"] {
+        let told = with("strip", "tokenizer.json", &|t| t["added_tokens"][3][key] = json!(true)).unwrap();
+        assert!(told.contains(key) && told.contains("<think>"), "{told}");
+    }
+    let split = |key: &str, value: Json| {
+        with("split", "tokenizer.json", &|t| t["pre_tokenizer"]["pretokenizers"][0][key] = value.clone())
+    };
+    assert!(split("behavior", json!("MergedWithNext")).unwrap_err().contains("MergedWithNext"));
+    assert!(split("invert", json!(true)).unwrap_err().contains("invert"));
+    let set = |key: &str, value: Json| with("config", "config.json", &|c| c[key] = value.clone());
+    for (key, value) in [
+        ("final_logit_softcapping", json!(30.0)),
+        ("residual_multiplier", json!(0.22)),
+        ("partial_rotary_factor", json!(0.5)),
+        ("num_experts", json!(8)),
+        ("layer_types", json!(["sliding_attention"])),
+        ("use_sliding_window", json!(true)),
+        ("attn_logit_softcapping", json!(50.0)),
+        ("hidden_act", json!("relu")),
+        ("rope_scaling", json!({"rope_type": "linear", "factor": 2.0, "mrope_section": [1]})),
+        ("rope_parameters", json!({"sliding_attention": {"rope_theta": 1e4}})),
+    ] {
+        let line = set(key, value).unwrap_err();
+        let named = if key == "rope_scaling" {
+            "mrope_section"
+        } else if key == "rope_parameters" {
+            "full_attention"
+        } else {
+            key
+        };
+        assert!(line.contains(named) && !line.contains('\n'), "{key}: {line}");
+    }
+    assert!(set("some_new_key", json!(3)).unwrap().contains("some_new_key"));
+    for (key, value) in [
+        ("hidden_act", json!("swish")),
+        ("some_new_key", json!(null)),
+        ("use_sliding_window", json!(false)),
+        ("residual_multiplier", json!(1.0)),
+        ("rope_theta", json!(null)),
+        ("rope_scaling", json!(null)),
+        ("layer_types", json!(["full_attention"])),
+        ("torch_dtype", json!("bfloat16")),
+    ] {
+        assert_eq!(set(key, value).unwrap(), "", "{key}");
+    }
+    // Both of YaRN's factors count together, as in transformers.
+    let path = whole("mscale", "Qwen2ForCausalLM");
+    let mut all = config("Qwen2ForCausalLM");
+    all["num_key_value_heads"] = json!(1);
+    all["rope_scaling"] = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16,
+        "mscale": 1.0, "mscale_all_dim": 0.5});
+    write(&path, "config.json", &all);
+    let factor = open(&path).unwrap().metadata().f32("qwen2.rope.scaling.attn_factor").unwrap();
+    assert!((factor - 1.0 / (0.05 * 4f32.ln() + 1.0)).abs() < 1e-6);
+}
+
+/// Tensors beside the weights are judged by name; ends of a text beyond GGUF's three keys have one of ours.
+#[test]
+fn odd_tensors_and_many_ends() {
+    let path = whole("odd", "Qwen2ForCausalLM");
+    for (name, shape) in [("model.steps", vec![]), ("model.cache", vec![0, 4])] {
+        let mut all = numbered();
+        all.push((50, name.to_owned(), shape));
+        save(&path.join("model.safetensors"), &all);
+        let line = open(&path).unwrap_err();
+        assert!(line.contains(&format!("{name:?} in a qwen2 model is not supported")), "{line}");
+    }
+    let bare: Vec<_> = numbered().into_iter().map(|(i, n, s)| (i, n.replace("model.", ""), s)).collect();
+    save(&path.join("model.safetensors"), &bare);
+    write(&path, "generation_config.json", &json!({"eos_token_id": [257, 259, 258, 260, 200]}));
+    let c = open(&path).unwrap();
+    let t = Tokenizer::from_metadata(c.metadata()).unwrap();
+    assert!([257, 258, 259, 260, 200].iter().all(|id| t.is_eog(*id)) && !t.is_eog(201));
+    assert!(c.warnings().iter().any(|w| w.contains("5 tokens end a text")), "{:?}", c.warnings());
 }
 
 /// Whatever is cut off or replaced in one of the files, an answer comes.

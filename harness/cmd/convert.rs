@@ -14,7 +14,10 @@ use crate::{Error, Result, interrupt, output};
 /// Make a GGUF file from a Hugging Face folder
 ///
 /// Reads config.json, tokenizer.json, tokenizer_config.json, generation_config.json and safetensors (one file
-/// or several) of Llama, Qwen2 and Qwen3 models. Norms and biases become F32. Needs no GPU and no Python.
+/// or several) of Llama, Qwen2, Qwen3, Qwen3-MoE, OLMoE, SmolLM3 and Gemma 3 (of models with pictures the text
+/// part), and of the encoders BERT, XLM-RoBERTa and nomic, with the pooling that sentence-transformers noted
+/// and the classifier of a reranker. Norms and biases become F32. What the folder says and GGUF cannot is
+/// refused by name, or told in a warning where it may matter a little. Needs no GPU and no Python.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft convert Qwen3-0.6B qwen3-0.6b-bf16.gguf
@@ -44,6 +47,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     });
     let failed = |e: weft_formats::hf::Error| Error::input(e.to_string());
     let source = Conversion::open(&f.folder, &Options { ty: ty.transpose()?, pre: f.pre }).map_err(failed)?;
+    source.warnings().iter().for_each(|w| output::note(&format!("warning: {}", crate::error::one_line(w))));
     // What is written must be read again.
     weft_formats::tokenizer::Tokenizer::from_metadata(source.metadata())
         .map_err(|source| Error::Tokenizer { file: f.folder.display().to_string(), source })?;

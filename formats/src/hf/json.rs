@@ -1,5 +1,7 @@
 //! JSON objects whose errors name the file and the key.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -12,15 +14,36 @@ use crate::whole::read_regular;
 pub(super) struct Object {
     pub(super) file: String,
     pub(super) map: Map<String, Value>,
+    /// Keys that were asked for.
+    read: RefCell<HashSet<String>>,
 }
 
 impl Object {
+    fn new(file: String, map: Map<String, Value>) -> Object {
+        Object { file, map, read: RefCell::default() }
+    }
+
+    /// The object at `key`.
+    pub(super) fn object(&self, key: &str) -> Result<Object, Error> {
+        match self.get(key) {
+            Some(Value::Object(map)) => Ok(Object::new(self.file.clone(), map.clone())),
+            Some(_) => Err(self.wrong(key, "an object")),
+            None => Err(self.missing(key)),
+        }
+    }
+
+    /// What nobody has asked for.
+    pub(super) fn unread(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let read = self.read.borrow().clone();
+        self.map.iter().filter(move |(key, _)| !read.contains(*key)).map(|(k, v)| (k.as_str(), v))
+    }
+
     pub(super) fn read(path: &Path) -> Result<Object, Error> {
         let file = path.display().to_string();
         let failed = |cause| Error::Io { file: file.clone(), cause };
         let bytes = read_regular(path).map_err(failed)?;
         match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(map)) => Ok(Object { file, map }),
+            Ok(Value::Object(map)) => Ok(Object::new(file, map)),
             Ok(_) => Err(Error::Json { file, cause: "not an object".to_owned() }),
             Err(e) => Err(Error::Json { file, cause: e.to_string() }),
         }
@@ -33,6 +56,9 @@ impl Object {
 
     /// What is at `key`; null counts as nothing.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        if self.map.contains_key(key) {
+            self.read.borrow_mut().insert(key.to_owned());
+        }
         self.map.get(key).filter(|v| !v.is_null())
     }
 

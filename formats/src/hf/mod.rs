@@ -1,13 +1,21 @@
 //! A model as Hugging Face publishes it, on its way to GGUF: `config.json`, `tokenizer.json` and
-//! safetensors in a folder, for Llama, Qwen2, Qwen3 and its mixtures of experts.
+//! safetensors in a folder, for every class in [`crate::names`].
 //!
 //! Keys, tensor names, types and orders are those of llama.cpp's convert_hf_to_gguf.py, so that what
-//! is written loads wherever its files do.
+//! is written loads wherever its files do. What a folder says and GGUF cannot is refused by name, or told
+//! in [`Conversion::warnings`] where it may matter a little.
 
+mod base64;
 mod config;
+mod decoder;
+mod encoder;
 mod json;
+mod rope;
+mod settings;
+mod steps;
 mod tensors;
 mod tokenizer;
+mod tokens;
 mod weights;
 
 use std::path::Path;
@@ -16,7 +24,7 @@ use crate::gguf::{Metadata, Value};
 use crate::quant::{self, Type};
 use json::Object;
 pub(crate) use json::clip;
-use tensors::Source;
+use tensors::{Change, Source};
 pub(crate) use tensors::{permuted, unpermuted};
 
 /// Why a folder cannot be converted.
@@ -65,6 +73,7 @@ pub struct Conversion {
     metadata: Metadata,
     tensors: Vec<Tensor>,
     weights: weights::Weights,
+    warnings: Vec<String>,
 }
 
 /// A tensor of the new file.
@@ -90,16 +99,23 @@ impl Conversion {
     /// known, or of another shape than the configuration says: see [`Error`].
     pub fn open(folder: &Path, options: &Options) -> Result<Conversion, Error> {
         let config = Object::read(&folder.join("config.json"))?;
-        let config = config::Config::read(&config)?;
+        let mut config = config::Config::read(&config)?;
+        let pooling = encoder::pooling(folder)?;
         let weights = weights::Weights::open(folder)?;
+        let mut tokenizer = Metadata::new();
+        tokenizer::put(folder, &mut config, options.pre.as_deref(), &mut tokenizer)?;
         let (tensors, ty) = tensors::plan(&config, &weights, options.ty)?;
         let mut metadata = Metadata::new();
         let canonical = folder.canonicalize().ok();
         let name = canonical.as_deref().unwrap_or(folder).file_name().unwrap_or_default();
-        metadata.set("general.architecture", Value::Str(config.family.name.to_owned()));
+        let architecture = config.architecture.name;
+        metadata.set("general.architecture", Value::Str(architecture.to_owned()));
         metadata.set("general.type", Value::Str("model".to_owned()));
         metadata.set("general.name", Value::Str(name.to_string_lossy().into_owned()));
-        config.put(&mut metadata);
+        let pooling = pooling.map(|p| ("pooling_type", Value::U32(p)));
+        for (key, value) in pooling.into_iter().chain(config.keys) {
+            metadata.set(format!("{architecture}.{key}"), value);
+        }
         let file_type = match ty {
             Type::F32 => 0,
             Type::BF16 => 32,
@@ -108,8 +124,17 @@ impl Conversion {
         };
         metadata.set("general.file_type", Value::U32(file_type));
         metadata.set("general.quantization_version", Value::U32(2));
-        tokenizer::put(folder, &config, options.pre.as_deref(), &mut metadata)?;
-        Ok(Conversion { folder: folder.display().to_string(), metadata, tensors, weights })
+        if config.sizes.types > 0 {
+            metadata.set("tokenizer.ggml.token_type_count", Value::U32(config.sizes.types as u32));
+        }
+        tokenizer.iter().for_each(|(key, value)| metadata.set(key, value.clone()));
+        let folder = folder.display().to_string();
+        Ok(Conversion { folder, metadata, tensors, weights, warnings: config.warnings })
+    }
+
+    /// What could not be carried over and may matter a little, one line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The keys of the new file.
@@ -127,27 +152,43 @@ impl Conversion {
     /// # Errors
     /// A value that its type cannot hold.
     pub fn bytes(&self, tensor: &Tensor, out: &mut Vec<u8>) -> Result<(), Error> {
-        let cols = tensor.shape[0] as usize;
-        let converted = match &tensor.source {
+        let failed = |cause| {
+            let (file, name) = (self.folder.clone(), tensor.name.clone());
+            Error::Quant { file, name, cause }
+        };
+        let (parts, change) = match &tensor.source {
             Source::Made(bytes) => {
                 out.extend(bytes);
-                Ok(())
+                return Ok(());
             }
-            Source::Pieces(pieces) => pieces.iter().try_for_each(|(at, range)| {
-                let bytes = &self.weights.bytes(at)[range.clone()];
-                quant::convert_rows(at.ty, bytes, tensor.ty, cols, None, out)
-            }),
-            Source::Stored { at, heads: None } => {
-                quant::convert_rows(at.ty, self.weights.bytes(at), tensor.ty, cols, None, out)
-            }
-            Source::Stored { at, heads: Some(heads) } => {
-                // A bias is one row of values; its values are permuted as rows of a matrix are.
-                let rows = if tensor.shape.len() == 1 { cols } else { tensor.shape[1] as usize };
-                let bytes = tensors::permuted(self.weights.bytes(at), rows, *heads);
-                quant::convert_rows(at.ty, &bytes, tensor.ty, cols, None, out)
-            }
+            Source::Stored { parts, change } => (parts, change),
         };
-        let (file, name) = (&self.folder, &tensor.name);
-        converted.map_err(|cause| Error::Quant { file: file.clone(), name: name.clone(), cause })
+        let cols = tensor.shape[0] as usize;
+        for at in parts {
+            let bytes = self.weights.bytes(at);
+            // Checked when the tensors were planned.
+            let from = at.ty.unwrap_or(Type::F32);
+            let row = bytes.len() / at.shape[0].max(1);
+            let rows = if at.shape.len() == 1 { cols } else { tensor.shape[1] as usize };
+            let bytes = &bytes[change.skip * row..][..rows * row];
+            let Change { heads, plus_one, .. } = *change;
+            let converted = match (heads, plus_one) {
+                (None, false) => quant::convert_rows(from, bytes, tensor.ty, cols, None, out),
+                (Some(heads), _) => {
+                    // A bias is one row of values; its values are permuted as rows of a matrix are.
+                    let bytes = tensors::permuted(bytes, rows, heads);
+                    quant::convert_rows(from, &bytes, tensor.ty, cols, None, out)
+                }
+                (None, true) => {
+                    let mut values = vec![0.0; rows];
+                    quant::dequantize(from, bytes, &mut values).and_then(|()| {
+                        values.iter_mut().for_each(|v| *v += 1.0);
+                        quant::quantize(tensor.ty, &values, None, out)
+                    })
+                }
+            };
+            converted.map_err(failed)?;
+        }
+        Ok(())
     }
 }

@@ -1,143 +1,44 @@
 //! Tensors: names, shapes, the order of the rows, the types.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
-use super::config::{Config, Experts};
+use super::config::Config;
 use super::weights::{Stored, Weights};
 use super::{Error, Tensor};
+use crate::names::{Bias, Module, Place};
 use crate::quant::Type;
 
 /// Where a tensor's bytes come from.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// A stored tensor; its rows are reordered where `heads` says of how many heads they are.
+    /// A stored tensor, or several that follow each other: one for each expert.
     Stored {
-        at: Stored,
-        heads: Option<usize>,
+        parts: Vec<Stored>,
+        change: Change,
     },
-    /// Bytes of stored tensors, one after the other.
-    Pieces(Vec<(Stored, Range<usize>)>),
     Made(Vec<u8>),
 }
 
-/// Both names of a layer's tensors, the rows first in `shape`, and whether it may be absent.
-struct Row {
-    hf: &'static str,
-    gguf: &'static str,
-    shape: fn(&Config) -> Vec<usize>,
-    heads: fn(&Config) -> Option<usize>,
-    optional: bool,
+/// What is done to the values on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Change {
+    /// The rows of so many heads go from halves to pairs.
+    pub(super) heads: Option<usize>,
+    /// 1 is added to every value.
+    pub(super) plus_one: bool,
+    /// Rows left out at the front.
+    pub(super) skip: usize,
 }
 
-const fn row(hf: &'static str, gguf: &'static str, shape: fn(&Config) -> Vec<usize>) -> Row {
-    Row { hf, gguf, shape, heads: |_| None, optional: false }
-}
-
-const fn rotated(row: Row, heads: fn(&Config) -> Option<usize>) -> Row {
-    Row { heads, ..row }
-}
-
-const fn optional(row: Row) -> Row {
-    Row { optional: true, ..row }
-}
-
-fn width(c: &Config) -> usize {
-    c.width as usize
-}
-
-fn q_rows(c: &Config) -> usize {
-    c.heads as usize * c.head_dim as usize
-}
-
-fn kv_rows(c: &Config) -> usize {
-    c.kv_heads as usize * c.head_dim as usize
-}
-
-fn ff(c: &Config) -> usize {
-    c.feed_forward as usize
-}
-
-fn q_heads(c: &Config) -> Option<usize> {
-    c.family.permutes.then_some(c.heads as usize)
-}
-
-fn k_heads(c: &Config) -> Option<usize> {
-    c.family.permutes.then_some(c.kv_heads as usize)
-}
-
-static LAYER: [Row; 14] = [
-    row("input_layernorm.weight", "attn_norm.weight", |c| vec![width(c)]),
-    rotated(row("self_attn.q_proj.weight", "attn_q.weight", |c| vec![q_rows(c), width(c)]), q_heads),
-    optional(rotated(row("self_attn.q_proj.bias", "attn_q.bias", |c| vec![q_rows(c)]), q_heads)),
-    rotated(row("self_attn.k_proj.weight", "attn_k.weight", |c| vec![kv_rows(c), width(c)]), k_heads),
-    optional(rotated(row("self_attn.k_proj.bias", "attn_k.bias", |c| vec![kv_rows(c)]), k_heads)),
-    row("self_attn.v_proj.weight", "attn_v.weight", |c| vec![kv_rows(c), width(c)]),
-    optional(row("self_attn.v_proj.bias", "attn_v.bias", |c| vec![kv_rows(c)])),
-    row("self_attn.o_proj.weight", "attn_output.weight", |c| vec![width(c), q_rows(c)]),
-    optional(row("self_attn.q_norm.weight", "attn_q_norm.weight", |c| vec![c.head_dim as usize])),
-    optional(row("self_attn.k_norm.weight", "attn_k_norm.weight", |c| vec![c.head_dim as usize])),
-    row("post_attention_layernorm.weight", "ffn_norm.weight", |c| vec![width(c)]),
-    row("mlp.gate_proj.weight", "ffn_gate.weight", |c| vec![ff(c), width(c)]),
-    row("mlp.up_proj.weight", "ffn_up.weight", |c| vec![ff(c), width(c)]),
-    row("mlp.down_proj.weight", "ffn_down.weight", |c| vec![width(c), ff(c)]),
-];
-
-/// A layer's tensors that hold a matrix of each expert: names, shape with rows first, and where their bytes are.
-struct Stack {
-    /// Of the stored tensors.
-    hf: Vec<String>,
-    gguf: String,
-    shape: Vec<usize>,
-    pieces: Vec<(Stored, Range<usize>)>,
-}
-
-/// The matrices of a layer's experts: gate, up, down. Older checkpoints have a tensor for each, newer ones two tensors
-/// of all of them, where gate and up of an expert follow each other.
-fn expert_stacks(config: &Config, e: &Experts, weights: &Weights, layer: u32) -> Result<Vec<Stack>, Error> {
-    let (count, wide) = (e.count as usize, e.width as usize);
-    let base = format!("model.layers.{layer}.mlp.experts");
-    let stored = |name: &str, shape: &[usize]| -> Result<Stored, Error> {
-        let missing = || Error::NoTensor { file: weights.folder.clone(), name: name.to_owned() };
-        let at = weights.tensors.get(name).ok_or_else(missing)?;
-        if at.shape != shape {
-            let (file, name, expected) = (weights.folder.clone(), name.to_owned(), shape.to_vec());
-            return Err(Error::Shape { file, name, shape: at.shape.clone(), expected });
-        }
-        Ok(at.clone())
-    };
-    let stacked = weights.tensors.contains_key(&format!("{base}.down_proj"));
-    let mut stacks = Vec::new();
-    for (part, rows, cols) in
-        [("gate", wide, width(config)), ("up", wide, width(config)), ("down", width(config), wide)]
-    {
-        // Of a stacked tensor: its name, the matrices of an expert, and which of them this is.
-        let (name, matrices, which) = match part {
-            "gate" => ("gate_up_proj", 2, 0),
-            "up" => ("gate_up_proj", 2, 1),
-            _ => ("down_proj", 1, 0),
-        };
-        let (mut hf, mut pieces) = (Vec::new(), Vec::new());
-        for expert in 0..count {
-            let (name, at, range) = if stacked {
-                let name = format!("{base}.{name}");
-                let at = stored(&name, &[count, matrices * rows, cols])?;
-                let bytes = weights.bytes(&at).len() / count / matrices;
-                let first = (expert * matrices + which) * bytes;
-                (name, at, first..first + bytes)
-            } else {
-                let name = format!("{base}.{expert}.{part}_proj.weight");
-                let at = stored(&name, &[rows, cols])?;
-                let bytes = weights.bytes(&at).len();
-                (name, at, 0..bytes)
-            };
-            hf.push(name);
-            pieces.push((at, range));
-        }
-        let gguf = format!("blk.{layer}.ffn_{part}_exps.weight");
-        stacks.push(Stack { hf, gguf, shape: vec![count, rows, cols], pieces });
-    }
-    Ok(stacks)
+/// The plan of one conversion while it is made.
+struct Plan<'a> {
+    config: &'a Config,
+    weights: &'a Weights,
+    /// What stands before the names of the body.
+    prefix: &'static str,
+    ty: Type,
+    used: BTreeSet<String>,
+    tensors: Vec<Tensor>,
 }
 
 /// The tensors of the new file, and the type of its matrices.
@@ -146,67 +47,35 @@ pub(super) fn plan(
     weights: &Weights,
     ty: Option<Type>,
 ) -> Result<(Vec<Tensor>, Type), Error> {
-    let missing = |name: &str| Error::NoTensor { file: weights.folder.clone(), name: name.to_owned() };
-    let embedding = "model.embed_tokens.weight";
-    let stored = weights.tensors.get(embedding).ok_or_else(|| missing(embedding))?.ty;
+    let a = config.architecture;
+    let missing = |name: String| Error::NoTensor { file: weights.folder.clone(), name };
+    let embedding = a.module("token_embd").map_or("", |m| m.hf);
+    let at = |prefix: &str| weights.tensors.get(&format!("{prefix}{embedding}.weight"));
+    let found = a.prefixes.iter().find_map(|prefix| Some((*prefix, at(prefix)?)));
+    let (prefix, stored) = found.ok_or_else(|| missing(format!("{}{embedding}.weight", a.prefixes[0])))?;
+    let stored = stored.ty.ok_or_else(|| weights.dtype(&format!("{prefix}{embedding}.weight")))?;
     let ty = ty.unwrap_or(stored);
-    let mut used = BTreeSet::new();
-    let mut tensors = Vec::new();
-    let mut add = |hf: String, gguf: String, shape: Vec<usize>, heads: Option<usize>, optional: bool| {
-        let Some((name, at)) = weights.tensors.get_key_value(&hf) else {
-            return if optional { Ok(()) } else { Err(missing(&hf)) };
-        };
-        used.insert(name.as_str());
-        if at.shape != shape {
-            let (file, shape_found) = (weights.folder.clone(), at.shape.clone());
-            return Err(Error::Shape { file, name: hf, shape: shape_found, expected: shape });
-        }
-        let columns_first: Vec<u64> = shape.iter().rev().map(|d| *d as u64).collect();
-        let ty = type_of(&gguf, &columns_first, ty);
-        let source = Source::Stored { at: at.clone(), heads };
-        tensors.push(Tensor { name: gguf, shape: columns_first, ty, source });
-        Ok(())
-    };
-    let vocabulary = config.vocabulary as usize;
-    add(embedding.to_owned(), "token_embd.weight".to_owned(), vec![vocabulary, width(config)], None, false)?;
-    for i in 0..config.layers {
-        if let Some(e) = &config.experts {
-            let (hf, gguf) =
-                (format!("model.layers.{i}.mlp.gate.weight"), format!("blk.{i}.ffn_gate_inp.weight"));
-            add(hf, gguf, vec![e.count as usize, width(config)], None, false)?;
-        }
-        // Experts have the place of the feed-forward network.
-        let dense = |r: &&Row| config.experts.is_none() || !r.hf.starts_with("mlp.");
-        for r in LAYER.iter().filter(dense) {
-            let (hf, gguf) = (format!("model.layers.{i}.{}", r.hf), format!("blk.{i}.{}", r.gguf));
-            add(hf, gguf, (r.shape)(config), (r.heads)(config), r.optional)?;
-        }
+    let mut plan = Plan { config, weights, prefix, ty, used: BTreeSet::new(), tensors: Vec::new() };
+    let body = |m: &&Module| matches!(m.place, Place::Body | Place::Beside);
+    // The head of a decoder stands behind its layers.
+    let (head, first): (Vec<_>, Vec<_>) =
+        a.modules().filter(body).partition(|m| m.gguf.starts_with("output") || m.gguf.starts_with("cls"));
+    first.into_iter().try_for_each(|m| plan.module(m, 0))?;
+    for layer in 0..config.layers {
+        a.modules().filter(|m| !body(m)).try_for_each(|m| plan.module(m, layer))?;
     }
-    add("model.norm.weight".to_owned(), "output_norm.weight".to_owned(), vec![width(config)], None, false)?;
+    head.into_iter().try_for_each(|m| plan.module(m, 0))?;
+    let Plan { used, mut tensors, .. } = plan;
     // A tied head is the embedding, whether a copy of it is stored or not.
-    if config.tied != Some(true) {
-        let optional = config.tied.is_none();
-        let shape = vec![vocabulary, width(config)];
-        add("lm_head.weight".to_owned(), "output.weight".to_owned(), shape, None, optional)?;
-    }
-    for (layer, e) in (0..config.layers).flat_map(|i| config.experts.iter().map(move |e| (i, e))) {
-        for stack in expert_stacks(config, e, weights, layer)? {
-            let names = stack.hf.iter().filter_map(|n| weights.tensors.get_key_value(n));
-            used.extend(names.map(|(name, _)| name.as_str()));
-            let shape: Vec<u64> = stack.shape.iter().rev().map(|d| *d as u64).collect();
-            let ty = type_of(&stack.gguf, &shape, ty);
-            tensors.push(Tensor { name: stack.gguf, shape, ty, source: Source::Pieces(stack.pieces) });
-        }
-    }
-    // Older checkpoints keep a table of frequencies, which config.json says as well.
+    let tied = |name: &str| name == "lm_head.weight" && config.tied == Some(true);
     let unused = weights.tensors.keys().find(|name| {
-        !used.contains(name.as_str()) && *name != "lm_head.weight" && !name.ends_with("rotary_emb.inv_freq")
+        !used.contains(name.as_str()) && !tied(name) && !a.unused.iter().any(|part| name.contains(part))
     });
     if let Some(name) = unused {
-        let what = format!("tensor {name:?} in a {} model", config.family.name);
+        let what = format!("tensor {name:?} in a {} model", a.name);
         return Err(Error::Unsupported { file: weights.folder.clone(), what });
     }
-    if let Some(factors) = config.rope_factors() {
+    if let Some(factors) = &config.rope_factors {
         tensors.push(Tensor {
             name: "rope_freqs.weight".to_owned(),
             shape: vec![factors.len() as u64],
@@ -217,11 +86,130 @@ pub(super) fn plan(
     Ok((tensors, ty))
 }
 
-/// Vectors and what experts are chosen by are F32; a matrix whose rows are no whole blocks is F16.
+impl Plan<'_> {
+    /// Adds a module's weight and bias.
+    fn module(&mut self, m: &'static Module, layer: usize) -> Result<(), Error> {
+        let Config { architecture, sizes, .. } = self.config;
+        if m.gguf == "output" && self.config.tied == Some(true) {
+            return Ok(());
+        }
+        // Where the configuration says neither, the tensors say whether a head is tied.
+        let optional = m.optional && !(m.gguf == "output" && self.config.tied == Some(false));
+        let name = architecture.hf_name(m, self.prefix, layer);
+        let shape: Vec<usize> = m.shape.iter().map(|s| sizes.of(*s)).collect();
+        let change = Change {
+            heads: architecture.permuted(m, sizes.heads, sizes.kv_heads),
+            plus_one: architecture.norms_less_one && m.is_norm(),
+            skip: if m.gguf == "position_embd" { self.config.unused_positions } else { 0 },
+        };
+        let gguf = m.gguf_name(layer);
+        if m.place == Place::Experts {
+            return self.experts(&name, gguf, &shape);
+        }
+        self.add(vec![format!("{name}.weight")], gguf.clone(), shape.clone(), change, optional)?;
+        if m.bias != Bias::Never {
+            let gguf = format!("{}.bias", gguf.trim_end_matches(".weight"));
+            let change = Change { plus_one: false, ..change };
+            self.add(
+                vec![format!("{name}.bias")],
+                gguf,
+                shape[..1].to_vec(),
+                change,
+                m.bias == Bias::Optional,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Adds a matrix of every expert as one tensor. Older checkpoints have a tensor for each, newer ones two
+    /// tensors of all, where gate and up of an expert follow each other.
+    fn experts(&mut self, name: &str, gguf: String, shape: &[usize]) -> Result<(), Error> {
+        let count = self.config.sizes.experts;
+        let (base, part) = name.split_once(".{}.").unwrap_or((name, ""));
+        if !self.weights.tensors.contains_key(&format!("{base}.down_proj")) {
+            let names = (0..count).map(|e| format!("{}.weight", name.replace("{}", &e.to_string())));
+            return self.add(names.collect(), gguf, shape.to_vec(), Change::default(), false);
+        }
+        // The tensor, how many of an expert's matrices it holds, and which of them this is.
+        let (stored, matrices, which) = match part {
+            "gate_proj" => ("gate_up_proj", 2, 0),
+            "up_proj" => ("gate_up_proj", 2, 1),
+            _ => ("down_proj", 1, 0),
+        };
+        let name = format!("{base}.{stored}");
+        let file = || self.weights.folder.clone();
+        let Some(at) = self.weights.tensors.get(&name) else {
+            return Err(Error::NoTensor { file: file(), name });
+        };
+        let expected = vec![count, matrices * shape[0], shape[1]];
+        if at.shape != expected {
+            return Err(Error::Shape { file: file(), name, shape: at.shape.clone(), expected });
+        }
+        if at.ty.is_none() {
+            return Err(self.weights.dtype(&name));
+        }
+        let parts = (0..count).map(|e| at.part(count * matrices, e * matrices + which, shape)).collect();
+        let columns_first = vec![shape[1] as u64, shape[0] as u64, count as u64];
+        let ty = type_of(&gguf, &columns_first, self.ty);
+        let source = Source::Stored { parts, change: Change::default() };
+        self.tensors.push(Tensor { name: gguf, shape: columns_first, ty, source });
+        self.used.insert(name);
+        Ok(())
+    }
+
+    /// Adds the tensors `names` as one, named `gguf`; each has `shape`, rows first.
+    fn add(
+        &mut self,
+        names: Vec<String>,
+        gguf: String,
+        shape: Vec<usize>,
+        change: Change,
+        optional: bool,
+    ) -> Result<(), Error> {
+        let file = || self.weights.folder.clone();
+        let mut parts = Vec::with_capacity(names.len());
+        for name in &names {
+            let name = self.weights.older_name(name);
+            let Some(at) = self.weights.tensors.get(&name) else {
+                return if optional { Ok(()) } else { Err(Error::NoTensor { file: file(), name }) };
+            };
+            let mut expected = shape.clone();
+            expected[0] += change.skip;
+            let cut = gguf == "token_embd.weight" || gguf == "output.weight";
+            let longer = self.config.cuts_vocabulary && cut && at.shape.len() == expected.len();
+            let fits = at.shape == expected
+                || (longer && at.shape[1..] == expected[1..] && at.shape[0] > expected[0]);
+            if !fits {
+                return Err(Error::Shape { file: file(), name, shape: at.shape.clone(), expected });
+            }
+            if at.ty.is_none() {
+                return Err(self.weights.dtype(&name));
+            }
+            parts.push(at.clone());
+            self.used.insert(name);
+        }
+        let mut columns_first: Vec<u64> = shape.iter().rev().map(|d| *d as u64).collect();
+        if names.len() > 1 || gguf.contains("_exps.") {
+            columns_first.push(names.len() as u64);
+        }
+        let ty = type_of(&gguf, &columns_first, self.ty);
+        self.tensors.push(Tensor {
+            name: gguf,
+            shape: columns_first,
+            ty,
+            source: Source::Stored { parts, change },
+        });
+        Ok(())
+    }
+}
+
+/// Vectors are F32, and so are the small matrices that decide much; a matrix whose rows are no whole blocks
+/// is F16.
 fn type_of(name: &str, shape: &[u64], ty: Type) -> Type {
+    const EXACT: [&str; 3] = ["ffn_gate_inp.weight", "token_types.weight", "position_embd.weight"];
     match shape {
         [_] => Type::F32,
-        _ if name.ends_with("ffn_gate_inp.weight") => Type::F32,
+        _ if EXACT.iter().any(|e| name.ends_with(e)) => Type::F32,
         [cols, ..] if !cols.is_multiple_of(ty.block_len() as u64) => Type::F16,
         _ => ty,
     }

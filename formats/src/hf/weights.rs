@@ -25,7 +25,18 @@ pub(super) struct Stored {
     bytes: Range<usize>,
     /// Rows first.
     pub(super) shape: Vec<usize>,
-    pub(super) ty: Type,
+    /// `None` for integers and the like, which no weight is.
+    pub(super) ty: Option<Type>,
+    dtype: Dtype,
+}
+
+impl Stored {
+    /// The `i`th of `count` equal parts of its bytes, a tensor of `shape`.
+    pub(super) fn part(&self, count: usize, i: usize, shape: &[usize]) -> Stored {
+        let size = self.bytes.len() / count;
+        let start = self.bytes.start + i * size;
+        Stored { bytes: start..start + size, shape: shape.to_vec(), ..self.clone() }
+    }
 }
 
 impl Weights {
@@ -63,23 +74,41 @@ impl Weights {
         let bad = |cause: String| Error::Safetensors { file: file.clone(), cause };
         let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| bad(e.to_string()))?;
         for (name, info) in metadata.tensors() {
+            // Judged when it is needed: buffers of other types and shapes lie beside the weights.
             let ty = match info.dtype {
-                Dtype::F32 => Type::F32,
-                Dtype::F16 => Type::F16,
-                Dtype::BF16 => Type::BF16,
-                other => return Err(Error::Dtype { file, name, dtype: format!("{other:?}") }),
+                Dtype::F32 => Some(Type::F32),
+                Dtype::F16 => Some(Type::F16),
+                Dtype::BF16 => Some(Type::BF16),
+                _ => None,
             };
             let range = info.data_offsets.0 + 8 + header..info.data_offsets.1 + 8 + header;
-            if bytes.get(range.clone()).is_none() || info.shape.is_empty() || info.shape.contains(&0) {
+            if bytes.get(range.clone()).is_none() {
                 return Err(bad(format!("tensor {name:?} has the shape {:?} at {range:?}", info.shape)));
             }
-            let stored = Stored { file: self.files.len(), bytes: range, shape: info.shape.clone(), ty };
+            let (shape, dtype) = (info.shape.clone(), info.dtype);
+            let stored = Stored { file: self.files.len(), bytes: range, shape, ty, dtype };
             if self.tensors.insert(name.clone(), stored).is_some() {
                 return Err(bad(format!("tensor {name:?} is in another file too")));
             }
         }
         self.files.push(data);
         Ok(())
+    }
+
+    /// The error of a tensor whose type no weight has.
+    pub(super) fn dtype(&self, name: &str) -> Error {
+        let dtype = self.tensors.get(name).map_or(String::new(), |t| format!("{:?}", t.dtype));
+        Error::Dtype { file: self.folder.clone(), name: name.to_owned(), dtype }
+    }
+
+    /// What very old checkpoints call a LayerNorm's tensors, where they have no others.
+    pub(super) fn older_name(&self, name: &str) -> String {
+        let older =
+            name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        if self.tensors.contains_key(name) || !self.tensors.contains_key(&older) {
+            return name.to_owned();
+        }
+        older
     }
 
     pub(super) fn bytes(&self, at: &Stored) -> &[u8] {

@@ -1,0 +1,190 @@
+//! What the files beside tokenizer.json say: special tokens, what is added to a text, templates, sampling.
+
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use super::Error;
+use super::config::{Config, token_ids};
+use super::json::Object;
+use super::tokens::Tokens;
+use crate::gguf::{Array, Metadata, Value};
+
+/// What the post-processor adds to a text, and to two.
+#[derive(Debug, Default)]
+pub(super) struct Added {
+    pub(super) bos: bool,
+    pub(super) eos: bool,
+    /// A separator besides the end of the first text.
+    pub(super) sep: bool,
+    /// The id that the template puts last.
+    last: Option<u32>,
+}
+
+/// The settings, else the template of the post-processor.
+pub(super) fn added(file: &Object, settings: Option<&Object>, tokens: &Tokens) -> Result<Added, Error> {
+    let post = file.get("post_processor");
+    let steps = post.and_then(|p| p.get("processors")).and_then(Json::as_array);
+    let mut all = post.into_iter().chain(steps.into_iter().flatten());
+    let kind = |p: &Json| p.get("type").and_then(Json::as_str).unwrap_or_default().to_owned();
+    let special = |item: Option<&Json>| item?.get("SpecialToken")?.get("id")?.as_str().map(str::to_owned);
+    let mut found = Added::default();
+    match all.find(|p| p.get("single").is_some() || p.get("sep").is_some()) {
+        // BERT's and RoBERTa's own forms: a class token, a separator, in pairs of RoBERTa two.
+        Some(p) if p.get("sep").is_some() => {
+            found = Added { bos: true, eos: true, sep: kind(p) == "RobertaProcessing", last: None };
+        }
+        Some(template) => {
+            let single = template["single"].as_array().map_or(&[][..], Vec::as_slice);
+            let (first, last) = (special(single.first()), special(single.last()));
+            found.bos = single.len() > 1 && first.is_some();
+            found.eos = single.len() > 1 && last.is_some();
+            found.last = last.and_then(|l| tokens.ids.get(&l)).copied().filter(|_| found.eos);
+            let pair = template.get("pair").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+            let at = |id: &str| pair.iter().position(|i| i["Sequence"]["id"] == id);
+            if let (Some(a), Some(b)) = (at("A"), at("B")) {
+                found.sep = b > a + 2;
+            }
+        }
+        None => {}
+    }
+    let setting = |key: &str| settings.map_or(Ok(None), |s| s.flag(key));
+    found.bos = setting("add_bos_token")?.unwrap_or(found.bos);
+    found.eos = setting("add_eos_token")?.unwrap_or(found.eos);
+    Ok(found)
+}
+
+/// Names and ids of special tokens: tokenizer_config.json's by text, then config.json's; and all ids that
+/// end a text, config.json's and generation_config.json's.
+pub(super) fn put_special(
+    settings: Option<&Object>,
+    generation: Option<&Object>,
+    config: &mut Config,
+    tokens: &Tokens,
+    added: &Added,
+    metadata: &mut Metadata,
+) {
+    const KEYS: [(&str, &str); 7] = [
+        ("bos", "bos_token"),
+        ("eos", "eos_token"),
+        ("unknown", "unk_token"),
+        ("seperator", "sep_token"),
+        ("padding", "pad_token"),
+        ("cls", "cls_token"),
+        ("mask", "mask_token"),
+    ];
+    let size = tokens.texts.len();
+    let mut ids: Vec<(&'static str, u32)> = Vec::new();
+    let mut add = |name: &'static str, id: Option<u32>| {
+        if let Some(id) = id.filter(|id| (*id as usize) < size)
+            && !ids.iter().any(|(n, _)| *n == name)
+        {
+            ids.push((name, id));
+        }
+    };
+    // What the template ends a text with is what has to be added, whatever it is called.
+    let named = |key: &str| {
+        let value = settings.and_then(|s| s.get(key));
+        let text = value.and_then(|v| v.as_str().or(v.get("content").and_then(Json::as_str)))?;
+        tokens.ids.get(text).copied()
+    };
+    let mut ends = Vec::new();
+    if let (true, Some(last)) = (added.eos, added.last) {
+        add("eos", Some(last));
+        ends.extend(named("eos_token"));
+    }
+    for (name, key) in KEYS {
+        add(name, named(key));
+    }
+    config.ids.iter().for_each(|(name, id)| add(name, Some(*id)));
+    ends.append(&mut config.ends);
+    ends.extend(generation.map(|g| token_ids(g, "eos_token_id")).unwrap_or_default());
+    ends.retain(|id| (*id as usize) < size);
+    add("eos", ends.first().copied());
+    let eos = ids.iter().find(|(name, _)| *name == "eos").map(|(_, id)| *id);
+    let mut seen: Vec<u32> = eos.into_iter().collect();
+    ends.retain(|id| {
+        let new = !seen.contains(id);
+        seen.push(*id);
+        new
+    });
+    // Two more have keys. Names that say which is which count first.
+    let place = |names: &[&str], ends: &mut Vec<u32>| {
+        let of = |name: &&str| ends.iter().position(|id| tokens.ids.get(*name) == Some(id));
+        names.iter().find_map(of).map(|at| ends.remove(at))
+    };
+    let eom = place(&["<|eom_id|>"], &mut ends);
+    let eot = place(&["<|eot_id|>", "<|im_end|>", "<end_of_turn>"], &mut ends);
+    let mut rest = ends.into_iter();
+    let eot = eot.or_else(|| rest.next());
+    let eom = eom.or_else(|| rest.next());
+    ids.extend(eot.map(|id| ("eot", id)));
+    ids.extend(eom.map(|id| ("eom", id)));
+    for (name, id) in ids {
+        metadata.set(format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
+    }
+    let rest: Vec<u32> = rest.collect();
+    if !rest.is_empty() {
+        config.warnings.push(format!(
+            "{}: {} tokens end a text; llama.cpp reads the first three, Weft all",
+            config.file,
+            rest.len() + 3
+        ));
+        metadata.set("tokenizer.ggml.eog_token_ids", Value::Array(Array::U32(rest)));
+    }
+}
+
+/// The default template, and others by name.
+pub(super) fn put_template(
+    folder: &Path,
+    settings: Option<&Object>,
+    metadata: &mut Metadata,
+) -> Result<(), Error> {
+    let path = folder.join("chat_template.jinja");
+    let mut default = None;
+    let mut named = Vec::new();
+    match settings.and_then(|s| s.get("chat_template")) {
+        Some(Json::String(text)) => default = Some(text.clone()),
+        Some(Json::Array(all)) => {
+            for t in all {
+                let text = |key: &str| t.get(key).and_then(Json::as_str).map(str::to_owned);
+                match (text("name"), text("template")) {
+                    (Some(name), Some(template)) if name == "default" => default = Some(template),
+                    (Some(name), Some(template)) => named.push((name, template)),
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
+    }
+    if path.exists() {
+        let text = crate::whole::read_regular(&path)
+            .and_then(|b| String::from_utf8(b).map_err(|_| std::io::Error::other("is not UTF-8")));
+        default = Some(text.map_err(|cause| Error::Io { file: path.display().to_string(), cause })?);
+    }
+    if let Some(text) = default {
+        metadata.set("tokenizer.chat_template", Value::Str(text));
+    }
+    let plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    named.retain(|(name, _)| plain(name));
+    if !named.is_empty() {
+        let names = named.iter().map(|(n, _)| n.clone()).collect();
+        metadata.set("tokenizer.chat_templates", Value::Array(Array::Str(names)));
+    }
+    for (name, template) in named {
+        metadata.set(format!("tokenizer.chat_template.{name}"), Value::Str(template));
+    }
+    Ok(())
+}
+
+/// How the model's makers draw tokens.
+pub(super) fn put_sampling(generation: &Object, metadata: &mut Metadata) {
+    for (key, name) in [("temperature", "temp"), ("top_p", "top_p"), ("min_p", "min_p")] {
+        if let Ok(Some(v)) = generation.float(key) {
+            metadata.set(format!("general.sampling.{name}"), Value::F32(v as f32));
+        }
+    }
+    if let Ok(Some(k)) = generation.count("top_k") {
+        metadata.set("general.sampling.top_k", Value::I32(k as i32));
+    }
+}
