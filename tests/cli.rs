@@ -105,6 +105,36 @@ fn a_conversation_is_rendered_by_the_template() {
 }
 
 #[test]
+fn texts_become_vectors() {
+    let numbers =
+        |line: &str| -> Vec<f32> { line.split(' ').map(|n| n.parse().expect("a number")).collect() };
+    let out = ok(&["embed", "--pooling", "last", "one", "two"]);
+    let both: Vec<_> = out.lines().map(numbers).collect();
+    assert_eq!(both.len(), 2);
+    assert!(
+        both.iter().all(|v| (v.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-4) && both[0] != both[1]
+    );
+    // Packed or alone, a text has one vector, here within what products of other sizes round.
+    let alone = numbers(ok(&["embed", "--pooling", "last", "two"]).trim_end());
+    assert!(alone.iter().zip(&both[1]).all(|(a, b)| (a - b).abs() < 1e-2), "{alone:?}");
+    let lines = weft_with(&["embed", "--pooling", "mean", "--json", "-"], b"one\ntwo\n").stdout;
+    let second: serde_json::Value = serde_json::from_str(lines.lines().nth(1).expect("two")).expect("JSON");
+    assert_eq!(
+        (&second["index"], second["embedding"].as_array().expect("numbers").len()),
+        (&1.into(), both[0].len())
+    );
+    fails(&["embed", "hi"], &["says no pooling", "--pooling (mean, cls or last)"]);
+    fails(
+        &["embed", "--pooling", "last", "-c", "2", "one two three four five"],
+        &["text 1 has", "the 2 that"],
+    );
+    fails(&["embed", "-"], &["no text"]);
+    let ran = weft_with(&["rerank", "--query", "x", "-"], b"one\ntwo\n");
+    assert!(ran.code == Some(1) && ran.stderr.contains("has no classifier"), "{}", ran.stderr);
+    assert!(weft(&["embed", "--pooling", "max", "hi"]).stderr.contains("known: cls, mean, last"));
+}
+
+#[test]
 fn logits_by_prefill_by_decode_and_by_chunks() {
     let folder = folder("cli-logits");
     let ids = ok(&["tokenize", "--json", "A car starts from rest and accelerates at 3 m/s² for 4 s."]);

@@ -5,6 +5,7 @@ mod chat;
 mod convert;
 mod curriculum;
 mod devices;
+mod embed;
 mod eval;
 mod finetune;
 mod imatrix;
@@ -13,6 +14,7 @@ mod kernels;
 mod logits;
 mod merge;
 mod quantize;
+mod rerank;
 mod run;
 mod split;
 mod tokenize;
@@ -43,6 +45,8 @@ enum Command {
     Inspect(inspect::Flags),
     Devices(devices::Flags),
     Logits(logits::Flags),
+    Embed(embed::Flags),
+    Rerank(rerank::Flags),
     Bench(bench::Flags),
     Eval(eval::Flags),
     Finetune(finetune::Flags),
@@ -69,6 +73,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Inspect(f) => inspect::run(f),
         Command::Devices(f) => devices::run(f),
         Command::Logits(f) => logits::run(f),
+        Command::Embed(f) => embed::run(f),
+        Command::Rerank(f) => rerank::run(f),
         Command::Bench(f) => bench::run(f),
         Command::Eval(f) => eval::run(f),
         Command::Finetune(f) => finetune::run(f),

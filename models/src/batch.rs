@@ -397,6 +397,7 @@ impl Batch {
             lora: lora.zip(self.between.as_ref()),
             taps: &[],
             sums: None,
+            packed: None,
         };
         let f = m.frame(&self.cache.shapes, lora);
         Graph::plan(&f, pass(rows, self.context(), positions)).record(&mut rec, &f, &m.weights, &memory)?;

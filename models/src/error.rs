@@ -85,6 +85,26 @@ pub enum Error {
         "training: the gradient of step {step} is not finite; the parameters are those of the step before: lower the learning rate, or clip"
     )]
     NotFinite { step: u64 },
+    #[error("{file}: {arch} is an encoder and has no next token; ask it with `weft embed` or `weft rerank`")]
+    Encoder { file: String, arch: String },
+    #[error(
+        "{file}: says no pooling, so it is no model of embeddings; name one with --pooling (mean, cls or last)"
+    )]
+    NoPooling { file: String },
+    #[error(
+        "{file}: is a reranker, which scores pairs; ask it with `weft rerank`, or name a --pooling (mean, cls or last)"
+    )]
+    Reranker { file: String },
+    #[error(
+        "{file}: has no classifier, so it is no reranker (pooling type 4, rank); `weft embed` gives vectors to compare"
+    )]
+    NoReranker { file: String },
+    #[error(
+        "text {number} has {tokens} tokens, more than the {context} that the model takes; shorten or split it"
+    )]
+    TextTooLong { number: usize, tokens: usize, context: u32 },
+    #[error("text {number} is empty")]
+    EmptyText { number: usize },
     #[error("cancelled")]
     Cancelled,
 }

@@ -22,6 +22,7 @@
 mod arch;
 mod batch;
 
+mod embedder;
 mod error;
 pub mod finetune;
 mod generate;
@@ -44,6 +45,7 @@ mod weights;
 
 pub use arch::SUPPORTED;
 pub use batch::{Batch, Drawn, MAX_STREAMS};
+pub use embedder::{Embedder, Hidden, Sequence};
 pub use error::{Error, Result};
 pub use generate::{Generation, Stop};
 pub use importance::Importance;
@@ -54,7 +56,7 @@ pub use options::{Options, Progress, Source};
 pub use plan::{MemoryPlan, plan};
 pub use sampling::Sampling;
 pub use session::{Rows, Session, Taps};
-pub use spec::Spec;
+pub use spec::{Pooling, Spec};
 pub use synthetic::Synthetic;
 pub use weft_formats::adapter::Adapter as AdapterFile;
 pub use weft_formats::chat::{Message, Options as ChatOptions};

@@ -7,8 +7,9 @@ use weft_kernels::ops::sample::State;
 use weft_kernels::select::{self, CallShape};
 use weft_runtime::{Caps, DeviceKind};
 
-use crate::graph::{Frame, Graph, Want};
+use crate::graph::{Frame, Graph, Pass, Vectors, Want};
 use crate::kv::{Extent, Shapes};
+use crate::spec::Pooling;
 use crate::weights::{Layout, cache_type, refuse_unknown};
 use crate::{Options, Result, Spec};
 
@@ -44,11 +45,35 @@ impl MemoryPlan {
         choices: &Choices,
         context: u32,
     ) -> Result<MemoryPlan> {
+        let integers = choices.integers;
+        if spec.is_encoder() {
+            let kv = Shapes::none();
+            let f = Frame { spec, weights, caps, budget, kv: &kv, lora: None, integers };
+            let plan = MemoryPlan::packed(&f, choices.chunk, context);
+            return Ok(MemoryPlan { weights: weights.bytes(budget), ..plan });
+        }
         let extent = Extent { sequences: 1, context, batch: choices.chunk.min(context) };
         let kv = Shapes::new(spec, choices.cache, extent, budget)?;
-        let integers = choices.integers;
         let f = Frame { spec, weights, caps, budget, kv: &kv, lora: None, integers };
         Ok(MemoryPlan { weights: weights.bytes(budget), ..MemoryPlan::session(&f, choices.chunk) })
+    }
+
+    /// Plans batches of up to `chunk` tokens of whole sequences, each of `context` tokens at most, and counts no weights.
+    pub(crate) fn packed(f: &Frame<'_>, chunk: u32, context: u32) -> MemoryPlan {
+        let chunk = chunk.max(context);
+        let pooling = f.spec.out.pooling.unwrap_or(Pooling::Mean);
+        let vectors = |sequences| Vectors { sequences, pooling, normalised: true, taps: false };
+        let bytes = |n| Graph::plan(f, Pass::packed(chunk, vectors(n))).bytes();
+        let tables = f.spec.rotations().into_iter().map(|r| r.pairs());
+        let angles = u64::from(128 + context.div_ceil(128)) * 8;
+        MemoryPlan {
+            weights: 0,
+            kv_cache: 0,
+            activations: bytes(1).max(bytes(chunk)),
+            // Ids, positions, types, spans and bounds.
+            state: u64::from(chunk) * 28 + tables.map(|pairs| angles * u64::from(pairs)).sum::<u64>(),
+            chunk,
+        }
     }
 
     /// Plans a session, whose batches have up to `chunk` tokens, and counts no weights.

@@ -87,6 +87,9 @@ pub struct Session {
 impl Session {
     pub(crate) fn new(model: Model, context: u32) -> Result<Session> {
         let (gpu, spec) = (&model.0.gpu, &model.0.spec);
+        if spec.is_encoder() {
+            return Err(Error::Encoder { file: model.0.file.clone(), arch: spec.architecture.clone() });
+        }
         // Past the trained context the model degrades but runs; what cannot be is an empty one.
         const MAX_CONTEXT: u32 = 1 << 24;
         if context == 0 || context > MAX_CONTEXT {
@@ -227,6 +230,7 @@ impl Session {
             lora: self.model.1.as_deref().zip(self.between.as_ref()),
             taps: extra.taps,
             sums: extra.sums,
+            packed: None,
         };
         let f = self.frame();
         let graph = Graph::plan(&f, Pass::one(tokens, positions, want));

@@ -8,7 +8,7 @@
 //! Sandwich: x += norm'(f(norm(x)))
 //! ```
 
-use weft_kernels::ops::rope::Rotation;
+use weft_kernels::ops::rope::{Pairing, Rotation};
 
 /// A model.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +40,7 @@ pub struct Embed {
     pub scale: f32,
     /// Rows of a table of learnt positions, one of which is added to each token.
     pub positions: Option<u32>,
-    /// Rows of a table of token types, of which the first is added to each token.
+    /// Rows of a table of token types, one of which is added to each token.
     pub types: Option<u32>,
     /// The norm of the sum.
     pub norm: Option<Norm>,
@@ -232,12 +232,12 @@ pub struct Out {
     pub softcap: Option<f32>,
     /// How a sequence becomes one vector, where the model is one of embeddings.
     pub pooling: Option<Pooling>,
-    /// Classes of a classifier on the pooled vector.
+    /// Classes of a classifier on the pooled vector, where the model is a reranker.
     pub classes: Option<u32>,
 }
 
 /// How a sequence becomes one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pooling {
     /// The first token's.
     Cls,
@@ -247,7 +247,31 @@ pub enum Pooling {
     Last,
 }
 
+impl Pooling {
+    /// All of them.
+    pub const ALL: [Pooling; 3] = [Pooling::Cls, Pooling::Mean, Pooling::Last];
+
+    /// The name on a command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Pooling::Cls => "cls",
+            Pooling::Mean => "mean",
+            Pooling::Last => "last",
+        }
+    }
+
+    /// The pooling of this name.
+    pub fn parse(name: &str) -> Option<Pooling> {
+        Pooling::ALL.into_iter().find(|p| p.name() == name)
+    }
+}
+
 impl Spec {
+    /// Whether tokens see what comes behind them, so that there is no next token to ask for.
+    pub fn is_encoder(&self) -> bool {
+        self.blocks.iter().any(|b| matches!(b.attention.mask, Mask::Full | Mask::SymmetricWindow(_)))
+    }
+
     /// The context that is used where none is asked for: the model's own, at most 4,096.
     pub fn default_context(&self) -> u32 {
         self.context.min(4096)
@@ -285,7 +309,8 @@ impl Spec {
 
     /// The rotary embeddings, and one of a pair that does not turn where some layer has none.
     pub fn rotations(&self) -> Vec<Rotation> {
-        let still = || Rotation { frequencies: vec![0.0], mscale: 1.0, pairing: self.rotation().pairing };
+        let pairing = self.ropes.first().map_or(Pairing::HalfSplit, |r| r.pairing);
+        let still = || Rotation { frequencies: vec![0.0], mscale: 1.0, pairing };
         self.ropes.iter().cloned().chain(self.skips_rope().then(still)).collect()
     }
 
@@ -331,7 +356,7 @@ impl Spec {
     pub(crate) fn qwen3(
         [layers, width, feed_forward, heads, kv_heads, head_dim, vocabulary, context]: [u32; 8],
     ) -> Spec {
-        use weft_kernels::ops::rope::{Pairing, Scaling};
+        use weft_kernels::ops::rope::Scaling;
         let norm = Norm::Rms { eps: 1e-6 };
         let attention = Attention {
             heads,

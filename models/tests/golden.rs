@@ -34,7 +34,7 @@ fn logits(session: &mut Session, case: &Case, rows: Rows) -> Vec<f32> {
 
 /// 1e-6 for exact weights, 1e-5 for quantised ones (against the same dequantised weights); 1e-3 where the
 /// device multiplies those with activations of 8 bits.
-fn bound(name: &str) -> f64 {
+pub(crate) fn bound(name: &str) -> f64 {
     static INTEGERS: OnceLock<bool> = OnceLock::new();
     if name.contains("f32") {
         return 1e-6;

@@ -1,6 +1,7 @@
 //! Tests of the crate, in one binary.
 
 mod batch;
+mod encoders;
 mod golden;
 #[path = "../../tests/support/golden_model.rs"]
 mod golden_model;

@@ -14,6 +14,7 @@ so; ours may not be further off than its.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from assemble import Unreachable, assemble, folder
 from safetensors.numpy import load_file
 
 HERE = Path(__file__).parent
-STRINGS, GREEDY, LONG = 300, 32, 800
+STRINGS, STRINGS_ENCODER, GREEDY, LONG = 300, 500, 32, 800
 NEAR_TIE = 0.5  # in logits of llama.cpp: two tokens closer than that may change places
 
 
@@ -252,9 +253,89 @@ def decoder(table, weft, name, path, more):
     model.close()
 
 
+def bert_reference(folder, ids):
+    """The last hidden states [tokens, width] of a BERT in Hugging Face's layout, in float64, with GELU by erf."""
+    config = json.loads((folder / "config.json").read_text())
+    w = {k.removeprefix("bert."): v.astype(np.float64) for k, v in load_file(folder / "model.safetensors").items()}
+    heads, eps, erf = config["num_attention_heads"], config["layer_norm_eps"], np.vectorize(math.erf)
+    linear = lambda x, n: x @ w[n + ".weight"].T + w[n + ".bias"]  # noqa: E731
+
+    def norm(x, name):
+        x = x - x.mean(-1, keepdims=True)
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * w[name + ".weight"] + w[name + ".bias"]
+
+    t = len(ids)
+    x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.position_embeddings.weight"][:t]
+    x = norm(x + w["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
+    for layer in range(config["num_hidden_layers"]):
+        p = f"encoder.layer.{layer}."
+        q, k, v = (linear(x, f"{p}attention.self.{n}").reshape(t, heads, -1) for n in ("query", "key", "value"))
+        s = np.einsum("qhd,khd->hqk", q, k) / math.sqrt(q.shape[-1])
+        s = np.exp(s - s.max(-1, keepdims=True))
+        a = np.einsum("hqk,khd->qhd", s / s.sum(-1, keepdims=True), v).reshape(t, -1)
+        x = norm(x + linear(a, p + "attention.output.dense"), p + "attention.output.LayerNorm")
+        up = linear(x, p + "intermediate.dense")
+        up = 0.5 * up * (1 + erf(up / math.sqrt(2)))
+        x = norm(x + linear(up, p + "output.dense"), p + "output.LayerNorm")
+    return x
+
+
+# First values of three vectors, computed apart from this script.
+MINILM = {
+    "hello world": [-0.034477, 0.031023, 0.006735, 0.026109, -0.039362, -0.160302],
+    "The quick brown fox jumps over the lazy dog.": [0.043934, 0.058934, 0.048178, 0.077548, 0.026744, -0.03763],
+    "Café naïve — ünïcode!": [-0.001482, -0.003906, 0.01226, 0.00099, -0.047813, -0.023281],
+}
+
+
+def encoder(table, weft, name, path, more):
+    """A folder of Hugging Face's: converted, tokenized, embedded, quantised."""
+    import llama
+    from tokenizers import Tokenizer
+
+    source = path.parent
+    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+    tokenizer.no_padding(), tokenizer.no_truncation()
+    model = weft.scratch / "encoder.gguf"
+    weft("convert", source, model)
+    # A text of 512 tokens is the most.
+    texts = samples.strings(STRINGS_ENCODER)
+    with ThreadPoolExecutor(2) as pool:
+        ours = list(pool.map(lambda text: weft.ids(model, text), texts))
+    same = [tokenizer.encode(text).ids == got for text, got in zip(texts, ours)]
+    first = "" if all(same) else f", first {texts[same.index(False)]!r:.40}"
+    table.row(name, f"token ids of {len(texts)} strings", f"{sum(same)} equal{first}", "all of tokenizers", all(same))
+
+    lines = [t for t in texts if t and len(t.splitlines()) == 1 and len(tokenizer.encode(t).ids) > 3][:40] + [*MINILM]
+    ids = [tokenizer.encode(t).ids for t in lines]
+    unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
+    want = unit(np.stack([bert_reference(source, i).mean(0) for i in ids]))
+
+    def embedded(file):
+        out = weft("embed", "-m", file, "-", stdin="\n".join(lines) + "\n")
+        return np.array([[float(x) for x in line.split()] for line in out.splitlines()])
+
+    vectors = embedded(model)
+    cosine = (vectors * want).sum(1).min()
+    theirs = (unit(np.stack([llama.embedding(model, i) for i in ids[:8]])) * want[:8]).sum(1).min()
+    table.row(
+        name, f"vectors of {len(lines)} texts, packed", f"cosine {cosine:.8f} at least with float64",
+        f"0.9999; llama.cpp: {theirs:.8f}", cosine >= 0.9999,
+    )  # fmt: skip
+    known = max(abs(vectors[lines.index(t), :6] - v).max() for t, v in MINILM.items())
+    table.row(name, "first values of three vectors", f"{known:.1e} away at most", "2e-6", known <= 2e-6)
+    for kind, least in (("Q8_0", 0.999), ("Q4_K_M", 0.98)):
+        small = weft.scratch / f"{kind}.gguf"
+        weft("quantize", model, small, kind)
+        cosine = (embedded(small) * want).sum(1).min()
+        table.row(name, f"the same in {kind}", f"cosine {cosine:.6f} at least", f"{least}", cosine >= least)
+
+
 MODELS = {
     "SmolLM2-135M Q4_1": (decoder, "smollm2-135m-instruct-q4_1.gguf", ["template", "quantise", "lora"]),
     "Qwen2.5-Coder-0.5B Q4_K_M": (decoder, "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", ["template"]),
+    "Gemma 3 270M Q4_K_M": (decoder, "gemma-3-270m-q4_k_m.gguf", []),
+    "all-MiniLM-L6-v2 F32": (encoder, "all-MiniLM-L6-v2/model.safetensors", []),
 }
 
 

@@ -4,7 +4,9 @@ use weft_kernels::ops::rope::Pairing;
 use weft_kernels::ops::router::MAX_EXPERTS;
 
 use super::keys::{Keys, rotation};
-use crate::spec::{Act, Attention, Block, Embed, Experts, Ffn, Mask, Norm, Norms, Out, QkNorm, Spec};
+use crate::spec::{
+    Act, Attention, Block, Embed, Experts, Ffn, Mask, Norm, Norms, Out, Pooling, QkNorm, Spec,
+};
 use crate::{Error, Result};
 
 /// A dense gated feed-forward network.
@@ -77,6 +79,7 @@ pub(super) fn decoder(k: &Keys<'_>, pairing: Pairing, ffn: Ffn) -> Result<Spec> 
     let vocabulary = k.vocabulary(width)?;
     let context = k.required("context_length")?;
     let has = |name: &str| file.tensor(name).is_some();
+    let (pooling, classes) = k.pooling(Pooling::Last)?;
     let norm = Norm::Rms { eps };
     let attention = Attention {
         heads,
@@ -100,12 +103,6 @@ pub(super) fn decoder(k: &Keys<'_>, pairing: Pairing, ffn: Ffn) -> Result<Spec> 
         embed: Embed { scale: 1.0, positions: None, types: None, norm: None },
         ropes: vec![rotation(k, head_dim, context, pairing)?],
         blocks: vec![block; k.layers()?],
-        out: Out {
-            norm: Some(norm),
-            tied: !has("output.weight"),
-            softcap: None,
-            pooling: None,
-            classes: None,
-        },
+        out: Out { norm: Some(norm), tied: !has("output.weight"), softcap: None, pooling, classes },
     })
 }

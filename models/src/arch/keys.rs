@@ -3,6 +3,7 @@
 use weft_formats::gguf::{Array, File, Metadata, Value};
 use weft_kernels::ops::rope::{Pairing, Rotation, Scaling};
 
+use crate::spec::Pooling;
 use crate::{Error, Result};
 
 /// Largest numbers that are believed: far above any model, far below overflow.
@@ -79,6 +80,34 @@ impl<'a> Keys<'a> {
                 Some(v) if v.is_finite() => Ok(Some(v)),
                 _ => Err(self.bad(key, "of another type", "is not a finite number")),
             },
+        }
+    }
+
+    /// How sequences become vectors, if they do: the file's pooling type, and the classes of a reranker, whose
+    /// classifier reads the token that `rank` names.
+    pub(super) fn pooling(&self, rank: Pooling) -> Result<(Option<Pooling>, Option<u32>)> {
+        let key = self.key("pooling_type");
+        let classes = || match self.file.tensor("cls.output.weight").and_then(|t| t.shape.get(1)) {
+            Some(&n) => n as u32,
+            // Rows of the token table: see `weights`.
+            None => {
+                if rank == Pooling::Last {
+                    2
+                } else {
+                    1
+                }
+            }
+        };
+        match self.meta().get(&key).map(|_| self.meta().u64(&key)) {
+            None | Some(Some(0)) => Ok((None, None)),
+            Some(Some(1)) => Ok((Some(Pooling::Mean), None)),
+            Some(Some(2)) => Ok((Some(Pooling::Cls), None)),
+            Some(Some(3)) => Ok((Some(Pooling::Last), None)),
+            Some(Some(4)) => Ok((Some(rank), Some(classes()))),
+            Some(other) => {
+                let value = other.map_or("of another type".into(), |n| n.to_string());
+                Err(self.bad(key, value, "is not 0 (none), 1 (mean), 2 (cls), 3 (last) or 4 (rank)"))
+            }
         }
     }
 

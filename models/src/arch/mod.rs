@@ -1,9 +1,12 @@
 //! Architectures: from a file's keys to a [`Spec`]. An architecture is a file here and a line in [`ARCHITECTURES`].
 
+mod bert;
 mod decoder;
+mod encoder;
 mod gemma3;
 mod keys;
 mod llama;
+mod nomic_bert;
 mod qwen2;
 mod qwen3;
 mod qwen3moe;
@@ -26,11 +29,13 @@ pub(crate) struct Architecture {
 /// All that load: the only list of them here. What Hugging Face calls them, and how its files become GGUF, is in
 /// `weft_formats::names`.
 const ARCHITECTURES: &[Architecture] = &[
+    Architecture { name: "bert", read: bert::read },
+    Architecture { name: "gemma3", read: gemma3::read },
     Architecture { name: "llama", read: llama::read },
+    Architecture { name: "nomic-bert", read: nomic_bert::read },
     Architecture { name: "qwen2", read: qwen2::read },
     Architecture { name: "qwen3", read: qwen3::read },
     Architecture { name: "qwen3moe", read: qwen3moe::read },
-    Architecture { name: "gemma3", read: gemma3::read },
     Architecture { name: "smollm3", read: smollm3::read },
 ];
 

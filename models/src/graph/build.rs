@@ -145,6 +145,16 @@ impl<'a> Builder<'a> {
         out
     }
 
+    /// Attention of a layer within whole sequences: from queries, keys and values to `[tokens, heads * head_dim]`.
+    pub(super) fn attend_packed(&mut self, layer: u32, qkv: Value) -> Value {
+        let a = &self.block(layer).attention;
+        let split = [a.q_width(), a.kv_width(), a.kv_width()].map(|cols| self.tokens(cols));
+        self.push(Node::Heads { layer, qkv, split });
+        let (out, lse) = (self.tokens(a.q_width()), self.tokens(a.heads));
+        self.push(Node::AttendPacked { layer, split, out, lse });
+        out
+    }
+
     /// Bytes of an attention's scratch, for any number of positions up to the context.
     fn scratch(&self, layer: u32) -> (u64, u64) {
         let (a, cache) = (&self.block(layer).attention, self.f.kv.layer(layer));
@@ -167,6 +177,13 @@ impl<'a> Builder<'a> {
         let Info { rows, cols, .. } = self.info(x);
         let out = self.rows(rows, cols / 2);
         self.push(Node::Glu { layer, x, out });
+        out
+    }
+
+    /// The activation of a layer without a gate.
+    pub(super) fn activate(&mut self, layer: u32, x: Value) -> Value {
+        let out = self.tokens(self.info(x).cols);
+        self.push(Node::Activate { layer, x, out });
         out
     }
 
@@ -201,8 +218,11 @@ impl<'a> Builder<'a> {
             node.values().into_iter().for_each(|v| readers[v.0].push(i));
         }
         for (i, node) in self.nodes.iter().enumerate() {
-            let (Node::Norm { out, .. } | Node::Glu { out, .. }) = *node else { continue };
-            let mut behind = readers[out.0].iter().filter(|&&r| r != i).map(|&r| self.wants(&self.nodes[r]));
+            let (Node::Norm { out, .. } | Node::Glu { out, .. } | Node::Activate { out, .. }) = *node else {
+                continue;
+            };
+            let mut behind =
+                readers[out.0].iter().filter(|&&r| r != i).map(|&r| self.wants(&self.nodes[r], out));
             let Some(first) = behind.next() else { continue };
             self.values[out.0].format = match behind.all(|f| f == first) {
                 true => first,
@@ -233,7 +253,8 @@ impl<'a> Builder<'a> {
     fn tile_attended(&mut self) {
         let nodes = std::mem::take(&mut self.nodes);
         for mut node in nodes {
-            let wanted = self.wants(&node);
+            let read = if let Node::Product { x, .. } = node { x } else { Value(usize::MAX) };
+            let wanted = self.wants(&node, read);
             if let (Node::Product { x, site: Site::Layer(_, Group::Output), .. }, Format::Tiles { .. }) =
                 (&mut node, wanted)
             {
@@ -248,8 +269,12 @@ impl<'a> Builder<'a> {
     }
 
     /// How a node that reads a value would have it: as it would round it itself.
-    fn wants(&self, node: &Node) -> Format {
-        let (Node::Product { site, .. } | Node::Observe { site, .. }) = *node else { return Format::F32 };
+    fn wants(&self, node: &Node, v: Value) -> Format {
+        let (Node::Product { x, site, .. } | Node::Observe { x, site }) = *node else { return Format::F32 };
+        // What a product adds to is f32.
+        if x != v {
+            return Format::F32;
+        }
         let Site::Layer(layer, group) = site else { return Format::F32 };
         // Adapters are f32.
         if self.f.lora.is_some_and(|l| l.adapts(layer, group)) {

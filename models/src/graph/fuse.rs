@@ -12,6 +12,9 @@ use crate::spec::{Act, Ffn, Norm};
 
 pub(super) fn fuse(f: &Frame<'_>, pass: Pass, nodes: Vec<Node>, values: &mut Vec<Info>) -> Vec<Node> {
     let nodes = one_attention(f, pass, nodes);
+    if pass.is_packed() {
+        return nodes;
+    }
     // An adapter, or whoever observes, would come between a product and what is fused with it.
     let alone = f.lora.is_none() && !matches!(pass.want, Want::Sums { .. });
     if !alone {

@@ -14,6 +14,6 @@ mod pass;
 mod planned;
 mod record;
 
-pub(crate) use pass::{Frame, Pass, Want};
+pub(crate) use pass::{Frame, Pass, Vectors, Want};
 pub(crate) use planned::Graph;
-pub(crate) use record::{Memory, Sums, activation};
+pub(crate) use record::{Memory, Packed, Sums, activation};

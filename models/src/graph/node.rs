@@ -5,6 +5,7 @@ use weft_kernels::ops::Format;
 use weft_kernels::ops::experts::Left;
 
 use crate::sites::{NormSite, Site};
+use crate::spec::Pooling;
 
 /// Activations that one node writes and others read: an index into the graph's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +80,16 @@ pub(crate) enum Node {
     AttendOne { layer: u32, qkv: Value, out: Value, ints: Option<Ints>, scratch: [Value; 2] },
     /// x, rows of f32, in tiles: `out` in its format.
     Tile { x: Value, out: Value },
+    /// Queries, keys and values of whole sequences apart, normed by head and turned.
+    Heads { layer: u32, qkv: Value, split: [Value; 3] },
+    /// Attention within whole sequences, with the log-sum-exp of each row.
+    AttendPacked { layer: u32, split: [Value; 3], out: Value, lse: Value },
+    /// `out = act(x)`, the activation of a layer.
+    Activate { layer: u32, x: Value, out: Value },
+    /// A vector for each sequence.
+    Pool { x: Value, out: Value, pooling: Pooling },
+    /// Rows divided by their length, in place.
+    Normalize { x: Value },
     /// `out = act(gate) * up`, both side by side in x.
     Glu { layer: u32, x: Value, out: Value },
     /// Chooses experts by logits `[tokens, experts]`, and sorts their slots.
@@ -130,10 +141,15 @@ impl Node {
             Node::Embed { out } => vec![*out],
             Node::Norm { x, out, .. }
             | Node::Glu { x, out, .. }
+            | Node::Activate { x, out, .. }
+            | Node::Pool { x, out, .. }
             | Node::LastRow { x, out }
             | Node::Tile { x, out } => {
                 vec![*x, *out]
             }
+            Node::Heads { qkv, split: [q, k, v], .. } => vec![*qkv, *q, *k, *v],
+            Node::AttendPacked { split: [q, k, v], out, lse, .. } => vec![*q, *k, *v, *out, *lse],
+            Node::Normalize { x } => vec![*x],
             Node::Product { x, out, ints, scratch, norm, .. } => {
                 let mut all = pair(ints);
                 all.extend([*x, *out]);

@@ -6,7 +6,7 @@ use weft_runtime::Caps;
 
 use crate::kv::Shapes;
 use crate::lora::Lora;
-use crate::spec::Spec;
+use crate::spec::{Pooling, Spec};
 use crate::weights::Layout;
 
 /// What graphs of a model on a device are planned from.
@@ -47,12 +47,40 @@ pub(crate) enum Want {
     Taps,
     /// Nothing but sums of squares of what each matrix multiplies, the head's among them or not.
     Sums { head: bool },
+    /// A vector for each of several whole sequences that lie one after the other, without a cache.
+    Vectors(Vectors),
+}
+
+/// Which vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Vectors {
+    pub(crate) sequences: u32,
+    pub(crate) pooling: Pooling,
+    /// Whether they are divided by their length.
+    pub(crate) normalised: bool,
+    /// Whether the residual stream before the first and after each layer comes out as well.
+    pub(crate) taps: bool,
 }
 
 impl Pass {
     /// Tokens of one sequence.
     pub(crate) fn one(tokens: u32, positions: u32, want: Want) -> Pass {
         Pass { tokens, sequences: Sequences::One, positions, want }
+    }
+
+    /// Whole sequences of `tokens` tokens in all.
+    pub(crate) fn packed(tokens: u32, vectors: Vectors) -> Pass {
+        Pass { tokens, sequences: Sequences::One, positions: 0, want: Want::Vectors(vectors) }
+    }
+
+    /// Whether sequences are whole, so that keys and values come from the batch.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.want, Want::Vectors(_))
+    }
+
+    /// Whether the residual stream is asked for.
+    pub(super) fn taps(&self) -> bool {
+        matches!(self.want, Want::Taps | Want::Vectors(Vectors { taps: true, .. }))
     }
 
     /// Positions that a layer's cache holds of a sequence at most, of so many that there are.

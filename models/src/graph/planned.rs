@@ -12,7 +12,7 @@ pub(crate) struct Graph {
     pub(super) values: Vec<Info>,
     pub(super) places: live::Places,
     pub(super) pass: Pass,
-    /// Logits `[rows, vocabulary]` f32, where there are any.
+    /// Logits `[rows, vocabulary]` f32, or vectors `[sequences, width]` f32, where there are any.
     pub(super) logits: Option<Value>,
 }
 

@@ -1,8 +1,9 @@
 //! From nodes to dispatches.
 
 use weft_kernels::ops::Format;
-use weft_kernels::ops::activation::Activation;
+use weft_kernels::ops::activation::{Activate, Activation};
 use weft_kernels::ops::attention::decode::{self, Decode};
+use weft_kernels::ops::attention::train as packed_attention;
 use weft_kernels::ops::attention::{self, Attention, Scratch, Sequences};
 use weft_kernels::ops::embed::Embed;
 use weft_kernels::ops::experts::{self, Experts, Order};
@@ -11,6 +12,8 @@ use weft_kernels::ops::imatrix::accumulate;
 use weft_kernels::ops::layernorm::LayerNorm;
 use weft_kernels::ops::matmul::chain::{self, ChainOutput, chained, chained_mixed};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
+use weft_kernels::ops::pooling::{self, Normalize, PoolRows};
+use weft_kernels::ops::qk_norm_rope::train as packed_heads;
 use weft_kernels::ops::qk_norm_rope::{self, QkNormRope};
 use weft_kernels::ops::quantize::{self, Quantized, quantize, quantize8};
 use weft_kernels::ops::rmsnorm;
@@ -28,7 +31,7 @@ use crate::Result;
 use crate::kv::Cache;
 use crate::lora::Lora;
 use crate::sites::{NormSite, Site};
-use crate::spec::{self, Act, Ffn, Norm};
+use crate::spec::{self, Act, Ffn, Mask, Norm, Pooling};
 use crate::weights::{Part, Weights};
 
 /// What a program reads and writes besides activations.
@@ -53,6 +56,18 @@ pub(crate) struct Memory<'a> {
     pub(crate) taps: &'a [Slice],
     /// For [`Want::Sums`](super::pass::Want::Sums).
     pub(crate) sums: Option<&'a Sums>,
+    /// For whole sequences.
+    pub(crate) packed: Option<&'a Packed>,
+}
+
+/// Where the tokens of whole sequences are from.
+pub(crate) struct Packed {
+    /// `[tokens]` of two u32: the first token of each token's sequence, and one past its last.
+    pub(crate) spans: Slice,
+    /// `[sequences]` of the same, for each sequence.
+    pub(crate) bounds: Slice,
+    /// `[tokens]` u32: positions in their sequences, and types; rows of the tables that are added to the embedding.
+    pub(crate) rows: [Slice; 2],
 }
 
 /// Where sums of squares lie.
@@ -118,11 +133,7 @@ impl Ctx<'_> {
     fn node(&self, rec: &mut Recorder, node: &Node) -> Recorded {
         let m = self.m;
         match *node {
-            Node::Embed { out } => {
-                let y = self.at(out);
-                let ids = Embed::new(&self.w.embedding.weight, m.ids, &y, self.g.pass.tokens);
-                Embed { scale: self.f.spec.embed.scale, ..ids }.record(rec)
-            }
+            Node::Embed { out } => self.embed(rec, out),
             Node::Norm { x, norm, out } => self.norm(rec, x, norm, out),
             Node::Product { .. } => self.product(rec, node),
             Node::AddNorm { x, norm, into } => self.add_norm(rec, x, norm, into),
@@ -133,6 +144,16 @@ impl Ctx<'_> {
             Node::Route { logits, to } => self.route(rec, logits, to),
             Node::ExpertProduct { .. } => self.expert_product(rec, node),
             Node::Combine { y, routes, into, add } => self.combine(rec, (y, routes), (into, add)),
+            Node::Heads { layer, qkv, split } => self.heads(rec, layer, qkv, split),
+            Node::AttendPacked { layer, split, out, lse } => {
+                self.attend_packed(rec, layer, split, (out, lse))
+            }
+            Node::Activate { layer, x, out } => self.activate(rec, layer, x, out),
+            Node::Pool { x, out, pooling } => self.pool(rec, x, out, pooling),
+            Node::Normalize { x } => {
+                let Info { rows, cols, .. } = self.info(x);
+                Normalize { x: &self.at(x), rows, cols }.record(rec)
+            }
             Node::Rope { layer, qkv, q } => self.rope(rec, layer, qkv, q),
             Node::Attend { layer, q, out, scratch } => self.attend(rec, layer, (q, out), scratch),
             Node::AttendOne { .. } => self.attend_one(rec, node),
@@ -161,6 +182,19 @@ impl Ctx<'_> {
             }
             Node::Chain { site, x, normed, to } => self.chain(rec, site, (x, normed), to),
         }
+    }
+
+    /// Rows of the token table, and of those of positions and types that the model has.
+    fn embed(&self, rec: &mut Recorder, out: Value) -> Recorded {
+        let (y, tokens) = (self.at(out), self.g.pass.tokens);
+        let ids = Embed::new(&self.w.embedding.weight, self.m.ids, &y, tokens);
+        Embed { scale: self.f.spec.embed.scale, ..ids }.record(rec)?;
+        for (table, rows) in self.w.tables.iter().zip(self.m.packed.iter().flat_map(|p| &p.rows)) {
+            if let Some(table) = table {
+                Embed { add: true, ..Embed::new(&table.weight, rows, &y, tokens) }.record(rec)?;
+            }
+        }
+        Ok(())
     }
 
     fn norm(&self, rec: &mut Recorder, x: Value, norm: NormSite, out: Value) -> Recorded {
@@ -369,6 +403,73 @@ impl Ctx<'_> {
             shape: &shape,
         }
         .record(rec)
+    }
+
+    fn packed(&self) -> &Packed {
+        self.m.packed.expect("given for whole sequences")
+    }
+
+    fn heads(&self, rec: &mut Recorder, layer: u32, qkv: Value, split: [Value; 3]) -> Recorded {
+        let spec = self.f.spec;
+        let a = &spec.blocks[layer as usize].attention;
+        let (rotation, table) = self.rotation(layer);
+        let shape = packed_heads::Shape {
+            tokens: self.g.pass.tokens,
+            heads: a.heads,
+            kv_heads: a.kv_heads,
+            head_dim: a.head_dim,
+            rotation,
+            eps: spec.blocks[layer as usize].norm.eps(),
+        };
+        let norms = self.w.layers[layer as usize].qk_norm.as_ref();
+        let (qkv, split) = (self.at(qkv), split.map(|v| self.at(v)));
+        packed_heads::forward(rec, &self.packed().spans, table, norms, &qkv, split.each_ref(), &shape)
+    }
+
+    fn attend_packed(
+        &self,
+        rec: &mut Recorder,
+        layer: u32,
+        split: [Value; 3],
+        (out, lse): (Value, Value),
+    ) -> Recorded {
+        let a = &self.f.spec.blocks[layer as usize].attention;
+        let mask = match a.mask {
+            Mask::Causal => attention::Mask::Causal { window: 0 },
+            Mask::Window(window) => attention::Mask::Causal { window },
+            Mask::Full => attention::Mask::Full { window: 0 },
+            Mask::SymmetricWindow(window) => attention::Mask::Full { window },
+        };
+        let shape = packed_attention::Shape {
+            tokens: self.g.pass.tokens,
+            heads: a.heads,
+            kv_heads: a.kv_heads,
+            head_dim: a.head_dim,
+            scale: a.scale,
+            mask,
+        };
+        let split = split.map(|v| self.at(v));
+        let (out, lse) = (self.at(out), self.at(lse));
+        packed_attention::attention(rec, &self.packed().spans, split.each_ref(), &out, &lse, &shape)
+    }
+
+    fn activate(&self, rec: &mut Recorder, layer: u32, x: Value, out: Value) -> Recorded {
+        let Info { rows, cols, format, .. } = self.info(out);
+        let Ffn::Plain { act, .. } = self.f.spec.blocks[layer as usize].ffn else { return Ok(()) };
+        let (x, y) = (self.at(x), self.at(out));
+        Activate { x: &x, y: &y, out: format, act: activation(act), tokens: rows, width: cols }.record(rec)
+    }
+
+    fn pool(&self, rec: &mut Recorder, x: Value, out: Value, pooling: Pooling) -> Recorded {
+        let pooling = match pooling {
+            Pooling::Cls => pooling::Pooling::First,
+            Pooling::Mean => pooling::Pooling::Mean,
+            Pooling::Last => pooling::Pooling::Last,
+        };
+        let Info { rows: tokens, cols: width, .. } = self.info(x);
+        let (bounds, sequences) = (&self.packed().bounds, self.info(out).rows);
+        let (x, y) = (self.at(x), self.at(out));
+        PoolRows { x: &x, bounds, y: &y, pooling, tokens, sequences, width }.record(rec)
     }
 
     fn glu(&self, rec: &mut Recorder, layer: u32, x: Value, out: Value) -> Recorded {

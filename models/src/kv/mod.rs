@@ -56,6 +56,11 @@ impl Shapes {
         Ok(Shapes { layers, windows, context: e.context })
     }
 
+    /// No caches, for a model that reads whole sequences.
+    pub(crate) fn none() -> Shapes {
+        Shapes { layers: Vec::new(), windows: Vec::new(), context: 0 }
+    }
+
     /// Positions of a sequence.
     pub(crate) fn context(&self) -> u32 {
         self.context

@@ -31,6 +31,8 @@ pub(crate) struct Layout {
     pub(crate) routers: Vec<Option<Stack>>,
     /// `None`: the embedding.
     pub(crate) head: Option<Stack>,
+    /// Of learnt positions, and of token types.
+    pub(crate) tables: [Option<Stack>; 2],
     /// Bytes of vectors.
     vectors: u64,
 }
@@ -42,12 +44,14 @@ impl Layout {
     /// A tensor that is missing or of another shape, a type that is not read, a matrix that no split fits into the
     /// budget.
     pub(crate) fn of(file: &File, spec: &Spec, budget: &Budget) -> Result<Layout> {
-        let table = |name: &str| {
-            let tensors = vec![(name.into(), spec.vocabulary)];
+        let table = |name: &str, rows| {
+            let tensors = vec![(name.into(), rows)];
             let rows = Rows { tensors, cols: spec.width, bias: false, experts: None };
             Ok::<_, Error>(stacks(file, &rows, budget)?.remove(0))
         };
-        let embedding = table("token_embd")?;
+        let embedding = table("token_embd", spec.vocabulary)?;
+        let tables = [(names::POSITIONS, spec.embed.positions), (names::TYPES, spec.embed.types)];
+        let [positions, types] = tables.map(|(name, rows)| rows.map(|n| table(name, n)).transpose());
         let layer = |l: u32| {
             let mut groups: [Vec<Stack>; 4] = Default::default();
             for g in Group::ALL {
@@ -65,7 +69,7 @@ impl Layout {
             rows.map(|r| Ok(stacks(file, &r, budget)?.remove(0))).transpose()
         };
         let routers = (0..spec.layers()).map(router).collect::<Result<Vec<_>>>()?;
-        let head = if spec.out.tied { None } else { Some(table("output")?) };
+        let head = if spec.out.tied { None } else { Some(table("output", spec.vocabulary)?) };
         let aligned = |floats: u32| (u64::from(floats) * 4).next_multiple_of(budget.align);
         let norms = spec.norm_sites().into_iter().map(|s| match spec.norm(s) {
             Some(Norm::Layer { .. }) => aligned(2 * spec.width),
@@ -78,7 +82,7 @@ impl Layout {
         });
         let biases = layers.iter().flatten().flatten().filter(|s| s.bias).map(|s| aligned(s.shape.rows));
         let vectors = norms.chain(heads).chain(biases).sum();
-        Ok(Layout { embedding, layers, routers, head, vectors })
+        Ok(Layout { embedding, layers, routers, head, tables: [positions?, types?], vectors })
     }
 
     /// The matrices of a site.
@@ -108,7 +112,8 @@ impl Layout {
     /// Bytes on a device.
     pub(crate) fn bytes(&self, budget: &Budget) -> u64 {
         let layers = self.layers.iter().flatten().flatten();
-        let all = layers.chain([&self.embedding]).chain(&self.head).chain(self.routers.iter().flatten());
+        let tables = self.routers.iter().chain(&self.tables).flatten();
+        let all = layers.chain([&self.embedding]).chain(&self.head).chain(tables);
         all.map(|s| s.shape.bytes(budget)).sum::<u64>() + self.vectors
     }
 }
@@ -181,7 +186,9 @@ fn experts(file: &File, all: &Rows, count: u32, budget: &Budget) -> Result<Stack
 pub(super) fn shaped<'f>(file: &'f File, name: &str, expected: &[u64]) -> Result<&'f TensorInfo> {
     let path = || file.path().display().to_string();
     let t = file.tensor(name).ok_or_else(|| Error::MissingTensor { file: path(), name: name.into() })?;
-    if t.shape != expected {
+    // A table of one row may be a vector.
+    let whole = |shape: &[u64]| shape.iter().rposition(|&n| n != 1).map_or(0, |last| last + 1);
+    if t.shape[..whole(&t.shape)] != expected[..whole(expected)] {
         return Err(Error::TensorShape {
             file: path(),
             name: name.into(),

@@ -24,6 +24,9 @@ pub(crate) struct Weights {
     pub(crate) norms: BTreeMap<NormSite, Slice>,
     /// `[vocabulary, width]`; `None` where it is the embedding.
     pub(crate) head: Option<Part>,
+    /// `[positions, width]` and `[types, width]`, rows of which are added to the embedding.
+    pub(crate) tables: [Option<Part>; 2],
+    pub(crate) classifier: Option<Classifier>,
 }
 
 /// One layer's weights but its norms.
@@ -42,6 +45,16 @@ pub(crate) struct Part {
     pub(crate) weight: Weight,
     /// `[rows]` f32.
     pub(crate) bias: Option<Slice>,
+}
+
+/// The classifier of a reranker, which the host computes: it reads one vector a sequence.
+pub(crate) struct Classifier {
+    /// `[width, width]` and `[width]` f32: a layer before the last, with tanh behind it.
+    pub(crate) dense: Option<[Vec<f32>; 2]>,
+    /// `[classes, width]` f32.
+    pub(crate) output: Vec<f32>,
+    /// `[classes]` f32.
+    pub(crate) bias: Vec<f32>,
 }
 
 impl Weights {

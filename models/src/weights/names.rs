@@ -5,8 +5,15 @@ use std::collections::BTreeSet;
 use weft_formats::gguf::File;
 
 use crate::sites::{Group, NormSite, Target};
-use crate::spec::{Norm, QkNorm, Spec};
+use crate::spec::{Ffn, Norm, Norms, QkNorm, Spec};
 use crate::{Error, Result};
+
+/// The table of learnt positions, and that of token types.
+pub(super) const POSITIONS: &str = "position_embd";
+pub(super) const TYPES: &str = "token_types";
+
+/// The layers of a classifier: the one before the last, and the last.
+pub(super) const CLASSIFIER: [&str; 2] = ["cls", "cls.output"];
 
 /// Tensors that lie one after the other as one matrix, and its biases: names without their ending, and rows.
 pub(super) struct Rows {
@@ -38,13 +45,20 @@ pub(super) fn group(spec: &Spec, file: &File, layer: u32, group: Group) -> Rows 
     let bias = match group {
         Group::Qkv => a.bias,
         Group::Output => a.output_bias,
-        Group::GateUp | Group::Down => false,
+        Group::GateUp | Group::Down => {
+            matches!(spec.blocks[layer as usize].ffn, Ffn::Plain { bias: true, .. })
+        }
     };
+    // Without a gate there is up alone.
+    let plain = matches!(spec.blocks[layer as usize].ffn, Ffn::Plain { .. });
+    let there = |t: &&Target| !(plain && **t == Target::Gate);
     // Newer files may hold Q, K and V as one tensor: their rows follow each other in it.
     let fused = format!("blk.{layer}.attn_qkv");
     let tensors = match group == Group::Qkv && file.tensor(&format!("{fused}.weight")).is_some() {
         true => vec![(fused, a.qkv_width())],
-        false => group.targets().iter().map(|t: &Target| (t.stem(layer), t.outputs(spec))).collect(),
+        false => {
+            group.targets().iter().filter(there).map(|t: &Target| (t.stem(layer), t.outputs(spec))).collect()
+        }
     };
     Rows { tensors, cols, bias, experts: None }
 }
@@ -57,10 +71,14 @@ pub(super) fn router(spec: &Spec, layer: u32) -> Option<Rows> {
 }
 
 /// The name of a norm, without its ending.
-pub(super) fn norm(site: NormSite) -> String {
+pub(super) fn norm(spec: &Spec, site: NormSite) -> String {
+    // Without a norm before a half, the one behind it has another name.
+    let only = |l: u32| spec.blocks[l as usize].norms == Norms::Post;
     match site {
         NormSite::Embedding => "token_embd_norm".into(),
         NormSite::Attention(l) => format!("blk.{l}.attn_norm"),
+        NormSite::AfterAttention(l) if only(l) => format!("blk.{l}.attn_output_norm"),
+        NormSite::AfterFfn(l) if only(l) => format!("blk.{l}.layer_output_norm"),
         NormSite::AfterAttention(l) => format!("blk.{l}.post_attention_norm"),
         NormSite::Ffn(l) => format!("blk.{l}.ffn_norm"),
         NormSite::AfterFfn(l) => format!("blk.{l}.post_ffw_norm"),
@@ -93,10 +111,19 @@ pub(crate) fn refuse_unknown(spec: &Spec, file: &File) -> Result<()> {
     if !spec.out.tied {
         add("output.weight".into());
     }
+    for (name, there) in [(POSITIONS, spec.embed.positions), (TYPES, spec.embed.types)] {
+        if there.is_some() {
+            add(format!("{name}.weight"));
+        }
+    }
+    for name in CLASSIFIER.iter().filter(|_| spec.out.classes.is_some()) {
+        add(format!("{name}.weight"));
+        add(format!("{name}.bias"));
+    }
     for site in spec.norm_sites() {
-        add(format!("{}.weight", norm(site)));
+        add(format!("{}.weight", norm(spec, site)));
         if matches!(spec.norm(site), Some(Norm::Layer { .. })) {
-            add(format!("{}.bias", norm(site)));
+            add(format!("{}.bias", norm(spec, site)));
         }
     }
     for layer in 0..spec.layers() {

@@ -9,7 +9,7 @@ use weft_kernels::Weight;
 use weft_runtime::{Gpu, Pool, Slice};
 
 use super::layout::{Layout, Stack, shaped};
-use super::{Layer, Part, Weights, names};
+use super::{Classifier, Layer, Part, Weights, names};
 use crate::sites::NormSite;
 use crate::spec::{Norm, QkNorm, Spec};
 use crate::synthetic::Patterns;
@@ -64,7 +64,9 @@ pub(crate) fn upload(
         norms.insert(site, u.norm(spec, site)?);
     }
     let head = layout.head.as_ref().map(|s| u.part(s)).transpose()?;
-    Ok((Weights { embedding, layers, norms, head }, u.matrices))
+    let [positions, types] = layout.tables.each_ref().map(|t| t.as_ref().map(|s| u.part(s)).transpose());
+    let classifier = spec.out.classes.map(|n| u.classifier(spec, n)).transpose()?;
+    Ok((Weights { embedding, layers, norms, head, tables: [positions?, types?], classifier }, u.matrices))
 }
 
 struct Upload<'a> {
@@ -107,12 +109,63 @@ impl Upload<'_> {
     }
 
     fn norm(&self, spec: &Spec, site: NormSite) -> Result<Slice> {
-        let name = names::norm(site);
+        let name = names::norm(spec, site);
         let mut values = self.floats(&format!("{name}.weight"), spec.width)?;
         if matches!(spec.norm(site), Some(Norm::Layer { .. })) {
             values.extend(self.floats(&format!("{name}.bias"), spec.width)?);
         }
         self.vector(&values, &name)
+    }
+
+    /// The classifier of a reranker. A decoder without a tensor for it judges by two rows of its output head.
+    fn classifier(&self, spec: &Spec, classes: u32) -> Result<Classifier> {
+        let [dense, last] = names::CLASSIFIER.map(|n| [format!("{n}.weight"), format!("{n}.bias")]);
+        let there = |name: &String| self.file.tensor(name).is_some();
+        let zeros = |n: u32| vec![0.0; n as usize];
+        let bias = |name: &String, n| if there(name) { self.floats(name, n) } else { Ok(zeros(n)) };
+        let width = spec.width;
+        let dense = match there(&dense[0]) {
+            true => Some([self.matrix(&dense[0], [width, width])?, bias(&dense[1], width)?]),
+            false => None,
+        };
+        let output = match there(&last[0]) || spec.is_encoder() {
+            true => self.matrix(&last[0], [width, classes])?,
+            false => self.yes_and_no(spec)?,
+        };
+        Ok(Classifier { dense, output, bias: bias(&last[1], classes)? })
+    }
+
+    /// The rows of the output head that speak for "yes" and for "no", one after the other.
+    fn yes_and_no(&self, spec: &Spec) -> Result<Vec<f32>> {
+        let key = "tokenizer.ggml.tokens";
+        let missing = || Error::MissingKey { file: self.file.path().display().to_string(), key: key.into() };
+        let tokens = self.file.metadata().strs(key).ok_or_else(missing)?;
+        let name = if spec.out.tied { "token_embd.weight" } else { "output.weight" };
+        let t = shaped(self.file, name, &[spec.width.into(), spec.vocabulary.into()])?;
+        let row = (t.size / u64::from(spec.vocabulary)) as usize;
+        let mut out = Vec::new();
+        for word in ["yes", "no"] {
+            let id = tokens.iter().position(|t| t == word).ok_or_else(missing)?;
+            out.extend(self.dequantized(t, &self.file.bytes(t)[id * row..][..row], spec.width as usize)?);
+        }
+        Ok(out)
+    }
+
+    /// A matrix of `[columns, rows]` as f32.
+    fn matrix(&self, name: &str, [cols, rows]: [u32; 2]) -> Result<Vec<f32>> {
+        let t = shaped(self.file, name, &[cols.into(), rows.into()])?;
+        self.dequantized(t, self.file.bytes(t), (cols * rows) as usize)
+    }
+
+    fn dequantized(&self, t: &TensorInfo, bytes: &[u8], len: usize) -> Result<Vec<f32>> {
+        let mut out = vec![0.0; len];
+        weft_formats::quant::dequantize(t.ty, bytes, &mut out).map_err(|_| Error::TensorType {
+            file: self.file.path().display().to_string(),
+            name: t.name.clone(),
+            ty: t.ty.name().into(),
+            supported: "F32, F16, BF16 for vectors, any block type for a classifier".into(),
+        })?;
+        Ok(out)
     }
 
     /// A vector of a float type, as f32.
@@ -122,16 +175,7 @@ impl Upload<'_> {
             // Norms; no synthetic shape has biases.
             return Ok(vec![1.0; len as usize]);
         }
-        let mut out = vec![0.0; len as usize];
-        weft_formats::quant::dequantize(t.ty, self.file.bytes(t), &mut out).map_err(|_| {
-            Error::TensorType {
-                file: self.file.path().display().to_string(),
-                name: name.into(),
-                ty: t.ty.name().into(),
-                supported: "F32, F16, BF16 for vectors".into(),
-            }
-        })?;
-        Ok(out)
+        self.dequantized(t, self.file.bytes(t), len as usize)
     }
 
     fn vector(&self, values: &[f32], label: &str) -> Result<Slice> {

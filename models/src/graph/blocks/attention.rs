@@ -9,6 +9,9 @@ use crate::sites::{Group, NormSite, Site};
 pub(super) fn forward(b: &mut Builder<'_>, layer: u32, x: Value) -> Value {
     let n = enter(b, layer, x, NormSite::Attention(layer));
     let qkv = b.product(n, Site::Layer(layer, Group::Qkv));
-    let attended = b.attend(layer, qkv);
+    let attended = match b.pass.is_packed() {
+        true => b.attend_packed(layer, qkv),
+        false => b.attend(layer, qkv),
+    };
     leave(b, layer, (attended, Group::Output), x, NormSite::AfterAttention(layer))
 }

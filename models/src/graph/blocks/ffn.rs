@@ -1,4 +1,5 @@
-//! Feed-forward networks: `x += (act(n Wgate) * (n Wup)) Wdown` with `n = norm(x)`, with norms where the block has them.
+//! Feed-forward networks: `x += (act(n Wgate) * (n Wup)) Wdown` with `n = norm(x)`, with norms where the block has them;
+//! `act(n Wup)` alone where there is no gate.
 
 use super::super::build::Builder;
 use super::super::node::Value;
@@ -14,6 +15,9 @@ pub(super) fn forward(b: &mut Builder<'_>, layer: u32, x: Value) -> Value {
     }
     let n = enter(b, layer, x, NormSite::Ffn(layer));
     let gate_up = b.product(n, Site::Layer(layer, Group::GateUp));
-    let gated = b.glu(layer, gate_up);
+    let gated = match b.block(layer).ffn {
+        Ffn::Plain { .. } => b.activate(layer, gate_up),
+        Ffn::Gated { .. } | Ffn::Experts(_) => b.glu(layer, gate_up),
+    };
     leave(b, layer, (gated, Group::Down), x, NormSite::AfterFfn(layer))
 }

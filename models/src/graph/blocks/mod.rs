@@ -42,6 +42,15 @@ fn output(b: &mut Builder<'_>, x: Value) -> Option<Value> {
             tap(b, last, b.f.spec.blocks.len() + 1);
             Some(b.head(last))
         }
+        Want::Vectors(v) => {
+            let last = if b.f.spec.out.norm.is_some() { b.norm(x, NormSite::Output) } else { x };
+            let out = b.rows(v.sequences, b.f.spec.width);
+            b.push(Node::Pool { x: last, out, pooling: v.pooling });
+            if v.normalised {
+                b.push(Node::Normalize { x: out });
+            }
+            Some(out)
+        }
         Want::Token => {
             // Slots have a last token each; of one sequence it is the batch's.
             let many = b.pass.sequences == Sequences::One && b.pass.tokens > 1;
@@ -55,7 +64,7 @@ fn output(b: &mut Builder<'_>, x: Value) -> Option<Value> {
 }
 
 fn tap(b: &mut Builder<'_>, x: Value, index: usize) {
-    if b.pass.want == Want::Taps {
+    if b.pass.taps() {
         b.push(Node::Tap { x, index });
     }
 }
