@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 
 use weft_kernels::ops::attention::Sequences;
-use weft_kernels::ops::sample::{IDLE, State};
+use weft_kernels::ops::sample::{IDLE, NOT_FINITE, State};
 use weft_runtime::{Pool, Program, Readback, Recorder, Slice};
 
 use crate::graph::{Graph, Memory, Pass, Want};
@@ -231,7 +231,7 @@ impl Batch {
         self.answers[stream] =
             Some(Answer { number, prompt, submitted: 1, generated: 0, max_tokens, ignore_eos });
         let first = if room > 0 {
-            self.accept(stream, token)
+            self.accept(stream, token)?
         } else {
             let stop = if max_tokens == 0 { Stop::MaxTokens } else { Stop::Context };
             self.answers[stream] = None;
@@ -252,14 +252,14 @@ impl Batch {
     /// The next token of every answer being drawn; nothing once there is none.
     ///
     /// # Errors
-    /// A fault of the device.
+    /// [`Error::NotFiniteLogits`], which ends that answer; a fault of the device.
     pub fn step(&mut self) -> Result<Vec<Drawn>> {
         loop {
             match self.next()? {
                 Next::Drawn(drawn) => return Ok(drawn),
                 Next::Wait(step) => {
                     let bytes = step.tokens.wait()?;
-                    let drawn = self.arrived(&step.answers, &bytes);
+                    let drawn = self.arrived(&step.answers, &bytes)?;
                     if !drawn.is_empty() {
                         return Ok(drawn);
                     }
@@ -278,7 +278,7 @@ impl Batch {
                 Next::Drawn(drawn) => return Ok(drawn),
                 Next::Wait(step) => {
                     let bytes = step.tokens.await?;
-                    let drawn = self.arrived(&step.answers, &bytes);
+                    let drawn = self.arrived(&step.answers, &bytes)?;
                     if !drawn.is_empty() {
                         return Ok(drawn);
                     }
@@ -405,22 +405,27 @@ impl Batch {
     }
 
     /// The tokens of a step, for the answers that are still wanted.
-    fn arrived(&mut self, answers: &[Option<u64>], bytes: &[u8]) -> Vec<Drawn> {
+    fn arrived(&mut self, answers: &[Option<u64>], bytes: &[u8]) -> Result<Vec<Drawn>> {
         let tokens = bytemuck::pod_collect_to_vec::<u8, u32>(bytes);
         let mut drawn = Vec::new();
         for (stream, (number, &token)) in answers.iter().zip(&tokens).enumerate() {
             let now = self.answers[stream].as_ref().map(|a| a.number);
             if number.is_some() && *number == now {
-                drawn.push(self.accept(stream, token));
+                drawn.push(self.accept(stream, token)?);
             }
         }
-        drawn
+        Ok(drawn)
     }
 
     /// Counts a token of a stream's answer, and ends the answer if that was the last.
-    fn accept(&mut self, stream: usize, token: u32) -> Drawn {
+    fn accept(&mut self, stream: usize, token: u32) -> Result<Drawn> {
         let context = self.context() as usize;
         let answer = self.answers[stream].as_mut().expect("an answer");
+        if token == NOT_FINITE {
+            let position = (answer.prompt + answer.generated).saturating_sub(1) as u32;
+            self.answers[stream] = None;
+            return Err(Error::NotFiniteLogits { position });
+        }
         answer.generated += 1;
         let stop = if !answer.ignore_eos && self.session.model.tokenizer().is_ok_and(|t| t.is_eog(token)) {
             Some(Stop::EndOfText)
@@ -434,7 +439,7 @@ impl Batch {
         if stop.is_some() {
             self.answers[stream] = None;
         }
-        Drawn { stream, token: (stop != Some(Stop::EndOfText)).then_some(token), stop }
+        Ok(Drawn { stream, token: (stop != Some(Stop::EndOfText)).then_some(token), stop })
     }
 
     /// What has run here, as [`Session::explain`] says it.

@@ -77,6 +77,10 @@ pub enum Error {
     Sampling { what: &'static str, range: &'static str, value: String },
     #[error("{what}")]
     Unsupported { what: String },
+    #[error(
+        "the logits at position {position} are not finite, so no token can be drawn: the weights hold a value that is NaN or infinite, or keys and activations are beyond f16; try --cache-type f32, then --without coop,f16"
+    )]
+    NotFiniteLogits { position: u32 },
     #[error("the adapter does not fit the model: {what}")]
     Adapter { what: String },
     #[error("training: {what}")]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use weft_formats::tokenizer::StreamDecoder;
+use weft_kernels::ops::sample::NOT_FINITE;
 use weft_runtime::Readback;
 
 use crate::graph::Want;
@@ -184,7 +185,9 @@ impl<'a> Generation<'a> {
         }
         let gpu = self.session.model.gpu().clone();
         let last = (self.prompt + self.max_tokens.min(context)).min(context);
-        while self.pending.len() < IN_FLIGHT && self.submitted < last {
+        // The first token is waited for alone, so that the time of the second does not hide behind it.
+        let ahead = if self.generated == 0 { 1 } else { IN_FLIGHT };
+        while self.pending.len() < ahead && self.submitted < last {
             let token = self.session.history.range(self.submitted as u64 * 4, 4);
             if self.submitted == self.prompt {
                 self.pending.push_back(gpu.read(&token));
@@ -203,6 +206,13 @@ impl<'a> Generation<'a> {
 
     fn accept(&mut self, bytes: &[u8]) -> Result<Option<u32>> {
         let token = bytemuck::pod_read_unaligned::<u32>(bytes);
+        if token == NOT_FINITE {
+            let position = self.session.tokens.len().saturating_sub(1) as u32;
+            // What is in the cache may be to blame, and would be reused.
+            self.session.tokens.clear();
+            self.session.computed = 0;
+            return Err(Error::NotFiniteLogits { position });
+        }
         self.session.tokens.push(token);
         self.generated += 1;
         if !self.ignore_eos && self.session.model.tokenizer().is_ok_and(|t| t.is_eog(token)) {
@@ -215,7 +225,7 @@ impl<'a> Generation<'a> {
     /// The next token's id, or `None` at the end.
     ///
     /// # Errors
-    /// A fault of the device.
+    /// [`Error::NotFiniteLogits`]; a fault of the device.
     pub fn next_token(&mut self) -> Result<Option<u32>> {
         match self.next_pending()? {
             None => Ok(None),

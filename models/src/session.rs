@@ -241,7 +241,7 @@ impl Session {
     /// The logits of every position of `tokens`, from an empty cache: `each` gets (position, row).
     ///
     /// # Errors
-    /// As [`Session::generate`].
+    /// As [`Session::generate`]; [`Error::NotFiniteLogits`].
     pub fn logits(
         &mut self,
         tokens: &[u32],
@@ -249,14 +249,22 @@ impl Session {
         each: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
     ) -> Result<()> {
         let vocabulary = self.model.0.spec.vocabulary as usize;
-        self.batches(tokens, rows, false, &mut |start, _, logits| {
-            for (i, row) in logits.chunks_exact(vocabulary).enumerate() {
-                if each(start + i as u32, row).is_break() {
+        let mut broken = None;
+        let done = self.batches(tokens, rows, false, &mut |start, _, logits| {
+            for (position, row) in (start..).zip(logits.chunks_exact(vocabulary)) {
+                if !row.iter().all(|v| v.is_finite()) {
+                    broken = Some(position);
+                }
+                if broken.is_some() || each(position, row).is_break() {
                     return ControlFlow::Break(());
                 }
             }
             ControlFlow::Continue(())
-        })
+        });
+        match broken {
+            Some(position) => Err(Error::NotFiniteLogits { position }),
+            None => done,
+        }
     }
 
     /// The residual stream after each layer, with the logits, from an empty cache.

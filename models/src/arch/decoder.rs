@@ -76,6 +76,9 @@ pub(super) fn decoder(k: &Keys<'_>, pairing: Pairing, ffn: Ffn) -> Result<Spec> 
         file: k.path(),
         key: k.key("attention.layer_norm_rms_epsilon"),
     })?;
+    if !eps.is_finite() || eps < 0.0 {
+        return Err(k.bad(k.key("attention.layer_norm_rms_epsilon"), eps, "is no small positive number"));
+    }
     let vocabulary = k.vocabulary(width)?;
     let context = k.required("context_length")?;
     let has = |name: &str| file.tensor(name).is_some();

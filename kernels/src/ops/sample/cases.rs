@@ -33,6 +33,11 @@ pub fn cases() -> Vec<Case> {
     for vocab in [255, 151_936] {
         all.push(case(ULP, State { top_k: 40, temperature: 5.0, ..base }, vocab));
     }
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for (label, state) in [kinds[0], kinds[1], kinds[10]] {
+            all.push(not_finite_case(label, state, value));
+        }
+    }
     all.push(streams_case(kinds.map(|k| k.1).into(), 255));
     all.push(streams_case(kinds.map(|k| k.1).into(), 3000));
     all
@@ -98,6 +103,33 @@ fn streams_case(kinds: Vec<State>, vocab: u32) -> Case {
                 }
             }
             if ids[i] != id || got[i] != state || after != want {
+                wrong += 1.0;
+            }
+        }
+        Ok(wrong)
+    })
+}
+
+/// One value that is not finite among the logits of the second of three streams: that stream alone says so.
+fn not_finite_case(label: &'static str, state: State, value: f32) -> Case {
+    const VOCAB: usize = 3000;
+    Case::new("sample", BASELINE, format!("{label} with {value}"), 0.0, move |gpu, _, inputs| {
+        let mut wrong = 0.0;
+        for place in [0, 299, VOCAB - 1] {
+            let mut rng = Rng::seeded(place as u32, inputs);
+            let mut logits: Vec<f32> = rng.values(3 * VOCAB).iter().map(|v| v * 3.0).collect();
+            logits[VOCAB + place] = value;
+            let states = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&[state; 3]), "states")?;
+            let ids = gpu.alloc(Pool::State, 12, "ids")?;
+            let history = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&[u32::MAX; 24]), "history")?;
+            let logits = input(gpu, &logits)?;
+            let maxima = gpu.alloc(Pool::Activations, super::scratch_bytes(VOCAB as u32, 3), "maxima")?;
+            let mut rec = Recorder::new(gpu);
+            super::sample(&mut rec, &states, &logits, &maxima, &ids, &history, VOCAB as u32, 3, 1)?;
+            gpu.run(&rec.finish()?, None)?;
+            let (ids, history) = (gpu.read_vec::<u32>(&ids)?, gpu.read_vec::<u32>(&history)?);
+            let marked = ids.iter().map(|id| *id == super::NOT_FINITE).eq([false, true, false]);
+            if !marked || history[9] != super::NOT_FINITE {
                 wrong += 1.0;
             }
         }

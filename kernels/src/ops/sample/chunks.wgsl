@@ -1,6 +1,6 @@
 // Applies the repetition penalty to a row of logits and finds the largest of each chunk.
 //   logits[t] = logits[t] / penalty if positive, else logits[t] * penalty, for t among the last_n tokens
-//   maxima[c] = max of logits[c CHUNK .. (c + 1) CHUNK]
+//   maxima[c] = max of logits[c CHUNK .. (c + 1) CHUNK], or the largest finite f32 if one of them is not finite
 // Keskar et al. 2019, arXiv:1909.05858.
 //
 // Bindings as in kernel.wgsl; history is read only. One workgroup of 64 serves one chunk of one stream: it penalises
@@ -8,6 +8,7 @@
 
 const WG: u32 = 64u;
 const IDLE: u32 = 0xffffffffu;
+const LARGEST: f32 = 3.4028234e38;
 
 struct Params {
     vocab: u32,
@@ -61,7 +62,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var largest = -3.4e38;
     for (var i = lid; i < CHUNK; i += WG) {
         if (first + i < p.vocab) {
-            largest = max(largest, logits[row + first + i]);
+            let v = logits[row + first + i];
+            // By its bits: a compiler may take it for granted that no value is NaN.
+            let finite = (bitcast<u32>(v) & 0x7f800000u) != 0x7f800000u;
+            largest = select(LARGEST, max(largest, v), finite);
         }
     }
     largest = wg_max(largest, lid);

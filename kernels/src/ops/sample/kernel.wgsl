@@ -5,7 +5,7 @@
 // states   [streams] of struct State below; the kernel advances `position` by p.tokens
 // logits   [streams, vocab] f32
 // maxima   [streams, vocab / CHUNK] largest logit of each chunk
-// ids      [streams] receives the tokens: the next batch
+// ids      [streams] receives the tokens: the next batch; NOT_FINITE where a logit is NaN or infinite
 // history  [streams, capacity] u32, the token at each position; receives the token at the new position
 //
 // top-k, top-p and min-p each keep the logits above a threshold (equals included). The k-th largest and
@@ -22,6 +22,8 @@
 
 const WG: u32 = 256u;
 const IDLE: u32 = 0xffffffffu;
+const NOT_FINITE: u32 = 0xfffffffeu;
+const LARGEST: f32 = 3.4028234e38;
 
 struct Params {
     vocab: u32,
@@ -56,6 +58,7 @@ var<workgroup> sums: array<vec2<u32>, 256>;
 var<workgroup> chosen: vec4<u32>;
 var<workgroup> active_chunks: array<u32, MAX_CHUNKS>;
 var<workgroup> active_count: atomic<u32>;
+var<workgroup> broken: atomic<u32>;
 
 // Which stream this is, and where its maxima and its logits begin.
 var<private> stream: u32;
@@ -211,9 +214,14 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     if (lid == 0u) {
         atomicStore(&active_count, 0u);
+        atomicStore(&broken, 0u);
     }
     workgroupBarrier();
     for (var i = lid; i < p.chunks; i += WG) {
+        // What chunks.wgsl writes for a logit that is not finite.
+        if (maxima[maxima0 + i] >= LARGEST) {
+            atomicStore(&broken, 1u);
+        }
         if (key_of(maxima[maxima0 + i]) >= lowest) {
             active_chunks[atomicAdd(&active_count, 1u)] = i;
         }
@@ -281,6 +289,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     // Every invocation has read the old position by now: argmax ends with a barrier.
     if (lid == 0u) {
+        token = select(token, NOT_FINITE, atomicLoad(&broken) != 0u);
         ids[stream] = token;
         if (position < p.capacity) {
             history[stream * p.capacity + position] = token;

@@ -8,6 +8,9 @@ use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 pub use crate::layout::{IDLE, State};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, params, record, split_rows};
 
+/// The token of a row that has a logit which is NaN or infinite. No vocabulary is that large.
+pub const NOT_FINITE: u32 = u32::MAX - 1;
+
 params! {
     pub struct Params {
         pub vocab: u32,
