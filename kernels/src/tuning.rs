@@ -134,6 +134,11 @@ pub fn read(path: &Path, caps: &Caps) -> Tuning {
     if !file.exists() {
         return Tuning::default();
     }
+    // A pipe would be waited for, a device read for ever.
+    if !file.is_file() {
+        let notes = vec![format!("tuning file {}: is no file; ignored", file.display())];
+        return Tuning { notes, ..Tuning::default() };
+    }
     let note = |what: String| format!("tuning file {}: {what}", file.display());
     match parse(&file, caps) {
         Err(what) => Tuning { notes: vec![note(format!("{what}; ignored"))], ..Tuning::default() },

@@ -24,6 +24,9 @@ pub(crate) struct Entry<'a> {
 
 const MAGIC: &[u8; 8] = b"weftpipe";
 
+/// The largest file that can be a pipeline.
+const LARGEST: u64 = 1 << 28;
+
 /// A file that nothing has used for so long goes.
 const KEPT: Duration = Duration::from_secs(60 * 60 * 24 * 60);
 
@@ -74,7 +77,11 @@ impl Cache {
 impl Entry<'_> {
     /// The driver's data, if the file is there, whole, and of this very shader and driver.
     pub(crate) fn read(&self) -> Option<Vec<u8>> {
-        let bytes = std::fs::read(&self.file).ok()?;
+        // A pipe or a device under this name would be read for ever.
+        let stat = std::fs::metadata(&self.file).ok().filter(|m| m.is_file() && m.len() <= LARGEST)?;
+        let mut bytes = Vec::with_capacity(stat.len() as usize);
+        let file = std::fs::File::open(&self.file).ok()?;
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, LARGEST), &mut bytes).ok()?;
         let (data, head) = (bytes.get(self.head()..)?, &bytes[..self.head()]);
         if head != self.header(data) {
             tracing::debug!(file = %self.file.display(), "cached pipeline ignored");

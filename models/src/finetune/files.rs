@@ -45,6 +45,8 @@ pub(super) struct Place {
 /// The folder.
 pub(super) struct Folder {
     path: PathBuf,
+    /// Held while this run is there, so that no other writes into the folder.
+    lock: Option<std::fs::File>,
     metrics: Option<std::fs::File>,
     pub(super) history: Vec<Point>,
 }
@@ -56,12 +58,14 @@ impl Folder {
             return Err(broken(path, "is not a folder"));
         }
         std::fs::create_dir_all(path).map_err(|e| failed(path, &e))?;
-        Ok(Folder { path: path.to_owned(), metrics: None, history: Vec::new() })
+        Ok(Folder { path: path.to_owned(), lock: None, metrics: None, history: Vec::new() })
     }
 
     /// Starts a new run's metrics.
     pub(super) fn begin(&mut self) -> Result<()> {
         check_free(&self.path)?;
+        self.lock = lock(&self.path)?;
+        self.tidy();
         self.metrics(Vec::new())
     }
 
@@ -73,6 +77,7 @@ impl Folder {
 
     /// Goes on with a run's metrics: what was measured after `step` is forgotten.
     pub(super) fn resume(&mut self, step: u64) -> Result<()> {
+        self.lock = lock(&self.path)?;
         self.tidy();
         let text = std::fs::read(self.path.join(METRICS)).unwrap_or_default();
         let mut kept = Vec::new();
@@ -211,12 +216,28 @@ impl Folder {
     }
 }
 
-/// Refuses a folder that holds a run.
+/// Locks a folder until the file is closed, which the system does where a process is killed.
+fn lock(folder: &Path) -> Result<Option<std::fs::File>> {
+    let path = folder.join(".lock");
+    let file =
+        std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(|e| failed(&path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(broken(folder, "another process is training there; wait for it, or give another folder"))
+        }
+        // There are file systems without locks.
+        Err(std::fs::TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// Refuses a folder that holds a run to go on with. One that was killed before its first checkpoint is none.
 ///
 /// # Errors
 /// It does.
 pub fn check_free(folder: &Path) -> Result<()> {
-    if folder.join(METRICS).exists() || checkpoints(folder).is_ok_and(|c| !c.is_empty()) {
+    let adapter = folder.join(METRICS).exists() && folder.join("adapter.gguf").exists();
+    if adapter || checkpoints(folder).is_ok_and(|c| !c.is_empty()) {
         let way_out = "go on with it by --resume, or give another folder";
         return Err(broken(folder, format!("holds a run already; {way_out}")));
     }
@@ -247,6 +268,10 @@ pub(super) fn find(path: &Path) -> Result<PathBuf> {
     }
     match checkpoints(path)?.pop() {
         Some((_, path)) => Ok(path),
+        None if path.join(METRICS).exists() => Err(broken(
+            path,
+            "holds a run that ended before its first checkpoint; start it again, without --resume",
+        )),
         None => Err(broken(path, "holds no checkpoint")),
     }
 }
@@ -299,7 +324,9 @@ fn whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let temporary = path.with_file_name(name);
-    let done = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    let done = std::fs::File::create(&temporary)
+        .and_then(|mut f| f.write_all(bytes).and_then(|()| f.sync_all()))
+        .and_then(|()| std::fs::rename(&temporary, path));
     done.map_err(|e| {
         let _ = std::fs::remove_file(&temporary);
         failed(path, &e)

@@ -35,10 +35,26 @@ pub(super) fn file(
     how: &Reading<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Data, DataError> {
-    let file = path.display().to_string();
-    let mut reader = Reader { file: file.clone(), how, data: Data::default() };
+    let reader = Reader { file: path.display().to_string(), how, data: Data::default() };
     let bytes = reader.bytes(path)?;
     let name = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    looked_into(reader, &name, bytes, progress)
+}
+
+/// As [`file`], of bytes in memory under a name with this ending.
+#[cfg(test)]
+pub(super) fn bytes(file: &str, ending: &str, bytes: Vec<u8>, how: &Reading<'_>) -> Result<Data, DataError> {
+    let reader = Reader { file: file.to_owned(), how, data: Data::default() };
+    looked_into(reader, ending, bytes, &mut |_, _| ())
+}
+
+fn looked_into(
+    mut reader: Reader<'_>,
+    name: &str,
+    bytes: Vec<u8>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Data, DataError> {
+    let file = reader.file.clone();
     if let Some((_, what)) = BINARY.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return Err(DataError::File { file, what: (*what).to_owned() });
     }
@@ -48,7 +64,8 @@ pub(super) fn file(
     }
     let text = reader.utf8(bytes)?;
     let text = text.trim_start_matches('\u{FEFF}');
-    let named = JSON_NAMES.contains(&name.as_str());
+    // A broken record is no plain text, whatever the file is called.
+    let named = JSON_NAMES.contains(&name) || begins_as_json(text);
     match text.trim_start().chars().next() {
         None => {}
         Some('[') if named || is_array_of_records(text) => reader.array(text, progress)?,
@@ -56,7 +73,7 @@ pub(super) fn file(
         Some('{') if opens_a_record(text) && !whole_lines(text) => reader.values(text, progress)?,
         Some('{') if named || whole_lines(text) => reader.lines(text, progress)?,
         _ if named => reader.lines(text, progress)?,
-        _ if ["csv", "tsv"].contains(&name.as_str()) => {
+        _ if ["csv", "tsv"].contains(&name) => {
             let what = "is a table of text, which would be learnt with its separators; save it as lines of JSON or \
                         as Parquet, or name it .txt";
             return Err(DataError::File { file, what: what.to_owned() });
@@ -68,6 +85,13 @@ pub(super) fn file(
         }
     }
     reader.finish()
+}
+
+/// Whether the text begins with an object's first key, alone or in a list.
+fn begins_as_json(text: &str) -> bool {
+    let text = text.trim_start();
+    let text = text.strip_prefix('[').unwrap_or(text).trim_start();
+    text.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with('"'))
 }
 
 /// Whether the first line that holds anything is a record by itself.

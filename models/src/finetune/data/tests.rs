@@ -284,6 +284,7 @@ fn what_is_not_honoured_is_refused_by_name() {
             Data::read(&file.0, &how).unwrap();
         }
     }
+    assert!(refused("a.txt", "{\"prompt\": \"a\", \"completion\": }\n").contains("line 1: is not JSON"));
     assert!(refused("a.csv", "a,b\n1,2\n").contains("table of text"));
     assert!(refused("a.jsonl", "PAR1 and no more").contains("Parquet"));
     let half = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0.5}]}"#;
@@ -366,4 +367,59 @@ fn long_conversations_are_cut_in_linear_time() {
         assert!(text.contains("[mass of 1999 kg"), "{text}");
         assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
+}
+
+/// Mutated data: bytes dropped, doubled, and put in, from what records are made of. Values or one line, soon.
+#[test]
+fn mutated_data_is_read_or_refused() {
+    let seeds = [
+        TALK.to_owned(),
+        r#"{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b", "weight": 0}]}"#
+            .to_owned(),
+        r#"[{"instruction": "a", "input": "b", "output": "c"}, {"text": "d"}]"#.to_owned(),
+        r#"{"prompt": "a", "completion": "b", "system": "c"}"#.to_owned(),
+        "PAR1\u{15}\u{4}\u{15}\u{8}\u{15}\u{8}\0\0\0\0PAR1".to_owned(),
+        "plain text of two\n lines".to_owned(),
+    ];
+    let parts: [&[u8]; 14] = [
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"\"",
+        b":",
+        b",",
+        b"null",
+        b"\\u0000",
+        b"\n",
+        b"\xff",
+        b"1e999",
+        b"\"role\": 3",
+        b"PAR1",
+    ];
+    let mut random = 20_261_128u64;
+    let mut next = move |n: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % n
+    };
+    let (tokenizer, template) = mini();
+    let how = Reading { context: 32, ..Reading::new(&tokenizer, &template) };
+    let start = std::time::Instant::now();
+    for _ in 0..20_000 {
+        let mut bytes = seeds[next(seeds.len())].clone().into_bytes();
+        for _ in 0..1 + next(4) {
+            let at = next(bytes.len() + 1);
+            let end = (at + next(8)).min(bytes.len());
+            match next(3) {
+                0 => drop(bytes.drain(at..end)),
+                1 => drop(bytes.splice(at..at, bytes[at..end].to_vec())),
+                _ => drop(bytes.splice(at..end, parts[next(parts.len())].iter().copied())),
+            }
+        }
+        if let Err(e) = super::read::bytes("mutated", "jsonl", bytes, &how) {
+            let line = e.to_string();
+            assert!(!line.contains('\n') && line.len() < 700, "{line}");
+        }
+    }
+    assert!(start.elapsed().as_secs() < 120, "{:?}", start.elapsed());
 }
