@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::ProgressBar;
+use weft_formats::chat::{self, Message, Template};
 use weft_formats::gguf::{File, Metadata};
 use weft_formats::tokenizer::Tokenizer;
 use weft_models::{
@@ -37,9 +38,23 @@ pub struct DeviceFlags {
     /// is one]
     #[arg(long, value_name = "FILE|off", help_heading = "Device")]
     pub tuning: Option<String>,
+    /// As llama.cpp has it: all layers run on the device here, so any number but 0 asks for what happens anyway.
+    #[arg(long, value_name = "N", hide = true, alias = "gpu-layers", value_parser = gpu_layers)]
+    pub n_gpu_layers: Option<u32>,
     /// Kernel variants to take where they can run: of [`VariantFlag`], or of a command that filters by one.
     #[arg(skip)]
     pub variants: Vec<String>,
+}
+
+fn gpu_layers(text: &str) -> std::result::Result<u32, String> {
+    match text.parse::<i64>() {
+        Ok(0) => {
+            Err("all layers run on the device; --device picks another, `weft devices` lists them".to_owned())
+        }
+        Ok(_) => Ok(u32::MAX),
+        Err(_) if ["all", "auto", "max"].contains(&text) => Ok(u32::MAX),
+        Err(_) => Err("not a number".to_owned()),
+    }
 }
 
 /// Which kernels, in place of those that would be picked.
@@ -55,6 +70,50 @@ fn variant(name: &str) -> std::result::Result<String, String> {
     match known.contains(&name) {
         true => Ok(name.to_owned()),
         false => Err(format!("known: {}", known.join(", "))),
+    }
+}
+
+/// The template of conversations.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TemplateFlag {
+    /// Jinja template of conversations, in place of the model's own
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
+}
+
+impl TemplateFlag {
+    /// The template that was given, with the marks of this tokenizer.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a template that does not parse.
+    pub fn open(&self, tokenizer: &Tokenizer) -> Result<Option<Template>> {
+        let Some(path) = &self.chat_template else { return Ok(None) };
+        let source = read_text(path)?;
+        let text =
+            |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default().to_owned();
+        let template = Template::new(&source, &text(tokenizer.bos()), &text(tokenizer.eos()));
+        Ok(Some(template.map_err(|e| Error::input(format!("{}: {e}", path.display())))?))
+    }
+
+    /// A conversation up to where the model answers, as token ids, by this template.
+    ///
+    /// # Errors
+    /// The template refuses these messages, or fails.
+    pub fn encode(
+        &self,
+        template: &Template,
+        tokenizer: &Tokenizer,
+        messages: &[Message],
+        thinking: Option<bool>,
+    ) -> Result<Vec<u32>> {
+        let options = chat::Options {
+            add_generation_prompt: true,
+            enable_thinking: thinking,
+            ..chat::Options::default()
+        };
+        let name = self.chat_template.as_deref().unwrap_or(Path::new("")).display();
+        let text = template.render(messages, &options).map_err(|e| Error::input(format!("{name}: {e}")))?;
+        Ok(tokenizer.encode(&text, true))
     }
 }
 
@@ -282,7 +341,18 @@ impl Started {
         bar.finish_and_clear();
         let model = model?;
         report::tuning_notes(model.gpu().caps());
+        report::software_note(model.gpu().caps());
         Ok((model, self.start.elapsed()))
+    }
+}
+
+/// Says so where a context is longer than what the model was trained for.
+pub fn note_context(trained: u32, context: u32) {
+    if context > trained {
+        output::note(&format!(
+            "warning: a context of {context} was asked for, but the model was trained for {trained}; what lies beyond \
+             that is likely to make no sense"
+        ));
     }
 }
 
@@ -342,11 +412,56 @@ impl SamplingFlags {
     }
 }
 
+/// Refuses an output that is one of the inputs, or a file that is there and is of another kind than what will be
+/// written: `is` knows the kind by its first bytes, `kind` names it.
+///
+/// # Errors
+/// Such an output; the line says what to do.
+pub fn check_output(
+    output: &Path,
+    inputs: &[Option<&Path>],
+    kind: &str,
+    is: impl FnOnce(&[u8]) -> bool,
+) -> Result<()> {
+    let own = output.canonicalize();
+    for input in inputs.iter().flatten() {
+        if let (Ok(a), Ok(b)) = (&own, input.canonicalize())
+            && *a == b
+        {
+            let what = "is the file to read; give another to write";
+            return Err(Error::input(format!("{}: {what}", output.display())));
+        }
+    }
+    let Ok(mut file) = std::fs::metadata(output).and_then(|m| match m.is_file() {
+        true => std::fs::File::open(output),
+        // Whole::create says what is wrong with it.
+        false => Err(std::io::ErrorKind::Other.into()),
+    }) else {
+        return Ok(());
+    };
+    let mut head = vec![0; 1 << 16];
+    let read = std::io::Read::read(&mut file, &mut head).map_err(|e| Error::io(output, e))?;
+    match read == 0 || is(&head[..read]) {
+        true => Ok(()),
+        false => Err(Error::input(format!(
+            "{}: is there already, and is not {kind}; remove it first, or give another name",
+            output.display()
+        ))),
+    }
+}
+
 /// Reads a whole text file.
 ///
 /// # Errors
-/// It is missing, a directory, or not UTF-8.
+/// It is missing, a directory, a device, or not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
+    #[cfg(unix)]
+    if let Ok(stat) = std::fs::metadata(path) {
+        use std::os::unix::fs::FileTypeExt;
+        if stat.file_type().is_char_device() || stat.file_type().is_block_device() {
+            return Err(Error::input(format!("{}: is a device, not a file", path.display())));
+        }
+    }
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();

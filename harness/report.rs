@@ -241,6 +241,16 @@ pub fn tuning_line(tuning: &Tuning) -> String {
     }
 }
 
+/// Names a software GPU, where a person looks on: it is slow, and may not be what was meant.
+pub fn software_note(caps: &Caps) {
+    if caps.kind == weft_runtime::DeviceKind::Cpu && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        output::note(&format!(
+            "note: {} computes on the CPU, which is slow; weft devices lists the others",
+            caps.name
+        ));
+    }
+}
+
 /// What was wrong with a tuning file, on stderr.
 pub fn tuning_notes(caps: &Caps) {
     caps.tuning.notes.iter().for_each(|note| output::note(&format!("warning: {}", one_line(note))));

@@ -226,7 +226,7 @@ fn an_interrupt_saves() {
     }
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(kill.expect("kill").success());
-    assert_eq!(child.wait().expect("weft ends").code(), Some(0));
+    assert_eq!(child.wait().expect("weft ends").code(), Some(130));
     let steps = curve(&out).len() as u64;
     assert!((2..40).contains(&steps), "{steps}");
     assert_eq!(everything_loads(&out), steps);

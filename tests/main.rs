@@ -8,6 +8,7 @@ mod bench;
 mod cli;
 mod cli_bad_input;
 mod docs;
+mod faults;
 mod finetune;
 mod no_c;
 mod quantize;

@@ -349,6 +349,9 @@ pub(super) fn run(f: Flags) -> Result<()> {
     interrupt::install(1);
     if f.profile {
         // A path that cannot be written is said before the work, not after it.
+        options::check_output(&f.trace, &[f.model.model.as_deref()], "a trace", |head| {
+            head.trim_ascii_start().starts_with(b"{\"traceEvents\"")
+        })?;
         drop(weft_formats::Whole::create(&f.trace)?);
     }
     let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };

@@ -8,16 +8,21 @@ use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
 use rustyline::{Config, Editor};
 use serde_json::json;
+use weft_formats::chat::Template;
 use weft_models::{Message, Model, Sampling, Session, Stop};
 
 use super::run::{answer, most};
-use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, context};
+use super::stops::Stops;
+use crate::options::{
+    self, CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, TemplateFlag, context,
+};
 use crate::{Error, Result, interrupt, output, report};
 
 /// Talk with a model
 ///
 /// Ctrl-C stops the answer, Ctrl-D ends the program, /help lists the commands. What was said stays in the
-/// KV cache, so that a turn costs its own tokens only.
+/// KV cache, so that a turn costs its own tokens only. Once the context is full the oldest turns are left out, which
+/// is said.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft chat
@@ -30,13 +35,16 @@ pub(super) struct Flags {
     #[command(flatten)]
     lora: LoraFlag,
     /// Most tokens of one answer; -1 goes on until the model ends or the context is full
-    #[arg(short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    #[arg(short, long = "max-tokens", visible_alias = "n-predict", alias = "predict", value_name = "N",
+          default_value_t = -1, allow_negative_numbers = true)]
     n: i64,
     /// Context in tokens; 0 is all that the model was trained for [default: that, at most 4096]
-    #[arg(short, value_name = "CTX")]
+    #[arg(short, long = "ctx", alias = "ctx-size", value_name = "N")]
     c: Option<u32>,
     #[command(flatten)]
     sampling: SamplingFlags,
+    #[command(flatten)]
+    template: TemplateFlag,
     /// Text for the system's turn
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -47,6 +55,9 @@ pub(super) struct Flags {
     device: DeviceFlags,
     #[command(flatten)]
     cache: CacheFlag,
+    /// The model's file
+    #[arg(value_name = "MODEL")]
+    file: Option<std::path::PathBuf>,
 }
 
 const HELP: &str = "/clear         start again (the system text stays)
@@ -134,14 +145,63 @@ struct Chat<'a> {
     model: &'a Model,
     session: Session,
     sampling: Sampling,
+    template: Option<Template>,
     system: Option<String>,
     turns: Vec<Message>,
+    /// How many of the oldest turns no longer fit the context.
+    left_out: usize,
 }
 
 impl Chat<'_> {
     fn messages(&self) -> Vec<Message> {
+        self.messages_from(0)
+    }
+
+    /// The conversation without its first turns.
+    fn messages_from(&self, first: usize) -> Vec<Message> {
         let system = self.system.as_deref().map(|s| Message::new("system", s));
-        system.into_iter().chain(self.turns.iter().cloned()).collect()
+        system.into_iter().chain(self.turns[first..].iter().cloned()).collect()
+    }
+
+    fn clear(&mut self) {
+        self.turns.clear();
+        self.left_out = 0;
+    }
+
+    /// The conversation as token ids, without as many of its oldest turns as leave room for an answer.
+    fn prompt(&mut self) -> Result<Vec<u32>> {
+        let context = self.session.context() as usize;
+        // An answer that nobody can read is none.
+        let room = most(self.flags.n).min(context / 4).clamp(1, 512);
+        let before = self.left_out;
+        loop {
+            let messages = self.messages_from(self.left_out);
+            let thinking = self.flags.no_think.then_some(false);
+            let ids = match &self.template {
+                Some(t) => self.flags.template.encode(t, self.model.tokenizer()?, &messages, thinking)?,
+                None => self.model.chat(&messages, thinking)?,
+            };
+            // Each time a question and its answer.
+            let more = self.left_out + 2 < self.turns.len();
+            if ids.len() + room <= context || (!more && ids.len() < context) {
+                if before == 0 && self.left_out > 0 {
+                    output::note(
+                        "(the context is full: from here on the oldest turns are left out; /clear starts again, -c N \
+                         makes it larger)",
+                    );
+                }
+                return Ok(ids);
+            }
+            if !more {
+                self.left_out = before;
+                return Err(Error::input(format!(
+                    "this message alone has {} tokens, more than the context of {context} holds; shorten it, or raise \
+                     the context with -c",
+                    ids.len()
+                )));
+            }
+            self.left_out += 2;
+        }
     }
 
     /// Answers `text`. Where that fails the turn is taken back, so that the next can be shorter.
@@ -161,14 +221,14 @@ impl Chat<'_> {
     }
 
     fn reply(&mut self) -> Result<String> {
-        let prompt = self.model.chat(&self.messages(), self.flags.no_think.then_some(false))?;
+        let prompt = self.prompt()?;
         let mut stream = self.model.tokenizer()?.stream(false).continuing();
         let done = answer(
             &mut self.session,
             &prompt,
             &self.sampling,
             most(self.flags.n),
-            &mut stream,
+            (&mut stream, Stops::default()),
             &mut |part| output::text(part),
         )?;
         // Another draw each turn, and the same ones for the same seed and turns.
@@ -177,9 +237,9 @@ impl Chat<'_> {
             output::line("")?;
         }
         match done.stop {
-            Some(Stop::Context) => {
-                output::note("(the context is full; /clear starts again, -c N makes it larger)")
-            }
+            Some(Stop::Context) => output::note(
+                "(the context is full, so the answer ends here; /clear starts again, -c N makes it larger)",
+            ),
             Some(Stop::MaxTokens) => output::note("(stopped by -n)"),
             None => output::note("(stopped)"),
             Some(Stop::EndOfText) => {}
@@ -204,23 +264,40 @@ impl Chat<'_> {
         } else {
             messages.iter().map(|m| format!("{}: {}\n\n", m.role, m.content)).collect()
         };
-        std::fs::write(path, text).map_err(|e| Error::io(path, e))?;
+        if path.exists() {
+            return Err(Error::input(format!("{}: is there already; give another name", path.display())));
+        }
+        let mut whole = weft_formats::Whole::create(path)?;
+        io::Write::write_all(&mut whole, text.as_bytes()).map_err(|e| Error::io(path, e))?;
+        whole.finish()?;
         output::note(&format!("({} messages saved to {})", messages.len(), path.display()));
         Ok(())
     }
 }
 
-pub(super) fn run(f: Flags) -> Result<()> {
+pub(super) fn run(mut f: Flags) -> Result<()> {
+    if let Some(file) = f.file.take()
+        && f.model.model.replace(file).is_some()
+    {
+        return Err(Error::input("two models were given; talk with one of them"));
+    }
     let mut started = f.model.begin(&f.device, None, f.c, f.cache)?;
     let length = context(started.loading.spec(), f.c);
     // A first question has about so many tokens.
     started.loading.prepare(length, 32)?;
+    let trained = started.loading.spec().context;
     let (model, load) = started.finish()?;
+    options::note_context(trained, length);
     let model = f.lora.apply(model)?;
     // A file that cannot chat is told before the first question.
     model.tokenizer()?;
-    model.template()?;
+    let template = f.template.open(model.tokenizer()?)?;
+    if template.is_none() {
+        model.template()?;
+    }
     let mut chat = Chat {
+        template,
+        left_out: 0,
         session: model.session(length)?,
         sampling: f.sampling.sampling(&f.model),
         system: f.system.clone(),
@@ -245,7 +322,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             Line::Nothing => Ok(()),
             Line::Say(text) => chat.say(text),
             Line::Clear => {
-                chat.turns.clear();
+                chat.clear();
                 output::note("(cleared)");
                 Ok(())
             }

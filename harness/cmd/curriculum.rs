@@ -33,7 +33,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAME")]
     domain: Vec<String>,
     /// The file to write [default: stdout]
-    #[arg(short, value_name = "FILE.jsonl")]
+    #[arg(short, long = "output", value_name = "FILE.jsonl")]
     o: Option<PathBuf>,
 }
 
@@ -75,6 +75,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let samples = curriculum::generate(f.seed, f.count, split, format, domains);
     match &f.o {
         Some(path) => {
+            crate::options::check_output(path, &[], "a file of JSON lines", |head| head.starts_with(b"{"))?;
             let mut out = weft_formats::Whole::create(path)?;
             curriculum::write_jsonl(samples, &mut out).map_err(|e| Error::io(path, e))?;
             Ok(out.finish()?)

@@ -47,7 +47,15 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Curriculum")]
     limit: u64,
     /// Most tokens of an answer
-    #[arg(short, value_name = "N", default_value_t = 512, help_heading = "Curriculum")]
+    #[arg(
+        short,
+        long = "max-tokens",
+        visible_alias = "n-predict",
+        alias = "predict",
+        value_name = "N",
+        default_value_t = 512,
+        help_heading = "Curriculum"
+    )]
     n: usize,
     /// Answers at a time [default: 32; 4 on a software GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STREAMS)), help_heading = "Curriculum")]

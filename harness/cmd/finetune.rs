@@ -1,23 +1,22 @@
 //! `weft finetune`: a LoRA adapter trained on a quantised model.
 
+mod show;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
 use weft_formats::gguf::File;
 use weft_formats::tokenizer::Tokenizer;
 use weft_models::finetune::{
-    self, Data, Event, Finetune, Learn, Length, Overlong, Reading, Saving, Schedule, Settings, State, Step,
-    Warmup,
+    self, Data, Finetune, Learn, Length, Overlong, Reading, Saving, Schedule, Settings, State, Warmup,
 };
-use weft_models::train::{AdamW, AdapterShape, IGNORE, MAX_RANK, Target};
+use weft_models::train::{AdamW, AdapterShape, MAX_RANK, Target};
 use weft_models::{AdapterFile, Spec};
-use weft_runtime::human;
 
-use crate::options::{CacheFlag, DeviceFlags, ModelFlag, read_text};
-use crate::{Error, Result, interrupt, output, report};
+use crate::options::{CacheFlag, DeviceFlags, ModelFlag, TemplateFlag, read_text};
+use crate::{Error, Result, interrupt, output};
 
 /// Train a LoRA adapter on a model of any weight type
 ///
@@ -26,7 +25,8 @@ use crate::{Error, Result, interrupt, output, report};
 /// "instruction", "input" and "output" as Alpaca has them, or "text"; beside them it can have "system" and "tools".
 /// A message with "weight": 0 or "train": false is not learnt. Any other key is an error. Conversations are rendered with the model's own chat template, and what the
 /// assistant says is learnt. DIR gets the adapter as GGUF and as PEFT's safetensors, checkpoints, metrics.jsonl
-/// and loss.svg. Ctrl-C finishes the step and saves; the same command with --resume goes on, bit for bit.
+/// and loss.svg. Ctrl-C (and SIGTERM) finishes the step and saves, with exit code 130; again, it ends at once. The same
+/// command with --resume goes on, bit for bit.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft finetune -m model.gguf -d train.jsonl -o tuned
@@ -39,10 +39,10 @@ pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
     /// Training data: lines of JSON, a JSON array, Parquet, or plain text
-    #[arg(short, value_name = "DATA")]
+    #[arg(short, long = "data", value_name = "DATA")]
     d: PathBuf,
     /// The folder for adapter, checkpoints, metrics and curve
-    #[arg(short, value_name = "DIR", required_unless_present = "show_batch")]
+    #[arg(short, long = "output", value_name = "DIR", required_unless_present = "show_batch")]
     o: Option<PathBuf>,
     /// Validation data: a file, or the share of DATA that is held out
     #[arg(long, value_name = "FILE|FRACTION", help_heading = "Data")]
@@ -56,9 +56,8 @@ pub(super) struct Flags {
     /// Keys of records and messages to leave out; any other that nothing reads is an error
     #[arg(long, value_name = "KEY,...", value_delimiter = ',', help_heading = "Data")]
     ignore_keys: Vec<String>,
-    /// Jinja template in place of the model's own
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
-    chat_template: Option<PathBuf>,
+    #[command(flatten)]
+    template: TemplateFlag,
     /// Print the first batch, what is learnt in ⟦ ⟧, and end
     #[arg(long, help_heading = "Data")]
     show_batch: bool,
@@ -108,7 +107,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Training")]
     accumulate: u32,
     /// Most tokens of a sequence
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(2..), help_heading = "Training")]
+    #[arg(short, long, alias = "ctx-size", value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(2..), help_heading = "Training")]
     ctx: u32,
     /// Fill each batch up to BATCH times CTX tokens with as many sequences as fit
     #[arg(long, help_heading = "Training")]
@@ -221,12 +220,6 @@ pub(super) fn run(f: Flags) -> Result<()> {
             spec.context
         )));
     }
-    let template = f.chat_template.as_deref().map(read_text).transpose()?;
-    let (tokenizer, template) =
-        finetune::tokenizer_and_template(&file, template.as_deref()).map_err(|e| match &f.chat_template {
-            Some(path) => Error::input(e.to_string().replace("(memory)", &path.display().to_string())),
-            None => e.into(),
-        })?;
     let folder = f.o.clone().unwrap_or_default();
     let resume = f.resume.as_ref().map(|r| r.clone().unwrap_or_else(|| folder.clone()));
     if resume.is_none() && !f.show_batch {
@@ -237,6 +230,51 @@ pub(super) fn run(f: Flags) -> Result<()> {
         Some(path) => finetune::checkpoint_time(path)?,
         None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
     };
+    let (tokenizer, data, val) = data(&f, &file, now)?;
+    if f.show_batch {
+        return show::batch(&f, &data, &tokenizer);
+    }
+    let (settings, adapter) = settings(&f, &file, &spec, now)?;
+    let saving = Saving {
+        folder,
+        every: f.save_every,
+        keep: f.keep as usize,
+        eval_every: f.eval_every,
+        base_name: spec.name.clone().unwrap_or_else(|| f.model.name()),
+    };
+    drop(file);
+    interrupt::install_with(2, || output::note("(finishing the step, then saving; once more ends at once)"));
+    // No cache is needed to train.
+    let (model, _) = f.model.open(&f.device, Some(1), Some(1), CacheFlag::default())?;
+    let mut run = Finetune::new(&model, adapter.as_ref(), settings, data, val, saving)?;
+    if let Some(path) = &resume {
+        let step = run.resume(path)?;
+        output::note(&format!("going on after step {step} of {}", run.steps()));
+    }
+    output::note(&run.plan().to_string());
+    let mut shown = show::Progress::new(run.steps(), run.done());
+    let handle = run.handle();
+    let ended = run.run(&mut |event| {
+        if interrupt::asked() {
+            handle.cancel();
+        }
+        shown.event(event);
+    });
+    shown.finish();
+    let ended = ended?;
+    show::result(&f, &run, &model, &shown, ended, start.elapsed().as_secs_f64())?;
+    if ended == State::Completed { Ok(()) } else { Err(Error::Interrupted) }
+}
+
+/// The tokenizer, and training and validation data.
+fn data(f: &Flags, file: &File, now: i64) -> Result<(Tokenizer, Data, Option<Data>)> {
+    let source = f.template.chat_template.as_deref().map(read_text).transpose()?;
+    let (tokenizer, template) = finetune::tokenizer_and_template(file, source.as_deref()).map_err(|e| {
+        match &f.template.chat_template {
+            Some(path) => Error::input(e.to_string().replace("(memory)", &path.display().to_string())),
+            None => e.into(),
+        }
+    })?;
     let how = Reading {
         tokenizer: &tokenizer,
         template: &template,
@@ -253,82 +291,12 @@ pub(super) fn run(f: Flags) -> Result<()> {
         now,
         ignore_keys: &f.ignore_keys,
     };
-    let (data, val) = read(&f, &how)?;
+    let (data, val) = read(f, &how)?;
     output::note(&format!("data: {}", data.counts));
     if let Some(val) = &val {
         output::note(&format!("validation: {}", val.counts));
     }
-    if f.show_batch {
-        return show(&f, &data, &tokenizer);
-    }
-    let (settings, adapter) = settings(&f, &file, &spec, now)?;
-    let saving = Saving {
-        folder,
-        every: f.save_every,
-        keep: f.keep as usize,
-        eval_every: f.eval_every,
-        base_name: spec.name.clone().unwrap_or_else(|| f.model.name()),
-    };
-    drop(file);
-    interrupt::install(2);
-    // No cache is needed to train.
-    let (model, _) = f.model.open(&f.device, Some(1), Some(1), CacheFlag::default())?;
-    let mut run = Finetune::new(&model, adapter.as_ref(), settings, data, val, saving)?;
-    if let Some(path) = &resume {
-        let step = run.resume(path)?;
-        output::note(&format!("going on after step {step} of {}", run.steps()));
-    }
-    output::note(&run.plan().to_string());
-    let mut show = Show::new(run.steps(), run.done());
-    let handle = run.handle();
-    let ended = run.run(&mut |event| {
-        if interrupt::asked() {
-            handle.cancel();
-        }
-        show.event(event);
-    });
-    show.bar.finish_and_clear();
-    let ended = ended?;
-    let folder = f.o.as_deref().unwrap_or(Path::new(""));
-    let seconds = start.elapsed().as_secs_f64();
-    if f.json {
-        return output::json(&json!({
-            "state": if ended == State::Completed { "completed" } else { "cancelled" },
-            "folder": folder.display().to_string(),
-            "adapter": folder.join("adapter.gguf").display().to_string(),
-            "step": run.done(),
-            "steps": run.steps(),
-            "loss": show.last.map(|s| s.loss),
-            "accuracy": show.last.map(|s| s.accuracy),
-            "val_loss": show.val.map(|v| v.0),
-            "val_accuracy": show.val.map(|v| v.1),
-            "tokens": show.tokens,
-            "tokens_per_s": show.rate(),
-            "seconds": seconds,
-            "memory": report::memory_json(&model.gpu().memory()),
-            "plan": {
-                "weights": run.plan().weights,
-                "adapters": run.plan().adapters,
-                "optimiser": run.plan().optimiser,
-                "activations": run.plan().activations,
-                "scratch": run.plan().scratch,
-                "total": run.plan().total(),
-            },
-            "model": report::model_json(&f.model.name(), &model),
-            "device": report::caps_json(model.gpu().caps()),
-        }));
-    }
-    output::note(&report::memory_line(&model.gpu().memory()));
-    let what = match ended {
-        State::Completed => format!("{} steps", run.done()),
-        _ => format!("stopped after step {} of {}, --resume goes on", run.done(), run.steps()),
-    };
-    output::line(&format!(
-        "{}: {what}, loss {:.4}, in {seconds:.0} s at {:.0} tokens/s",
-        folder.join("adapter.gguf").display(),
-        show.last.map_or(f64::NAN, |s| s.loss),
-        show.rate()
-    ))
+    Ok((tokenizer, data, val))
 }
 
 /// Training and validation data.
@@ -420,80 +388,4 @@ fn settings(f: &Flags, file: &File, spec: &Spec, now: i64) -> Result<(Settings, 
         now,
     };
     Ok((settings, adapter))
-}
-
-/// The first batch as text.
-fn show(f: &Flags, data: &Data, tokenizer: &Tokenizer) -> Result<()> {
-    let batches = data.epoch(f.seed, 0, f.batch, f.pack.then_some(f.ctx));
-    for (i, &index) in batches[0].iter().enumerate() {
-        let e = &data.examples[index];
-        let (tokens, learnt) = (e.ids.len(), e.supervised());
-        let mut text =
-            format!("--- sequence {} of {}: {tokens} tokens, {learnt} learnt\n", i + 1, batches[0].len());
-        let first = e.ids.first().map(|&id| (id, false));
-        let rest = e.ids.iter().skip(1).zip(&e.labels).map(|(&id, &label)| (id, label != IGNORE));
-        let last = e.labels.last().filter(|l| **l != IGNORE).map(|&l| (l, true));
-        let all: Vec<(u32, bool)> = first.into_iter().chain(rest).chain(last).collect();
-        for run in all.chunk_by(|a, b| a.1 == b.1) {
-            let ids: Vec<u32> = run.iter().map(|t| t.0).collect();
-            let part = tokenizer.decode(&ids, true);
-            text += &if run[0].1 { format!("⟦{part}⟧") } else { part };
-        }
-        output::line(&text)?;
-    }
-    Ok(())
-}
-
-/// What the terminal shows of a run.
-struct Show {
-    bar: indicatif::ProgressBar,
-    start: Instant,
-    tokens: u64,
-    last: Option<Step>,
-    val: Option<(f64, f64)>,
-    /// Steps between lines where there is no bar.
-    every: u64,
-}
-
-impl Show {
-    fn new(steps: u64, done: u64) -> Show {
-        let bar = output::bar(steps, "{bar:24} {pos} of {len} {msg}");
-        bar.set_position(done);
-        Show { bar, start: Instant::now(), tokens: 0, last: None, val: None, every: steps.div_ceil(20) }
-    }
-
-    fn rate(&self) -> f64 {
-        self.tokens as f64 / self.start.elapsed().as_secs_f64()
-    }
-
-    fn event(&mut self, event: Event) {
-        match event {
-            Event::Step(s) => {
-                self.tokens += s.tokens;
-                self.last = Some(s);
-                self.val = s.val.or(self.val);
-                let mut line = format!(
-                    "loss {:.4}, {:.1} % right, lr {:.2e}, {:.0} tokens/s, {}, {} left",
-                    s.loss,
-                    100.0 * s.accuracy,
-                    s.lr,
-                    s.tokens_per_s,
-                    human(s.memory),
-                    indicatif::HumanDuration(Duration::from_secs_f64(s.seconds_left.max(0.0))),
-                );
-                if let Some((loss, accuracy)) = s.val {
-                    line += &format!("; validation loss {loss:.4}, {:.1} % right", 100.0 * accuracy);
-                }
-                self.bar.set_position(s.step);
-                self.bar.set_message(line.clone());
-                let shown = !self.bar.is_hidden();
-                if s.val.is_some() || (!shown && (s.step % self.every == 0 || s.step == s.steps)) {
-                    let line = format!("step {} of {}: {line}", s.step, s.steps);
-                    self.bar.suspend(|| output::note(&line));
-                }
-            }
-            Event::Validating(done, of) => self.bar.set_message(format!("validating, batch {done} of {of}")),
-            Event::Saved(_) | Event::State(_) => {}
-        }
-    }
 }

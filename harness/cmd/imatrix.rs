@@ -9,7 +9,7 @@ use serde_json::json;
 use weft_formats::imatrix::Collected;
 use weft_formats::tokenizer::Tokenizer;
 
-use crate::options::{CacheFlag, DeviceFlags, ModelFlag, read_text};
+use crate::options::{CacheFlag, DeviceFlags, ModelFlag, check_output, read_text};
 use crate::{Error, Result, interrupt, output, report};
 
 /// Collect an importance matrix from a text, for `weft quantize --imatrix`
@@ -30,10 +30,10 @@ pub(super) struct Flags {
     #[arg(short, long = "file", value_name = "TEXT")]
     file: PathBuf,
     /// The file to write
-    #[arg(short, value_name = "OUT.gguf")]
+    #[arg(short, long = "output", value_name = "OUT.gguf")]
     o: PathBuf,
     /// Tokens of a chunk
-    #[arg(short, value_name = "CTX", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long = "ctx", alias = "ctx-size", value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     c: u32,
     /// Read only the first N chunks [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -53,6 +53,11 @@ pub(super) struct Flags {
 
 pub(super) fn run(f: Flags) -> Result<()> {
     let text = read_text(&f.file)?;
+    let inputs = [Some(f.file.as_path()), f.model.model.as_deref()];
+    check_output(&f.o, &inputs, "an importance matrix", |head| {
+        let says = |mark: &[u8]| head.windows(mark.len()).any(|w| w == mark);
+        head.starts_with(b"GGUF") && says(b"imatrix")
+    })?;
     // Before the work, so that a file that cannot be written costs none.
     drop(weft_formats::Whole::create(&f.o)?);
     interrupt::install(2);

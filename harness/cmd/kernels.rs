@@ -438,18 +438,21 @@ fn oracle(ty: WeightType, bytes: &[u8], out: &mut [f32]) {
 
 /// Whether `text` matches `pattern`, in which `*` is any run of characters and `?` any one.
 fn glob(pattern: &str, text: &str) -> bool {
-    let mut chars = pattern.chars();
-    match chars.next() {
-        None => text.is_empty(),
-        Some('*') => {
-            let rest = chars.as_str();
-            text.char_indices().map(|(i, _)| i).chain([text.len()]).any(|i| glob(rest, &text[i..]))
-        }
-        Some(c) => {
-            let mut t = text.chars();
-            t.next().is_some_and(|x| c == '?' || c == x) && glob(chars.as_str(), t.as_str())
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    // Which beginnings of the pattern match the text so far.
+    let mut matches: Vec<bool> =
+        (0..=pattern.len()).map(|n| pattern[..n].iter().all(|c| *c == '*')).collect();
+    for t in &text {
+        let mut before = std::mem::replace(&mut matches[0], false);
+        for (n, p) in pattern.iter().enumerate() {
+            let here = match p {
+                '*' => matches[n] || matches[n + 1],
+                p => before && (*p == '?' || p == t),
+            };
+            before = std::mem::replace(&mut matches[n + 1], here);
         }
     }
+    matches[pattern.len()]
 }
 
 #[cfg(test)]
@@ -466,6 +469,12 @@ mod tests {
             ("mat", "matmul", false),
             ("r*p?", "rope", true),
             ("", "rope", false),
+            ("", "", true),
+            ("**", "", true),
+            ("*o*e*", "rope", true),
+            ("*x*", "rope", false),
+            (&"*".repeat(1000), "rope", true),
+            (&format!("{}a", "*".repeat(1000)), "rope", false),
         ] {
             assert_eq!(glob(pattern, text), want, "{pattern} {text}");
         }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use weft_models::Rows;
 
-use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, ids_from_json, read_text};
+use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, check_output, ids_from_json, read_text};
 use crate::{Error, Result, interrupt, output};
 
 /// Write the logits of every position to a safetensors file
@@ -29,13 +29,13 @@ pub(super) struct Flags {
     #[arg(long, value_name = "IDS.json")]
     tokens: PathBuf,
     /// The file to write
-    #[arg(short, value_name = "OUT.safetensors")]
+    #[arg(short, long = "output", value_name = "OUT.safetensors")]
     o: PathBuf,
     /// Compute one token at a time, as generation does, in place of prefill batches
     #[arg(long)]
     decode: bool,
     /// Context in tokens [default: as many as there are ids]
-    #[arg(short, value_name = "CTX")]
+    #[arg(short, long = "ctx", alias = "ctx-size", value_name = "N")]
     c: Option<u32>,
     #[command(flatten)]
     device: DeviceFlags,
@@ -52,6 +52,10 @@ pub(super) fn run(f: Flags) -> Result<()> {
     if ids.is_empty() {
         return Err(Error::input(format!("{file}: holds no token ids")));
     }
+    let inputs = [Some(f.tokens.as_path()), f.model.model.as_deref()];
+    check_output(&f.o, &inputs, "a safetensors file of logits", |head| {
+        head.get(8..).is_some_and(|json| json.starts_with(b"{\"logits\""))
+    })?;
     interrupt::install(2);
     let context = f.c.unwrap_or(ids.len().try_into().unwrap_or(u32::MAX));
     let (model, _) = f.model.open(&f.device, f.chunk, Some(context), f.cache)?;

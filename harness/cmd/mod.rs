@@ -13,14 +13,16 @@ mod inspect;
 mod kernels;
 mod logits;
 mod merge;
+mod perplexity;
 mod quantize;
 mod rerank;
 mod run;
 mod split;
+mod stops;
 mod tokenize;
 mod tune;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::Result;
 
@@ -49,6 +51,7 @@ enum Command {
     Rerank(rerank::Flags),
     Bench(bench::Flags),
     Eval(eval::Flags),
+    Perplexity(perplexity::Flags),
     Finetune(finetune::Flags),
     Curriculum(curriculum::Flags),
     Kernels(kernels::Flags),
@@ -59,6 +62,52 @@ enum Command {
     Merge(merge::Flags),
     Split(split::Flags),
     MergeSplits(split::MergeFlags),
+}
+
+/// What the commands are for, as `weft --help` groups them. One that is missing here is listed at the end.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Use a model", &["run", "chat", "serve", "embed", "rerank"]),
+    ("Make models", &["convert", "quantize", "imatrix", "merge", "split", "merge-splits"]),
+    ("Train", &["finetune", "curriculum"]),
+    ("Measure", &["eval", "perplexity", "bench", "logits"]),
+    ("Look inside, and set up", &["devices", "inspect", "tokenize", "kernels", "tune"]),
+];
+
+/// The list of commands, in groups.
+fn list(command: &clap::Command) -> String {
+    let all: Vec<_> = command.get_subcommands().filter(|c| !c.is_hide_set()).collect();
+    let known = |name: &str| GROUPS.iter().any(|g| g.1.contains(&name));
+    let rest: Vec<&str> = all.iter().map(|c| c.get_name()).filter(|n| !known(n)).collect();
+    let mut text = String::new();
+    for (title, names) in GROUPS.into_iter().chain([("More", &rest[..])]) {
+        let here: Vec<_> = names.iter().filter_map(|n| all.iter().find(|c| c.get_name() == *n)).collect();
+        if !here.is_empty() {
+            text += &format!("{title}:\n");
+            for c in here {
+                let about = c.get_about().map(ToString::to_string).unwrap_or_default();
+                text += &format!("  {:<13} {about}\n", c.get_name());
+            }
+            text += "\n";
+        }
+    }
+    text + "`weft COMMAND --help` says what a command takes."
+}
+
+/// What was typed, with the words of other programs that mean something here.
+fn words() -> Vec<std::ffi::OsString> {
+    // llama.cpp's one flag of several letters behind one dash.
+    std::env::args_os().map(|a| if a == "-ngl" { "--n-gpu-layers".into() } else { a }).collect()
+}
+
+/// Parses the command line; ends the process where it is wrong, or asks for help.
+pub fn parse() -> Cli {
+    let command = Cli::command();
+    let groups = list(&command);
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{groups}\n\nOptions:\n{{options}}{{after-help}}"
+    );
+    let matches = command.help_template(template).get_matches_from(words());
+    Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
 }
 
 /// Runs one command.
@@ -77,6 +126,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Rerank(f) => rerank::run(f),
         Command::Bench(f) => bench::run(f),
         Command::Eval(f) => eval::run(f),
+        Command::Perplexity(f) => perplexity::run(f),
         Command::Finetune(f) => finetune::run(f),
         Command::Curriculum(f) => curriculum::run(f),
         Command::Kernels(f) => kernels::run(f),

@@ -1,24 +1,32 @@
 //! `weft run`: one prompt, one answer.
 
 use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
-use weft_models::{Message, Model, Sampling, Session, Stop};
+use weft_formats::tokenizer::StreamDecoder;
+use weft_models::{Loading, Message, Model, Sampling, Session, Stop};
 
-use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, VariantFlag, context};
+use super::stops::Stops;
+use crate::options::{
+    self, CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, TemplateFlag, VariantFlag, context,
+};
 use crate::report::{self, Start, Timings};
 use crate::{Error, Result, interrupt, output};
 
 /// Answer one prompt
 ///
-/// Text streams to stdout and nothing else does; progress and timings go to stderr. Ctrl-C stops the answer
-/// (exit code 130).
+/// The prompt comes from the command line, from a file or from stdin; what a pipe brings stands below what the
+/// command line says. Text streams to stdout and nothing else does; progress and timings go to stderr. Ctrl-C stops
+/// the answer (exit code 130).
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft run \"What is 17 + 25?\"
   weft run -m model.gguf -n 200 --temp 0.7 --seed 1 \"Tell a story\"
+  weft run model.gguf \"Tell a story\"
+  weft run -m model.gguf \"Summarise this:\" < report.txt
   weft run -m model.gguf --system \"Answer in French.\" < question.txt
   weft run -m model.gguf --lora adapter.gguf --lora style.gguf:0.5 \"Hello\"
   weft run -m model.gguf --raw -n 20 \"Once upon a time\"
@@ -31,15 +39,21 @@ pub(super) struct Flags {
     #[command(flatten)]
     lora: LoraFlag,
     /// Most tokens to generate; -1 goes on until the model ends or the context is full
-    #[arg(short, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    #[arg(short, long = "max-tokens", visible_alias = "n-predict", alias = "predict", value_name = "N",
+          default_value_t = -1, allow_negative_numbers = true)]
     n: i64,
     /// Context in tokens; 0 is all that the model was trained for [default: that, at most 4096]
-    #[arg(short, value_name = "CTX")]
+    #[arg(short, long = "ctx", alias = "ctx-size", value_name = "N")]
     c: Option<u32>,
+    /// End the answer in front of this text; may be repeated
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
     #[command(flatten)]
     sampling: SamplingFlags,
+    #[command(flatten)]
+    template: TemplateFlag,
     /// Take the prompt as it is, without the chat template
-    #[arg(long, conflicts_with_all = ["system", "no_think"])]
+    #[arg(long, conflicts_with_all = ["system", "no_think", "chat_template"])]
     raw: bool,
     /// Text for the system's turn
     #[arg(long, value_name = "TEXT")]
@@ -62,8 +76,15 @@ pub(super) struct Flags {
     /// Print one JSON object in place of the text
     #[arg(long)]
     json: bool,
-    /// The prompt; without it, or with "-", it is read from stdin
+    /// The prompt, as an option
+    #[arg(short, long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
+    /// A file with the prompt, or with what it is about
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The prompt; without it, or with "-", it is read from stdin. A GGUF file in front of it is the model
+    #[arg(value_name = "[MODEL] PROMPT")]
+    words: Vec<String>,
 }
 
 /// One answer, as it came.
@@ -72,8 +93,9 @@ pub(super) struct Answer {
     pub(super) ids: Vec<u32>,
     pub(super) text: String,
     pub(super) timings: Timings,
-    /// Why it ended; `None` after Ctrl-C.
+    /// Why it ended; `None` after Ctrl-C, and where a text of `--stop` came.
     pub(super) stop: Option<Stop>,
+    pub(super) stopped_by_text: bool,
     pub(super) prompt_tokens: usize,
     pub(super) reused: usize,
 }
@@ -83,13 +105,13 @@ pub(super) fn most(n: i64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 
-/// Draws an answer, giving each piece of text to `each` as it comes, until its end or Ctrl-C.
+/// Draws an answer, giving each piece of text to `each` as it comes, until its end, a text that stops it, or Ctrl-C.
 pub(super) fn answer(
     session: &mut Session,
     prompt: &[u32],
     sampling: &Sampling,
     most: usize,
-    stream: &mut weft_formats::tokenizer::StreamDecoder,
+    (stream, mut stops): (&mut StreamDecoder, Stops),
     each: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Answer> {
     let bar =
@@ -120,10 +142,13 @@ pub(super) fn answer(
         }
         let Some(token) = token else { break };
         ids.push(token);
-        piece(&stream.push(token))?;
+        piece(&stops.push(&stream.push(token)))?;
+        if stops.hit() {
+            break;
+        }
     }
     bar.finish_and_clear();
-    piece(&stream.finish())?;
+    piece(&stops.finish(&stream.finish()))?;
     let end = Instant::now();
     let first = first.unwrap_or(end);
     Ok(Answer {
@@ -138,13 +163,15 @@ pub(super) fn answer(
             generated: generation.generated(),
         },
         stop: generation.stop(),
+        stopped_by_text: stops.hit(),
         prompt_tokens: generation.prompt_tokens(),
         reused: generation.reused_tokens(),
     })
 }
 
-fn stop_name(stop: Option<Stop>) -> &'static str {
-    match stop {
+fn stop_name(done: &Answer) -> &'static str {
+    match done.stop {
+        None if done.stopped_by_text => "--stop",
         Some(Stop::EndOfText) => "end of text",
         Some(Stop::MaxTokens) => "max tokens",
         Some(Stop::Context) => "context full",
@@ -152,24 +179,71 @@ fn stop_name(stop: Option<Stop>) -> &'static str {
     }
 }
 
-/// The prompt from the command line or stdin.
-fn prompt(given: Option<&str>) -> Result<String> {
-    match given {
-        Some(text) if text != "-" => Ok(text.to_owned()),
-        _ => {
-            if io::stdin().is_terminal() {
-                output::note(
-                    "type the prompt, then Ctrl-D (or give it on the command line; see weft run --help)",
-                );
-            }
-            let text = output::stdin_text()?;
-            // A line feed that an editor or `echo` put at the end is not part of the question.
-            Ok(text
-                .strip_suffix('\n')
-                .map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t))
-                .to_owned())
+/// Whether a word is a model's file, as `ollama run MODEL` has it.
+fn names_model(word: &str) -> bool {
+    let path = Path::new(word);
+    let named = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    let magic = || {
+        let mut head = [0; 4];
+        let file = std::fs::metadata(path).is_ok_and(|m| m.is_file()).then(|| std::fs::File::open(path).ok());
+        file.flatten().is_some_and(|mut f| io::Read::read_exact(&mut f, &mut head).is_ok())
+            && &head == b"GGUF"
+    };
+    named && !word.contains(char::is_whitespace) || magic()
+}
+
+/// Takes a model's file from the front of the words, where no other is given.
+fn take_model(f: &mut Flags) -> Result<()> {
+    let first = f.words.first().is_some_and(|w| names_model(w));
+    if first && f.model.model.is_none() {
+        f.model.model = Some(f.words.remove(0).into());
+    }
+    let given = usize::from(f.prompt.is_some()) + f.words.len();
+    match f.words.first() {
+        Some(word) if given > 1 => Err(Error::input(format!(
+            "more than one prompt was given, the last {:?}; put quotes around it (weft run -m model.gguf {word:?})",
+            f.words.last().unwrap_or(word)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether stdin brings something without being asked: a pipe or a file does, what a service gives does not.
+fn stdin_brings() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        use std::os::unix::fs::FileTypeExt;
+        let file = io::stdin().as_fd().try_clone_to_owned().map(std::fs::File::from);
+        let kind = file.and_then(|f| f.metadata()).map(|m| m.file_type());
+        kind.is_ok_and(|k| k.is_fifo() || k.is_file())
+    }
+    #[cfg(not(unix))]
+    false
+}
+
+/// The prompt: what the command line says, then a file's text, then what stdin brings.
+fn prompt(f: &Flags) -> Result<String> {
+    // A line feed that an editor or `echo` put at the end is not part of the question.
+    let trimmed = |text: String| {
+        text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t)).to_owned()
+    };
+    let word = f.prompt.as_ref().or(f.words.first()).filter(|w| *w != "-");
+    let mut parts: Vec<String> = word.cloned().into_iter().collect();
+    if let Some(path) = &f.file {
+        parts.push(trimmed(options::read_text(path)?));
+    }
+    let asked = parts.is_empty();
+    if asked && io::stdin().is_terminal() {
+        output::note("type the prompt, then Ctrl-D (or give it on the command line; see weft run --help)");
+    }
+    if asked || stdin_brings() {
+        let text = trimmed(output::stdin_text()?);
+        if asked || !text.trim().is_empty() {
+            parts.push(text);
         }
     }
+    Ok(parts.join("\n\n"))
 }
 
 /// What `--explain` says of the device.
@@ -182,8 +256,35 @@ fn explain_device(model: &Model, flags: &DeviceFlags) {
     report::selection_lines(gpu.caps()).iter().for_each(|line| output::note(line));
 }
 
-pub(super) fn run(f: Flags) -> Result<()> {
-    let prompt = prompt(f.prompt.as_deref())?;
+/// The prompt as token ids.
+fn encode(f: &Flags, loading: &Loading, prompt: &str) -> Result<Vec<u32>> {
+    let tokenizer = loading.tokenizer()?;
+    if f.raw {
+        return Ok(tokenizer.encode_prompt(prompt));
+    }
+    let system = f.system.as_deref().map(|s| Message::new("system", s));
+    let messages: Vec<Message> = system.into_iter().chain([Message::new("user", prompt)]).collect();
+    let thinking = f.no_think.then_some(false);
+    match f.template.open(tokenizer)? {
+        Some(template) => f.template.encode(&template, tokenizer, &messages, thinking),
+        None => Ok(loading.chat(&messages, thinking)?),
+    }
+}
+
+/// Refuses a prompt that leaves no room for an answer.
+fn check_room(prompt: usize, context: u32, most: usize) -> Result<()> {
+    match prompt >= context as usize && most > 0 {
+        true => Err(Error::input(format!(
+            "the prompt has {prompt} tokens, which leaves no room for an answer in the context of {context}; raise it \
+             with -c or shorten the prompt"
+        ))),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn run(mut f: Flags) -> Result<()> {
+    take_model(&mut f)?;
+    let prompt = prompt(&f)?;
     if prompt.is_empty() {
         return Err(Error::input("the prompt is empty; give it as an argument or on stdin"));
     }
@@ -191,38 +292,33 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let sampling = f.sampling.sampling(&f.model);
     let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
     let mut started = f.model.begin(&device, f.chunk, f.c, f.cache)?;
-    let loading = &started.loading;
-    let tokenizer = loading.tokenizer()?;
-    let mut stream = tokenizer.stream(false).continuing();
-    let ids = match f.raw {
-        true => tokenizer.encode_prompt(&prompt),
-        false => {
-            let system = f.system.as_deref().map(|s| Message::new("system", s));
-            let messages: Vec<Message> =
-                system.into_iter().chain([Message::new("user", prompt.as_str())]).collect();
-            loading.chat(&messages, f.no_think.then_some(false))?
-        }
-    };
-    let context = context(loading.spec(), f.c);
+    let ids = encode(&f, &started.loading, &prompt)?;
+    let mut stream = started.loading.tokenizer()?.stream(false).continuing();
+    let trained = started.loading.spec().context;
+    let context = context(started.loading.spec(), f.c);
+    check_room(ids.len(), context, most(f.n))?;
     started.loading.prepare(context, ids.len() as u32)?;
     let (model, load) = started.finish()?;
+    options::note_context(trained, context);
     let model = f.lora.apply(model)?;
     let mut session = model.session(context)?;
     if f.explain {
         explain_device(&model, &f.device);
     }
-    let done = answer(&mut session, &ids, &sampling, most(f.n), &mut stream, &mut |part| match f.json {
-        true => Ok(()),
-        false => output::text(part),
-    })?;
+    let stops = Stops::new(&f.stop)?;
+    let done =
+        answer(&mut session, &ids, &sampling, most(f.n), (&mut stream, stops), &mut |part| match f.json {
+            true => Ok(()),
+            false => output::text(part),
+        })?;
     let timings = Timings { load, ..done.timings };
     let opening = Start { opening: model.opening(), compiled: model.gpu().compiled(), first: timings.first };
-    if f.json {
-        output::json(&json!({
+    match f.json {
+        true => output::json(&json!({
             "text": done.text,
             "ids": done.ids,
             "prompt_ids": ids,
-            "stop": stop_name(done.stop),
+            "stop": stop_name(&done),
             "seed": sampling.seed,
             "temperature": sampling.temperature,
             "context": context,
@@ -232,24 +328,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
             "memory": report::memory_json(&model.gpu().memory()),
             "model": report::model_json(&f.model.name(), &model),
             "device": device_json(&model),
-        }))?;
-    } else {
-        // Piped text stays as it is; where both streams go to one place, the line feed is stderr's.
-        match done.text.ends_with('\n') {
-            true => {}
-            false if output::to_terminal() => output::line("")?,
-            false => output::note(""),
-        }
-        output::note(&timings.line());
-        output::note(&report::memory_line(&model.gpu().memory()));
-        let seed =
-            if sampling.temperature > 0.0 { format!(", seed {}", sampling.seed) } else { String::new() };
-        output::note(&format!(
-            "{} on {}; stopped by {}{seed}",
-            f.model.name(),
-            report::device_line(model.gpu().caps()),
-            stop_name(done.stop)
-        ));
+        }))?,
+        false => notes(&f, &model, &done, &timings, &sampling)?,
     }
     if f.explain {
         output::note(&opening.line());
@@ -257,7 +337,27 @@ pub(super) fn run(f: Flags) -> Result<()> {
             output::note(&line);
         }
     }
-    if done.stop.is_none() { Err(Error::Interrupted) } else { Ok(()) }
+    if done.stop.is_none() && !done.stopped_by_text { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// What stands below the answer, on stderr.
+fn notes(f: &Flags, model: &Model, done: &Answer, timings: &Timings, sampling: &Sampling) -> Result<()> {
+    // Piped text stays as it is; where both streams go to one place, the line feed is stderr's.
+    match done.text.ends_with('\n') {
+        true => {}
+        false if output::to_terminal() => output::line("")?,
+        false => output::note(""),
+    }
+    output::note(&timings.line());
+    output::note(&report::memory_line(&model.gpu().memory()));
+    let seed = if sampling.temperature > 0.0 { format!(", seed {}", sampling.seed) } else { String::new() };
+    output::note(&format!(
+        "{} on {}; stopped by {}{seed}",
+        f.model.name(),
+        report::device_line(model.gpu().caps()),
+        stop_name(done)
+    ));
+    Ok(())
 }
 
 fn device_json(model: &Model) -> Value {

@@ -10,7 +10,7 @@ use weft_kernels::perf::tune::{self, Job};
 use weft_kernels::tuning::{self, Finding};
 use weft_runtime::Gpu;
 
-use crate::options::{DeviceFlags, VariantFlag};
+use crate::options::{self, DeviceFlags, VariantFlag};
 use crate::{Error, Result, interrupt, output, report};
 
 /// Measure this device, in less than two minutes, and keep what is faster than the defaults
@@ -70,6 +70,10 @@ pub(super) fn run(f: Flags) -> Result<()> {
     if f.remove {
         return remove(&file);
     }
+    options::check_output(&file, &[], "a file of constants from weft tune", |head| {
+        let text = String::from_utf8_lossy(head);
+        text.trim_start().starts_with('{') && text.contains("\"entries\"")
+    })?;
     // A path that cannot be written is said before the work, not after it.
     drop(weft_formats::Whole::create(&file)?);
     if !f.json {

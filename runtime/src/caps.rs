@@ -263,10 +263,12 @@ pub(crate) async fn pick(instance: &wgpu::Instance, wanted: Option<&str>) -> Res
     }
     let index = match wanted {
         None => Some(0),
-        Some(w) => match w.parse::<usize>() {
-            Ok(i) => (i < list.len()).then_some(i),
-            Err(_) => list.iter().position(|a| a.get_info().name.to_lowercase().contains(&w.to_lowercase())),
-        },
+        Some(w) => {
+            let number = w.parse::<usize>().ok().filter(|i| *i < list.len());
+            let name = w.to_lowercase();
+            // A number that no adapter has may be a part of a name, such as 4090.
+            number.or_else(|| list.iter().position(|a| a.get_info().name.to_lowercase().contains(&name)))
+        }
     };
     match index {
         Some(i) => Ok(list.swap_remove(i)),

@@ -23,7 +23,7 @@ pub(super) struct Flags {
     #[arg(short, long = "file", value_name = "TEXT")]
     file: Option<PathBuf>,
     /// Tokens of a chunk of the text
-    #[arg(short, value_name = "CTX", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long = "ctx", alias = "ctx-size", value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     c: u32,
     /// Compare the first N positions
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u64).range(1..))]

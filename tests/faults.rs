@@ -1,0 +1,444 @@
+//! Faults of every kind that trials from outside found, on inputs that each test makes itself: what changes the answer
+//! is done or refused in one line, nothing is lost, and nothing goes on for ever.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use weft_formats::gguf::Value;
+use weft_formats::quant::Type;
+
+use crate::cli_bad_input::changed;
+use crate::support::cli::{Ran, command, fails, file, folder, json, ok, weft, weft_with};
+
+/// The model on board with one layer.
+fn layer(folder: &Path) -> String {
+    file(folder, "layer.gguf", &changed(|_, _| {}))
+}
+
+/// Gives a value to a key that may not be there.
+fn put(pairs: &mut Vec<(String, Value)>, key: &str, value: Value) {
+    pairs.retain(|(k, _)| k != key);
+    pairs.push((key.to_owned(), value));
+}
+
+/// Runs it for at most so long.
+fn within(seconds: u64, args: &[&str], stdin: &[u8]) -> Ran {
+    let start = Instant::now();
+    let ran = weft_with(args, stdin);
+    assert!(start.elapsed() < Duration::from_secs(seconds), "weft {args:?}: {:?}", start.elapsed());
+    ran
+}
+
+/// Asserts that a run failed with one `error:` line that says this; notes and warnings may stand before it.
+fn failed(ran: &Ran, parts: &[&str]) {
+    let shown = format!("code {:?}\n{}{}", ran.code, ran.stdout, ran.stderr);
+    assert_eq!(ran.code, Some(1), "{shown}");
+    assert!(ran.stderr.matches("error: ").count() == 1 && !ran.stderr.contains("bug"), "{shown}");
+    for part in parts {
+        assert!(ran.stderr.contains(part), "no {part:?} in {shown}");
+    }
+}
+
+/// A weight that is NaN, a bias of the keys beyond f16, a negative epsilon: no token comes of them.
+#[test]
+fn logits_that_are_not_finite_end_the_answer() {
+    let folder = folder("faults-finite");
+    let nan = changed(|_, tensors| {
+        let norm = tensors.iter_mut().find(|t| t.0 == "output_norm.weight").expect("a norm");
+        assert_eq!(norm.2, Type::F32);
+        norm.3[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    let nan = file(&folder, "nan.gguf", &nan);
+    let ids = file(&folder, "ids.json", b"[1, 2, 3]");
+    let out = folder.join("l.safetensors").display().to_string();
+    let text = file(&folder, "text.txt", "the mass of 2 balls is 12 kg. ".repeat(20).as_bytes());
+    let says = ["not finite", "--cache-type f32"];
+    for temp in ["0", "0.8"] {
+        failed(&weft(&["run", "-m", &nan, "--raw", "the", "-n", "3", "--temp", temp]), &says);
+    }
+    failed(&weft(&["bench", "-m", &nan, "-p", "0", "-n", "2", "-r", "1"]), &says);
+    failed(&weft(&["bench", "-m", &nan, "-p", "0", "-n", "2", "-r", "1", "-b", "2"]), &says);
+    failed(&weft(&["logits", "-m", &nan, "--tokens", &ids, "-o", &out]), &says);
+    assert!(!Path::new(&out).exists());
+    failed(&weft(&["perplexity", "-m", &nan, "-f", &text, "-c", "16"]), &says);
+    failed(&weft(&["eval", "-m", &nan, "--limit", "2", "-n", "4", "--domain", "physics"]), &says);
+    let divergence =
+        ["eval", "-m", &nan, "--suite", "divergence", "--against", &nan, "-f", &text, "-c", "16"];
+    failed(&weft(&divergence), &says);
+    let chat = weft_with(&["chat", "-m", &nan], b"Hello\n");
+    assert!(chat.code == Some(1) && chat.stderr.contains(says[0]), "{}", chat.stderr);
+    let eps = changed(|pairs, _| put(pairs, "qwen3.attention.layer_norm_rms_epsilon", Value::F32(-1.0)));
+    fails(&["run", "-m", &file(&folder, "eps.gguf", &eps), "hi"], &["layer_norm_rms_epsilon", "-1"]);
+}
+
+/// A template in the file or beside it ends in an error, however hostile.
+#[test]
+fn hostile_templates_end() {
+    let folder = folder("faults-templates");
+    let model = layer(&folder);
+    let data = file(&folder, "one.jsonl", br#"{"prompt": "a", "completion": "b"}"#);
+    for (name, source) in [
+        (
+            "double",
+            "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(40) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        ),
+        ("self", "{% set ns = namespace() %}{% set ns.s = ns %}{{ ns | tojson }}"),
+        (
+            "upper",
+            "{% set x = 'a' * 10000000 %}{% for i in range(100000) %}{% set y = x | upper %}{% endfor %}",
+        ),
+        ("minus", &format!("{{{{ {}1 }}}}", "-".repeat(20_000))),
+    ] {
+        let path = file(&folder, &format!("{name}.jinja"), source.as_bytes());
+        let show =
+            ["finetune", "-m", &model, "-d", &data, "--ctx", "64", "--show-batch", "--chat-template", &path];
+        failed(&within(15, &show, b""), &["template"]);
+        failed(&within(30, &["run", "-m", &model, "--chat-template", &path, "hi"], b""), &["template"]);
+        let carries =
+            changed(|pairs, _| put(pairs, "tokenizer.chat_template", Value::Str(source.to_owned())));
+        let carries = file(&folder, &format!("{name}.gguf"), &carries);
+        failed(&within(30, &["run", "-m", &carries, "hi"], b""), &["template"]);
+    }
+    // One that is good is heeded.
+    let good = file(&folder, "good.jinja", b"{% for m in messages %}[{{ m.content }}]{% endfor %}");
+    let ran = json(&["run", "-m", &model, "--chat-template", &good, "--json", "-n", "1", "hi"]);
+    let want = ok(&["tokenize", "--special", "--json", "[hi]"]);
+    assert_eq!(ran["prompt_ids"], serde_json::from_str::<serde_json::Value>(&want).expect("ids"));
+    let chat = weft_with(&["chat", "-m", &model, "--chat-template", &good, "-n", "1"], b"hi\n");
+    assert_eq!(chat.code, Some(0), "{}", chat.stderr);
+}
+
+/// A conversation of thousands of messages is cut in about the time that its text takes.
+#[test]
+fn long_conversations_are_cut_at_once() {
+    let folder = folder("faults-long");
+    let message = |i: usize| {
+        let role = if i.is_multiple_of(2) { "user" } else { "assistant" };
+        json!({ "role": role, "content": format!("word {i}") })
+    };
+    let all: Vec<_> = (0..2000).map(message).collect();
+    let data = file(&folder, "long.jsonl", json!({ "messages": all }).to_string().as_bytes());
+    let ran = within(20, &["finetune", "-d", &data, "--ctx", "64", "--show-batch"], b"");
+    assert!(ran.code == Some(0) && ran.stdout.contains("word 1999"), "{}", ran.stderr);
+}
+
+/// No command writes over what it reads, nor over a file of another kind.
+#[test]
+fn inputs_and_strangers_stay() {
+    let folder = folder("faults-own-input");
+    let model = layer(&folder);
+    let text = file(&folder, "text.txt", "some words of text ".repeat(40).as_bytes());
+    let ids = file(&folder, "ids.json", b"[1, 2, 3]");
+    let before = |path: &str| std::fs::read(path).expect("a file");
+    let kept = [before(&model), before(&text), before(&ids)];
+    let trace = ["bench", "-m", &model, "-p", "2", "-n", "1", "-r", "1", "--profile", "--trace"];
+    for (args, output) in [
+        (&["imatrix", "-m", &model, "-f", &text, "-c", "16", "-o"][..], &model),
+        (&["imatrix", "-m", &model, "-f", &text, "-c", "16", "-o"], &text),
+        (&["imatrix", "-m", &model, "-f", &text, "-c", "16", "-o"], &ids),
+        (&["logits", "-m", &model, "--tokens", &ids, "-o"], &model),
+        (&["logits", "-m", &model, "--tokens", &ids, "-o"], &ids),
+        (&["logits", "-m", &model, "--tokens", &ids, "-o"], &text),
+        (&trace, &model),
+        (&trace, &text),
+        (&["tune", "--quick", "--seconds", "1", "-o"], &text),
+        (&["curriculum", "--count", "1", "-o"], &model),
+    ] {
+        let args = [args, &[output]].concat();
+        fails(&args, &[output, "another"]);
+    }
+    assert!([before(&model), before(&text), before(&ids)] == kept);
+    // Its own kind is written over, also by another name of it.
+    let out = folder.join("l.safetensors").display().to_string();
+    for _ in 0..2 {
+        weft(&["logits", "-m", &model, "--tokens", &ids, "-o", &out]);
+        assert!(before(&out).len() > 3 * 4);
+    }
+    #[cfg(unix)]
+    {
+        let link = folder.join("link.gguf");
+        std::os::unix::fs::symlink(&model, &link).expect("a link");
+        let link = link.display().to_string();
+        fails(&["imatrix", "-m", &model, "-f", &text, "-c", "16", "-o", &link], &["is the file to read"]);
+    }
+}
+
+/// What other programs' users type does what they mean, or says what to type.
+#[test]
+fn first_contact() {
+    let folder = folder("faults-first");
+    let model = layer(&folder);
+    let ids = |args: &[&str]| {
+        json(&[&["run", "--json", "-n", "1", "--temp", "0"], args].concat())["prompt_ids"].clone()
+    };
+    let want = ids(&["-m", &model, "Hello there"]);
+    assert_eq!(ids(&[&model, "Hello there"]), want);
+    assert_eq!(ids(&["-m", &model, "-p", "Hello there"]), want);
+    assert_eq!(ids(&["-m", &model, "--prompt", "Hello there", "-ngl", "99"]), want);
+    assert_eq!(ids(&["-m", &model, "-f", &file(&folder, "p.txt", b"Hello there\n")]), want);
+    let piped = weft_with(&["run", &model, "--json", "-n", "1", "--temp", "0"], b"Hello there\n");
+    let piped: serde_json::Value = serde_json::from_str(&piped.stdout).expect("JSON");
+    assert_eq!(piped["prompt_ids"], want);
+    let joined = weft_with(&["run", &model, "--json", "-n", "1", "--temp", "0", "Hello"], b"there\n");
+    let joined: serde_json::Value = serde_json::from_str(&joined.stdout).expect("JSON");
+    assert_eq!(joined["prompt_ids"], ids(&["-m", &model, "Hello\n\nthere"]));
+    fails(&["run", "nothing.gguf", "Hello"], &["nothing.gguf", "no such file"]);
+    fails(&["run", "-m", &model, "Hello", "there"], &["quotes"]);
+    assert_eq!(weft(&["run", "-ngl", "0", "Hello"]).code, Some(2));
+    // Long names, the same everywhere.
+    let long =
+        json(&["run", "-m", &model, "--json", "--max-tokens", "2", "--ctx", "64", "--temp", "0", "Hi"]);
+    assert_eq!(long["context"], 64);
+    assert_eq!(weft(&["run", "--ctx-size", "64", "--n-predict", "1", "Hi"]).code, Some(0));
+    let whole = json(&["run", "--json", "--temp", "0", "What is 17 + 25?"])["text"]
+        .as_str()
+        .expect("text")
+        .to_owned();
+    let (before, _) = whole.split_once("answer").expect("an answer");
+    let stopped = json(&["run", "--json", "--temp", "0", "--stop", "answer", "What is 17 + 25?"]);
+    assert_eq!((stopped["text"].as_str(), stopped["stop"].as_str()), (Some(before), Some("--stop")));
+    let help = ok(&["--help"]);
+    for title in ["Use a model:", "Make models:", "Train:", "Measure:"] {
+        assert!(help.contains(title), "{help}");
+    }
+    assert!(!help.contains("More:"), "a command has no group: {help}");
+}
+
+/// Near the context's end, and beyond what a model was trained for, something is said.
+#[test]
+fn contexts_that_are_full_or_too_long_are_said() {
+    let folder = folder("faults-context");
+    let model = layer(&folder);
+    let prompt = "x".repeat(64);
+    let n = json(&["run", "-m", &model, "--raw", "--json", "-n", "1", &prompt])["prompt_tokens"].to_string();
+    fails(&["run", "-m", &model, "--raw", "-c", &n, &prompt], &["context", "no room"]);
+    assert_eq!(weft(&["run", "-m", &model, "--raw", "-c", &n, "-n", "0", &prompt]).code, Some(0));
+    let trained = changed(|pairs, _| put(pairs, "qwen3.context_length", Value::U32(32)));
+    let trained = file(&folder, "trained.gguf", &trained);
+    let ran = weft(&["run", "-m", &trained, "-c", "128", "-n", "1", "Hi"]);
+    assert!(ran.code == Some(0) && ran.stderr.contains("trained for 32"), "{}", ran.stderr);
+    // A chat goes on: the oldest turns are left out, which is said once.
+    let lines = "Tell me something about the mass of a ball.\n".repeat(8);
+    let chat = weft_with(&["chat", "-m", &model, "-c", "96", "-n", "12"], lines.as_bytes());
+    let said = chat.stderr.matches("oldest turns are left out").count();
+    assert!(chat.code == Some(0) && said == 1, "{said}\n{}", chat.stderr);
+    let long = weft_with(&["chat", "-m", &model, "-c", "32"], "word ".repeat(60).as_bytes());
+    assert!(long.code == Some(1) && long.stderr.contains("this message alone"), "{}", long.stderr);
+}
+
+#[test]
+fn odd_patterns_and_devices_end() {
+    let pattern = format!("{}zz", "*".repeat(60));
+    failed(&within(10, &["kernels", "list", "--op", &pattern], b""), &["no op matches"]);
+    #[cfg(unix)]
+    for args in [
+        &["run", "-f", "/dev/zero"][..],
+        &["finetune", "-d", "/dev/zero", "--show-batch"],
+        &["run", "--chat-template", "/dev/zero", "hi"],
+        &["perplexity", "-f", "/dev/zero"],
+    ] {
+        failed(&within(10, args, b""), &["/dev/zero", "device"]);
+    }
+}
+
+/// Digits of a device's name find it.
+#[test]
+fn digits_name_a_device() {
+    let devices = ok(&["devices"]);
+    let name = devices.lines().next().unwrap_or_default().split_once(": ").map_or("", |d| d.1);
+    let digits = name.split(|c: char| !c.is_ascii_digit()).find(|d| d.len() > 1);
+    let Some(digits) = digits else { return };
+    json(&["run", "--device", digits, "-n", "1", "--json", "Hi"]);
+    fails(&["run", "--device", "98765", "Hi"], &["98765", "no adapter matches"]);
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::*;
+
+    fn kill(signal: &str, id: u32) {
+        let done = std::process::Command::new("kill").args([signal, &id.to_string()]).status();
+        assert!(done.expect("kill").success());
+    }
+
+    fn wait_for(what: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !what() {
+            assert!(start.elapsed() < Duration::from_secs(120), "it never came");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn part_files(folder: &Path) -> Vec<String> {
+        let names = std::fs::read_dir(folder).expect("a folder").flatten();
+        names.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.ends_with(".part")).collect()
+    }
+
+    /// A run is saved by SIGTERM and SIGHUP as by Ctrl-C; one that is killed before its first checkpoint can be
+    /// started again; no other process may write into its folder meanwhile.
+    #[test]
+    fn runs_survive_signals() {
+        let folder = folder("faults-runs");
+        let (model, data) =
+            (layer(&folder), file(&folder, "d.jsonl", br#"{"prompt": "a b", "completion": "c d"}"#));
+        let out = folder.join("run");
+        let name = out.to_str().expect("UTF-8");
+        let args = [
+            "finetune",
+            "-m",
+            &model,
+            "-d",
+            &data,
+            "-o",
+            name,
+            "--steps",
+            "2000",
+            "--rank",
+            "1",
+            "--targets",
+            "k",
+        ];
+        let mut run = command(&args).spawn().expect("weft starts");
+        let lines = || std::fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |t| t.lines().count());
+        wait_for(|| lines() > 0);
+        fails(
+            &["finetune", "-m", &model, "-d", &data, "-o", name, "--resume"],
+            &["before its first checkpoint"],
+        );
+        let second = weft(&args);
+        failed(&second, &["another process"]);
+        run.kill().expect("SIGKILL");
+        run.wait().expect("weft ends");
+        for (signal, resume) in [("-TERM", false), ("-HUP", true)] {
+            let all = [&args[..], if resume { &["--resume"] } else { &[] }].concat();
+            let before = lines();
+            let run = command(&all).spawn().expect("weft starts");
+            wait_for(|| lines() != before && lines() > 0);
+            kill(signal, run.id());
+            let ran = run.wait_with_output().expect("weft ends");
+            assert_eq!(ran.status.code(), Some(130), "{}", String::from_utf8_lossy(&ran.stderr));
+            assert!(out.join("adapter.gguf").exists() && out.join("loss.svg").exists());
+            let checkpoints = std::fs::read_dir(&out).expect("a folder").flatten();
+            assert!(
+                checkpoints.filter(|e| e.file_name().to_string_lossy().starts_with("checkpoint-")).count()
+                    > 0
+            );
+            assert_eq!(part_files(&out), Vec::<String>::new());
+        }
+        fails(&args, &["holds a run already", "--resume"]);
+    }
+
+    /// SIGTERM in the middle of writing leaves no half file.
+    #[test]
+    fn signals_leave_no_parts() {
+        let folder = folder("faults-parts");
+        let ids: Vec<u32> = (0..2000).map(|i| i % 200).collect();
+        let ids = file(&folder, "ids.json", json!(ids).to_string().as_bytes());
+        let out = folder.join("l.safetensors").display().to_string();
+        let args = ["logits", "--tokens", &ids, "-o", &out, "--decode"];
+        let run = command(&args).spawn().expect("weft starts");
+        wait_for(|| !part_files(&folder).is_empty());
+        kill("-TERM", run.id());
+        assert_eq!(run.wait_with_output().expect("weft ends").status.code(), Some(130));
+        assert_eq!(part_files(&folder), Vec::<String>::new());
+        assert!(!Path::new(&out).exists());
+    }
+
+    /// What nohup has switched off stays off.
+    #[test]
+    fn an_ignored_signal_stays_ignored() {
+        let weft = env!("CARGO_BIN_EXE_weft");
+        let script =
+            format!("trap '' HUP; {weft} run -n 400 --temp 2 --raw A & p=$!; sleep 2; kill -HUP $p; wait $p");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).stdout(Stdio::null()).stderr(Stdio::null());
+        assert_eq!(shell.status().expect("sh").code(), Some(0));
+    }
+
+    /// A closed or full stdout, a full disk, a folder that cannot be written: quiet or one line, and no half file.
+    #[test]
+    fn full_and_closed_outputs() {
+        let weft = env!("CARGO_BIN_EXE_weft");
+        let shell = |script: &str| {
+            let out = std::process::Command::new("bash").args(["-c", script]).output().expect("bash");
+            (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+        };
+        let (code, said) = shell(&format!("set -o pipefail; {weft} kernels list | head -1 >/dev/null"));
+        assert!(code == Some(0) && said.is_empty(), "{code:?} {said}");
+        let (code, said) = shell(&format!("{weft} devices > /dev/full"));
+        assert!(
+            code == Some(1) && said.starts_with("error: stdout: no space left") && said.lines().count() == 1,
+            "{said}"
+        );
+        let (code, said) = shell(&format!("{weft} devices >&-"));
+        assert!(code == Some(0) && !said.contains("bug"), "{said}");
+        let folder = folder("faults-full");
+        let ids = file(&folder, "ids.json", json!(vec![1; 400]).to_string().as_bytes());
+        // A limit on the size of files is what a full disk looks like.
+        let out = folder.join("l.safetensors");
+        let (code, said) = shell(&format!(
+            "trap '' XFSZ; ulimit -f 64; {weft} logits --tokens {ids} -o {} 2>&1 >/dev/null | cat >&2; exit ${{PIPESTATUS[0]}}",
+            out.display()
+        ));
+        assert!(
+            code == Some(1) && said.contains("l.safetensors") && !said.contains("bug"),
+            "{code:?} {said}"
+        );
+        assert!(!out.exists() && part_files(&folder).is_empty());
+        fails(&["logits", "--tokens", &ids, "-o", "/proc/nothing/l.safetensors"], &["/proc/nothing"]);
+    }
+
+    /// Too few threads and too little memory are the system's answer, not a bug.
+    #[test]
+    fn limits_of_the_system_are_told() {
+        let weft = env!("CARGO_BIN_EXE_weft");
+        let shell = |script: &str| {
+            let out = std::process::Command::new("bash").args(["-c", script]).output().expect("bash");
+            (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+        };
+        let (code, said) = shell(&format!("ulimit -v 60000; {weft} tokenize {}", "word ".repeat(100)));
+        // A loader that cannot even map the program speaks for itself.
+        let loader = code == Some(127) || said.contains("shared libraries") || code.is_none();
+        assert!(loader || !said.contains("bug"), "{code:?} {said}");
+    }
+
+    /// Two processes on one cache of kernels, and one that is full of rubbish: both answer the same.
+    #[test]
+    fn caches_of_kernels() {
+        let folder = folder("faults-cache");
+        let cache = folder.join("cache");
+        let run = || {
+            let mut run = command(&["run", "--json", "-n", "2", "--temp", "0", "What is 17 + 25?"]);
+            run.env("WEFT_CACHE", &cache).spawn().expect("weft starts")
+        };
+        let ids = |run: std::process::Child| {
+            let out = run.wait_with_output().expect("weft ends");
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            let all: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+            all["ids"].clone()
+        };
+        let (a, b) = (run(), run());
+        let want = ids(a);
+        assert_eq!(ids(b), want);
+        let files = || std::fs::read_dir(&cache).map(|d| d.flatten().map(|e| e.path()).collect::<Vec<_>>());
+        let all = files().unwrap_or_default();
+        for (i, path) in all.iter().filter(|p| p.is_file()).enumerate() {
+            let mut bytes = std::fs::read(path).expect("a file");
+            match i % 4 {
+                0 => bytes.truncate(bytes.len() / 2),
+                1 => bytes.iter_mut().skip(64).step_by(97).for_each(|b| *b ^= 0x55),
+                2 => bytes.clear(),
+                _ => bytes.extend([0xff; 4096]),
+            }
+            std::fs::write(path, bytes).expect("a file");
+        }
+        // A pipe in place of a file would be read for ever, and so would a device.
+        if let Some(first) = all.iter().find(|p| p.is_file()) {
+            std::fs::remove_file(first).expect("a file");
+            std::os::unix::fs::symlink("/dev/zero", first).expect("a link");
+        }
+        assert_eq!(ids(run()), want);
+    }
+}
