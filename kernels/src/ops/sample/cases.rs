@@ -125,7 +125,17 @@ fn not_finite_case(label: &'static str, state: State, value: f32) -> Case {
             let logits = input(gpu, &logits)?;
             let maxima = gpu.alloc(Pool::Activations, super::scratch_bytes(VOCAB as u32, 3), "maxima")?;
             let mut rec = Recorder::new(gpu);
-            super::sample(&mut rec, &states, &logits, &maxima, &ids, &history, VOCAB as u32, 3, 1)?;
+            super::Sample {
+                state: &states,
+                logits: &logits,
+                maxima: &maxima,
+                ids: &ids,
+                history: &history,
+                vocab: VOCAB as u32,
+                streams: 3,
+                tokens: 1,
+            }
+            .record(&mut rec)?;
             gpu.run(&rec.finish()?, None)?;
             let (ids, history) = (gpu.read_vec::<u32>(&ids)?, gpu.read_vec::<u32>(&history)?);
             let marked = ids.iter().map(|id| *id == super::NOT_FINITE).eq([false, true, false]);
