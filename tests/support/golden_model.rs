@@ -149,6 +149,18 @@ pub fn logits_nmse(case: &Case, logits: &[f32]) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }
 
+/// The median over tokens of the NMSE of the stored columns of their logits; `logits` is `[T, V]`.
+pub fn median_logits_nmse(case: &Case, logits: &[f32]) -> f64 {
+    let rows = logits.chunks_exact(case.vocabulary).zip(case.logits_columns.chunks_exact(case.columns.len()));
+    let row = |(row, want): (&[f32], &[f32])| {
+        let got: Vec<f32> = case.columns.iter().map(|&c| row[c]).collect();
+        nmse(&got, want)
+    };
+    let mut all: Vec<f64> = rows.map(row).collect();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
 /// NMSE of the residual stream before layer `layer` (or, for `layer == case.layers`, after the
 /// last); `x` is `[T, d]`, all positions.
 pub fn residual_nmse(case: &Case, layer: usize, x: &[f32]) -> f64 {
