@@ -148,8 +148,8 @@ fn record(case: &str, device: &(&str, Caps, Option<bool>)) -> (String, String) {
     for (targets, checkpointing, dropout) in
         [(most, true, 0.0), (most, false, 0.0), (&Target::ATTENTION, true, 0.1)]
     {
-        // A soft cap of logits has no gradient yet; what experts record when they are trained is not pinned yet.
-        if model.spec().out.softcap.is_some() || model.spec().has_experts() {
+        // A soft cap of logits has no gradient yet.
+        if model.spec().out.softcap.is_some() {
             continue;
         }
         let options = TrainOptions { checkpointing, dropout, ..options };
