@@ -2,17 +2,18 @@
 
 use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{self, Sequences, decode};
-use weft_kernels::ops::experts::{self, Left, Order};
+use weft_kernels::ops::experts;
 use weft_kernels::ops::matmul::{Variant, left_side};
 use weft_kernels::ops::quantize;
 use weft_kernels::ops::sample::scratch_bytes;
 use weft_kernels::ops::split_k::{few_streams_bytes, short_prompt_bytes};
 use weft_kernels::select::MATVEC_TOKENS;
 
+use super::building::{Attended, Build};
 use super::node::{Info, Ints, Node, Routes, Value};
 use super::pass::{Frame, Pass, Want, splits};
 use crate::sites::{Group, NormSite, Site};
-use crate::spec::{Block, Experts};
+use crate::spec::Spec;
 
 /// Tokens of the largest tile of a product.
 const LARGEST_TILE: u32 = 256;
@@ -27,6 +28,68 @@ pub(super) struct Builder<'a> {
     shared: Option<Value>,
 }
 
+impl Build for Builder<'_> {
+    fn spec(&self) -> &Spec {
+        self.f.spec
+    }
+
+    fn batch(&self) -> u32 {
+        self.pass.tokens
+    }
+
+    fn values(&self) -> &[Info] {
+        &self.values
+    }
+
+    fn value(&mut self, info: Info) -> Value {
+        self.values.push(info);
+        Value(self.values.len() - 1)
+    }
+
+    fn push(&mut self, node: Node) {
+        self.nodes.push(node);
+    }
+
+    fn product(&mut self, x: Value, site: Site) -> Value {
+        let rows = self.info(x).rows;
+        let out = self.rows(rows, self.f.weights.outputs(site));
+        self.product_to(x, site, out, false);
+        out
+    }
+
+    fn add_product(&mut self, y: Value, site: Site, x: Value) -> Value {
+        self.product_to(y, site, x, true);
+        x
+    }
+
+    fn add_norm(&mut self, y: Value, norm: NormSite, x: Value) -> Value {
+        self.push(Node::AddNorm { x: y, norm, into: x });
+        x
+    }
+
+    fn add_combined(&mut self, y: Value, routes: Routes, x: Value) -> Value {
+        self.push(Node::Combine { y, routes, into: x, add: true });
+        x
+    }
+
+    fn attend(&mut self, layer: u32, qkv: Value) -> Attended {
+        if self.pass.is_packed() { self.attend_packed(layer, qkv) } else { self.attend_cached(layer, qkv) }
+    }
+
+    fn few(&self) -> bool {
+        self.pass.tokens <= MATVEC_TOKENS
+    }
+
+    fn expert_ints(&mut self, x: Value, site: Site) -> Option<Ints> {
+        let Info { rows, cols, .. } = self.info(x);
+        let integers = self.few()
+            && self.f.weights.shapes(site).any(|w| {
+                experts::Variant::pick(self.f.caps, w.ty, self.pass.tokens) == experts::Variant::MatvecDot
+            });
+        integers.then(|| self.ints(quantize::bytes(u64::from(rows) * u64::from(cols))))
+    }
+}
+
 impl<'a> Builder<'a> {
     pub(super) fn new(f: &Frame<'a>, pass: Pass) -> Builder<'a> {
         let mut b = Builder { f: *f, pass, nodes: Vec::new(), values: Vec::new(), shared: None };
@@ -35,54 +98,12 @@ impl<'a> Builder<'a> {
         b
     }
 
-    pub(super) fn block(&self, layer: u32) -> &'a Block {
-        &self.f.spec.blocks[layer as usize]
-    }
-
-    /// A value of `rows` rows.
-    pub(super) fn rows(&mut self, rows: u32, cols: u32) -> Value {
-        let bytes = u64::from(rows) * u64::from(cols) * 4;
-        self.values.push(Info { rows, cols, bytes, format: Format::F32, apart: false });
-        Value(self.values.len() - 1)
-    }
-
-    /// A value of a row for each token.
-    pub(super) fn tokens(&mut self, cols: u32) -> Value {
-        self.rows(self.pass.tokens, cols)
-    }
-
-    /// A value that is no floats.
-    pub(super) fn bytes(&mut self, bytes: u64) -> Value {
-        self.values.push(Info { rows: 0, cols: 0, bytes, format: Format::F32, apart: false });
-        Value(self.values.len() - 1)
-    }
-
-    pub(super) fn push(&mut self, node: Node) {
-        self.nodes.push(node);
-    }
-
-    fn info(&self, v: Value) -> Info {
-        self.values[v.0]
-    }
-
-    /// `norm(x)`.
-    pub(super) fn norm(&mut self, x: Value, norm: NormSite) -> Value {
-        let Info { rows, cols, .. } = self.info(x);
-        let out = self.rows(rows, cols);
-        self.push(Node::Norm { x, norm, out });
-        out
-    }
-
-    /// `x W`, all matrices of the site side by side.
-    pub(super) fn product(&mut self, x: Value, site: Site) -> Value {
-        let rows = self.info(x).rows;
-        let out = self.rows(rows, self.f.weights.outputs(site));
-        self.product_to(x, site, out, false);
-        out
+    fn ints(&mut self, (q, meta): (u64, u64)) -> Ints {
+        Ints { q: self.bytes(q), meta: self.bytes(meta) }
     }
 
     /// `out = x W`, or `out += x W`.
-    pub(super) fn product_to(&mut self, x: Value, site: Site, out: Value, add: bool) {
+    fn product_to(&mut self, x: Value, site: Site, out: Value, add: bool) {
         let Info { rows, cols, .. } = self.info(x);
         let picks = |v| {
             let mut shapes = self.f.weights.shapes(site);
@@ -97,62 +118,16 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Where the tokens of n go in a layer of experts.
-    pub(super) fn route(&mut self, layer: u32, n: Value, e: &Experts) -> Routes {
-        let logits = self.product(n, Site::Router(layer));
-        let tokens = self.pass.tokens;
-        let slots = tokens * e.used;
-        let list = u64::from(slots) * 4;
-        let (ids, weights) = (self.bytes(list), self.bytes(list));
-        let order = (tokens > MATVEC_TOKENS).then(|| {
-            let bytes = Order::bytes(slots, e.count);
-            [bytes.list, bytes.list, bytes.tiles].map(|b| self.bytes(b))
-        });
-        let to = Routes { layer, ids, weights, order };
-        self.push(Node::Route { logits, to });
-        to
-    }
-
-    /// The products of x, which has a row for each token or for each slot, with the matrices of its experts:
-    /// a row for each slot.
-    pub(super) fn expert_product(&mut self, x: Value, left: Left, site: Site, routes: Routes) -> Value {
-        let Info { rows, cols, .. } = self.info(x);
-        let e = self.f.spec.experts(routes.layer).expect("a layer of experts");
-        let out = self.rows(self.pass.tokens * e.used, self.f.weights.outputs(site) / e.count);
-        let few = routes.order.is_none();
-        let integers = few
-            && self.f.weights.shapes(site).any(|w| {
-                experts::Variant::pick(self.f.caps, w.ty, self.pass.tokens) == experts::Variant::MatvecDot
-            });
-        let ints = integers.then(|| self.ints(quantize::bytes(u64::from(rows) * u64::from(cols))));
-        self.push(Node::ExpertProduct { x, site, out, left, routes, ints });
-        out
-    }
-
-    pub(super) fn ints(&mut self, (q, meta): (u64, u64)) -> Ints {
-        Ints { q: self.bytes(q), meta: self.bytes(meta) }
-    }
-
-    /// Attention of a layer over its cache: from queries, keys and values to `[tokens, heads * head_dim]`.
-    pub(super) fn attend(&mut self, layer: u32, qkv: Value) -> Value {
-        let a = &self.block(layer).attention;
-        let q = self.tokens(a.q_width());
+    /// Attention of a layer over its cache.
+    fn attend_cached(&mut self, layer: u32, qkv: Value) -> Attended {
+        let width = self.block(layer).attention.q_width();
+        let q = self.tokens(width);
         self.push(Node::Rope { layer, qkv, q });
-        let out = self.tokens(a.q_width());
+        let out = self.tokens(width);
         let (o, lse) = self.scratch(layer);
         let scratch = [self.bytes(o), self.bytes(lse)];
         self.push(Node::Attend { layer, q, out, scratch });
-        out
-    }
-
-    /// Attention of a layer within whole sequences: from queries, keys and values to `[tokens, heads * head_dim]`.
-    pub(super) fn attend_packed(&mut self, layer: u32, qkv: Value) -> Value {
-        let a = &self.block(layer).attention;
-        let split = [a.q_width(), a.kv_width(), a.kv_width()].map(|cols| self.tokens(cols));
-        self.push(Node::Heads { layer, qkv, split });
-        let (out, lse) = (self.tokens(a.q_width()), self.tokens(a.heads));
-        self.push(Node::AttendPacked { layer, split, out, lse });
-        out
+        Attended { out, lse: scratch[1] }
     }
 
     /// Bytes of an attention's scratch, for any number of positions up to the context.
@@ -170,21 +145,6 @@ impl<'a> Builder<'a> {
         };
         let shape = attention::Shape { tokens, heads: a.heads, window: 0, scale: 1.0, splits, sequences };
         shape.scratch_bytes(cache)
-    }
-
-    /// The gated activation of a layer.
-    pub(super) fn glu(&mut self, layer: u32, x: Value) -> Value {
-        let Info { rows, cols, .. } = self.info(x);
-        let out = self.rows(rows, cols / 2);
-        self.push(Node::Glu { layer, x, out });
-        out
-    }
-
-    /// The activation of a layer without a gate.
-    pub(super) fn activate(&mut self, layer: u32, x: Value) -> Value {
-        let out = self.tokens(self.info(x).cols);
-        self.push(Node::Activate { layer, x, out });
-        out
     }
 
     /// Logits of x's rows, capped where the model does.

@@ -1,8 +1,23 @@
 //! From when to when each value is alive, read off the nodes, and where it lies then.
 
-use weft_runtime::{Arena, Layout, Placed};
+use weft_runtime::{Arena, Layout, Placed, Slice};
 
-use super::node::{Info, Node, Value};
+use super::node::{Info, Value};
+
+/// The first and the last step that touches a value; `None` where none does.
+pub(crate) type Span = Option<(u32, u32)>;
+
+/// The span of each value, from the values that each step touches. Steps with one number are alive together.
+pub(crate) fn spans(touched: impl IntoIterator<Item = (u32, Vec<Value>)>, values: usize) -> Vec<Span> {
+    let mut spans: Vec<Span> = vec![None; values];
+    for (step, values) in touched {
+        for v in values {
+            let span = spans[v.0].get_or_insert((step, step));
+            span.1 = step;
+        }
+    }
+    spans
+}
 
 /// Where the values of a program lie in one piece of memory.
 #[derive(Debug, Clone)]
@@ -13,15 +28,8 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Places values from the first node that touches each to the last.
-    pub(crate) fn of(nodes: &[Node], values: &[Info], align: u64) -> Places {
-        let mut spans: Vec<Option<(u32, u32)>> = vec![None; values.len()];
-        for (step, node) in (0..).zip(nodes) {
-            for v in node.values() {
-                let span = spans[v.0].get_or_insert((step, step));
-                span.1 = step;
-            }
-        }
+    /// Places values, each for as long as it is alive.
+    pub(crate) fn of(spans: &[Span], values: &[Info], align: u64) -> Places {
         let mut arena = Arena::new();
         let placed = spans
             .iter()
@@ -39,8 +47,8 @@ impl Places {
         self.layout.total
     }
 
-    /// Where a value lies in `memory`.
-    pub(crate) fn slice(&self, memory: &weft_runtime::Slice, v: Value) -> weft_runtime::Slice {
-        self.layout.slice(memory, self.placed[v.0].expect("a value that some node touches"))
+    /// Where each value lies in `memory`.
+    pub(crate) fn slices(&self, memory: &Slice) -> Vec<Option<Slice>> {
+        self.placed.iter().map(|p| p.map(|p| self.layout.slice(memory, p))).collect()
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    fn values(&self) -> Vec<Value> {
+    pub(super) fn values(&self) -> Vec<Value> {
         [self.ids, self.weights].into_iter().chain(self.order.into_iter().flatten()).collect()
     }
 }

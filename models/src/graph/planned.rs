@@ -24,7 +24,8 @@ impl Graph {
         b.formats();
         let build::Builder { nodes, mut values, .. } = b;
         let nodes = fuse::fuse(f, pass, nodes, &mut values);
-        let places = live::Places::of(&nodes, &values, f.budget.align);
+        let alive = live::spans((0..).zip(nodes.iter().map(Node::values)), values.len());
+        let places = live::Places::of(&alive, &values, f.budget.align);
         Graph { nodes, values, places, pass, logits }
     }
 

@@ -1,37 +1,31 @@
 //! From nodes to dispatches.
 
 use weft_kernels::ops::Format;
-use weft_kernels::ops::activation::{Activate, Activation};
+use weft_kernels::ops::activation::Activate;
 use weft_kernels::ops::attention::decode::{self, Decode};
-use weft_kernels::ops::attention::train as packed_attention;
 use weft_kernels::ops::attention::{self, Attention, Scratch, Sequences};
-use weft_kernels::ops::embed::Embed;
-use weft_kernels::ops::experts::{self, Experts, Order};
-use weft_kernels::ops::glu::Glu;
 use weft_kernels::ops::imatrix::accumulate;
-use weft_kernels::ops::layernorm::LayerNorm;
 use weft_kernels::ops::matmul::chain::{self, ChainOutput, chained, chained_mixed};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
 use weft_kernels::ops::pooling::{self, Normalize, PoolRows};
-use weft_kernels::ops::qk_norm_rope::train as packed_heads;
 use weft_kernels::ops::qk_norm_rope::{self, QkNormRope};
 use weft_kernels::ops::quantize::{self, Quantized, quantize, quantize8};
 use weft_kernels::ops::rmsnorm;
 use weft_kernels::ops::rope::Rotation;
-use weft_kernels::ops::router::{self, Routing};
 use weft_kernels::ops::sample::Sample;
 use weft_kernels::ops::softcap::Softcap;
 use weft_kernels::ops::tile::Tile;
 use weft_runtime::{Recorder, Slice};
 
-use super::node::{ChainTo, Info, Ints, Node, Routes, Value};
+use super::common::{Common, Recorded};
+use super::node::{ChainTo, Info, Ints, Node, Value};
 use super::pass::{Frame, Pass, splits};
 use super::planned::Graph;
 use crate::Result;
 use crate::kv::Cache;
 use crate::lora::Lora;
 use crate::sites::{NormSite, Site};
-use crate::spec::{self, Act, Ffn, Mask, Norm, Pooling};
+use crate::spec::Pooling;
 use crate::weights::{Part, Weights};
 
 /// What a program reads and writes besides activations.
@@ -78,15 +72,13 @@ pub(crate) struct Sums {
     pub(crate) head: Option<Slice>,
 }
 
-type Recorded = std::result::Result<(), weft_kernels::Error>;
-
 /// Everything that recording a node takes.
 struct Ctx<'a> {
     f: &'a Frame<'a>,
     g: &'a Graph,
     w: &'a Weights,
     m: &'a Memory<'a>,
-    rotations: Vec<Rotation>,
+    common: Common<'a>,
 }
 
 impl Graph {
@@ -101,7 +93,24 @@ impl Graph {
         w: &Weights,
         m: &Memory<'_>,
     ) -> Result<Option<Slice>> {
-        let ctx = Ctx { f, g: self, w, m, rotations: f.spec.rotations() };
+        let mut slices = self.places.slices(m.activations);
+        for (slice, _) in slices.iter_mut().zip(&self.values).filter(|(_, info)| info.apart) {
+            *slice = Some(m.last_row.clone());
+        }
+        let common = Common {
+            caps: f.caps,
+            spec: f.spec,
+            w,
+            tokens: self.pass.tokens,
+            ids: m.ids,
+            spans: m.packed.map(|p| &p.spans),
+            rows: m.packed.map_or(&[], |p| &p.rows),
+            tables: m.tables,
+            rotations: f.spec.rotations(),
+            values: &self.values,
+            slices,
+        };
+        let ctx = Ctx { f, g: self, w, m, common };
         for node in &self.nodes {
             ctx.node(rec, node)?;
         }
@@ -111,18 +120,23 @@ impl Graph {
 
 impl Ctx<'_> {
     fn at(&self, v: Value) -> Slice {
-        match self.info(v).apart {
-            true => self.m.last_row.clone(),
-            false => self.g.places.slice(self.m.activations, v),
-        }
+        self.common.at(v)
     }
 
     fn info(&self, v: Value) -> Info {
-        self.g.values[v.0]
+        self.common.info(v)
     }
 
     fn ints(&self, i: Ints) -> Quantized {
-        Quantized { q: self.at(i.q), meta: self.at(i.meta) }
+        self.common.ints(i)
+    }
+
+    fn rotation(&self, layer: u32) -> (&Rotation, &Slice) {
+        self.common.rotation(layer)
+    }
+
+    fn eps(&self, norm: NormSite) -> f32 {
+        self.common.eps(norm)
     }
 
     /// Whether parameters are in the kernels' text: a step of slots is replayed for every token.
@@ -133,20 +147,19 @@ impl Ctx<'_> {
     fn node(&self, rec: &mut Recorder, node: &Node) -> Recorded {
         let m = self.m;
         match *node {
-            Node::Embed { out } => self.embed(rec, out),
-            Node::Norm { x, norm, out } => self.norm(rec, x, norm, out),
+            Node::Embed { .. }
+            | Node::Norm { .. }
+            | Node::Heads { .. }
+            | Node::AttendPacked { .. }
+            | Node::Glu { .. }
+            | Node::Route { .. }
+            | Node::ExpertProduct { .. }
+            | Node::Combine { .. } => self.common.node(rec, node),
             Node::Product { .. } => self.product(rec, node),
             Node::AddNorm { x, norm, into } => self.add_norm(rec, x, norm, into),
             Node::Softcap { x, cap } => {
                 let Info { rows, cols, .. } = self.info(x);
                 Softcap { x: &self.at(x), rows, cols, cap }.record(rec)
-            }
-            Node::Route { logits, to } => self.route(rec, logits, to),
-            Node::ExpertProduct { .. } => self.expert_product(rec, node),
-            Node::Combine { y, routes, into, add } => self.combine(rec, (y, routes), (into, add)),
-            Node::Heads { layer, qkv, split } => self.heads(rec, layer, qkv, split),
-            Node::AttendPacked { layer, split, out, lse } => {
-                self.attend_packed(rec, layer, split, (out, lse))
             }
             Node::Activate { layer, x, out } => self.activate(rec, layer, x, out),
             Node::Pool { x, out, pooling } => self.pool(rec, x, out, pooling),
@@ -157,7 +170,6 @@ impl Ctx<'_> {
             Node::Rope { layer, qkv, q } => self.rope(rec, layer, qkv, q),
             Node::Attend { layer, q, out, scratch } => self.attend(rec, layer, (q, out), scratch),
             Node::AttendOne { .. } => self.attend_one(rec, node),
-            Node::Glu { layer, x, out } => self.glu(rec, layer, x, out),
             Node::Tile { x, out } => self.tile(rec, x, out),
             Node::Observe { x, site } => self.observe(rec, x, site),
             Node::Tap { x, index } => {
@@ -184,45 +196,10 @@ impl Ctx<'_> {
         }
     }
 
-    /// Rows of the token table, and of those of positions and types that the model has.
-    fn embed(&self, rec: &mut Recorder, out: Value) -> Recorded {
-        let (y, tokens) = (self.at(out), self.g.pass.tokens);
-        let ids = Embed::new(&self.w.embedding.weight, self.m.ids, &y, tokens);
-        Embed { scale: self.f.spec.embed.scale, ..ids }.record(rec)?;
-        for (table, rows) in self.w.tables.iter().zip(self.m.packed.iter().flat_map(|p| &p.rows)) {
-            if let Some(table) = table {
-                Embed { add: true, ..Embed::new(&table.weight, rows, &y, tokens) }.record(rec)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn norm(&self, rec: &mut Recorder, x: Value, norm: NormSite, out: Value) -> Recorded {
-        let Info { rows, cols, format, .. } = self.info(out);
-        let (x, w, y) = (self.at(x), self.w.norm(norm), self.at(out));
-        match self.f.spec.norm(norm) {
-            Some(Norm::Layer { eps }) => {
-                let (residual, wb) = (None, w);
-                LayerNorm { x: &x, residual, wb, y: &y, out: format, rows, cols, eps }.record(rec)
-            }
-            _ => rmsnorm::rmsnorm_to(rec, &x, w, (&y, format), rows, cols, self.eps(norm)),
-        }
-    }
-
     fn add_norm(&self, rec: &mut Recorder, y: Value, norm: NormSite, into: Value) -> Recorded {
         let Info { rows, cols, .. } = self.info(into);
         let (y, w, x, eps) = (self.at(y), self.w.norm(norm), self.at(into), self.eps(norm));
         rmsnorm::PostNorm { y: &y, w, x: &x, rows, cols, eps }.record(rec)
-    }
-
-    /// A layer's rotary embedding, and its angles.
-    fn rotation(&self, layer: u32) -> (&Rotation, &Slice) {
-        let at = self.f.spec.rotation_of(layer);
-        (&self.rotations[at], &self.m.tables[at])
-    }
-
-    fn eps(&self, norm: NormSite) -> f32 {
-        self.f.spec.norm(norm).map_or(0.0, |n| n.eps())
     }
 
     /// The products of a site, side by side, and what adapters add.
@@ -266,59 +243,6 @@ impl Ctx<'_> {
             lora.add(rec, (layer, group), input, &y, between, (self.f.spec, rows))?;
         }
         Ok(())
-    }
-
-    fn experts(&self, layer: u32) -> &spec::Experts {
-        self.f.spec.experts(layer).expect("a layer of experts")
-    }
-
-    fn order(&self, routes: Routes) -> Option<Order> {
-        let [tokens, position, tiles] = routes.order?.map(|v| self.at(v));
-        let e = self.experts(routes.layer);
-        let side = Order::side(self.f.caps, self.g.pass.tokens * e.used, e.count);
-        Some(Order { tokens, position, tiles, side })
-    }
-
-    fn route(&self, rec: &mut Recorder, logits: Value, to: Routes) -> Recorded {
-        let e = self.experts(to.layer);
-        let routing = Routing { experts: e.count, used: e.used, renormalise: e.normalised, scale: e.scale };
-        let (logits, ids, weights) = (self.at(logits), self.at(to.ids), self.at(to.weights));
-        let tokens = self.g.pass.tokens;
-        router::router(rec, &logits, router::Routes { ids: &ids, weights: &weights }, tokens, &routing)?;
-        match self.order(to) {
-            Some(order) => order.record(rec, &ids, [tokens, e.used, e.count]),
-            None => Ok(()),
-        }
-    }
-
-    fn expert_product(&self, rec: &mut Recorder, node: &Node) -> Recorded {
-        let Node::ExpertProduct { x, site, out, left, routes, ints } = *node else { return Ok(()) };
-        let Info { rows, cols, format, .. } = self.info(x);
-        let (x, y, ids) = (self.at(x), self.at(out), self.at(routes.ids));
-        let ints = ints.map(|i| self.ints(i));
-        if let Some(ints) = &ints {
-            quantize(rec, &x, ints, rows * cols)?;
-        }
-        let (e, order) = (self.experts(routes.layer), self.order(routes));
-        let (tokens, used) = (self.g.pass.tokens, e.used);
-        let weight = self.w.parts(site)[0].weight.clone();
-        let experts = Experts { rows: weight.shape.rows / e.count, weight };
-        let route = experts::Route { ids: &ids, tokens, used, order: order.as_ref() };
-        let x = Input { x: &x, ints: ints.as_ref(), format };
-        experts::Product { experts: &experts, x, left, route, y: &y }.record(rec)
-    }
-
-    fn combine(
-        &self,
-        rec: &mut Recorder,
-        (y, routes): (Value, Routes),
-        (into, add): (Value, bool),
-    ) -> Recorded {
-        let (ids, weights, order) = (self.at(routes.ids), self.at(routes.weights), self.order(routes));
-        let used = self.experts(routes.layer).used;
-        let route = experts::Route { ids: &ids, tokens: self.g.pass.tokens, used, order: order.as_ref() };
-        let width = self.info(into).cols;
-        experts::combine(rec, &self.at(y), Some(&weights), &route, (&self.at(into), add), width)
     }
 
     fn rope(&self, rec: &mut Recorder, layer: u32, qkv: Value, q: Value) -> Recorded {
@@ -409,55 +333,11 @@ impl Ctx<'_> {
         self.m.packed.expect("given for whole sequences")
     }
 
-    fn heads(&self, rec: &mut Recorder, layer: u32, qkv: Value, split: [Value; 3]) -> Recorded {
-        let spec = self.f.spec;
-        let a = &spec.blocks[layer as usize].attention;
-        let (rotation, table) = self.rotation(layer);
-        let shape = packed_heads::Shape {
-            tokens: self.g.pass.tokens,
-            heads: a.heads,
-            kv_heads: a.kv_heads,
-            head_dim: a.head_dim,
-            rotation,
-            eps: spec.blocks[layer as usize].norm.eps(),
-        };
-        let norms = self.w.layers[layer as usize].qk_norm.as_ref();
-        let (qkv, split) = (self.at(qkv), split.map(|v| self.at(v)));
-        packed_heads::forward(rec, &self.packed().spans, table, norms, &qkv, split.each_ref(), &shape)
-    }
-
-    fn attend_packed(
-        &self,
-        rec: &mut Recorder,
-        layer: u32,
-        split: [Value; 3],
-        (out, lse): (Value, Value),
-    ) -> Recorded {
-        let a = &self.f.spec.blocks[layer as usize].attention;
-        let mask = match a.mask {
-            Mask::Causal => attention::Mask::Causal { window: 0 },
-            Mask::Window(window) => attention::Mask::Causal { window },
-            Mask::Full => attention::Mask::Full { window: 0 },
-            Mask::SymmetricWindow(window) => attention::Mask::Full { window },
-        };
-        let shape = packed_attention::Shape {
-            tokens: self.g.pass.tokens,
-            heads: a.heads,
-            kv_heads: a.kv_heads,
-            head_dim: a.head_dim,
-            scale: a.scale,
-            mask,
-        };
-        let split = split.map(|v| self.at(v));
-        let (out, lse) = (self.at(out), self.at(lse));
-        packed_attention::attention(rec, &self.packed().spans, split.each_ref(), &out, &lse, &shape)
-    }
-
     fn activate(&self, rec: &mut Recorder, layer: u32, x: Value, out: Value) -> Recorded {
         let Info { rows, cols, format, .. } = self.info(out);
-        let Ffn::Plain { act, .. } = self.f.spec.blocks[layer as usize].ffn else { return Ok(()) };
         let (x, y) = (self.at(x), self.at(out));
-        Activate { x: &x, y: &y, out: format, act: activation(act), tokens: rows, width: cols }.record(rec)
+        Activate { x: &x, y: &y, out: format, act: self.common.activation(layer), tokens: rows, width: cols }
+            .record(rec)
     }
 
     fn pool(&self, rec: &mut Recorder, x: Value, out: Value, pooling: Pooling) -> Recorded {
@@ -470,16 +350,6 @@ impl Ctx<'_> {
         let (bounds, sequences) = (&self.packed().bounds, self.info(out).rows);
         let (x, y) = (self.at(x), self.at(out));
         PoolRows { x: &x, bounds, y: &y, pooling, tokens, sequences, width }.record(rec)
-    }
-
-    fn glu(&self, rec: &mut Recorder, layer: u32, x: Value, out: Value) -> Recorded {
-        let Info { rows, cols, format, .. } = self.info(out);
-        let act = match self.f.spec.blocks[layer as usize].ffn {
-            Ffn::Gated { act, .. } | Ffn::Plain { act, .. } => activation(act),
-            Ffn::Experts(e) => activation(e.act),
-        };
-        let (x, y) = (self.at(x), self.at(out));
-        Glu { x: &x, y: &y, out: format, act, tokens: rows, width: cols }.record(rec)
     }
 
     fn tile(&self, rec: &mut Recorder, x: Value, out: Value) -> Recorded {
@@ -550,14 +420,5 @@ impl Ctx<'_> {
                 chained(rec, &parts[0].weight, input, ChainOutput::SwiGlu { out: &out })
             }
         }
-    }
-}
-
-/// The op of an activation function.
-pub(crate) fn activation(act: Act) -> Activation {
-    match act {
-        Act::Silu => Activation::Silu,
-        Act::GeluTanh => Activation::GeluTanh,
-        Act::GeluErf => Activation::GeluErf,
     }
 }

@@ -2,11 +2,10 @@
 
 mod adapter;
 mod batch;
-mod experts;
-mod graph;
 mod plan;
 mod product;
 mod products;
+mod record;
 mod trainer;
 
 pub use crate::sites::Target;

@@ -3,16 +3,13 @@
 use std::fmt;
 
 use weft_kernels::Budget;
-use weft_kernels::ops::attention::Mask;
-use weft_kernels::ops::attention::train as attention;
-use weft_kernels::ops::experts::Order;
-use weft_runtime::{Arena, Layout, Placed, human};
+use weft_runtime::{Pool, human};
 
 use super::adapter::Flat;
 use super::{AdapterShape, TrainOptions};
+use crate::graph::{Lesson, Training};
 use crate::sites::Group;
-use crate::spec::{Experts, Norms};
-use crate::{Error, Result, Spec};
+use crate::{Error, Model, Result, Spec};
 
 /// Bytes of GPU memory that training takes, by use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,8 +39,10 @@ impl TrainPlan {
         budget: &Budget,
     ) -> Result<TrainPlan> {
         let flat = Flat::new(adapter, spec, budget.align);
-        let buffers = Buffers::plan(spec, adapter, options, budget);
-        let largest = flat.total.max(buffers.scratch.total).max(buffers.kept_bytes());
+        let lesson = lesson(spec, adapter, options, budget);
+        let homes = Training::build(spec, &lesson).place(budget.align);
+        let kept = homes.kept.iter().max().copied().unwrap_or(0);
+        let largest = flat.total.max(homes.scratch()).max(kept);
         if largest > budget.max_buffer {
             return Err(Error::Training {
                 what: format!(
@@ -58,9 +57,45 @@ impl TrainPlan {
             weights,
             adapters: flat.total,
             optimiser: 3 * flat.total,
-            activations: buffers.kept_total(),
-            scratch: buffers.scratch.total + state_bytes(spec, options, budget),
+            activations: homes.kept.iter().sum(),
+            scratch: homes.scratch() + state_bytes(spec, options, budget),
         })
+    }
+
+    /// Plans training on a model, if its device has room.
+    ///
+    /// # Errors
+    /// [`Error::Training`] where the memory does not fit, with the largest batch that would.
+    pub(crate) fn fitting(
+        model: &Model,
+        adapter: &AdapterShape,
+        options: &TrainOptions,
+    ) -> Result<TrainPlan> {
+        let (spec, gpu) = (model.spec(), model.gpu());
+        let budget = gpu.budget();
+        let weights = gpu.memory().pools.get(&Pool::Weights).map_or(0, |p| p.allocated);
+        let available = gpu.caps().memory.unwrap_or(u64::MAX);
+        let what = match TrainPlan::of(spec, weights, adapter, options, budget) {
+            Ok(plan) if plan.total() <= available => return Ok(plan),
+            Ok(plan) => format!(
+                "{} tokens a batch need {} and {} has {}",
+                options.tokens,
+                human(plan.total()),
+                gpu.caps().name,
+                human(available)
+            ),
+            Err(Error::Training { what }) => what,
+            Err(e) => return Err(e),
+        };
+        let context = if options.context == 0 { options.tokens } else { options.context };
+        let fitting = TrainPlan::largest_fitting(spec, weights, adapter, options, budget, context, available);
+        let way_out = match fitting {
+            Some((batch, context)) => {
+                format!("the largest batch and context that fit are {batch} and {context}")
+            }
+            None => "not even a batch of 16 tokens fits".into(),
+        };
+        Err(Error::Training { what: format!("{what}; {way_out}") })
     }
 
     /// Bytes in all.
@@ -138,7 +173,7 @@ pub(crate) fn padded(tokens: u32, most: u32) -> u32 {
 }
 
 /// Rows of the loss computed at a time: logits are by far the widest activation.
-pub(crate) fn loss_rows(c: &Spec, tokens: u32, budget: &Budget) -> u32 {
+fn loss_rows(c: &Spec, tokens: u32, budget: &Budget) -> u32 {
     let row = u64::from(c.vocabulary) * 4;
     // A binding of 128 MiB is a phone's: 16 MiB there, 128 rows of a large vocabulary elsewhere.
     let most = (budget.max_binding / 8).clamp(4 * row, 96 << 20);
@@ -151,314 +186,18 @@ pub(crate) fn loss_rows(c: &Spec, tokens: u32, budget: &Budget) -> u32 {
     rows.min(tokens)
 }
 
-/// Where a tensor lies while a program runs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Spot {
-    /// In the scratch, shared by all layers.
-    Scratch(Placed),
-    /// At this offset of the layer's own memory, with this length.
-    Kept(u64, u64),
-}
-
-/// A layer's tensors of the forward pass.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LayerSpots {
-    pub(crate) x: Spot,
-    pub(crate) n1: Spot,
-    pub(crate) qkv: Spot,
-    pub(crate) q: Spot,
-    pub(crate) k: Spot,
-    pub(crate) v: Spot,
-    pub(crate) attended: Spot,
-    pub(crate) lse: Spot,
-    pub(crate) mid: Spot,
-    pub(crate) n2: Spot,
-    pub(crate) gate_up: Spot,
-    pub(crate) gated: Spot,
-    /// What attention and the feed-forward network give before their norms, in models that have those:
-    /// `[tokens, width]` f32.
-    pub(crate) given: Option<[Spot; 2]>,
-    /// What each group's A makes of its input.
-    pub(crate) t: [Spot; 4],
-}
-
-/// The tensors of the backward pass.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct GradientSpots {
-    pub(crate) x: Placed,
-    pub(crate) gated: Placed,
-    pub(crate) n: Placed,
-    pub(crate) attended: Placed,
-    pub(crate) q: Placed,
-    pub(crate) k: Placed,
-    pub(crate) v: Placed,
-    pub(crate) qkv: Placed,
-    pub(crate) t: Placed,
-    pub(crate) attention: Placed,
-    /// Of what a norm behind a half reads: `[tokens, width]` f32.
-    pub(crate) given: Option<Placed>,
-}
-
-impl GradientSpots {
-    /// Of batches of `tokens` tokens, with up to `t` ranks of adapters that share an input.
-    fn plan(a: &mut Arena, c: &Spec, tokens: u32, t: u32) -> GradientSpots {
-        let (q, kv) = (c.attention().q_width(), c.attention().kv_width());
-        let attention = a.add(attention_shape(c, 0, tokens).scratch_bytes(), 35, 35);
-        let mut put =
-            |width: u32, first: u32, last: u32| a.add(u64::from(tokens) * u64::from(width) * 4, first, last);
-        GradientSpots {
-            x: put(c.width, 9, 38),
-            gated: put(expert_width(c), 30, 31),
-            n: put(c.width, 32, 38),
-            attended: put(q, 34, 35),
-            q: put(q, 35, 36),
-            k: put(kv, 35, 36),
-            v: put(kv, 35, 36),
-            qkv: put(q + 2 * kv, 36, 37),
-            t: put(t, 30, 37),
-            given: norms_behind(c).then(|| put(c.width, 30, 34)),
-            attention,
-        }
-    }
-}
-
-/// For each group the columns of the adapters' t, the most of any layer.
-fn ranks(c: &Spec, adapter: &AdapterShape) -> [u32; 4] {
-    Group::ALL.map(|g| {
-        let of = |l| adapter.targets(l, g).len() as u32;
-        (0..c.layers()).map(of).max().unwrap_or(0) * adapter.rank
-    })
-}
-
-/// Gated values of a token, of all experts that it uses.
-fn expert_width(c: &Spec) -> u32 {
-    let used = (0..c.layers()).find_map(|l| c.experts(l)).map_or(1, |e| e.used);
-    c.feed_forward() * used
-}
-
-/// Whether halves of a layer give what a norm then reads.
-fn norms_behind(c: &Spec) -> bool {
-    c.blocks.iter().any(|b| b.norms == Norms::Sandwich)
-}
-
-/// The tensors of a layer of experts, besides gate and up, whose rows are slots: a token's each of its experts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ExpertSpots {
-    /// `[tokens, experts]` f32, and its gradient.
-    pub(crate) logits: Placed,
-    pub(crate) dlogits: Placed,
-    /// `[tokens, used]`: u32, f32, and the gradient of that.
-    pub(crate) ids: Placed,
-    pub(crate) weights: Placed,
-    pub(crate) dweights: Placed,
-    /// `[slots]` u32, twice, and `[tiles, 4]` u32.
-    pub(crate) order: [Placed; 3],
-    /// `[slots, width]` f32: what experts give, and the gradient of what they get.
-    pub(crate) out: Placed,
-    pub(crate) din: Placed,
-    /// `[slots, expert width]` f32: the gated values when the backward pass needs them.
-    pub(crate) gated: Placed,
-}
-
-impl ExpertSpots {
-    fn plan(a: &mut Arena, e: &Experts, tokens: u32, width: u32) -> ExpertSpots {
-        let slots = tokens * e.used;
-        let bytes = Order::bytes(slots, e.count);
-        let floats = |rows: u32, cols: u32| u64::from(rows) * u64::from(cols) * 4;
-        ExpertSpots {
-            logits: a.add(floats(tokens, e.count), 5, 33),
-            dlogits: a.add(floats(tokens, e.count), 32, 33),
-            ids: a.add(bytes.list, 5, 33),
-            weights: a.add(bytes.list, 5, 33),
-            dweights: a.add(bytes.list, 30, 33),
-            order: [bytes.list, bytes.list, bytes.tiles].map(|b| a.add(b, 5, 33)),
-            out: a.add(floats(slots, width), 8, 8),
-            din: a.add(floats(slots, width), 32, 33),
-            gated: a.add(floats(slots, e.width), 30, 31),
-        }
-    }
-}
-
-/// The tensors of the loss, a piece of the rows at a time.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LossSpots {
-    pub(crate) x: Placed,
-    pub(crate) n: Placed,
-    pub(crate) logits: Placed,
-    pub(crate) dn: Placed,
-    pub(crate) dx: Placed,
-    pub(crate) stats: Placed,
-}
-
-impl LossSpots {
-    /// Of `rows` rows at a time.
-    fn plan(a: &mut Arena, c: &Spec, rows: u32) -> LossSpots {
-        let mut put = |width: u32| a.add(u64::from(rows) * u64::from(width) * 4, 9, 9);
-        LossSpots {
-            x: put(c.width),
-            n: put(c.width),
-            logits: put(c.vocabulary),
-            dn: put(c.width),
-            dx: put(c.width),
-            stats: put(4),
-        }
-    }
-}
-
-/// Where everything lies.
-#[derive(Debug, Clone)]
-pub(crate) struct Buffers {
-    pub(crate) scratch: Layout,
-    /// Bytes that each layer keeps, from the first that is trained on.
-    pub(crate) kept: u64,
-    pub(crate) kept_layers: u32,
-    pub(crate) first_layer: u32,
-    /// The residual stream: of layers that keep nothing, and after the last.
-    pub(crate) stream: [Placed; 2],
-    /// Without checkpointing: gate and up in f16.
-    pub(crate) kept_gate_up: Option<Spot>,
-    pub(crate) forward: LayerSpots,
-    /// When the backward pass computes a layer once more.
-    pub(crate) again: LayerSpots,
-    /// The same when it comes to attention: n1, q, k and v are cheaper to compute a third time than to keep.
-    pub(crate) late: LayerSpots,
-    pub(crate) d: GradientSpots,
-    pub(crate) loss: LossSpots,
-    /// Parts of sums that workgroups share, at any time.
-    pub(crate) parts: Placed,
-    /// With dropout: the input that is left, and its gradient.
-    pub(crate) dropped: Option<[Placed; 2]>,
-    /// Where the model has experts.
-    pub(crate) experts: Option<ExpertSpots>,
-}
-
-impl Buffers {
-    pub(crate) fn plan(c: &Spec, adapter: &AdapterShape, o: &TrainOptions, budget: &Budget) -> Buffers {
-        let tokens = padded(o.tokens, o.tokens);
-        let rows = |width: u32| u64::from(tokens) * u64::from(width) * 4;
-        let (q, kv) = (c.heads() * c.head_dim(), c.kv_heads() * c.head_dim());
-        let ts = ranks(c, adapter);
-        // Of experts, a token's values are those of each one that it uses.
-        let experts = (0..c.layers()).find_map(|l| c.experts(l));
-        let wide = expert_width(c);
-        let first_layer = adapter.first().0.min(c.layers());
-        let mut a = Arena::new();
-        let mut kept = 0;
-        let mut keep = |bytes: u64| {
-            let spot = Spot::Kept(kept, bytes);
-            kept += bytes.next_multiple_of(budget.align);
-            spot
-        };
-        // What a layer always keeps, and what it keeps without checkpointing.
-        let x = keep(rows(c.width));
-        let more = (!o.checkpointing).then(|| {
-            let [qkv, attended, lse, mid] = [q + 2 * kv, q, c.heads(), c.width].map(|w| keep(rows(w)));
-            (qkv, attended, lse, mid, ts.map(|w| keep(rows(w))))
-        });
-        // What the feed-forward network gave: to compute it once more takes the widest product.
-        let sandwich = norms_behind(c);
-        let given = sandwich.then(|| keep(rows(c.width)));
-        let given_first = (sandwich && !o.checkpointing).then(|| keep(rows(c.width)));
-        // The widest, in f16: half of all that is kept.
-        let kept_gate_up = (!o.checkpointing && experts.is_none()).then(|| keep(rows(wide)));
-        // Steps. A layer forward: 0 norm, 1 qkv, 2 heads, 3 attention, 4 output, 5 norm, 6 gate and up,
-        // 7 SwiGLU, 8 down. The loss: 9. Once more with 20: 20 to 27. Backward: 30 down, 31 SwiGLU,
-        // 32 gate and up, 33 norm, 34 output, 35 heads again and attention, 36 heads, 37 norm again
-        // and qkv, 38 norm.
-        let mut layer = |s: u32, end: [u32; 12]| {
-            let mut put = |width: u32, first: u32, last: u32| Spot::Scratch(a.add(rows(width), first, last));
-            let [n1, qkv, q_, attended, mid, n2, gate_up, gated, t0, t1, t2, t3] = end;
-            let spots = LayerSpots {
-                x,
-                n1: put(c.width, s, n1),
-                q: put(q, s + 2, q_),
-                k: put(kv, s + 2, q_),
-                v: put(kv, s + 2, q_),
-                n2: put(c.width, s + 5, n2),
-                gate_up: put(2 * wide, s + 6, gate_up),
-                gated: put(wide, s + 7, gated),
-                qkv: x,
-                attended: x,
-                lse: x,
-                mid: x,
-                given: given.map(|second| [given_first.unwrap_or_else(|| put(c.width, s + 4, t1)), second]),
-                t: [x; 4],
-            };
-            match more {
-                Some((qkv, attended, lse, mid, t)) => LayerSpots { qkv, attended, lse, mid, t, ..spots },
-                None => LayerSpots {
-                    qkv: put(q + 2 * kv, s + 1, qkv),
-                    attended: put(q, s + 3, attended),
-                    lse: put(c.heads(), s + 3, attended),
-                    mid: put(c.width, s + 4, mid),
-                    t: [
-                        put(ts[0], s + 1, t0),
-                        put(ts[1], s + 4, t1),
-                        put(ts[2], s + 6, t2),
-                        put(ts[3], s + 8, t3),
-                    ],
-                    ..spots
-                },
-            }
-        };
-        let forward = layer(0, [1, 2, 3, 4, 8, 6, 7, 8, 1, 4, 6, 8]);
-        let again = layer(20, [21, 36, 23, 35, 33, 32, 32, 27, 37, 34, 32, 31]);
-        let mut put = |width: u32, first: u32, last: u32| a.add(rows(width), first, last);
-        let mut scratch = |width, first, last| Spot::Scratch(put(width, first, last));
-        let late = LayerSpots {
-            q: scratch(q, 35, 36),
-            k: scratch(kv, 35, 36),
-            v: scratch(kv, 35, 36),
-            n1: scratch(c.width, 37, 37),
-            ..again
-        };
-        let stream = [put(c.width, 0, 9), put(c.width, 0, 9)];
-        let d = GradientSpots::plan(&mut a, c, tokens, ts.into_iter().max().unwrap_or(0));
-        let dropped = (o.dropout > 0.0).then(|| {
-            let widest = c.width.max(q).max(c.feed_forward());
-            [a.add(rows(widest), 0, 38), a.add(rows(widest), 30, 38)]
-        });
-        let loss = LossSpots::plan(&mut a, c, loss_rows(c, tokens, budget));
-        let experts = experts.map(|e| ExpertSpots::plan(&mut a, e, tokens, c.width));
-        let parts = a.add((budget.max_binding / 32).min(16 << 20), 0, 38);
-        Buffers {
-            scratch: a.place(budget.align),
-            kept,
-            kept_layers: c.layers() - first_layer,
-            first_layer,
-            stream,
-            kept_gate_up,
-            forward,
-            again,
-            late,
-            d,
-            loss,
-            parts,
-            dropped,
-            experts,
-        }
-    }
-
-    /// Bytes of the buffers that kept activations lie in, the largest of them.
-    fn kept_bytes(&self) -> u64 {
-        self.kept
-    }
-
-    fn kept_total(&self) -> u64 {
-        self.kept * u64::from(self.kept_layers)
-    }
-}
-
-/// Attention of a layer in a batch.
-pub(crate) fn attention_shape(c: &Spec, layer: u32, tokens: u32) -> attention::Shape {
-    let a = &c.blocks[layer as usize].attention;
-    attention::Shape {
-        mask: Mask::Causal { window: a.mask.window() },
+/// What is trained in the largest batch.
+pub(crate) fn lesson(c: &Spec, adapter: &AdapterShape, o: &TrainOptions, budget: &Budget) -> Lesson {
+    let tokens = padded(o.tokens, o.tokens);
+    let ranks = |l: u32| Group::ALL.map(|g| adapter.targets(l, g).len() as u32 * adapter.rank);
+    Lesson {
         tokens,
-        heads: a.heads,
-        kv_heads: a.kv_heads,
-        head_dim: a.head_dim,
-        scale: a.scale,
+        rows: loss_rows(c, tokens, budget),
+        ranks: (0..c.layers()).map(ranks).collect(),
+        first: adapter.first(),
+        checkpointing: o.checkpointing,
+        dropout: o.dropout > 0.0,
+        parts: (budget.max_binding / 32).min(16 << 20),
     }
 }
 

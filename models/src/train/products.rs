@@ -1,18 +1,16 @@
-//! The products of the training graph with their adapters: forward, and from the gradient of what they make
+//! The products of training programs with their adapters: forward, and from the gradient of what they make
 //! to those of what goes in, of A and of B.
 
-use weft_kernels::Weight;
 use weft_kernels::ops::dropout::{Mask, dropout};
-use weft_kernels::ops::matmul::{
-    Columns, Epilogue, Gradient, Input, LowRank, Variant, linear, linear_gradient,
-};
+use weft_kernels::ops::matmul::{Columns, Epilogue, Gradient, Input, LowRank, linear, linear_gradient};
 use weft_kernels::ops::{Format, lora};
 use weft_runtime::{Recorder, Slice};
 
-use super::graph::{Graph, RANGE};
-use super::product::Product;
+use super::product::{Product, product};
+use super::record::{RANGE, Recording};
 use crate::Result;
-use crate::sites::Group;
+use crate::graph::{Info, Room, Step, Value};
+use crate::sites::{Site, Target};
 
 /// Adapters of a group whose B lie one after the other.
 struct Run {
@@ -61,71 +59,60 @@ impl Run {
     }
 }
 
-impl Graph<'_> {
-    /// How the input of a product is written: in f16 where all of its matrices would round it to that, and
-    /// nothing else wants it.
-    pub(super) fn format(&self, p: &Product<'_>) -> Format {
-        let (caps, tokens) = (self.gpu.caps(), self.tokens);
-        let coop = |w: &Weight| Variant::pick(caps, w.shape.ty, tokens) == Variant::Coop;
-        let fours = self.adapter.rank.is_multiple_of(4) && p.inputs().is_multiple_of(4);
-        match p.weights.iter().all(|(w, _)| coop(w)) && fours && self.dropout == 0.0 {
-            true => Format::F16,
-            false => Format::F32,
-        }
-    }
-
+impl Recording<'_> {
     /// The input that an adapter sees: x, or with dropout what is left of it.
     fn adapter_input(
         &self,
         rec: &mut Recorder,
-        i: u32,
         p: &Product<'_>,
-        (x, format): (&Slice, Format),
+        x: Value,
+        room: Room,
     ) -> Result<(Slice, Format)> {
-        let Some([dropped, _]) = self.dropped() else { return Ok((x.clone(), format)) };
-        self.drop(rec, i, p, x, &dropped, false)?;
+        let (at, format) = (self.at(x), self.info(x).format);
+        let Some(dropped) = self.dropped(room) else { return Ok((at, format)) };
+        self.drop(rec, p, &at, &dropped, false)?;
         Ok((dropped, Format::F32))
     }
 
-    /// With dropout: where what is left of an input lies, and its gradient.
-    fn dropped(&self) -> Option<[Slice; 2]> {
-        let dropped = self.buffers.dropped.filter(|_| self.dropout > 0.0)?;
-        Some(dropped.map(|p| self.at(p)))
+    /// With dropout: where what is left of an input lies, or its gradient.
+    fn dropped(&self, room: Room) -> Option<Slice> {
+        room.dropped.filter(|_| self.dropout > 0.0).map(|v| self.at(v))
     }
 
-    fn drop(
-        &self,
-        rec: &mut Recorder,
-        i: u32,
-        p: &Product<'_>,
-        x: &Slice,
-        y: &Slice,
-        add: bool,
-    ) -> Result<()> {
-        let mask = Mask { probability: self.dropout, salt: i * 4 + p.group as u32 };
-        Ok(dropout(rec, x, y, self.tokens * p.inputs(), &self.m.seed, mask, add)?)
+    fn drop(&self, rec: &mut Recorder, p: &Product<'_>, x: &Slice, y: &Slice, add: bool) -> Result<()> {
+        let Site::Layer(layer, group) = p.site else { return Ok(()) };
+        let mask = Mask { probability: self.dropout, salt: layer * 4 + group as u32 };
+        Ok(dropout(rec, x, y, self.common.tokens * p.inputs(), &self.m.seed, mask, add)?)
     }
 
-    /// A group's stacked A in `flat` memory.
-    fn a(&self, i: u32, group: Group, flat: &Slice) -> Option<Slice> {
-        let targets = self.adapter.targets(i, group);
+    /// Adapted matrices of a product.
+    fn targets(&self, site: Site) -> (u32, Vec<Target>) {
+        match site {
+            Site::Layer(layer, group) => (layer, self.adapter.targets(layer, group)),
+            Site::Router(_) | Site::Head => (0, Vec::new()),
+        }
+    }
+
+    /// A product's stacked A in `flat` memory.
+    fn a(&self, site: Site, flat: &Slice) -> Option<Slice> {
+        let (layer, targets) = self.targets(site);
         (!targets.is_empty()).then(|| {
-            let (offset, bytes) = self.flat.group(i, &targets).0;
+            let (offset, bytes) = self.flat.group(layer, &targets).0;
             flat.range(offset, bytes)
         })
     }
 
-    /// The B of a group in `flat` memory, in runs that lie without a gap.
-    fn runs(&self, i: u32, p: &Product<'_>, flat: &Slice) -> Vec<Run> {
-        let targets = self.adapter.targets(i, p.group);
+    /// The B of a product in `flat` memory, in runs that lie without a gap.
+    fn runs(&self, p: &Product<'_>, flat: &Slice) -> Vec<Run> {
+        let (layer, targets) = self.targets(p.site);
         if targets.is_empty() {
             return Vec::new();
         }
-        let (_, places) = self.flat.group(i, &targets);
+        let (_, places) = self.flat.group(layer, &targets);
         let mut runs: Vec<(Run, (u64, u64))> = Vec::new();
         for ((j, target), (offset, bytes)) in (0..).zip(&targets).zip(places) {
-            let columns = Columns { stride: p.stride(), column: target.column(self.c) };
-            let window = lora::Window { columns, width: target.outputs(self.c) };
+            let columns = Columns { stride: p.stride(), column: target.column(self.common.spec) };
+            let window = lora::Window { columns, width: target.outputs(self.common.spec) };
             match runs.last_mut().filter(|(_, (at, length))| at + length == offset) {
                 Some((run, (_, length))) => {
                     run.windows.push(window);
@@ -143,35 +130,39 @@ impl Graph<'_> {
         runs.into_iter().map(|(run, (at, length))| Run { b: flat.range(at, length), ..run }).collect()
     }
 
-    /// The ranks of all adapters of a group.
-    fn ranks(&self, i: u32, group: Group) -> u32 {
-        self.adapter.targets(i, group).len() as u32 * self.adapter.rank
+    /// The ranks of all adapters of a product.
+    fn ranks(&self, site: Site) -> u32 {
+        self.targets(site).1.len() as u32 * self.adapter.rank
     }
 
-    /// A sum over the width of a group's stacked A, or the gradient of that A.
+    fn parts(&self, room: Room) -> Option<Slice> {
+        room.parts.map(|v| self.at(v))
+    }
+
+    /// A sum over the width of a product's stacked A, or the gradient of that A.
     fn pass_a(
         &self,
         rec: &mut Recorder,
         (form, scale): (lora::Form, f32),
-        ranks: u32,
-        t: &Slice,
-        (x, format): (&Slice, Format),
-        (a, width): (&Slice, u32),
+        (t, x): (&Slice, (&Slice, Format)),
+        (a, p): (&Slice, &Product<'_>),
+        room: Room,
     ) -> Result<()> {
-        let parts = self.at(self.buffers.parts);
+        let (ranks, width) = (self.ranks(p.site), p.inputs());
+        let parts = self.parts(room);
         let windows = [lora::Window { columns: Columns::all(width), width }];
         let pass = lora::Pass {
             form,
             matrix: lora::Matrix::A,
-            tokens: self.tokens,
+            tokens: self.common.tokens,
             rank: ranks,
             narrow: (t, Columns::all(ranks)),
-            wide: (x, format),
+            wide: x,
             windows: &windows,
             m: a,
             scale,
             range: if form == lora::Form::Outer { RANGE } else { 1.0 },
-            scratch: Some(&parts),
+            scratch: parts.as_ref(),
         };
         Ok(pass.record(rec)?)
     }
@@ -182,15 +173,15 @@ impl Graph<'_> {
         rec: &mut Recorder,
         (form, scale): (lora::Form, f32),
         runs: &[Run],
-        t: &Slice,
-        dy: &Slice,
+        (t, dy): (&Slice, &Slice),
+        room: Room,
     ) -> Result<()> {
-        let parts = self.at(self.buffers.parts);
+        let parts = self.parts(room);
         for run in runs {
             let pass = lora::Pass {
                 form,
                 matrix: lora::Matrix::B,
-                tokens: self.tokens,
+                tokens: self.common.tokens,
                 rank: self.adapter.rank,
                 narrow: (t, run.t),
                 wide: (dy, Format::F32),
@@ -198,7 +189,7 @@ impl Graph<'_> {
                 m: &run.b,
                 scale,
                 range: RANGE,
-                scratch: Some(&parts),
+                scratch: parts.as_ref(),
             };
             pass.record(rec)?;
         }
@@ -209,55 +200,54 @@ impl Graph<'_> {
     pub(super) fn down(
         &self,
         rec: &mut Recorder,
-        i: u32,
-        p: &Product<'_>,
-        x: (&Slice, Format),
-        t: &Slice,
+        (x, site): (Value, Site),
+        t: Value,
+        room: Room,
     ) -> Result<()> {
-        let Some(a) = self.a(i, p.group, &self.m.parameters) else { return Ok(()) };
-        let (x, format) = self.adapter_input(rec, i, p, x)?;
+        let Some(a) = self.a(site, &self.m.parameters) else { return Ok(()) };
+        let p = product(self.common.w, site);
+        let (x, format) = self.adapter_input(rec, &p, x, room)?;
         let what = (lora::Form::Down, self.scale);
-        self.pass_a(rec, what, self.ranks(i, p.group), t, (&x, format), (&a, p.inputs()))
+        self.pass_a(rec, what, (&self.at(t), (&x, format)), (&a, &p), room)
     }
 
-    /// t = scale x A^T, y = x W + t B^T.
-    pub(super) fn forward_product(
+    /// t = scale x A^T, out = x W + t B^T.
+    pub(super) fn product(
         &self,
         rec: &mut Recorder,
-        i: u32,
-        p: &Product<'_>,
-        x: (&Slice, Format),
-        t: &Slice,
-        y: &Slice,
+        (x, site): (Value, Site),
+        (out, t): (Value, Option<Value>),
+        room: Room,
     ) -> Result<()> {
-        self.down(rec, i, p, x, t)?;
+        if let Some(t) = t {
+            self.down(rec, (x, site), t, room)?;
+        }
+        let p = product(self.common.w, site);
+        let Info { rows: tokens, format, .. } = self.info(x);
+        let (x, y, t, parts) = (self.at(x), self.at(out), t.map(|t| self.at(t)), self.parts(room));
         let (stride, rank) = (p.stride(), self.adapter.rank);
-        let runs = self.runs(i, p, &self.m.parameters);
-        let parts = self.at(self.buffers.parts);
-        let input = Input { x: x.0, ints: None, format: x.1 };
+        let runs = self.runs(&p, &self.m.parameters);
+        let input = Input { x: &x, ints: None, format };
         let mut column = 0;
         for &(w, bias) in &p.weights {
             let rows = w.shape.rows;
             // The adapters of this matrix, as far as they follow each other and leave out no row.
             let low = runs.iter().find_map(|r| r.part(column, rows, rank));
-            let epilogue = Epilogue {
-                bias,
-                low: low.as_ref().map(|(t_columns, m, bounds)| LowRank {
-                    t,
-                    columns: *t_columns,
-                    m,
-                    rank,
-                    bounds: *bounds,
-                }),
-                scratch: Some(&parts),
-                ..Epilogue::default()
-            };
-            linear(rec, w, input, (y, Columns { stride, column }), self.tokens, epilogue)?;
-            if low.is_none() {
-                for (t_columns, window, b) in runs.iter().flat_map(|r| r.each(rank)) {
+            let low = low.as_ref().zip(t.as_ref()).map(|((columns, m, bounds), t)| LowRank {
+                t,
+                columns: *columns,
+                m,
+                rank,
+                bounds: *bounds,
+            });
+            let joined = low.is_some();
+            let epilogue = Epilogue { bias, low, scratch: parts.as_ref(), ..Epilogue::default() };
+            linear(rec, w, input, (&y, Columns { stride, column }), tokens, epilogue)?;
+            if let Some(t) = t.as_ref().filter(|_| !joined) {
+                for (columns, window, b) in runs.iter().flat_map(|r| r.each(rank)) {
                     if (column..column + rows).contains(&window.columns.column) {
-                        let shape = lora::Shape { tokens: self.tokens, rank, width: window.width };
-                        lora::up(rec, (t, t_columns), &b, (y, window.columns), 1.0, shape)?;
+                        let shape = lora::Shape { tokens, rank, width: window.width };
+                        lora::up(rec, (t, columns), &b, (&y, window.columns), 1.0, shape)?;
                     }
                 }
             }
@@ -266,59 +256,50 @@ impl Graph<'_> {
         Ok(())
     }
 
-    /// From dy, the gradient of y = x W', to that of t, which stays in scratch, and to dx where anybody
-    /// needs it.
-    pub(super) fn input_gradient(
-        &self,
-        rec: &mut Recorder,
-        i: u32,
-        p: &Product<'_>,
-        dy: &Slice,
-        dx: Option<&Slice>,
-    ) -> Result<()> {
-        let (dt, parts) = (self.at(self.buffers.d.t), self.at(self.buffers.parts));
-        let runs = self.runs(i, p, &self.m.parameters);
-        self.pass_b(rec, (lora::Form::Down, self.scale), &runs, &dt, dy)?;
-        let Some(dx) = dx else { return Ok(()) };
-        let (a, ranks) = (self.a(i, p.group, &self.m.parameters), self.ranks(i, p.group));
-        let low = a.as_ref().map(|m| LowRank {
-            t: &dt,
+    /// From dy, the gradient of y = x W', to that of t, and to dx where anybody needs it.
+    pub(super) fn input_gradient(&self, rec: &mut Recorder, step: &Step) -> Result<()> {
+        let Step::InputGradient { site, dy, dt, dx, add, room } = *step else { return Ok(()) };
+        let (p, tokens) = (product(self.common.w, site), self.info(dy).rows);
+        let (dy, dt, parts) = (self.at(dy), dt.map(|t| self.at(t)), self.parts(room));
+        if let Some(dt) = &dt {
+            let runs = self.runs(&p, &self.m.parameters);
+            self.pass_b(rec, (lora::Form::Down, self.scale), &runs, (dt, &dy), room)?;
+        }
+        let Some(dx) = dx.map(|v| self.at(v)) else { return Ok(()) };
+        let (a, ranks) = (self.a(site, &self.m.parameters), self.ranks(site));
+        let adapted = a.as_ref().zip(dt.as_ref());
+        let low = adapted.map(|(m, t)| LowRank {
+            t,
             columns: Columns::all(ranks),
             m,
             rank: ranks,
             bounds: [u32::MAX; 2],
         });
-        let dropped = self.dropped();
+        let dropped = self.dropped(room);
         let mut column = 0;
         for &(w, _) in &p.weights {
             let columns = Columns { stride: p.stride(), column };
             let low = low.filter(|_| column == 0 && dropped.is_none());
-            let dy = Gradient { low, scratch: Some(&parts), ..Gradient::new(dy, columns, RANGE) };
-            linear_gradient(rec, w, dy, dx, self.tokens, column > 0)?;
+            let dy = Gradient { low, scratch: parts.as_ref(), ..Gradient::new(&dy, columns, RANGE) };
+            linear_gradient(rec, w, dy, &dx, tokens, add || column > 0)?;
             column += w.shape.rows;
         }
-        let (Some(a), Some([_, whole])) = (a, dropped) else { return Ok(()) };
+        let (Some((a, dt)), Some(whole)) = (adapted, dropped) else { return Ok(()) };
         // The gradient passes where the input did.
-        let shape = lora::Shape { tokens: self.tokens, rank: ranks, width: p.inputs() };
-        lora::grad_x(rec, (&dt, Columns::all(ranks)), &a, &whole, shape, false)?;
-        self.drop(rec, i, p, &whole, dx, true)
+        let shape = lora::Shape { tokens, rank: ranks, width: p.inputs() };
+        lora::grad_x(rec, (dt, Columns::all(ranks)), a, &whole, shape, false)?;
+        self.drop(rec, &p, &whole, &dx, true)
     }
 
-    /// Adds to the gradients of A and B, from dy, that of t in scratch, and the x and t that there were.
-    pub(super) fn adapter_gradient(
-        &self,
-        rec: &mut Recorder,
-        i: u32,
-        p: &Product<'_>,
-        dy: &Slice,
-        x: (&Slice, Format),
-        t: &Slice,
-    ) -> Result<()> {
-        let Some(da) = self.a(i, p.group, &self.m.gradient) else { return Ok(()) };
+    /// Adds to the gradients of A and B, from dy, that of t, and the x and t that there were.
+    pub(super) fn adapter_gradient(&self, rec: &mut Recorder, step: &Step) -> Result<()> {
+        let Step::AdapterGradient { site, dy, x, t, dt, room } = *step else { return Ok(()) };
+        let Some(da) = self.a(site, &self.m.gradient) else { return Ok(()) };
+        let p = product(self.common.w, site);
+        let (runs, what) = (self.runs(&p, &self.m.gradient), (lora::Form::Outer, 1.0));
         // t has the scale in it.
-        self.pass_b(rec, (lora::Form::Outer, 1.0), &self.runs(i, p, &self.m.gradient), t, dy)?;
-        let (x, format) = self.adapter_input(rec, i, p, x)?;
-        let (dt, what) = (self.at(self.buffers.d.t), (lora::Form::Outer, 1.0));
-        self.pass_a(rec, what, self.ranks(i, p.group), &dt, (&x, format), (&da, p.inputs()))
+        self.pass_b(rec, what, &runs, (&self.at(t), &self.at(dy)), room)?;
+        let (x, format) = self.adapter_input(rec, &p, x, room)?;
+        self.pass_a(rec, what, (&self.at(dt), (&x, format)), (&da, &p), room)
     }
 }

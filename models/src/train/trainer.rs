@@ -1,17 +1,20 @@
 //! A trainer: batches in, gradients and steps on the device.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use weft_kernels::ops::adamw;
 use weft_kernels::ops::cross_entropy::Stats;
 use weft_kernels::ops::rope::Rotation;
-use weft_runtime::{MemoryReport, Pool, Program, Recorder, Replay, Slice, human};
+use weft_runtime::{MemoryReport, Pool, Program, Recorder, Replay, Slice};
 
 use super::adapter::Flat;
 use super::batch::{AdamW, Batch, IGNORE, Losses, TrainOptions, TrainState};
-use super::graph::{Graph, Memory};
-use super::plan::{Buffers, MAX_TOKENS, loss_rows, padded};
+use super::plan::{MAX_TOKENS, lesson, padded};
+use super::product::input_format;
+use super::record::{Memory, Recording};
 use super::{Adapter, AdapterShape, Pair, TrainPlan};
+use crate::graph::{Common, Homes, Lesson, Training, Value};
 use crate::session::listing;
 use crate::spec::{Ffn, Mask, Norm, Norms};
 use crate::{Error, Model, Result, Spec};
@@ -41,8 +44,10 @@ pub struct Trainer {
     rslora: bool,
     scale: f32,
     flat: Flat,
-    buffers: Buffers,
-    rotations: Vec<Rotation>,
+    /// What the largest batch learns.
+    lesson: Lesson,
+    /// Where the losses of rows lie.
+    stats: Value,
     memory: Memory,
     moments: [Slice; 2],
     /// AdamW's scratch and settings.
@@ -100,57 +105,24 @@ impl Trainer {
             return bad(format!("the dropout must be at least 0 and below 1, not {}", options.dropout));
         }
         let (shape, budget) = (adapter.shape(), gpu.budget().clone());
-        let weights = gpu.memory().pools.get(&Pool::Weights).map_or(0, |p| p.allocated);
-        let available = gpu.caps().memory.unwrap_or(u64::MAX);
-        let plan = match TrainPlan::of(spec, weights, &shape, options, &budget) {
-            Ok(plan) if plan.total() <= available => plan,
-            unfit => {
-                let context = if options.context == 0 { options.tokens } else { options.context };
-                let fitting =
-                    TrainPlan::largest_fitting(spec, weights, &shape, options, &budget, context, available);
-                let way_out = match fitting {
-                    Some((batch, context)) => {
-                        format!("the largest batch and context that fit are {batch} and {context}")
-                    }
-                    None => "not even a batch of 16 tokens fits".into(),
-                };
-                let what = match unfit {
-                    Ok(plan) => format!(
-                        "{} tokens a batch need {} and {} has {}",
-                        options.tokens,
-                        human(plan.total()),
-                        gpu.caps().name,
-                        human(available)
-                    ),
-                    Err(Error::Training { what }) => what,
-                    Err(e) => return Err(e),
-                };
-                return bad(format!("{what}; {way_out}"));
-            }
-        };
+        let plan = TrainPlan::fitting(model, &shape, options)?;
         let flat = Flat::new(&shape, spec, budget.align);
-        let buffers = Buffers::plan(spec, &shape, options, &budget);
-        let most = padded(options.tokens, options.tokens);
-        let rows = loss_rows(spec, most, &budget);
+        let lesson = lesson(spec, &shape, options, &budget);
+        let training = Training::build(spec, &lesson);
+        let (most, rows) = (lesson.tokens, lesson.rows);
 
         gpu.reserve(Pool::Adapters, flat.total);
-        gpu.reserve(Pool::Kept, buffers.kept * u64::from(buffers.kept_layers));
-        let kept = (0..buffers.kept_layers)
-            .map(|_| gpu.alloc(Pool::Kept, buffers.kept, "kept activations"))
-            .collect::<std::result::Result<Vec<_>, _>>()?;
         let optimiser_slice = |label| gpu.alloc(Pool::Optimiser, flat.total, label);
         let state = |bytes: u64, label| gpu.alloc(Pool::State, bytes, label);
-        let rotations = spec.rotations();
         let table =
             |r: &Rotation| gpu.alloc_init(Pool::State, bytemuck::cast_slice(&r.table(most)), "rotary table");
         let memory = Memory {
-            scratch: gpu.alloc(Pool::Activations, buffers.scratch.total, "activations")?,
-            kept,
+            values: values(model, &training.place(budget.align))?,
             parameters: gpu.alloc(Pool::Adapters, flat.total, "adapters")?,
             gradient: optimiser_slice("gradients")?,
             ids: state(u64::from(most) * 4, "token ids")?,
             spans: state(u64::from(most) * 8, "spans")?,
-            tables: rotations.iter().map(table).collect::<std::result::Result<_, _>>()?,
+            tables: spec.rotations().iter().map(table).collect::<std::result::Result<_, _>>()?,
             rows: state(u64::from(rows) * 4, "rows of the loss")?,
             labels: state(u64::from(rows) * 4, "labels")?,
             loss_scale: state(4, "scale of the loss")?,
@@ -167,8 +139,8 @@ impl Trainer {
             scale: adapter.scale(),
             shape,
             flat,
-            buffers,
-            rotations,
+            stats: training.stats(),
+            lesson,
             memory,
             moments,
             programs: HashMap::new(),
@@ -446,10 +418,10 @@ impl Trainer {
     /// Runs the loss, a piece of the supervised rows at a time.
     fn losses(&mut self, batch: &Batch, kind: Kind) -> Result<Vec<(usize, weft_runtime::Readback)>> {
         let gpu = self.model.gpu().clone();
-        let most = self.loss_rows() as usize;
+        let most = self.lesson.rows as usize;
         let rows: Vec<u32> =
             (0..).zip(&batch.labels).filter(|(_, l)| **l != IGNORE).map(|(i, _)| i).collect();
-        let stats = self.buffers.scratch.slice(&self.memory.scratch, self.buffers.loss.stats);
+        let stats = self.memory.values[self.stats.0].clone().expect("the loss writes it");
         let mut all = Vec::new();
         for part in rows.chunks(most) {
             let mut rows = part.to_vec();
@@ -462,11 +434,6 @@ impl Trainer {
             all.push((part.len(), submission.readback.expect("asked for")));
         }
         Ok(all)
-    }
-
-    fn loss_rows(&self) -> u32 {
-        let tokens = padded(self.options.tokens, self.options.tokens);
-        loss_rows(self.model.spec(), tokens, self.model.gpu().budget())
     }
 
     fn replay(&mut self, kind: Kind) -> Result<()> {
@@ -484,30 +451,14 @@ impl Trainer {
     }
 
     fn recording(&self, kind: Kind) -> Result<Recorder> {
-        let rows = self.loss_rows();
-        let inner = &self.model.0;
-        let graph = |tokens| Graph {
-            gpu: &inner.gpu,
-            c: &inner.spec,
-            w: &inner.weights,
-            adapter: &self.shape,
-            flat: &self.flat,
-            buffers: &self.buffers,
-            m: &self.memory,
-            scale: self.scale,
-            dropout: self.options.dropout,
-            checkpointing: self.options.checkpointing,
-            tokens,
-            rotations: &self.rotations,
-        };
         match kind {
-            Kind::Forward(tokens) => graph(tokens).forward(),
-            Kind::Evaluate(tokens) => Graph { dropout: 0.0, ..graph(tokens) }.forward(),
-            Kind::Backward(tokens) => graph(tokens).backward(),
-            Kind::Loss => graph(0).loss(rows, false),
-            Kind::LossAndGradient => graph(0).loss(rows, true),
+            Kind::Forward(tokens) => self.record(tokens, self.options.dropout, Training::forward),
+            Kind::Evaluate(tokens) => self.record(tokens, 0.0, Training::forward),
+            Kind::Backward(tokens) => self.record(tokens, self.options.dropout, Training::backward),
+            Kind::Loss => self.record(self.lesson.tokens, 0.0, |t| t.loss(false)),
+            Kind::LossAndGradient => self.record(self.lesson.tokens, 0.0, |t| t.loss(true)),
             Kind::Step => {
-                let mut rec = Recorder::new(&inner.gpu);
+                let mut rec = Recorder::new(self.model.gpu());
                 let (m, [first, second]) = (&self.memory, &self.moments);
                 adamw::norm(&mut rec, &m.parameters, &m.gradient, &self.optimiser)?;
                 adamw::step(&mut rec, &m.parameters, &m.gradient, first, second, &self.optimiser)?;
@@ -516,13 +467,51 @@ impl Trainer {
         }
     }
 
+    /// Records some of the steps of a batch of `tokens` tokens.
+    fn record(
+        &self,
+        tokens: u32,
+        dropout: f32,
+        which: impl Fn(&Training) -> Range<usize>,
+    ) -> Result<Recorder> {
+        let (inner, m) = (&self.model.0, &self.memory);
+        let (spec, w, caps) = (&inner.spec, &inner.weights, inner.gpu.caps());
+        let mut training = Training::build(spec, &Lesson { tokens, ..self.lesson.clone() });
+        training.formats(|site, rows| input_format(w, caps, (self.shape.rank, dropout), site, rows));
+        let recording = Recording {
+            common: Common {
+                caps,
+                spec,
+                w,
+                tokens,
+                ids: &m.ids,
+                spans: Some(&m.spans),
+                rows: &[],
+                tables: &m.tables,
+                rotations: spec.rotations(),
+                values: &training.values,
+                slices: m.values.clone(),
+            },
+            adapter: &self.shape,
+            flat: &self.flat,
+            m,
+            scale: self.scale,
+            dropout,
+        };
+        let mut rec = Recorder::new(&inner.gpu);
+        for step in &training.steps[which(&training)] {
+            recording.step(&mut rec, step)?;
+        }
+        Ok(rec)
+    }
+
     /// What a step of a full batch records, by name.
     ///
     /// # Errors
     /// An op that does not fit the device.
     #[doc(hidden)]
     pub fn recordings(&self) -> Result<Vec<(String, Recorder)>> {
-        let tokens = padded(self.options.tokens, self.options.tokens);
+        let tokens = self.lesson.tokens;
         let kinds = [
             ("forward", Kind::Forward(tokens)),
             ("loss", Kind::Loss),
@@ -532,6 +521,15 @@ impl Trainer {
         ];
         kinds.into_iter().map(|(name, kind)| Ok((name.to_owned(), self.recording(kind)?))).collect()
     }
+}
+
+/// Takes memory for values. Returns where each lies.
+fn values(model: &Model, homes: &Homes) -> Result<Vec<Option<Slice>>> {
+    let gpu = model.gpu();
+    gpu.reserve(Pool::Kept, homes.kept.iter().sum());
+    let kept = |&bytes: &u64| gpu.alloc(Pool::Kept, bytes, "kept activations");
+    let kept = homes.kept.iter().map(kept).collect::<std::result::Result<Vec<_>, _>>()?;
+    Ok(homes.slices(&gpu.alloc(Pool::Activations, homes.scratch(), "activations")?, &kept))
 }
 
 /// Waits for the losses of each piece.

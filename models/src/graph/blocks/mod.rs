@@ -1,11 +1,18 @@
-//! The order of operations, block by block.
+//! The order of operations, block by block, forward and backward side by side.
+//!
+//! Backwards, dx is the gradient of what a half gives and then of what it reads: the residual stream's gradient stays in
+//! one value, to which each half adds its own.
 
 mod attention;
 mod experts;
 mod ffn;
 mod halves;
+mod learning;
+
+pub(super) use learning::{Sections, training};
 
 use super::build::Builder;
+use super::building::Build;
 use super::node::{Node, Value};
 use super::pass::Want;
 use crate::sites::{NormSite, Site};
@@ -13,19 +20,21 @@ use weft_kernels::ops::attention::Sequences;
 
 /// A whole model. Returns its logits, if there are any.
 pub(super) fn model(b: &mut Builder<'_>) -> Option<Value> {
-    let spec = b.f.spec;
-    let mut x = b.tokens(spec.width);
-    b.push(Node::Embed { out: x });
-    if spec.embed.norm.is_some() {
-        x = b.norm(x, NormSite::Embedding);
-    }
+    let mut x = embed(b);
     tap(b, x, 0);
-    for layer in 0..spec.layers() {
-        x = attention::forward(b, layer, x);
-        x = ffn::forward(b, layer, x);
+    for layer in 0..b.f.spec.layers() {
+        x = attention::forward(b, layer, x).left.out;
+        x = ffn::forward(b, layer, x).left.out;
         tap(b, x, layer as usize + 1);
     }
     output(b, x)
+}
+
+/// The residual stream before the first layer.
+fn embed(b: &mut dyn Build) -> Value {
+    let out = b.tokens(b.spec().width);
+    b.push(Node::Embed { out });
+    if b.spec().embed.norm.is_some() { b.norm(out, NormSite::Embedding) } else { out }
 }
 
 /// What follows the last layer.

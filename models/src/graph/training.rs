@@ -1,0 +1,188 @@
+//! Planned training programs: forward, loss and backward of a packed batch.
+
+use std::ops::Range;
+
+use weft_kernels::ops::Format;
+use weft_runtime::Slice;
+
+use super::blocks::{self, Sections};
+use super::learner::{Learner, Lesson};
+use super::live::{Places, spans};
+use super::node::{Info, Node, Value};
+use super::step::Step;
+use crate::sites::Site;
+use crate::spec::Spec;
+
+/// The steps of a batch of so many tokens.
+pub(crate) struct Training {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) values: Vec<Info>,
+    sections: Sections,
+}
+
+/// Where the values of batches lie: those of the largest, which has room for smaller ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Homes {
+    scratch: Places,
+    /// Of each layer that keeps anything, the bytes.
+    pub(crate) kept: Vec<u64>,
+    /// By value: which of these it lies in, at which offset, and its length.
+    in_kept: Vec<Option<(usize, u64, u64)>>,
+}
+
+impl Training {
+    /// Builds the steps of a lesson.
+    pub(crate) fn build(spec: &Spec, lesson: &Lesson) -> Training {
+        let mut b = Learner::new(spec, lesson);
+        let sections = blocks::training(&mut b);
+        let Learner { steps, values, .. } = b;
+        Training { steps, values, sections }
+    }
+
+    /// Steps of the forward pass, up to the residual stream after the last layer, whose gradient is cleared.
+    pub(crate) fn forward(&self) -> Range<usize> {
+        0..self.sections.loss
+    }
+
+    /// Steps of the loss of some rows, and with `gradient` those from there to the gradient of the residual stream.
+    pub(crate) fn loss(&self, gradient: bool) -> Range<usize> {
+        self.sections.loss..if gradient { self.sections.backward } else { self.sections.gradient }
+    }
+
+    /// Steps from the gradient of the residual stream after the last layer to those of the adapters.
+    pub(crate) fn backward(&self) -> Range<usize> {
+        self.sections.backward..self.steps.len()
+    }
+
+    /// For each row a loss, and more: `[rows, 4]` of [`Stats`](weft_kernels::ops::cross_entropy::Stats).
+    pub(crate) fn stats(&self) -> Value {
+        self.sections.stats
+    }
+
+    /// Writes values as every product that reads them would have them, if all would have them alike.
+    pub(crate) fn formats(&mut self, wants: impl Fn(Site, u32) -> Format) {
+        let mut wanted: Vec<Vec<Format>> = vec![Vec::new(); self.values.len()];
+        for step in &self.steps {
+            let of = match *step {
+                Step::Product { x, site, .. }
+                | Step::Down { x, site, .. }
+                | Step::AdapterGradient { x, site, .. } => Some((x, site)),
+                _ => None,
+            };
+            for v in step.values() {
+                let format = match of {
+                    Some((x, site)) if x == v => wants(site, self.values[v.0].rows),
+                    _ => Format::F32,
+                };
+                wanted[v.0].push(format);
+            }
+        }
+        for step in &self.steps {
+            let Step::Plain(Node::Norm { out, .. } | Node::Glu { out, .. }) = *step else { continue };
+            // The first one is the step's own.
+            if let [_, first, rest @ ..] = &wanted[out.0][..] {
+                self.values[out.0].format =
+                    if rest.iter().all(|f| f == first) { *first } else { Format::F32 };
+            }
+        }
+    }
+
+    /// Places all values: what layers write in the forward pass and read in the backward pass in memory of the layer
+    /// that reads it, which no buffer could hold for all of them; what lives shorter in one piece of scratch.
+    pub(crate) fn place(&self, align: u64) -> Homes {
+        let Sections { layers, loss, backward, .. } = self.sections;
+        // The loss runs many times, a piece of the rows at a time, so that all that it touches is alive until its end.
+        let number = |i: usize| if (loss..backward).contains(&i) { loss as u32 } else { i as u32 };
+        let touched = self.steps.iter().enumerate().map(|(i, s)| (number(i), s.values()));
+        let mut alive = spans(touched, self.values.len());
+        let mut kept = Vec::new();
+        let mut in_kept = vec![None; self.values.len()];
+        for range in self.sections.each_backward(self.steps.len()) {
+            let mut bytes = 0u64;
+            for v in self.steps[range].iter().flat_map(Step::values) {
+                let written = alive[v.0].is_some_and(|(first, _)| (first as usize) < layers);
+                if written && in_kept[v.0].is_none() {
+                    let length = self.values[v.0].bytes;
+                    in_kept[v.0] = Some((kept.len(), bytes, length));
+                    bytes += length.next_multiple_of(align);
+                }
+            }
+            if bytes > 0 {
+                kept.push(bytes);
+            }
+        }
+        for (span, _) in alive.iter_mut().zip(&in_kept).filter(|(_, kept)| kept.is_some()) {
+            *span = None;
+        }
+        Homes { scratch: Places::of(&alive, &self.values, align), kept, in_kept }
+    }
+}
+
+impl Homes {
+    /// Bytes of scratch.
+    pub(crate) fn scratch(&self) -> u64 {
+        self.scratch.total()
+    }
+
+    /// Where each value lies; `None` where no step touches it.
+    pub(crate) fn slices(&self, scratch: &Slice, kept: &[Slice]) -> Vec<Option<Slice>> {
+        let in_scratch = self.scratch.slices(scratch);
+        let kept = |&(layer, offset, length): &(usize, u64, u64)| kept[layer].range(offset, length);
+        in_scratch.into_iter().zip(&self.in_kept).map(|(s, k)| s.or(k.as_ref().map(kept))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sites::Group;
+
+    const TOKENS: u32 = 64;
+
+    /// Adapters of rank 8 on the matrices of attention, from the second of four layers on.
+    fn built(checkpointing: bool) -> (Spec, Training) {
+        let spec = Spec::qwen3([4, 64, 192, 2, 1, 32, 256, 512]);
+        let trained = |layer| if layer == 0 { [0; 4] } else { [24, 8, 0, 0] };
+        let lesson = Lesson {
+            tokens: TOKENS,
+            rows: 16,
+            ranks: (0..4).map(trained).collect(),
+            first: (1, Group::Qkv),
+            checkpointing,
+            dropout: false,
+            parts: 1 << 10,
+        };
+        let training = Training::build(&spec, &lesson);
+        (spec, training)
+    }
+
+    #[test]
+    fn layers_keep_what_is_read_again_and_no_more() {
+        let bytes = |cols: u32| u64::from(TOKENS * cols) * 4;
+        let (spec, training) = built(true);
+        // Its input alone, from the first layer that is trained on.
+        assert_eq!(training.place(256).kept, [bytes(spec.width); 3]);
+        let (_, training) = built(false);
+        // The residual stream before and between its halves, queries, keys and values, what attention gives, its
+        // log-sum-exp, ranks, and gate and up in f16.
+        let a = spec.attention();
+        let floats = 2 * spec.width + a.qkv_width() + a.q_width() + a.heads + 24 + 8 + spec.feed_forward();
+        assert_eq!(training.place(256).kept, [bytes(floats); 3]);
+    }
+
+    #[test]
+    fn programs_follow_each_other() {
+        let (_, training) = built(true);
+        let Training { steps, .. } = &training;
+        assert!(matches!(steps[training.forward().start], Step::Plain(Node::Embed { .. })));
+        assert!(matches!(steps[training.loss(false).end - 1], Step::Loss { .. }));
+        assert!(matches!(steps[training.loss(true).end - 1], Step::PutRows { .. }));
+        assert_eq!(training.forward().end, training.loss(true).start);
+        assert_eq!(training.loss(true).end, training.backward().start);
+        // Nothing before the first adapter gets a gradient.
+        assert!(matches!(
+            steps[steps.len() - 1],
+            Step::AdapterGradient { site: Site::Layer(1, Group::Qkv), .. }
+        ));
+    }
+}
