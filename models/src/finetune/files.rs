@@ -69,6 +69,11 @@ impl Folder {
         self.metrics(Vec::new())
     }
 
+    /// Lets other runs have the folder: this one has ended.
+    pub(super) fn release(&mut self) {
+        self.lock = None;
+    }
+
     /// Whether a checkpoint is one of this folder's.
     pub(super) fn holds(&self, checkpoint: &Path) -> bool {
         let of = checkpoint.canonicalize().ok();

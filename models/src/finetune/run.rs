@@ -334,6 +334,7 @@ impl<O: TrainLoop> Finetune<O> {
         }
         self.set(State::Running, each);
         let ended = self.train(each);
+        self.folder.release();
         match &ended {
             Ok(state) => self.set(*state, each),
             Err(_) => self.set(State::Idle, each),

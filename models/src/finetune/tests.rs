@@ -102,6 +102,8 @@ impl Temporary {
         let entries = std::fs::read_dir(&self.0).unwrap();
         let mut names: Vec<_> =
             entries.map(|e| e.unwrap().file_name().to_str().unwrap().to_owned()).collect();
+        // The lock stays, so that nobody locks a file that is gone.
+        names.retain(|n| n != ".lock");
         names.sort();
         names
     }
