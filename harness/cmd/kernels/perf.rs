@@ -71,12 +71,100 @@ impl Row {
         Row { op, variant, ty, shape, tile: String::new(), x: "f32", bytes, flops, what: What::Op(o) }
     }
 
-    fn measure(&self, gpu: &Gpu, effort: &Effort) -> weft_kernels::Result<(f64, Option<Matvec>)> {
-        match &self.what {
+    /// Seconds and a tuned kernel's constants, or why the device cannot do it.
+    fn measure(&self, gpu: &Gpu, effort: &Effort) -> Result<Timed> {
+        let measured = match &self.what {
             What::Product(p) => product(gpu, effort, p),
-            What::Attention(a) => Ok((attention(gpu, effort, a)?, None)),
-            What::Op(o) => Ok((ops::measure(gpu, effort, o)?, None)),
+            What::Attention(a) => attention(gpu, effort, a).map(|s| (s, None)),
+            What::Op(o) => ops::measure(gpu, effort, o).map(|s| (s, None)),
+        };
+        match measured {
+            Ok(timed) => Ok(Ok(timed)),
+            // A device that is too small for one row of the table is not too small for the next.
+            Err(e @ weft_kernels::Error::Plan(_)) => Ok(Err(e.to_string())),
+            Err(weft_kernels::Error::Gpu(
+                e @ (weft_runtime::Error::OutOfMemory { .. } | weft_runtime::Error::BufferTooLarge { .. }),
+            )) => Ok(Err(e.to_string())),
+            Err(e) => Err(weft_models::Error::from(e).into()),
         }
+    }
+
+    /// A row of the JSON report; `best` is what the device copies and multiplies in a second.
+    fn json(&self, timed: &Timed, best: &Best) -> serde_json::Value {
+        let (seconds, constants) = match timed {
+            Ok((seconds, constants)) => (Some(*seconds), constants.map(constants_json)),
+            Err(_) => (None, None),
+        };
+        json!({
+            "op": self.op,
+            "tile": self.tile,
+            "x": self.x,
+            "variant": self.variant,
+            "type": self.ty,
+            "shape": self.shape,
+            "seconds": seconds,
+            "constants": constants,
+            "bytes_per_s": seconds.map(|s| self.bytes / s),
+            "flops_per_s": seconds.map(|s| self.flops / s),
+            "of_copy": seconds.map(|s| self.bytes / s / best.copy),
+            "of_matrix": seconds.map(|s| self.flops / s / best.matrix),
+            "unsupported": timed.as_ref().err(),
+        })
+    }
+
+    /// A row of the table.
+    fn line(&self, timed: Timed, best: &Best) -> String {
+        let Row { op, variant, ty, shape, tile, x, bytes, flops, .. } = self;
+        match timed {
+            Ok((s, c)) => format!(
+                "{op:<18} {variant:<11} {ty:<8} {shape:>29} {:>11.2} {:>9.1} {:>5.1}% {:>10.1} {:>5.1}%  {tile}{}{}",
+                s * 1e6,
+                bytes / s / 1e9,
+                100.0 * bytes / s / best.copy,
+                flops / s / 1e9,
+                100.0 * flops / s / best.matrix,
+                if *x == "f16" { " x f16" } else { "" },
+                c.map(constants_text).unwrap_or_default(),
+            ),
+            Err(why) => format!("{op:<18} {variant:<11} {ty:<8} {shape:>29} unsupported: {why}"),
+        }
+    }
+}
+
+/// Seconds and a tuned kernel's constants, or why the device cannot do it.
+type Timed = std::result::Result<(f64, Option<Matvec>), String>;
+
+/// The best that the device does.
+struct Best {
+    /// Bytes that a copy reads and writes in a second.
+    copy: f64,
+    /// Operations of the fastest product in a second, and what that is.
+    matrix: f64,
+    fastest: Product,
+}
+
+impl Best {
+    fn measure(gpu: &Gpu, effort: &Effort) -> Result<Best> {
+        let copy = copy_rate(gpu, effort).map_err(weft_models::Error::from)?;
+        let (matrix, fastest) = matrix_rate(gpu, effort).map_err(weft_models::Error::from)?;
+        Ok(Best { copy, matrix, fastest })
+    }
+
+    /// What stands above the table.
+    fn print(&self, gpu: &Gpu, side: u32) -> Result<()> {
+        let Best { copy, matrix, fastest } = self;
+        output::line(&report::device_line(gpu.caps()))?;
+        let (copy, matrix) = (copy / 1e9, matrix / 1e9);
+        output::line(&format!("a copy reads and writes {copy:.1} GB/s"))?;
+        output::line(&format!(
+            "{} {} of side {side} does {matrix:.1} GFLOP/s",
+            fastest.ty,
+            fastest.variant.name()
+        ))?;
+        output::line(&format!(
+            "\n{:<18} {:<11} {:<8} {:>29} {:>11} {:>9} {:>6} {:>10} {:>6}  tile",
+            "op", "variant", "type", "shape", "us", "GB/s", "copy", "GFLOP/s", "best"
+        ))
     }
 }
 
@@ -107,22 +195,9 @@ pub(super) fn run(f: &Perf) -> Result<()> {
         ));
     }
 
-    let copy = copy_rate(&gpu, &effort).map_err(weft_models::Error::from)?;
-    let (matrix, fastest) = matrix_rate(&gpu, &effort).map_err(weft_models::Error::from)?;
+    let best = Best::measure(&gpu, &effort)?;
     if !f.json {
-        output::line(&report::device_line(gpu.caps()))?;
-        let (copy, matrix) = (copy / 1e9, matrix / 1e9);
-        output::line(&format!("a copy reads and writes {copy:.1} GB/s"))?;
-        output::line(&format!(
-            "{} {} of side {} does {matrix:.1} GFLOP/s",
-            fastest.ty,
-            fastest.variant.name(),
-            effort.side
-        ))?;
-        output::line(&format!(
-            "\n{:<18} {:<11} {:<8} {:>29} {:>11} {:>9} {:>6} {:>10} {:>6}  tile",
-            "op", "variant", "type", "shape", "us", "GB/s", "copy", "GFLOP/s", "best"
-        ))?;
+        best.print(&gpu, effort.side)?;
     }
     let bar = output::bar(all.len() as u64, "{bar:30} {pos} of {len}, {msg}");
     let mut rows = Vec::new();
@@ -132,51 +207,12 @@ pub(super) fn run(f: &Perf) -> Result<()> {
             return Err(Error::Interrupted);
         }
         bar.set_message(p.ty);
-        let measured = match p.measure(&gpu, &effort) {
-            Ok(s) => Ok(s),
-            // A device that is too small for one row of the table is not too small for the next.
-            Err(e @ weft_kernels::Error::Plan(_)) => Err(e.to_string()),
-            Err(weft_kernels::Error::Gpu(
-                e @ (weft_runtime::Error::OutOfMemory { .. } | weft_runtime::Error::BufferTooLarge { .. }),
-            )) => Err(e.to_string()),
-            Err(e) => return Err(weft_models::Error::from(e).into()),
-        };
+        let timed = p.measure(&gpu, &effort)?;
         bar.inc(1);
-        let Row { op, variant, ty, shape, tile, x, bytes, flops, .. } = p;
-        if f.json {
-            let seconds = measured.as_ref().ok().map(|m| m.0);
-            let constants = measured.as_ref().ok().and_then(|m| m.1).map(constants_json);
-            rows.push(json!({
-                "op": op,
-                "tile": tile,
-                "x": x,
-                "variant": variant,
-                "type": ty,
-                "shape": shape,
-                "seconds": seconds,
-                "constants": constants,
-                "bytes_per_s": seconds.map(|s| bytes / s),
-                "flops_per_s": seconds.map(|s| flops / s),
-                "of_copy": seconds.map(|s| bytes / s / copy),
-                "of_matrix": seconds.map(|s| flops / s / matrix),
-                "unsupported": measured.as_ref().err(),
-            }));
-            continue;
+        match f.json {
+            true => rows.push(p.json(&timed, &best)),
+            false => bar.suspend(|| output::line(&p.line(timed, &best)))?,
         }
-        let line = match measured {
-            Ok((s, c)) => format!(
-                "{op:<18} {variant:<11} {ty:<8} {shape:>29} {:>11.2} {:>9.1} {:>5.1}% {:>10.1} {:>5.1}%  {tile}{}{}",
-                s * 1e6,
-                bytes / s / 1e9,
-                100.0 * bytes / s / copy,
-                flops / s / 1e9,
-                100.0 * flops / s / matrix,
-                if *x == "f16" { " x f16" } else { "" },
-                c.map(constants_text).unwrap_or_default(),
-            ),
-            Err(why) => format!("{op:<18} {variant:<11} {ty:<8} {shape:>29} unsupported: {why}"),
-        };
-        bar.suspend(|| output::line(&line))?;
     }
     bar.finish_and_clear();
     if !f.json {
@@ -185,9 +221,9 @@ pub(super) fn run(f: &Perf) -> Result<()> {
     output::json(&with_device(
         &gpu,
         json!({
-            "copy_bytes_per_s": copy,
-            "matrix_flops_per_s": matrix,
-            "matrix_variant": fastest.variant.name(),
+            "copy_bytes_per_s": best.copy,
+            "matrix_flops_per_s": best.matrix,
+            "matrix_variant": best.fastest.variant.name(),
             "rows": rows,
         }),
     ))

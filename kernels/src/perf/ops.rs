@@ -233,82 +233,81 @@ fn around_attention(n: u32) -> Vec<Op> {
         },
     );
     let mut all = vec![quantize, rope];
-    for ty in CacheType::ALL {
-        let rows = u64::from(n) * u64::from(KV_HEADS);
-        let bytes = f64::from((2 * HEADS + 2 * KV_HEADS) * HEAD_DIM * n) * 4.0
-            + 2.0 * ty.bytes(rows, HEAD_DIM) as f64;
-        let flops = f64::from((HEADS + KV_HEADS) * HEAD_DIM * n) * 7.0;
-        let shape = format!("{n} x {HEADS}/{KV_HEADS} x {HEAD_DIM}");
-        let call = move |gpu: &Gpu| -> Result<Call> {
-            let cache = CacheShape::new(ty, n, KV_HEADS, HEAD_DIM, gpu.budget())?;
-            let (state, table) = (u32s(gpu, &[0])?, table(gpu, n)?);
-            let norms = gpu.alloc(Pool::Weights, u64::from(HEAD_DIM) * 8, "perf op")?;
-            let qkv = f32s(gpu, (HEADS + 2 * KV_HEADS) * HEAD_DIM * n)?;
-            let q = f32s(gpu, turned)?;
-            let chunk = |i| -> Result<(Slice, Slice)> {
-                let half = || gpu.alloc(Pool::KvCache, cache.chunk_bytes(i), "perf op");
-                Ok((half()?, half()?))
-            };
-            let chunks = (0..cache.chunks()).map(chunk).collect::<Result<Vec<_>>>()?;
-            Ok(Box::new(move |rec| {
-                let rotation = rotation();
-                let sequences = Sequences::One;
-                let s = qk_norm_rope::Shape {
-                    tokens: n,
-                    heads: HEADS,
-                    cache: &cache,
-                    rotation: &rotation,
-                    eps: 1e-6,
-                    sequences,
-                };
-                qk_norm_rope::QkNormRope {
-                    state: &state,
-                    table: &table,
-                    norms: Some(&norms),
-                    qkv: &qkv,
-                    q: &q,
-                    chunks: &chunks,
-                    shape: &s,
-                }
-                .record(rec)
-            }))
-        };
-        all.push(Op { ty: Some(ty.name()), ..op("qk_norm_rope", shape, bytes, flops, call) });
-    }
-    for (name, temperature, top_k) in [("greedy", 0.0, 0), ("top-k 40, top-p 0.95", 0.8, 40)] {
-        let bytes = f64::from(VOCABULARY) * 4.0;
-        all.push(op(
-            "sample",
-            format!("1 x {VOCABULARY}, {name}"),
-            bytes,
-            f64::from(VOCABULARY),
-            move |gpu| {
-                let mut rng = Rng::new(1);
-                let logits: Vec<f32> = (0..VOCABULARY).map(|_| rng.normal() * 3.0).collect();
-                let logits = gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&logits), "perf op")?;
-                let state =
-                    State { temperature, top_k, top_p: 0.95, penalty: 1.0, ..bytemuck::Zeroable::zeroed() };
-                let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&state), "perf op")?;
-                let maxima = gpu.alloc(Pool::Activations, scratch_bytes(VOCABULARY, 1), "perf op")?;
-                // Positions count up with every draw.
-                let (ids, history) = (u32s(gpu, &[0])?, gpu.alloc(Pool::State, 16 << 20, "perf op")?);
-                Ok(Box::new(move |rec| {
-                    Sample {
-                        state: &state,
-                        logits: &logits,
-                        maxima: &maxima,
-                        ids: &ids,
-                        history: &history,
-                        vocab: VOCABULARY,
-                        streams: 1,
-                        tokens: 1,
-                    }
-                    .record(rec)
-                }))
-            },
-        ));
-    }
+    all.extend(CacheType::ALL.map(|ty| heads(n, ty)));
+    all.extend([("greedy", 0.0, 0), ("top-k 40, top-p 0.95", 0.8, 40)].map(sample));
     all
+}
+
+/// Norm and rotation of heads, to a cache of a type.
+fn heads(n: u32, ty: CacheType) -> Op {
+    let rows = u64::from(n) * u64::from(KV_HEADS);
+    let bytes =
+        f64::from((2 * HEADS + 2 * KV_HEADS) * HEAD_DIM * n) * 4.0 + 2.0 * ty.bytes(rows, HEAD_DIM) as f64;
+    let flops = f64::from((HEADS + KV_HEADS) * HEAD_DIM * n) * 7.0;
+    let shape = format!("{n} x {HEADS}/{KV_HEADS} x {HEAD_DIM}");
+    let call = move |gpu: &Gpu| -> Result<Call> {
+        let cache = CacheShape::new(ty, n, KV_HEADS, HEAD_DIM, gpu.budget())?;
+        let (state, table) = (u32s(gpu, &[0])?, table(gpu, n)?);
+        let norms = gpu.alloc(Pool::Weights, u64::from(HEAD_DIM) * 8, "perf op")?;
+        let qkv = f32s(gpu, (HEADS + 2 * KV_HEADS) * HEAD_DIM * n)?;
+        let q = f32s(gpu, n * HEADS * HEAD_DIM)?;
+        let chunk = |i| -> Result<(Slice, Slice)> {
+            let half = || gpu.alloc(Pool::KvCache, cache.chunk_bytes(i), "perf op");
+            Ok((half()?, half()?))
+        };
+        let chunks = (0..cache.chunks()).map(chunk).collect::<Result<Vec<_>>>()?;
+        Ok(Box::new(move |rec| {
+            let rotation = rotation();
+            let sequences = Sequences::One;
+            let s = qk_norm_rope::Shape {
+                tokens: n,
+                heads: HEADS,
+                cache: &cache,
+                rotation: &rotation,
+                eps: 1e-6,
+                sequences,
+            };
+            qk_norm_rope::QkNormRope {
+                state: &state,
+                table: &table,
+                norms: Some(&norms),
+                qkv: &qkv,
+                q: &q,
+                chunks: &chunks,
+                shape: &s,
+            }
+            .record(rec)
+        }))
+    };
+    Op { ty: Some(ty.name()), ..op("qk_norm_rope", shape, bytes, flops, call) }
+}
+
+/// A draw from logits.
+fn sample((name, temperature, top_k): (&'static str, f32, u32)) -> Op {
+    let bytes = f64::from(VOCABULARY) * 4.0;
+    op("sample", format!("1 x {VOCABULARY}, {name}"), bytes, f64::from(VOCABULARY), move |gpu| {
+        let mut rng = Rng::new(1);
+        let logits: Vec<f32> = (0..VOCABULARY).map(|_| rng.normal() * 3.0).collect();
+        let logits = gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&logits), "perf op")?;
+        let state = State { temperature, top_k, top_p: 0.95, penalty: 1.0, ..bytemuck::Zeroable::zeroed() };
+        let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&state), "perf op")?;
+        let maxima = gpu.alloc(Pool::Activations, scratch_bytes(VOCABULARY, 1), "perf op")?;
+        // Positions count up with every draw.
+        let (ids, history) = (u32s(gpu, &[0])?, gpu.alloc(Pool::State, 16 << 20, "perf op")?);
+        Ok(Box::new(move |rec| {
+            Sample {
+                state: &state,
+                logits: &logits,
+                maxima: &maxima,
+                ids: &ids,
+                history: &history,
+                vocab: VOCABULARY,
+                streams: 1,
+                tokens: 1,
+            }
+            .record(rec)
+        }))
+    })
 }
 
 /// What training adds.
@@ -316,7 +315,6 @@ fn training(n: u32) -> Vec<Op> {
     let values = n * WIDTH;
     let v = f64::from(values);
     let gated = f64::from(n * FORWARD);
-    let packed = f64::from((HEADS + 2 * KV_HEADS) * HEAD_DIM * n);
     let shape = format!("{n} x {WIDTH}");
     let mut all = vec![
         op("rmsnorm_backward", shape.clone(), v * 12.0, 8.0 * v, move |gpu| {
@@ -361,84 +359,10 @@ fn training(n: u32) -> Vec<Op> {
                 Ok(Box::new(move |rec| cast::cast(rec, &x, (&y, Format::F16), values.into())))
             })
         },
-        op(
-            "cross_entropy",
-            format!("{} x {VOCABULARY}", n / 8),
-            f64::from(n / 8 * VOCABULARY) * 8.0,
-            f64::from(n / 8 * VOCABULARY) * 4.0,
-            move |gpu| {
-                let rows = n / 8;
-                let (logits, labels) = (f32s(gpu, rows * VOCABULARY)?, u32s(gpu, &vec![7; rows as usize])?);
-                let stats =
-                    gpu.alloc(Pool::Activations, u64::from(rows) * cross_entropy::STATS, "perf op")?;
-                let scale = u32s(gpu, &[0x3f80_0000])?;
-                Ok(Box::new(move |rec| {
-                    cross_entropy::CrossEntropy {
-                        logits: &logits,
-                        labels: &labels,
-                        stats: &stats,
-                        scale: &scale,
-                        row0: 0,
-                        rows,
-                        vocab: VOCABULARY,
-                    }
-                    .record(rec)
-                }))
-            },
-        ),
+        losses(n / 8),
     ];
-    for backward in [false, true] {
-        let (name, moved) =
-            if backward { ("qk_norm_rope_backward", 12.0) } else { ("qk_norm_rope_train", 8.0) };
-        let shape = format!("{n} x {HEADS}/{KV_HEADS} x {HEAD_DIM}");
-        all.push(op(name, shape, packed * moved, packed * 10.0, move |gpu| {
-            let spans: Vec<u32> = spans(&[n / 2, n / 2]).concat();
-            let (spans, table) = (u32s(gpu, &spans)?, table(gpu, n)?);
-            let norms = gpu.alloc(Pool::Weights, u64::from(HEAD_DIM) * 8, "perf op")?;
-            let all = (HEADS + 2 * KV_HEADS) * HEAD_DIM * n;
-            let (qkv, dqkv) = (f32s(gpu, all)?, f32s(gpu, all)?);
-            let [q, k, v] = [HEADS, KV_HEADS, KV_HEADS].map(|heads| f32s(gpu, heads * HEAD_DIM * n));
-            let (q, k, v) = (q?, k?, v?);
-            Ok(Box::new(move |rec| {
-                let rotation = rotation();
-                let (heads, kv_heads, head_dim) = (HEADS, KV_HEADS, HEAD_DIM);
-                let s = qk_norm_rope::train::Shape {
-                    tokens: n,
-                    heads,
-                    kv_heads,
-                    head_dim,
-                    rotation: &rotation,
-                    eps: 1e-6,
-                };
-                let parts = [&q, &k, &v];
-                match backward {
-                    true => qk_norm_rope::train::Backward {
-                        spans: &spans,
-                        table: &table,
-                        norms: Some(&norms),
-                        qkv: &qkv,
-                        gradients: parts,
-                        dqkv: &dqkv,
-                        shape: &s,
-                    }
-                    .record(rec),
-                    false => qk_norm_rope::train::forward(rec, &spans, &table, Some(&norms), &qkv, parts, &s),
-                }
-            }))
-        }));
-    }
-    for scatter in [false, true] {
-        let name = if scatter { "scatter" } else { "gather" };
-        all.push(op(name, format!("{} of {n} x {WIDTH}", n / 2), v * 4.0, v / 2.0, move |gpu| {
-            let (x, y) = (f32s(gpu, values)?, f32s(gpu, values / 2)?);
-            let list = u32s(gpu, &(0..n / 2).map(|i| 2 * i).collect::<Vec<_>>())?;
-            let s = gather::Shape { total: n, count: n / 2, width: WIDTH, index0: 0 };
-            Ok(Box::new(move |rec| match scatter {
-                true => gather::scatter(rec, &y, &list, &x, &s, false),
-                false => gather::gather(rec, &x, &list, &y, &s),
-            }))
-        }));
-    }
+    all.extend([false, true].map(|backward| packed_heads(n, backward)));
+    all.extend([false, true].map(|scatter| rows(n, scatter)));
     for name in ["lora_down", "lora_up", "lora_grad_t", "lora_grad_b", "lora_grad_a", "lora_grad_x"] {
         all.push(adapter(name, BASELINE, n));
         if !matches!(name, "lora_up" | "lora_grad_x") {
@@ -446,10 +370,99 @@ fn training(n: u32) -> Vec<Op> {
         }
     }
     // An adapter of rank 16 on all matrices of a 4B model has 33 million numbers.
-    let parameters: u32 = if n == 16 { 1 << 18 } else { 1 << 25 };
+    all.push(step(if n == 16 { 1 << 18 } else { 1 << 25 }));
+    all
+}
+
+/// The loss of rows of logits.
+fn losses(rows: u32) -> Op {
+    op(
+        "cross_entropy",
+        format!("{rows} x {VOCABULARY}"),
+        f64::from(rows * VOCABULARY) * 8.0,
+        f64::from(rows * VOCABULARY) * 4.0,
+        move |gpu| {
+            let (logits, labels) = (f32s(gpu, rows * VOCABULARY)?, u32s(gpu, &vec![7; rows as usize])?);
+            let stats = gpu.alloc(Pool::Activations, u64::from(rows) * cross_entropy::STATS, "perf op")?;
+            let scale = u32s(gpu, &[0x3f80_0000])?;
+            Ok(Box::new(move |rec| {
+                cross_entropy::CrossEntropy {
+                    logits: &logits,
+                    labels: &labels,
+                    stats: &stats,
+                    scale: &scale,
+                    row0: 0,
+                    rows,
+                    vocab: VOCABULARY,
+                }
+                .record(rec)
+            }))
+        },
+    )
+}
+
+/// Norm and rotation of heads of whole sequences, or their gradient.
+fn packed_heads(n: u32, backward: bool) -> Op {
+    let packed = f64::from((HEADS + 2 * KV_HEADS) * HEAD_DIM * n);
+    let (name, moved) = if backward { ("qk_norm_rope_backward", 12.0) } else { ("qk_norm_rope_train", 8.0) };
+    let shape = format!("{n} x {HEADS}/{KV_HEADS} x {HEAD_DIM}");
+    op(name, shape, packed * moved, packed * 10.0, move |gpu| {
+        let spans: Vec<u32> = spans(&[n / 2, n / 2]).concat();
+        let (spans, table) = (u32s(gpu, &spans)?, table(gpu, n)?);
+        let norms = gpu.alloc(Pool::Weights, u64::from(HEAD_DIM) * 8, "perf op")?;
+        let all = (HEADS + 2 * KV_HEADS) * HEAD_DIM * n;
+        let (qkv, dqkv) = (f32s(gpu, all)?, f32s(gpu, all)?);
+        let [q, k, v] = [HEADS, KV_HEADS, KV_HEADS].map(|heads| f32s(gpu, heads * HEAD_DIM * n));
+        let (q, k, v) = (q?, k?, v?);
+        Ok(Box::new(move |rec| {
+            let rotation = rotation();
+            let (heads, kv_heads, head_dim) = (HEADS, KV_HEADS, HEAD_DIM);
+            let s = qk_norm_rope::train::Shape {
+                tokens: n,
+                heads,
+                kv_heads,
+                head_dim,
+                rotation: &rotation,
+                eps: 1e-6,
+            };
+            let parts = [&q, &k, &v];
+            match backward {
+                true => qk_norm_rope::train::Backward {
+                    spans: &spans,
+                    table: &table,
+                    norms: Some(&norms),
+                    qkv: &qkv,
+                    gradients: parts,
+                    dqkv: &dqkv,
+                    shape: &s,
+                }
+                .record(rec),
+                false => qk_norm_rope::train::forward(rec, &spans, &table, Some(&norms), &qkv, parts, &s),
+            }
+        }))
+    })
+}
+
+/// Half of all rows, taken out or put back.
+fn rows(n: u32, scatter: bool) -> Op {
+    let (values, v) = (n * WIDTH, f64::from(n * WIDTH));
+    let name = if scatter { "scatter" } else { "gather" };
+    op(name, format!("{} of {n} x {WIDTH}", n / 2), v * 4.0, v / 2.0, move |gpu| {
+        let (x, y) = (f32s(gpu, values)?, f32s(gpu, values / 2)?);
+        let list = u32s(gpu, &(0..n / 2).map(|i| 2 * i).collect::<Vec<_>>())?;
+        let s = gather::Shape { total: n, count: n / 2, width: WIDTH, index0: 0 };
+        Ok(Box::new(move |rec| match scatter {
+            true => gather::scatter(rec, &y, &list, &x, &s, false),
+            false => gather::gather(rec, &x, &list, &y, &s),
+        }))
+    })
+}
+
+/// A step of AdamW.
+fn step(parameters: u32) -> Op {
     let p = f64::from(parameters);
     // Norm and step read the gradient, the step parameters and moments as well, and writes those.
-    all.push(op("adamw", format!("{parameters}"), p * 32.0, p * 16.0, move |gpu| {
+    op("adamw", format!("{parameters}"), p * 32.0, p * 16.0, move |gpu| {
         let buffer = || gpu.alloc(Pool::Optimiser, u64::from(parameters) * 4, "perf op");
         let (w, g, first, second) = (buffer()?, buffer()?, buffer()?, buffer()?);
         let b = adamw::Buffers::new(gpu, g.size())?;
@@ -457,8 +470,7 @@ fn training(n: u32) -> Vec<Op> {
             adamw::norm(rec, &w, &g, &b)?;
             adamw::step(rec, &w, &g, &first, &second, &b)
         }))
-    }));
-    all
+    })
 }
 
 /// A product of an adapter.
