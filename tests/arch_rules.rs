@@ -98,6 +98,126 @@ fn no_large_circle_of_files() {
     }
 }
 
+/// Lines of a function and of a file, and operands of an op, at most.
+const FUNCTION: usize = 100;
+const FILE: usize = 600;
+const PARAMETERS: usize = 7;
+
+/// Files that are tables or tests: cases, question templates, what only tests compile.
+fn is_table(path: &str) -> bool {
+    let tests = path.contains("/tests/") || path.starts_with("tests/") || path.ends_with("/tests.rs");
+    tests || path.ends_with("/cases.rs") || path.starts_with("curriculum/src/")
+}
+
+/// The text of each file of ours that is neither a table nor a test, without the tests at its end, by path.
+fn sources() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders: Vec<_> =
+        ["formats", "runtime", "kernels", "models", "curriculum", "harness"].map(|f| root.join(f)).to_vec();
+    let mut all = BTreeMap::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.strip_prefix(root).expect("below the root").to_str().expect("UTF-8").to_owned();
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".rs") && !is_table(&name) {
+                let text = std::fs::read_to_string(&path).expect("readable");
+                let text = text.split("#[cfg(test)]\nmod ").next().expect("a first part").to_owned();
+                all.insert(name, text);
+            }
+        }
+    }
+    assert!(all.len() > 200, "only {} files were read", all.len());
+    all
+}
+
+/// The functions of a formatted text: name, lines, and how many parameters each has besides `self`.
+fn functions(text: &str) -> Vec<(String, usize, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut all = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let words = line.trim_start();
+        let indent = &line[..line.len() - words.len()];
+        let before: Vec<&str> = words.split(' ').take_while(|w| *w != "fn").collect();
+        let modifiers = |w: &&str| w.starts_with("pub") || ["const", "async", "unsafe"].contains(w);
+        if before.len() == words.split(' ').count() || !before.iter().all(modifiers) {
+            continue;
+        }
+        let end = format!("{indent}}}");
+        let length = lines[i..].iter().position(|l| *l == end).map_or(1, |n| n + 1);
+        let length = if line.ends_with('}') || line.ends_with(';') { 1 } else { length };
+        let rest = lines[i..].join("\n");
+        let rest = rest.split_once("fn ").expect("a function").1;
+        let name = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        all.push((name, length, parameters(rest)));
+    }
+    all
+}
+
+/// How many parameters besides `self` the function has whose name a text begins with.
+fn parameters(text: &str) -> usize {
+    let (mut depth, mut angles, mut names, mut last) = (0, 0, Vec::new(), String::new());
+    for c in text.chars() {
+        match c {
+            '<' => angles += 1,
+            '>' if !last.ends_with('-') => angles -= 1,
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        let outside = depth == 1 && angles == 0;
+        match c {
+            '(' if outside => last.clear(),
+            ',' if outside => names.push(std::mem::take(&mut last)),
+            ')' if depth == 0 && angles == 0 => break,
+            c => last.push(c),
+        }
+    }
+    names.push(last);
+    let own = |n: &&String| !n.trim().is_empty() && n.trim().trim_start_matches(['&', ' ']) != "self";
+    names.iter().filter(own).filter(|n| !["&mut self", "mut self"].contains(&n.trim())).count()
+}
+
+#[test]
+fn functions_and_files_are_short() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        let lines = text.lines().count();
+        if lines > FILE {
+            wrong.push(format!("{name} has {lines} lines"));
+        }
+        let long = functions(&text).into_iter().filter(|f| f.1 > FUNCTION);
+        wrong.extend(long.map(|(function, lines, _)| format!("{name}: {function} has {lines} lines")));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn ops_take_few_operands() {
+    let mut wrong = Vec::new();
+    let mut read = 0;
+    for (name, text) in sources().into_iter().filter(|(name, _)| name.starts_with("kernels/src/ops/")) {
+        let all = functions(&text);
+        read += all.len();
+        let many = all.into_iter().filter(|f| f.2 > PARAMETERS);
+        wrong.extend(many.map(|(function, _, n)| format!("{name}: {function} takes {n}")));
+    }
+    assert!(read > 200, "only {read} functions of ops were read");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn functions_are_measured() {
+    let text = "impl A {\n    pub(crate) fn one(\n        &self,\n        a: [u32; 2],\n        f: impl Fn(u32, u8) -> \
+                Map<u8, u8>,\n    ) -> u32 {\n        1\n    }\n}\n\nfn two(b: u32) {}\n\ntrait T {\n    fn three(&mut self, \
+                _: (u8, u8));\n}\n";
+    let want = [("one", 7, 2), ("two", 1, 1), ("three", 1, 1)];
+    assert_eq!(functions(text), want.map(|(name, lines, n)| (name.to_owned(), lines, n)));
+    let long = format!("fn long() {{\n{}}}\n", "    step();\n".repeat(FUNCTION));
+    assert_eq!(functions(&long)[0].1, FUNCTION + 2);
+}
+
 /// The segments of a module's path.
 type Module = Vec<String>;
 
