@@ -92,6 +92,11 @@ fn tokenize_and_back() {
     assert!(plain.len() > 1 && special == [2], "{plain:?} {special:?}");
     assert_eq!(ok(&["tokenize", "--decode", "2"]), "");
     assert_eq!(ok(&["tokenize", "--decode", "--special", "2"]), "<|im_end|>");
+
+    let texts = serde_json::json!([text, "", "<|im_end|>"]).to_string();
+    let lines = ok(&["tokenize", "--batch", "--json", "--special", &texts]);
+    assert_eq!(lines.lines().collect::<Vec<_>>(), [ids.trim_end(), "[]", "[2]"]);
+    fails(&["tokenize", "--batch", text], &["--batch takes a JSON array of texts"]);
 }
 
 #[test]

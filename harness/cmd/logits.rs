@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 use weft_models::Rows;
 
-use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, check_output, ids_from_json, read_text};
+use crate::options::{
+    CacheFlag, DeviceFlags, LoraFlag, ModelFlag, VariantFlag, check_output, ids_from_json, read_text,
+};
 use crate::{Error, Result, interrupt, output};
 
 /// Write the logits of every position to a safetensors file
@@ -19,7 +21,8 @@ use crate::{Error, Result, interrupt, output};
   echo '[1, 2, 3]' > ids.json
   weft logits -m model.gguf --tokens ids.json -o logits.safetensors
   weft logits -m model.gguf --tokens ids.json -o decode.safetensors --decode
-  weft logits -m model.gguf --tokens ids.json -o chunks.safetensors --chunk 7 --limits webgpu")]
+  weft logits -m model.gguf --tokens ids.json -o chunks.safetensors --chunk 7 --limits webgpu
+  weft logits -m model.gguf --tokens ids.json -o integers.safetensors --decode --variant chain")]
 pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
@@ -40,6 +43,8 @@ pub(super) struct Flags {
     #[command(flatten)]
     device: DeviceFlags,
     #[command(flatten)]
+    variant: VariantFlag,
+    #[command(flatten)]
     cache: CacheFlag,
     /// Tokens of a prefill batch [default: by device]
     #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(u32).range(1..))]
@@ -58,7 +63,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
     })?;
     interrupt::install(2);
     let context = f.c.unwrap_or(ids.len().try_into().unwrap_or(u32::MAX));
-    let (model, _) = f.model.open(&f.device, f.chunk, Some(context), f.cache)?;
+    let device = DeviceFlags { variants: f.variant.variant, ..f.device };
+    let (model, _) = f.model.open(&device, f.chunk, Some(context), f.cache)?;
     let model = f.lora.apply(model)?;
     let vocabulary = model.spec().vocabulary;
     if let Some(id) = ids.iter().find(|&&id| id >= vocabulary) {

@@ -16,6 +16,7 @@ use crate::{Error, Result, output};
   weft tokenize -m model.gguf \"Hello world\"
   weft tokenize -m model.gguf --special --json \"<|im_start|>user\"
   weft tokenize -m model.gguf - < text.txt
+  weft tokenize -m model.gguf --batch --json '[\"Hello world\", \"Good morning\"]'
   weft tokenize -m model.gguf --decode 9707 1879
   weft tokenize -m model.gguf --json \"Hello\" | weft tokenize -m model.gguf --decode -
   weft tokenize -m model.gguf --render '[{\"role\": \"user\", \"content\": \"Hi\"}]'")]
@@ -36,6 +37,9 @@ pub(super) struct Flags {
     /// of them, in place of ids
     #[arg(long, conflicts_with_all = ["special", "decode"])]
     render: bool,
+    /// Take a JSON array of texts and print the ids of each on a line of its own, in place of one text's
+    #[arg(long, conflicts_with_all = ["decode", "render"])]
+    batch: bool,
     /// The text, or with --decode the ids (numbers, or one JSON array); "-" or nothing reads stdin
     #[arg(value_name = "TEXT")]
     input: Vec<String>,
@@ -54,9 +58,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
         return print(&text, f.json);
     }
     if !f.decode {
-        let ids = if f.special { tokenizer.encode_prompt(&text) } else { tokenizer.encode(&text, false) };
-        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
-        return output::line(&if f.json { format!("[{}]", ids.join(", ")) } else { ids.join(" ") });
+        let texts = if f.batch { texts(&text)? } else { vec![text] };
+        return texts.iter().try_for_each(|text| output::line(&encoded(&tokenizer, &f, text)));
     }
     let ids = parse_ids(&text)?;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= tokenizer.vocab_size()) {
@@ -67,6 +70,20 @@ pub(super) fn run(f: Flags) -> Result<()> {
         )));
     }
     print(&tokenizer.decode(&ids, f.special), f.json)
+}
+
+/// The ids of a text, as they are printed.
+fn encoded(tokenizer: &Tokenizer, f: &Flags, text: &str) -> String {
+    let ids = if f.special { tokenizer.encode_prompt(text) } else { tokenizer.encode(text, false) };
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    if f.json { format!("[{}]", ids.join(", ")) } else { ids.join(" ") }
+}
+
+/// The texts of a JSON array.
+fn texts(json: &str) -> Result<Vec<String>> {
+    serde_json::from_str(json).map_err(|e| {
+        Error::input(format!("--batch takes a JSON array of texts, such as [\"a\", \"b\"]: {e}"))
+    })
 }
 
 /// A text as it is, or as a JSON string; a terminal gets a line feed behind it.
