@@ -23,6 +23,9 @@ pub enum Error {
     /// What the user gave does not make sense; the line says what to give instead.
     #[error("{0}")]
     Input(String),
+    /// The command line itself does not make sense in a way that clap cannot see.
+    #[error("{0}")]
+    Usage(String),
     #[error("{failed} of {total} cases failed")]
     Cases { failed: usize, total: usize },
     #[error("interrupted")]
@@ -35,6 +38,11 @@ impl Error {
     /// An input error.
     pub fn input(line: impl Into<String>) -> Error {
         Error::Input(line.into())
+    }
+
+    /// An error of usage.
+    pub fn usage(line: impl Into<String>) -> Error {
+        Error::Usage(line.into())
     }
 
     /// An I/O error at `file`.
@@ -50,11 +58,12 @@ impl Error {
         }
     }
 
-    /// The exit code: 130 after Ctrl-C, 0 when stdout was closed, else 1. (clap exits with 2.)
+    /// The exit code: 130 after Ctrl-C, 0 when stdout was closed, 2 for wrong usage (as clap has it), else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Interrupted | Error::Model(weft_models::Error::Cancelled) => 130,
             Error::StdoutClosed => 0,
+            Error::Usage(_) => 2,
             _ => 1,
         }
     }
@@ -63,7 +72,7 @@ impl Error {
     pub fn line(&self) -> Option<String> {
         match self.exit_code() {
             // Only the model on board is read from memory.
-            1 => Some(one_line(&self.to_string()).replace("(memory)", crate::mini::NAME)),
+            1 | 2 => Some(one_line(&self.to_string()).replace("(memory)", crate::mini::NAME)),
             _ => None,
         }
     }

@@ -259,31 +259,48 @@ fn a_model_larger_than_the_device() {
         |key: &str, v: u32| [text(key), 4u32.to_le_bytes().to_vec(), v.to_le_bytes().to_vec()].concat();
     let float =
         |key: &str, v: f32| [text(key), 6u32.to_le_bytes().to_vec(), v.to_le_bytes().to_vec()].concat();
+    const WIDTH: u64 = 16_384;
+    const FORWARD: u64 = 1 << 20;
+    const LAYERS: u32 = 5;
     let keys = [
-        string("general.architecture", "qwen3"),
-        number("qwen3.context_length", 1024),
-        number("qwen3.embedding_length", 256),
-        number("qwen3.block_count", 1),
-        number("qwen3.feed_forward_length", 768),
-        number("qwen3.attention.head_count", 4),
-        float("qwen3.attention.layer_norm_rms_epsilon", 1e-6),
+        string("general.architecture", "llama"),
+        number("llama.context_length", 1024),
+        number("llama.embedding_length", WIDTH as u32),
+        number("llama.block_count", LAYERS),
+        number("llama.feed_forward_length", FORWARD as u32),
+        number("llama.attention.head_count", 128),
+        float("llama.attention.layer_norm_rms_epsilon", 1e-6),
     ];
-    const F16: u32 = 1;
-    let tensor = |name: &str, rows: u64, offset: u64| {
-        let shape = [&2u32.to_le_bytes()[..], &256u64.to_le_bytes(), &rows.to_le_bytes()].concat();
-        [text(name), shape, F16.to_le_bytes().to_vec(), offset.to_le_bytes().to_vec()].concat()
-    };
-    let small = 2048 * 512;
-    let table = [tensor("token_embd.weight", 2048, 0), tensor("blk.0.ffn_up.weight", 1 << 30, small)];
-    let bytes = header([3, 0, 0, 0], 2, keys.len() as u64, &[keys.concat(), table.concat()].concat());
-    let size = (bytes.len() as u64).next_multiple_of(32) + small + (512 << 30);
+    let mut tensors = vec![("token_embd".to_owned(), vec![WIDTH, 64]), ("output_norm".into(), vec![WIDTH])];
+    for layer in 0..LAYERS {
+        let norms = ["attn_norm", "ffn_norm"].map(|n| (n, vec![WIDTH]));
+        let square = ["attn_q", "attn_k", "attn_v", "attn_output"].map(|n| (n, vec![WIDTH, WIDTH]));
+        let wide =
+            [("ffn_gate", [WIDTH, FORWARD]), ("ffn_up", [WIDTH, FORWARD]), ("ffn_down", [FORWARD, WIDTH])];
+        let all = norms.into_iter().chain(square).chain(wide.map(|(n, s)| (n, s.to_vec())));
+        tensors.extend(all.map(|(n, s)| (format!("blk.{layer}.{n}"), s)));
+    }
+    let (mut table, mut end) = (Vec::new(), 0u64);
+    for (name, shape) in &tensors {
+        // Vectors are f32, matrices f16.
+        let (ty, bytes) = if shape.len() == 1 { (0u32, 4) } else { (1, 2) };
+        table.extend(text(&format!("{name}.weight")));
+        table.extend((shape.len() as u32).to_le_bytes());
+        shape.iter().for_each(|n| table.extend(n.to_le_bytes()));
+        table.extend(ty.to_le_bytes());
+        table.extend(end.to_le_bytes());
+        end += shape.iter().product::<u64>() * bytes;
+    }
+    let rest = [keys.concat(), table].concat();
+    let bytes = header([3, 0, 0, 0], tensors.len() as u64, keys.len() as u64, &rest);
+    let size = (bytes.len() as u64).next_multiple_of(32) + end;
     let path = file(&folder("bad-large"), "large.gguf", &bytes);
     let sparse = std::fs::OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(size));
     if let Err(e) = sparse {
         println!("skipped: no sparse file of {size} bytes here ({e})");
         return;
     }
-    fails(&["run", "-m", &path, "Hello"], &[&path, "512.00 GiB of weights", "would fit"]);
+    fails(&["run", "-m", &path, "Hello"], &[&path, "490.00 GiB of weights", "would fit"]);
     assert_eq!(json(&["inspect", &path, "--json"])["plan"]["fits"], false);
     let _ = std::fs::remove_file(path);
 }

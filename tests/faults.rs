@@ -311,7 +311,9 @@ mod unix {
         failed(&second, &["another process"]);
         run.kill().expect("SIGKILL");
         run.wait().expect("weft ends");
-        for (signal, resume) in [("-TERM", false), ("-HUP", true)] {
+        let signals = [("-TERM", false), ("-HUP", true)];
+        // Under `nohup` the signal is ignored, by whoever is started as well.
+        for (signal, resume) in signals.into_iter().filter(|(s, _)| *s != "-HUP" || !ignores_hangups()) {
             let all = [&args[..], if resume { &["--resume"] } else { &[] }].concat();
             let before = lines();
             let run = command(&all).spawn().expect("weft starts");
@@ -328,6 +330,13 @@ mod unix {
             assert_eq!(part_files(&out), Vec::<String>::new());
         }
         fails(&args, &["holds a run already", "--resume"]);
+    }
+
+    /// Whether this process was started with SIGHUP ignored.
+    fn ignores_hangups() -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+        mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).is_some_and(|m| m & 1 == 1)
     }
 
     /// SIGTERM in the middle of writing leaves no half file.

@@ -200,7 +200,7 @@ fn take_model(f: &mut Flags) -> Result<()> {
     }
     let given = usize::from(f.prompt.is_some()) + f.words.len();
     match f.words.first() {
-        Some(word) if given > 1 => Err(Error::input(format!(
+        Some(word) if given > 1 => Err(Error::usage(format!(
             "more than one prompt was given, the last {:?}; put quotes around it (weft run -m model.gguf {word:?})",
             f.words.last().unwrap_or(word)
         ))),
