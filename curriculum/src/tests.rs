@@ -43,7 +43,7 @@ fn the_bytes_are_fixed() {
     assert_eq!(sum, CHECKSUM, "the generator's output changed: {sum:#018x}");
 }
 
-/// Of 400 samples in each format and split, seed 7. The on-board model was trained on these texts.
+/// The digest of 400 samples in each format and split, seed 7. The on-board model was trained on these texts.
 const CHECKSUM: u64 = 0x96cf_7a64_7b61_dce9;
 
 #[test]

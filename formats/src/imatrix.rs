@@ -99,13 +99,20 @@ impl Imatrix {
     }
 }
 
+/// What met the columns of a tensor, which has as many matrices as there are counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sums {
+    /// `[matrices, columns]` f32: sums of squares.
+    pub squares: Vec<f32>,
+    /// `[matrices]` f32: how many tokens the sums of each matrix are over.
+    pub counts: Vec<f32>,
+}
+
 /// What was collected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Collected {
-    /// Of each tensor, the sums of squares of what met its columns.
-    pub sums: Vec<(String, Vec<f32>)>,
-    /// How many tokens each sum is over.
-    pub tokens: u64,
+    /// What met the columns of each tensor.
+    pub sums: Vec<(String, Sums)>,
     /// The texts.
     pub datasets: Vec<String>,
     /// Pieces of text.
@@ -122,7 +129,7 @@ impl Collected {
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let mut sums: Vec<_> = self.sums.iter().collect();
         sums.sort_by(|a, b| a.0.cmp(&b.0));
-        for (tensor, values) in &sums {
+        for (tensor, Sums { squares: values, .. }) in &sums {
             if let Some(index) = values.iter().position(|v| !(v.is_finite() && *v >= 0.0)) {
                 let (file, tensor, value) = (path.display().to_string(), tensor.clone(), values[index]);
                 return Err(Error::Value { file, tensor, index, value });
@@ -133,13 +140,12 @@ impl Collected {
         metadata.set("imatrix.datasets", Value::Array(Array::Str(self.datasets.clone())));
         metadata.set("imatrix.chunk_count", Value::U32(self.chunks));
         metadata.set("imatrix.chunk_size", Value::U32(self.chunk_size));
-        let table = sums.iter().flat_map(|(name, values)| {
-            let columns = values.len() as u64;
-            [("in_sum2", columns), ("counts", 1)]
-                .map(|(what, n)| (format!("{name}.{what}"), vec![n, 1], Type::F32))
+        let table = sums.iter().flat_map(|(name, s)| {
+            let matrices = s.counts.len().max(1) as u64;
+            [("in_sum2", s.squares.len() as u64 / matrices), ("counts", 1)]
+                .map(|(what, n)| (format!("{name}.{what}"), vec![n, matrices], Type::F32))
         });
-        let count = [self.tokens as f32];
-        let mut data = sums.iter().flat_map(|(_, values)| [&values[..], &count]);
+        let mut data = sums.iter().flat_map(|(_, s)| [&s.squares[..], &s.counts]);
         Writer::new(&metadata, table)?.write_to(path, |_, out| {
             let values = data.next().unwrap_or_default();
             out.extend(values.iter().flat_map(|v| v.to_le_bytes()));

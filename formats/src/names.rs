@@ -387,7 +387,7 @@ impl Architecture {
         self.modules().find(|m| m.gguf == gguf)
     }
 
-    /// Of how many heads the rows of `module` are that GGUF stores in another order, if any are.
+    /// How many heads the rows of `module` belong to where GGUF stores them in another order.
     pub fn permuted(&self, module: &Module, heads: usize, kv_heads: usize) -> Option<usize> {
         match module.heads {
             _ if !self.permutes => None,

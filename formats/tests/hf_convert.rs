@@ -793,7 +793,7 @@ fn damaged_files_give_errors() {
     open(&path).unwrap();
 }
 
-/// Of a mixture of experts: with a tensor for each expert's matrices, or two of all of them.
+/// A folder of a mixture of experts: with a tensor for each expert's matrices, or two of all of them.
 fn mixture(name: &str, stacked: bool) -> PathBuf {
     const EXPERTS: usize = 3;
     let path = folder(name);

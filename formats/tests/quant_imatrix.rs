@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use weft_formats::gguf::{Array, Metadata, Value, Writer};
-use weft_formats::imatrix::{Collected, Entry, Imatrix};
+use weft_formats::imatrix::{Collected, Entry, Imatrix, Sums};
 use weft_formats::quant::Type;
 
 fn file(name: &str, bytes: &[u8]) -> PathBuf {
@@ -52,29 +52,40 @@ fn gguf_holds_sums_and_counts() {
     assert_eq!(i.get("x"), None);
 }
 
+fn sums(squares: &[f32], counts: &[f32]) -> Sums {
+    Sums { squares: squares.to_vec(), counts: counts.to_vec() }
+}
+
 #[test]
 fn what_is_written_is_read() {
     let path = file("written.gguf", b"");
     let mut collected = Collected {
-        sums: vec![("b.weight".into(), vec![2.0, 4.0, 0.0]), ("a.weight".into(), vec![8.0])],
-        tokens: 4,
+        sums: vec![
+            ("b.weight".into(), sums(&[2.0, 4.0, 0.0], &[4.0])),
+            ("a.weight".into(), sums(&[8.0], &[4.0])),
+            // Two experts, the second of which met nothing.
+            ("c_exps.weight".into(), sums(&[3.0, 6.0, 0.0, 0.0], &[3.0, 0.0])),
+        ],
         datasets: vec!["a.txt".into()],
         chunks: 2,
         chunk_size: 2,
     };
     collected.write(&path).unwrap();
     let i = Imatrix::open(&path).unwrap();
-    assert_eq!((i.len(), i.chunks, &i.datasets[..]), (2, Some(2), &["a.txt".to_owned()][..]));
+    assert_eq!((i.len(), i.chunks, &i.datasets[..]), (3, Some(2), &["a.txt".to_owned()][..]));
+    assert_eq!(i.get("c_exps.weight"), Some(&Entry { values: vec![1.0, 2.0, 1.0, 1.0], matrices: 2 }));
     assert_eq!(i.get("a.weight").unwrap(), &Entry { values: vec![2.0], matrices: 1 });
     assert_eq!(i.get("b.weight").unwrap().values, [0.5, 1.0, 0.0]);
     // As llama.cpp's own tool writes them: names in order, two dimensions, no architecture.
     let raw = weft_formats::gguf::File::open(&path).unwrap();
     let names: Vec<_> = raw.tensors().iter().map(|t| (t.name.as_str(), &t.shape[..])).collect();
-    let expected: [(&str, &[u64]); 4] = [
+    let expected: [(&str, &[u64]); 6] = [
         ("a.weight.in_sum2", &[1, 1]),
         ("a.weight.counts", &[1, 1]),
         ("b.weight.in_sum2", &[3, 1]),
         ("b.weight.counts", &[1, 1]),
+        ("c_exps.weight.in_sum2", &[2, 2]),
+        ("c_exps.weight.counts", &[1, 2]),
     ];
     assert_eq!(names, expected);
     let keys: Vec<_> = raw.metadata().iter().map(|(k, _)| k).collect();
@@ -82,7 +93,7 @@ fn what_is_written_is_read() {
     assert_eq!(raw.metadata().get("imatrix.chunk_size"), Some(&Value::U32(2)));
 
     // An activation that overflowed names its tensor, and the file that was there stays.
-    collected.sums[1].1[0] = f32::INFINITY;
+    collected.sums[1].1.squares[0] = f32::INFINITY;
     let line = collected.write(&path).unwrap_err().to_string();
     assert!(line.contains("\"a.weight\"") && line.contains("inf"), "{line}");
     assert_eq!(Imatrix::open(&path).unwrap(), i);

@@ -112,7 +112,7 @@ pub(super) struct Flags {
     /// Fill each batch up to BATCH times CTX tokens with as many sequences as fit
     #[arg(long, help_heading = "Training")]
     pack: bool,
-    /// Of the adapter's first values, the shuffling and the dropout
+    /// The seed of the adapter's first values, the shuffling and the dropout
     #[arg(long, value_name = "S", default_value_t = 42, help_heading = "Training")]
     seed: u64,
     /// Keep all activations instead of computing them again: faster, much more memory

@@ -71,7 +71,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let mut importance = model.importance(f.c, f.process_output)?;
     let total: usize = ids.iter().map(Vec::len).sum();
     let bar = output::bar(total as u64, "imatrix {bar:30} {pos} of {len} tokens, {elapsed}, {eta} to go");
-    let mut read = || -> Result<Vec<(String, Vec<f32>)>> {
+    let mut read = || -> Result<Vec<(String, weft_formats::imatrix::Sums)>> {
         for (i, chunk) in ids.iter().enumerate() {
             importance.read(chunk, &mut |done| {
                 bar.set_position((i * chunk.len() + done) as u64);
@@ -84,7 +84,6 @@ pub(super) fn run(f: Flags) -> Result<()> {
     bar.finish_and_clear();
     let collected = Collected {
         sums: sums?,
-        tokens: importance.tokens(),
         datasets: vec![f.file.display().to_string()],
         chunks: ids.len().try_into().unwrap_or(u32::MAX),
         chunk_size: f.c,
@@ -95,7 +94,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     collected.write(&f.o).map_err(|e| Error::input(e.to_string()))?;
 
     let seconds = start.elapsed().as_secs_f64();
-    let rate = collected.tokens as f64 / seconds;
+    let rate = importance.tokens() as f64 / seconds;
     if f.json {
         return output::json(&json!({
             "model": report::model_json(&f.model.name(), &model),
@@ -104,7 +103,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             "tensors": collected.sums.len(),
             "chunks": collected.chunks,
             "chunk_size": collected.chunk_size,
-            "tokens": collected.tokens,
+            "tokens": importance.tokens(),
             "seconds": seconds,
             "tokens_per_s": rate,
             "device": report::caps_json(model.gpu().caps()),

@@ -338,7 +338,7 @@ fn options(choice: &Choice, device: &DeviceFlags) -> Result<weft_models::DeviceO
 fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
     let mut cases = f.choice.of(cases)?;
     if f.quick {
-        // Of types that were asked for, in every variant.
+        // Types that were asked for come in every variant.
         cases = match f.choice.types.is_empty() {
             true => testing::quick(cases),
             false => testing::each_cell(cases),

@@ -383,7 +383,7 @@ impl Batch {
     pub fn recording(&self, rows: u32, positions: u32) -> Result<Recorder> {
         let m = &self.session.model.0;
         let mut rec = Recorder::new(&m.gpu);
-        // Of the rows that take part.
+        // The rows that take part.
         let history = self.history.range(0, u64::from(rows) * u64::from(self.context()) * 4);
         let lora = self.session.model.1.as_deref();
         let memory = Memory {

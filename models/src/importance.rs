@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use weft_formats::imatrix;
+use weft_kernels::ops::experts;
 use weft_runtime::{Pool, Program, Slice};
 
 use crate::graph::{Sums, Want};
 use crate::session::Extra;
-use crate::sites::Target;
+use crate::sites::{Group, Site};
 use crate::{Error, Model, Result, Sampling, Session};
 
 /// Observes what a model's matrices multiply while it reads.
@@ -22,7 +24,7 @@ use crate::{Error, Model, Result, Sampling, Session};
 ///     importance.read(chunk, &mut |_| ControlFlow::Continue(()))?;
 /// }
 /// for (tensor, sums) in importance.sums()? {
-///     println!("{tensor}: {sums:?} over {} tokens", importance.tokens());
+///     println!("{tensor}: {:?} over {:?} tokens", sums.squares, sums.counts);
 /// }
 /// # Ok(())
 /// # }
@@ -43,21 +45,24 @@ impl Model {
     /// As [`Model::session`].
     pub fn importance(&self, context: u32, head: bool) -> Result<Importance> {
         let c = self.spec();
-        if c.has_experts() {
-            let what = "an importance matrix of experts is not collected (supported: models without experts)";
-            return Err(Error::Unsupported { what: what.into() });
-        }
-        let zeros = |columns: u32| {
-            let zeros = vec![0f32; columns as usize];
+        let zeros = |values: u64| {
+            let zeros = vec![0f32; values as usize];
             self.gpu().alloc_init(Pool::State, bytemuck::cast_slice(&zeros), "sums of squares")
         };
-        let layer = || -> Result<[Slice; 4]> {
-            let of = |t: Target| zeros(t.inputs(c));
-            Ok([of(Target::Q)?, of(Target::O)?, of(Target::Gate)?, of(Target::Down)?])
+        let layer = |layer: u32| -> Result<[Slice; 4]> {
+            let of = |group: Group| {
+                let inputs = group.targets()[0].inputs(c);
+                zeros(match c.experts(layer) {
+                    Some(e) if group.by_experts() => experts::imatrix::sums(e.count, inputs),
+                    _ => u64::from(inputs),
+                })
+            };
+            let [qkv, output, gate_up, down] = Group::ALL.map(of);
+            Ok([qkv?, output?, gate_up?, down?])
         };
         let sums = Sums {
-            layers: (0..c.layers()).map(|_| layer()).collect::<Result<_>>()?,
-            head: (head && !c.out.tied).then(|| zeros(c.width)).transpose()?,
+            layers: (0..c.layers()).map(layer).collect::<Result<_>>()?,
+            head: (head && !c.out.tied).then(|| zeros(c.width.into())).transpose()?,
         };
         Ok(Importance { session: self.session(context)?, sums, programs: HashMap::new(), tokens: 0 })
     }
@@ -117,22 +122,31 @@ impl Importance {
         Ok(())
     }
 
-    /// The sums, by the name of the tensor whose columns they are for.
+    /// The sums, by the name of the tensor whose columns they are for, and over how many tokens each is: an expert's
+    /// are over those that were sent to it.
     ///
     /// # Errors
     /// A fault of the device.
-    pub fn sums(&self) -> Result<Vec<(String, Vec<f32>)>> {
-        let gpu = self.session.model.gpu();
+    pub fn sums(&self) -> Result<Vec<(String, imatrix::Sums)>> {
+        let model = &self.session.model;
+        let tokens = self.tokens as f32;
         let mut all = Vec::new();
-        for (layer, groups) in self.sums.layers.iter().enumerate() {
-            let sums =
-                groups.iter().map(|s| gpu.read_vec::<f32>(s)).collect::<std::result::Result<Vec<_>, _>>()?;
-            for t in Target::ALL {
-                all.push((t.tensor(layer as u32), sums[t.group() as usize].clone()));
+        for (layer, groups) in (0..).zip(&self.sums.layers) {
+            for (group, sums) in Group::ALL.into_iter().zip(groups) {
+                let mut squares = model.gpu().read_vec::<f32>(sums)?;
+                let experts = model.spec().experts(layer).filter(|_| group.by_experts());
+                let counts = match experts {
+                    Some(e) => squares.split_off(squares.len() - e.count as usize),
+                    None => vec![tokens],
+                };
+                let sums = imatrix::Sums { squares, counts };
+                let tensors = model.0.layout.tensors(Site::Layer(layer, group));
+                all.extend(tensors.map(|name| (format!("{name}.weight"), sums.clone())));
             }
         }
         if let Some(head) = &self.sums.head {
-            all.push(("output.weight".to_owned(), gpu.read_vec(head)?));
+            let sums = imatrix::Sums { squares: model.gpu().read_vec(head)?, counts: vec![tokens] };
+            all.push(("output.weight".to_owned(), sums));
         }
         Ok(all)
     }

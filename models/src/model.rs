@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) chunk: u32,
     pub(crate) integers: bool,
     pub(crate) cache: CacheType,
-    /// Of all tensors: values, and bytes as the file stores them.
+    /// What all tensors have: values, and bytes as the file stores them.
     pub(crate) parameters: u64,
     pub(crate) bytes: u64,
     pub(crate) file: String,

@@ -129,6 +129,11 @@ pub(crate) enum Group {
 impl Group {
     pub(crate) const ALL: [Group; 4] = [Group::Qkv, Group::Output, Group::GateUp, Group::Down];
 
+    /// Whether a layer of experts has matrices of each expert here.
+    pub(crate) fn by_experts(self) -> bool {
+        matches!(self, Group::GateUp | Group::Down)
+    }
+
     /// Its matrices.
     pub(crate) fn targets(self) -> &'static [Target] {
         match self {
@@ -154,7 +159,7 @@ pub(crate) enum Site {
 /// A norm of a model.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
 pub(crate) enum NormSite {
-    /// Of the embedding.
+    /// That of the embedding.
     Embedding,
     /// Before a layer's attention.
     Attention(u32),

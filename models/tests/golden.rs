@@ -249,15 +249,17 @@ fn importance_equals_transformers() {
     let minimal = DeviceOptions { profile: Some(Profile::Minimal), ..DeviceOptions::default() };
     let runs = [
         ("llama3-f32", DeviceOptions::default()),
-        ("llama3-f32", minimal),
+        ("llama3-f32", minimal.clone()),
         ("qwen2-f16", DeviceOptions::default()),
         ("qwen3-q4_k_m", DeviceOptions::default()),
+        ("qwen3moe-f32", DeviceOptions::default()),
+        ("qwen3moe-f32", minimal),
     ];
     for (name, device) in runs {
         let case = load(name);
         let path = folder().join(format!("importance/{name}.safetensors"));
         let bytes = std::fs::read(path).unwrap();
-        let want = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let wanted = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let mut importance = model(name, device, Some(13)).importance(64, true).unwrap();
         for half in case.tokens.chunks(40) {
             let mut seen = Vec::new();
@@ -271,16 +273,20 @@ fn importance_equals_transformers() {
         }
         assert_eq!(importance.tokens(), 80);
         let sums = importance.sums().unwrap();
-        assert_eq!(sums.len(), want.len(), "{name}");
+        let with_counts = sums.iter().filter(|(_, s)| s.counts.len() > 1).count();
+        assert_eq!(sums.len() + with_counts, wanted.len(), "{name}");
         for (tensor, got) in sums {
-            let want: Vec<f32> = bytemuck::pod_collect_to_vec(want.tensor(&tensor).unwrap().data());
-            let e = nmse(&got, &want);
+            let want: Vec<f32> = bytemuck::pod_collect_to_vec(wanted.tensor(&tensor).unwrap().data());
+            let counts = wanted.tensor(&format!("{tensor}.counts"));
+            let counts = counts.map_or(vec![80.0f32], |c| bytemuck::pod_collect_to_vec(c.data()));
+            assert_eq!(got.counts, counts, "{name}: {tensor}");
+            let e = nmse(&got.squares, &want);
             assert!(e <= bound(name), "{name}: {tensor}: NMSE {e:e}");
             report.push(format!("{name} {tensor} {e:.1e}"));
         }
     }
     println!("{}", report.join("\n"));
-    assert_eq!(report.len(), 4 * (4 * 7 + 1));
+    assert_eq!(report.len(), 6 * (4 * 7 + 1));
 }
 
 #[test]

@@ -23,6 +23,7 @@ const ORDER: &[&str] = &[
     "generate",
     "importance",
     "batch",
+    "embedder",
     "measure",
     "train",
     "finetune",

@@ -125,12 +125,11 @@ fn record(case: &str, device: &(&str, Caps, Option<bool>)) -> (String, String) {
     let model = open(case, caps, *integers, None);
     session(&model, "", &mut all);
     slots(&model, "", &[1, 2, 16, 64], &mut all);
-    if !model.spec().has_experts() {
-        let importance = model.importance(CONTEXT, true).unwrap();
-        for tokens in [1, 256] {
-            all.push((format!("importance of {tokens}"), importance.recording(tokens).unwrap()));
-        }
+    let importance = model.importance(CONTEXT, true).unwrap();
+    for tokens in [1, 256] {
+        all.push((format!("importance of {tokens}"), importance.recording(tokens).unwrap()));
     }
+    drop(importance);
     let gpu = model.gpu();
     let used = gpu.memory().pools.iter().map(|(p, r)| (*p, r.used)).collect::<Vec<_>>();
     if model.spec().head_dim().is_multiple_of(32) {

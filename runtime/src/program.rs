@@ -316,7 +316,7 @@ impl Gpu {
 
     /// What `estimated` milliseconds took.
     pub(crate) fn learn(&self, estimated: f64, took: f64) {
-        // Of short ones most is not the dispatches.
+        // Most of what a short one takes is not the dispatches.
         if estimated > 1.0 {
             let mut pace = self.0.pace.lock().unwrap();
             *pace = (0.5 * (*pace + took / estimated)).clamp(0.1, 100.0);

@@ -86,7 +86,7 @@ impl Bpe {
             joined.push_str(right);
             let id = |text: &str| vocab.id(text).ok_or_else(|| bad(format!("{text:?} is not a token")));
             let entry = (rank as u32, id(&joined)?);
-            // Of equal merges the first counts.
+            // The first of equal merges counts.
             merges.entry(pair_key(id(left)?, id(right)?)).or_insert(entry);
         }
         let byte_id = |b: usize| vocab.id(byte_to_char(b as u8).encode_utf8(&mut [0; 4])).unwrap_or(NONE);

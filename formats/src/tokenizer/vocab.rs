@@ -92,7 +92,7 @@ impl Vocab {
         let mut kinds = read_kinds(meta, n)?;
         let mut ids = HashMap::with_capacity(n);
         for (id, text) in tokens.iter().enumerate().rev() {
-            // Of equal texts the first keeps its id.
+            // The first of equal texts keeps its id.
             ids.insert(text.clone(), id as u32);
         }
 

@@ -139,10 +139,10 @@ fn first(mut texts: Vec<Vec<u32>>, positions: usize) -> Vec<Vec<u32>> {
 /// What is added up over positions.
 #[derive(Default)]
 struct Sums {
-    /// Of each position, in nats.
+    /// The divergence of each position, in nats.
     divergences: Vec<f64>,
     same: u64,
-    /// Of differences of logits, and of the other model's logits, squared.
+    /// Sums of squares: of differences of logits, and of the other model's logits.
     error: f64,
     energy: f64,
     /// Positions whose next token is known, and what each model gave it, in nats.
@@ -215,7 +215,7 @@ impl Sums {
         Tally { right: self.same, total: self.divergences.len() as u64 }
     }
 
-    /// Of the model and of the other.
+    /// That of the model, and that of the other.
     fn perplexities(&self) -> Option<[f64; 2]> {
         let n = self.known as f64;
         (self.known > 0).then(|| [self.surprise, self.surprise_other].map(|s| (s / n).exp()))

@@ -81,7 +81,7 @@ impl Attention {
     /// Multiplications and additions, of a prefill those of visible keys only.
     pub fn flops(&self) -> f64 {
         let n = f64::from(self.positions);
-        // Of five products in place of two.
+        // It has five products in place of two.
         let (pairs, products) = match self.how {
             How::Decode(_) => (n, 2.0),
             How::Prefill(_) => (n * (n + 1.0) / 2.0, 2.0),
@@ -184,7 +184,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Of a decode step in any split; with `ints`, as in a chain, whose next product reads integers.
+    /// A decode step in any split; with `ints`, as in a chain, whose next product reads integers.
     pub(super) fn new(gpu: &Gpu, effort: &Effort, a: &Attention, ints: bool) -> Result<Prepared> {
         let cache = CacheShape::new(a.ty, a.positions, a.kv_heads, a.head_dim, gpu.budget())?;
         let (tokens, lacking, dispatches) = match a.how {

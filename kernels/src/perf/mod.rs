@@ -7,6 +7,7 @@
 //! that write one buffer.
 
 mod attention;
+mod experts;
 pub mod ops;
 pub mod sweep;
 pub mod tune;

@@ -14,14 +14,14 @@ use crate::ops::sample::{Sample, State, scratch_bytes};
 use crate::ops::split_k::sum_splits;
 use crate::ops::{
     Format, activation, adamw, add, cast, cross_entropy, dropout, embed, gather, glu, imatrix, layernorm,
-    lora, pooling, qk_norm_rope, rmsnorm, rope, softcap,
+    lora, pooling, qk_norm_rope, rmsnorm, rope, softcap, tile,
 };
 use crate::select::BASELINE;
 use crate::testing::{Rng, spans};
 use crate::{PlanError, Result, Weight, WeightType};
 
 /// Records one call.
-type Call = Box<dyn Fn(&mut Recorder) -> Result<()>>;
+pub(super) type Call = Box<dyn Fn(&mut Recorder) -> Result<()>>;
 
 /// An op to measure.
 pub struct Op {
@@ -38,7 +38,7 @@ pub struct Op {
     /// Operations, roughly.
     pub flops: f64,
     /// So many calls, each with buffers of its own.
-    calls: Box<dyn Fn(&Gpu, usize) -> Result<Vec<Call>>>,
+    pub(super) calls: Box<dyn Fn(&Gpu, usize) -> Result<Vec<Call>>>,
 }
 
 /// Width, feed-forward, query heads, KV heads, size of a head, vocabulary.
@@ -51,11 +51,11 @@ const VOCABULARY: u32 = 151_936;
 const RANK: u32 = 16;
 
 /// An uninitialised buffer of f32: what is computed with does not matter here.
-fn f32s(gpu: &Gpu, n: u32) -> Result<Slice> {
+pub(super) fn f32s(gpu: &Gpu, n: u32) -> Result<Slice> {
     Ok(gpu.alloc(Pool::Activations, u64::from(n) * 4, "perf op")?)
 }
 
-fn u32s(gpu: &Gpu, values: &[u32]) -> Result<Slice> {
+pub(super) fn u32s(gpu: &Gpu, values: &[u32]) -> Result<Slice> {
     Ok(gpu.alloc_init(Pool::State, bytemuck::cast_slice(values), "perf op")?)
 }
 
@@ -68,7 +68,7 @@ fn table(gpu: &Gpu, positions: u32) -> Result<Slice> {
     Ok(gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "perf table")?)
 }
 
-fn op(
+pub(super) fn op(
     op: &'static str,
     shape: String,
     bytes: f64,
@@ -84,10 +84,13 @@ pub fn ops(kind: DeviceKind) -> Vec<Op> {
     let n: u32 = if kind == DeviceKind::Cpu { 16 } else { 512 };
     let mut all = Vec::new();
     all.extend(WeightType::ALL.iter().map(|&ty| embedded(ty, n)));
-    all.extend([Format::F32, Format::F16].into_iter().flat_map(|f| elementwise(f, n)));
+    all.extend([Format::F32, Format::F16, TILES].into_iter().flat_map(|f| elementwise(f, n)));
     all.extend(around_norms(n));
     all.extend(around_attention(n));
     all.extend(training(n));
+    // Qwen3-30B-A3B has 128, whose matrices would take a software GPU minutes.
+    let experts = if kind == DeviceKind::Cpu { 16 } else { 128 };
+    all.extend(super::experts::ops(super::experts::Size { tokens: n, experts }));
     for ty in [WeightType::Q4_0, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
         for (kind, rows, cols) in [
             (ChainEpilogue::Rows, 6144, WIDTH),
@@ -124,7 +127,7 @@ fn elementwise(out: Format, n: u32) -> Vec<Op> {
         let w = gpu.alloc(Pool::Weights, w.size(), "perf op")?;
         Ok(Box::new(move |rec| rmsnorm::rmsnorm_to(rec, &x, &w, (&y, out), n, WIDTH, 1e-6)))
     });
-    // Of the parts that a few streams have.
+    // The parts are those that a few slots have.
     let rows = n.min(32);
     let v = f64::from(rows * WIDTH);
     let moved = v * (4.0 * 7.0 + written);
@@ -152,8 +155,22 @@ fn elementwise(out: Format, n: u32) -> Vec<Op> {
             activation::Activate { x: &x, y: &y, out, act, tokens: n, width: FORWARD }.record(rec)
         }))
     });
-    let variant = if out == Format::F16 { "out_f16" } else { BASELINE };
-    [norm, summed, glu, activation].map(|o| Op { variant, ..o }).into()
+    let variant = written_as(out);
+    let all = [norm, summed, glu, activation].map(|o| Op { variant, ..o });
+    // Sums of slots' steps are written as rows alone.
+    all.into_iter().filter(|o| !(out == TILES && o.op == "rmsnorm_summed")).collect()
+}
+
+/// Tiles as most devices with matrices have them.
+const TILES: Format = Format::Tiles { side: 16 };
+
+/// The variant that writes a format.
+fn written_as(out: Format) -> &'static str {
+    match out {
+        Format::F32 => BASELINE,
+        Format::F16 => "out_f16",
+        Format::Tiles { .. } => "out_tiles",
+    }
 }
 
 /// Norms of other models than Llama's, and what lies behind their last.
@@ -162,7 +179,7 @@ fn around_norms(n: u32) -> Vec<Op> {
     let v = f64::from(values);
     let layernorm = |out: Format| {
         let moved = v * (8.0 + out.bytes() as f64);
-        let variant = if out == Format::F16 { "out_f16" } else { BASELINE };
+        let variant = written_as(out);
         let op = op("layernorm", shape.clone(), moved, 9.0 * v, move |gpu| {
             let [x, r, y] = [0; 3].map(|_| f32s(gpu, values));
             let (x, r, y) = (x?, r?, y?);
@@ -178,6 +195,14 @@ fn around_norms(n: u32) -> Vec<Op> {
     vec![
         layernorm(Format::F32),
         layernorm(Format::F16),
+        layernorm(TILES),
+        op("tile", shape.clone(), v * 6.0, v, move |gpu| {
+            let (x, y) = (f32s(gpu, values)?, f32s(gpu, values)?);
+            Ok(Box::new(move |rec| {
+                let (columns, rows, cols) = (Columns::all(WIDTH), n, WIDTH);
+                tile::Tile { x: &x, columns, y: &y, rows, cols, side: 16, scale: 1.0 }.record(rec)
+            }))
+        }),
         op("rmsnorm_add", shape.clone(), v * 12.0, 5.0 * v, move |gpu| {
             let (x, y) = (f32s(gpu, values)?, f32s(gpu, values)?);
             let w = gpu.alloc(Pool::Weights, u64::from(WIDTH) * 4, "perf op")?;
@@ -559,7 +584,7 @@ fn chained(ty: WeightType, kind: ChainEpilogue, rows: u32, cols: u32) -> Op {
 /// # Errors
 /// [`crate::Error::Plan`] where the device lacks what it needs; out of memory; a fault.
 pub fn measure(gpu: &Gpu, effort: &Effort, o: &Op) -> Result<f64> {
-    if o.variant == "out_f16" && !gpu.caps().f16 {
+    if matches!(o.variant, "out_f16" | "out_tiles") && !gpu.caps().f16 {
         return Err(PlanError::Shape { op: o.op, what: "no f16".into() }.into());
     }
     if o.variant == "chain" {

@@ -30,7 +30,7 @@ pub struct Case {
     /// Largest NMSE that passes.
     pub tolerance: f64,
     run: Box<Run>,
-    /// Of a backward op: the same against differences of the forward op.
+    /// What a backward op has: the same against differences of the forward op.
     differences: Option<Box<Run>>,
 }
 

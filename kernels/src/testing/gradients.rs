@@ -17,7 +17,7 @@ pub(crate) struct Gradient {
     got: Option<Vec<f32>>,
     /// What the backward op's reference gives.
     want: Vec<f64>,
-    /// Of the differences.
+    /// That of the differences.
     step: f64,
 }
 
@@ -58,13 +58,13 @@ impl Gradient {
                 let moved: Vec<f64> = self.x.iter().zip(&u).map(|(x, u)| x + t * step * u).collect();
                 loss(&moved)
             };
-            // Of fourth order, so that steps may be so large that rounding does not show.
+            // The differences are of fourth order, so that steps may be so large that rounding does not show.
             let slope = (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * step);
             let given: f64 = got.iter().zip(&u).map(|(&g, u)| f64::from(g) * u).sum();
             error += (given - slope).powi(2);
             norm += slope * slope;
         }
-        // Of a gradient of nothing but zeros there is no more than rounding to be seen.
+        // A gradient of nothing but zeros shows no more than rounding.
         let rounding = 1e-13 * loss(&self.x).abs() / step;
         match norm / DIRECTIONS as f64 <= rounding * rounding {
             true => error / DIRECTIONS as f64,

@@ -1,16 +1,9 @@
-//! Architectures: from a file's keys to a [`Spec`]. An architecture is a file here and a line in [`ARCHITECTURES`].
+//! Architectures: from a file's keys to a [`Spec`]. An architecture is a file here and a line in the list of
+//! [`architectures!`].
 
-mod bert;
 mod decoder;
 mod encoder;
-mod gemma3;
 mod keys;
-mod llama;
-mod nomic_bert;
-mod qwen2;
-mod qwen3;
-mod qwen3moe;
-mod smollm3;
 
 use weft_formats::gguf::File;
 
@@ -26,18 +19,27 @@ pub(crate) struct Architecture {
     read: fn(&Keys<'_>) -> Result<Spec>,
 }
 
-/// All that load: the only list of them here. What Hugging Face calls them, and how its files become GGUF, is in
-/// `weft_formats::names`.
-const ARCHITECTURES: &[Architecture] = &[
-    Architecture { name: "bert", read: bert::read },
-    Architecture { name: "gemma3", read: gemma3::read },
-    Architecture { name: "llama", read: llama::read },
-    Architecture { name: "nomic-bert", read: nomic_bert::read },
-    Architecture { name: "qwen2", read: qwen2::read },
-    Architecture { name: "qwen3", read: qwen3::read },
-    Architecture { name: "qwen3moe", read: qwen3moe::read },
-    Architecture { name: "smollm3", read: smollm3::read },
-];
+/// Takes in the file of each architecture, whose `read` makes a spec of keys, and makes the list of them.
+macro_rules! architectures {
+    ($($name:literal: $file:ident,)*) => {
+        $(mod $file;)*
+
+        /// All that load: the only list of them here. What Hugging Face calls them, and how its files become GGUF,
+        /// is in `weft_formats::names`.
+        const ARCHITECTURES: &[Architecture] = &[$(Architecture { name: $name, read: $file::read }),*];
+    };
+}
+
+architectures! {
+    "bert": bert,
+    "gemma3": gemma3,
+    "llama": llama,
+    "nomic-bert": nomic_bert,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "qwen3moe": qwen3moe,
+    "smollm3": smollm3,
+}
 
 /// Names of the architectures that load.
 pub const SUPPORTED: [&str; ARCHITECTURES.len()] = {

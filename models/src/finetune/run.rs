@@ -365,7 +365,7 @@ impl<O: TrainLoop> Finetune<O> {
         }
     }
 
-    /// Of a step that the parameters as they are do not allow.
+    /// The error of a step that the parameters as they are do not allow.
     fn diverges(&mut self, step: u64, what: &str) -> Error {
         self.diverged = true;
         let way_out = "start anew, or on a checkpoint's adapter by --lora, with a lower --lr or --clip";

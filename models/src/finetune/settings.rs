@@ -77,7 +77,7 @@ pub struct Settings {
     pub context: u32,
     /// Fill batches up to `batch` times `context` tokens.
     pub pack: bool,
-    /// Of the adapter's first values, the shuffling and the dropout.
+    /// The seed of the adapter's first values, the shuffling and the dropout.
     pub seed: u64,
     /// Keep each layer's input only and compute the rest again.
     pub checkpointing: bool,

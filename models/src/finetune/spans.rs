@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use weft_formats::chat::{Error, Message, Options, Template};
 
-/// Of the private use area, which no text holds.
+/// A mark from the private use area, which no text holds.
 const MARK: char = '\u{F8FF}';
 
 /// A rendered conversation.

@@ -2,7 +2,7 @@
 
 use weft_kernels::ops::Format;
 use weft_kernels::ops::attention::{self, Sequences, decode};
-use weft_kernels::ops::experts;
+use weft_kernels::ops::experts::{self, Left};
 use weft_kernels::ops::matmul::{Variant, left_side};
 use weft_kernels::ops::quantize;
 use weft_kernels::ops::sample::scratch_bytes;
@@ -88,6 +88,12 @@ impl Build for Builder<'_> {
             });
         integers.then(|| self.ints(quantize::bytes(u64::from(rows) * u64::from(cols))))
     }
+
+    fn observe_experts(&mut self, x: Value, site: Site, by: (Left, Routes)) {
+        if matches!(self.pass.want, Want::Sums { .. }) {
+            self.push(Node::Observe { x, site, experts: Some(by) });
+        }
+    }
 }
 
 impl<'a> Builder<'a> {
@@ -114,7 +120,7 @@ impl<'a> Builder<'a> {
         let scratch = self.shared.filter(|_| site != Site::Head);
         self.push(Node::Product { x, site, out, add, ints, scratch, norm: None });
         if matches!(self.pass.want, Want::Sums { .. }) {
-            self.push(Node::Observe { x, site });
+            self.push(Node::Observe { x, site, experts: None });
         }
     }
 
@@ -139,7 +145,7 @@ impl<'a> Builder<'a> {
             Sequences::Streams { context } => {
                 let positions = Pass::held(cache, context.next_power_of_two());
                 let pick = decode::SplitConfig::pick(a.heads, a.kv_heads, cache.ty, positions, tokens);
-                // Of one slot, a tuned split may have more.
+                // A tuned split of one slot may have more.
                 pick.splits.max(splits(tokens, positions))
             }
         };
@@ -230,7 +236,9 @@ impl<'a> Builder<'a> {
 
     /// How a node that reads a value would have it: as it would round it itself.
     fn wants(&self, node: &Node, v: Value) -> Format {
-        let (Node::Product { x, site, .. } | Node::Observe { x, site }) = *node else { return Format::F32 };
+        let (Node::Product { x, site, .. } | Node::Observe { x, site, experts: None }) = *node else {
+            return Format::F32;
+        };
         // What a product adds to is f32.
         if x != v {
             return Format::F32;

@@ -53,6 +53,9 @@ pub(crate) trait Build {
         None
     }
 
+    /// Sums the squares of what experts read, in a program that observes.
+    fn observe_experts(&mut self, _x: Value, _site: Site, _by: (Left, Routes)) {}
+
     /// What is kept of a layer's gate and up until gradients are computed, if anything is.
     fn keep(&mut self, _layer: u32, _gate_up: Value) -> Option<Value> {
         None
@@ -147,6 +150,7 @@ pub(crate) trait Build {
         let out = self.rows(self.batch() * e.used, cols);
         let ints = self.expert_ints(x, site);
         self.push(Node::ExpertProduct { x, site, out, left, routes, ints });
+        self.observe_experts(x, site, (left, routes));
         out
     }
 }

@@ -13,7 +13,7 @@ impl Frame<'_> {
         let (sequences, each) = (f64::from(sequences), f64::from(tokens));
         let mut cost = Cost::default();
         let mut product = |site, tokens: f64| {
-            // Of experts those that some token uses are read, if each is as likely as any other.
+            // The experts that some token uses are read, if each is as likely as any other.
             let (read, used) = match site {
                 Site::Layer(layer, Group::GateUp | Group::Down) => {
                     self.spec.experts(layer).map_or((1.0, 1.0), |e| {

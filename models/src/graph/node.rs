@@ -106,8 +106,8 @@ pub(crate) enum Node {
     },
     /// `into = sum of weights y`, of each token's slots, or with `add` the sum with what into holds.
     Combine { y: Value, routes: Routes, into: Value, add: bool },
-    /// Sums of squares of the columns of x, which a product at `site` reads.
-    Observe { x: Value, site: Site },
+    /// Sums of squares of the columns of x, which a product at `site` reads; of a product by experts for each of them.
+    Observe { x: Value, site: Site, experts: Option<(Left, Routes)> },
     /// The residual stream x for whoever compares layers: the `index`-th copy.
     Tap { x: Value, index: usize },
     /// The last of x's tokens: `out [1, width]`.
@@ -170,7 +170,11 @@ impl Node {
                 all.extend([*qkv, *out, scratch[0], scratch[1]]);
                 all
             }
-            Node::Observe { x, .. } | Node::Tap { x, .. } | Node::Softcap { x, .. } => vec![*x],
+            Node::Observe { x, experts, .. } => {
+                let routes = experts.iter().flat_map(|(_, r)| r.values());
+                [*x].into_iter().chain(routes).collect()
+            }
+            Node::Tap { x, .. } | Node::Softcap { x, .. } => vec![*x],
             Node::Sample { logits, scratch } => vec![*logits, *scratch],
             Node::Quantize { x, out, .. } => vec![*x, out.q, out.meta],
             Node::Chain { x, to, .. } => {

@@ -4,6 +4,7 @@ use weft_kernels::ops::Format;
 use weft_kernels::ops::activation::Activate;
 use weft_kernels::ops::attention::decode::{self, Decode};
 use weft_kernels::ops::attention::{self, Attention, Scratch, Sequences};
+use weft_kernels::ops::experts::{Left, imatrix as experts_imatrix};
 use weft_kernels::ops::imatrix::accumulate;
 use weft_kernels::ops::matmul::chain::{self, ChainOutput, chained, chained_mixed};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
@@ -18,7 +19,7 @@ use weft_kernels::ops::tile::Tile;
 use weft_runtime::{Recorder, Slice};
 
 use super::common::{Common, Recorded};
-use super::node::{ChainTo, Info, Ints, Node, Value};
+use super::node::{ChainTo, Info, Ints, Node, Routes, Value};
 use super::pass::{Frame, Pass, splits};
 use super::planned::Graph;
 use crate::Result;
@@ -66,9 +67,10 @@ pub(crate) struct Packed {
 
 /// Where sums of squares lie.
 pub(crate) struct Sums {
-    /// Of each layer, one `[inputs]` f32 for each group of matrices with one input.
+    /// Each layer has one `[inputs]` f32 for each group of matrices with one input; of experts
+    /// `[experts, inputs]`, and behind them `[experts]` of how many slots each is over.
     pub(crate) layers: Vec<[Slice; 4]>,
-    /// Of the output head's input, `[width]` f32.
+    /// The sums of the output head's input, `[width]` f32.
     pub(crate) head: Option<Slice>,
 }
 
@@ -171,7 +173,7 @@ impl Ctx<'_> {
             Node::Attend { layer, q, out, scratch } => self.attend(rec, layer, (q, out), scratch),
             Node::AttendOne { .. } => self.attend_one(rec, node),
             Node::Tile { x, out } => self.tile(rec, x, out),
-            Node::Observe { x, site } => self.observe(rec, x, site),
+            Node::Observe { x, site, experts } => self.observe(rec, x, site, experts),
             Node::Tap { x, index } => {
                 let Info { rows, cols, .. } = self.info(x);
                 rec.copy(&self.at(x).range(0, u64::from(rows) * u64::from(cols) * 4), &m.taps[index]);
@@ -359,20 +361,25 @@ impl Ctx<'_> {
         Tile { x: &x, columns: Columns::all(cols), y: &y, rows, cols, side, scale: 1.0 }.record(rec)
     }
 
-    fn observe(&self, rec: &mut Recorder, x: Value, site: Site) -> Recorded {
+    fn observe(&self, rec: &mut Recorder, x: Value, site: Site, experts: Option<(Left, Routes)>) -> Recorded {
         let Info { rows, cols, format, .. } = self.info(x);
         let sums = self.m.sums.and_then(|s| match site {
             Site::Layer(layer, group) => s.layers.get(layer as usize).map(|l| &l[group as usize]),
             Site::Head => s.head.as_ref(),
             Site::Router(_) => None,
         });
-        sums.map_or(Ok(()), |s| accumulate(rec, (&self.at(x), format), s, rows, cols))
+        let (Some(s), x) = (sums, self.at(x)) else { return Ok(()) };
+        let Some((left, routes)) = experts else { return accumulate(rec, (&x, format), s, rows, cols) };
+        let (ids, order) = (self.at(routes.ids), self.common.order(routes));
+        let route = self.common.route_of(routes, &ids, order.as_ref());
+        let count = self.common.routing(routes.layer).experts;
+        experts_imatrix::accumulate(rec, (&x, left), s, &route, [count, cols])
     }
 
     fn sample(&self, rec: &mut Recorder, logits: Value, scratch: Value) -> Recorded {
         let m = self.m;
         let pass = self.g.pass;
-        // Of one sequence the last of its tokens is drawn from, of slots every one.
+        // One sequence has its last token drawn from, slots every one.
         let (rows, each) = if pass.sequences == Sequences::One { (1, pass.tokens) } else { (pass.tokens, 1) };
         let (logits, scratch) = (self.at(logits), self.at(scratch));
         Sample {

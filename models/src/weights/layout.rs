@@ -17,7 +17,7 @@ pub(crate) struct Stack {
     pub(crate) shape: WeightShape,
     /// Whether each tensor has a bias.
     pub(crate) bias: bool,
-    /// Of experts: how many each tensor has matrices of. Those of one expert lie one after the other.
+    /// How many experts each tensor has matrices of, if any. Those of one expert lie one after the other.
     pub(crate) experts: Option<u32>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Layout {
     pub(crate) routers: Vec<Option<Stack>>,
     /// `None`: the embedding.
     pub(crate) head: Option<Stack>,
-    /// Of learnt positions, and of token types.
+    /// The tables of learnt positions, and of token types.
     pub(crate) tables: [Option<Stack>; 2],
     /// Bytes of vectors.
     vectors: u64,
@@ -92,6 +92,11 @@ impl Layout {
             Site::Router(layer) => self.routers[layer as usize].as_slice(),
             Site::Head => std::slice::from_ref(self.head.as_ref().unwrap_or(&self.embedding)),
         }
+    }
+
+    /// The names of the tensors of a site, without their ending.
+    pub(crate) fn tensors(&self, site: Site) -> impl Iterator<Item = &str> {
+        self.stacks(site).iter().flat_map(|s| &s.tensors).map(|(name, _)| &name[..])
     }
 
     /// The shapes of the matrices of a site.

@@ -22,7 +22,7 @@ pub(super) struct Rows {
     pub(super) cols: u32,
     /// Whether each has a bias.
     pub(super) bias: bool,
-    /// Of experts: how many matrices of so many rows and columns each tensor has.
+    /// How many matrices of so many rows and columns each tensor has, where those are experts'.
     pub(super) experts: Option<u32>,
 }
 

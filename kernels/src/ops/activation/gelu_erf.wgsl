@@ -1,7 +1,7 @@
 // gelu by erf (Hendrycks and Gimpel 2016, arXiv:1606.08415):  v phi(v),  phi(v) = (1 + erf(v / sqrt(2))) / 2
 // and its slope phi(v) + v exp(-v^2 / 2) / sqrt(2 pi)
 
-// Of erfc(|v| / sqrt(2)) / 2 the factor behind exp(-v^2 / 2), by Abramowitz and Stegun 7.1.26 (absolute error
+// The factor of erfc(|v| / sqrt(2)) / 2 behind exp(-v^2 / 2), by Abramowitz and Stegun 7.1.26 (absolute error
 // 1.5e-7). Of a negative v it is phi itself, with no cancellation.
 fn tail(v: f32) -> f32 {
     let t = 1.0 / fma(0.23164188, abs(v), 1.0);

@@ -81,13 +81,13 @@ pub fn plan_delta(s: &Shape, budget: &Budget) -> std::result::Result<Vec<Dispatc
 /// Which gradient a dispatch computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gradient {
-    /// Of the queries.
+    /// The gradient of the queries.
     Queries,
-    /// Of the keys and the values.
+    /// The gradients of the keys and the values.
     KeysAndValues,
-    /// Of the keys.
+    /// The gradient of the keys.
     Keys,
-    /// Of the values.
+    /// The gradient of the values.
     Values,
 }
 

@@ -50,7 +50,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> peak: array<f32>;
 @group(0) @binding(8) var<storage, read_write> gradient: array<f32>;
 
-// Of the walked query rows: (lse, D), and the first token they see.
+// What belongs to the walked query rows: (lse, D), and the first token they see.
 var<workgroup> walked_stat: array<vec2<f32>, BK>;
 var<workgroup> walked_first: array<u32, BK>;
 

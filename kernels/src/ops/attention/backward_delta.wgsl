@@ -25,7 +25,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> stats: array<vec2<f32>>;
 @group(0) @binding(5) var<storage, read_write> peak: atomic<u32>;
 
-// Of each invocation its sum and its largest value, then of each row.
+// The sum and the largest value of each invocation, then of each row.
 var<workgroup> parts: array<vec2<f32>, WG>;
 var<workgroup> most: array<f32, PER>;
 

@@ -419,7 +419,7 @@ fn decode_case(
     .of_type(ty.name())
 }
 
-/// Of cases that compare what a step has stored: now and then a value rounds the other way.
+/// The tolerance of cases that compare what a step has stored: now and then a value rounds the other way.
 fn stored_tolerance(ty: CacheType) -> f64 {
     match ty {
         CacheType::F32 | CacheType::F16 => 1e-6,

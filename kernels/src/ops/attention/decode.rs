@@ -137,7 +137,7 @@ pub fn supports(caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'st
     if cache.chunks() > 1 {
         return Err("the cache is cut into chunks");
     }
-    // Of large heads a workgroup may take fewer.
+    // A workgroup may take fewer of large heads.
     let heads = if cache.head_dim > 128 { 1 } else { 4 };
     match most_heads(caps, cache.head_dim) < heads {
         true => Err("too little workgroup memory"),

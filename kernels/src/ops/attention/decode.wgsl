@@ -61,7 +61,7 @@ var<workgroup> normed: array<f32, (G + 1u) * HD>;
 var<workgroup> turned: array<f32, G * HD>;
 var<workgroup> key: array<f32, HD>;
 var<workgroup> value: array<f32, HD>;
-// Of each subgroup and head: sums, and (largest score, sum of exponentials).
+// What each subgroup has for each head: sums, and (largest score, sum of exponentials).
 var<workgroup> sums: array<vec4<f32>, SUBGROUPS * G * D4>;
 var<workgroup> stats: array<vec2<f32>, SUBGROUPS * G>;
 
@@ -81,7 +81,7 @@ fn place(before: u32, n: u32, kv_head: u32, c: u32) -> u32 {
 
 // What turns dimension d at `position`: (cos, sin of near), (cos, sin of far).
 fn turn_of(d: u32, position: u32) -> vec4<f32> {
-    // Of a dimension that is not turned, anything.
+    // A dimension that is not turned may have anything here.
     let pairs = max(p.pairs, 1u);
     let i = select(d % pairs, min(d / 2u, pairs - 1u), ADJACENT == 1u);
     let near = table[(position & 127u) * p.pairs + i];

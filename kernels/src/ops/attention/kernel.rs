@@ -128,7 +128,7 @@ impl Variant {
 
     /// The variant for a device and a batch, by the table.
     pub fn pick(caps: &Caps, s: &Shape, cache: &CacheShape) -> Variant {
-        // Of a stream there is one token.
+        // A slot has one token.
         let one = s.sequences == Sequences::One;
         let tokens = if one { s.tokens } else { 1 };
         let at = CallShape { tokens, rows: tokens * (s.heads / cache.kv_heads), head_dim: cache.head_dim };

@@ -15,7 +15,7 @@
 // The G query heads that share a KV head are packed with the tokens: row r of a KV head is token
 // r / G, query head r % G. One workgroup of 128 computes BQ such rows against one split of one chunk,
 // 32 keys at a time. Splits are merged by attention_combine; a chunk merges with those before it here.
-// Of several streams each has a token, and workgroups of its own: along z, behind the splits.
+// Where there are several slots, each has a token, and workgroups of its own: along z, behind the splits.
 
 const BK: u32 = 32u;
 const WG: u32 = 128u;

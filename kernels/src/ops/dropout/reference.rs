@@ -17,7 +17,7 @@ fn mixed(v: u32) -> u32 {
     h ^ (h >> 16)
 }
 
-/// Of f32 values.
+/// What becomes of f32 values.
 pub fn dropout(x: &[f32], seed: [u32; 2], m: Mask) -> Vec<f64> {
     let factor = 1.0 / (1.0 - f64::from(m.probability));
     let kept = kept(x.len() as u32, seed, m);

@@ -93,6 +93,10 @@ pub fn cases() -> Vec<Case> {
         all.extend([true, false].map(|sorted| combine_case(b, sorted, true)));
         all.push(combine_case(b, true, false));
         all.push(weigh_case(b));
+        all.extend(
+            [(true, Left::Positions), (false, Left::Positions), (true, Left::Tokens)]
+                .map(|way| imatrix_case(b, way)),
+        );
     }
     all
 }
@@ -303,6 +307,33 @@ fn combine_case(b: Batch, sorted: bool, weighted: bool) -> Case {
             want.iter_mut().zip(&before).for_each(|(w, &b)| *w += f64::from(b));
         }
         out.compare(gpu, &want)
+    })
+}
+
+/// What the sums hold before is about as large as what is added.
+fn imatrix_case(b: Batch, (sorted, left): (bool, Left)) -> Case {
+    let name = format!("{} width {WIDTH}, {left:?}{}", b.name(), if sorted { ", sorted" } else { "" });
+    Case::new("experts_imatrix", BASELINE, name, 1e-7, move |gpu, _, seed| {
+        let mut rng = b.rng(seed);
+        let ids = b.ids(&mut rng);
+        let rows = if left == Left::Tokens { b.tokens as usize } else { ids.len() };
+        let x = rng.values(rows * WIDTH as usize);
+        let before: Vec<f32> = (0..super::imatrix::sums(b.experts, WIDTH)).map(|i| (i % 7) as f32).collect();
+        let ids_gpu = ids_of(gpu, &ids)?;
+        let order = order_of(gpu, b, 32)?;
+        let mut rec = Recorder::new(gpu);
+        order.record(&mut rec, &ids_gpu, [b.tokens, b.used, b.experts])?;
+        let route = Route { ids: &ids_gpu, tokens: b.tokens, used: b.used, order: sorted.then_some(&order) };
+        let s = Guarded::new(gpu, before.len(), Some(&before))?;
+        let shape = [b.experts, WIDTH];
+        super::imatrix::accumulate(&mut rec, (&input(gpu, &x)?, left), &s.slice, &route, shape)?;
+        gpu.run(&rec.finish()?, None)?;
+        // The row of x that each slot has.
+        let mut row_of: Vec<usize> = (0..ids.len()).map(|s| s / (ids.len() / rows)).collect();
+        if sorted && left == Left::Positions {
+            reference::order(&ids).into_iter().enumerate().for_each(|(at, s)| row_of[s] = at);
+        }
+        s.compare(gpu, &reference::imatrix(&x, &ids, &row_of, &before, WIDTH as usize))
     })
 }
 

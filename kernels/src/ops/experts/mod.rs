@@ -7,6 +7,7 @@
 //! dispatches once.
 
 pub mod cases;
+pub mod imatrix;
 pub mod matvec;
 pub mod reference;
 pub mod sort;
@@ -107,7 +108,7 @@ impl Variant {
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    [sort::shaders(), sums::shaders(), matvec::shaders(), tiles::shaders()].concat()
+    [sort::shaders(), sums::shaders(), imatrix::shaders(), matvec::shaders(), tiles::shaders()].concat()
 }
 
 /// A product of rows with the matrices of their experts.

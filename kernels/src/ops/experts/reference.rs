@@ -40,3 +40,17 @@ pub fn combine(y: &[f64], weights: &[f64], used: usize, width: usize) -> Vec<f64
     };
     y.chunks_exact(used * width).zip(weights.chunks_exact(used)).flat_map(token).collect()
 }
+
+/// The squares of x `[.., cols]`, of the row that each slot has, added to `before` by the expert of the slot, and the
+/// numbers of slots behind them.
+pub fn imatrix(x: &[f32], ids: &[u32], row_of: &[usize], before: &[f32], cols: usize) -> Vec<f64> {
+    let mut sums: Vec<f64> = before.iter().map(|&v| v.into()).collect();
+    let experts = before.len() / (cols + 1);
+    for (&e, &row) in ids.iter().zip(row_of) {
+        let e = e as usize;
+        let of = &mut sums[e * cols..][..cols];
+        of.iter_mut().zip(&x[row * cols..]).for_each(|(s, &v)| *s += f64::from(v) * f64::from(v));
+        sums[experts * cols + e] += 1.0;
+    }
+    sums
+}

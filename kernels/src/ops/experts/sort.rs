@@ -36,9 +36,9 @@ pub struct Order {
 /// Sizes of an [`Order`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderBytes {
-    /// Of each of two lists.
+    /// Bytes of each of two lists.
     pub list: u64,
-    /// Of the tiles.
+    /// Bytes of the tiles.
     pub tiles: u64,
 }
 

@@ -82,7 +82,7 @@ fn backward(act: Activation, [tokens, width]: [u32; 2], magnitude: f32) -> Case 
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
         let (gate, up, dy) = (wide(&gate), wide(&up), wide(&dy));
         let (dg, du) = super::reference::backward(act, &gate, &up, &dy);
-        // Of different size where gates are extreme, so each for itself.
+        // Where gates are extreme these differ in size, so each is compared for itself.
         let again = y.compare(gpu, &super::reference::glu(act, &gate, &up))? <= 1e-7;
         let got = dx.read(gpu)?.filter(|_| again);
         let part = |first: usize| -> Option<Vec<f32>> {

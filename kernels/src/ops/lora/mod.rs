@@ -325,7 +325,7 @@ pub struct Pass<'a> {
     pub narrow: (&'a Slice, Columns),
     /// `[tokens, stride]` of the windows' columns.
     pub wide: (&'a Slice, Format),
-    /// Of each adapter.
+    /// What each adapter has.
     pub windows: &'a [Window],
     /// f32: the adapters' matrices one after the other, each at a multiple of the budget's alignment.
     pub m: &'a Slice,

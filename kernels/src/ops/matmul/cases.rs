@@ -332,7 +332,7 @@ const LOW_RANK: u32 = 20;
 const LOW_T: Columns = Columns { stride: 64, column: 4 };
 
 impl Low {
-    /// Of a product of `outputs`; forward with a second adapter from output 128 on.
+    /// A case of a product of `outputs`; forward with a second adapter from output 128 on.
     fn new(
         gpu: &Gpu,
         direction: Direction,

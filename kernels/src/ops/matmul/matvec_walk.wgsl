@@ -11,7 +11,7 @@
 fn walk$NTH(lid: u32, lanes: u32, planes: vec4<u32>, first: u32) {
     let width = p.units / PARTS;    // heads of a row
     //@ if BLOCKS
-    // Of a block of 256, an invocation always has the same part: what depends on it alone leaves the loop.
+    // An invocation always has the same part of a block of 256: what depends on it alone leaves the loop.
     let place = lid % PER_BLOCK;
     //@ end
     //@ for r in ROWS

@@ -87,7 +87,7 @@ pub(super) fn plan(
                 let (offset, size) = match row {
                     0 if i + 1 == per_token.len() => (0, m_bytes.unwrap_or(bias_bytes)),
                     0 => (0, bias_bytes),
-                    // Of tiles, whole ones.
+                    // Tiles are bound whole.
                     row if i == 0 => (u64::from(t.start) * row, product.x.rows(n) * row),
                     // All parts of the result.
                     row if i == 1 => {

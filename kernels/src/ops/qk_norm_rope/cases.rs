@@ -172,7 +172,7 @@ struct PackedBatch {
     spans: Vec<[u32; 2]>,
     qkv: Vec<f32>,
     norms: Vec<f32>,
-    /// Of q, k and v.
+    /// Those of q, k and v.
     gradients: [Vec<f32>; 3],
     spans_gpu: Slice,
     qkv_gpu: Slice,

@@ -67,7 +67,7 @@ pub enum Overlong {
 /// How text becomes examples.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<'a> {
-    /// Of the model.
+    /// That of the model.
     pub tokenizer: &'a Tokenizer,
     /// Renders conversations.
     pub template: &'a Template,

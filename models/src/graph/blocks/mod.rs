@@ -43,7 +43,7 @@ fn output(b: &mut Builder<'_>, x: Value) -> Option<Value> {
         Want::Cache | Want::Sums { head: false } => None,
         Want::Sums { head: true } => {
             let x = b.norm(x, NormSite::Output);
-            b.push(Node::Observe { x, site: Site::Head });
+            b.push(Node::Observe { x, site: Site::Head, experts: None });
             None
         }
         Want::Logits | Want::Taps => {
