@@ -87,3 +87,31 @@ fn the_readme_s_example_is_the_doctest() {
     assert!(readme.len() >= 6, "{readme:?}");
     assert_eq!(readme, doctest);
 }
+
+/// Comments are sentences that a newcomer can read aloud: none of them begins with "Of".
+#[test]
+fn no_sentence_begins_with_of() {
+    fn walk(folder: &std::path::Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if !name.starts_with(['.', '_']) && !name.starts_with("target") {
+                    walk(&path, found);
+                }
+            } else if [".rs", ".wgsl", ".md"].iter().any(|e| name.ends_with(e)) {
+                let text = std::fs::read_to_string(&path).expect("a text");
+                let begins = |l: &&str| {
+                    let l = l.trim_start();
+                    let comment = ["/// ", "//! ", "// "].iter().find_map(|m| l.strip_prefix(m));
+                    let line = if name.ends_with(".md") { Some(l) } else { comment };
+                    line.is_some_and(|l| l.starts_with("Of ") || l.contains(". Of "))
+                };
+                found.extend(text.lines().filter(begins).map(|l| format!("{}: {l}", path.display())));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(std::path::Path::new(env!("CARGO_MANIFEST_DIR")), &mut found);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

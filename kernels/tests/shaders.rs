@@ -93,7 +93,7 @@ fn check_bindings(module: &naga::Module, shader: &weft_runtime::Shader, fields: 
     assert!(storage.len() <= Budget::WEBGPU.storage_buffers as usize, "{name}: too many bindings");
 }
 
-/// Workgroup memory and size stay within core WebGPU. Of what is picked `by_limits` the memory may be larger.
+/// Workgroup memory and size stay within core WebGPU. What is picked `by_limits` may take more memory.
 fn check_workgroup(module: &naga::Module, name: &str, by_limits: bool) {
     let mut layouter = naga::proc::Layouter::default();
     layouter.update(module.to_ctx()).unwrap();

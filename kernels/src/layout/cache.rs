@@ -160,7 +160,7 @@ pub struct CacheShape {
     pub head_dim: u32,
     /// Positions of a chunk (the last may have fewer).
     pub per_chunk: u32,
-    /// Places of a ring, for layers that see a window alone: position n lies at n mod this. Of one sequence the whole
+    /// Places of a ring, for layers that see a window alone: position n lies at n mod this. One sequence has the whole
     /// context is a ring; several streams have one each, one after the other. None where every position has its
     /// place.
     pub ring: Option<u32>,

@@ -32,7 +32,7 @@ pub const IDLE: u32 = u32::MAX;
 pub enum Sequences {
     /// All of one sequence, one after the other, from the position in word 0 of the state on.
     One,
-    /// Each the next token of a stream of its own. Of the cache, stream s has the positions from
+    /// Each the next token of a stream of its own. Stream s has the positions of the cache from
     /// `s * context` on; word 0 of its [`State`] counts within them, or is
     /// [`IDLE`].
     Streams {

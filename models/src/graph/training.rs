@@ -24,7 +24,7 @@ pub(crate) struct Training {
 #[derive(Debug, Clone)]
 pub(crate) struct Homes {
     scratch: Places,
-    /// Of each layer that keeps anything, the bytes.
+    /// The bytes of each layer that keeps anything.
     pub(crate) kept: Vec<u64>,
     /// By value: which of these it lies in, at which offset, and its length.
     in_kept: Vec<Option<(usize, u64, u64)>>,

@@ -25,7 +25,7 @@ pub struct TrainOptions {
     pub checkpointing: bool,
     /// Probability that a value of an adapter's input is dropped.
     pub dropout: f32,
-    /// Of the dropout.
+    /// The seed of the dropout.
     pub seed: u64,
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Memory {
     pub(crate) labels: Slice,
     /// What each token's loss is multiplied by.
     pub(crate) loss_scale: Slice,
-    /// Of the dropout.
+    /// The seed of the dropout.
     pub(crate) seed: Slice,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Recording<'a> {
     pub(crate) m: &'a Memory,
     /// What B A is multiplied by.
     pub(crate) scale: f32,
-    /// Of the adapters' inputs; 0 where a batch is only evaluated.
+    /// The share of the adapters' inputs that is dropped; 0 where a batch is only evaluated.
     pub(crate) dropout: f32,
 }
 

@@ -22,11 +22,11 @@ use crate::{Error, Model, Result, Spec};
 /// What a recorded program does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
-    /// Of so many tokens.
+    /// The forward pass of so many tokens.
     Forward(u32),
     /// The same without dropout.
     Evaluate(u32),
-    /// Of so many tokens.
+    /// The backward pass of so many tokens.
     Backward(u32),
     /// Without the gradient.
     Loss,

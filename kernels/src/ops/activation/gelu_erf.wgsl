@@ -2,7 +2,7 @@
 // and its slope phi(v) + v exp(-v^2 / 2) / sqrt(2 pi)
 
 // The factor of erfc(|v| / sqrt(2)) / 2 behind exp(-v^2 / 2), by Abramowitz and Stegun 7.1.26 (absolute error
-// 1.5e-7). Of a negative v it is phi itself, with no cancellation.
+// 1.5e-7). For a negative v it is phi itself, with no cancellation.
 fn tail(v: f32) -> f32 {
     let t = 1.0 / fma(0.23164188, abs(v), 1.0);
     let poly = fma(t, fma(t, fma(t, fma(t, 1.061405429, -1.453152027), 1.421413741), -0.284496736), 0.254829592);

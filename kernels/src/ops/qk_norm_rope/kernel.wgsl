@@ -14,7 +14,7 @@
 // k_cache, v_cache  one chunk of the cache: [positions, kv_heads, HD], stored by the fragment
 //
 // One workgroup of 64 serves one head of one token: query heads first, then KV heads, each with its key
-// and its value. Of a split cache, the chunk that holds the token's position stores it, and the first
+// and its value. Where the cache is split, the chunk that holds the token's position stores it, and the first
 // chunk's dispatch rotates the queries.
 
 const WG: u32 = 64u;

@@ -109,7 +109,7 @@ pub struct Routes<'a> {
     pub weights: &'a Slice,
 }
 
-/// Records the choice of experts by the softmax of logits `[tokens, experts]` f32. Of equal logits the lowest
+/// Records the choice of experts by the softmax of logits `[tokens, experts]` f32. Among equal logits the lowest
 /// number comes first. All operands are activations.
 ///
 /// # Errors
