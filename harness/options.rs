@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::ProgressBar;
 use weft_formats::chat::{self, Message, Template};
-use weft_formats::gguf::{File, Metadata};
+use weft_formats::gguf::{self, File, Metadata};
 use weft_formats::tokenizer::Tokenizer;
 use weft_models::{
     AdapterFile, CacheType, Loading, Model, Options, Profile, Sampling, Source, Spec, Without,
@@ -163,7 +163,7 @@ impl LoraFlag {
 }
 
 /// `FILE:SCALE`; what is not a number behind the last colon belongs to the name.
-fn path_and_scale(text: &str) -> (&str, f32) {
+pub fn path_and_scale(text: &str) -> (&str, f32) {
     if let Some((path, scale)) = text.rsplit_once(':')
         && let Ok(scale) = scale.parse::<f32>()
         && scale.is_finite()
@@ -448,6 +448,17 @@ pub fn check_output(
             output.display()
         ))),
     }
+}
+
+/// As [`check_output`], for a GGUF file of `kind` (`general.type`: model, adapter or imatrix).
+///
+/// # Errors
+/// As [`check_output`].
+pub fn check_gguf(output: &Path, inputs: &[PathBuf], kind: &str) -> Result<()> {
+    let inputs: Vec<_> = inputs.iter().map(|p| Some(p.as_path())).collect();
+    check_output(output, &inputs, &format!("a GGUF file of type \"{kind}\""), |head| {
+        head.starts_with(b"GGUF") && gguf::kind_of(output).is_some_and(|k| k == kind)
+    })
 }
 
 /// Reads a whole text file.

@@ -132,6 +132,22 @@ fn inputs_and_strangers_stay() {
     let text = file(&folder, "text.txt", "some words of text ".repeat(40).as_bytes());
     let ids = file(&folder, "ids.json", b"[1, 2, 3]");
     let before = |path: &str| std::fs::read(path).expect("a file");
+    let gguf = |name: &str, kind: &str, tensors: &mut dyn FnMut(&mut Vec<(String, Value)>)| {
+        let bytes = changed(|pairs, _| {
+            put(pairs, "general.type", Value::Str(kind.to_owned()));
+            tensors(pairs);
+        });
+        file(&folder, name, &bytes)
+    };
+    let adapter = gguf("adapter.gguf", "adapter", &mut |_| {});
+    let importance = gguf("importance.gguf", "imatrix", &mut |_| {});
+    // A model whose keys speak of an importance matrix is none.
+    let weighed = gguf("weighed.gguf", "model", &mut |pairs| {
+        put(pairs, "quantize.imatrix.file", Value::Str("imatrix.gguf".to_owned()));
+    });
+    let config = file(&folder, "config.json", br#"{"architectures": ["A"], "entries": []}"#);
+    let records = file(&folder, "records.jsonl", br#"{"prompt": "a b", "completion": "c d"}"#);
+    let others = [&adapter, &importance, &config, &records, &weighed].map(|p| before(p));
     let kept = [before(&model), before(&text), before(&ids)];
     let trace = ["bench", "-m", &model, "-p", "2", "-n", "1", "-r", "1", "--profile", "--trace"];
     for (args, output) in [
@@ -144,12 +160,59 @@ fn inputs_and_strangers_stay() {
         (&trace, &model),
         (&trace, &text),
         (&["tune", "--quick", "--seconds", "1", "-o"], &text),
+        (&["tune", "--quick", "--seconds", "1", "-o"], &config),
         (&["curriculum", "--count", "1", "-o"], &model),
+        (&["curriculum", "--count", "1", "-o"], &records),
+        (&["curriculum", "--count", "1", "-o"], &config),
+        (&["imatrix", "-m", &model, "-f", &text, "-c", "16", "-o"], &weighed),
+        (&["imatrix", "-m", &model, "-f", &text, "-c", "16", "-o"], &adapter),
+        (&["merge", "-m", &model, "--lora", &adapter, "-o"], &model),
+        (&["merge", "-m", &model, "--lora", &adapter, "-o"], &adapter),
+        (&["merge", "-m", &model, "--lora", &adapter, "-o"], &text),
+        (&["merge", "-m", &model, "--lora", &adapter, "-o"], &importance),
     ] {
         let args = [args, &[output]].concat();
         fails(&args, &[output, "another"]);
     }
+    // Those that name their output without a flag.
+    let quantize = |output: &str| fails(&["quantize", &model, output, "F16"], &[output, "another"]);
+    [&model, &text, &ids, &adapter, &importance, &config].into_iter().for_each(|o| quantize(o));
+    fails(&["quantize", &model, &importance, "F16", "--imatrix", &importance], &[&importance, "to read"]);
+    let parts = folder.join("part").display().to_string();
+    ok(&["split", &model, &parts, "--max-tensors", "6"]);
+    let part = |n: usize| {
+        let name = std::fs::read_dir(&folder).expect("a folder").flatten().map(|e| e.path());
+        let mut all: Vec<_> = name.filter(|p| p.display().to_string().starts_with(&parts)).collect();
+        all.sort();
+        all[n].display().to_string()
+    };
+    for output in [&part(0), &part(1), &adapter, &text] {
+        fails(&["merge-splits", &part(0), output], &[output, "another"]);
+        fails(&["quantize", &part(1), output, "F16"], &[output, "another"]);
+    }
+    fails(&["split", &part(1), &parts, "--max-tensors", "6"], &["part-00001", "another"]);
+    let taken = folder.join("taken").display().to_string();
+    let first = part(0).replace("part-", "taken-");
+    std::fs::write(&first, "words").expect("a file");
+    fails(&["split", &model, &taken, "--max-tensors", "6"], &[&first, "another"]);
+    assert_eq!(std::fs::read(&first).expect("a file"), b"words");
+    // A folder to train into must hold nothing else of these names.
+    for name in
+        ["adapter.gguf", "adapter_config.json", "adapter_model.safetensors", "metrics.jsonl", "loss.svg"]
+    {
+        let out = folder.join(format!("run-{name}"));
+        std::fs::create_dir(&out).expect("a folder");
+        std::fs::write(out.join(name), "{}").expect("a file");
+        let out = out.display().to_string();
+        fails(
+            &["finetune", "-m", &model, "-d", &records, "-o", &out, "--steps", "1", "--ctx", "64"],
+            &[name],
+        );
+        assert_eq!(std::fs::read(folder.join(format!("run-{name}")).join(name)).expect("a file"), b"{}");
+    }
     assert!([before(&model), before(&text), before(&ids)] == kept);
+    let strangers = [&adapter, &importance, &config, &records, &weighed].map(|p| before(p));
+    assert!(strangers == others);
     // Its own kind is written over, also by another name of it.
     let out = folder.join("l.safetensors").display().to_string();
     for _ in 0..2 {

@@ -9,6 +9,7 @@ use weft_formats::hf::{Conversion, Options, TYPES};
 use weft_formats::quant::Type;
 use weft_runtime::human;
 
+use crate::options::check_gguf;
 use crate::{Error, Result, interrupt, output};
 
 /// Make a GGUF file from a Hugging Face folder
@@ -45,6 +46,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             Error::input(format!("unknown type {name:?}; known: {}", known.join(", ")))
         })
     });
+    check_gguf(&f.output, &[], "model")?;
     let failed = |e: weft_formats::hf::Error| Error::input(e.to_string());
     let source = Conversion::open(&f.folder, &Options { ty: ty.transpose()?, pre: f.pre }).map_err(failed)?;
     source.warnings().iter().for_each(|w| output::note(&format!("warning: {}", crate::error::one_line(w))));

@@ -75,7 +75,11 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let samples = curriculum::generate(f.seed, f.count, split, format, domains);
     match &f.o {
         Some(path) => {
-            crate::options::check_output(path, &[], "a file of JSON lines", |head| head.starts_with(b"{"))?;
+            crate::options::check_output(path, &[], "a file of weft curriculum", |head| {
+                let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+                let record = serde_json::from_slice::<serde_json::Value>(line);
+                record.is_ok_and(|r| r["domain"].is_string() && r["key"].is_string())
+            })?;
             let mut out = weft_formats::Whole::create(path)?;
             curriculum::write_jsonl(samples, &mut out).map_err(|e| Error::io(path, e))?;
             Ok(out.finish()?)

@@ -9,7 +9,7 @@ use serde_json::json;
 use weft_formats::imatrix::Collected;
 use weft_formats::tokenizer::Tokenizer;
 
-use crate::options::{CacheFlag, DeviceFlags, ModelFlag, check_output, read_text};
+use crate::options::{CacheFlag, DeviceFlags, ModelFlag, check_gguf, read_text};
 use crate::{Error, Result, interrupt, output, report};
 
 /// Collect an importance matrix from a text, for `weft quantize --imatrix`
@@ -53,11 +53,8 @@ pub(super) struct Flags {
 
 pub(super) fn run(f: Flags) -> Result<()> {
     let text = read_text(&f.file)?;
-    let inputs = [Some(f.file.as_path()), f.model.model.as_deref()];
-    check_output(&f.o, &inputs, "an importance matrix", |head| {
-        let says = |mark: &[u8]| head.windows(mark.len()).any(|w| w == mark);
-        head.starts_with(b"GGUF") && says(b"imatrix")
-    })?;
+    let inputs: Vec<_> = f.model.model.iter().chain([&f.file]).cloned().collect();
+    check_gguf(&f.o, &inputs, "imatrix")?;
     // Before the work, so that a file that cannot be written costs none.
     drop(weft_formats::Whole::create(&f.o)?);
     interrupt::install(2);

@@ -14,6 +14,7 @@ use weft_formats::quant::{self, ENCODES, Type, convert_rows};
 use weft_formats::recipe::{self, Choice, Model, RECIPES, Recipe, Wishes};
 use weft_runtime::human;
 
+use crate::options::check_gguf;
 use crate::{Error, Result, interrupt, output};
 
 /// Write a model in a smaller type
@@ -65,7 +66,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     })?;
     let overrides = f.tensor.iter().map(|t| parse_override(t)).collect::<Result<_>>()?;
     let file = File::open(&f.input)?;
-    differs(&f.output, &f.input)?;
+    check_gguf(&f.output, &f.imatrix.iter().cloned().chain(file.paths()).collect::<Vec<_>>(), "model")?;
     let imatrix = f.imatrix.as_deref().map(|p| Imatrix::open(p).map_err(|e| Error::input(e.to_string())));
     let imatrix = imatrix.transpose()?;
 
@@ -117,16 +118,6 @@ fn parse_override(text: &str) -> Result<(Regex, Type)> {
     Ok((Regex::new(pattern).map_err(|e| wrong(format!("not a regular expression ({e})")))?, ty))
 }
 
-/// Refuses an output that is the input.
-pub(super) fn differs(output: &Path, input: &Path) -> Result<()> {
-    match (output.canonicalize(), input.canonicalize()) {
-        (Ok(a), Ok(b)) if a == b => {
-            Err(Error::input(format!("{}: is the file to read; give another to write", output.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn is_small(ty: Type) -> bool {
     ty.block_len() > 1
 }
@@ -157,7 +148,7 @@ fn importance<'a>(
         else {
             return Ok(None);
         };
-        let columns = t.shape[0] as usize;
+        let columns = t.shape.first().map_or(1, |c| *c as usize);
         let matrices: u64 = t.shape.iter().skip(2).product();
         let expected = columns.checked_mul(matrices as usize);
         match Some(entry.values.len()) == expected {
@@ -231,7 +222,13 @@ fn encode(
     bar: &ProgressBar,
 ) -> std::result::Result<(), std::result::Result<Error, String>> {
     let bytes = file.bytes(t);
-    let columns = t.shape[0] as usize;
+    // A number alone has no rows to encode.
+    let Some(&first) = t.shape.first() else {
+        out.extend(bytes);
+        bar.inc(1);
+        return Ok(());
+    };
+    let columns = first as usize;
     let rows = t.shape.get(1).map_or(1, |r| *r as usize);
     // The reader has checked that rows are whole blocks and that there is no dimension of 0.
     let row = t.ty.row_bytes(t.shape[0]).unwrap_or(t.size) as usize;
@@ -277,7 +274,8 @@ impl Report<'_> {
     }
 
     fn bytes(t: &TensorInfo, ty: Type) -> u64 {
-        ty.row_bytes(t.shape[0]).unwrap_or(0) * t.shape.iter().skip(1).product::<u64>()
+        let columns = t.shape.first().copied().unwrap_or(1);
+        ty.row_bytes(columns).unwrap_or(0) * t.shape.iter().skip(1).product::<u64>()
     }
 
     /// Bits a weight, before and after.

@@ -6,7 +6,8 @@ use clap::Args;
 use weft_formats::gguf::{self, File, Metadata, TensorInfo, Value, Writer};
 use weft_runtime::human;
 
-use super::quantize::{differs, without_split};
+use super::quantize::without_split;
+use crate::options::check_gguf;
 use crate::{Error, Result, interrupt, output};
 
 /// Split a model into files of at most a size
@@ -95,7 +96,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         f.prefix.with_file_name(name)
     };
     for i in 0..shards.len() {
-        differs(&path(i), &f.input)?;
+        check_gguf(&path(i), &file.paths(), "model")?;
     }
     interrupt::install(8);
     let bar = copying(&file);
@@ -123,7 +124,7 @@ pub(super) fn merge(f: MergeFlags) -> Result<()> {
     if file.metadata().get("split.count").is_none() {
         return Err(Error::input(format!("{}: is not a part of a split model", f.input.display())));
     }
-    differs(&f.output, &f.input)?;
+    check_gguf(&f.output, &file.paths(), "model")?;
     interrupt::install(8);
     let bar = copying(&file);
     let size = copy(&file, &without_split(file.metadata()), file.tensors(), &f.output, &bar)?;

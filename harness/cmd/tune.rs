@@ -72,7 +72,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     options::check_output(&file, &[], "a file of constants from weft tune", |head| {
         let text = String::from_utf8_lossy(head);
-        text.trim_start().starts_with('{') && text.contains("\"entries\"")
+        text.trim_start().starts_with('{')
+            && ["\"driver\"", "\"entries\""].iter().all(|key| text.contains(key))
     })?;
     // A path that cannot be written is said before the work, not after it.
     drop(weft_formats::Whole::create(&file)?);

@@ -111,6 +111,14 @@ impl File {
         &self.path
     }
 
+    /// All files that it is read from: the shards of a split one.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        match split_name(&self.path) {
+            Some(split) => (1..=split.count).map(|no| self.path.with_file_name(split.shard(no))).collect(),
+            None => vec![self.path.clone()],
+        }
+    }
+
     /// The GGUF version, 2 or 3 (of the first shard).
     pub fn version(&self) -> u32 {
         self.version
@@ -221,6 +229,13 @@ fn open_split(path: &Path, split: &Split) -> Result<Vec<Shard>, Error> {
         }
         _ => Ok(shards),
     }
+}
+
+/// What the GGUF file at `path` is (`general.type`, a model's where it says nothing); `None` for what is no GGUF
+/// file. Other shards of a split one are not looked for.
+pub fn kind_of(path: &Path) -> Option<String> {
+    let shard = open_shard(path).ok()?;
+    Some(shard.header.metadata.str("general.type").unwrap_or("model").to_owned())
 }
 
 /// The metadata of shard `no` of `count` must say what the name says. A lone shard may say nothing.

@@ -10,7 +10,7 @@ mod value;
 mod writer;
 
 pub use error::{Cause, Error};
-pub use file::File;
+pub use file::{File, kind_of};
 pub use parse::TensorInfo;
 pub use value::{Array, Metadata, Value};
 pub use writer::{Output, Writer};

@@ -236,17 +236,27 @@ fn lock(folder: &Path) -> Result<Option<std::fs::File>> {
     }
 }
 
-/// Refuses a folder that holds a run to go on with. One that was killed before its first checkpoint is none.
+/// Refuses a folder that holds a run to go on with, or files that a run would write over. One that was killed
+/// before its first checkpoint is none.
 ///
 /// # Errors
 /// It does.
 pub fn check_free(folder: &Path) -> Result<()> {
-    let adapter = folder.join(METRICS).exists() && folder.join("adapter.gguf").exists();
+    let metrics = folder.join(METRICS);
+    let head = std::fs::read(&metrics).ok();
+    const FIRST: &[u8] = b"{\"step\"";
+    // A process that is killed may leave a part of its first line.
+    let run = head.as_ref().is_some_and(|h| h.starts_with(FIRST) || FIRST.starts_with(h));
+    let adapter = run && folder.join("adapter.gguf").exists();
     if adapter || checkpoints(folder).is_ok_and(|c| !c.is_empty()) {
         let way_out = "go on with it by --resume, or give another folder";
         return Err(broken(folder, format!("holds a run already; {way_out}")));
     }
-    Ok(())
+    let written = [METRICS, "loss.svg", "adapter.gguf", "adapter_model.safetensors", "adapter_config.json"];
+    match written.into_iter().map(|name| folder.join(name)).find(|p| !run && p.exists()) {
+        Some(file) => Err(broken(&file, "is there already, and of no run; give another folder")),
+        None => Ok(()),
+    }
 }
 
 /// Steps and folders of the checkpoints in `folder`, the last one last.
