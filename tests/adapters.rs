@@ -96,6 +96,57 @@ fn merged_is_what_runs_unmerged() {
     assert_eq!(run(&["-m", merged]), run(&["-m", F16, "--lora", &a]));
 }
 
+/// An adapter whose changes are far below the steps of small types is not lost: changed tensors take a type that
+/// keeps it, or, where the types must stay, move the codes that it takes.
+#[test]
+fn small_changes_survive_a_merge() {
+    let folder = folder("adapters-small");
+    let text = |name: &str| folder.join(name).display().to_string();
+    // A hundredth of what the other test adds.
+    let a = format!("{}:0.05", write_adapter(&folder.join("a.gguf"), 3, 4));
+    let merged = text("merged.gguf");
+    for ty in ["Q4_1", "Q4_K_M", "IQ4_XS", "Q8_0"] {
+        let model = text(&format!("{ty}.gguf"));
+        ok(&["quantize", F16, &model, ty]);
+        let plain = logits(&folder, &["-m", &model]);
+        let want = logits(&folder, &["-m", &model, "--lora", &a]);
+        let far = nmse(&plain, &want);
+        let merge = |more: &[&str]| {
+            json(&[&["merge", "-m", &model, "--lora", &a, "-o", &merged, "--json"], more].concat())
+        };
+        let written = |report: &Value, key: &str| -> Vec<Value> {
+            report["written"].as_array().expect("tensors").iter().map(|t| t[key].clone()).collect()
+        };
+        let report = merge(&[]);
+        assert!(
+            written(&report, "share").iter().all(|s| (0.9..=1.1).contains(&s.as_f64().expect("a number")))
+        );
+        let own = written(&report, "share_in_own_type");
+        assert!(ty == "Q8_0" || own.iter().filter_map(Value::as_f64).any(|s| s < 0.3), "{ty}: {own:?}");
+        assert!(written(&report, "type").iter().all(|t| t == "Q8_0" || t == "F16" || t == "F32"), "{report}");
+        let e = nmse(&logits(&folder, &["-m", &merged]), &want);
+        assert!(e < far / 2.0, "{ty}: NMSE {e:e}, of the adapter itself {far:e}");
+        let report = merge(&["--same-types"]);
+        assert_eq!(written(&report, "type"), written(&report, "from"));
+        assert!(
+            written(&report, "share").iter().all(|s| s.as_f64().expect("a number") > 0.9),
+            "{ty}: {report}"
+        );
+        let (before, after) =
+            (File::open(Path::new(&model)).expect("a"), File::open(Path::new(&merged)).expect("b"));
+        for (x, y) in before.tensors().iter().zip(after.tensors()) {
+            assert_eq!((&x.name, &x.shape, x.ty), (&y.name, &y.shape, y.ty));
+        }
+    }
+    // A type without codes to move keeps nothing, which is refused unless it is asked for.
+    let (ternary, out) = (text("ternary.gguf"), text("out.gguf"));
+    ok(&["quantize", F16, &ternary, "TQ2_0"]);
+    let args = ["merge", "-m", &ternary, "--lora", &a, "-o", &out, "--same-types"];
+    fails(&args, &["TQ2_0 keeps 0 %", "--min-share 0.8", "merge without --same-types"]);
+    assert!(!Path::new(&out).exists());
+    ok(&[&args[..], &["--min-share", "0"]].concat());
+}
+
 #[test]
 fn adapters_that_do_not_fit_are_refused() {
     let folder = folder("adapters-refused");

@@ -8,6 +8,7 @@ pub mod chat;
 pub mod gguf;
 pub mod hf;
 pub mod imatrix;
+pub mod merge;
 pub mod names;
 pub mod quant;
 pub mod recipe;

@@ -4,6 +4,7 @@ mod adapter;
 mod chat_templates;
 mod gguf_file;
 mod hf_convert;
+mod merge;
 mod quant_blocks;
 mod quant_encode;
 mod quant_imatrix;

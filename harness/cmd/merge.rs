@@ -1,52 +1,81 @@
 //! `weft merge`: adapters added into the weights of a model.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use serde_json::json;
-use weft_formats::adapter::Pair;
+use serde_json::{Value as Json, json};
+use weft_formats::adapter::{Adapter, Base};
 use weft_formats::gguf::{File, TensorInfo, Value, Writer};
-use weft_formats::quant::{self, ENCODES, Type, convert_rows};
+use weft_formats::merge::{Change, Rounding, place};
+use weft_formats::quant::{self, ENCODES, Grid, Type, convert_rows};
 use weft_formats::recipe::{self, Model, RECIPES, Recipe, Wishes};
-use weft_models::{Spec, train::Target};
+use weft_models::{Spec, adapter_base};
 use weft_runtime::human;
 
-use super::quantize::{differs, without_split};
-use crate::options::{LoraFlag, ModelFlag};
+use super::quantize::without_split;
+use crate::options::{LoraFlag, ModelFlag, check_gguf, path_and_scale};
 use crate::{Error, Result, interrupt, output};
 
 /// Add LoRA adapters into a model's weights, for tools that take whole models
 ///
-/// Tensors that an adapter changes are dequantised, added to, and quantised again; the others are copied.
-/// Needs no GPU. `weft run --lora` needs no merge, and loses nothing by quantising again.
+/// What an adapter changes is often less than half a step of a small type, and would round back to what was
+/// there before, so the share of the change that is left is measured, on up to 64 rows of each tensor. A tensor
+/// whose own type keeps less than 90 % becomes Q8_0, F16 or F32, the first that keeps as much. With
+/// --same-types nothing grows: changed tensors keep their scales, and what a value lacks of a whole step is carried
+/// along its row. That keeps the adapter, and adds some noise. `weft run --lora` needs no merge and loses nothing.
+/// Needs no GPU.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft merge -m model.gguf --lora adapter.gguf -o merged.gguf
   weft merge -m model.gguf --lora style.gguf:0.5 --lora facts.gguf -o merged.gguf
-  weft merge -m model-f16.gguf --lora adapter.gguf -o merged.gguf --type Q4_K_M")]
+  weft merge -m model-f16.gguf --lora adapter.gguf -o merged.gguf --type Q4_K_M
+  weft merge -m model-q4_k_m.gguf --lora adapter.gguf -o merged.gguf --same-types")]
 pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
     #[command(flatten)]
     lora: LoraFlag,
     /// The file to write
-    #[arg(short, value_name = "OUT.gguf")]
+    #[arg(short, long = "output", value_name = "OUT.gguf")]
     o: PathBuf,
-    /// Write the whole model as this mixture, such as Q4_K_M [default: each tensor as it is]
+    /// Write the whole model as this mixture, such as Q4_K_M [default: each tensor in its own type, or in the
+    /// smallest that keeps the adapter]
     #[arg(long = "type", value_name = "T")]
     to: Option<String>,
+    /// Leave every tensor in its own type
+    #[arg(long, conflicts_with = "to")]
+    same_types: bool,
+    /// With --type and --same-types: refuse where less of a tensor's change is left, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = share)]
+    min_share: f32,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
+fn share(text: &str) -> std::result::Result<f32, String> {
+    let value = text.parse().ok().filter(|v| (0.0..=1.0).contains(v));
+    value.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
 /// Values held as f32 at a time.
 const STEP: u64 = 1 << 22;
 
-/// A pair, the scale of its product, and the first of the tensor's rows that it is added to.
-type Part<'a> = (&'a Pair, f32, usize);
+/// What a type has to keep of a change to be taken without being asked for.
+const KEEPS: f32 = 0.9;
+
+/// How a tensor is written.
+#[derive(Clone, Copy)]
+struct Target {
+    ty: Type,
+    /// What is left of the change; 1 without one.
+    share: f32,
+    /// What its own type would have kept, where another was taken.
+    own: Option<f32>,
+}
 
 pub(super) fn run(f: Flags) -> Result<()> {
     let start = Instant::now();
@@ -59,55 +88,38 @@ pub(super) fn run(f: Flags) -> Result<()> {
     });
     let recipe = recipe.transpose()?;
     let file = f.model.open_file()?;
-    if let Some(input) = &f.model.model {
-        differs(&f.o, input)?;
-    }
-    let spec = Spec::read(&file)?;
-    let adapters = f.lora.open(&spec)?;
-    let mut changes: Vec<Vec<Part<'_>>> = vec![Vec::new(); file.tensors().len()];
+    let adapters = f.lora.lora.iter().map(|text| PathBuf::from(path_and_scale(text).0));
+    check_gguf(&f.o, &adapters.chain(file.paths()).collect::<Vec<_>>(), "model")?;
+    // A path that cannot be written is said before the work, not after it.
+    drop(weft_formats::Whole::create(&f.o)?);
+    let base = adapter_base(&Spec::read(&file)?);
+    let adapters = open_adapters(&f, &file, &base)?;
+    let mut changes: Vec<Change<'_>> = vec![Change::default(); file.tensors().len()];
     for (adapter, strength) in &adapters {
         for pair in &adapter.pairs {
-            let (at, first) = place(&file, &spec, pair)?;
-            changes[at].push((pair, strength * adapter.scale(pair), first));
+            // Checked when the adapter was opened.
+            if let Some((at, first, ..)) = place(&file, &base, &pair.tensor) {
+                changes[at].parts.push((pair, strength * adapter.scale(pair), first));
+            }
         }
     }
-
-    let types: Vec<Type> = match recipe {
-        None => file.tensors().iter().map(|t| t.ty).collect(),
-        Some(recipe) => {
-            let all = file.tensors().iter();
-            let all: Vec<_> =
-                all.map(|t| recipe::Tensor { name: &t.name, shape: &t.shape, ty: t.ty }).collect();
-            let wishes = Wishes::default();
-            let choices = recipe::choose(recipe, &Model::read(file.metadata()), &wishes, &all);
-            choices.iter().map(|c| c.ty).collect()
-        }
-    };
-    for ((t, ty), changes) in file.tensors().iter().zip(&types).zip(&changes) {
-        if (*ty != t.ty || !changes.is_empty()) && !ENCODES.contains(ty) {
-            return Err(Error::input(format!(
-                "{}: tensor {:?} is {ty}, which can be read and not written; choose another with --type",
-                f.model.name(),
-                t.name
-            )));
-        }
-    }
+    interrupt::install(8);
+    let targets = targets(&f, &file, recipe, &changes)?;
     let mut metadata = without_split(file.metadata());
-    if let Some(recipe) = recipe {
-        metadata.set("general.file_type", Value::U32(recipe.file_type));
+    if let Some(file_type) = recipe.map(|r| r.file_type).or_else(|| file_type(&file, &targets)) {
+        metadata.set("general.file_type", Value::U32(file_type));
     }
-    let table = file.tensors().iter().zip(&types).map(|(t, ty)| (t.name.clone(), t.shape.clone(), *ty));
+    let table = file.tensors().iter().zip(&targets).map(|(t, to)| (t.name.clone(), t.shape.clone(), to.ty));
     let writer = Writer::new(&metadata, table)?;
     let size = writer.size();
 
-    interrupt::install(8);
     let total = file.tensors().iter().map(TensorInfo::elements).sum();
     let bar = output::bar(total, "merge {bar:30} {percent}% {msg}, {elapsed} of {duration}");
-    let mut sources = file.tensors().iter().zip(&changes);
-    let written = writer.write_to(&f.o, |to, out| -> Result<()> {
-        let Some((from, changes)) = sources.next() else { return Ok(()) };
+    let mut sources = file.tensors().iter().zip(changes.iter().zip(&targets));
+    let written = writer.write_to(&f.o, |_, out| -> Result<()> {
+        let Some((from, (change, to))) = sources.next() else { return Ok(()) };
         bar.set_message(from.name.clone());
-        merged(&file, from, to.ty, changes, out, &bar).map_err(|e| match e {
+        merged(&file, from, to.ty, change, out, &bar).map_err(|e| match e {
             None => Error::Interrupted,
             Some(e) => Error::input(format!("{}: tensor {:?}: {e}", f.model.name(), from.name)),
         })
@@ -126,43 +138,187 @@ pub(super) fn run(f: Flags) -> Result<()> {
             "changed": changed,
             "bytes": size,
             "seconds": seconds,
+            "written": written_json(&file, &changes, &targets),
         })),
-        false => output::line(&format!(
-            "{}: {}, {changed} of {} tensors changed, in {seconds:.1} s",
+        false => output::text(&format!(
+            "{}: {}, {changed} of {} tensors changed, in {seconds:.1} s\n{}",
             f.o.display(),
             human(size),
-            file.tensors().len()
+            file.tensors().len(),
+            written_text(&file, &changes, &targets)
         )),
     }
 }
 
-/// The tensor that holds a pair's matrix, and its first row there.
-fn place(file: &File, spec: &Spec, pair: &Pair) -> Result<(usize, usize)> {
-    let at = |name: &str| file.tensors().iter().position(|t| t.name == name);
-    if let Some(i) = at(&pair.tensor) {
-        return Ok((i, 0));
-    }
-    // Newer files may hold Q, K and V as one tensor.
-    let fused = Target::ALL.into_iter().find_map(|t| {
-        let (head, _) = pair.tensor.rsplit_once(".attn_")?;
-        let layer = head.strip_prefix("blk.")?.parse().ok()?;
-        (t.tensor(layer) == pair.tensor).then_some(())?;
-        Some((at(&format!("{head}.attn_qkv.weight"))?, t.column(spec) as usize))
-    });
-    fused.ok_or_else(|| {
-        Error::input(format!("{}: tensor {:?} is missing", file.path().display(), pair.tensor))
-    })
+/// What `general.file_type` says of a file most of whose weights got another type.
+fn file_type(file: &File, targets: &[Target]) -> Option<u32> {
+    let all = || file.tensors().iter().zip(targets);
+    let weights = |ty: Type| all().filter(|(_, to)| to.ty == ty).map(|(t, _)| t.elements()).sum::<u64>();
+    all().any(|(t, to)| t.ty != to.ty).then_some(())?;
+    // llama.cpp's numbers.
+    let kinds = [(Type::F32, 0), (Type::F16, 1), (Type::Q8_0, 7)];
+    let rest: u64 = all().map(|(t, _)| t.elements()).sum();
+    kinds.into_iter().find(|(ty, _)| 2 * weights(*ty) > rest).map(|(_, number)| number)
 }
 
-/// One tensor with its changes, as `to`. `None` is Ctrl-C.
+/// The adapters with their strengths, checked against the tensors of the file.
+fn open_adapters(f: &Flags, file: &File, base: &Base) -> Result<Vec<(Adapter, f32)>> {
+    let one = |text: &String| {
+        let (path, strength) = path_and_scale(text);
+        let wrong = |e: weft_formats::adapter::Error| Error::input(e.to_string());
+        let adapter = Adapter::open(Path::new(path), base).map_err(wrong)?;
+        let head = "output.weight";
+        if adapter.pairs.iter().any(|p| p.tensor == head) && place(file, base, head).is_none() {
+            let why =
+                "adapts output.weight, and this model's head is its embedding, which adapters leave alone";
+            return Err(Error::input(format!("{path}: {why}")));
+        }
+        let shape = |name: &str| place(file, base, name).map(|(_, _, rows, cols)| (rows, cols));
+        adapter.check(path, &shape).map_err(wrong)?;
+        Ok((adapter, strength))
+    };
+    f.lora.lora.iter().map(one).collect()
+}
+
+/// The type that each tensor is asked to have.
+fn asked(file: &File, recipe: Option<Recipe>) -> Vec<Type> {
+    let own = file.tensors().iter();
+    let Some(recipe) = recipe else { return own.map(|t| t.ty).collect() };
+    let all: Vec<_> = own.map(|t| recipe::Tensor { name: &t.name, shape: &t.shape, ty: t.ty }).collect();
+    let choices = recipe::choose(recipe, &Model::read(file.metadata()), &Wishes::default(), &all);
+    choices.iter().map(|c| c.ty).collect()
+}
+
+/// How each tensor is written; refuses what would lose an adapter.
+fn targets(f: &Flags, file: &File, recipe: Option<Recipe>, changes: &[Change<'_>]) -> Result<Vec<Target>> {
+    let fixed = recipe.is_some() || f.same_types;
+    let mut worst: Option<(&TensorInfo, Target)> = None;
+    let mut lost = 0;
+    let mut all = Vec::new();
+    for ((t, ty), change) in file.tensors().iter().zip(asked(file, recipe)).zip(changes) {
+        if interrupt::asked() {
+            return Err(Error::Interrupted);
+        }
+        let line = |e: String| Error::input(format!("{}: tensor {:?}: {e}", f.model.name(), t.name));
+        let kept = ty == t.ty && (change.is_empty() || Grid::has(ty) || !fixed);
+        if !kept && !ENCODES.contains(&ty) {
+            let way_out = if f.same_types { "leave --same-types away" } else { "choose another with --type" };
+            return Err(line(format!("is {ty}, which can be read and not written; {way_out}")));
+        }
+        let target = match (change.is_empty(), fixed) {
+            (true, _) => Target { ty, share: 1.0, own: None },
+            (_, true) => {
+                let share = measured(file, t, change, ty, Rounding::Kept).map_err(|e| line(e.to_string()))?;
+                Target { ty, share, own: None }
+            }
+            _ => smallest(file, t, change).map_err(|e| line(e.to_string()))?,
+        };
+        if target.share < f.min_share {
+            lost += 1;
+            if worst.is_none_or(|(_, w)| target.share < w.share) {
+                worst = Some((t, target));
+            }
+        }
+        all.push(target);
+    }
+    match worst.filter(|_| fixed) {
+        None => Ok(all),
+        Some((t, target)) => Err(Error::input(format!(
+            "{}: {lost} tensors keep less of the adapter than --min-share {}: {:?} as {} keeps {}; merge without {}, \
+             which takes larger types where they are needed, or lower --min-share",
+            f.model.name(),
+            f.min_share,
+            t.name,
+            target.ty,
+            percent(target.share),
+            if f.same_types { "--same-types" } else { "--type" },
+        ))),
+    }
+}
+
+fn measured(
+    file: &File,
+    t: &TensorInfo,
+    change: &Change<'_>,
+    to: Type,
+    rounding: Rounding,
+) -> std::result::Result<f32, quant::Error> {
+    let share = change.share(t.ty, file.bytes(t), t.shape[0] as usize, to, rounding);
+    file.release(t);
+    share
+}
+
+/// The smallest type that keeps a change, no smaller than the tensor's own.
+fn smallest(file: &File, t: &TensorInfo, change: &Change<'_>) -> std::result::Result<Target, quant::Error> {
+    let bits = |ty: Type| ty.block_bytes() * 8 * 256 / ty.block_len();
+    let mut own = None;
+    for ty in [t.ty, Type::Q8_0, Type::F16, Type::F32] {
+        let fits = t.shape[0].is_multiple_of(ty.block_len() as u64);
+        if !fits || (ty != t.ty && bits(ty) <= bits(t.ty)) || !(ENCODES.contains(&ty) || Grid::has(ty)) {
+            continue;
+        }
+        let share = match measured(file, t, change, ty, Rounding::Nearest) {
+            Ok(share) => share,
+            Err(quant::Error::Range { .. }) => continue,
+            Err(e) => return Err(e),
+        };
+        // More than all of it is no better than less.
+        if (share - 1.0).abs() <= 1.0 - KEEPS {
+            return Ok(Target { ty, share, own: own.filter(|_| ty != t.ty) });
+        }
+        own = own.or(Some(share));
+    }
+    Ok(Target { ty: Type::F32, share: 1.0, own })
+}
+
+fn percent(share: f32) -> String {
+    format!("{:.0} %", f64::from(share) * 100.0)
+}
+
+/// What became of the changed tensors, a line for each pair of types.
+fn written_text(file: &File, changes: &[Change<'_>], targets: &[Target]) -> String {
+    let mut kinds: BTreeMap<(&str, &str), (usize, f32, f32)> = BTreeMap::new();
+    for ((t, to), _) in file.tensors().iter().zip(targets).zip(changes).filter(|(_, c)| !c.is_empty()) {
+        let kind = kinds.entry((t.ty.name(), to.ty.name())).or_insert((0, f32::INFINITY, f32::INFINITY));
+        kind.0 += 1;
+        kind.1 = kind.1.min(to.share);
+        kind.2 = kind.2.min(to.own.unwrap_or(f32::INFINITY));
+    }
+    let mut text = String::new();
+    for ((from, to), (n, worst, own)) in kinds {
+        text += &format!("  {n} tensors of {from} as {to} keep at least {} of the change", percent(worst));
+        if own.is_finite() {
+            text += &format!("; {from} would keep {}", percent(own));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn written_json(file: &File, changes: &[Change<'_>], targets: &[Target]) -> Json {
+    let changed = file.tensors().iter().zip(targets).zip(changes).filter(|(_, c)| !c.is_empty());
+    let one = |((t, to), _): ((&TensorInfo, &Target), _)| {
+        json!({"tensor": t.name, "from": t.ty.name(), "type": to.ty.name(), "share": to.share,
+            "share_in_own_type": to.own})
+    };
+    changed.map(one).collect()
+}
+
+/// One tensor with its changes, as `ty`. `None` is Ctrl-C.
 fn merged(
     file: &File,
     t: &TensorInfo,
-    to: Type,
-    changes: &[Part<'_>],
+    ty: Type,
+    change: &Change<'_>,
     out: &mut Vec<u8>,
     bar: &ProgressBar,
 ) -> std::result::Result<(), Option<quant::Error>> {
+    if t.shape.is_empty() || (ty == t.ty && change.is_empty()) {
+        out.extend(file.bytes(t));
+        file.release(t);
+        bar.inc(t.elements());
+        return Ok(());
+    }
     let cols = t.shape[0] as usize;
     let row = t.ty.row_bytes(t.shape[0]).unwrap_or(t.size) as usize;
     let step = (STEP / t.shape[0]).max(1) as usize;
@@ -170,25 +326,20 @@ fn merged(
         if interrupt::asked() {
             return Err(None);
         }
-        let (first, count) = (i * step, part.len() / row);
-        if changes.is_empty() {
-            convert_rows(t.ty, part, to, cols, None, out).map_err(Some)?;
-        } else {
-            let mut bytes = Vec::with_capacity(count * cols * 4);
-            convert_rows(t.ty, part, Type::F32, cols, None, &mut bytes).map_err(Some)?;
-            let mut values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-            for (pair, scale, at) in changes {
-                let (from, end) = (first.max(*at), (first + count).min(at + pair.rows));
-                if from < end {
-                    let rows = &mut values[(from - first) * cols..(end - first) * cols];
-                    pair.add_to(*scale, from - at, rows);
-                }
+        let written = match change.is_empty() {
+            true => convert_rows(t.ty, part, ty, cols, None, out),
+            false => change.write(i * step, t.ty, part, cols, ty, out),
+        };
+        let count = |e| match e {
+            quant::Error::Range { ty, index, value } => {
+                quant::Error::Range { ty, index: i * step * cols + index, value }
             }
-            convert_rows(Type::F32, bytemuck::cast_slice(&values), to, cols, None, out).map_err(Some)?;
-        }
+            other => other,
+        };
+        written.map_err(|e| Some(count(e)))?;
         let done = i * step * row;
         file.release_part(t, done..done + part.len());
-        bar.inc((count * cols) as u64);
+        bar.inc((part.len() / row * cols) as u64);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod encode;
 mod fourbit;
+mod grid;
 mod grids;
 mod iq;
 mod k;
@@ -16,6 +17,7 @@ mod search;
 mod ternary;
 mod types;
 
+pub use grid::Grid;
 pub use rows::convert_rows;
 pub use types::Type;
 

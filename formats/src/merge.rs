@@ -1,0 +1,186 @@
+//! Adapters added into tensors, and how much of them is left there.
+//!
+//! A change much smaller than half a step of a quantised type's grid rounds back to what was there before, in
+//! silence. What is left of a change Δ is its share: the projection on Δ of what the tensor becomes with it, less
+//! what it becomes without, over Δ's own square. [`Change::share`] measures it. Where a tensor keeps its type, [`Change::write`] keeps
+//! its scales as well and moves codes alone: what a value lacks of a whole step is carried along the row
+//! ([`Grid::moved`]). To enlarge a change until enough of it rounds up would have the same share and be wrong: rows
+//! of a low-rank change have their largest values in the same columns, so all would move those, and what they err
+//! by would add up in the change's own direction (SmolLM2 wrote one word over and over).
+
+use rayon::prelude::*;
+
+use crate::adapter::{Base, Pair};
+use crate::gguf::File;
+use crate::names;
+use crate::quant::{self, Grid, Type, dequantize, quantize};
+
+/// Rows that are looked at to measure a share.
+const SAMPLE: usize = 64;
+
+/// How a change is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// Each value as the nearest that the type has.
+    Nearest,
+    /// So that the whole change is left on average, where a tensor stays on its own grid; else the nearest.
+    Kept,
+}
+
+/// What is added to one tensor.
+#[derive(Debug, Clone, Default)]
+pub struct Change<'a> {
+    /// Each a pair, the scale of its product, and the first of the tensor's rows that it is added to.
+    pub parts: Vec<(&'a Pair, f32, usize)>,
+}
+
+/// A number from 0 to 1 for each row, as far from those of its neighbours as can be (the golden ratio's multiples).
+fn phase(row: usize) -> f32 {
+    (row as f64 * 0.618_033_988_749_894_9).fract() as f32
+}
+
+/// The tensor of `file` that holds the matrix `name` (`blk.0.attn_q.weight`): its index in the table, its first
+/// row there, its rows and columns. Newer files hold queries, keys and values as one tensor.
+pub fn place(file: &File, base: &Base, name: &str) -> Option<(usize, usize, usize, usize)> {
+    let at = |name: &str| file.tensors().iter().position(|t| t.name == name && t.shape.len() == 2);
+    let shape = |i: usize| (file.tensors()[i].shape[1] as usize, file.tensors()[i].shape[0] as usize);
+    if let Some(i) = at(name) {
+        let (rows, cols) = shape(i);
+        return Some((i, 0, rows, cols));
+    }
+    let (fused, parts) = names::FUSED;
+    let (layer, part) = name.strip_suffix(".weight")?.rsplit_once('.')?;
+    let i = at(&format!("{layer}.{fused}.weight"))?;
+    let (rows, cols) = shape(i);
+    let head = rows / (base.heads + 2 * base.kv_heads).max(1);
+    let sizes = names::Sizes { heads: base.heads, kv_heads: base.kv_heads, head, ..Default::default() };
+    let module = names::of_gguf(&base.architecture)?.module(part)?;
+    let (_, before) = parts.into_iter().find(|(p, _)| *p == part)?;
+    let first = before.iter().map(|s| sizes.of(*s)).sum();
+    let rows = sizes.of(*module.shape.first()?);
+    Some((i, first, rows, cols))
+}
+
+impl Change<'_> {
+    /// Whether there is any.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Adds the change of rows `first..` to `rows`, `[count, cols]`.
+    pub fn add_to(&self, first: usize, cols: usize, rows: &mut [f32]) {
+        let count = rows.len() / cols;
+        for (pair, scale, at) in &self.parts {
+            let (from, end) = (first.max(*at), (first + count).min(at + pair.rows));
+            if from < end {
+                let rows = &mut rows[(from - first) * cols..(end - first) * cols];
+                pair.add_to(*scale, from - at, rows);
+            }
+        }
+    }
+
+    /// What is left of it in the rows `bytes` of `cols` values of type `from`, stored as `to`: 1 is all of it, 0
+    /// nothing. Up to 64 rows are looked at.
+    ///
+    /// # Errors
+    /// A type that cannot be read or written, a value that it cannot hold.
+    pub fn share(
+        &self,
+        from: Type,
+        bytes: &[u8],
+        cols: usize,
+        to: Type,
+        rounding: Rounding,
+    ) -> Result<f32, quant::Error> {
+        let row = from.row_bytes(cols as u64).unwrap_or(0).max(1) as usize;
+        let changed: Vec<usize> = (0..bytes.len() / row)
+            .filter(|r| self.parts.iter().any(|(pair, _, at)| (*at..at + pair.rows).contains(r)))
+            .collect();
+        let step = changed.len().div_ceil(SAMPLE).max(1);
+        let rows: Vec<usize> = changed.into_iter().step_by(step).collect();
+        let one = |r: &usize| self.left(*r, from, &bytes[r * row..][..row], cols, to, rounding);
+        let sums: Result<Vec<(f64, f64)>, _> = rows.par_iter().map(one).collect();
+        let (product, square) = sums?.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+        // A change of nothing is kept whole.
+        Ok(if square > 0.0 { (product / square) as f32 } else { 1.0 })
+    }
+
+    /// The product of the change of row `r` with what becomes of it, and its square.
+    fn left(
+        &self,
+        r: usize,
+        from: Type,
+        bytes: &[u8],
+        cols: usize,
+        to: Type,
+        rounding: Rounding,
+    ) -> Result<(f64, f64), quant::Error> {
+        let mut delta = vec![0.0; cols];
+        self.add_to(r, cols, &mut delta);
+        let square = delta.iter().map(|d| f64::from(*d) * f64::from(*d)).sum();
+        if from == to
+            && let Some(grid) = Grid::new(from, bytes)?
+        {
+            let product = match rounding {
+                Rounding::Nearest => grid.left(&delta),
+                Rounding::Kept => grid.moved(&delta, phase(r)).1,
+            };
+            return Ok((product, square));
+        }
+        let mut before = vec![0.0; cols];
+        dequantize(from, bytes, &mut before)?;
+        let mut after: Vec<f32> = before.iter().zip(&delta).map(|(w, d)| w + d).collect();
+        for values in [&mut before, &mut after] {
+            let mut encoded = Vec::new();
+            quantize(to, values, None, &mut encoded)?;
+            dequantize(to, &encoded, values)?;
+        }
+        let terms = before.iter().zip(&after).zip(&delta);
+        Ok((terms.map(|((w, v), d)| f64::from(v - w) * f64::from(*d)).sum(), square))
+    }
+
+    /// Appends the rows `bytes` of `cols` values of type `from`, the first of which is the tensor's row `first`, as
+    /// rows of type `to` with the change in them.
+    ///
+    /// # Errors
+    /// As [`Change::share`]; nothing is appended then. A value that cannot be held is counted from `bytes`' start.
+    pub fn write(
+        &self,
+        first: usize,
+        from: Type,
+        bytes: &[u8],
+        cols: usize,
+        to: Type,
+        out: &mut Vec<u8>,
+    ) -> Result<(), quant::Error> {
+        let partial = quant::Error::Partial { ty: from, values: cols };
+        let row = from.row_bytes(cols as u64).filter(|b| *b > 0).ok_or(partial)? as usize;
+        let one = |(i, bytes): (usize, &[u8])| -> Result<Vec<u8>, quant::Error> {
+            let mut delta = vec![0.0; cols];
+            self.add_to(first + i, cols, &mut delta);
+            if from == to
+                && let Some(grid) = Grid::new(from, bytes)?
+            {
+                return Ok(if delta.iter().all(|d| *d == 0.0) {
+                    bytes.to_vec()
+                } else {
+                    grid.moved(&delta, phase(first + i)).0
+                });
+            }
+            let mut values = vec![0.0; cols];
+            dequantize(from, bytes, &mut values)?;
+            values.iter_mut().zip(&delta).for_each(|(w, d)| *w += d);
+            let mut encoded = Vec::new();
+            quantize(to, &values, None, &mut encoded).map_err(|e| match e {
+                quant::Error::Range { ty, index, value } => {
+                    quant::Error::Range { ty, index: i * cols + index, value }
+                }
+                other => other,
+            })?;
+            Ok(encoded)
+        };
+        let parts: Result<Vec<_>, _> = bytes.par_chunks(row).enumerate().map(one).collect();
+        parts?.iter().for_each(|p| out.extend(p));
+        Ok(())
+    }
+}
