@@ -53,6 +53,9 @@ fn main() {
         unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
     }
     std::panic::set_hook(Box::new(|info| {
+        if weft_formats::guard::is_guarded() {
+            return;
+        }
         let what = info.payload_as_str().unwrap_or("unknown cause");
         // What the system refuses is no bug of ours.
         if ["spawn thread", "ThreadPoolBuildError", "Resource temporarily unavailable"]

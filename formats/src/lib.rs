@@ -6,6 +6,7 @@
 pub mod adapter;
 pub mod chat;
 pub mod gguf;
+pub mod guard;
 pub mod hf;
 pub mod imatrix;
 pub mod merge;

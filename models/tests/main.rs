@@ -1,6 +1,7 @@
 //! Tests of the crate, in one binary.
 
 mod batch;
+mod data_fuzz;
 mod encoders;
 mod golden;
 #[path = "../../tests/support/golden_model.rs"]
@@ -10,4 +11,11 @@ mod lora;
 mod memory;
 mod refusals;
 mod snapshots;
+#[path = "../../formats/tests/support/fuzz.rs"]
+#[allow(dead_code)]
+mod support;
 mod training;
+
+/// Counts what the targets in `data_fuzz` take.
+#[global_allocator]
+static ALLOCATOR: support::Counting = support::Counting;

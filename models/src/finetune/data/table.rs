@@ -1,9 +1,10 @@
-//! Parquet files, by the `parquet` crate without its C codecs.
+//! Parquet files, by the `parquet` crate without its C codecs. It panics on some damaged files, which is an error here.
 
 use bytes::Bytes;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use serde_json::Value as Json;
+use weft_formats::guard::guard;
 
 /// An open table.
 pub(super) struct Table(SerializedFileReader<Bytes>);
@@ -12,7 +13,9 @@ impl Table {
     pub(super) fn open(bytes: Vec<u8>) -> Result<Table, String> {
         let broken =
             |e: parquet::errors::ParquetError| format!("is no Parquet file that can be read ({})", line(&e));
-        let reader = SerializedFileReader::new(Bytes::from(bytes)).map_err(broken)?;
+        let reader = guard(|| SerializedFileReader::new(Bytes::from(bytes)))
+            .ok_or("is no Parquet file that can be read")?
+            .map_err(broken)?;
         for group in reader.metadata().row_groups() {
             for column in group.columns() {
                 let name = column.column_path().string();
@@ -36,8 +39,23 @@ impl Table {
 
     /// Each row as an object.
     pub(super) fn iter(&self) -> Result<impl Iterator<Item = Result<Json, String>> + '_, String> {
-        let rows = RowIter::from_file(None, &self.0).map_err(|e| line(&e))?;
-        Ok(rows.map(|row| row.map(|r| r.to_json_value()).map_err(|e| line(&e))))
+        const DAMAGED: &str = "cannot be read: the file is damaged";
+        let mut rows =
+            Some(guard(|| RowIter::from_file(None, &self.0)).ok_or(DAMAGED)?.map_err(|e| line(&e))?);
+        Ok(std::iter::from_fn(move || {
+            // Behind an error there is nothing to be had.
+            let mut all = rows.take()?;
+            let next = guard(|| all.next().map(|row| row.map(|r| r.to_json_value())));
+            match next {
+                None => Some(Err(DAMAGED.to_owned())),
+                Some(None) => None,
+                Some(Some(Err(e))) => Some(Err(line(&e))),
+                Some(Some(Ok(row))) => {
+                    rows = Some(all);
+                    Some(Ok(row))
+                }
+            }
+        }))
     }
 }
 
