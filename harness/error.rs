@@ -86,8 +86,32 @@ fn plain(error: &io::Error) -> String {
     chars.next().map(|c| c.to_lowercase().collect::<String>() + chars.as_str()).unwrap_or_default()
 }
 
-/// Drivers and parsers write several lines; a terminal's control characters go too.
+/// Characters of a line at most: some quote what a file holds, which may be megabytes.
+const LONGEST: usize = 800;
+
+/// Drivers and parsers write several lines; a terminal's control characters go too, and the middle of what is too
+/// long, since the way out stands at the end.
 pub fn one_line(text: &str) -> String {
     let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
+    let count = line.chars().count();
+    if count <= LONGEST {
+        return line;
+    }
+    let half = LONGEST / 2;
+    let (start, end) = (line.chars().take(half), line.chars().skip(count - half));
+    start.chain(" ... ".chars()).chain(end).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST, one_line};
+
+    #[test]
+    fn lines_are_short() {
+        assert_eq!(one_line("a\n b\u{1b}[1m\tc"), "a b [1m c");
+        let line = one_line(&format!("first {} last", "é".repeat(1 << 20)));
+        assert!(line.starts_with("first é") && line.ends_with("é last"), "{line}");
+        assert!(line.contains(" ... ") && line.chars().count() <= LONGEST + 5);
+    }
 }

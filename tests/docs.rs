@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use weft_harness::cmd::Cli;
 
 use crate::support::cli::ok;
@@ -49,28 +49,97 @@ fn the_readme_s_commands_parse() {
     assert!(check_commands(&read("README.md")) >= 15);
 }
 
+/// Every command with the words that run it, those with commands of their own included.
+fn commands() -> Vec<(Vec<String>, clap::Command)> {
+    fn walk(words: &[String], command: &clap::Command, all: &mut Vec<(Vec<String>, clap::Command)>) {
+        for c in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+            let words = [words, &[c.get_name().to_owned()]].concat();
+            walk(&words, c, all);
+            all.push((words, c.clone()));
+        }
+    }
+    let mut all = Vec::new();
+    walk(&[], &Cli::command(), &mut all);
+    all
+}
+
 #[test]
 fn the_examples_in_help_parse() {
-    for name in [
-        "run",
-        "chat",
-        "tokenize",
-        "inspect",
-        "devices",
-        "tune",
-        "logits",
-        "eval",
-        "curriculum",
-        "quantize",
-        "imatrix",
-        "convert",
-        "split",
-    ] {
-        assert!(check_commands(&ok(&[name, "--help"])) >= 2, "{name}");
-    }
     assert!(check_commands(&ok(&["--help"])) >= 3);
-    for mode in ["list", "test", "grad", "perf", "support"] {
-        assert!(check_commands(&ok(&["kernels", mode, "--help"])) >= 2, "{mode}");
+    for (words, command) in commands() {
+        // As it is written, for help is broken into lines by the width of a terminal.
+        let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let few = if command.has_subcommands() { 0 } else { 1 };
+        assert!(check_commands(&examples) >= few, "{words:?} has too few examples: {examples}");
+        assert!(few == 0 || examples.contains(&format!("weft {}", words.join(" "))), "{examples}");
+        let help = ok(&[&words.iter().map(String::as_str).collect::<Vec<_>>()[..], &["--help"]].concat());
+        assert!(few == 0 || help.contains("Examples:"), "{help}");
+    }
+}
+
+/// Each flag and each command is explained in a sentence that starts like one and does not run over.
+#[test]
+fn every_flag_is_explained() {
+    let mut wrong = Vec::new();
+    for (words, command) in commands() {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let mut texts = vec![("the command".to_owned(), about)];
+        for arg in command.get_arguments().filter(|a| !a.is_hide_set()) {
+            texts.push((
+                arg.get_id().to_string(),
+                arg.get_help().map(ToString::to_string).unwrap_or_default(),
+            ));
+        }
+        for (what, text) in texts {
+            let first = text.chars().next().unwrap_or_default();
+            let why = match () {
+                () if text.split_whitespace().count() < 2 => "explains nothing",
+                () if first.is_alphabetic() && !first.is_uppercase() => "begins in lower case",
+                () if text.ends_with('.') || text.len() > 220 => "is no line",
+                () => continue,
+            };
+            wrong.push(format!("{words:?}, {what}: {text:?} {why}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What a help text names is there: flags, commands, and no name that code no longer has.
+#[test]
+fn help_names_what_there_is() {
+    let all = commands();
+    let mut flags: Vec<String> = vec!["--help".into(), "--version".into()];
+    for (_, command) in &all {
+        for arg in command.get_arguments() {
+            flags.extend(arg.get_long().map(|l| format!("--{l}")));
+            flags.extend(arg.get_all_aliases().into_iter().flatten().map(|l| format!("--{l}")));
+        }
+    }
+    let names: Vec<&str> = all.iter().map(|(words, _)| words[0].as_str()).collect();
+    const GONE: [&str; 11] = [
+        "narrow",
+        "widen",
+        "baked",
+        "optimiser",
+        "multiplexer",
+        "most_",
+        "todo",
+        "fixme",
+        "wip",
+        "xxx",
+        "tbd",
+    ];
+    for (words, command) in &all {
+        let help = command.clone().render_long_help().to_string();
+        for word in help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')) {
+            let known = !word.starts_with("--") || word.len() == 2 || flags.iter().any(|f| f == word);
+            assert!(known, "the help of {words:?} names {word}, which no command has");
+            assert!(!GONE.contains(&word.to_lowercase().as_str()), "the help of {words:?} says {word:?}");
+        }
+        for (i, _) in help.match_indices("`weft ") {
+            let name = help[i + 6..].split([' ', '`', '\n']).next().unwrap_or_default();
+            assert!(names.contains(&name) || name == "COMMAND", "the help of {words:?} names `weft {name}`");
+        }
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) struct Flags {
     #[arg(short = 'b', long, value_name = "N,...", value_delimiter = ',', default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..=weft_models::MAX_STREAMS as i64))]
     streams: Vec<u32>,
-    /// Repetitions
+    /// How often each test is repeated
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
     /// Time by kernel as well, in a replay of its own: each dispatch alone between two time stamps, which is
@@ -78,7 +78,7 @@ pub(super) struct Flags {
     /// Tokens of a prefill batch [default: by device]
     #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(u32).range(1..))]
     chunk: Option<u32>,
-    /// Output
+    /// The form of the table on stdout
     #[arg(short, long, value_name = "FORMAT", default_value = "md")]
     output: Format,
     /// The same once more on stderr, in another format

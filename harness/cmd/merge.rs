@@ -272,7 +272,7 @@ fn smallest(file: &File, t: &TensorInfo, change: &Change<'_>) -> std::result::Re
 }
 
 fn percent(share: f32) -> String {
-    format!("{:.0} %", f64::from(share) * 100.0)
+    format!("{:.0} %", f64::from(share.max(0.0)) * 100.0)
 }
 
 /// What became of the changed tensors, a line for each pair of types.
