@@ -295,12 +295,26 @@ fn contexts_that_are_full_or_too_long_are_said() {
 fn odd_patterns_and_devices_end() {
     let pattern = format!("{}zz", "*".repeat(60));
     failed(&within(10, &["kernels", "list", "--op", &pattern], b""), &["no op matches"]);
+    let folder = folder("faults-odd");
+    let (model, out) = (layer(&folder), folder.join("out").display().to_string());
+    // What lies in a run's folder is looked at before it is read, too.
+    #[cfg(unix)]
+    for (name, resume) in [("checkpoint-00000001/run.json", true), ("metrics.jsonl", false)] {
+        let (run, link) = (folder.join(name.replace('/', "-")), Path::new(name));
+        std::fs::create_dir_all(run.join(link).parent().expect("a folder")).expect("a folder");
+        std::os::unix::fs::symlink("/dev/zero", run.join(link)).expect("a link");
+        let (data, run) = (file(&folder, "d.txt", b"a b c d"), run.display().to_string());
+        let args = ["finetune", "-m", &model, "-d", &data, "--ctx", "16", "--steps", "1", "-o", &run];
+        let args = [&args[..], if resume { &["--resume"] } else { &[] }].concat();
+        failed(&within(30, &args, b""), &[name.rsplit('/').next().expect("a name")]);
+    }
     #[cfg(unix)]
     for args in [
         &["run", "-f", "/dev/zero"][..],
         &["finetune", "-d", "/dev/zero", "--show-batch"],
         &["run", "--chat-template", "/dev/zero", "hi"],
         &["perplexity", "-f", "/dev/zero"],
+        &["quantize", &model, &out, "Q4_0", "--imatrix", "/dev/zero"],
     ] {
         failed(&within(10, args, b""), &["/dev/zero", "device"]);
     }
@@ -474,6 +488,87 @@ mod unix {
         // A loader that cannot even map the program speaks for itself.
         let loader = code == Some(127) || said.contains("shared libraries") || code.is_none();
         assert!(loader || !said.contains("bug"), "{code:?} {said}");
+    }
+
+    /// Whenever a process is killed, a file that was there is the old one or the new one, whole.
+    #[test]
+    fn a_process_killed_at_any_moment() {
+        let folder = folder("faults-killed");
+        let model = layer(&folder);
+        let path = |name: &str| folder.join(name).display().to_string();
+        let (out, whole, other) = (path("out.gguf"), path("whole.gguf"), path("other.gguf"));
+        ok(&["quantize", &model, &whole, "Q4_K_M", "--requantize"]);
+        ok(&["quantize", &model, &other, "Q5_0", "--requantize"]);
+        let kinds = [whole, other].map(|p| std::fs::read(p).expect("a file"));
+        std::fs::write(&out, &kinds[1]).expect("a file");
+        for round in 0..16 {
+            let mut run =
+                command(&["quantize", &model, &out, "Q4_K_M", "--requantize"]).spawn().expect("weft starts");
+            std::thread::sleep(Duration::from_millis(4 * round));
+            let _ = run.kill();
+            run.wait().expect("weft ends");
+            assert!(kinds.contains(&std::fs::read(&out).expect("a file")), "round {round}");
+        }
+        // A run with a checkpoint a step: what is there can be gone on with.
+        let data = file(&folder, "d.jsonl", br#"{"prompt": "a b", "completion": "c d"}"#);
+        let name = path("run");
+        let args = ["finetune", "-m", &model, "-d", &data, "-o", &name, "--rank", "1", "--targets", "k"];
+        let saving = ["--steps", "100000", "--save-every", "1"];
+        let metrics = folder.join("run/metrics.jsonl");
+        let lines = || std::fs::read_to_string(&metrics).map_or(0, |t| t.lines().count());
+        let mut resume: &[&str] = &[];
+        for round in 0..4 {
+            let before = lines();
+            let mut run = command(&[&args[..], &saving, resume].concat()).spawn().expect("weft starts");
+            wait_for(|| lines() > before + 2);
+            std::thread::sleep(Duration::from_millis(7 * round));
+            run.kill().expect("SIGKILL");
+            run.wait().expect("weft ends");
+            resume = &["--resume"];
+        }
+        let mut run = command(&[&args[..], &saving, resume].concat()).spawn().expect("weft starts");
+        let before = lines();
+        wait_for(|| lines() > before + 1);
+        kill("-TERM", run.id());
+        assert_eq!(run.wait().expect("weft ends").code(), Some(130));
+        assert_eq!(part_files(&folder.join("run")), Vec::<String>::new());
+    }
+
+    /// A folder that cannot be written is told in one line, before any work.
+    #[test]
+    fn folders_that_cannot_be_written() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = folder("faults-read-only");
+        let model = layer(&folder);
+        let (text, ids) = (file(&folder, "t.txt", b"some words of text ".repeat(40).as_slice()), "[1, 2, 3]");
+        let ids = file(&folder, "ids.json", ids.as_bytes());
+        let data = file(&folder, "d.jsonl", br#"{"prompt": "a b", "completion": "c d"}"#);
+        let locked = folder.join("locked");
+        std::fs::create_dir_all(&locked).expect("a folder");
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o555)).expect("permissions");
+        // Root writes everywhere, but into what the kernel shows.
+        let at = match std::fs::File::create(locked.join("probe")) {
+            Ok(_) => Path::new("/proc/sys").to_owned(),
+            Err(_) => locked.clone(),
+        };
+        let out = at.join("out").display().to_string();
+        for args in [
+            &["quantize", &model, &out, "F16", "--requantize"][..],
+            &["split", &model, &out],
+            &["imatrix", "-m", &model, "-f", &text, "-c", "16", "-o", &out],
+            &["logits", "-m", &model, "--tokens", &ids, "-o", &out],
+            &["curriculum", "--count", "1", "-o", &out],
+            &["tune", "--quick", "--seconds", "1", "-o", &out],
+            &["bench", "-m", &model, "-p", "2", "-n", "1", "-r", "1", "--profile", "--trace", &out],
+            &["finetune", "-m", &model, "-d", &data, "--steps", "1", "--ctx", "64", "-o", &out],
+        ] {
+            failed(&within(60, args, b""), &[&out]);
+        }
+        std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+        // No cache can be written there: it is done without.
+        let mut run = command(&["run", "-m", &model, "--raw", "-n", "1", "--temp", "0", "a"]);
+        let run = run.env("WEFT_CACHE", at.join("cache")).output().expect("weft ends");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     }
 
     /// Two processes on one cache of kernels, and one that is full of rubbish: both answer the same.

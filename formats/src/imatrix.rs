@@ -62,9 +62,13 @@ impl Imatrix {
     pub fn open(path: &Path) -> Result<Imatrix, Error> {
         let file = path.display().to_string();
         let mut start = [0; 4];
-        let read = std::fs::File::open(path).and_then(|mut f| std::io::Read::read(&mut f, &mut start));
+        // A pipe would be waited for, a device read for ever.
+        let read = match path.is_file() {
+            true => std::fs::File::open(path).and_then(|mut f| std::io::Read::read(&mut f, &mut start)),
+            false => Ok(0),
+        };
         let imatrix = match read {
-            // The GGUF reader has the better words for a missing file or a directory.
+            // The GGUF reader has the better words for what is missing, a directory or a device.
             Ok(4) if start != *b"GGUF" => {
                 let bytes = std::fs::read(path).map_err(|cause| Error::Io { file: file.clone(), cause })?;
                 legacy(&bytes).map_err(|cause| Error::Legacy { file: file.clone(), cause })?

@@ -16,4 +16,4 @@ pub mod recipe;
 pub mod tokenizer;
 mod whole;
 
-pub use whole::Whole;
+pub use whole::{Whole, read_regular};

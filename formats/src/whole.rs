@@ -11,7 +11,10 @@ const MAX_BYTES: u64 = 8 << 30;
 
 /// All of a regular file. A device would be read for ever, a pipe would wait for its writer: both are refused
 /// before they are opened.
-pub(crate) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// No such file, one that is not regular, or of more than 8 GiB.
+pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     let stat = std::fs::metadata(path)?;
     if !stat.is_file() {
         return Err(io::Error::other("is not a regular file"));

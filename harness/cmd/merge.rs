@@ -213,7 +213,7 @@ fn targets(f: &Flags, file: &File, recipe: Option<Recipe>, changes: &[Change<'_>
             }
             _ => smallest(file, t, change).map_err(|e| line(e.to_string()))?,
         };
-        if target.share < f.min_share {
+        if target.share.max(0.0) < f.min_share {
             lost += 1;
             if worst.is_none_or(|(_, w)| target.share < w.share) {
                 worst = Some((t, target));

@@ -14,6 +14,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value as Json, json};
 use weft_formats::adapter::{Adapter as AdapterFile, Base};
+use weft_formats::read_regular;
 
 use super::curve::Point;
 use crate::train::TrainState;
@@ -84,7 +85,7 @@ impl Folder {
     pub(super) fn resume(&mut self, step: u64) -> Result<()> {
         self.lock = lock(&self.path)?;
         self.tidy();
-        let text = std::fs::read(self.path.join(METRICS)).unwrap_or_default();
+        let text = read_regular(&self.path.join(METRICS)).unwrap_or_default();
         let mut kept = Vec::new();
         for line in String::from_utf8_lossy(&text).lines() {
             // A line may be cut off where the process was killed.
@@ -224,6 +225,9 @@ impl Folder {
 /// Locks a folder until the file is closed, which the system does where a process is killed.
 fn lock(folder: &Path) -> Result<Option<std::fs::File>> {
     let path = folder.join(".lock");
+    if path.exists() && !path.is_file() {
+        return Err(broken(&path, "is not a regular file"));
+    }
     let file =
         std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(|e| failed(&path, &e))?;
     match file.try_lock() {
@@ -243,7 +247,7 @@ fn lock(folder: &Path) -> Result<Option<std::fs::File>> {
 /// It does.
 pub fn check_free(folder: &Path) -> Result<()> {
     let metrics = folder.join(METRICS);
-    let head = std::fs::read(&metrics).ok();
+    let head = read_regular(&metrics).ok();
     const FIRST: &[u8] = b"{\"step\"";
     // A process that is killed may leave a part of its first line.
     let run = head.as_ref().is_some_and(|h| h.starts_with(FIRST) || FIRST.starts_with(h));
@@ -294,7 +298,7 @@ pub(super) fn find(path: &Path) -> Result<PathBuf> {
 /// Reads where a checkpoint is and how it was made.
 pub(super) fn place(path: &Path) -> Result<Place> {
     let file = path.join("run.json");
-    let text = std::fs::read(&file).map_err(|e| failed(&file, &e))?;
+    let text = read_regular(&file).map_err(|e| failed(&file, &e))?;
     let json: Json = serde_json::from_slice(&text).map_err(|e| broken(&file, format!("not JSON ({e})")))?;
     if json["version"].as_u64() != Some(1) {
         return Err(broken(&file, format!("is of version {}; this reader knows 1", json["version"])));
@@ -312,7 +316,7 @@ pub(super) fn place(path: &Path) -> Result<Place> {
 /// Reads a checkpoint's parameters and moments.
 pub(super) fn state(path: &Path, step: u64) -> Result<TrainState> {
     let file = path.join("state.safetensors");
-    let bytes = std::fs::read(&file).map_err(|e| failed(&file, &e))?;
+    let bytes = read_regular(&file).map_err(|e| failed(&file, &e))?;
     let tensors = SafeTensors::deserialize(&bytes)
         .map_err(|e| broken(&file, format!("not a safetensors file ({e})")))?;
     let tensor = |name: &str| match tensors.tensor(name) {
