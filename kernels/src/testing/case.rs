@@ -126,15 +126,18 @@ pub type Cell = (&'static str, &'static str, Option<&'static str>);
 
 /// Some of the cases: of each op, variant and type the first and every fourth after it.
 pub fn each_cell(cases: Vec<Case>) -> Vec<Case> {
+    one_in(4, cases)
+}
+
+/// One in so many cases of each cell, the first of each among them.
+fn one_in(step: u32, cases: Vec<Case>) -> Vec<Case> {
     let mut seen = HashMap::new();
-    cases
-        .into_iter()
-        .filter(|c| {
-            let n: &mut u32 = seen.entry(c.cell()).or_default();
-            *n += 1;
-            *n % 4 == 1
-        })
-        .collect()
+    let mut turn = |c: &Case| {
+        let n: &mut u32 = seen.entry(c.cell()).or_default();
+        *n += 1;
+        *n % step == 1
+    };
+    cases.into_iter().filter(|c| turn(c)).collect()
 }
 
 /// Fewer of them, for a minute: every op in every variant, and every type; but of the products, whose shaders are many,
@@ -156,22 +159,29 @@ pub fn quick(cases: Vec<Case>) -> Vec<Case> {
 }
 
 /// Fewer of them, with every kind of fragment in every variant: of products, all cases for the first type of each
-/// kind, and some for the others ([`each_cell`]), whose fragments are read by the same kernels.
+/// kind, and some for the others ([`each_cell`]), whose fragments are read by the same kernels; of other ops, every
+/// second one of a cell.
 pub fn each_kind(cases: Vec<Case>) -> Vec<Case> {
     let (first, others) = by_kind(cases);
-    first.into_iter().chain(each_cell(others)).collect()
+    let (of_weights, plain): (Vec<_>, Vec<_>) = first.into_iter().partition(|c| weight_type(c).is_some());
+    of_weights.into_iter().chain(each_cell(others)).chain(one_in(2, plain)).collect()
 }
 
-/// Only those of the first type of each kind, and those of no weight type.
+/// Only those of the first type of each kind, and some of those of no weight type.
 pub fn first_of_kinds(cases: Vec<Case>) -> Vec<Case> {
-    by_kind(cases).0
+    let (of_weights, plain): (Vec<_>, Vec<_>) =
+        by_kind(cases).0.into_iter().partition(|c| weight_type(c).is_some());
+    of_weights.into_iter().chain(each_cell(plain)).collect()
+}
+
+fn weight_type(c: &Case) -> Option<WeightType> {
+    WeightType::ALL.iter().copied().find(|t| Some(t.name()) == c.ty)
 }
 
 /// The cases of the first type of its kind that an op has in a variant, with those of no weight type; and the others.
 fn by_kind(cases: Vec<Case>) -> (Vec<Case>, Vec<Case>) {
     let mut first = HashMap::new();
     cases.into_iter().partition(|c| {
-        let ty = WeightType::ALL.iter().find(|t| Some(t.name()) == c.ty);
-        ty.is_none_or(|ty| *first.entry((c.op, c.variant, ty.kind())).or_insert(ty) == ty)
+        weight_type(c).is_none_or(|ty| *first.entry((c.op, c.variant, ty.kind())).or_insert(ty) == ty)
     })
 }
