@@ -7,6 +7,7 @@
 //! that write one buffer.
 
 mod attention;
+mod chain;
 mod experts;
 pub mod ops;
 pub mod sweep;

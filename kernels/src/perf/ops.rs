@@ -6,7 +6,7 @@ use weft_runtime::{DeviceKind, Gpu, Pool, Recorder, Slice};
 use super::{Effort, seconds, weights};
 use crate::ops::activation::Activation;
 use crate::ops::attention::{CacheShape, CacheType, Sequences};
-use crate::ops::matmul::chain::{self, ChainEpilogue, ChainOutput};
+use crate::ops::matmul::chain::ChainEpilogue;
 use crate::ops::matmul::{Columns, Variant};
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
@@ -18,7 +18,7 @@ use crate::ops::{
 };
 use crate::select::BASELINE;
 use crate::testing::{Rng, spans};
-use crate::{PlanError, Result, Weight, WeightType};
+use crate::{PlanError, Result, WeightType};
 
 /// Records one call.
 pub(super) type Call = Box<dyn Fn(&mut Recorder) -> Result<()>>;
@@ -97,7 +97,7 @@ pub fn ops(kind: DeviceKind) -> Vec<Op> {
             (ChainEpilogue::Residual, WIDTH, FORWARD),
             (ChainEpilogue::SwiGlu, 2 * FORWARD, WIDTH),
         ] {
-            all.push(chained(ty, kind, rows, cols));
+            all.push(super::chain::chained(ty, kind, rows, cols));
         }
     }
     all
@@ -545,38 +545,6 @@ fn adapter(name: &'static str, variant: &'static str, n: u32) -> Op {
         }))
     });
     Op { variant, ..measured }
-}
-
-/// A product of a decode step's chain.
-fn chained(ty: WeightType, kind: ChainEpilogue, rows: u32, cols: u32) -> Op {
-    let bytes = ty.row_bytes(cols as usize) as f64 * f64::from(rows);
-    let flops = 2.0 * f64::from(rows) * f64::from(cols);
-    let call = move |gpu: &Gpu, w: Weight| -> Result<Call> {
-        if let Err(why) = chain::supports(gpu.caps(), &w.shape, kind) {
-            return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
-        }
-        let integers = |n: u32| -> Result<Quantized> {
-            let (q, meta) = quantize::bytes_normed(n.into());
-            let alloc = |bytes| gpu.alloc(Pool::Activations, bytes, "perf op");
-            Ok(Quantized { q: alloc(q)?, meta: alloc(meta)? })
-        };
-        let (ints, out, y) = (integers(cols)?, integers(rows)?, f32s(gpu, rows)?);
-        let norm = gpu.alloc(Pool::Weights, u64::from(rows) * 4, "perf op")?;
-        Ok(Box::new(move |rec| {
-            let end = match kind {
-                ChainEpilogue::Rows => ChainOutput::Rows { y: &y, columns: Columns::all(rows), bias: None },
-                ChainEpilogue::Residual => ChainOutput::Residual { h: &y, norm: &norm, out: &out },
-                ChainEpilogue::SwiGlu => ChainOutput::SwiGlu { out: &out },
-            };
-            let normed = (kind != ChainEpilogue::Residual).then_some(1e-6);
-            chain::chained(rec, &w, chain::Input { ints: &ints, norm: normed }, end)
-        }))
-    };
-    let calls = move |gpu: &Gpu, n| {
-        weights(gpu, (ty, rows, cols), n)?.into_iter().map(|w| call(gpu, w)).collect::<Result<Vec<_>>>()
-    };
-    let shape = format!("{rows} x {cols} x 1 {kind:?}").to_lowercase();
-    Op { op: "matmul", variant: "chain", ty: Some(ty.name()), shape, bytes, flops, calls: Box::new(calls) }
 }
 
 /// Seconds of one call, among others on other buffers.
