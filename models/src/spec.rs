@@ -314,6 +314,19 @@ impl Spec {
         self.ropes.iter().cloned().chain(self.skips_rope().then(still)).collect()
     }
 
+    /// The pairs of a head that a block's rotary embedding turns, and which values those are.
+    pub(crate) fn turned(&self, b: &Block) -> (usize, Pairing) {
+        let rotation = b.attention.rope.map(|r| &self.ropes[r]);
+        rotation.map_or((0, Pairing::HalfSplit), |r| (r.pairs() as usize, r.pairing))
+    }
+
+    /// Whether the bias of a block's keys can be kept out of a cache: one that is turned as a whole, and not normed.
+    pub(crate) fn bias_comes_apart(&self, b: &Block) -> bool {
+        let a = &b.attention;
+        let whole = a.rope.is_some_and(|r| self.ropes[r].pairs() * 2 == a.head_dim);
+        a.bias && a.qk_norm == QkNorm::None && whole
+    }
+
     /// Which of [`Spec::rotations`] a layer takes.
     pub fn rotation_of(&self, layer: u32) -> usize {
         self.blocks[layer as usize].attention.rope.unwrap_or(self.ropes.len())

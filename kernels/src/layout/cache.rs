@@ -56,6 +56,13 @@ impl CacheType {
         if self.bits() < 16 { head_dim / BLOCK } else { 0 }
     }
 
+    /// The side of the Hadamard matrix by whose blocks queries, keys and values are turned before a cache with scales
+    /// takes them, and what attention gives is turned back: the largest power of two that divides a head. 0 for types
+    /// that round each value by itself.
+    pub(crate) fn spread(self, head_dim: u32) -> u32 {
+        if self.blocks(head_dim) > 0 { 1 << head_dim.trailing_zeros() } else { 0 }
+    }
+
     /// Bytes of the values of `rows` heads of `head_dim`, which their scales follow.
     pub(crate) fn value_bytes(self, rows: u64, head_dim: u32) -> u64 {
         rows * u64::from(head_dim) * self.bits() / 8
@@ -164,6 +171,8 @@ pub struct CacheShape {
     /// context is a ring; several streams have one each, one after the other. None where every position has its
     /// place.
     pub ring: Option<u32>,
+    /// Whether keys lie without the bias that was added to them, see [`CacheShape::without_bias`].
+    pub apart: bool,
 }
 
 impl CacheShape {
@@ -202,7 +211,15 @@ impl CacheShape {
             });
         }
         let chunks = context.div_ceil(fits).max(1);
-        Ok(CacheShape { ty, context, kv_heads, head_dim, per_chunk: context.div_ceil(chunks), ring: None })
+        Ok(CacheShape {
+            ty,
+            context,
+            kv_heads,
+            head_dim,
+            per_chunk: context.div_ceil(chunks),
+            ring: None,
+            apart: false,
+        })
     }
 
     /// The least places of a ring in which every token of a batch finds its window: `window + batch - 1`, for the
@@ -222,6 +239,25 @@ impl CacheShape {
             self.context
         );
         CacheShape { ring: Some(capacity), ..self }
+    }
+
+    /// The same cache, whose keys lie without the bias that their projection added. A bias of Qwen 2 is up to a hundred
+    /// times what differs from key to key, and what rounds with it loses the rest. Its part of a score,
+    /// `q . R(position) b`, takes no key: queries carry its coefficients ([`CacheShape::q_row`]). Heads must be turned
+    /// as a whole.
+    pub fn without_bias(self) -> CacheShape {
+        CacheShape { apart: true, ..self }
+    }
+
+    /// Blocks of values with one scale in a head; 0 where each value is rounded by itself.
+    pub fn blocks(&self) -> u32 {
+        self.ty.blocks(self.head_dim)
+    }
+
+    /// Values of a head of a query: those of the head, and where keys lie without their bias as many coefficients of
+    /// the bias's part of a score.
+    pub fn q_row(&self) -> u32 {
+        if self.apart { 2 * self.head_dim } else { self.head_dim }
     }
 
     /// Number of chunks.

@@ -11,6 +11,7 @@ pub mod embed;
 pub mod experts;
 pub mod gather;
 pub mod glu;
+pub mod hadamard;
 pub mod imatrix;
 pub mod layernorm;
 pub mod lora;

@@ -283,7 +283,8 @@ impl Prepared {
                 let q = q.range(0, o.size());
                 let (tokens, heads) = (a.positions, a.heads);
                 let shape = Shape { tokens, heads, window: 0, scale, splits: 1, sequences: Sequences::One };
-                Operands { state, q: &q, cache, chunks, scratch, o, shape: &shape }.record_as(rec, variant)
+                Operands { state, q: &q, cache, chunks, scratch, table, o, shape: &shape }
+                    .record_as(rec, variant)
             }
         }
     }

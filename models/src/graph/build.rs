@@ -127,7 +127,7 @@ impl<'a> Builder<'a> {
     /// Attention of a layer over its cache.
     fn attend_cached(&mut self, layer: u32, qkv: Value) -> Attended {
         let width = self.block(layer).attention.q_width();
-        let q = self.tokens(width);
+        let q = self.tokens(self.block(layer).attention.heads * self.f.kv.layer(layer).q_row());
         self.push(Node::Rope { layer, qkv, q });
         let out = self.tokens(width);
         let (o, lse) = self.scratch(layer);

@@ -247,6 +247,16 @@ impl Ctx<'_> {
         Ok(())
     }
 
+    /// The weights of QK-norm as a layer's cache takes them, or the bias that it keeps its keys without.
+    fn norms_or_bias(&self, layer: u32) -> Option<&Slice> {
+        let (l, cache) = (&self.w.layers[layer as usize], self.f.kv.layer(layer));
+        match cache.blocks() {
+            _ if cache.apart => l.key_bias.as_ref(),
+            0 => l.qk_norm.as_ref(),
+            _ => l.qk_norm_even.as_ref().or(l.qk_norm.as_ref()),
+        }
+    }
+
     fn rope(&self, rec: &mut Recorder, layer: u32, qkv: Value, q: Value) -> Recorded {
         let (m, spec) = (self.m, self.f.spec);
         let a = &spec.blocks[layer as usize].attention;
@@ -259,7 +269,7 @@ impl Ctx<'_> {
             eps: spec.blocks[layer as usize].norm.eps(),
             sequences: self.g.pass.sequences,
         };
-        let norms = self.w.layers[layer as usize].qk_norm.as_ref();
+        let norms = self.norms_or_bias(layer);
         let (qkv, q) = (self.at(qkv), self.at(q));
         let (state, chunks) = (m.state, m.cache.layer(layer));
         QkNormRope { state, table, norms, qkv: &qkv, q: &q, chunks, shape: &shape }.record(rec)
@@ -288,8 +298,9 @@ impl Ctx<'_> {
         let [o, lse] = scratch.map(|v| self.at(v));
         let (kv, chunks) = (self.f.kv.layer(layer), self.m.cache.layer(layer));
         let (q, out) = (self.at(q), self.at(out));
-        let (state, scratch) = (self.m.state, Scratch { o, lse });
-        Attention { state, q: &q, cache: kv, chunks, scratch: &scratch, o: &out, shape: &shape }.record(rec)
+        let (state, scratch, table) = (self.m.state, Scratch { o, lse }, self.rotation(layer).1);
+        Attention { state, q: &q, cache: kv, chunks, scratch: &scratch, table, o: &out, shape: &shape }
+            .record(rec)
     }
 
     fn attend_one(&self, rec: &mut Recorder, node: &Node) -> Recorded {
@@ -313,7 +324,7 @@ impl Ctx<'_> {
             sequences: pass.sequences,
         };
         let [o, lse] = scratch.map(|v| self.at(v));
-        let norms = self.w.layers[layer as usize].qk_norm.as_ref();
+        let norms = self.norms_or_bias(layer);
         let (qkv, out, ints) = (self.at(qkv), self.at(out), ints.map(|i| self.ints(i)));
         let kv = &m.cache.layer(layer)[0];
         let scratch = Scratch { o, lse };

@@ -45,7 +45,12 @@ impl Shapes {
                 Mask::Window(window) => Some(CacheShape::ring_capacity(window, e.batch)),
                 _ => None,
             };
-            let new = |each: u32| CacheShape::new(ty, e.sequences * each, a.kv_heads, a.head_dim, budget);
+            let new = |each: u32| -> std::result::Result<CacheShape, PlanError> {
+                let cache = CacheShape::new(ty, e.sequences * each, a.kv_heads, a.head_dim, budget)?;
+                // Values that share a scale are rounded as coarsely as the largest asks, and a bias of keys is the largest.
+                let apart = cache.blocks() > 0 && spec.bias_comes_apart(b);
+                Ok(if apart { cache.without_bias() } else { cache })
+            };
             Ok(match ring.filter(|&r| r < e.context) {
                 Some(ring) => new(ring)?.as_ring(ring),
                 None => new(e.context)?,

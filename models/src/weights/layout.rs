@@ -77,11 +77,13 @@ impl Layout {
         });
         let heads = spec.blocks.iter().map(|b| match b.attention.qk_norm {
             QkNorm::None => 0,
-            QkNorm::Head => aligned(2 * b.attention.head_dim),
+            QkNorm::Head => 2 * aligned(2 * b.attention.head_dim),
             QkNorm::Width => aligned(b.attention.q_width() + b.attention.kv_width()),
         });
         let biases = layers.iter().flatten().flatten().filter(|s| s.bias).map(|s| aligned(s.shape.rows));
-        let vectors = norms.chain(heads).chain(biases).sum();
+        let keys =
+            spec.blocks.iter().filter(|b| spec.bias_comes_apart(b)).map(|b| aligned(b.attention.kv_width()));
+        let vectors = norms.chain(heads).chain(biases).chain(keys).sum();
         Ok(Layout { embedding, layers, routers, head, tables: [positions?, types?], vectors })
     }
 

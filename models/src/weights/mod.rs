@@ -35,6 +35,10 @@ pub(crate) struct Layer {
     pub(crate) groups: [Vec<Part>; 4],
     /// `[2, head_dim]` f32: of queries, of keys.
     pub(crate) qk_norm: Option<Slice>,
+    /// The same, evened: what a cache that rounds blocks of values takes.
+    pub(crate) qk_norm_even: Option<Slice>,
+    /// `[kv_heads, head_dim]` f32: the bias of keys once more, where a cache can keep them without it.
+    pub(crate) key_bias: Option<Slice>,
     /// `[experts, width]`: what experts are chosen by.
     pub(crate) router: Option<Part>,
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use weft_formats::gguf::{File, TensorInfo};
 use weft_kernels::Weight;
+use weft_kernels::ops::rope::Pairing;
 use weft_runtime::{Gpu, Pool, Slice};
 
 use super::layout::{Layout, Stack, shaped};
 use super::{Classifier, Layer, Part, Weights, names};
-use crate::sites::NormSite;
+use crate::sites::{Group, NormSite};
 use crate::spec::{Norm, QkNorm, Spec};
 use crate::synthetic::Patterns;
 use crate::{Error, Result};
@@ -55,10 +56,23 @@ pub(crate) fn upload(
             for (name, len) in names::qk_norm(i).iter().zip(sizes) {
                 both.extend(u.floats(name, len)?);
             }
-            u.vector(&both, "QK-norm")
+            Ok::<_, Error>(both)
         });
+        let qk_norm = qk_norm.transpose()?;
+        let even = qk_norm.as_ref().filter(|_| a.qk_norm == QkNorm::Head);
+        let even = even.map(|both| u.vector(&evened(both, spec.turned(block)), "QK-norm, evened"));
+        let qk_norm = qk_norm.map(|both| u.vector(&both, "QK-norm"));
         let router = layout.routers[i as usize].as_ref().map(|s| u.part(s)).transpose()?;
-        layers.push(Layer { groups, qk_norm: qk_norm.transpose()?, router });
+        let key_bias = spec.bias_comes_apart(block).then(|| {
+            let qkv = stacks[Group::Qkv as usize].iter().flat_map(|s| &s.tensors);
+            let mut all = Vec::new();
+            for (name, rows) in qkv {
+                all.extend(u.floats(&format!("{name}.bias"), *rows)?);
+            }
+            u.vector(&all[a.q_width() as usize..][..a.kv_width() as usize], "bias of keys")
+        });
+        let (qk_norm, qk_norm_even) = (qk_norm.transpose()?, even.transpose()?);
+        layers.push(Layer { groups, qk_norm, qk_norm_even, key_bias: key_bias.transpose()?, router });
     }
     for site in [NormSite::Embedding, NormSite::Output].into_iter().filter(|s| sites.contains(s)) {
         norms.insert(site, u.norm(spec, site)?);
@@ -67,6 +81,33 @@ pub(crate) fn upload(
     let [positions, types] = layout.tables.each_ref().map(|t| t.as_ref().map(|s| u.part(s)).transpose());
     let classifier = spec.out.classes.map(|n| u.classifier(spec, n)).transpose()?;
     Ok((Weights { embedding, layers, norms, head, tables: [positions?, types?], classifier }, u.matrices))
+}
+
+/// QK-norm's weights of queries and of keys, with queries multiplied and keys divided by what makes them of one size.
+/// Scores stay the same, since RoPE turns both values of a pair, which share a factor; but a head of keys is rounded as
+/// its largest channels ask, and what rounding costs is weighed by the queries. By the inequality of Cauchy and Schwarz
+/// the square root of the quotient makes the product of both least.
+fn evened(both: &[f32], (pairs, pairing): (usize, Pairing)) -> Vec<f32> {
+    let mut out = both.to_vec();
+    let (q, k) = out.split_at_mut(both.len() / 2);
+    for i in 0..q.len() {
+        // The other value of the pair, each pair once.
+        let other = match pairing {
+            _ if i >= 2 * pairs => i,
+            Pairing::HalfSplit if i < pairs => i + pairs,
+            Pairing::Adjacent if i % 2 == 0 => i + 1,
+            _ => continue,
+        };
+        let size = |x: &[f32]| x[i].hypot(x[other]);
+        let by = (size(k) / size(q)).sqrt();
+        if by.is_finite() && (1e-3..1e3).contains(&by) {
+            for d in if other == i { vec![i] } else { vec![i, other] } {
+                q[d] *= by;
+                k[d] /= by;
+            }
+        }
+    }
+    out
 }
 
 struct Upload<'a> {
@@ -180,5 +221,32 @@ impl Upload<'_> {
 
     fn vector(&self, values: &[f32], label: &str) -> Result<Slice> {
         Ok(self.gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(values), label)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pairing, evened};
+
+    #[test]
+    fn evened_norms_leave_products_and_pairs() {
+        let q = [1.0, 2.0, 0.5, 4.0, 3.0, 7.0];
+        let k = [9.0, 1.0, 2.0, 0.25, 48.0, 0.0];
+        let both = [q, k].concat();
+        for (pairing, pairs) in
+            [(Pairing::HalfSplit, [(0, 2), (1, 3)]), (Pairing::Adjacent, [(0, 1), (2, 3)])]
+        {
+            let out = evened(&both, (2, pairing));
+            for d in 0..6 {
+                assert!((out[d] * out[6 + d] - q[d] * k[d]).abs() < 1e-5);
+            }
+            for (a, b) in pairs {
+                let size = |x: &[f32]| x[a].hypot(x[b]);
+                assert!((out[a] / q[a] - out[b] / q[b]).abs() < 1e-5, "a pair has one factor");
+                assert!((size(&out[..6]) - size(&out[6..])).abs() < 1e-5, "of one size");
+            }
+            // Not turned, each alone; and what is zero stays as it is.
+            assert!((out[4] - out[10]).abs() < 1e-5 && (out[5], out[11]) == (7.0, 0.0));
+        }
     }
 }

@@ -36,3 +36,8 @@ fn first_of(token: u32) -> u32 {
     let end = position_of(token) + 1u;
     return max(select(max(end, p.window) - p.window, 0u, p.window == 0u), start) - start;
 }
+
+// The position of a key, as keys are counted here.
+fn position_at(key: u32, stream: u32) -> u32 {
+    return key + origin();
+}

@@ -10,6 +10,7 @@ use super::decode::{self, Decode};
 use super::reference::Packed;
 use super::{Attention, Mask, Scratch, Shape, Variant, train};
 use crate::layout::{CacheShape, CacheType, IDLE, Sequences, State};
+use crate::ops::hadamard::reference::spread;
 use crate::ops::qk_norm_rope::{self, QkNormRope, reference as turn_reference};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::testing::{
@@ -45,6 +46,8 @@ struct Try {
     content: Content,
     /// In a ring no larger than it must be.
     ring: bool,
+    /// Keys without their bias.
+    apart: bool,
 }
 
 const PLAIN: Try = Try {
@@ -57,6 +60,7 @@ const PLAIN: Try = Try {
     splits: 1,
     content: Content::Usual,
     ring: false,
+    apart: false,
 };
 
 /// Grouped-query ratios 1, 2, 4, 7 and 8, every head size in use, cache lengths around the tiles and up to
@@ -97,6 +101,12 @@ pub fn cases() -> Vec<Case> {
             push(Try { heads, tokens: 9, position: 61, ..t });
         }
         push(Try { tokens: 9, position: 61, content: Content::Zeros, ..t });
+        let t = Try { apart: true, ..t };
+        for heads in [(8, 2, 96), (7, 1, 32), (8, 2, 128), (2, 1, 256)] {
+            push(Try { heads, position: 600, splits: 3, ..t });
+            push(Try { heads, tokens: 9, position: 261, ..t });
+        }
+        push(Try { tokens: 5, position: 505, window: 90, ring: true, ..t });
     }
     // Few shapes, since a software GPU takes seconds to compile each.
     for variant in Variant::ALL.into_iter().filter(|&v| v != Variant::Rows) {
@@ -121,6 +131,11 @@ pub fn cases() -> Vec<Case> {
         }
         for ty in [CacheType::Q8_0, CacheType::Q4_0] {
             push(Try { variant, ty, tokens: 70, position: 90, window: 50, ..PLAIN });
+            if !variant.matrices() {
+                let t = Try { variant, ty, apart: true, ..PLAIN };
+                push(Try { tokens: 70, position: 290, ..t });
+                push(Try { tokens: 40, position: 80, window: 30, ring: true, heads: (7, 1, 64), ..t });
+            }
         }
     }
     // Rings before they are full, within their first lap, across an edge and after many laps; splits, and chunks
@@ -164,6 +179,9 @@ fn case(t: Try) -> Case {
     if t.ring {
         name += " ring";
     }
+    if t.apart {
+        name += " bias apart";
+    }
     // f16 inputs lose what f16 loses.
     let tolerance = if variant.matrices() { 5e-4 } else { 1e-6 };
     Case::new("attention", variant.name(), name, tolerance, move |gpu, _, seed| {
@@ -171,6 +189,7 @@ fn case(t: Try) -> Case {
         let width = (kv_heads * head_dim) as usize;
         let ring = t.ring.then(|| CacheShape::ring_capacity(window, tokens));
         let cache = cache_of(gpu, ty, (ring.unwrap_or(context), ring), (kv_heads, head_dim))?;
+        let cache = if t.apart { cache.without_bias() } else { cache };
         if let Err(why) = variant.supports(gpu.caps(), &cache) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
@@ -216,10 +235,14 @@ fn case(t: Try) -> Case {
             let values = (0..position + tokens).flat_map(row).copied().collect();
             (bytes, values)
         };
-        let ((k_bits, k), (v_bits, v)) = (rounded(&k), rounded(&v));
+        let ((k_bits, mut k), (v_bits, v)) = (rounded(&k), rounded(&v));
+        let bias = Bias::new(&mut rng, t.apart, [kv_heads as usize, hd], (head_dim, position + tokens));
+        bias.add(&mut k, ty);
+        let q_rows = bias.behind(&q, ty, heads as usize * hd);
         let chunks = cache_on_gpu(gpu, &k_bits, &v_bits)?;
         let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "state")?;
-        let q_gpu = input(gpu, &q)?;
+        let q_gpu = input(gpu, &q_rows)?;
+        let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&bias.table), "table")?;
         let scale = 1.0 / (head_dim as f32).sqrt();
         let shape = Shape { tokens, heads, window, scale, splits, sequences: Sequences::One };
         let (o_bytes, lse_bytes) = shape.scratch_bytes(&cache);
@@ -235,6 +258,7 @@ fn case(t: Try) -> Case {
             cache: &cache,
             chunks: &chunks,
             scratch: &scratch,
+            table: &table,
             o: &o.slice,
             shape: &shape,
         }
@@ -243,9 +267,60 @@ fn case(t: Try) -> Case {
         let (at, h, kv) = (position as usize, heads as usize, kv_heads as usize);
         let scale = f64::from(scale);
         let want = super::reference::attention([&q, &k, &v], at, [h, kv, hd], scale, window as usize);
-        o.compare(gpu, &want)
+        o.compare(gpu, &spread(&want, ty, hd))
     })
     .of_type(ty.name())
+}
+
+/// The bias of keys that a cache keeps without it, or none.
+struct Bias {
+    /// `[kv_heads, head_dim]`; empty for none.
+    values: Vec<f32>,
+    head_dim: usize,
+    rotation: Rotation,
+    table: Vec<[f32; 2]>,
+}
+
+impl Bias {
+    fn new(
+        rng: &mut Rng,
+        there: bool,
+        [kv_heads, head_dim]: [usize; 2],
+        (dims, positions): (u32, u32),
+    ) -> Bias {
+        let values = if there { rng.values(kv_heads * head_dim) } else { Vec::new() };
+        let mut rotation = Rotation::new(dims, 1e4, None, Scaling::None, Pairing::HalfSplit);
+        rotation.mscale = 1.25;
+        let table = if there { rotation.table(positions) } else { vec![[0.0; 2]; 2] };
+        Bias { values, head_dim, rotation, table }
+    }
+
+    /// Adds it to keys `[positions, kv_heads, head_dim]` as a cache of the type holds them.
+    fn add(&self, k: &mut [f32], ty: CacheType) {
+        let width = self.values.len();
+        for (n, k) in (0..).zip(k.chunks_exact_mut(width.max(1))).filter(|_| width > 0) {
+            let heads = width / self.head_dim;
+            let b = turn_reference::turned(&self.values, None, 0.0, n, heads, self.head_dim, &self.rotation);
+            k.iter_mut()
+                .zip(spread(&b, ty, self.head_dim))
+                .for_each(|(k, b)| *k = (f64::from(*k) + b) as f32);
+        }
+    }
+
+    /// Queries `[tokens, width]`, turned as keys are, with the coefficients behind each head.
+    fn behind(&self, q: &[f32], ty: CacheType, width: usize) -> Vec<f32> {
+        if self.values.is_empty() {
+            return q.to_vec();
+        }
+        let wide: Vec<f64> = q.iter().map(|&q| f64::from(q)).collect();
+        let plain = spread(&wide, ty, self.head_dim);
+        let of = |(q, plain): (&[f32], &[f64])| -> Vec<f32> {
+            let c = turn_reference::coefficients(plain, &self.values, self.head_dim, &self.rotation);
+            let heads = q.chunks_exact(self.head_dim).zip(c.chunks_exact(self.head_dim));
+            heads.flat_map(|(q, c)| q.iter().copied().chain(c.iter().map(|&c| c as f32))).collect()
+        };
+        q.chunks_exact(width).zip(plain.chunks_exact(width)).flat_map(of).collect()
+    }
 }
 
 /// A cache of so many places, as a ring or rings where there is a capacity.
@@ -311,6 +386,15 @@ fn decode_cases() -> Vec<Case> {
     for (position, window, ring) in [(0, 0, false), (300, 0, false), (600, 100, false)] {
         all.push(decode_case(CacheType::F16, (4, 1, 256), (position, window, ring), split, turned));
     }
+    // Keys without their bias: one key, a round, many; in a ring.
+    let apart = (false, Pairing::HalfSplit);
+    for (ty, heads) in
+        [(CacheType::Q8_0, (7, 1, 64)), (CacheType::Q4_0, (8, 2, 128)), (CacheType::Q8_0, (7, 1, 32))]
+    {
+        for at in [(0, 0, false), (300, 0, false), (1700, 0, false), (1000, 100, true)] {
+            all.push(decode_case_of(ty, heads, at, split, apart, true));
+        }
+    }
     for ty in CacheType::ALL {
         for position in [0, 40, 127, 128, 1000] {
             let heads = if position % 2 == 0 { (8, 1, 64) } else { (4, 1, 256) };
@@ -322,13 +406,25 @@ fn decode_cases() -> Vec<Case> {
 
 fn decode_case(
     ty: CacheType,
+    heads: (u32, u32, u32),
+    at: (u32, u32, bool),
+    split: decode::SplitConfig,
+    turned: (bool, Pairing),
+) -> Case {
+    decode_case_of(ty, heads, at, split, turned, false)
+}
+
+fn decode_case_of(
+    ty: CacheType,
     (heads, kv_heads, head_dim): (u32, u32, u32),
     (position, window, ring): (u32, u32, bool),
     split: decode::SplitConfig,
     (norm, pairing): (bool, Pairing),
+    apart: bool,
 ) -> Case {
+    let what = if apart { "bias apart " } else { "" };
     let name = format!(
-        "heads {heads}/{kv_heads} x {head_dim} at {position} window {window} norm {norm} {pairing:?} split {} x {}{}",
+        "{what}heads {heads}/{kv_heads} x {head_dim} at {position} window {window} norm {norm} {pairing:?} split {} x {}{}",
         split.heads,
         split.splits,
         if ring { " ring" } else { "" }
@@ -338,15 +434,18 @@ fn decode_case(
         let context = ring.unwrap_or(position + 9);
         let place = |p: u32| ring.map_or(p, |r| p % r) as usize;
         let cache = cache_of(gpu, ty, (context, ring), (kv_heads, head_dim))?;
+        let cache = if apart { cache.without_bias() } else { cache };
         if let Err(why) = decode::supports(gpu.caps(), &cache) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
         let (hd, width) = (head_dim as usize, (kv_heads * head_dim) as usize);
         let (at, q_width) = (place(position) * width, (heads * head_dim) as usize);
-        let rotation = Rotation::new(head_dim, 1e6, None, Scaling::None, pairing);
         let mut rng = Rng::seeded(heads * head_dim + position, seed);
         let qkv = rng.values(q_width + 2 * width);
-        let weights = rng.values(2 * hd);
+        let bias = Bias::new(&mut rng, apart, [kv_heads as usize, hd], (head_dim, position + 1));
+        let turned_by = Rotation::new(head_dim, 1e6, None, Scaling::None, pairing);
+        let rotation = if apart { bias.rotation.clone() } else { turned_by };
+        let weights = if apart { bias.values.clone() } else { rng.values(2 * hd) };
         let [held_k, held_v] = [0, 1].map(|_| chunk_bytes(&cache, &rng.values(context as usize * width)));
         let chunks = cache_on_gpu(gpu, &held_k, &held_v)?;
 
@@ -377,7 +476,7 @@ fn decode_case(
             sequences: Sequences::One,
         };
         let mut rec = Recorder::new(gpu);
-        let norms = norm.then_some(&norms);
+        let norms = (norm || apart).then_some(&norms);
         Decode {
             state: &state,
             table: &table,
@@ -395,12 +494,15 @@ fn decode_case(
         let turned = |x: &[f32], heads: u32, w: &[f32]| -> Vec<f32> {
             let (w, eps) = (norm.then_some(w), f64::from(1e-6f32));
             let all = turn_reference::turned(x, w, eps, position, heads as usize, hd, &rotation);
-            all.into_iter().map(|v| v as f32).collect()
+            spread(&all, ty, hd).into_iter().map(|v| v as f32).collect()
         };
         let kept = |x: &[f32]| decode_cache(&encode_cache(x, ty, hd), ty, kv_heads as usize, hd);
         let q = turned(&qkv[..q_width], heads, &weights[..hd]);
-        let new_k = kept(&turned(&qkv[q_width..][..width], kv_heads, &weights[hd..]));
-        let new_v = kept(&qkv[q_width + width..]);
+        let mut own_k = qkv[q_width..][..width].to_vec();
+        own_k.iter_mut().zip(&bias.values).for_each(|(k, b)| *k -= b);
+        let of_k = if norm { &weights[hd..] } else { &[] };
+        let new_k = kept(&turned(&own_k, kv_heads, of_k));
+        let new_v = kept(&spread_f32(&qkv[q_width + width..], ty, hd));
         let mut worst = 0.0f64;
         let mut with = |held: &[u8], new: &[f32], got: &Slice| -> Result<Vec<f32>> {
             let mut want = chunk_values(&cache, 0, held);
@@ -409,14 +511,21 @@ fn decode_case(
             worst = worst.max(nmse(&got, &want.iter().map(|&v| f64::from(v)).collect::<Vec<_>>()));
             Ok((0..=position).flat_map(|p| &want[place(p) * width..][..width]).copied().collect())
         };
-        let k = with(&held_k[0], &new_k, &chunks[0].0)?;
+        let mut k = with(&held_k[0], &new_k, &chunks[0].0)?;
+        bias.add(&mut k, ty);
         let v = with(&held_v[0], &new_v, &chunks[0].1)?;
         let (h, kv, scale) = (heads as usize, kv_heads as usize, f64::from(scale));
         let want =
             super::reference::attention([&q, &k, &v], position as usize, [h, kv, hd], scale, window as usize);
-        Ok(worst.max(o.compare(gpu, &want)?))
+        Ok(worst.max(o.compare(gpu, &spread(&want, ty, hd))?))
     })
     .of_type(ty.name())
+}
+
+/// As [`spread`], of f32.
+fn spread_f32(x: &[f32], ty: CacheType, head_dim: usize) -> Vec<f32> {
+    let x: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
+    spread(&x, ty, head_dim).into_iter().map(|v| v as f32).collect()
 }
 
 /// The tolerance of cases that compare what a step has stored: now and then a value rounds the other way.
@@ -556,6 +665,7 @@ fn streams_case(
                 cache,
                 chunks: &chunks,
                 scratch: &scratch,
+                table: &table,
                 o: &o.slice,
                 shape: &shape,
             }
@@ -566,7 +676,7 @@ fn streams_case(
         let turned = |x: &[f32], heads: u32, w: &[f32], position| -> Vec<f32> {
             let eps = f64::from(1e-6f32);
             let all = turn_reference::turned(x, Some(w), eps, position, heads as usize, hd, rotation);
-            all.into_iter().map(|v| v as f32).collect()
+            spread(&all, ty, hd).into_iter().map(|v| v as f32).collect()
         };
         let kept = |x: &[f32]| decode_cache(&encode_cache(x, ty, hd), ty, kv_heads as usize, hd);
         let values = |bytes: &[Vec<u8>]| -> Vec<f32> {
@@ -585,14 +695,15 @@ fn streams_case(
                 &weights[hd..],
                 position,
             )));
-            v[at..][..width].copy_from_slice(&kept(&qkv[q_width + width..]));
+            v[at..][..width].copy_from_slice(&kept(&spread_f32(&qkv[q_width + width..], ty, hd)));
             let (h, kv, scale) = (heads as usize, kv_heads as usize, f64::from(scale));
             let of = |x: &[f32]| -> Vec<f32> {
                 (0..=position).flat_map(|p| &x[own + place(p) * width..][..width]).copied().collect()
             };
             let (k, v) = (of(&k), of(&v));
             let at = position as usize;
-            want.extend(super::reference::attention([&q, &k, &v], at, [h, kv, hd], scale, window as usize));
+            let o = super::reference::attention([&q, &k, &v], at, [h, kv, hd], scale, window as usize);
+            want.extend(spread(&o, ty, hd));
             got.extend_from_slice(&got_o[i * q_width..][..q_width]);
         }
         let mut worst = nmse(&got, &want);

@@ -139,18 +139,21 @@ pub fn supports(caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'st
     }
     // A workgroup may take fewer of large heads.
     let heads = if cache.head_dim > 128 { 1 } else { 4 };
-    match most_heads(caps, cache.head_dim) < heads {
+    match most_heads(caps, cache.head_dim, cache.apart) < heads {
         true => Err("too little workgroup memory"),
         false => Ok(()),
     }
 }
 
 /// The most query heads of a workgroup that its memory holds, 4 at most.
-fn most_heads(caps: &Caps, head_dim: u32) -> u32 {
+fn most_heads(caps: &Caps, head_dim: u32, apart: bool) -> u32 {
     let least = caps.subgroups.map_or(1, |s| s.0);
     let subgroups = (8 * least).min(256) / least;
     // Heads as they are normed and turned, key and value, sums of each subgroup.
-    let bytes = |heads: u32| 4 * head_dim * ((heads + 1) + heads + 2 + heads * subgroups) + 1024;
+    // And the coefficients of a bias.
+    let more = |heads: u32| if apart { heads } else { 0 };
+    let bytes =
+        |heads: u32| 4 * head_dim * ((heads + 1) + heads + 2 + heads * subgroups + more(heads)) + 1024;
     (1..=4).rev().find(|&g| bytes(g) <= caps.limits.max_compute_workgroup_storage_size).unwrap_or(0)
 }
 
@@ -177,6 +180,8 @@ struct Kernel {
     ints: bool,
     /// A cache that is a ring, or several.
     ring: bool,
+    /// Keys without their bias.
+    apart: bool,
 }
 
 impl Kernel {
@@ -185,10 +190,11 @@ impl Kernel {
         let norm = if self.norm { "_norm" } else { "" };
         let ints = if self.ints { "_ints" } else { "" };
         let ring = if self.ring { "_ring" } else { "" };
+        let apart = if self.apart { "_apart" } else { "" };
         let (SplitConfig { heads, values, prefetch, .. }, hd, ty) =
             (self.split, self.head_dim, self.ty.name());
         let work = format!("g{heads}_l{values}x{prefetch}");
-        format!("attention_decode{ints}{ring}{norm}_{pairing}_{work}_h{hd}_s{}_{ty}", self.subgroup)
+        format!("attention_decode{ints}{ring}{apart}{norm}_{pairing}_{work}_h{hd}_s{}_{ty}", self.subgroup)
     }
 
     fn shader(self) -> Shader {
@@ -204,6 +210,10 @@ impl Kernel {
             ("SG", self.subgroup),
             // Values of a head that a lane norms.
             ("EACH", self.head_dim.div_ceil(self.subgroup)),
+            ("APART", u32::from(self.apart)),
+            ("SPREAD", u32::from(self.ty.spread(self.head_dim) > 0)),
+            // Vec4 of a head that a lane turns.
+            ("QUADS", self.head_dim.div_ceil(4 * self.subgroup)),
             ("WG", wg),
             ("LK", lanes),
             ("CH", chunks),
@@ -241,6 +251,7 @@ pub(crate) fn shader(ty: CacheType, head_dim: u32, subgroup: u32, split: SplitCo
         subgroup,
         ints: false,
         ring: false,
+        apart: false,
     }
     .shader()
 }
@@ -252,9 +263,13 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             for (heads, norm, pairing) in [(1, true, Pairing::HalfSplit), (4, false, Pairing::Adjacent)] {
                 for (values, prefetch, ints) in [(8, 8, false), (8, 8, true), (8, 4, false), (16, 8, false)] {
                     let split = SplitConfig { heads, splits: 1, values, prefetch };
-                    let kernel =
-                        Kernel { head_dim, norm, pairing, ty, split, subgroup, ints, ring: prefetch == 4 };
+                    let (ring, apart) = (prefetch == 4, false);
+                    let kernel = Kernel { head_dim, norm, pairing, ty, split, subgroup, ints, ring, apart };
                     all.push((kernel.shader(), DecodeParams::FIELDS));
+                    if ty.spread(head_dim) > 0 && !norm {
+                        let kernel = Kernel { apart: true, ..kernel };
+                        all.push((kernel.shader(), DecodeParams::FIELDS));
+                    }
                 }
             }
         }
@@ -273,7 +288,8 @@ pub struct Decode<'a> {
     pub state: &'a Slice,
     /// The angles, as [`Rotation::table`] gives them, f32.
     pub table: &'a Slice,
-    /// The weights of QK-norm, `[2, head_dim]` f32, where the model has it.
+    /// The weights of QK-norm, `[2, head_dim]` f32, where the model has it; or the bias of keys, `[kv_heads, head_dim]`
+    /// f32, where the cache keeps them without it.
     pub norms: Option<&'a Slice>,
     /// What was projected and is not normed yet, `[tokens, heads + 2 kv_heads, head_dim]` f32.
     pub qkv: &'a Slice,
@@ -307,14 +323,14 @@ impl Decode<'_> {
             return Err(PlanError::Shape { op: "attention", what }.into());
         }
         let (subgroup, group) = (gpu.caps().subgroups.map_or(0, |s| s.0), s.heads / c.kv_heads);
-        let per = s.split.heads.min(group).min(most_heads(gpu.caps(), c.head_dim));
+        let per = s.split.heads.min(group).min(most_heads(gpu.caps(), c.head_dim, c.apart));
         let most = gpu.budget().max_binding;
         if let Some(x) = [table, qkv, &cache.0].into_iter().find(|x| x.size() > most) {
             let (needed, allowed) = (x.size(), most);
             return Err(PlanError::DoesNotFit { op: "attention", what: "an operand", needed, allowed }.into());
         }
         let at_once = ints.filter(|_| s.split.splits == 1);
-        let (norm, pairing) = (norms.is_some(), s.rotation.pairing);
+        let (norm, pairing) = (norms.is_some() && !c.apart, s.rotation.pairing);
         let kernel = Kernel {
             head_dim: c.head_dim,
             norm,
@@ -324,6 +340,7 @@ impl Decode<'_> {
             subgroup,
             ints: at_once.is_some(),
             ring: c.ring.is_some(),
+            apart: c.apart,
         };
         let params = DecodeParams {
             heads: s.heads,

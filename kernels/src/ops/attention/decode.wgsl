@@ -1,11 +1,13 @@
 // One token's attention over the KV cache with what comes before it, in one dispatch, or that of one token
 // of each of several streams:
 //   q = rope(norm(q)),  k = rope(norm(k)),  cache[position] = k, v,  o = attention(q, cache)
-// as heads/kernel.wgsl and kernel.wgsl do in two, where norm is left out if NORM is 0.
+// as qk_norm_rope/kernel.wgsl and kernel.wgsl do in two, where norm is left out if NORM is 0. Where SPREAD is 1,
+// q, k and v are turned by a Hadamard matrix of a head's size, and o is turned back (hadamard/kernel.wgsl). Where APART
+// is 1, keys lie without their bias, whose part of a score has HD coefficients a query (qk_norm_rope/kernel.wgsl).
 //
 // state             [streams] of 8 words; word 0: position of the token, or IDLE
 // table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
-// norms             [2, HD] weights for q and for k, read if NORM is 1
+// norms             [2, HD] weights for q and for k, read if NORM is 1; or [kv_heads, HD], the bias, if APART is 1
 // qkv               [streams, heads + 2 kv_heads, HD] f32: queries, keys, values
 // k_cache, v_cache  [positions, kv_heads, HD], `context` positions a stream; how values are stored is the
 //                   fragments'
@@ -61,6 +63,9 @@ var<workgroup> normed: array<f32, (G + 1u) * HD>;
 var<workgroup> turned: array<f32, G * HD>;
 var<workgroup> key: array<f32, HD>;
 var<workgroup> value: array<f32, HD>;
+//@ if APART
+var<workgroup> coefficients: array<f32, G * HD>;
+//@ end
 // What each subgroup has for each head: sums, and (largest score, sum of exponentials).
 var<workgroup> sums: array<vec4<f32>, SUBGROUPS * G * D4>;
 var<workgroup> stats: array<vec2<f32>, SUBGROUPS * G>;
@@ -150,7 +155,9 @@ fn main(
     let first_head = stream * (p.heads + 2u * p.kv_heads);
     let first = select(max(position + 1u, p.window) - p.window, 0u, p.window == 0u);
 
+    //@ if !SPREAD
     var turn = turn_of(lid % HD, position);
+    //@ end
     // A subgroup norms a head: G query heads, then the key.
     for (var h = sid; h <= G; h += SUBGROUPS) {
         let is_key = h == G;
@@ -166,6 +173,11 @@ fn main(
             if (NORM == 1u) {
                 w$i = norms[select(0u, HD, is_key) + d$i];
             }
+            //@ if APART
+            if (is_key) {
+                x$i -= norms[kv_head * HD + d$i];
+            }
+            //@ end
         }
         //@ end
         var s = 1.0;
@@ -182,10 +194,56 @@ fn main(
         }
         //@ end
     }
+    //@ if !SPREAD
     for (var d = lid; d < HD; d += WG) {
         value[d] = qkv[(first_head + p.heads + p.kv_heads + kv_head) * HD + d];
     }
+    //@ end
     workgroupBarrier();
+    //@ if SPREAD
+    //@ if APART
+    for (var i = lid; i < G * HD / 2u; i += WG) {
+        let n = i % (HD / 2u);
+        let a = select(n, 2u * n, ADJACENT == 1u);
+        let b = select(n + HD / 2u, 2u * n + 1u, ADJACENT == 1u);
+        let by = turn_of(a, position);
+        let x = rotated(i / (HD / 2u), a, by);
+        let y = rotated(i / (HD / 2u), b, by);
+        let bias = vec2<f32>(norms[kv_head * HD + a], norms[kv_head * HD + b]) * (p.mscale * p.scale);
+        let to = i / (HD / 2u) * HD + n / 4u * 8u + n % 4u;
+        coefficients[to] = x * bias.x + y * bias.y;
+        coefficients[to + 4u] = y * bias.x - x * bias.y;
+    }
+    //@ end
+    // A subgroup turns a head: G query heads, the key, the value.
+    for (var h = sid; h < G + 2u; h += SUBGROUPS) {
+        var x: array<vec4<f32>, QUADS>;
+        for (var i = 0u; i < QUADS; i++) {
+            let at = 4u * min(lane + i * SG, D4 - 1u);
+            if (h <= G) {
+                for (var c = 0u; c < 4u; c++) {
+                    x[i][c] = rotated(h, at + c, turn_of(at + c, position));
+                }
+            } else {
+                let n = (first_head + p.heads + p.kv_heads + kv_head) * HD + at;
+                x[i] = vec4<f32>(qkv[n], qkv[n + 1u], qkv[n + 2u], qkv[n + 3u]);
+            }
+        }
+        x = spread(x, lane);
+        for (var i = 0u; i < QUADS && lane + i * SG < D4; i++) {
+            let at = 4u * (lane + i * SG);
+            for (var c = 0u; c < 4u; c++) {
+                if (h < G) {
+                    turned[h * HD + at + c] = x[i][c] * p.scale;
+                } else if (h == G) {
+                    key[at + c] = x[i][c];
+                } else {
+                    value[at + c] = x[i][c];
+                }
+            }
+        }
+    }
+    //@ else
     for (var i = lid; i < (G + 1u) * HD; i += WG) {
         // Where a head divides the workgroup, an invocation has the same dimension in every round.
         if (WG % HD != 0u) {
@@ -198,6 +256,7 @@ fn main(
             key[i - G * HD] = x;
         }
     }
+    //@ end
     workgroupBarrier();
     find_extremes(lid);
 
@@ -206,12 +265,28 @@ fn main(
     var l$i = 0.0;
     //@ for c in CH
     let q_$i_$c = eight_turned($iu * D8 + own + $cu * LK);
+    //@ if APART
+    let f_$i_$c = eight_coefficients($iu * D8 + own + $cu * LK);
+    //@ end
     var a_$i_$c = mat2x4<f32>();
     //@ end
     //@ end
 
+    //@ if APART
+    // From a slot's key to its next one.
+    //@ for c in CH
+    let quarter_$c = phases(SLOTS / 4u, own + $cu * LK);
+    let half_$c = further(quarter_$c, quarter_$c);
+    let step_$c = further(half_$c, half_$c);
+    //@ end
+    //@ end
     for (; round * CK < position; round += p.splits) {
         let n0 = round * CK + slot;
+        //@ if APART
+        //@ for c in CH
+        var phase_$c = phases(min(n0, position), own + $cu * LK);
+        //@ end
+        //@ end
         let next = (round + p.splits) * CK + slot;
         // Scores of U keys, then the loads of the next ones.
         //@ for u in U
@@ -222,6 +297,12 @@ fn main(
         let x_$u_$c = wide(k_$u_$c);
         //@ for i in G
         s_$i_$u += dot(q_$i_$c[0], x_$u_$c[0]) + dot(q_$i_$c[1], x_$u_$c[1]);
+        //@ if APART
+        s_$i_$u += dot(f_$i_$c[0], phase_$c[0]) + dot(f_$i_$c[1], phase_$c[1]);
+        //@ end
+        //@ end
+        //@ if APART
+        phase_$c = further(phase_$c, step_$c);
         //@ end
         k_$u_$c = held_key(place(before, next + $uu * SLOTS, kv_head, own + $cu * LK));
         //@ end
@@ -267,12 +348,18 @@ fn main(
     let here = slot == 0u && wid.y == 0u;
     //@ for c in CH
     let own_k$c = kept(eight_keys(own + $cu * LK), (own + $cu * LK) / 4u);
+    //@ if APART
+    let own_phase$c = phases(position, own + $cu * LK);
+    //@ end
     let own_v$c = kept(eight_values(own + $cu * LK), HD / 32u + (own + $cu * LK) / 4u);
     //@ end
     //@ for i in G
     var s$i = 0.0;
     //@ for c in CH
     s$i += dot(q_$i_$c[0], own_k$c[0]) + dot(q_$i_$c[1], own_k$c[1]);
+    //@ if APART
+    s$i += dot(f_$i_$c[0], own_phase$c[0]) + dot(f_$i_$c[1], own_phase$c[1]);
+    //@ end
     //@ end
     s$i = select(LOWEST, over_lanes(s$i), here);
     // Slots of a subgroup become one.
@@ -319,18 +406,46 @@ fn main(
             sum += w * sums[s * G * D4 + n];
             l += w * stats[s * G + i].y;
         }
+        //@ if SPREAD
+        sums[n] = sum / max(l, 1e-30);
+        //@ end
         if (member + i < group) {
             //@ if INTS
+            //@ if !SPREAD
             sums[n] = sum / max(l, 1e-30);
+            //@ end
             //@ else
             let at = (wid.y * p.streams + stream) * p.heads + head0 + i;
+            //@ if !SPREAD
             o[at * D4 + n % D4] = sum / max(l, 1e-30);
+            //@ end
             if (n % D4 == 0u && p.splits > 1u) {
                 lse[at] = select(LOWEST, top + log(l), l > 0.0);
             }
             //@ end
         }
     }
+    //@ if SPREAD
+    workgroupBarrier();
+    // Back, a head a subgroup.
+    for (var h = sid; h < G; h += SUBGROUPS) {
+        var x: array<vec4<f32>, QUADS>;
+        for (var i = 0u; i < QUADS; i++) {
+            x[i] = sums[h * D4 + min(lane + i * SG, D4 - 1u)];
+        }
+        x = spread(x, lane);
+        for (var i = 0u; i < QUADS; i++) {
+            let n = lane + i * SG;
+            if (n < D4 && member + h < group) {
+                //@ if INTS
+                sums[h * D4 + n] = x[i];
+                //@ else
+                o[((wid.y * p.streams + stream) * p.heads + head0 + h) * D4 + n] = x[i];
+                //@ end
+            }
+        }
+    }
+    //@ end
     //@ if INTS
     workgroupBarrier();
     for (var u = lid; u < G * (D4 / 4u); u += WG) {
@@ -356,3 +471,58 @@ fn eight_turned(c: u32) -> mat2x4<f32> {
         turned[i], turned[i + 1u], turned[i + 2u], turned[i + 3u],
         turned[i + 4u], turned[i + 5u], turned[i + 6u], turned[i + 7u]);
 }
+//@ if SPREAD
+
+// A head turned: of its vec4 a lane has those at lane, lane + SG and so on.
+fn spread(held: array<vec4<f32>, QUADS>, lane: u32) -> array<vec4<f32>, QUADS> {
+    var x = held;
+    let scale = 1.0 / sqrt(f32(HD));
+    for (var i = 0u; i < QUADS; i++) {
+        var v = x[i] * scale;
+        v = vec4<f32>(v.x + v.y, v.x - v.y, v.z + v.w, v.z - v.w);
+        v = vec4<f32>(v.xy + v.zw, v.xy - v.zw);
+        for (var step = 1u; step < min(SG, D4); step <<= 1u) {
+            let other = subgroupShuffleXor(v, step);
+            v = select(other + v, other - v, (lane & step) != 0u);
+        }
+        x[i] = v;
+    }
+    for (var step = 1u; step < QUADS; step <<= 1u) {
+        for (var i = 0u; i < QUADS; i++) {
+            if ((i & step) == 0u) {
+                let a = x[i];
+                let b = x[i + step];
+                x[i] = a + b;
+                x[i + step] = a - b;
+            }
+        }
+    }
+    return x;
+}
+//@ end
+//@ if APART
+
+fn eight_coefficients(c: u32) -> mat2x4<f32> {
+    let i = 8u * c;
+    return mat2x4<f32>(
+        coefficients[i], coefficients[i + 1u], coefficients[i + 2u], coefficients[i + 3u],
+        coefficients[i + 4u], coefficients[i + 5u], coefficients[i + 6u], coefficients[i + 7u]);
+}
+
+// The cosines of pairs 4 c to 4 c + 3 at a position, then their sines.
+fn phases(position: u32, c: u32) -> mat2x4<f32> {
+    var all: mat2x4<f32>;
+    for (var i = 0u; i < 4u; i++) {
+        let near = table[(position & 127u) * (HD / 2u) + 4u * c + i];
+        let far = table[(128u + (position >> 7u)) * (HD / 2u) + 4u * c + i];
+        all[0][i] = near.x * far.x - near.y * far.y;
+        all[1][i] = near.y * far.x + near.x * far.y;
+    }
+    return all;
+}
+
+// The phases at the sum of two positions.
+fn further(a: mat2x4<f32>, b: mat2x4<f32>) -> mat2x4<f32> {
+    return mat2x4<f32>(a[0] * b[0] - a[1] * b[1], a[1] * b[0] + a[0] * b[1]);
+}
+//@ end

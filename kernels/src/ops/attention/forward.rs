@@ -6,7 +6,8 @@ use super::kernel::{Keys, Variant};
 use super::plan::{CombineParams, plan, plan_combine};
 use super::shape::{Scratch, Shape};
 use crate::layout::{CacheShape, Sequences};
-use crate::{Fields, Result, compose, record};
+use crate::ops::hadamard::Hadamard;
+use crate::{Bind, Fields, Result, compose, record};
 
 pub(super) fn combine_shader() -> Shader {
     Shader {
@@ -26,7 +27,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
 pub struct Attention<'a> {
     /// What the sampler advances: a [`State`](crate::layout::State), or one for each stream, of u32 and f32.
     pub state: &'a Slice,
-    /// The queries, `[tokens, heads, head_dim]` f32.
+    /// The queries, `[tokens, heads, q_row]` f32, see [`CacheShape::q_row`]; turned as the cache's keys are.
     pub q: &'a Slice,
     /// How the cache lies in memory.
     pub cache: &'a CacheShape,
@@ -34,6 +35,9 @@ pub struct Attention<'a> {
     pub chunks: &'a [(Slice, Slice)],
     /// Memory for the splits.
     pub scratch: &'a Scratch,
+    /// The angles, as [`Rotation::table`](crate::ops::rope::Rotation::table) gives them, f32: read where keys lie
+    /// without their bias.
+    pub table: &'a Slice,
     /// The result, `[tokens, heads, head_dim]` f32.
     pub o: &'a Slice,
     /// What is computed.
@@ -54,18 +58,27 @@ impl Attention<'_> {
     /// # Errors
     /// As [`Attention::record`].
     pub fn record_as(&self, rec: &mut Recorder, variant: Variant) -> Result<()> {
-        let Attention { state, q, cache, chunks, scratch, o, shape } = *self;
+        let Attention { state, q, cache, chunks, scratch, table, o, shape } = *self;
         let gpu = rec.gpu().clone();
         let kernel = variant.kernel(gpu.caps(), shape, cache);
         let (head, ty, tile) = (cache.head_dim, cache.ty, kernel.tile());
         let keys = if shape.sequences == Sequences::One { Keys::Cached } else { Keys::Streams };
-        let pipeline = gpu.pipeline(&kernel.name(head, keys, ty), || kernel.shader(head, keys, ty))?;
+        let name = kernel.name_for(cache, keys);
+        let pipeline = gpu.pipeline(&name, || kernel.shader_as(head, keys, ty, cache.apart))?;
         let target = if shape.splits > 1 { &scratch.o } else { o };
         for (i, (kc, vc)) in chunks.iter().enumerate() {
-            let plan = plan(shape, cache, i, tile, gpu.budget())?;
-            record(rec, &pipeline, &[state, kc, vc, q, target, &scratch.lse], &plan);
+            let mut plan = plan(shape, cache, i, tile, gpu.budget())?;
+            if cache.apart {
+                let table = Bind { operand: 6, offset: 0, size: table.size() };
+                plan.iter_mut().for_each(|d| d.binds.push(table.clone()));
+            }
+            record(rec, &pipeline, &[state, kc, vc, q, target, &scratch.lse, table], &plan);
         }
-        combine(rec, shape, cache, scratch, o)
+        combine(rec, shape, cache, scratch, o)?;
+        match ty.spread(head) {
+            0 => Ok(()),
+            side => Hadamard { x: o, rows: shape.tokens, cols: shape.heads * head, side }.record(rec),
+        }
     }
 }
 

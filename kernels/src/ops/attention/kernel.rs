@@ -99,6 +99,7 @@ impl Variant {
     pub fn supports(self, caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'static str> {
         match cache.ty {
             CacheType::F32 if self.matrices() => Err("the cache is wider than f16"),
+            _ if self.matrices() && cache.apart => Err("what keys lie without is added in f32"),
             _ => self.fits(caps, cache.head_dim),
         }
     }
@@ -240,6 +241,12 @@ impl Kernel {
         }
     }
 
+    /// The same for a cache whose keys lie without their bias.
+    pub(super) fn name_for(self, cache: &CacheShape, keys: Keys) -> String {
+        let apart = if cache.apart { "_apart" } else { "" };
+        self.name(cache.head_dim, keys, cache.ty) + apart
+    }
+
     pub(super) fn name(self, head_dim: u32, keys: Keys, ty: CacheType) -> String {
         let how = match self {
             Kernel::Rows(tile) => format!("q{tile}"),
@@ -250,11 +257,18 @@ impl Kernel {
     }
 
     pub(super) fn shader(self, head_dim: u32, keys: Keys, ty: CacheType) -> Shader {
+        self.shader_as(head_dim, keys, ty, false)
+    }
+
+    /// The same; `apart` for a cache whose keys lie without their bias.
+    pub(super) fn shader_as(self, head_dim: u32, keys: Keys, ty: CacheType, apart: bool) -> Shader {
+        let apart_is = ("APART", u32::from(apart));
+        let phases = if apart { include_str!("phases.wgsl") } else { "" };
         let source = match self {
             Kernel::Rows(tile) => compose(
                 &[],
-                &[("HD", head_dim), ("BQ", tile)],
-                &[keys.fragment(), ty.word(), ty.loads(), include_str!("kernel.wgsl")],
+                &[("HD", head_dim), ("BQ", tile), apart_is],
+                &[keys.fragment(), ty.word(), ty.loads(), phases, include_str!("kernel.wgsl")],
             ),
             Kernel::Tiled(t) => compose(
                 &[],
@@ -265,8 +279,9 @@ impl Kernel {
                     ("SR", t.rows / 16),
                     ("RV", t.values),
                     ("FOUR", 4),
+                    apart_is,
                 ],
-                &[keys.fragment(), ty.word(), ty.loads(), include_str!("tiled.wgsl")],
+                &[keys.fragment(), ty.word(), ty.loads(), phases, include_str!("tiled.wgsl")],
             ),
             Kernel::Coop(t) => {
                 let matrices = match t.side {
@@ -296,8 +311,10 @@ impl Kernel {
                 )
             }
         };
-        let bindings = [keys.bindings(), [Access::ReadWrite; 3]].concat();
-        Shader { name: self.name(head_dim, keys, ty), source, bindings }
+        let table = if apart { &[Access::Read][..] } else { &[] };
+        let bindings = [&keys.bindings()[..], &[Access::ReadWrite; 3], table].concat();
+        let name = self.name(head_dim, keys, ty) + if apart { "_apart" } else { "" };
+        Shader { name, source, bindings }
     }
 }
 
@@ -314,13 +331,19 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             let packed = PACKED.map(|keys| kernel.shader(head, keys, CacheType::F32));
             let streams = kernel.shader(head, Keys::Streams, CacheType::F16);
             all.extend(kernels.into_iter().chain(packed).chain([streams]).map(|s| (s, Params::FIELDS)));
+            if head % 32 == 0 && 2 * head * tile <= 2048 {
+                let apart = [Keys::Cached, Keys::Streams]
+                    .map(|keys| kernel.shader_as(head, keys, CacheType::Q8_0, true));
+                all.extend(apart.map(|s| (s, Params::FIELDS)));
+            }
         }
         for (rows, bytes) in [(32, 16 << 10), (64, 16 << 10), (32, 48 << 10), (64, 48 << 10)] {
             let Some(tile) = Registers::pick(rows, head, bytes) else { continue };
             let kernel = Kernel::Tiled(tile);
             let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
             let packed = PACKED.map(|keys| kernel.shader(head, keys, CacheType::F32));
-            all.extend(kernels.into_iter().chain(packed).map(|s| (s, Params::FIELDS)));
+            let apart = kernel.shader_as(head, Keys::Cached, CacheType::Q4_0, true);
+            all.extend(kernels.into_iter().chain(packed).chain([apart]).map(|s| (s, Params::FIELDS)));
         }
         for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
             let coop = Coop { side, subgroup };

@@ -8,7 +8,9 @@
 // how the keys are stored is another's (cache_*.wgsl).
 // k_cache  one chunk of the keys, [positions, kv_heads, HD]
 // v_cache  likewise
-// q        [tokens, heads, HD] f32
+// q        [tokens, heads, HD] f32; if APART is 1, keys lie without a bias, whose part of a score has its coefficients
+//          behind each head of q, see qk_norm_rope/kernel.wgsl
+// table    [128 + blocks, HD / 2] of (cos, sin), see rope/kernel.wgsl; bound if APART is 1
 // o        [tokens, heads, HD] f32, or with several splits [splits, tokens, heads, HD]
 // lse      [splits, tokens, heads] f32; read if MERGE is set, written if KEEP is
 //
@@ -20,6 +22,7 @@
 const BK: u32 = 32u;
 const WG: u32 = 128u;
 const D4: u32 = HD / 4u;             // vec4 in a head
+const Q4: u32 = (1u + APART) * D4;   // of a query
 const RG: u32 = WG / D4;             // groups of rows in the value phase
 const RN: u32 = (BQ + RG - 1u) / RG; // rows of a group
 const SN: u32 = BQ / 4u;             // rows of an invocation in the score phase
@@ -48,7 +51,7 @@ const MERGE: u32 = 2u;
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>;
 
-var<workgroup> qs: array<vec4<f32>, BQ * D4>;
+var<workgroup> qs: array<vec4<f32>, BQ * Q4>;
 var<workgroup> scores: array<f32, BQ * BK>;
 var<workgroup> decay: array<f32, BQ>;
 var<workgroup> largest: array<f32, BQ>;
@@ -65,9 +68,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let stream = wid.z / p.splits;
     let split = wid.z % p.splits;
     let rows = p.tokens * p.group;
-    for (var i = lid; i < BQ * D4; i += WG) {
-        let r = min(row0 + i / D4, rows - 1u);
-        qs[i] = q[head_of(stream, r, kv_head) * D4 + i % D4] * p.scale;
+    for (var i = lid; i < BQ * Q4; i += WG) {
+        let r = min(row0 + i / Q4, rows - 1u);
+        qs[i] = q[head_of(stream, r, kv_head) * Q4 + i % Q4] * p.scale;
     }
 
     // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
@@ -112,10 +115,20 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         for (var c = 0u; c < HD / 8u; c++) {
             let k = wide(held_key(k_at + c));
             for (var i = 0u; i < SN; i++) {
-                let at = (key_row + 4u * i) * D4 + 2u * c;
+                let at = (key_row + 4u * i) * Q4 + 2u * c;
                 s[i] += dot(qs[at], k[0]) + dot(qs[at + 1u], k[1]);
             }
         }
+        //@ if APART
+        let position = position_at(min(key, last_key - 1u), stream);
+        for (var c = 0u; c < HD / 8u; c++) {
+            let turn = phases(position, c);
+            for (var i = 0u; i < SN; i++) {
+                let at = (key_row + 4u * i) * Q4 + D4 + 2u * c;
+                s[i] += dot(qs[at], turn[0]) + dot(qs[at + 1u], turn[1]);
+            }
+        }
+        //@ end
         for (var i = 0u; i < SN; i++) {
             let r = key_row + 4u * i;
             let visible = key < last_key && key < beyond[i] && key >= first[i];

@@ -55,7 +55,7 @@ pub fn plan(
     tile: u32,
     budget: &Budget,
 ) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
-    let row = u64::from(s.heads) * u64::from(cache.head_dim) * 4;
+    let q_row = u64::from(s.heads) * u64::from(cache.q_row()) * 4;
     let (o_scratch, _) = s.scratch_bytes(cache);
     let keep = s.splits > 1 || cache.chunks() > 1 || cache.ring.is_some();
     if let Some(ring) = cache.ring {
@@ -67,7 +67,7 @@ pub fn plan(
     }
     let lse_row = u64::from(s.heads) * 4;
     let tokens = if s.splits == 1 {
-        let mut rows = vec![row];
+        let mut rows = vec![q_row];
         rows.extend(keep.then_some(lse_row));
         rows.extend((s.sequences != Sequences::One).then_some(STATE_BYTES));
         split_rows("attention", s.tokens, &rows, budget)?
@@ -109,7 +109,8 @@ pub(super) fn dispatches(
 ) -> Vec<Dispatch<Params>> {
     let positions = cache.chunk(chunk);
     let group = s.heads / cache.kv_heads;
-    let (row, lse_row) = (u64::from(s.heads) * u64::from(cache.head_dim) * 4, u64::from(s.heads) * 4);
+    let lse_row = u64::from(s.heads) * 4;
+    let [row, q_row] = [cache.head_dim, cache.q_row()].map(|d| u64::from(s.heads) * u64::from(d) * 4);
     let (o_scratch, lse_scratch) = s.scratch_bytes(cache);
     let kv = cache.chunk_bytes(chunk);
     tokens
@@ -144,7 +145,7 @@ pub(super) fn dispatches(
                     if s.sequences == Sequences::One { whole(0, first) } else { part(0, STATE_BYTES) },
                     whole(1, kv),
                     whole(2, kv),
-                    part(3, row),
+                    part(3, q_row),
                     if s.splits == 1 { part(4, row) } else { whole(4, o_scratch) },
                     match (s.splits, keep) {
                         (1, true) => part(5, lse_row),

@@ -51,8 +51,9 @@ impl Shape {
         let tokens = if self.sequences == Sequences::One { self.tokens } else { 1 };
         match tokens * (self.heads / cache.kv_heads) {
             0..=4 => 4,
-            5..=8 => 8,
-            _ if cache.head_dim > 128 => 8,
+            5..=8 if cache.q_row() <= 256 => 8,
+            _ if cache.q_row() > 256 => 4,
+            _ if cache.q_row() > 128 => 8,
             _ => 16,
         }
     }

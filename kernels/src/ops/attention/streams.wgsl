@@ -37,3 +37,8 @@ fn first_of(stream: u32) -> u32 {
     let before = select(max(position + 1u, p.window) - p.window, 0u, p.window == 0u);
     return select((p.token0 + stream) * p.context + max(before, start) - start, IDLE, position == IDLE);
 }
+
+// The position in its stream of a key, as keys are counted here.
+fn position_at(key: u32, stream: u32) -> u32 {
+    return key - (p.token0 + stream) * p.context + origin(state[8u * stream]);
+}

@@ -3,7 +3,7 @@
 //   lse[t, h]  = log sum_j exp(scale q[t, h] . k[j, h / G])
 // Dao et al. 2022, arXiv:2205.14135; all in f32.
 //
-// Bindings, rows, splits and chunks are those of kernel.wgsl. One workgroup of 128 computes BQ rows, 32 keys at
+// Bindings, rows, splits, chunks and APART are those of kernel.wgsl. One workgroup of 128 computes BQ rows, 32 keys at
 // a time. Scores are a product of register tiles, SR rows x 4 keys an invocation, fed from workgroup memory SL
 // dimensions at a time. Their exponentials go through workgroup memory to the second product, RV rows x 8
 // dimensions an invocation, which reads values from the cache.
@@ -11,6 +11,7 @@
 const BK: u32 = 32u;
 const WG: u32 = 128u;
 const D4: u32 = HD / 4u;      // vec4 in a head
+const Q4: u32 = (1u + APART) * D4;
 const L4: u32 = SL / 4u;      // vec4 in a slice of it
 const LANES: u32 = HD / 8u;   // invocations along a row of values
 const LOWEST: f32 = -3.0e38;
@@ -96,18 +97,26 @@ fn main(
         //@ for i in SR
         var s$i = vec4<f32>();
         //@ end
-        for (var d = 0u; d < D4; d += L4) {
+        for (var d = 0u; d < Q4; d += L4) {
             workgroupBarrier();
             for (var i = lid; i < BK * L4 / 2u; i += WG) {
                 let key = i / (L4 / 2u);
                 let at = ((min(k0 + key, last_key - 1u) - p.position0) * p.kv_heads + kv_head) * LANES;
+                //@ if APART
+                // Behind a head's dimensions, what its bias is turned by.
+                var k = wide(held_key(at + min(d, D4 - L4) / 2u + i % (L4 / 2u)));
+                if (d >= D4) {
+                    k = phases(position_at(min(k0 + key, last_key - 1u), 0u), (d - D4) / 2u + i % (L4 / 2u));
+                }
+                //@ else
                 let k = wide(held_key(at + d / 2u + i % (L4 / 2u)));
+                //@ end
                 ks[place(key, i % (L4 / 2u) * 2u)] = k[0];
                 ks[place(key, i % (L4 / 2u) * 2u + 1u)] = k[1];
             }
             for (var i = lid; i < BQ * L4; i += WG) {
                 let r = min(row0 + i / L4, rows - 1u);
-                qs[i] = q[head_of(r, kv_head) * D4 + d + i % L4] * p.scale;
+                qs[i] = q[head_of(r, kv_head) * Q4 + d + i % L4] * p.scale;
             }
             workgroupBarrier();
             for (var c = 0u; c < L4; c++) {

@@ -2,9 +2,10 @@
 
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
-use super::{QkNormRope, Shape, reference, train};
+use super::{Extra, QkNormRope, Shape, reference, train};
 use crate::Result;
 use crate::layout::{CacheShape, CacheType, Sequences};
+use crate::ops::hadamard::reference::spread;
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::select::BASELINE;
 use crate::testing::{
@@ -29,6 +30,9 @@ pub fn cases() -> Vec<Case> {
                     continue;
                 }
                 all.push(case(ty, norm, pairing, shape, false));
+                if ty.blocks(32) > 0 && !norm && shape.3 == shape.4 {
+                    all.push(case_of(ty, Extra::Bias, pairing, shape, false));
+                }
             }
             if ty.blocks(32) == 0 {
                 all.push(case(ty, norm, Pairing::HalfSplit, (70, 4, 2, 80, 80, 9, 5), true));
@@ -213,10 +217,22 @@ fn case(
     ty: CacheType,
     norm: bool,
     pairing: Pairing,
+    shape: (u32, u32, u32, u32, u32, u32, u32),
+    extreme: bool,
+) -> Case {
+    case_of(ty, if norm { Extra::Norms } else { Extra::None }, pairing, shape, extreme)
+}
+
+fn case_of(
+    ty: CacheType,
+    extra: Extra,
+    pairing: Pairing,
     (context, q_heads, kv_heads, head_dim, dims, tokens, position): (u32, u32, u32, u32, u32, u32, u32),
     extreme: bool,
 ) -> Case {
+    let (norm, apart) = (extra == Extra::Norms, extra == Extra::Bias);
     let what = if extreme { "extreme " } else { "" };
+    let what = if apart { "bias apart " } else { what };
     let name = format!(
         "{what}{pairing:?} norm {norm} heads {q_heads}/{kv_heads} x {head_dim} ({dims}) tokens {tokens} at {position} of {context}"
     );
@@ -231,7 +247,9 @@ fn case(
         // Positions beyond the context go round.
         let cache = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;
         let cache = if position + tokens > context { cache.as_ring(context) } else { cache };
-        let rotation = Rotation::new(dims, 1e6, None, Scaling::None, pairing);
+        let cache = if apart { cache.without_bias() } else { cache };
+        let mut rotation = Rotation::new(dims, 1e6, None, Scaling::None, pairing);
+        rotation.mscale = if apart { 1.25 } else { 1.0 };
         let mut rng = Rng::seeded(context + tokens, seed);
         let hd = head_dim as usize;
         let (q_width, width) = (q_heads as usize * hd, kv_heads as usize * hd);
@@ -243,7 +261,7 @@ fn case(
             k.chunks_exact_mut(hd).step_by(3).for_each(|k| k.fill(0.0));
             v.iter_mut().step_by(2).for_each(|v| *v = 65_504.0f32.copysign(*v));
         }
-        let weights = rng.values(2 * hd);
+        let weights = rng.values(if apart { width } else { 2 * hd });
         // What was in the cache before must stay.
         let before = rng.values(context as usize * width);
         let bytes = chunk_bytes(&cache, &before);
@@ -257,7 +275,7 @@ fn case(
             |t: usize| [&q[t * q_width..][..q_width], &k[t * width..][..width], &v[t * width..][..width]];
         let qkv: Vec<f32> = (0..tokens as usize).flat_map(token).flatten().copied().collect();
         let qkv = input(gpu, &qkv)?;
-        let q_gpu = Guarded::new(gpu, q.len(), None)?;
+        let q_gpu = Guarded::new(gpu, (tokens * q_heads * cache.q_row()) as usize, None)?;
         let shape = Shape {
             tokens,
             heads: q_heads,
@@ -270,7 +288,7 @@ fn case(
         QkNormRope {
             state: &state,
             table: &table,
-            norms: norm.then_some(&norms),
+            norms: (norm || apart).then_some(&norms),
             qkv: &qkv,
             q: &q_gpu.slice,
             chunks: &chunks,
@@ -283,7 +301,18 @@ fn case(
             let w = norm.then_some(w);
             reference::turned(x, w, f64::from(1e-6f32), position, heads, hd, &rotation)
         };
-        let q_error = q_gpu.compare(gpu, &part(&q, q_heads as usize, &weights[..hd]))?;
+        let turned = part(&q, q_heads as usize, &weights[..hd]);
+        let mut want_q = spread(&turned, ty, hd);
+        if apart {
+            // Behind each head its coefficients.
+            let token = |q: &[f64]| reference::coefficients(q, &weights, hd, &rotation);
+            let behind: Vec<f64> = turned.chunks_exact(q_width).flat_map(token).collect();
+            let heads = want_q.chunks_exact(hd).zip(behind.chunks_exact(hd));
+            want_q = heads.flat_map(|(q, c)| [q, c].concat()).collect();
+            let bias = weights.iter().cycle();
+            k.iter_mut().zip(bias).for_each(|(k, b)| *k -= b);
+        }
+        let q_error = q_gpu.compare(gpu, &want_q)?;
         let held: Vec<f32> = bytes.iter().enumerate().flat_map(|(i, b)| chunk_values(&cache, i, b)).collect();
         // What is stored is what the reference would store.
         let with = |new: Vec<f64>| -> Vec<f64> {
@@ -295,8 +324,10 @@ fn case(
             }
             all.into_iter().map(f64::from).collect()
         };
-        let want_k = with(part(&k, kv_heads as usize, &weights[hd..]));
-        let want_v = with(v.iter().map(|&v| f64::from(v)).collect());
+        let of_k = if apart { &[] } else { &weights[hd..] };
+        let want_k = with(spread(&part(&k, kv_heads as usize, of_k), ty, hd));
+        let v: Vec<f64> = v.iter().map(|&v| f64::from(v)).collect();
+        let want_v = with(spread(&v, ty, hd));
         let (mut got_k, mut got_v) = (Vec::new(), Vec::new());
         for (i, (kc, vc)) in chunks.iter().enumerate() {
             got_k.extend(chunk_values(&cache, i, &gpu.read_vec::<u8>(kc)?));

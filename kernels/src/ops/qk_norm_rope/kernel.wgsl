@@ -3,14 +3,20 @@
 //   norm(x)[i] = x[i] w[i] / sqrt(mean(x^2) + eps) if NORM is 1 (QK-norm, Henry et al. 2020,
 //   arXiv:2010.04245), else x
 // RoPE as in rope/kernel.wgsl: pair i is (2i, 2i+1) when ADJACENT is 1, else (i, i + pairs).
+// Where SPREAD is not 0, all three are then turned by a Hadamard matrix, in blocks of SPREAD (hadamard/kernel.wgsl),
+// because a cache with one scale for several values loses least when they are of one size.
+// Where APART is 1, keys are stored without their bias b. Its part of the score of a key at position n is
+//   q . R(n) b = sum_i A_i cos(n w_i) + B_i sin(n w_i),   A_i = q_i b_i + q'_i b'_i,   B_i = q'_i b_i - q_i b'_i
+// over the pairs of a head, where i and i' are the first and the second of a pair: a query is followed by A and B.
 //
 // Which position a token has, and where its key goes, is the fragment's (cached.wgsl, streams.wgsl,
 // packed.wgsl), which
 // declares binding 1.
 // table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
-// norms             [2, HD] weights for q and for k, read if NORM is 1
+// norms             [2, HD] weights for q and for k, read if NORM is 1; or [kv_heads, HD], b, if APART is 1
 // qkv               [tokens, heads + 2 kv_heads, HD] f32: queries, keys, values
-// q                 [tokens, heads, HD] f32
+// q                 [tokens, heads, HD] f32; if APART is 1 [tokens, heads, 2, HD], in the second half A and B of four
+//                   pairs each time
 // k_cache, v_cache  one chunk of the cache: [positions, kv_heads, HD], stored by the fragment
 //
 // One workgroup of 64 serves one head of one token: query heads first, then KV heads, each with its key
@@ -67,6 +73,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         let pair = qkv[at + i];
         x[2u * i] = pair.x;
         x[2u * i + 1u] = pair.y;
+        //@ if APART
+        if (is_key) {
+            x[2u * i] -= norms[head * HD + 2u * i];
+            x[2u * i + 1u] -= norms[head * HD + 2u * i + 1u];
+        }
+        //@ end
         squares += dot(pair, pair);
     }
     if (NORM == 1u) {
@@ -78,6 +90,15 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     workgroupBarrier();
     for (var i = lid; i < HD / 2u; i += WG) {
         let turned = vec2<f32>(rotated(2u * i, position, 1.0), rotated(2u * i + 1u, position, 1.0));
+        //@ if SPREAD
+        key[2u * i] = turned.x;
+        key[2u * i + 1u] = turned.y;
+        if (is_key) {
+            let pair = qkv[at + p.kv_heads * (HD / 2u) + i];
+            value[2u * i] = pair.x;
+            value[2u * i + 1u] = pair.y;
+        }
+        //@ else
         if (is_key) {
             key[2u * i] = turned.x;
             key[2u * i + 1u] = turned.y;
@@ -87,11 +108,36 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         } else {
             q[(token * p.heads + head) * (HD / 2u) + i] = turned;
         }
+        //@ end
     }
+    //@ if SPREAD
+    let to = (token * p.heads + head) * ((1u + APART) * HD / 2u);
+    //@ if APART
+    workgroupBarrier();
+    if (!is_key) {
+        let kv_head = head / (p.heads / p.kv_heads);
+        for (var i = lid; i < HD / 4u; i += WG) {
+            let c = coefficients(2u * i, kv_head);
+            let d = coefficients(2u * i + 1u, kv_head);
+            let pair = to + HD / 2u + i / 2u * 4u + i % 2u;
+            q[pair] = vec2<f32>(c.x, d.x);
+            q[pair + 2u] = vec2<f32>(c.y, d.y);
+        }
+    }
+    //@ end
+    spread(lid, is_key);
+    if (!is_key) {
+        for (var i = lid; i < HD / 2u; i += WG) {
+            q[to + i] = vec2<f32>(key[2u * i], key[2u * i + 1u]);
+        }
+        return;
+    }
+    //@ else
     if (!is_key) {
         return;
     }
     workgroupBarrier();
+    //@ end
     find_extremes(lid);
     let row = (place - p.position0) * p.kv_heads + head;
     for (var c = lid; c < HD / 8u; c += WG) {
@@ -99,3 +145,42 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         store_value(row, c, eight_values(c));
     }
 }
+//@ if APART
+
+// A and B of pair i of the query in `key`.
+fn coefficients(i: u32, kv_head: u32) -> vec2<f32> {
+    let a = select(i, 2u * i, ADJACENT == 1u);
+    let b = select(i + HD / 2u, 2u * i + 1u, ADJACENT == 1u);
+    let bias = vec2<f32>(norms[kv_head * HD + a], norms[kv_head * HD + b]) * p.mscale;
+    return vec2<f32>(key[a] * bias.x + key[b] * bias.y, key[b] * bias.x - key[a] * bias.y);
+}
+//@ end
+//@ if SPREAD
+
+// Turns what is in `key`, and with `both` what is in `value`.
+fn spread(lid: u32, both: bool) {
+    workgroupBarrier();
+    for (var step = 1u; step < SPREAD; step <<= 1u) {
+        for (var i = lid; i < HD / 2u; i += WG) {
+            let at = i / step * 2u * step + i % step;
+            let a = key[at];
+            let b = key[at + step];
+            key[at] = a + b;
+            key[at + step] = a - b;
+            if (both) {
+                let c = value[at];
+                let d = value[at + step];
+                value[at] = c + d;
+                value[at + step] = c - d;
+            }
+        }
+        workgroupBarrier();
+    }
+    let scale = 1.0 / sqrt(f32(SPREAD));
+    for (var i = lid; i < HD; i += WG) {
+        key[i] *= scale;
+        value[i] *= scale;
+    }
+    workgroupBarrier();
+}
+//@ end

@@ -45,6 +45,14 @@ pub struct Shape<'a> {
     pub sequences: Sequences,
 }
 
+/// What the norms' place has: nothing, weights of norms, or the bias of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extra {
+    None,
+    Norms,
+    Bias,
+}
+
 /// The dispatches for chunk `chunk` of the cache. Operands: state, table, norms, qkv, q, chunk of k,
 /// chunk of v.
 ///
@@ -75,13 +83,18 @@ pub fn plan(
         let what = format!("{} tokens at a time in a ring of {ring} positions", s.tokens);
         return Err(PlanError::Shape { op: "qk_norm_rope", what });
     }
+    if c.apart && (pairs * 2 != c.head_dim || c.ty.spread(c.head_dim) == 0) {
+        let what = format!("a cache of {} whose keys lie without their bias", c.ty.name());
+        return Err(PlanError::Shape { op: "qk_norm_rope", what });
+    }
     let row = |heads: u32| u64::from(heads) * u64::from(c.head_dim) * 4;
+    let q_row = u64::from(s.heads) * u64::from(c.q_row()) * 4;
     let all = s.heads + 2 * c.kv_heads;
     let positions = c.chunk(chunk);
     let cache_bytes = c.chunk_bytes(chunk);
     let queries = u32::from(chunk == 0);
     let streams = s.sequences != Sequences::One;
-    let mut rows = vec![row(all), row(s.heads)];
+    let mut rows = vec![row(all), q_row];
     rows.extend(streams.then_some(STATE_BYTES));
     Ok(split_rows("qk_norm_rope", s.tokens, &rows, budget)?
         .into_iter()
@@ -121,7 +134,7 @@ pub fn plan(
                     Bind { operand: 1, offset: 0, size: table_bytes },
                     Bind { operand: 2, offset: 0, size: norm_bytes },
                     part(3, all),
-                    part(4, s.heads),
+                    Bind { operand: 4, offset: u64::from(t.start) * q_row, size: u64::from(n) * q_row },
                     Bind { operand: 5, offset: 0, size: cache_bytes },
                     Bind { operand: 6, offset: 0, size: cache_bytes },
                 ],
@@ -144,7 +157,7 @@ enum Target {
 #[derive(Debug, Clone, Copy)]
 struct Kernel {
     head_dim: u32,
-    norm: bool,
+    extra: Extra,
     pairing: Pairing,
     target: Target,
 }
@@ -161,13 +174,18 @@ fn constants(head_dim: u32, norm: bool, pairing: Pairing) -> [(&'static str, u32
 }
 
 impl Kernel {
+    fn norm(self) -> bool {
+        self.extra == Extra::Norms
+    }
+
     fn name(self) -> String {
         let target = match self.target {
             Target::Cache(ty) => ty.name().to_owned(),
             Target::Streams(ty) => format!("streams_{}", ty.name()),
             Target::Packed => "packed".to_owned(),
         };
-        format!("qk_norm_rope{}_{target}", suffix(self.head_dim, self.norm, self.pairing))
+        let apart = if self.extra == Extra::Bias { "_apart" } else { "" };
+        format!("qk_norm_rope{}_{target}{apart}", suffix(self.head_dim, self.norm(), self.pairing))
     }
 
     fn shader(self) -> Shader {
@@ -185,8 +203,12 @@ impl Kernel {
             ty.stores(),
             include_str!("kernel.wgsl"),
         ];
-        let blocks = ("BLOCKS", ty.blocks(self.head_dim));
-        let constants = [&constants(self.head_dim, self.norm, self.pairing)[..], &[blocks]].concat();
+        let cache = [
+            ("BLOCKS", ty.blocks(self.head_dim)),
+            ("SPREAD", ty.spread(self.head_dim)),
+            ("APART", u32::from(self.extra == Extra::Bias)),
+        ];
+        let constants = [&constants(self.head_dim, self.norm(), self.pairing)[..], &cache].concat();
         Shader {
             name: self.name(),
             source: compose(&[], &constants, &parts),
@@ -203,8 +225,16 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
             for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
                 let types = CacheType::ALL.into_iter().filter(|ty| ty.blocks(32) == 0 || head_dim % 32 == 0);
                 let streams = [Target::Streams(CacheType::F16), Target::Packed];
+                let extra = if norm { Extra::Norms } else { Extra::None };
                 for target in types.map(Target::Cache).chain(streams) {
-                    all.push((Kernel { head_dim, norm, pairing, target }.shader(), Params::FIELDS));
+                    all.push((Kernel { head_dim, extra, pairing, target }.shader(), Params::FIELDS));
+                }
+                let target = Target::Cache(CacheType::Q8_0);
+                if !norm && head_dim % 32 == 0 {
+                    all.push((
+                        Kernel { head_dim, extra: Extra::Bias, pairing, target }.shader(),
+                        Params::FIELDS,
+                    ));
                 }
                 all.push(train::backward_shader(head_dim, norm, pairing));
                 all.extend([false, true].map(|back| train::lanes_shader(head_dim, norm, pairing, back)));
@@ -221,11 +251,12 @@ pub struct QkNormRope<'a> {
     pub state: &'a Slice,
     /// The angles, as [`Rotation::table`] gives them, f32.
     pub table: &'a Slice,
-    /// The weights of QK-norm for q and then for k, `[2, head_dim]` f32, where the model has it.
+    /// The weights of QK-norm for q and then for k, `[2, head_dim]` f32, where the model has it; or the bias of keys,
+    /// `[kv_heads, head_dim]` f32, where the cache keeps them without it.
     pub norms: Option<&'a Slice>,
     /// What was projected, `[tokens, heads + 2 kv_heads, head_dim]` f32.
     pub qkv: &'a Slice,
-    /// The queries, `[tokens, heads, head_dim]` f32.
+    /// The queries, `[tokens, heads, q_row]` f32, see [`CacheShape::q_row`].
     pub q: &'a Slice,
     /// The keys and the values of each chunk, `[positions, kv_heads, head_dim]` of the cache's type.
     pub chunks: &'a [(Slice, Slice)],
@@ -242,7 +273,11 @@ impl QkNormRope<'_> {
         let QkNormRope { state, table, norms, qkv, q, chunks, shape: s } = *self;
         let kernel = Kernel {
             head_dim: s.cache.head_dim,
-            norm: norms.is_some(),
+            extra: match norms {
+                Some(_) if s.cache.apart => Extra::Bias,
+                Some(_) => Extra::Norms,
+                None => Extra::None,
+            },
             pairing: s.rotation.pairing,
             target: match s.sequences {
                 Sequences::One => Target::Cache(s.cache.ty),

@@ -1,7 +1,7 @@
 //! `q = rope(norm(q))`, `k_cache[position] = rope(norm(k))`, `v_cache[position] = v`
 
-use crate::ops::rope::Rotation;
 use crate::ops::rope::reference::rope_f64;
+use crate::ops::rope::{Pairing, Rotation};
 
 /// x `[tokens, heads, head_dim]` from `position` on, normed with `norm` where given, and rotated.
 pub fn turned(
@@ -36,6 +36,27 @@ pub fn turned_f64(
     rope_f64(x, position, heads, head_dim, r)
 }
 
+/// What follows the turned queries `[heads, head_dim]` of a token where keys lie without their bias `[kv_heads,
+/// head_dim]`: the coefficients `A_i` and `B_i` of `q . R(n) b = sum_i A_i cos(n w_i) + B_i sin(n w_i)`, four of each at
+/// a time.
+pub fn coefficients(q: &[f64], bias: &[f32], head_dim: usize, r: &Rotation) -> Vec<f64> {
+    let (heads, kv_heads) = (q.len() / head_dim, bias.len() / head_dim);
+    let mut all = vec![0.0; q.len()];
+    for (h, (q, all)) in q.chunks_exact(head_dim).zip(all.chunks_exact_mut(head_dim)).enumerate() {
+        let bias = &bias[h / (heads / kv_heads) * head_dim..][..head_dim];
+        for i in 0..head_dim / 2 {
+            let (a, b) = match r.pairing {
+                Pairing::Adjacent => (2 * i, 2 * i + 1),
+                Pairing::HalfSplit => (i, i + head_dim / 2),
+            };
+            let [x, y] = [a, b].map(|d| f64::from(bias[d]) * f64::from(r.mscale));
+            all[i / 4 * 8 + i % 4] = q[a] * x + q[b] * y;
+            all[i / 4 * 8 + i % 4 + 4] = q[b] * x - q[a] * y;
+        }
+    }
+    all
+}
+
 /// Gradient of [`turned`] with respect to x, given that with respect to its result: the rotation is undone
 /// by turning the other way, then the chain rule through `y = x w / sqrt(mean(x^2) + eps)`.
 pub fn turned_backward(
@@ -60,9 +81,34 @@ pub fn turned_backward(
 
 #[cfg(test)]
 mod tests {
-    use super::{turned_backward, turned_f64};
-    use crate::ops::rope::{Pairing, Rotation, Scaling};
+    use super::{Pairing, Rotation, coefficients, turned_backward, turned_f64};
+    use crate::ops::rope::Scaling;
     use crate::testing::{Rng, assert_gradient};
+
+    #[test]
+    fn coefficients_give_the_score_of_a_turned_bias() {
+        for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
+            let mut r = Rotation::new(16, 100.0, None, Scaling::None, pairing);
+            r.mscale = 1.25;
+            let mut rng = Rng::new(3);
+            let q: Vec<f64> = (0..4 * 16).map(|_| f64::from(rng.normal())).collect();
+            let bias: Vec<f32> = (0..2 * 16).map(|_| rng.normal()).collect();
+            let all = coefficients(&q, &bias, 16, &r);
+            for n in [0, 1, 77] {
+                let wide = bias.iter().map(|&b| f64::from(b)).collect();
+                let b = turned_f64(wide, None, 0.0, n, 2, 16, &r);
+                for h in 0..4 {
+                    let want: f64 = (0..16).map(|d| q[h * 16 + d] * b[h / 2 * 16 + d]).sum();
+                    let angle = |i: usize| f64::from(n) * r.frequencies[i];
+                    let of = |i: usize| {
+                        let at = h * 16 + i / 4 * 8 + i % 4;
+                        all[at] * angle(i).cos() + all[at + 4] * angle(i).sin()
+                    };
+                    assert!((want - (0..8).map(of).sum::<f64>()).abs() < 1e-9);
+                }
+            }
+        }
+    }
 
     /// The loss is g . y for a random g.
     #[test]

@@ -2,7 +2,7 @@
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use super::{Kernel, Params, Target, constants, suffix};
+use super::{Extra, Kernel, Params, Target, constants, suffix};
 use crate::ops::rope::{Pairing, Rotation};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
@@ -233,7 +233,8 @@ pub fn forward(
         record(rec, &pipeline, &[spans, table, norms, qkv, q, k, v], &plan);
         return Ok(());
     }
-    let kernel = Kernel { head_dim, norm, pairing, target: Target::Packed };
+    let extra = if norm { Extra::Norms } else { Extra::None };
+    let kernel = Kernel { head_dim, extra, pairing, target: Target::Packed };
     let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
     let plan = plan(s, table.size(), norms.size(), rec.gpu().budget())?;
     record(rec, &pipeline, &[spans, table, norms, qkv, q, k, v], &plan);
