@@ -25,7 +25,10 @@ pub fn cases() -> Vec<Case> {
         ];
         all.extend(shapes.map(|(tokens, width, size)| case(act, [tokens, width], size, Format::F32)));
         all.push(case(act, [30, 1536], 1.0, Format::F16));
-        all.extend([8, 16].map(|side| case(act, [19, 48], 1.0, Format::Tiles { side })));
+        all.push(case(act, [30, 48], 1e7, Format::F16));
+        for side in [8, 16] {
+            all.extend([1.0, 1e7].map(|size| case(act, [19, 48], size, Format::Tiles { side })));
+        }
     }
     all
 }

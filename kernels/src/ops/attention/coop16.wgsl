@@ -11,7 +11,7 @@ var<workgroup> ps: array<vec4<f16>, BQ * PS / 4u>;
 var<workgroup> scores: array<vec4<f32>, SCORES * BQ * SS / 4u>;
 
 fn put4(at: u32, v: vec4<f32>) {
-    kv[at / 4u] = vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
+    kv[at / 4u] = vec4<f16>(v);
 }
 fn put8(at: u32, v: mat2x4<f16>) {
     kv[at / 4u] = v[0];

@@ -18,7 +18,7 @@ fn put_half(at: u32, v: vec4<f16>) {
     kv[at + 3u] = v.w;
 }
 fn put4(at: u32, v: vec4<f32>) {
-    put_half(at, vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0))));
+    put_half(at, vec4<f16>(v));
 }
 fn put8(at: u32, v: mat2x4<f16>) {
     put_half(at, v[0]);

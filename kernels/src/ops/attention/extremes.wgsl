@@ -9,12 +9,16 @@ fn find_extremes(lid: u32) {
     if (BLOCKS > 0u) {
         for (var b = lid; b < 2u * BLOCKS; b += WG) {
             var extreme = 0.0;
+            // What is infinite or no number must not be stored as if it were one: the scale takes it over.
+            var strange = 0u;
             for (var i = 0u; i < 32u; i++) {
                 let at = b * 32u + i;
                 let x = select(value[at % HD], key[at % HD], at < HD);
                 extreme = select(extreme, x, abs(x) > abs(extreme));
+                let bits = bitcast<u32>(x);
+                strange = select(strange, bits, (bits & 0x7f800000u) == 0x7f800000u);
             }
-            extremes[b] = extreme;
+            extremes[b] = select(extreme, bitcast<f32>(strange), strange != 0u);
         }
         workgroupBarrier();
     }

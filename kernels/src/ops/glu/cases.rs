@@ -27,10 +27,10 @@ pub fn cases() -> Vec<Case> {
         ];
         let forward = |out| move |(tokens, width, size)| case(act, [tokens, width], size, out);
         all.extend(shapes.map(forward(Format::F32)));
-        all.extend([(30, 2048, 1.0), (3, 100, 60.0)].map(forward(Format::F16)));
+        all.extend([(30, 2048, 1.0), (3, 100, 60.0), (3, 100, 1e7)].map(forward(Format::F16)));
         // Whole tiles, and a last one that is not full.
         for side in [8, 16] {
-            all.extend([(32, 2048, 1.0), (19, 48, 60.0)].map(forward(Format::Tiles { side })));
+            all.extend([(32, 2048, 1.0), (19, 48, 60.0), (19, 48, 1e7)].map(forward(Format::Tiles { side })));
         }
         all.extend(shapes.map(|(tokens, width, size)| backward(act, [tokens, width], size)));
     }

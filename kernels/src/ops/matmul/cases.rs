@@ -104,6 +104,17 @@ pub fn cases() -> Vec<Case> {
             }
         }
     }
+    // Activations beyond f16: every variant, and every tile of those with matrices.
+    for variant in Variant::ALL {
+        let ty = if takes(variant, WeightType::BF16) { WeightType::BF16 } else { WeightType::Q8_0 };
+        let tokens = if variant.few() { 3 } else { 40 };
+        all.push(beyond_case(variant, None, ty, [128, 768, tokens]));
+        for tile in (0..8).filter(|_| matches!(variant, Variant::Coop | Variant::Direct | Variant::TiledF16))
+        {
+            all.push(beyond_case(variant, Some(tile), WeightType::Q8_0, [256, 512, 128]));
+            all.push(beyond_case(variant, Some(tile), WeightType::Q8_0, [256, 512, 72]));
+        }
+    }
     for variant in Variant::ALL.into_iter().filter(|&v| v != Variant::Direct) {
         let tokens = if variant.few() { 3 } else { 40 };
         for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::IQ1_M, WeightType::MXFP4]
@@ -374,7 +385,29 @@ fn case_with(
     tokens: u32,
     [bias, add, low, extreme]: [bool; 4],
 ) -> Case {
-    let extra = [(bias, " +bias"), (add, " +residual"), (low, " +adapters"), (extreme, " extreme")];
+    case_of(variant, tile, ty, [rows, cols, tokens], [bias, add, low, extreme, false])
+}
+
+/// Every third token has a value of 1e7: kernels that round it to f16 must give what is no finite number there, so that
+/// the answer ends with an error, and others what is right.
+fn beyond_case(variant: Variant, tile: Option<usize>, ty: WeightType, shape: [u32; 3]) -> Case {
+    case_of(variant, tile, ty, shape, [false, false, false, false, true])
+}
+
+fn case_of(
+    variant: Variant,
+    tile: Option<usize>,
+    ty: WeightType,
+    [rows, cols, tokens]: [u32; 3],
+    [bias, add, low, extreme, beyond]: [bool; 5],
+) -> Case {
+    let extra = [
+        (bias, " +bias"),
+        (add, " +residual"),
+        (low, " +adapters"),
+        (extreme, " extreme"),
+        (beyond, " beyond f16"),
+    ];
     let extra = extra.map(|(on, s)| if on { s } else { "" }).concat();
     let tile_name = tile.map_or(String::new(), |t| format!("tile {t} "));
     let name = format!("{tile_name}rows {rows} cols {cols} tokens {tokens}{extra}");
@@ -396,6 +429,9 @@ fn case_with(
                     _ => x.iter_mut().step_by(7).for_each(|x| *x *= 1e-39),
                 }
             }
+        }
+        if beyond {
+            x.chunks_exact_mut(cols as usize).step_by(3).for_each(|x| x[3] = 1e7);
         }
         let (w, values) = weight_of(gpu, oracle, ty, rows, cols, &bytes)?;
         let b = rng.values(rows as usize);
@@ -467,13 +503,20 @@ fn case_with(
             .enumerate()
             .map(|(i, &v)| if inside(i) { product.next().unwrap() } else { f64::from(v) })
             .collect();
-        if !extreme {
+        if !extreme && !beyond {
             return y.compare(gpu, &want);
         }
+        let halves = matches!(variant, Variant::Coop | Variant::Direct | Variant::TiledF16);
         // Token by token: one has values that would hide another's errors.
         let Some(got) = y.read(gpu)? else { return Ok(f64::INFINITY) };
         let tokens = got.chunks_exact(stride as usize).zip(want.chunks_exact(stride as usize));
-        Ok(tokens.map(|(got, want)| nmse(got, want)).fold(0.0, f64::max))
+        let error = |(i, (got, want)): (usize, (&[f32], &[f64]))| {
+            if beyond && halves && i % 3 == 0 && !gpu.records_only() {
+                return if got.iter().any(|g| g.is_finite()) { f64::INFINITY } else { 0.0 };
+            }
+            nmse(got, want)
+        };
+        Ok(tokens.enumerate().map(error).fold(0.0, f64::max))
     })
     .of_type(ty.name())
 }

@@ -47,7 +47,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             let quad = u * 4u + i % QUADS;
             let v = x[min(token0 + row, p.extent - 1u) * quads + min(quad, quads - 1u)];
             xs[place(row, i % QUADS)] = select(
-                vec4<f16>(), vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0))), quad < quads);
+                vec4<f16>(), vec4<f16>(v), quad < quads);
         }
         workgroupBarrier();
         //@ for i in TM

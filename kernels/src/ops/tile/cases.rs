@@ -5,7 +5,6 @@ use weft_runtime::Recorder;
 use super::Tile;
 use crate::PlanError;
 use crate::layout::Format;
-use crate::ops::cast::reference::rounded;
 use crate::ops::matmul::Columns;
 use crate::select::BASELINE;
 use crate::testing::{Case, Guarded, Rng, input};
@@ -19,6 +18,7 @@ pub fn cases() -> Vec<Case> {
         ([100, 2560], (0, 0), 1.0),
         ([40, 48], (16, 4), 1.0),
         ([19, 32], (0, 0), 60_000.0),
+        ([19, 32], (0, 0), 1e7),
     ];
     shapes
         .into_iter()
@@ -42,9 +42,11 @@ fn case([rows, cols]: [u32; 2], (more, column): (u32, u32), magnitude: f32, side
         Tile { x: &input(gpu, &x)?, columns, y: &y.slice, rows, cols, side, scale: 0.5 }.record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
         let read = x.chunks_exact(stride as usize);
-        let read: Vec<f32> =
-            read.flat_map(|row| &row[column as usize..][..cols as usize]).map(|v| v * 0.5).collect();
-        y.compare_as(gpu, format, [rows, cols], &rounded(&read))
+        let read: Vec<f64> = read
+            .flat_map(|row| &row[column as usize..][..cols as usize])
+            .map(|v| f64::from(v * 0.5))
+            .collect();
+        y.compare_as(gpu, format, [rows, cols], &read)
     })
 }
 
