@@ -12,6 +12,7 @@ use super::{Attention, Mask, Scratch, Shape, Variant, train};
 use crate::layout::{CacheShape, CacheType, IDLE, Sequences, State};
 use crate::ops::hadamard::reference::spread;
 use crate::ops::qk_norm_rope::{self, QkNormRope, reference as turn_reference};
+use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::testing::{
     Case, Gradient, Gradients, Guarded, Rng, cache_on_gpu, chunk_bytes, chunk_values, decode_cache,
@@ -477,7 +478,7 @@ fn decode_case_of(
         };
         let mut rec = Recorder::new(gpu);
         let norms = (norm || apart).then_some(&norms);
-        Decode {
+        let step = Decode {
             state: &state,
             table: &table,
             norms,
@@ -487,9 +488,17 @@ fn decode_case_of(
             o: &o.slice,
             ints: None,
             shape: &s,
-        }
-        .record(&mut rec)?;
+        };
+        step.record(&mut rec)?;
+        // Once more, as a link of a chain.
+        let (q, meta) = quantize::bytes(q_width as u64);
+        let ints = Quantized {
+            q: gpu.alloc(Pool::Activations, q, "integers")?,
+            meta: gpu.alloc(Pool::Activations, meta, "scales")?,
+        };
+        Decode { ints: Some(&ints), ..step }.record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
+        let ints = quantize::cases::values(&gpu.read_vec(&ints.q)?, &gpu.read_vec(&ints.meta)?);
 
         let turned = |x: &[f32], heads: u32, w: &[f32]| -> Vec<f32> {
             let (w, eps) = (norm.then_some(w), f64::from(1e-6f32));
@@ -517,7 +526,10 @@ fn decode_case_of(
         let (h, kv, scale) = (heads as usize, kv_heads as usize, f64::from(scale));
         let want =
             super::reference::attention([&q, &k, &v], position as usize, [h, kv, hd], scale, window as usize);
-        Ok(worst.max(o.compare(gpu, &spread(&want, ty, hd))?))
+        let want = spread(&want, ty, hd);
+        // Integers lose what 8 bits lose.
+        let rounded = nmse(&ints[..q_width], &want) / 1e-3 * stored_tolerance(ty);
+        Ok(worst.max(o.compare(gpu, &want)?).max(rounded))
     })
     .of_type(ty.name())
 }
