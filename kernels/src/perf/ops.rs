@@ -13,8 +13,8 @@ use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{Sample, State, scratch_bytes};
 use crate::ops::split_k::sum_splits;
 use crate::ops::{
-    Format, activation, adamw, add, cast, cross_entropy, dropout, embed, gather, glu, imatrix, layernorm,
-    lora, pooling, qk_norm_rope, rmsnorm, rope, softcap, tile,
+    Format, activation, adamw, add, cast, cross_entropy, dropout, embed, gather, glu, hadamard, imatrix,
+    layernorm, lora, pooling, qk_norm_rope, rmsnorm, rope, softcap, tile,
 };
 use crate::select::BASELINE;
 use crate::testing::{Rng, spans};
@@ -86,6 +86,7 @@ pub fn ops(kind: DeviceKind) -> Vec<Op> {
     all.extend(WeightType::ALL.iter().map(|&ty| embedded(ty, n)));
     all.extend([Format::F32, Format::F16, TILES].into_iter().flat_map(|f| elementwise(f, n)));
     all.extend(around_norms(n));
+    all.push(hadamard(n));
     all.extend(around_attention(n));
     all.extend(training(n));
     // Qwen3-30B-A3B has 128, whose matrices would take a software GPU minutes.
@@ -229,6 +230,16 @@ fn around_norms(n: u32) -> Vec<Op> {
             Ok(Box::new(move |rec| softcap::Softcap { x: &x, rows: n, cols: WIDTH, cap: 30.0 }.record(rec)))
         }),
     ]
+}
+
+/// Queries turned by a Hadamard matrix, as caches of few bits have them.
+fn hadamard(n: u32) -> Op {
+    let (cols, values) = (HEADS * HEAD_DIM, f64::from(n * HEADS * HEAD_DIM));
+    // Each value takes part in as many sums as the side has bits.
+    op("hadamard", format!("{n} x {HEADS} x {HEAD_DIM}"), values * 8.0, values * 7.0, move |gpu| {
+        let x = f32s(gpu, n * cols)?;
+        Ok(Box::new(move |rec| hadamard::Hadamard { x: &x, rows: n, cols, side: HEAD_DIM }.record(rec)))
+    })
 }
 
 /// Integers, rotation, heads, the draw.
