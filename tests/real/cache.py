@@ -2,7 +2,7 @@
 
     python cache.py WEFT [-o TABLE.md] [--tokens N] [--depth N,...] [MODEL...]      # MODEL: a part of a name
 
-Of each model, and of caches of f16, q8_0 and q4_0: the mean KL divergence of the next token's distribution from that
+For each model, and caches of f16, q8_0 and q4_0: the mean KL divergence of the next token's distribution from that
 with an f16 cache, and how often the likeliest token is the same, over N tokens of text.txt [default: 600], in prefill
 batches and token by token; then tokens decoded a second with so many in the cache before them [default: 0,2048].
 Ends with code 1 where a cache misses what is asked of it (LIMITS). Weights come by package name (assemble.py).
