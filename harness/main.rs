@@ -14,8 +14,8 @@ impl OrLine {
         if p.is_null() {
             let line =
                 b"error: the memory of this machine is used up, or a limit on it (ulimit -v) is reached\n";
-            // SAFETY: writes a constant; nothing here allocates.
-            unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+            // SAFETY: writes a constant; nothing here allocates. Windows counts bytes in another type.
+            unsafe { libc::write(2, line.as_ptr().cast(), line.len() as _) };
             interrupt::leave(1);
         }
         p
