@@ -191,7 +191,7 @@ pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> 
     #[cfg(not(target_arch = "wasm32"))]
     let (gpu, took) = device.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     #[cfg(target_arch = "wasm32")]
-    let (gpu, took) = (weft_kernels::open(&options.device).await, Duration::ZERO);
+    let (gpu, took) = (weft_kernels::open(&options.device).await, std::time::Duration::ZERO);
     let gpu = gpu?;
     opening.device = took;
 
