@@ -23,7 +23,8 @@ const SAMPLE: usize = 64;
 pub enum Rounding {
     /// Each value as the nearest that the type has.
     Nearest,
-    /// So that the whole change is left on average, where a tensor stays on its own grid; else the nearest.
+    /// Values are rounded so that the whole change is left on average where a tensor stays on its own grid, and else to the
+    /// nearest.
     Kept,
 }
 

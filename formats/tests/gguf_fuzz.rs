@@ -1,60 +1,17 @@
 //! The reader is total: no bytes make it panic, hang, or take memory out of proportion.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use alloc::{Counting, peak_of};
 use proptest::prelude::*;
 use weft_formats::gguf::{Array, File, Metadata, Value, Writer};
 use weft_formats::quant::Type;
 
-thread_local! {
-    static HELD: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Counts what this thread holds, and the most it held.
-struct Counting;
-
-fn count(grow: usize, shrink: usize) {
-    // A thread that is ending has no counters left.
-    let _ = HELD.try_with(|held| {
-        held.set(held.get().wrapping_add(grow).wrapping_sub(shrink));
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
-    });
-}
-
-// SAFETY: passes everything on to the system allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        count(0, layout.size());
-        unsafe { System.dealloc(p, layout) }
-    }
-
-    unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both are held while one is copied to the other.
-        count(size, 0);
-        let p = unsafe { System.realloc(p, layout, size) };
-        count(0, layout.size());
-        p
-    }
-}
+#[path = "support/alloc.rs"]
+mod alloc;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// The most this thread held beyond what it held before, while `f` ran.
-fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.get();
-    PEAK.set(before);
-    let value = f();
-    (value, PEAK.get() - before)
-}
 
 /// Reads everything that a caller can reach; the number of tensor bytes.
 fn touch(file: &File) -> u64 {

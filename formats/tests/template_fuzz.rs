@@ -1,47 +1,13 @@
 //! Chat templates are total: no source makes one panic, hang, take the stack or memory out of proportion.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use alloc::{Counting, peak_of};
 use serde_json::Value as Json;
 use weft_formats::chat::{Error, Message, Options, Template};
 
-thread_local! {
-    static HELD: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Counts what this thread holds, and the most it held.
-struct Counting;
-
-fn count(grow: usize, shrink: usize) {
-    // A thread that is ending has no counters left.
-    let _ = HELD.try_with(|held| {
-        held.set(held.get().wrapping_add(grow).wrapping_sub(shrink));
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
-    });
-}
-
-// SAFETY: passes everything on to the system allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        count(0, layout.size());
-        unsafe { System.dealloc(p, layout) }
-    }
-
-    unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size, 0);
-        let p = unsafe { System.realloc(p, layout, size) };
-        count(0, layout.size());
-        p
-    }
-}
+#[path = "support/alloc.rs"]
+mod alloc;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -50,16 +16,14 @@ const MOST_BYTES: usize = 256 << 20;
 
 /// Renders a source within the bounds; they hold on a thread of 2 MiB of stack, as a test's is.
 fn render(source: &str, messages: &[Message]) -> Result<String, Error> {
-    let before = HELD.get();
-    PEAK.set(before);
     let start = Instant::now();
     let options = Options { add_generation_prompt: true, ..Options::default() };
-    let out = Template::new(source, "<s>", "</s>").and_then(|t| t.render(messages, &options));
+    let (out, peak) =
+        peak_of(|| Template::new(source, "<s>", "</s>").and_then(|t| t.render(messages, &options)));
     let shown = source.chars().take(80).collect::<String>();
     // A debug build on a busy machine is slower than what the bound is for.
     let most = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 5 });
     assert!(start.elapsed() < most, "{:?} for {shown}", start.elapsed());
-    let peak = PEAK.get() - before;
     assert!(peak <= MOST_BYTES, "{} MiB for {shown}", peak >> 20);
     if let Err(e) = &out {
         let line = e.to_string();

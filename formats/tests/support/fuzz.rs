@@ -1,66 +1,18 @@
-//! What fuzz targets share: an allocator that counts, and mutations of bytes and of JSON.
+//! What fuzz targets share: mutations of bytes and of JSON, and reading them under bounds.
 //!
 //! `WEFT_FUZZ=20000 cargo test --release -p weft-formats --test file_fuzz` tries so many mutations a target; without
 //! the variable there are a few hundred, with the same seeds. `WEFT_FUZZ_ROUND=N` tries the Nth alone, whose file is
 //! left in target/tmp/fuzz where it fails.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json, json};
 
-thread_local! {
-    static HELD: Cell<usize> = const { Cell::new(0) };
-    static PEAK: Cell<usize> = const { Cell::new(0) };
-}
+#[path = "alloc.rs"]
+mod alloc;
 
-/// Counts what each thread holds, and the most it held.
-pub(crate) struct Counting;
-
-fn count(grow: usize, shrink: usize) {
-    // A thread that is ending has no counters left.
-    let _ = HELD.try_with(|held| {
-        held.set(held.get().wrapping_add(grow).wrapping_sub(shrink));
-        // What another thread took and this one gives back may leave less than nothing.
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get() as isize as usize)));
-    });
-}
-
-// SAFETY: passes everything on to the system allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
-        count(0, layout.size());
-        unsafe { System.dealloc(p, layout) }
-    }
-
-    unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both are held while one is copied to the other.
-        count(size, 0);
-        let p = unsafe { System.realloc(p, layout, size) };
-        count(0, layout.size());
-        p
-    }
-}
-
-/// The most this thread held beyond what it held before, while `f` ran.
-pub(crate) fn peak_of<T>(f: impl FnOnce() -> T) -> (T, usize) {
-    let before = HELD.get();
-    PEAK.set(before);
-    let value = f();
-    (value, PEAK.get().saturating_sub(before))
-}
+pub(crate) use alloc::{Counting, peak_of};
 
 /// SplitMix64.
 pub(crate) struct Random(pub(crate) u64);

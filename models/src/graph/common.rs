@@ -31,11 +31,11 @@ pub(crate) struct Common<'a> {
     pub(crate) tokens: u32,
     /// `[tokens]` u32.
     pub(crate) ids: &'a Slice,
-    /// For whole sequences, `[tokens]` of two u32: the first token of each token's sequence, and one past its last.
+    /// Whole sequences have `[tokens]` of two u32 here: the first token of each token's sequence, and one past its last.
     pub(crate) spans: Option<&'a Slice>,
     /// `[tokens]` u32 each: rows of the tables that are added to the embedding.
     pub(crate) rows: &'a [Slice],
-    /// For each rotary embedding its angles.
+    /// Each rotary embedding has its angles here.
     pub(crate) tables: &'a [Slice],
     pub(crate) rotations: Vec<Rotation>,
     pub(crate) values: &'a [Info],

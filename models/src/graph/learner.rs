@@ -18,7 +18,7 @@ pub(crate) struct Lesson {
     pub(crate) tokens: u32,
     /// Rows whose loss is computed at a time.
     pub(crate) rows: u32,
-    /// For each layer and group, the ranks of all adapters there together.
+    /// Each layer and group has the ranks of all its adapters added up here.
     pub(crate) ranks: Vec<[u32; 4]>,
     /// The lowest product that is adapted: nothing before it needs a gradient.
     pub(crate) first: (u32, Group),

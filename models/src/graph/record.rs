@@ -38,7 +38,7 @@ pub(crate) struct Memory<'a> {
     pub(crate) ids: &'a Slice,
     /// `[sequences, context]` u32.
     pub(crate) history: &'a Slice,
-    /// For each rotary embedding its angles, `[128 + context / 128, pairs]` of (cosine, sine) f32.
+    /// Each rotary embedding has its angles here, `[128 + context / 128, pairs]` of (cosine, sine) f32.
     pub(crate) tables: &'a [Slice],
     /// The last token's residual `[width]` f32, in a block of its own so that it can be copied to.
     pub(crate) last_row: &'a Slice,

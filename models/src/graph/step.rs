@@ -11,7 +11,7 @@ use crate::sites::{NormSite, Site};
 /// Scratch of a product with adapters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Room {
-    /// For sums that workgroups share.
+    /// Workgroups that share a sum need this room.
     pub(crate) parts: Option<Value>,
     /// With dropout, what is left of the adapters' input, or the gradient of that.
     pub(crate) dropped: Option<Value>,

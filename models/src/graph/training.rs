@@ -26,7 +26,7 @@ pub(crate) struct Homes {
     scratch: Places,
     /// The bytes of each layer that keeps anything.
     pub(crate) kept: Vec<u64>,
-    /// By value: which of these it lies in, at which offset, and its length.
+    /// Each value has the number of what it lies in, its offset there, and its length.
     in_kept: Vec<Option<(usize, u64, u64)>>,
 }
 

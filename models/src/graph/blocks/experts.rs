@@ -66,7 +66,7 @@ pub(super) fn backward(b: &mut Learner<'_>, layer: u32, x: Value, e: &Experts, d
     b.learn(Step::ExpertGradient { site: down, dy: dx, left: Rows::Tokens, routes, dx: g });
     let dweights = b.like(routes.weights);
     b.learn(Step::Weigh { h, g, routes, dweights });
-    // By now g is the gradient of h, and what was made becomes its own.
+    // Here g has become the gradient of h, and the gradient of what was made takes its place.
     b.learn(Step::GluGradient { layer, x: made, dy: g });
     let slots = b.rows(b.info(h).rows, b.spec().width);
     b.learn(Step::ExpertGradient { site: gate_up, dy: made, left: Rows::Positions, routes, dx: slots });

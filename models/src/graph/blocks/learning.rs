@@ -76,7 +76,7 @@ fn losses(b: &mut Learner<'_>, x: Value, dx: Value) -> (usize, Value) {
     let stats = b.rows(rows, 4);
     b.learn(Step::Loss { logits, stats });
     let gradient = b.steps.len();
-    // By now logits are their gradient.
+    // What held the logits holds their gradient here.
     if let Some(dn) = b.product_gradient(Site::Head, logits, None) {
         let dtaken = b.norm_gradient(taken, NormSite::Output, dn);
         b.learn(Step::PutRows { x: dtaken, into: dx });
