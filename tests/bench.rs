@@ -83,7 +83,7 @@ fn every_kind_of_test_on_the_model_on_board() {
         assert!(number("avg_ts") > 0.0 && number("longest_submit_ms") > 0.0 && number("dispatches") > 9.0);
         assert!(number("of_copy") > 0.0 && number("of_matrix") > 0.0);
     }
-    // A deeper cache is more to read, and so are more streams, though less for each of them.
+    // A deeper cache is more to read, and so are more slots, though less for each of them.
     let bytes = |i: usize| rows[i]["bytes_per_token"].as_f64().expect("bytes");
     assert!(bytes(4) > bytes(1) && bytes(2) < bytes(1) && bytes(2) * 3.0 > bytes(1));
 }

@@ -279,11 +279,11 @@ fn eval_counts_by_domain() {
     }
 }
 
-/// One stream gives the answers of several.
+/// One slot gives the answers of several.
 #[test]
 fn eval_asks_many_at_a_time() {
-    let ask = |streams| {
-        json(&["eval", "--domain", "mathematics", "--limit", "2", "-n", "24", "--streams", streams, "--json"])
+    let ask = |slots| {
+        json(&["eval", "--domain", "mathematics", "--limit", "2", "-n", "24", "--slots", slots, "--json"])
     };
     let (one, two) = (ask("1"), ask("2"));
     assert_eq!(one["generation"], two["generation"]);

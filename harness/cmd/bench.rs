@@ -18,7 +18,7 @@ use table::{Format, Row, Rows, Subject};
 /// Measure how fast a model runs
 ///
 /// Prefill (pp: a prompt of so many tokens), decode (tg: so many tokens one by one) and decode of several
-/// streams at a time, from an empty cache and at depth. Each test is repeated after a warm-up; what is printed
+/// slots at a time, from an empty cache and at depth. Each test is repeated after a warm-up; what is printed
 /// is the mean of tokens a second and their standard deviation, and what that is of the device's own ceilings:
 /// of the bytes a second of a copy, and of the operations a second of its fastest matrix product.
 /// For decode, bytes are those of all matrices and of the cache so far; for prefill, operations are those of
@@ -28,7 +28,7 @@ use table::{Format, Row, Rows, Subject};
   weft bench                                       the model on board
   weft bench -m model.gguf                         pp512 and tg128, 5 times each
   weft bench -m model.gguf -p 512,2048 -n 128 -d 0,16384
-  weft bench -m model.gguf -p 0 -n 64 -b 1,8,32    decode only, of 1, 8 and 32 streams
+  weft bench -m model.gguf -p 0 -n 64 -b 1,8,32    decode only, of 1, 8 and 32 slots
   weft bench --synthetic qwen3-4b:q4_k_m           made-up weights of a real shape; needs no file
   weft bench --synthetic qwen3-8b:q8_0 --layers 4  its first 4 layers only
   weft bench -m model.gguf -p 2048 -n 16 --profile  time by kernel; weft-trace.json for ui.perfetto.dev
@@ -52,10 +52,10 @@ pub(super) struct Flags {
     /// Tokens that the cache holds before
     #[arg(short = 'd', long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
     n_depth: Vec<u32>,
-    /// Streams that decode at a time, up to 64
-    #[arg(short = 'b', long, value_name = "N,...", value_delimiter = ',', default_value = "1",
-          value_parser = clap::value_parser!(u32).range(1..=weft_models::MAX_STREAMS as i64))]
-    streams: Vec<u32>,
+    /// Slots that decode at a time, up to 64
+    #[arg(short = 'b', long, alias = "streams", value_name = "N,...", value_delimiter = ',', default_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..=weft_models::MAX_SLOTS as i64))]
+    slots: Vec<u32>,
     /// How often each test is repeated
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
@@ -94,7 +94,7 @@ struct Test {
     /// Tokens to decode, or 0.
     decode: u32,
     depth: u32,
-    streams: u32,
+    slots: u32,
 }
 
 impl Test {
@@ -103,17 +103,17 @@ impl Test {
             0 => format!("tg{}", self.decode),
             n => format!("pp{n}"),
         };
-        let streams = if self.streams > 1 { format!(" x {}", self.streams) } else { String::new() };
+        let slots = if self.slots > 1 { format!(" x {}", self.slots) } else { String::new() };
         let depth = if self.depth > 0 { format!(" @ d{}", self.depth) } else { String::new() };
-        format!("{what}{streams}{depth}")
+        format!("{what}{slots}{depth}")
     }
 
     /// Tokens of a repetition.
     fn tokens(&self) -> u32 {
-        (self.prompt + self.decode) * self.streams
+        (self.prompt + self.decode) * self.slots
     }
 
-    /// Positions that a stream needs: those that count, and some for the steps that are timed by the device.
+    /// Positions that a slot needs: those that count, and some for the steps that are timed by the device.
     fn context(&self) -> u32 {
         self.depth.saturating_add(self.prompt).saturating_add(self.decode).saturating_add(SPARE)
     }
@@ -127,10 +127,10 @@ fn tests(f: &Flags) -> Vec<Test> {
     let mut all = Vec::new();
     for &depth in &f.n_depth {
         let prompts = f.n_prompt.iter().filter(|&&n| n > 0);
-        all.extend(prompts.map(|&prompt| Test { prompt, decode: 0, depth, streams: 1 }));
-        for &streams in &f.streams {
+        all.extend(prompts.map(|&prompt| Test { prompt, decode: 0, depth, slots: 1 }));
+        for &slots in &f.slots {
             let answers = f.n_gen.iter().filter(|&&n| n > 0);
-            all.extend(answers.map(|&decode| Test { prompt: 0, decode, depth, streams }));
+            all.extend(answers.map(|&decode| Test { prompt: 0, decode, depth, slots }));
         }
     }
     all.dedup();
@@ -268,14 +268,14 @@ impl Run<'_> {
         Ok(Measured { seconds, replay, apart })
     }
 
-    fn streams(&mut self, done: &mut dyn FnMut()) -> Result<Measured> {
+    fn slots(&mut self, done: &mut dyn FnMut()) -> Result<Measured> {
         let test = self.test;
-        let mut batch = self.model.batch(test.streams, test.context())?;
+        let mut batch = self.model.batch(test.slots, test.context())?;
         let before = self.ids.take(test.depth);
-        let last = self.ids.take(test.streams);
+        let last = self.ids.take(test.slots);
         let sampling = self.sampling;
         let mut once = || {
-            (0..batch.streams()).for_each(|stream| batch.stop(stream));
+            (0..batch.slots()).for_each(|slot| batch.stop(slot));
             for &id in &last {
                 let prompt: Vec<u32> = before.iter().copied().chain([id]).collect();
                 // A token more than counts: the first one comes from the prompt.
@@ -323,7 +323,7 @@ impl Run<'_> {
     fn measure(&mut self, done: &mut dyn FnMut()) -> Result<Measured> {
         match self.test {
             Test { prompt: 1.., .. } => self.prefill(done),
-            Test { streams: 2.., .. } => self.streams(done),
+            Test { slots: 2.., .. } => self.slots(done),
             _ => self.decode(done),
         }
     }

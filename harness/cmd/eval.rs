@@ -4,7 +4,7 @@ mod divergence;
 mod questions;
 
 use clap::{Args, ValueEnum};
-use weft_models::MAX_STREAMS;
+use weft_models::MAX_SLOTS;
 
 use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag};
 use crate::{Error, Result};
@@ -58,8 +58,8 @@ pub(super) struct Flags {
     )]
     n: usize,
     /// Answers at a time [default: 32; 4 on a software GPU]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_STREAMS)), help_heading = "Curriculum")]
-    streams: Option<u32>,
+    #[arg(long, alias = "streams", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)), help_heading = "Curriculum")]
+    slots: Option<u32>,
     /// Show each wrong answer on stderr
     #[arg(long, help_heading = "Curriculum")]
     wrong: bool,

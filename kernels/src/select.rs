@@ -132,8 +132,8 @@ pub static RULES: [Rule; 35] = [
     on("matmul_dx", "coop", &[Need::F16, Need::Coop], "outputs that begin at a multiple of 4"),
     rule("matmul_dx", "tiled", "the rest"),
     Rule { tokens: FEW, ..on("experts", "matvec_dot", &[Need::Dot], "as matmul") },
-    Rule { tokens: FEW, ..rule("experts", "matvec", "each slot reads its own expert") },
-    rule("experts", "tiled", "slots sorted by expert"),
+    Rule { tokens: FEW, ..rule("experts", "matvec", "each choice reads its own expert") },
+    rule("experts", "tiled", "choices sorted by expert"),
     Rule {
         tokens: 1..=1,
         needs: &[Need::Subgroups],

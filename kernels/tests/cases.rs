@@ -212,7 +212,7 @@ fn quick_cases_pass_with_checks_on_core_webgpu() {
 #[test]
 fn cases_pass_when_everything_splits() {
     // What cannot be split: products of a chain that end in integers, rows of logits, tables of angles, the
-    // splits of an attention, a decode step whose cache is several chunks, streams and gathers whose rows or ids begin
+    // splits of an attention, a decode step whose cache is several chunks, slots and gathers whose rows or ids begin
     // at aligned offsets too seldom, and parts of sums, which are made only where nothing is cut.
     let budget = Budget { max_binding: 96 << 10, max_workgroups: 64, ..Budget::WEBGPU };
     let options = Options { budget: Some(budget), ..Options::default() };
@@ -304,7 +304,7 @@ fn products_are_measured() {
             if !type_fits || product.variant.supports(gpu.caps(), product.ty, product.tokens).is_err() {
                 continue;
             }
-            let seconds = perf::product(&gpu, &Effort { slots: 3, dispatches: 4, ..effort }, &product);
+            let seconds = perf::product(&gpu, &Effort { sets: 3, dispatches: 4, ..effort }, &product);
             assert!(seconds.as_ref().is_ok_and(|&(s, _)| s > 0.0), "{product:?}: {seconds:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Several answers at a time: a step draws the next token of every stream from one reading of the weights.
+//! Several answers at a time: a step draws the next token of every slot from one reading of the weights.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -14,23 +14,23 @@ use crate::{Error, Model, Result, Sampling, Session, Stop};
 /// Steps submitted before the first of them is read.
 const IN_FLIGHT: usize = 2;
 
-/// The most streams of a batch.
-pub const MAX_STREAMS: u32 = 64;
+/// The most slots of a batch.
+pub const MAX_SLOTS: u32 = 64;
 
-/// What a step gave a stream.
+/// What a step gave a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drawn {
-    /// Which stream.
-    pub stream: usize,
+    /// Which slot.
+    pub slot: usize,
     /// The next token; `None` where the answer ends without one.
     pub token: Option<u32>,
-    /// Why the answer ended, if it did: the stream is free then.
+    /// Why the answer ended, if it did: the slot is free then.
     pub stop: Option<Stop>,
 }
 
 /// An answer being drawn.
 struct Answer {
-    /// Tells it from the ones that had the stream before.
+    /// Tells it from the ones that had the slot before.
     number: u64,
     prompt: usize,
     /// Tokens whose drawing was submitted, and those that came back.
@@ -46,7 +46,7 @@ struct Step {
     tokens: Readback,
 }
 
-/// Streams with a KV cache each. Answers start and end at any time, each with its own prompt, sampling and
+/// Slots with a KV cache each. Answers start and end at any time, each with its own prompt, sampling and
 /// length; while some are being drawn, each [`Batch::step`] gives all of them a token.
 ///
 /// ```no_run
@@ -63,7 +63,7 @@ struct Step {
 ///         break;
 ///     }
 ///     for d in drawn {
-///         println!("stream {}: {:?} {:?}", d.stream, d.token, d.stop);
+///         println!("slot {}: {:?} {:?}", d.slot, d.token, d.stop);
 ///     }
 /// }
 /// # Ok(())
@@ -84,7 +84,7 @@ pub struct Batch {
     /// The program that ran last.
     pub(crate) last: Option<(u32, u32)>,
     answers: Vec<Option<Answer>>,
-    /// Streams whose state on the device says that they have a token to compute.
+    /// Slots whose state on the device says that they have a token to compute.
     awake: Vec<bool>,
     steps: VecDeque<Step>,
     /// What can be given without waiting: first tokens, which prompts draw.
@@ -93,62 +93,62 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub(crate) fn new(model: Model, streams: u32, context: u32) -> Result<Batch> {
-        if streams == 0 || streams > MAX_STREAMS {
-            return Err(Error::Streams { wanted: streams, most: MAX_STREAMS });
+    pub(crate) fn new(model: Model, slots: u32, context: u32) -> Result<Batch> {
+        if slots == 0 || slots > MAX_SLOTS {
+            return Err(Error::Slots { wanted: slots, most: MAX_SLOTS });
         }
         let session = Session::new(model.clone(), context)?;
         let gpu = &model.0.gpu;
-        let all = u64::from(streams) * u64::from(context);
-        u32::try_from(all).map_err(|_| Error::Context { wanted: context, most: u32::MAX / streams })?;
-        let extent = Extent { sequences: streams, context, batch: 1 };
+        let all = u64::from(slots) * u64::from(context);
+        u32::try_from(all).map_err(|_| Error::Context { wanted: context, most: u32::MAX / slots })?;
+        let extent = Extent { sequences: slots, context, batch: 1 };
         let shapes = Shapes::new(&model.0.spec, model.0.cache, extent, gpu.budget())?;
-        let cache = Cache::new(gpu, shapes, Pool::Streams, "the KV cache of streams")?;
+        let cache = Cache::new(gpu, shapes, Pool::Slots, "the KV cache of slots")?;
         let frame = model.0.frame(&cache.shapes, model.1.as_deref());
-        let rows = (0..=streams.ilog2()).map(|i| 1 << i).chain([streams]);
+        let rows = (0..=slots.ilog2()).map(|i| 1 << i).chain([slots]);
         let bytes = |rows| Graph::plan(&frame, pass(rows, context, context)).bytes();
         let activations = rows.map(bytes).max().unwrap_or(0);
-        let idle = vec![State { position: IDLE, ..bytemuck::Zeroable::zeroed() }; streams as usize];
-        let between = |l: &crate::lora::Lora| gpu.alloc(Pool::State, l.scratch_bytes(streams), "adapters");
+        let idle = vec![State { position: IDLE, ..bytemuck::Zeroable::zeroed() }; slots as usize];
+        let between = |l: &crate::lora::Lora| gpu.alloc(Pool::State, l.scratch_bytes(slots), "adapters");
         let between = model.1.as_deref().map(between).transpose()?;
         Ok(Batch {
             between,
             state: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&idle), "sampler states")?,
-            ids: gpu.alloc(Pool::State, u64::from(streams) * 4, "token ids")?,
+            ids: gpu.alloc(Pool::State, u64::from(slots) * 4, "token ids")?,
             history: gpu.alloc(Pool::State, all * 4, "token histories")?,
-            activations: gpu.alloc(Pool::Activations, activations, "activations of streams")?,
+            activations: gpu.alloc(Pool::Activations, activations, "activations of slots")?,
             session,
             cache,
             programs: HashMap::new(),
             last: None,
-            answers: (0..streams).map(|_| None).collect(),
-            awake: vec![false; streams as usize],
+            answers: (0..slots).map(|_| None).collect(),
+            awake: vec![false; slots as usize],
             steps: VecDeque::new(),
             ready: Vec::new(),
             started: 0,
         })
     }
 
-    /// Streams.
-    pub fn streams(&self) -> usize {
+    /// Slots.
+    pub fn slots(&self) -> usize {
         self.answers.len()
     }
 
-    /// Positions of each stream.
+    /// Positions of each slot.
     pub fn context(&self) -> u32 {
         self.session.context()
     }
 
-    /// A stream that draws no answer, if there is one.
+    /// A slot that draws no answer, if there is one.
     pub fn free(&self) -> Option<usize> {
         self.answers.iter().position(Option::is_none)
     }
 
-    /// Starts an answer of at most `max_tokens` tokens to `prompt` on a free stream, which it returns. The
+    /// Starts an answer of at most `max_tokens` tokens to `prompt` on a free slot, which it returns. The
     /// prompt is computed here, what it shares with the beginning of the prompt before it only once.
     ///
     /// # Errors
-    /// As [`Session::generate`]; [`Error::NoFreeStream`].
+    /// As [`Session::generate`]; [`Error::NoFreeSlot`].
     pub fn start(&mut self, prompt: &[u32], sampling: &Sampling, max_tokens: usize) -> Result<usize> {
         self.start_with(prompt, sampling, max_tokens, &mut |_, _| ControlFlow::Continue(()))
     }
@@ -165,9 +165,9 @@ impl Batch {
         max_tokens: usize,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<usize> {
-        let (stream, first) = self.prefill(prompt, sampling, progress)?;
+        let (slot, first) = self.prefill(prompt, sampling, progress)?;
         let token = bytemuck::pod_read_unaligned(&first.wait()?);
-        self.begin(stream, prompt, sampling, max_tokens, token)
+        self.begin(slot, prompt, sampling, max_tokens, token)
     }
 
     /// As [`Batch::start`], without blocking.
@@ -180,33 +180,33 @@ impl Batch {
         sampling: &Sampling,
         max_tokens: usize,
     ) -> Result<usize> {
-        let (stream, first) = self.prefill(prompt, sampling, &mut |_, _| ControlFlow::Continue(()))?;
+        let (slot, first) = self.prefill(prompt, sampling, &mut |_, _| ControlFlow::Continue(()))?;
         let token = bytemuck::pod_read_unaligned(&first.await?);
-        self.begin(stream, prompt, sampling, max_tokens, token)
+        self.begin(slot, prompt, sampling, max_tokens, token)
     }
 
-    /// Computes a prompt and copies its keys and values to a free stream.
+    /// Computes a prompt and copies its keys and values to a free slot.
     fn prefill(
         &mut self,
         prompt: &[u32],
         sampling: &Sampling,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<(usize, Readback)> {
-        let stream = self.free().ok_or(Error::NoFreeStream { streams: self.streams() })?;
+        let slot = self.free().ok_or(Error::NoFreeSlot { slots: self.slots() })?;
         drop(self.session.generate_with(prompt, sampling, 0, progress)?);
         let gpu = self.session.model.gpu().clone();
         let mut rec = Recorder::new(&gpu);
-        for (from, to) in self.session.cache.copies(prompt.len() as u32, &self.cache, stream as u32) {
+        for (from, to) in self.session.cache.copies(prompt.len() as u32, &self.cache, slot as u32) {
             rec.copy(&from, &to);
         }
         let submission = gpu.run(&rec.finish()?, Some(&self.session.ids.range(0, 4)))?;
-        Ok((stream, submission.readback.expect("asked for")))
+        Ok((slot, submission.readback.expect("asked for")))
     }
 
-    /// Puts an answer whose prompt drew `token` on a stream.
+    /// Puts an answer whose prompt drew `token` on a slot.
     fn begin(
         &mut self,
-        stream: usize,
+        slot: usize,
         prompt: &[u32],
         sampling: &Sampling,
         max_tokens: usize,
@@ -217,34 +217,34 @@ impl Batch {
         let room = max_tokens.min(context - prompt.len());
         if room > 0 {
             let known: Vec<u32> = prompt.iter().copied().chain([token]).collect();
-            let at = (stream * context) as u64 * 4;
+            let at = (slot * context) as u64 * 4;
             gpu.write(&self.history, at, bytemuck::cast_slice(&known))?;
-            gpu.write(&self.ids, stream as u64 * 4, bytemuck::bytes_of(&token))?;
+            gpu.write(&self.ids, slot as u64 * 4, bytemuck::bytes_of(&token))?;
             let state = sampling.state(prompt.len() as u32);
-            gpu.write(&self.state, (stream * size_of::<State>()) as u64, bytemuck::bytes_of(&state))?;
-            self.awake[stream] = true;
+            gpu.write(&self.state, (slot * size_of::<State>()) as u64, bytemuck::bytes_of(&state))?;
+            self.awake[slot] = true;
         }
         self.started += 1;
         let number = self.started;
         let prompt = prompt.len();
         let ignore_eos = sampling.ignore_eos;
-        self.answers[stream] =
+        self.answers[slot] =
             Some(Answer { number, prompt, submitted: 1, generated: 0, max_tokens, ignore_eos });
         let first = if room > 0 {
-            self.accept(stream, token)?
+            self.accept(slot, token)?
         } else {
             let stop = if max_tokens == 0 { Stop::MaxTokens } else { Stop::Context };
-            self.answers[stream] = None;
-            Drawn { stream, token: None, stop: Some(stop) }
+            self.answers[slot] = None;
+            Drawn { slot, token: None, stop: Some(stop) }
         };
         self.ready.push(first);
-        Ok(stream)
+        Ok(slot)
     }
 
-    /// Ends the answer of a stream, which is free then.
-    pub fn stop(&mut self, stream: usize) {
-        self.ready.retain(|d| d.stream != stream);
-        if let Some(answer) = self.answers.get_mut(stream) {
+    /// Ends the answer of a slot, which is free then.
+    pub fn stop(&mut self, slot: usize) {
+        self.ready.retain(|d| d.slot != slot);
+        if let Some(answer) = self.answers.get_mut(slot) {
             *answer = None;
         }
     }
@@ -287,22 +287,22 @@ impl Batch {
         }
     }
 
-    /// The answers to all `prompts`, each with its sampling, as many at a time as there are streams. Answers
+    /// The answers to all `prompts`, each with its sampling, as many at a time as there are slots. Answers
     /// that are being drawn already are ended.
     ///
     /// # Errors
     /// As [`Batch::start`] and [`Batch::step`].
     pub fn generate(&mut self, prompts: &[(&[u32], Sampling)], max_tokens: usize) -> Result<Vec<Vec<u32>>> {
-        (0..self.streams()).for_each(|stream| self.stop(stream));
-        let mut of_stream = vec![0; self.streams()];
+        (0..self.slots()).for_each(|slot| self.stop(slot));
+        let mut of_slot = vec![0; self.slots()];
         let mut answers = vec![Vec::new(); prompts.len()];
         let mut next = 0;
         loop {
             while next < prompts.len() && self.free().is_some() {
                 let (prompt, sampling) = &prompts[next];
-                of_stream[self.start(prompt, sampling, max_tokens)?] = next;
+                of_slot[self.start(prompt, sampling, max_tokens)?] = next;
                 next += 1;
-                // A first token that ends the answer is taken before its stream is.
+                // A first token that ends the answer is taken before its slot is.
                 if self.ready.last().is_some_and(|d| d.stop.is_some()) {
                     break;
                 }
@@ -312,7 +312,7 @@ impl Batch {
                 return Ok(answers);
             }
             for d in drawn {
-                answers[of_stream[d.stream]].extend(d.token);
+                answers[of_slot[d.slot]].extend(d.token);
             }
         }
     }
@@ -336,13 +336,13 @@ impl Batch {
         let wants = |a: &Answer| a.submitted < a.max_tokens && a.prompt + a.submitted < context;
         let mut answers: Vec<Option<u64>> = Vec::new();
         let mut positions = 0;
-        for (stream, answer) in self.answers.iter_mut().enumerate() {
+        for (slot, answer) in self.answers.iter_mut().enumerate() {
             let wanted = answer.as_mut().filter(|a| wants(a));
             match &wanted {
-                None if self.awake[stream] => {
-                    let at = (stream * size_of::<State>()) as u64;
+                None if self.awake[slot] => {
+                    let at = (slot * size_of::<State>()) as u64;
                     gpu.write(&self.state, at, bytemuck::bytes_of(&IDLE))?;
-                    self.awake[stream] = false;
+                    self.awake[slot] = false;
                 }
                 _ => {}
             }
@@ -350,7 +350,7 @@ impl Batch {
                 // The token at `prompt + submitted` is drawn from the one before.
                 positions = positions.max(a.prompt + a.submitted);
                 a.submitted += 1;
-                answers.resize(stream, None);
+                answers.resize(slot, None);
                 answers.push(Some(a.number));
             }
         }
@@ -408,22 +408,22 @@ impl Batch {
     fn arrived(&mut self, answers: &[Option<u64>], bytes: &[u8]) -> Result<Vec<Drawn>> {
         let tokens = bytemuck::pod_collect_to_vec::<u8, u32>(bytes);
         let mut drawn = Vec::new();
-        for (stream, (number, &token)) in answers.iter().zip(&tokens).enumerate() {
-            let now = self.answers[stream].as_ref().map(|a| a.number);
+        for (slot, (number, &token)) in answers.iter().zip(&tokens).enumerate() {
+            let now = self.answers[slot].as_ref().map(|a| a.number);
             if number.is_some() && *number == now {
-                drawn.push(self.accept(stream, token)?);
+                drawn.push(self.accept(slot, token)?);
             }
         }
         Ok(drawn)
     }
 
-    /// Counts a token of a stream's answer, and ends the answer if that was the last.
-    fn accept(&mut self, stream: usize, token: u32) -> Result<Drawn> {
+    /// Counts a token of a slot's answer, and ends the answer if that was the last.
+    fn accept(&mut self, slot: usize, token: u32) -> Result<Drawn> {
         let context = self.context() as usize;
-        let answer = self.answers[stream].as_mut().expect("an answer");
+        let answer = self.answers[slot].as_mut().expect("an answer");
         if token == NOT_FINITE {
             let position = (answer.prompt + answer.generated).saturating_sub(1) as u32;
-            self.answers[stream] = None;
+            self.answers[slot] = None;
             return Err(Error::NotFiniteLogits { position });
         }
         answer.generated += 1;
@@ -437,18 +437,17 @@ impl Batch {
             None
         };
         if stop.is_some() {
-            self.answers[stream] = None;
+            self.answers[slot] = None;
         }
-        Ok(Drawn { stream, token: (stop != Some(Stop::EndOfText)).then_some(token), stop })
+        Ok(Drawn { slot, token: (stop != Some(Stop::EndOfText)).then_some(token), stop })
     }
 
     /// What has run here, as [`Session::explain`] says it.
     pub fn explain(&self) -> Vec<String> {
         let mut keys: Vec<_> = self.programs.iter().collect();
         keys.sort_by_key(|(k, _)| **k);
-        let what = |&(rows, positions): &(u32, u32)| {
-            format!("decode of {rows} streams, up to {positions} positions")
-        };
+        let what =
+            |&(rows, positions): &(u32, u32)| format!("decode of {rows} slots, up to {positions} positions");
         let steps = keys.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), p));
         self.session.explain().into_iter().chain(steps).collect()
     }
@@ -462,15 +461,15 @@ enum Next {
 
 /// A step of so many rows.
 fn pass(rows: u32, context: u32, positions: u32) -> Pass {
-    Pass { tokens: rows, sequences: Sequences::Streams { context }, positions, want: Want::Token }
+    Pass { tokens: rows, sequences: Sequences::Slots { context }, positions, want: Want::Token }
 }
 
 impl Model {
-    /// KV caches for `streams` answers at a time, of `context` positions each, and one for their prompts.
+    /// KV caches for `slots` answers at a time, of `context` positions each, and one for their prompts.
     ///
     /// # Errors
-    /// More streams than [`MAX_STREAMS`](crate::MAX_STREAMS), or none; as [`Model::session`].
-    pub fn batch(&self, streams: u32, context: u32) -> Result<Batch> {
-        Batch::new(self.clone(), streams, context)
+    /// More slots than [`MAX_SLOTS`](crate::MAX_SLOTS), or none; as [`Model::session`].
+    pub fn batch(&self, slots: u32, context: u32) -> Result<Batch> {
+        Batch::new(self.clone(), slots, context)
     }
 }

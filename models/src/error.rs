@@ -69,10 +69,10 @@ pub enum Error {
     TokenRange { id: u32, vocabulary: u32 },
     #[error("a context of {wanted} was asked for; it must be from 1 to {most}")]
     Context { wanted: u32, most: u32 },
-    #[error("{wanted} streams were asked for; it must be from 1 to {most}")]
-    Streams { wanted: u32, most: u32 },
-    #[error("all {streams} streams are drawing an answer; stop one or wait for one to end")]
-    NoFreeStream { streams: usize },
+    #[error("{wanted} slots were asked for; it must be from 1 to {most}")]
+    Slots { wanted: u32, most: u32 },
+    #[error("all {slots} slots are drawing an answer; stop one or wait for one to end")]
+    NoFreeSlot { slots: usize },
     #[error("{what} must be {range}, not {value}")]
     Sampling { what: &'static str, range: &'static str, value: String },
     #[error("{what}")]

@@ -44,7 +44,7 @@ pub mod train;
 mod weights;
 
 pub use arch::SUPPORTED;
-pub use batch::{Batch, Drawn, MAX_STREAMS};
+pub use batch::{Batch, Drawn, MAX_SLOTS};
 pub use embedder::{Embedder, Hidden, Sequence};
 pub use error::{Error, Result};
 pub use generate::{Generation, Stop};

@@ -30,15 +30,15 @@ impl Model {
         self.0.chunk
     }
 
-    /// What the next `tokens` tokens of each of `streams` sequences cannot do without if each has `position`
+    /// What the next `tokens` tokens of each of `slots` sequences cannot do without if each has `position`
     /// tokens before them: every matrix read once, with the keys and values of all positions; the products of
     /// layers for every token, those of the output head for the last; attention of what a token sees.
-    pub fn cost(&self, streams: u32, tokens: u32, position: u32) -> Cost {
+    pub fn cost(&self, slots: u32, tokens: u32, position: u32) -> Cost {
         let m = &*self.0;
         let context = (position + tokens).max(1);
         let extent = Extent { sequences: 1, context, batch: tokens };
         let kv = Shapes::new(&m.spec, m.cache, extent, m.gpu.budget()).expect("a cache that fits");
-        m.frame(&kv, None).cost(streams, tokens, position)
+        m.frame(&kv, None).cost(slots, tokens, position)
     }
 }
 
@@ -78,7 +78,7 @@ impl Session {
 }
 
 impl Batch {
-    /// Computes a step of all streams once more and says how long that took: see
+    /// Computes a step of all slots once more and says how long that took: see
     /// [`weft_runtime::Gpu::measure`]. Answers are of no use afterwards; `None` if none has begun.
     ///
     /// # Errors

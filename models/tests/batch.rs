@@ -1,4 +1,4 @@
-//! Several streams at a time: each gets the tokens that it would get alone.
+//! Several slots at a time: each gets the tokens that it would get alone.
 
 use weft_models::{CacheType, DeviceOptions, Error, Model, Options, Profile, Sampling, Stop, Without};
 use weft_runtime::Budget;
@@ -44,14 +44,14 @@ fn borrowed(prompts: &[(Vec<u32>, Sampling)]) -> Vec<(&[u32], Sampling)> {
     prompts.iter().map(|(p, s)| (&p[..], *s)).collect()
 }
 
-/// Whatever the device, however memory is cut, and whichever streams run at the time.
+/// Whatever the device, however memory is cut, and whichever slots run at the time.
 #[test]
-fn every_stream_gets_the_tokens_that_it_gets_alone() {
+fn every_slot_gets_the_tokens_that_it_gets_alone() {
     let splitting = Budget { max_binding: 40 << 10, ..Budget::WEBGPU };
     let minimal = DeviceOptions { profile: Some(Profile::Minimal), ..exact() };
     let bare = DeviceOptions { without: Without::ALL, ..Default::default() };
     let bare_minimal = DeviceOptions { profile: Some(Profile::Minimal), ..bare.clone() };
-    for (case, device, cache, streams) in [
+    for (case, device, cache, slots) in [
         ("qwen3-f32", exact(), None, 7),
         ("qwen3-q4_k_m", bare, None, 3),
         ("gemma3-f32", exact(), None, 7),
@@ -66,15 +66,15 @@ fn every_stream_gets_the_tokens_that_it_gets_alone() {
         let prompts = prompts(case);
         let want = alone(&model, &prompts, 8);
         assert!(want.iter().all(|w| !w.is_empty()), "{case}");
-        let got = model.batch(streams, CONTEXT).unwrap().generate(&borrowed(&prompts), 8).unwrap();
-        assert_eq!(got, want, "{case} with {streams} streams");
+        let got = model.batch(slots, CONTEXT).unwrap().generate(&borrowed(&prompts), 8).unwrap();
+        assert_eq!(got, want, "{case} with {slots} slots");
     }
 }
 
 /// Products in integers of 8 bits as GPUs take them, on a device that would not choose them. A step of one
-/// stream rounds at other places than one of several, so some late token may differ.
+/// slot rounds at other places than one of several, so some late token may differ.
 #[test]
-fn streams_in_integers_get_nearly_the_same_tokens() {
+fn slots_in_integers_get_nearly_the_same_tokens() {
     let model = model("qwen3-q4_k_m", DeviceOptions::default(), None, true);
     let prompts = prompts("qwen3-q4_k_m");
     let want = alone(&model, &prompts, 10).concat();
@@ -86,7 +86,7 @@ fn streams_in_integers_get_nearly_the_same_tokens() {
 
 /// Answers start, end and are stopped while others are being drawn; a full context ends an answer.
 #[test]
-fn streams_come_and_go() {
+fn slots_come_and_go() {
     let model = model("qwen3-f32", DeviceOptions::default(), None, false);
     let prompts = prompts("qwen3-f32");
     let want = alone(&model, &prompts, 70);
@@ -100,7 +100,7 @@ fn streams_come_and_go() {
     assert_eq!(start(&mut batch, 0, 70), 0);
     assert_eq!(start(&mut batch, 1, 70), 1);
     assert_eq!(start(&mut batch, 2, 5), 2);
-    assert!(matches!(batch.start(&prompts[0].0, &prompts[0].1, 1), Err(Error::NoFreeStream { streams: 3 })));
+    assert!(matches!(batch.start(&prompts[0].0, &prompts[0].1, 1), Err(Error::NoFreeSlot { slots: 3 })));
     let mut step = 0;
     loop {
         let drawn = batch.step().unwrap();
@@ -108,9 +108,9 @@ fn streams_come_and_go() {
             break;
         }
         for d in drawn {
-            got[on[d.stream]].extend(d.token);
+            got[on[d.slot]].extend(d.token);
             if d.stop.is_some() {
-                stops[on[d.stream]] = d.stop;
+                stops[on[d.slot]] = d.stop;
             }
         }
         step += 1;
@@ -136,9 +136,9 @@ fn streams_come_and_go() {
 #[test]
 fn what_cannot_be_is_an_error() {
     let model = model("qwen3-f32", DeviceOptions::default(), None, false);
-    for streams in [0, 65] {
-        let Err(e) = model.batch(streams, CONTEXT) else { panic!("{streams} streams") };
-        assert_eq!(e.to_string(), format!("{streams} streams were asked for; it must be from 1 to 64"));
+    for slots in [0, 65] {
+        let Err(e) = model.batch(slots, CONTEXT) else { panic!("{slots} slots") };
+        assert_eq!(e.to_string(), format!("{slots} slots were asked for; it must be from 1 to 64"));
     }
     let mut batch = model.batch(2, CONTEXT).unwrap();
     let greedy = Sampling::greedy();

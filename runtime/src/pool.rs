@@ -7,8 +7,8 @@
 pub enum Pool {
     Weights,
     KvCache,
-    /// The KV cache of several streams: not `KvCache`, from which prompts are copied to it.
-    Streams,
+    /// The KV cache of several slots: not `KvCache`, from which prompts are copied to it.
+    Slots,
     Activations,
     State,
     Params,
@@ -25,7 +25,7 @@ impl std::fmt::Display for Pool {
         f.write_str(match self {
             Pool::Weights => "weights",
             Pool::KvCache => "KV cache",
-            Pool::Streams => "KV cache of streams",
+            Pool::Slots => "KV cache of slots",
             Pool::Activations => "activations",
             Pool::State => "state",
             Pool::Params => "parameters",

@@ -90,7 +90,7 @@ pub(super) struct Row {
     seconds: Vec<f64>,
     dispatches: Option<usize>,
     submits: Option<usize>,
-    /// Seconds that the device is busy, and that pass, of what was replayed: a prompt, or a token of each stream.
+    /// Seconds that the device is busy, and that pass, of what was replayed: a prompt, or a token of each slot.
     busy: Option<f64>,
     longest: Option<f64>,
     profile: Value,
@@ -118,12 +118,12 @@ impl Row {
     pub(super) fn new(subject: &Subject<'_>, test: Test, m: &Measured) -> Row {
         let tokens = f64::from(test.tokens());
         let rates: Vec<f64> = m.seconds.iter().map(|s| tokens / s).collect();
-        // A step: a prompt, or a token of each stream in the middle of the answer.
+        // A step: a prompt, or a token of each slot in the middle of the answer.
         let cost = match test.prompt {
-            0 => subject.model.cost(test.streams, 1, test.depth + test.decode / 2),
+            0 => subject.model.cost(test.slots, 1, test.depth + test.decode / 2),
             n => subject.model.cost(1, n, test.depth),
         };
-        let of_step = if test.prompt > 0 { f64::from(test.prompt) } else { f64::from(test.streams) };
+        let of_step = if test.prompt > 0 { f64::from(test.prompt) } else { f64::from(test.slots) };
         let steps = tokens / of_step;
         let step = mean(&m.seconds) / steps;
         let (bytes_rate, flops_rate) = (cost.bytes / step, cost.flops / step);
@@ -154,7 +154,7 @@ impl Row {
             "n_prompt": self.test.prompt,
             "n_gen": self.test.decode,
             "n_depth": self.test.depth,
-            "n_streams": self.test.streams,
+            "n_streams": self.test.slots,
             "avg_ns": (mean(&seconds) * 1e9).round() as u64,
             "stddev_ns": (deviation(&seconds) * 1e9).round() as u64,
             "avg_ts": mean(&self.rates),

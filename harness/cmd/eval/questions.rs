@@ -31,8 +31,8 @@ pub(super) fn run(f: &Flags) -> Result<()> {
     let longest = asked.iter().flat_map(|(_, all)| all).map(|(prompt, _)| prompt.len()).max().unwrap_or(1);
     let context = (longest + f.n).min(model.spec().context.max(longest as u32) as usize);
     let software = model.gpu().caps().kind == DeviceKind::Cpu;
-    let streams = f.streams.unwrap_or(if software { 4 } else { 32 });
-    let mut batch = model.batch(streams, context as u32)?;
+    let slots = f.slots.unwrap_or(if software { 4 } else { 32 });
+    let mut batch = model.batch(slots, context as u32)?;
 
     let bar = output::bar(2 * f.limit, "{msg} {bar:30} {pos} of {len}, {elapsed}, {eta} to go");
     let mut scored = Vec::new();
@@ -51,7 +51,7 @@ pub(super) fn run(f: &Flags) -> Result<()> {
             "split": "test",
             "seed": f.seed,
             "limit": f.limit,
-            "streams": streams,
+            "streams": slots,
             "seconds": start.elapsed().as_secs_f64(),
             "model": report::model_json(&f.model.name(), &model),
             "device": report::caps_json(model.gpu().caps()),
@@ -73,7 +73,7 @@ pub(super) fn run(f: &Flags) -> Result<()> {
     Ok(())
 }
 
-/// Asks all of the questions, as many at a time as there are streams.
+/// Asks all of the questions, as many at a time as there are slots.
 fn score(
     f: &Flags,
     model: &Model,
@@ -83,14 +83,14 @@ fn score(
 ) -> Result<Scores> {
     let mut scores = Scores::default();
     let mut questions = questions.into_iter();
-    let mut asked: Vec<Option<(Sample, Vec<u32>)>> = (0..batch.streams()).map(|_| None).collect();
+    let mut asked: Vec<Option<(Sample, Vec<u32>)>> = (0..batch.slots()).map(|_| None).collect();
     loop {
         while let Some(free) = batch.free()
             && let Some((prompt, sample)) = questions.next()
         {
             batch.start_with(&prompt, &Sampling::greedy(), f.n, &mut |_, _| interrupt::flow())?;
             asked[free] = Some((sample, Vec::new()));
-            // The first token has ended the answer: it is taken before the stream gets another.
+            // The first token has ended the answer: it is taken before the slot gets another.
             if batch.free() == Some(free) {
                 break;
             }
@@ -100,12 +100,12 @@ fn score(
             return Ok(scores);
         }
         for d in drawn {
-            let Some((_, ids)) = &mut asked[d.stream] else { continue };
+            let Some((_, ids)) = &mut asked[d.slot] else { continue };
             ids.extend(d.token);
             if d.stop.is_none() {
                 continue;
             }
-            let Some((sample, ids)) = asked[d.stream].take() else { continue };
+            let Some((sample, ids)) = asked[d.slot].take() else { continue };
             let text = model.tokenizer()?.decode(&ids, false);
             let right = score_generation(&sample, &text);
             scores.add(&sample, right);

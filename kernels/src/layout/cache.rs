@@ -167,7 +167,7 @@ pub struct CacheShape {
     /// Positions of a chunk (the last may have fewer).
     pub per_chunk: u32,
     /// Places of a ring, for layers that see a window alone: position n lies at n mod this. One sequence has the whole
-    /// context is a ring; several streams have one each, one after the other. None where every position has its
+    /// context is a ring; several slots have one each, one after the other. None where every position has its
     /// place.
     pub ring: Option<u32>,
     /// Whether keys lie without the bias that was added to them, see [`CacheShape::without_bias`].

@@ -24,7 +24,7 @@ pub struct State {
     pub penalty: f32,
 }
 
-/// The position of a stream that has no token in a batch of several streams.
+/// The position of a slot that has no token in a batch of several slots.
 pub const IDLE: u32 = u32::MAX;
 
 /// Whose the tokens of a batch are.
@@ -32,24 +32,24 @@ pub const IDLE: u32 = u32::MAX;
 pub enum Sequences {
     /// All of one sequence, one after the other, from the position in word 0 of the state on.
     One,
-    /// Each the next token of a stream of its own. Stream s has the positions of the cache from
+    /// Each the next token of a slot of its own. Slot s has the positions of the cache from
     /// `s * context` on; word 0 of its [`State`] counts within them, or is
     /// [`IDLE`].
-    Streams {
-        /// Positions of a stream.
+    Slots {
+        /// Positions of a slot.
         context: u32,
     },
 }
 
 impl Sequences {
-    /// Positions of a stream; 0 for one sequence, which has the whole cache.
+    /// Positions of a slot; 0 for one sequence, which has the whole cache.
     pub(crate) fn context(self) -> u32 {
         match self {
             Sequences::One => 0,
-            Sequences::Streams { context } => context,
+            Sequences::Slots { context } => context,
         }
     }
 }
 
-/// Bytes of a stream's state.
+/// Bytes of a slot's state.
 pub(crate) const STATE_BYTES: u64 = size_of::<State>() as u64;

@@ -190,7 +190,7 @@ impl Prepared {
         let (tokens, lacking, dispatches) = match a.how {
             How::Decode(_) => (1, decode::supports(gpu.caps(), &cache), effort.dispatches.min(36)),
             How::Prefill(v) | How::Train(v) | How::Backward(v) => {
-                (a.positions, v.supports(gpu.caps(), &cache), effort.slots.min(4))
+                (a.positions, v.supports(gpu.caps(), &cache), effort.sets.min(4))
             }
         };
         if let Err(why) = lacking {
@@ -324,7 +324,7 @@ fn packed(gpu: &Gpu, effort: &Effort, a: &Attention, variant: Variant) -> Result
     train::attention_as(&mut rec, variant, &spans, qkv, &o, &lse, &s)?;
     gpu.run(&rec.finish()?, None)?;
     let mut rec = Recorder::new(gpu);
-    let dispatches = effort.slots.min(4);
+    let dispatches = effort.sets.min(4);
     for _ in 0..dispatches {
         match a.how {
             How::Backward(_) => {

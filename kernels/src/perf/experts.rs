@@ -17,7 +17,7 @@ const WIDTH: u32 = 2048;
 const INNER: u32 = 768;
 const USED: u32 = 8;
 
-/// Where tokens go, and their slots in order.
+/// Where tokens go, and their choices in order.
 struct Batch {
     ids: Slice,
     order: Order,
@@ -33,15 +33,15 @@ pub(super) struct Size {
 impl Batch {
     fn new(gpu: &Gpu, Size { tokens, experts }: Size) -> Result<Batch> {
         let mut rng = Rng::new(1);
-        let slots = tokens * USED;
+        let choices = tokens * USED;
         // Experts of a token differ.
         let first: Vec<u32> = (0..tokens).map(|_| rng.below(experts as usize) as u32).collect();
         let ids: Vec<u32> =
             first.iter().flat_map(|f| (0..USED).map(move |j| (f + j * 13) % experts)).collect();
-        let bytes = Order::bytes(slots, experts);
+        let bytes = Order::bytes(choices, experts);
         let [tokens, position, tiles] =
             [bytes.list, bytes.list, bytes.tiles].map(|b| gpu.alloc(Pool::Activations, b, "perf order"));
-        let side = Order::side(gpu.caps(), slots, experts);
+        let side = Order::side(gpu.caps(), choices, experts);
         Ok(Batch {
             ids: u32s(gpu, &ids)?,
             order: Order { tokens: tokens?, position: position?, tiles: tiles?, side },
@@ -85,10 +85,10 @@ fn matrices(gpu: &Gpu, ty: WeightType, experts: u32) -> Result<Experts> {
 
 /// Bytes of the matrices that a batch reads, and operations.
 fn work(ty: WeightType, Size { tokens, experts }: Size) -> (f64, f64) {
-    let slots = f64::from(tokens * USED);
+    let choices = f64::from(tokens * USED);
     let row = ty.row_bytes(WIDTH as usize) as f64 * f64::from(INNER);
-    let sides = slots * f64::from(WIDTH + INNER) * 4.0;
-    (row * slots.min(experts.into()) + sides, slots * 2.0 * f64::from(WIDTH) * f64::from(INNER))
+    let sides = choices * f64::from(WIDTH + INNER) * 4.0;
+    (row * choices.min(experts.into()) + sides, choices * 2.0 * f64::from(WIDTH) * f64::from(INNER))
 }
 
 fn product(ty: WeightType, variant: Variant, size: Size) -> Op {
@@ -126,16 +126,16 @@ fn gradient(ty: WeightType, size: Size) -> Op {
     Op { ty: Some(ty.name()), ..op("experts_dx", shape, bytes, flops, call) }
 }
 
-/// The choice of experts, the order of slots, the sums behind products, and their gradients.
+/// The choice of experts, the order of choices, the sums behind products, and their gradients.
 fn around(size: Size) -> Vec<Op> {
     let Size { tokens: n, experts: count } = size;
-    let slots = n * USED;
-    let (t, s) = (f64::from(n), f64::from(slots));
+    let choices = n * USED;
+    let (t, s) = (f64::from(n), f64::from(choices));
     let logits = format!("{n} x {count}");
     let list = format!("{n} x {USED} x {WIDTH}");
     let routing = Routing { experts: count, used: USED, renormalise: true, scale: 1.0 };
     let lists = move |gpu: &Gpu| -> Result<[Slice; 3]> {
-        Ok([f32s(gpu, n * count)?, f32s(gpu, slots)?, f32s(gpu, slots)?])
+        Ok([f32s(gpu, n * count)?, f32s(gpu, choices)?, f32s(gpu, choices)?])
     };
     let values = s * f64::from(WIDTH);
     vec![
@@ -164,7 +164,8 @@ fn around(size: Size) -> Vec<Op> {
             values * 2.0,
             move |gpu| {
                 let batch = Batch::sorted(gpu, size)?;
-                let (y, weights, out) = (f32s(gpu, slots * WIDTH)?, f32s(gpu, slots)?, f32s(gpu, n * WIDTH)?);
+                let (y, weights, out) =
+                    (f32s(gpu, choices * WIDTH)?, f32s(gpu, choices)?, f32s(gpu, n * WIDTH)?);
                 Ok(Box::new(move |rec| {
                     experts::combine(rec, &y, Some(&weights), &batch.route(n, true), (&out, true), WIDTH)
                 }))
@@ -172,8 +173,8 @@ fn around(size: Size) -> Vec<Op> {
         ),
         op("experts_combine_backward", list.clone(), values * 12.0, values * 3.0, move |gpu| {
             let batch = Batch::sorted(gpu, size)?;
-            let (h, g) = (f32s(gpu, slots * WIDTH)?, f32s(gpu, slots * WIDTH)?);
-            let (weights, dw) = (f32s(gpu, slots)?, f32s(gpu, slots)?);
+            let (h, g) = (f32s(gpu, choices * WIDTH)?, f32s(gpu, choices * WIDTH)?);
+            let (weights, dw) = (f32s(gpu, choices)?, f32s(gpu, choices)?);
             Ok(Box::new(move |rec| {
                 let of = Weigh { h: &h, g: &g, weights: &weights, dw: &dw };
                 experts::weigh(rec, of, &batch.route(n, true), WIDTH)

@@ -43,7 +43,7 @@ pub struct Effort {
     /// Dispatches of a matvec program.
     pub dispatches: usize,
     /// Buffers that x and y of other products rotate over.
-    pub slots: usize,
+    pub sets: usize,
     /// Bytes of the source of a copy.
     pub copy: u64,
     /// Side of the three matrices of a product of many tokens.
@@ -59,7 +59,7 @@ impl Effort {
             rounds: 3,
             distinct: 2 << 30,
             dispatches: 128,
-            slots: 128,
+            sets: 128,
             copy: 256 << 20,
             side: 4096,
         };
@@ -70,7 +70,7 @@ impl Effort {
                 rounds: 1,
                 distinct: 0,
                 dispatches: 1,
-                slots: 1,
+                sets: 1,
                 copy: 32 << 20,
                 side: 256,
                 ..discrete
@@ -78,7 +78,7 @@ impl Effort {
             _ => Effort {
                 distinct: 96 << 20,
                 dispatches: 32,
-                slots: 32,
+                sets: 32,
                 copy: 64 << 20,
                 side: 1024,
                 ..discrete
@@ -227,7 +227,7 @@ impl Effort {
         Effort {
             warm_up: full.warm_up.min(Duration::from_millis(150)),
             at_least: full.at_least / 2,
-            slots: 1,
+            sets: 1,
             rounds: 2,
             ..full
         }
@@ -248,21 +248,21 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
     if let Err(why) = p.variant.supports(gpu.caps(), p.ty, p.tokens) {
         return Err(PlanError::Shape { op: p.direction.op(), what: why.into() }.into());
     }
-    let (slots, dispatches, copies) = match p.variant.few() {
+    let (sets, dispatches, copies) = match p.variant.few() {
         true => {
             let copies = (effort.distinct as f64 / p.bytes()).ceil().max(1.0) as usize;
             let dispatches = effort.dispatches.max(copies);
             (dispatches, dispatches, copies)
         }
         // Bound by arithmetic: enough that one dispatch's end and the next one's start overlap.
-        false => (effort.slots.min(4), effort.slots.min(8), 1),
+        false => (effort.sets.min(4), effort.sets.min(8), 1),
     };
     let weights = weights(gpu, (p.ty, p.rows, p.cols), copies)?;
-    let buffers = buffers(gpu, p, slots)?;
+    let buffers = buffers(gpu, p, sets)?;
     if p.variant.few() {
         let decode = Matvec::tuned(gpu.caps(), p.variant, p.ty, p.rows, p.cols, p.tokens);
         // A CPU is measured at what it uses.
-        let others = if effort.slots > 1 { &Matvec::throughput(p.tokens)[..] } else { &[] };
+        let others = if effort.sets > 1 { &Matvec::throughput(p.tokens)[..] } else { &[] };
         let mut best = (f64::INFINITY, None);
         let mut effort = *effort;
         for &c in others.iter().chain([&decode]) {
@@ -278,7 +278,7 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
     let (left, right) = p.sides();
     let mut rec = Recorder::new(gpu);
     for i in 0..dispatches {
-        let (x, ints, y) = &buffers[i % slots];
+        let (x, ints, y) = &buffers[i % sets];
         let w = &weights[i % copies];
         let input = Input { x, ints: ints.as_ref(), format: p.x };
         let pick = || Kernel::pick(p.variant, p.direction, (p.x, p.ty), gpu.caps(), right, p.tokens);
@@ -298,19 +298,19 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
 }
 
 /// Seconds of a matvec in a program of `dispatches` over all of `weights`; each waits for the one before
-/// if all of them share the only slot.
+/// if all of them share the only set.
 fn matvec_seconds(
     gpu: &Gpu,
     effort: &Effort,
     p: &Product,
     constants: Matvec,
     weights: &[Weight],
-    slots: &[Buffers],
+    sets: &[Buffers],
     dispatches: usize,
 ) -> Result<f64> {
     let mut rec = Recorder::new(gpu);
     for i in 0..dispatches {
-        let (x, ints, y) = &slots[i % slots.len()];
+        let (x, ints, y) = &sets[i % sets.len()];
         let input = Input { ints: ints.as_ref(), ..Input::f32(x) };
         let out = (y, Columns::all(p.rows));
         let kernel = (p.variant, constants);
@@ -326,8 +326,8 @@ fn halves(x: &[f32]) -> Vec<u8> {
 /// x, its integers if the variant reads them, and y.
 type Buffers = (Slice, Option<Quantized>, Slice);
 
-/// `slots` times what a product reads and writes besides weights.
-fn buffers(gpu: &Gpu, p: &Product, slots: usize) -> Result<Vec<Buffers>> {
+/// `sets` times what a product reads and writes besides weights.
+fn buffers(gpu: &Gpu, p: &Product, sets: usize) -> Result<Vec<Buffers>> {
     let mut rng = Rng::new(1);
     let (left, right) = p.sides();
     let n = p.tokens as usize * left as usize;
@@ -339,8 +339,8 @@ fn buffers(gpu: &Gpu, p: &Product, slots: usize) -> Result<Vec<Buffers>> {
         Format::Tiles { side } => halves(&tiles(&x, left as usize, side as usize)),
     };
     let mut rec = Recorder::new(gpu);
-    let mut buffers = Vec::with_capacity(slots);
-    for _ in 0..slots {
+    let mut buffers = Vec::with_capacity(sets);
+    for _ in 0..sets {
         let x = gpu.alloc_init(Pool::Activations, &bytes, "perf x")?;
         let ints = match p.variant {
             Variant::MatvecDot | Variant::TiledDot => {
@@ -480,7 +480,7 @@ pub fn copy_rate(gpu: &Gpu, effort: &Effort) -> Result<f64> {
     let budget = gpu.budget();
     let size = effort.copy.min(budget.max_binding).min(budget.max_buffer) & !15;
     let pattern: Vec<u8> = (0..1 << 16).map(|i: u32| (i * 37 / 5) as u8).collect();
-    let copies = (effort.distinct / size.max(1)).clamp(1, effort.slots as u64) as usize;
+    let copies = (effort.distinct / size.max(1)).clamp(1, effort.sets as u64) as usize;
     let mut sources: Vec<Slice> = Vec::with_capacity(copies);
     for _ in 0..copies {
         let source = gpu.alloc(Pool::Weights, size, "perf copy")?;
@@ -498,7 +498,7 @@ pub fn copy_rate(gpu: &Gpu, effort: &Effort) -> Result<f64> {
     let grid = fold(n.div_ceil(WG * EACH), budget);
     let params = Params { n, grid_x: grid[0], pad: [0; 2] };
     let cost = Cost { bytes: 2.0 * size as f64, flops: 0.0 };
-    let dispatches = effort.slots.min(16);
+    let dispatches = effort.sets.min(16);
     let mut rec = Recorder::new(gpu);
     for i in 0..dispatches {
         rec.dispatch(&pipeline, &params, &[&sources[i % copies], &targets[i % copies]], grid, cost);

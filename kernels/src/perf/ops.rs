@@ -338,7 +338,7 @@ fn sample((name, temperature, top_k): (&'static str, f32, u32)) -> Op {
                 ids: &ids,
                 history: &history,
                 vocab: VOCABULARY,
-                streams: 1,
+                slots: 1,
                 tokens: 1,
             }
             .record(rec)
@@ -571,12 +571,12 @@ pub fn measure(gpu: &Gpu, effort: &Effort, o: &Op) -> Result<f64> {
             .supports(gpu.caps(), WeightType::Q4_K, 1)
             .map_err(|why| PlanError::Shape { op: o.op, what: why.into() })?;
     }
-    let slots = (effort.distinct as f64 / o.bytes).ceil().clamp(1.0, effort.slots as f64) as usize;
-    let calls = (o.calls)(gpu, slots)?;
-    let dispatches = effort.dispatches.min(2 * slots).max(1);
+    let sets = (effort.distinct as f64 / o.bytes).ceil().clamp(1.0, effort.sets as f64) as usize;
+    let calls = (o.calls)(gpu, sets)?;
+    let dispatches = effort.dispatches.min(2 * sets).max(1);
     let mut rec = Recorder::new(gpu);
     for i in 0..dispatches {
-        calls[i % slots](&mut rec)?;
+        calls[i % sets](&mut rec)?;
     }
     seconds(gpu, effort, &rec.finish()?, dispatches)
 }

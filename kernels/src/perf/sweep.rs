@@ -87,15 +87,15 @@ pub fn sweep(
         let copies = (effort.distinct as f64 / p.bytes()).ceil().max(1.0) as usize;
         let weights = weights(gpu, (p.ty, p.rows, p.cols), copies)?;
         let dispatches = effort.dispatches.min(4 * copies).max(copies);
-        let slots = buffers(gpu, p, dispatches)?;
+        let sets = buffers(gpu, p, dispatches)?;
         let mut measured = Vec::new();
         for &constants in &candidates {
-            let time = |slots| matvec_seconds(gpu, &short, p, constants, &weights, slots, dispatches);
+            let time = |sets| matvec_seconds(gpu, &short, p, constants, &weights, sets, dispatches);
             measured.push(Measured {
                 product: *p,
                 constants,
-                independent: time(&slots)?,
-                dependent: time(&slots[..1])?,
+                independent: time(&sets)?,
+                dependent: time(&sets[..1])?,
             });
         }
         if each(&measured).is_break() {

@@ -202,9 +202,9 @@ impl Bench {
     fn seconds(&self, gpu: &Gpu, effort: &Effort, constants: [u32; 4]) -> Result<f64> {
         let dispatches = |copies: usize| effort.dispatches.min(4 * copies).max(copies);
         match self {
-            Bench::Matvec(p, weights, slots) => {
+            Bench::Matvec(p, weights, sets) => {
                 let n = dispatches(weights.len());
-                matvec_seconds(gpu, effort, p, Matvec::of(constants), weights, slots, n)
+                matvec_seconds(gpu, effort, p, Matvec::of(constants), weights, sets, n)
             }
             Bench::Chain(kind, weights, link) => {
                 let n = dispatches(weights.len());

@@ -54,13 +54,13 @@ fn what_is_written_is_found() {
     for (ty, tokens) in [(WeightType::BF16, 1), (WeightType::F16, 2)] {
         assert_eq!(matvec(&tuned, ty, tokens), matvec(&caps, ty, tokens));
     }
-    let split = |caps: &Caps, positions, streams| {
-        decode::SplitConfig::tuned(caps, [32, 8, 128], CacheType::F16, positions, streams)
+    let split = |caps: &Caps, positions, slots| {
+        decode::SplitConfig::tuned(caps, [32, 8, 128], CacheType::F16, positions, slots)
     };
     assert_eq!(split(&tuned, 512, 1).numbers(), [2, 4, 16, 8]);
-    // Not where no memory is planned for so many splits, nor for several streams.
-    for (positions, streams) in [(128, 1), (512, 2), (1024, 1)] {
-        assert_eq!(split(&tuned, positions, streams), split(&caps, positions, streams));
+    // Not where no memory is planned for so many splits, nor for several slots.
+    for (positions, slots) in [(128, 1), (512, 2), (1024, 1)] {
+        assert_eq!(split(&tuned, positions, slots), split(&caps, positions, slots));
     }
     // Another driver has another file, and ignores this one.
     let other = Caps { driver: "NVIDIA 590".into(), ..caps.clone() };

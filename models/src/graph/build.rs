@@ -6,7 +6,7 @@ use weft_kernels::ops::experts::{self, Left};
 use weft_kernels::ops::matmul::{Variant, left_side};
 use weft_kernels::ops::quantize;
 use weft_kernels::ops::sample::scratch_bytes;
-use weft_kernels::ops::split_k::{few_streams_bytes, short_prompt_bytes};
+use weft_kernels::ops::split_k::{few_slots_bytes, short_prompt_bytes};
 use weft_kernels::select::MATVEC_TOKENS;
 
 use super::building::{Attended, Build};
@@ -99,7 +99,7 @@ impl Build for Builder<'_> {
 impl<'a> Builder<'a> {
     pub(super) fn new(f: &Frame<'a>, pass: Pass) -> Builder<'a> {
         let mut b = Builder { f: *f, pass, nodes: Vec::new(), values: Vec::new(), shared: None };
-        let bytes = few_streams_bytes(pass.tokens, f.budget);
+        let bytes = few_slots_bytes(pass.tokens, f.budget);
         b.shared = (bytes > 0).then(|| b.bytes(bytes));
         b
     }
@@ -142,7 +142,7 @@ impl<'a> Builder<'a> {
         let Pass { tokens, sequences, .. } = self.pass;
         let splits = match sequences {
             Sequences::One => splits(tokens, Pass::held(cache, self.f.kv.context().next_power_of_two())),
-            Sequences::Streams { context } => {
+            Sequences::Slots { context } => {
                 let positions = Pass::held(cache, context.next_power_of_two());
                 let pick = decode::SplitConfig::pick(a.heads, a.kv_heads, cache.ty, positions, tokens);
                 // A tuned split of one slot may have more.

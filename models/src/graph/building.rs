@@ -129,11 +129,11 @@ pub(crate) trait Build {
     /// Where the tokens of n go in a layer of experts.
     fn route(&mut self, layer: u32, n: Value, e: &Experts) -> (Value, Routes) {
         let logits = self.product(n, Site::Router(layer));
-        let slots = self.batch() * e.used;
-        let list = u64::from(slots) * 4;
+        let choices = self.batch() * e.used;
+        let list = u64::from(choices) * 4;
         let (ids, weights) = (self.bytes(list), self.bytes(list));
         let order = (!self.few()).then(|| {
-            let bytes = Order::bytes(slots, e.count);
+            let bytes = Order::bytes(choices, e.count);
             [bytes.list, bytes.list, bytes.tiles].map(|b| self.bytes(b))
         });
         let to = Routes { layer, ids, weights, order };
@@ -141,8 +141,8 @@ pub(crate) trait Build {
         (logits, to)
     }
 
-    /// The products of x, which has a row for each token or for each slot, with the matrices of its experts:
-    /// a row for each slot.
+    /// The products of x, which has a row for each token or for each choice, with the matrices of its experts:
+    /// a row for each choice.
     fn expert_product(&mut self, x: Value, left: Left, group: Group, routes: Routes) -> Value {
         let e = *self.spec().experts(routes.layer).expect("a layer of experts");
         let cols = if group == Group::GateUp { 2 * e.width } else { self.spec().width };

@@ -39,7 +39,7 @@ pub(crate) struct Routes {
     pub(crate) ids: Value,
     /// `[tokens, used]` f32.
     pub(crate) weights: Value,
-    /// Where tokens are many, the order of their slots by expert: `[slots]` u32 of tokens, and of positions, and
+    /// Where tokens are many, the order of their choices by expert: `[choices]` u32 of tokens, and of positions, and
     /// `[tiles, 4]` u32.
     pub(crate) order: Option<[Value; 3]>,
 }
@@ -92,9 +92,9 @@ pub(crate) enum Node {
     Normalize { x: Value },
     /// `out = act(gate) * up`, both side by side in x.
     Glu { layer: u32, x: Value, out: Value },
-    /// Chooses experts by logits `[tokens, experts]`, and sorts their slots.
+    /// Chooses experts by logits `[tokens, experts]`, and sorts their choices.
     Route { logits: Value, to: Routes },
-    /// `out [slots, ..] = x W`, by the experts that `routes` has; x has a row for each token, or for each slot.
+    /// `out [choices, ..] = x W`, by the experts that `routes` has; x has a row for each token, or for each choice.
     ExpertProduct {
         x: Value,
         site: Site,
@@ -104,7 +104,7 @@ pub(crate) enum Node {
         /// Integers of x, where the device multiplies those.
         ints: Option<Ints>,
     },
-    /// `into = sum of weights y`, of each token's slots, or with `add` the sum with what into holds.
+    /// `into = sum of weights y`, of each token's choices, or with `add` the sum with what into holds.
     Combine { y: Value, routes: Routes, into: Value, add: bool },
     /// Sums of squares of the columns of x, which a product at `site` reads; of a product by experts for each of them.
     Observe { x: Value, site: Site, experts: Option<(Left, Routes)> },

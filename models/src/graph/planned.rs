@@ -1,6 +1,6 @@
 //! Planned programs.
 
-use weft_kernels::ops::split_k::{SHARED, STREAMS};
+use weft_kernels::ops::split_k::{SHARED, SLOTS};
 
 use super::node::{Info, Node, Value};
 use super::pass::{Frame, Pass, Want};
@@ -39,7 +39,7 @@ impl Graph {
     pub(crate) fn most_bytes(f: &Frame<'_>, tokens: u32, wants: &[Want]) -> u64 {
         let context = f.kv.context();
         let bytes = |(tokens, &want): (u32, &Want)| Graph::plan(f, Pass::one(tokens, context, want)).bytes();
-        let sizes = [1, tokens.min(STREAMS), tokens.min(SHARED), tokens];
+        let sizes = [1, tokens.min(SLOTS), tokens.min(SHARED), tokens];
         sizes.iter().flat_map(|&t| wants.iter().map(move |w| (t, w))).map(bytes).max().unwrap_or(0)
     }
 
@@ -57,9 +57,9 @@ impl Graph {
             let mut flops = 2.0 * f64::from(tokens) * f64::from(rows) * f64::from(spec.width);
             let mut widest = widest;
             for e in (0..spec.layers()).filter_map(|l| spec.experts(l)) {
-                let slots = u64::from(tokens) * u64::from(e.used);
-                widest = widest.max(slots * u64::from(spec.width.max(2 * e.width)) * 4);
-                flops = flops.max(4.0 * slots as f64 * f64::from(e.width) * f64::from(spec.width));
+                let choices = u64::from(tokens) * u64::from(e.used);
+                widest = widest.max(choices * u64::from(spec.width.max(2 * e.width)) * 4);
+                flops = flops.max(4.0 * choices as f64 * f64::from(e.width) * f64::from(spec.width));
             }
             let fits = bytes <= budget.max_buffer && widest <= budget.max_binding;
             if fits && flops <= budget.dispatch_flops {

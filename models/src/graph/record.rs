@@ -68,7 +68,7 @@ pub(crate) struct Packed {
 /// Where sums of squares lie.
 pub(crate) struct Sums {
     /// Each layer has one `[inputs]` f32 for each group of matrices with one input; of experts
-    /// `[experts, inputs]`, and behind them `[experts]` of how many slots each is over.
+    /// `[experts, inputs]`, and behind them `[experts]` of how many choices each is over.
     pub(crate) layers: Vec<[Slice; 4]>,
     /// The sums of the output head's input, `[width]` f32.
     pub(crate) head: Option<Slice>,
@@ -291,7 +291,7 @@ impl Ctx<'_> {
             scale: a.scale,
             splits: match pass.sequences {
                 Sequences::One => splits(pass.tokens, Pass::held(self.f.kv.layer(layer), pass.positions)),
-                Sequences::Streams { .. } => 1,
+                Sequences::Slots { .. } => 1,
             },
             sequences: pass.sequences,
         };
@@ -400,7 +400,7 @@ impl Ctx<'_> {
             ids: m.ids,
             history: m.history,
             vocab: self.f.spec.vocabulary,
-            streams: rows,
+            slots: rows,
             tokens: each,
         }
         .record(rec)

@@ -58,12 +58,12 @@ pub(crate) enum Step {
     InputGradient { site: Site, dy: Value, dt: Option<Value>, dx: Option<Value>, add: bool, room: Room },
     /// Adds to the gradients of A and B.
     AdapterGradient { site: Site, dy: Value, x: Value, t: Value, dt: Value, room: Room },
-    /// The gradient of what a product with experts reads, a row for each slot.
+    /// The gradient of what a product with experts reads, a row for each choice.
     ExpertGradient { site: Site, dy: Value, left: Left, routes: Routes, dx: Value },
-    /// With h the gated values of each slot and g the gradient of what it adds unweighted: that of the weights, and g
+    /// With h the gated values of each choice and g the gradient of what it adds unweighted: that of the weights, and g
     /// weighted in place of g.
     Weigh { h: Value, g: Value, routes: Routes, dweights: Value },
-    /// `into = sum of y`, of each token's slots.
+    /// `into = sum of y`, of each token's choices.
     Gather { y: Value, routes: Routes, into: Value },
     /// The gradient of a router's logits, from that of the weights.
     RouteGradient { logits: Value, routes: Routes, dweights: Value, dlogits: Value },

@@ -38,6 +38,6 @@ fn first_of(token: u32) -> u32 {
 }
 
 // The position of a key, as keys are counted here.
-fn position_at(key: u32, stream: u32) -> u32 {
+fn position_at(key: u32, slot: u32) -> u32 {
     return key + origin();
 }

@@ -164,7 +164,7 @@ pub fn cases() -> Vec<Case> {
     }
     all.extend(decode_cases());
     all.extend(packed_cases());
-    all.extend(streams_cases());
+    all.extend(slots_cases());
     all
 }
 
@@ -549,9 +549,9 @@ fn stored_tolerance(ty: CacheType) -> f64 {
     }
 }
 
-/// A step of several streams, some of them idle, in one dispatch and by the ops of many: alone in the cache's
+/// A step of several slots, some of them idle, in one dispatch and by the ops of many: alone in the cache's
 /// first positions, at the end of theirs, with splits and in a window.
-fn streams_cases() -> Vec<Case> {
+fn slots_cases() -> Vec<Case> {
     let mut all = Vec::new();
     for (ty, heads, kv_heads, head_dim) in [
         (CacheType::F16, 8, 2, 128),
@@ -569,14 +569,14 @@ fn streams_cases() -> Vec<Case> {
         ] {
             let split = decode::SplitConfig { heads: per, splits, values: 8, prefetch: 8 };
             let shape = (heads, kv_heads, head_dim);
-            all.push(streams_case("decode", ty, shape, positions, window, split));
-            all.push(streams_case("rows", ty, shape, positions, window, split));
+            all.push(slots_case("decode", ty, shape, positions, window, split));
+            all.push(slots_case("rows", ty, shape, positions, window, split));
         }
     }
     all
 }
 
-fn streams_case(
+fn slots_case(
     variant: &'static str,
     ty: CacheType,
     (heads, kv_heads, head_dim): (u32, u32, u32),
@@ -587,7 +587,7 @@ fn streams_case(
     let at: Vec<String> =
         positions.iter().map(|&p| if p == IDLE { "idle".into() } else { p.to_string() }).collect();
     let name = format!(
-        "heads {heads}/{kv_heads} x {head_dim} streams at {} window {window} split {} x {}",
+        "heads {heads}/{kv_heads} x {head_dim} slots at {} window {window} split {} x {}",
         at.join(" "),
         split.heads,
         split.splits
@@ -619,7 +619,7 @@ fn streams_case(
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&rotation.table(most)), "table")?;
         let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
         let qkv_gpu = input(gpu, &qkv)?;
-        let sequences = Sequences::Streams { context };
+        let sequences = Sequences::Slots { context };
         let (tokens, scale) = (n as u32, 1.0 / (head_dim as f32).sqrt());
         let shape = Shape { tokens, heads, window, scale, splits: split.splits, sequences };
         let (o_bytes, lse_bytes) = shape.scratch_bytes(&cache);
@@ -719,7 +719,7 @@ fn streams_case(
             got.extend_from_slice(&got_o[i * q_width..][..q_width]);
         }
         let mut worst = nmse(&got, &want);
-        // What other streams hold, and what lies behind the positions, stays.
+        // What other slots hold, and what lies behind the positions, stays.
         for (want, which) in [(k, 0), (v, 1)] {
             let read = |c: &(Slice, Slice)| gpu.read_vec::<u8>(if which == 0 { &c.0 } else { &c.1 });
             let got = chunks.iter().map(read).collect::<std::result::Result<Vec<_>, _>>()?;

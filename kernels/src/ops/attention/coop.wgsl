@@ -32,7 +32,7 @@ struct Params {
     window: u32,    // 0: all earlier positions
     flags: u32,     // KEEP, MERGE, RING, OLDER
     scale: f32,
-    streams: u32,   // 1
+    slots: u32,   // 1
     context: u32,
 }
 

@@ -24,13 +24,13 @@ params! {
         pub scale: f32,
         pub mscale: f32,
         pub eps: f32,
-        pub streams: u32,
+        pub slots: u32,
         pub context: u32,
         pub pad: u32,
     }
 }
 
-/// What the attention of one token, or of one token of each of several streams, computes.
+/// What the attention of one token, or of one token of each of several slots, computes.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape<'a> {
     /// Query heads.
@@ -47,9 +47,9 @@ pub struct Shape<'a> {
     pub scale: f32,
     /// How it is cut.
     pub split: SplitConfig,
-    /// What each stream's cache holds at most; of its cost alone.
+    /// What each slot's cache holds at most; of its cost alone.
     pub positions: u32,
-    /// One, or as many as there are streams.
+    /// One, or as many as there are slots.
     pub tokens: u32,
     /// Whose the tokens are.
     pub sequences: Sequences,
@@ -69,10 +69,10 @@ pub struct SplitConfig {
 }
 
 impl SplitConfig {
-    /// The split for a cache that holds up to `positions` of each of `streams`: for one, the fastest on an H200
-    /// of those that `weft kernels perf` tries. Several streams need fewer splits to keep a GPU busy.
-    pub fn pick(heads: u32, kv_heads: u32, ty: CacheType, positions: u32, streams: u32) -> SplitConfig {
-        let (group, all) = (heads / kv_heads, heads * streams);
+    /// The split for a cache that holds up to `positions` of each of `slots`: for one, the fastest on an H200
+    /// of those that `weft kernels perf` tries. Several slots need fewer splits to keep a GPU busy.
+    pub fn pick(heads: u32, kv_heads: u32, ty: CacheType, positions: u32, slots: u32) -> SplitConfig {
+        let (group, all) = (heads / kv_heads, heads * slots);
         let most = group.div_ceil(group.div_ceil(4));
         let (heads, splits) = match positions {
             _ if all > 256 => (most, 1),
@@ -81,8 +81,8 @@ impl SplitConfig {
             2049..=8192 => (2.min(most), 8),
             _ => (most, 16),
         };
-        let workgroups = kv_heads * group.div_ceil(heads) * streams;
-        let splits = if streams > 1 { (256 / workgroups).clamp(1, splits) } else { splits };
+        let workgroups = kv_heads * group.div_ceil(heads) * slots;
+        let splits = if slots > 1 { (256 / workgroups).clamp(1, splits) } else { splits };
         // Widening integers takes registers.
         let prefetch = if ty == CacheType::F16 { 8 } else { 4 };
         SplitConfig { heads, splits, values: 8, prefetch }
@@ -95,11 +95,11 @@ impl SplitConfig {
         [heads, kv_heads, head_dim]: [u32; 3],
         ty: CacheType,
         positions: u32,
-        streams: u32,
+        slots: u32,
     ) -> SplitConfig {
         let found = caps.tuning.find("attention_decode", ty.name(), &[positions, heads, head_dim]);
-        let fits = |c: &SplitConfig| streams == 1 && c.splits <= most_splits(positions);
-        let pick = || SplitConfig::pick(heads, kv_heads, ty, positions, streams);
+        let fits = |c: &SplitConfig| slots == 1 && c.splits <= most_splits(positions);
+        let pick = || SplitConfig::pick(heads, kv_heads, ty, positions, slots);
         found.map(SplitConfig::of).filter(fits).unwrap_or_else(pick)
     }
 
@@ -217,7 +217,7 @@ impl Kernel {
             ("WG", wg),
             ("LK", lanes),
             ("CH", chunks),
-            // Keys of a slot in a round.
+            // Keys of a team of lanes in a round.
             ("U", (self.split.prefetch / chunks).max(1)),
             ("INTS", u32::from(self.ints)),
             ("RING", u32::from(self.ring)),
@@ -284,7 +284,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
 /// [`QkNormRope`](crate::ops::qk_norm_rope::QkNormRope) and [`Attention`](super::Attention) do the same.
 #[derive(Debug, Clone, Copy)]
 pub struct Decode<'a> {
-    /// A [`State`](crate::layout::State), or one for each stream, of u32 and f32.
+    /// A [`State`](crate::layout::State), or one for each slot, of u32 and f32.
     pub state: &'a Slice,
     /// The angles, as [`Rotation::table`] gives them, f32.
     pub table: &'a Slice,
@@ -352,7 +352,7 @@ impl Decode<'_> {
             scale: s.scale,
             mscale: s.rotation.mscale,
             eps: s.eps,
-            streams: s.tokens,
+            slots: s.tokens,
             context: s.sequences.context(),
             pad: 0,
         };
@@ -377,7 +377,7 @@ impl Decode<'_> {
         // Without norms the table stands in for them: bound, never read.
         let operands = [state, table, norms.unwrap_or(table), qkv, &cache.0, &cache.1, target, lse];
         let grid = [c.kv_heads * group.div_ceil(per), s.split.splits, s.tokens];
-        // A link of a chain should start at once. Cuts of long caches, or a batch's number of streams, would be a
+        // A link of a chain should start at once. Cuts of long caches, or a batch's number of slots, would be a
         // pipeline each, which a running answer would wait for.
         if at_once.is_some() {
             dispatch_specialised(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;

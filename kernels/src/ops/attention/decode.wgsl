@@ -1,29 +1,29 @@
 // One token's attention over the KV cache with what comes before it, in one dispatch, or that of one token
-// of each of several streams:
+// of each of several slots:
 //   q = rope(norm(q)),  k = rope(norm(k)),  cache[position] = k, v,  o = attention(q, cache)
 // as qk_norm_rope/kernel.wgsl and kernel.wgsl do in two, where norm is left out if NORM is 0. Where SPREAD is 1,
 // q, k and v are turned by a Hadamard matrix of a head's size, and o is turned back (hadamard/kernel.wgsl). Where APART
 // is 1, keys lie without their bias, whose part of a score has HD coefficients a query (qk_norm_rope/kernel.wgsl).
 //
-// state             [streams] of 8 words; word 0: position of the token, or IDLE
+// state             [slots] of 8 words; word 0: position of the token, or IDLE
 // table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
 // norms             [2, HD] weights for q and for k, read if NORM is 1; or [kv_heads, HD], the bias, if APART is 1
-// qkv               [streams, heads + 2 kv_heads, HD] f32: queries, keys, values
-// k_cache, v_cache  [positions, kv_heads, HD], `context` positions a stream; how values are stored is the
+// qkv               [slots, heads + 2 kv_heads, HD] f32: queries, keys, values
+// k_cache, v_cache  [positions, kv_heads, HD], `context` positions a slot; how values are stored is the
 //                   fragments'
-// o                 [streams, heads, HD] f32, or with several splits [splits, streams, heads, HD]
-// lse               [splits, streams, heads] f32, written with several splits
+// o                 [slots, heads, HD] f32, or with several splits [splits, slots, heads, HD]
+// lse               [splits, slots, heads] f32, written with several splits
 // oq, om            in place of o and lse if INTS is 1: o in integers, see quantize/kernel.wgsl
 //
-// One workgroup of WG computes G query heads of one KV head of a stream. LK lanes share a key, 8 CH dimensions each, so
-// that SLOTS keys are read at a time; a slot takes U of them, then SLOTS U further, or as many times that
-// as there are splits. Each slot has its own maximum and sum until the end, so that nothing waits. The
+// One workgroup of WG computes G query heads of one KV head of a slot. LK lanes share a key, 8 CH dimensions each, so
+// that TEAMS keys are read at a time; a team takes U of them, then TEAMS U further, or as many times that
+// as there are splits. Each team has its own maximum and sum until the end, so that nothing waits. The
 // position's own key and value never come from memory: every workgroup computes them, the first of a KV
 // head stores them. Loads for the first keys are on their way before anything that waits, and those for
 // the next keys before the present ones are used; that is what a dispatch that depends on another lives by.
 
-const SLOTS: u32 = WG / LK;
-const CK: u32 = SLOTS * U; // keys of a round
+const TEAMS: u32 = WG / LK;
+const CK: u32 = TEAMS * U; // keys of a round
 const D4: u32 = HD / 4u;
 const D8: u32 = HD / 8u;
 const SUBGROUPS: u32 = WG / SG;
@@ -40,8 +40,8 @@ struct Params {
     scale: f32,
     mscale: f32,
     eps: f32,
-    streams: u32,
-    context: u32,   // positions of a stream
+    slots: u32,
+    context: u32,   // positions of a slot
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -70,7 +70,7 @@ var<workgroup> coefficients: array<f32, G * HD>;
 var<workgroup> sums: array<vec4<f32>, SUBGROUPS * G * D4>;
 var<workgroup> stats: array<vec2<f32>, SUBGROUPS * G>;
 
-// Where position n of a stream lies, of whose cache the first place is `before`.
+// Where position n of a slot lies, of whose cache the first place is `before`.
 fn row_of(before: u32, n: u32) -> u32 {
     //@ if RING
     return before + n % select(p.context, p.positions, p.context == 0u);
@@ -132,27 +132,27 @@ fn main(
     let kv_head = wid.x / each;
     let member = (wid.x % each) * G; // first query head, of those that share the KV head
     let head0 = kv_head * group + member;
-    let slot = sid * (SG / LK) + lane / LK;
+    let team = sid * (SG / LK) + lane / LK;
     let own = lane % LK;
 
-    let stream = wid.z;
-    let before = stream * p.context; // positions of other streams
+    let slot = wid.z;
+    let before = slot * p.context; // positions of other slots
     var round = wid.y;
     if (p.window > 0u) {
-        round += (max(state[8u * stream] + 1u, p.window) - p.window) / CK;
+        round += (max(state[8u * slot] + 1u, p.window) - p.window) / CK;
     }
     //@ for u in U
-    let n$u = round * CK + slot + $uu * SLOTS;
+    let n$u = round * CK + team + $uu * TEAMS;
     //@ for c in CH
     var k_$u_$c = held_key(place(before, n$u, kv_head, own + $cu * LK));
     var v_$u_$c = held_value(place(before, n$u, kv_head, own + $cu * LK));
     //@ end
     //@ end
-    let position = state[8u * stream];
+    let position = state[8u * slot];
     if (position == IDLE) {
         return;
     }
-    let first_head = stream * (p.heads + 2u * p.kv_heads);
+    let first_head = slot * (p.heads + 2u * p.kv_heads);
     let first = select(max(position + 1u, p.window) - p.window, 0u, p.window == 0u);
 
     //@ if !SPREAD
@@ -273,21 +273,21 @@ fn main(
     //@ end
 
     //@ if APART
-    // From a slot's key to its next one.
+    // From a team's key to its next one.
     //@ for c in CH
-    let quarter_$c = phases(SLOTS / 4u, own + $cu * LK);
+    let quarter_$c = phases(TEAMS / 4u, own + $cu * LK);
     let half_$c = further(quarter_$c, quarter_$c);
     let step_$c = further(half_$c, half_$c);
     //@ end
     //@ end
     for (; round * CK < position; round += p.splits) {
-        let n0 = round * CK + slot;
+        let n0 = round * CK + team;
         //@ if APART
         //@ for c in CH
         var phase_$c = phases(min(n0, position), own + $cu * LK);
         //@ end
         //@ end
-        let next = (round + p.splits) * CK + slot;
+        let next = (round + p.splits) * CK + team;
         // Scores of U keys, then the loads of the next ones.
         //@ for u in U
         //@ for i in G
@@ -304,9 +304,9 @@ fn main(
         //@ if APART
         phase_$c = further(phase_$c, step_$c);
         //@ end
-        k_$u_$c = held_key(place(before, next + $uu * SLOTS, kv_head, own + $cu * LK));
+        k_$u_$c = held_key(place(before, next + $uu * TEAMS, kv_head, own + $cu * LK));
         //@ end
-        let seen$u = n0 + $uu * SLOTS < position && n0 + $uu * SLOTS >= first;
+        let seen$u = n0 + $uu * TEAMS < position && n0 + $uu * TEAMS >= first;
         //@ for i in G
         s_$i_$u = over_lanes(s_$i_$u);
         s_$i_$u = select(LOWEST, s_$i_$u, seen$u);
@@ -338,14 +338,14 @@ fn main(
             //@ for i in G
             a_$i_$c += mat2x4<f32>(s_$i_$u * low, s_$i_$u * high);
             //@ end
-            v_$u_$c = held_value(place(before, next + $uu * SLOTS, kv_head, own + $cu * LK));
+            v_$u_$c = held_value(place(before, next + $uu * TEAMS, kv_head, own + $cu * LK));
         }
         //@ end
         //@ end
     }
 
-    // The position's own key, in the first slot of the first split.
-    let here = slot == 0u && wid.y == 0u;
+    // The position's own key, in the first team of the first split.
+    let here = team == 0u && wid.y == 0u;
     //@ for c in CH
     let own_k$c = kept(eight_keys(own + $cu * LK), (own + $cu * LK) / 4u);
     //@ if APART
@@ -362,7 +362,7 @@ fn main(
     //@ end
     //@ end
     s$i = select(LOWEST, over_lanes(s$i), here);
-    // Slots of a subgroup become one.
+    // Teams of a subgroup become one.
     var all$i = max(m$i, s$i);
     for (var step = LK; step < SG; step <<= 1u) {
         all$i = max(all$i, subgroupShuffleXor(all$i, step));
@@ -415,7 +415,7 @@ fn main(
             sums[n] = sum / max(l, 1e-30);
             //@ end
             //@ else
-            let at = (wid.y * p.streams + stream) * p.heads + head0 + i;
+            let at = (wid.y * p.slots + slot) * p.heads + head0 + i;
             //@ if !SPREAD
             o[at * D4 + n % D4] = sum / max(l, 1e-30);
             //@ end
@@ -440,7 +440,7 @@ fn main(
                 //@ if INTS
                 sums[h * D4 + n] = x[i];
                 //@ else
-                o[((wid.y * p.streams + stream) * p.heads + head0 + h) * D4 + n] = x[i];
+                o[((wid.y * p.slots + slot) * p.heads + head0 + h) * D4 + n] = x[i];
                 //@ end
             }
         }
@@ -451,7 +451,7 @@ fn main(
     for (var u = lid; u < G * (D4 / 4u); u += WG) {
         if (member + u / (D4 / 4u) < group) {
             let unit = unit16(sums[4u * u], sums[4u * u + 1u], sums[4u * u + 2u], sums[4u * u + 3u]);
-            let at = (stream * p.heads + head0) * (D4 / 4u) + u;
+            let at = (slot * p.heads + head0) * (D4 / 4u) + u;
             oq[at] = unit.q;
             om[at] = vec2<f32>(unit.scale, unit.sum);
         }

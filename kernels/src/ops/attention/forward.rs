@@ -25,7 +25,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
 /// The operands of an attention over a cache.
 #[derive(Debug, Clone, Copy)]
 pub struct Attention<'a> {
-    /// What the sampler advances: a [`State`](crate::layout::State), or one for each stream, of u32 and f32.
+    /// What the sampler advances: a [`State`](crate::layout::State), or one for each slot, of u32 and f32.
     pub state: &'a Slice,
     /// The queries, `[tokens, heads, q_row]` f32, see [`CacheShape::q_row`]; turned as the cache's keys are.
     pub q: &'a Slice,
@@ -62,7 +62,7 @@ impl Attention<'_> {
         let gpu = rec.gpu().clone();
         let kernel = variant.kernel(gpu.caps(), shape, cache);
         let (head, ty, tile) = (cache.head_dim, cache.ty, kernel.tile());
-        let keys = if shape.sequences == Sequences::One { Keys::Cached } else { Keys::Streams };
+        let keys = if shape.sequences == Sequences::One { Keys::Cached } else { Keys::Slots };
         let name = kernel.name_for(cache, keys);
         let pipeline = gpu.pipeline(&name, || kernel.shader_as(head, keys, ty, cache.apart))?;
         let target = if shape.splits > 1 { &scratch.o } else { o };

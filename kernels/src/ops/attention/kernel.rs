@@ -14,8 +14,8 @@ use crate::{Fields, compose};
 pub(super) enum Keys {
     /// Those in the KV cache.
     Cached,
-    /// Those of its stream in the KV cache.
-    Streams,
+    /// Those of its slot in the KV cache.
+    Slots,
     /// Those of its sequence in a training batch, up to itself.
     Packed,
     /// All of its sequence in a batch.
@@ -26,7 +26,7 @@ impl Keys {
     pub(super) fn fragment(self) -> &'static str {
         match self {
             Keys::Cached => include_str!("cached.wgsl"),
-            Keys::Streams => include_str!("streams.wgsl"),
+            Keys::Slots => include_str!("slots.wgsl"),
             Keys::Packed => include_str!("packed.wgsl"),
             Keys::PackedFull => include_str!("packed_full.wgsl"),
         }
@@ -35,7 +35,7 @@ impl Keys {
     pub(super) fn name(self) -> &'static str {
         match self {
             Keys::Cached => "",
-            Keys::Streams => "_streams",
+            Keys::Slots => "_slots",
             Keys::Packed => "_packed",
             Keys::PackedFull => "_packed_full",
         }
@@ -44,7 +44,7 @@ impl Keys {
     /// Access to bindings 1 to 3.
     pub(super) fn bindings(self) -> [Access; 3] {
         match self {
-            Keys::Cached | Keys::Streams => [Access::Read; 3],
+            Keys::Cached | Keys::Slots => [Access::Read; 3],
             Keys::Packed | Keys::PackedFull => [Access::Read, Access::ReadWrite, Access::ReadWrite],
         }
     }
@@ -329,10 +329,10 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             let kernel = Kernel::Rows(tile);
             let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
             let packed = PACKED.map(|keys| kernel.shader(head, keys, CacheType::F32));
-            let streams = kernel.shader(head, Keys::Streams, CacheType::F16);
-            all.extend(kernels.into_iter().chain(packed).chain([streams]).map(|s| (s, Params::FIELDS)));
+            let slots = kernel.shader(head, Keys::Slots, CacheType::F16);
+            all.extend(kernels.into_iter().chain(packed).chain([slots]).map(|s| (s, Params::FIELDS)));
             if head % 32 == 0 && 2 * head * tile <= 2048 {
-                let apart = [Keys::Cached, Keys::Streams]
+                let apart = [Keys::Cached, Keys::Slots]
                     .map(|keys| kernel.shader_as(head, keys, CacheType::Q8_0, true));
                 all.extend(apart.map(|s| (s, Params::FIELDS)));
             }

@@ -3,7 +3,7 @@
 //   lse[t, h]  = log sum_j exp(scale q[t, h] . k[j, h / G])
 // Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135.
 //
-// Which keys a token sees is the fragment's (cached.wgsl, streams.wgsl, packed.wgsl), which declares
+// Which keys a token sees is the fragment's (cached.wgsl, slots.wgsl, packed.wgsl), which declares
 // bindings 1 to 3;
 // how the keys are stored is another's (cache_*.wgsl).
 // k_cache  one chunk of the keys, [positions, kv_heads, HD]
@@ -39,8 +39,8 @@ struct Params {
     window: u32,    // 0: all earlier positions
     flags: u32,     // KEEP, MERGE, RING, OLDER
     scale: f32,
-    streams: u32,   // 1, or as many as there are of one token each
-    context: u32,   // positions of a stream
+    slots: u32,   // 1, or as many as there are of one token each
+    context: u32,   // positions of a slot
 }
 
 const KEEP: u32 = 1u;
@@ -56,27 +56,27 @@ var<workgroup> scores: array<f32, BQ * BK>;
 var<workgroup> decay: array<f32, BQ>;
 var<workgroup> largest: array<f32, BQ>;
 
-// Index of row r of a stream in [tokens, heads].
-fn head_of(stream: u32, r: u32, kv_head: u32) -> u32 {
-    return ((stream + r / p.group) * p.kv_heads + kv_head) * p.group + r % p.group;
+// Index of row r of a slot in [tokens, heads].
+fn head_of(slot: u32, r: u32, kv_head: u32) -> u32 {
+    return ((slot + r / p.group) * p.kv_heads + kv_head) * p.group + r % p.group;
 }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let row0 = wid.y * BQ;
     let kv_head = wid.x;
-    let stream = wid.z / p.splits;
+    let slot = wid.z / p.splits;
     let split = wid.z % p.splits;
     let rows = p.tokens * p.group;
     for (var i = lid; i < BQ * Q4; i += WG) {
         let r = min(row0 + i / Q4, rows - 1u);
-        qs[i] = q[head_of(stream, r, kv_head) * Q4 + i % Q4] * p.scale;
+        qs[i] = q[head_of(slot, r, kv_head) * Q4 + i % Q4] * p.scale;
     }
 
     // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
-    let last = stream + min(row0 + BQ - 1u, rows - 1u) / p.group;
+    let last = slot + min(row0 + BQ - 1u, rows - 1u) / p.group;
     let end = min(end_of(last), p.position0 + p.positions);
-    let begin = max(first_of(stream + row0 / p.group), p.position0);
+    let begin = max(first_of(slot + row0 / p.group), p.position0);
     let n = max(end, begin) - begin;
     let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
     let first_key = min(begin + split * each, max(end, begin));
@@ -92,7 +92,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var l: array<f32, RN>;
     for (var i = 0u; i < SN; i++) {
         m[i] = LOWEST;
-        let token = stream + min(row0 + key_row + 4u * i, rows - 1u) / p.group;
+        let token = slot + min(row0 + key_row + 4u * i, rows - 1u) / p.group;
         first[i] = first_of(token);
         beyond[i] = end_of(token);
     }
@@ -120,7 +120,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
             }
         }
         //@ if APART
-        let position = position_at(min(key, last_key - 1u), stream);
+        let position = position_at(min(key, last_key - 1u), slot);
         for (var c = 0u; c < HD / 8u; c++) {
             let turn = phases(position, c);
             for (var i = 0u; i < SN; i++) {
@@ -175,13 +175,13 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
 
     // What chunks before this one left is read by all before it is overwritten.
-    let part = split * p.streams * rows * p.kv_heads;
+    let part = split * p.slots * rows * p.kv_heads;
     var before: array<f32, RN>;
     for (var i = 0u; i < RN; i++) {
         let r = min(row0 + min(group + RG * i, BQ - 1u), rows - 1u);
         before[i] = LOWEST;
         if ((p.flags & MERGE) != 0u) {
-            before[i] = lse[part + head_of(stream, r, kv_head)];
+            before[i] = lse[part + head_of(slot, r, kv_head)];
         }
     }
     storageBarrier();
@@ -189,7 +189,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         for (var i = 0u; i < RN; i++) {
             let r = group + RG * i;
             if (r < BQ && row0 + r < rows) {
-                let at = part + head_of(stream, row0 + r, kv_head);
+                let at = part + head_of(slot, row0 + r, kv_head);
                 var value = acc[i] / max(l[i], 1e-30);
                 var mine = select(LOWEST, largest[r] + log(l[i]), l[i] > 0.0);
                 if ((p.flags & MERGE) != 0u) {

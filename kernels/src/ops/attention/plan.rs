@@ -20,7 +20,7 @@ params! {
         pub window: u32,
         pub flags: u32,
         pub scale: f32,
-        pub streams: u32,
+        pub slots: u32,
         pub context: u32,
     }
 }
@@ -125,7 +125,7 @@ pub(super) fn dispatches(
             let keys = f64::from(positions.end - positions.start);
             let work = f64::from(n) * f64::from(s.heads) * f64::from(cache.head_dim);
             let whole = |operand, size| Bind { operand, offset: 0, size };
-            let (each, streams) = if s.sequences == Sequences::One { (n, 1) } else { (1, n) };
+            let (each, slots) = if s.sequences == Sequences::One { (n, 1) } else { (1, n) };
             Dispatch {
                 params: Params {
                     token0: t.start,
@@ -138,7 +138,7 @@ pub(super) fn dispatches(
                     window: s.window,
                     flags: if keep { KEEP } else { 0 } | if chunk > 0 { MERGE } else { 0 },
                     scale: s.scale,
-                    streams,
+                    slots,
                     context: cache.ring.unwrap_or(s.sequences.context()),
                 },
                 binds: vec![
@@ -153,7 +153,7 @@ pub(super) fn dispatches(
                         (_, false) => whole(5, 4),
                     },
                 ],
-                grid: [cache.kv_heads, (each * group).div_ceil(tile), s.splits * streams],
+                grid: [cache.kv_heads, (each * group).div_ceil(tile), s.splits * slots],
                 // Half of the positions on average are in the future or not yet written.
                 cost: Cost { bytes: kv as f64, flops: 2.0 * work * keys },
             }

@@ -27,7 +27,7 @@ struct Params {
     window: u32,    // 0: all earlier positions
     flags: u32,     // KEEP, MERGE, RING, OLDER
     scale: f32,
-    streams: u32,   // 1
+    slots: u32,   // 1
     context: u32,
 }
 
@@ -53,8 +53,8 @@ fn head_of(r: u32, kv_head: u32) -> u32 {
 
 // Where a vec4 of a key lies. Neighbours that read keys 4 apart fall into different banks.
 fn place(key: u32, quad: u32) -> u32 {
-    let slot = key % 4u * 8u + key / 4u;
-    return slot * L4 + (quad ^ (slot / (8u / L4) % L4));
+    let row = key % 4u * 8u + key / 4u;
+    return row * L4 + (quad ^ (row / (8u / L4) % L4));
 }
 
 @compute @workgroup_size(WG)

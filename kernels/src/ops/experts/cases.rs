@@ -26,7 +26,7 @@ impl Batch {
         Rng::seeded(self.tokens * self.experts + self.used, seed)
     }
 
-    /// Experts of which one has about half of all slots and some have none.
+    /// Experts of which one has about half of all choices and some have none.
     fn ids(self, rng: &mut Rng) -> Vec<u32> {
         let favourite = rng.below(self.experts as usize) as u32;
         let mut ids = Vec::new();
@@ -58,7 +58,7 @@ const MANY: [Batch; 3] = [
     Batch { tokens: 20, used: 3, experts: 12 },
 ];
 
-/// One slot, experts that nobody asks for, one that half of them ask for, numbers of experts that are no power of two,
+/// One choice, experts that nobody asks for, one that half of them ask for, numbers of experts that are no power of two,
 /// tiles that are full and such that are not, matrices cut between experts, rows that end within a tile.
 pub fn cases() -> Vec<Case> {
     let sorts = [
@@ -103,10 +103,10 @@ pub fn cases() -> Vec<Case> {
 
 /// An order in memory of its own.
 fn order_of(gpu: &Gpu, b: Batch, side: u32) -> Result<Order> {
-    let slots = b.tokens * b.used;
+    let choices = b.tokens * b.used;
     let alloc = |bytes: u64| gpu.alloc(Pool::Activations, bytes, "case order");
-    let tiles = u64::from(super::sort::most_tiles(slots, b.experts, side)) * 16;
-    let list = u64::from(slots) * 4;
+    let tiles = u64::from(super::sort::most_tiles(choices, b.experts, side)) * 16;
+    let list = u64::from(choices) * 4;
     Ok(Order { tokens: alloc(list)?, position: alloc(list)?, tiles: alloc(tiles)?, side })
 }
 
@@ -132,10 +132,10 @@ fn sort_case(b: Batch, side: u32) -> Case {
         let mut rec = Recorder::new(gpu);
         order.record(&mut rec, &ids_of(gpu, &ids)?, [b.tokens, b.used, b.experts])?;
         gpu.run(&rec.finish()?, None)?;
-        let slots = reference::order(&ids);
-        let want_tokens: Vec<u32> = slots.iter().map(|&s| s as u32 / b.used).collect();
+        let choices = reference::order(&ids);
+        let want_tokens: Vec<u32> = choices.iter().map(|&s| s as u32 / b.used).collect();
         let mut want_position = vec![0; ids.len()];
-        (0..).zip(&slots).for_each(|(at, &s)| want_position[s] = at);
+        (0..).zip(&choices).for_each(|(at, &s)| want_position[s] = at);
         let mut want_tiles: Vec<u32> = Vec::new();
         let mut first = 0;
         for e in 0..b.experts {
@@ -175,14 +175,14 @@ fn random_experts(
 const ROWS: u32 = 72;
 const COLS: u32 = 256;
 
-/// The rows of x that slots have, in the order of positions.
-fn rows_at(x: &[f32], slots: &[usize], left: Left, used: u32, width: u32) -> Vec<f32> {
+/// The rows of x that choices have, in the order of positions.
+fn rows_at(x: &[f32], choices: &[usize], left: Left, used: u32, width: u32) -> Vec<f32> {
     let row = |(at, &s): (usize, &usize)| match left {
         Left::Tokens => s / used as usize,
         Left::Positions => at,
     };
     let width = width as usize;
-    slots.iter().enumerate().map(row).flat_map(|r| x[r * width..][..width].to_vec()).collect()
+    choices.iter().enumerate().map(row).flat_map(|r| x[r * width..][..width].to_vec()).collect()
 }
 
 fn product_case(variant: Variant, ty: WeightType, b: Batch, (left, side): (Left, u32)) -> Case {
@@ -227,9 +227,9 @@ fn product_case(variant: Variant, ty: WeightType, b: Batch, (left, side): (Left,
             false => matvec::record_as(&mut rec, variant, &product)?,
         }
         gpu.run(&rec.finish()?, None)?;
-        let slots = if sorted { reference::order(&ids) } else { (0..ids.len()).collect() };
-        let of: Vec<u32> = slots.iter().map(|&s| ids[s]).collect();
-        let x = rows_at(&x, &slots, left, b.used, COLS);
+        let choices = if sorted { reference::order(&ids) } else { (0..ids.len()).collect() };
+        let of: Vec<u32> = choices.iter().map(|&s| ids[s]).collect();
+        let x = rows_at(&x, &choices, left, b.used, COLS);
         y.compare(gpu, &reference::product(&x, &of, &w, [ROWS as usize, COLS as usize]))
     })
     .of_type(ty.name())
@@ -253,9 +253,9 @@ fn gradient_case(ty: WeightType, b: Batch, (left, side): (Left, u32)) -> Case {
         let gradient = InputGradient { experts: &experts, dy: &dy_gpu, left, route, dx: &dx.slice };
         gradient.record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
-        let slots = reference::order(&ids);
-        let of: Vec<u32> = slots.iter().map(|&s| ids[s]).collect();
-        let dy = wide(&rows_at(&dy, &slots, left, b.used, ROWS));
+        let choices = reference::order(&ids);
+        let of: Vec<u32> = choices.iter().map(|&s| ids[s]).collect();
+        let dy = wide(&rows_at(&dy, &choices, left, b.used, ROWS));
         let shape = [ROWS as usize, COLS as usize];
         let x = wide(&rng.values(ids.len() * COLS as usize));
         let want = reference::input_gradient(&dy, &of, &w, shape);
@@ -295,14 +295,14 @@ fn combine_case(b: Batch, sorted: bool, weighted: bool) -> Case {
         let given = weighted.then_some(&weights_gpu);
         super::combine(&mut rec, &input(gpu, &y)?, given, &route, (&out.slice, weighted), WIDTH)?;
         gpu.run(&rec.finish()?, None)?;
-        let mut by_slot = wide(&y);
+        let mut by_choice = wide(&y);
         if sorted {
             for (at, s) in reference::order(&ids).into_iter().enumerate() {
                 let width = WIDTH as usize;
-                by_slot[s * width..][..width].copy_from_slice(&wide(&y[at * width..][..width]));
+                by_choice[s * width..][..width].copy_from_slice(&wide(&y[at * width..][..width]));
             }
         }
-        let mut want = reference::combine(&by_slot, &wide(&weights), b.used as usize, WIDTH as usize);
+        let mut want = reference::combine(&by_choice, &wide(&weights), b.used as usize, WIDTH as usize);
         if weighted {
             want.iter_mut().zip(&before).for_each(|(w, &b)| *w += f64::from(b));
         }
@@ -328,7 +328,7 @@ fn imatrix_case(b: Batch, (sorted, left): (bool, Left)) -> Case {
         let shape = [b.experts, WIDTH];
         super::imatrix::accumulate(&mut rec, (&input(gpu, &x)?, left), &s.slice, &route, shape)?;
         gpu.run(&rec.finish()?, None)?;
-        // The row of x that each slot has.
+        // The row of x that each choice has.
         let mut row_of: Vec<usize> = (0..ids.len()).map(|s| s / (ids.len() / rows)).collect();
         if sorted && left == Left::Positions {
             reference::order(&ids).into_iter().enumerate().for_each(|(at, s)| row_of[s] = at);
@@ -355,19 +355,19 @@ fn weigh_case(b: Batch) -> Case {
         let of = Weigh { h: &h_gpu, g: &dh.slice, weights: &w_gpu, dw: &dw.slice };
         super::weigh(&mut rec, of, &route, WIDTH)?;
         gpu.run(&rec.finish()?, None)?;
-        let (h, g, weights, slots) = (wide(&h), wide(&g), wide(&weights), reference::order(&ids));
+        let (h, g, weights, choices) = (wide(&h), wide(&g), wide(&weights), reference::order(&ids));
         // By position, as h and g are.
         let rows = |v: &[f64]| v.chunks_exact(WIDTH as usize).map(<[f64]>::to_vec).collect::<Vec<_>>();
         let mut want_dw = vec![0.0; ids.len()];
         let mut want_dh = Vec::new();
-        for ((h, g), &s) in rows(&h).iter().zip(rows(&g)).zip(&slots) {
+        for ((h, g), &s) in rows(&h).iter().zip(rows(&g)).zip(&choices) {
             want_dw[s] = h.iter().zip(&g).map(|(h, g)| h * g).sum();
             want_dh.extend(g.iter().map(|g| g * weights[s]));
         }
         let gradients =
             vec![Gradient::read(gpu, h, &dh, want_dh)?, Gradient::read(gpu, weights, &dw, want_dw)?];
         let loss = move |x: &[&[f64]]| {
-            let each = x[0].chunks_exact(WIDTH as usize).zip(g.chunks_exact(WIDTH as usize)).zip(&slots);
+            let each = x[0].chunks_exact(WIDTH as usize).zip(g.chunks_exact(WIDTH as usize)).zip(&choices);
             each.map(|((h, g), &s)| x[1][s] * h.iter().zip(g).map(|(h, g)| h * g).sum::<f64>()).sum()
         };
         Ok(Gradients { of: gradients, loss: Box::new(loss) })

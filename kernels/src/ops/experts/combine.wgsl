@@ -1,7 +1,7 @@
 // What a token's experts give together:  out[t, c] (+)= sum_j weights[t, j] y[position[t, j], c]
-// in the order of j. Where slots are not SORTED, position[t, j] is t k + j, and where sums are PLAIN weights are 1.
+// in the order of j. Where choices are not SORTED, position[t, j] is t k + j, and where sums are PLAIN weights are 1.
 //
-// y         [slots, width] f32
+// y         [choices, width] f32
 // out       [tokens, width] f32, added to if p.add is 1
 // position  [tokens, k] u32, see sort.wgsl
 // weights   [tokens, k] f32
@@ -33,16 +33,16 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     if (n >= p.tokens * p.quads) {
         return;
     }
-    let slot0 = (p.token0 + n / p.quads) * p.used;
+    let choice0 = (p.token0 + n / p.quads) * p.used;
     var sum = vec4<f32>();
     for (var j = 0u; j < p.used; j++) {
-        var at = slot0 + j;
+        var at = choice0 + j;
         //@ if SORTED
         at = position[at];
         //@ end
         var v = y[at * p.quads + n % p.quads];
         //@ if WEIGHTED
-        v *= weights[slot0 + j];
+        v *= weights[choice0 + j];
         //@ end
         sum += v;
     }

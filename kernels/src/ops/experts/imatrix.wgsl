@@ -1,17 +1,17 @@
-// Sums of squares by expert and column, over the slots (t, j) that an expert gets:
+// Sums of squares by expert and column, over the choices (t, j) that an expert gets:
 //   s[e, c] += sum x[row of (t, j), c]²,   s[experts * cols + e] += 1
 //
-// x         [tokens, cols] f32, or [slots, cols] by position
+// x         [tokens, cols] f32, or [choices, cols] by position
 // ids       [tokens, k] u32: the experts
-// s         [experts, cols] f32, and behind them [experts] f32: how many slots each sum is over
+// s         [experts, cols] f32, and behind them [experts] f32: how many choices each sum is over
 // position  [tokens, k] u32, see sort.wgsl
 //
-// Where slots are not SORTED, a slot's row is the token's if x has a row for each token (p.per_row is k), and else
-// the slot's own (p.per_row is 1). One workgroup sums 16 columns of one expert, 16 invocations a column with every 16th slot each.
+// Where choices are not SORTED, a choice's row is the token's if x has a row for each token (p.per_row is k), and else
+// the choice's own (p.per_row is 1). One workgroup sums 16 columns of one expert, 16 invocations a column with every 16th choice each.
 
 struct Params {
-    slots: u32,
-    per_row: u32,  // slots of a row of x
+    choices: u32,
+    per_row: u32,  // choices of a row of x
     cols: u32,
     experts: u32,
     grid_x: u32,
@@ -26,7 +26,7 @@ struct Params {
 //@ end
 
 var<workgroup> part: array<f32, 256>;
-var<workgroup> slots_of: array<f32, 256>;
+var<workgroup> choices_of: array<f32, 256>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -38,12 +38,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     var sum = 0.0;
     var count = 0.0;
     if (e < p.experts && c < p.cols) {
-        for (var slot = phase; slot < p.slots; slot += 16u) {
-            if (ids[slot] == e) {
+        for (var choice = phase; choice < p.choices; choice += 16u) {
+            if (ids[choice] == e) {
                 //@ if SORTED
-                let row = position[slot];
+                let row = position[choice];
                 //@ else
-                let row = slot / p.per_row;
+                let row = choice / p.per_row;
                 //@ end
                 let v = x[row * p.cols + c];
                 sum = fma(v, v, sum);
@@ -52,12 +52,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         }
     }
     part[lid] = sum;
-    slots_of[lid] = count;
+    choices_of[lid] = count;
     workgroupBarrier();
     for (var half = 8u; half > 0u; half >>= 1u) {
         if (phase < half) {
             part[lid] += part[lid + half * 16u];
-            slots_of[lid] += slots_of[lid + half * 16u];
+            choices_of[lid] += choices_of[lid + half * 16u];
         }
         workgroupBarrier();
     }
@@ -65,7 +65,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         s[e * p.cols + c] += part[lid];
         // The first column of an expert counts for all.
         if (c == 0u) {
-            s[p.experts * p.cols + e] += slots_of[lid];
+            s[p.experts * p.cols + e] += choices_of[lid];
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Products by experts for a few tokens: a matvec for each slot, whose expert the GPU looks up.
+//! Products by experts for a few tokens: a matvec for each choice, whose expert the GPU looks up.
 
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader};
 
@@ -21,7 +21,7 @@ params! {
     }
 }
 
-/// The same way as a product of one token of everything, which is what a slot is.
+/// The same way as a product of one token of everything, which is what a choice is.
 fn same(variant: Variant) -> matmul::Variant {
     match variant {
         Variant::MatvecDot => matmul::Variant::MatvecDot,
@@ -34,7 +34,7 @@ fn name(variant: Variant, kernel: Matvec, ty: WeightType) -> String {
 }
 
 fn shader(variant: Variant, kernel: Matvec, ty: WeightType) -> Shader {
-    let end = [include_str!("../matmul/lanes.wgsl"), include_str!("slot.wgsl")];
+    let end = [include_str!("../matmul/lanes.wgsl"), include_str!("choice.wgsl")];
     let (source, inputs) = match variant {
         Variant::MatvecDot => {
             let parts = [&[include_str!("matvec_dot.wgsl")][..], &end].concat();
@@ -87,19 +87,19 @@ pub(super) fn record(rec: &mut Recorder, p: &Product<'_>) -> Result<()> {
 pub(super) fn record_as(rec: &mut Recorder, variant: Variant, p: &Product<'_>) -> Result<()> {
     let gpu = rec.gpu().clone();
     let (w, rows) = (&p.experts.weight, p.experts.rows);
-    let (ty, cols, slots) = (w.shape.ty, w.shape.cols, p.route.slots());
+    let (ty, cols, choices) = (w.shape.ty, w.shape.cols, p.route.choices());
     let (inputs, per) = match p.left {
         Left::Tokens => (p.route.tokens, p.route.used),
-        Left::Positions => (slots, 1),
+        Left::Positions => (choices, 1),
     };
     let kernel = Matvec::pick(gpu.caps().kind, same(variant), ty, rows, cols, 1);
-    let grid = [rows.div_ceil(kernel.rows_per_group()), slots, 1];
-    if slots > gpu.budget().max_workgroups || grid[0] > gpu.budget().max_workgroups {
-        let what = format!("{slots} slots of {rows} rows are more than a grid has");
+    let grid = [rows.div_ceil(kernel.rows_per_group()), choices, 1];
+    if choices > gpu.budget().max_workgroups || grid[0] > gpu.budget().max_workgroups {
+        let what = format!("{choices} choices of {rows} rows are more than a grid has");
         return Err(PlanError::Shape { op: "experts", what }.into());
     }
-    let ids = whole(rec, p.route.ids, "the list of slots", slots, 1)?;
-    let y = whole(rec, p.y, "the experts' outputs", slots, rows)?;
+    let ids = whole(rec, p.route.ids, "the list of choices", choices, 1)?;
+    let y = whole(rec, p.y, "the experts' outputs", choices, rows)?;
     let x = match (variant, p.x.ints) {
         (Variant::MatvecDot, Some(ints)) => {
             let (q, meta) = quantize::bytes(u64::from(inputs) * u64::from(cols));
@@ -119,8 +119,8 @@ pub(super) fn record_as(rec: &mut Recorder, variant: Variant, p: &Product<'_>) -
             pad: [0; 3],
         };
         let operands: Vec<_> = slab_operands(w, at).into_iter().chain([&ids, &y]).chain(&x).collect();
-        // The slots whose experts this slab has, on average.
-        let part = f64::from(slots) / w.shape.slabs.len() as f64 * f64::from(rows);
+        // The choices whose experts this slab has, on average.
+        let part = f64::from(choices) / w.shape.slabs.len() as f64 * f64::from(rows);
         let bytes = part * ty.row_bytes(cols as usize) as f64;
         rec.dispatch(
             &pipeline,

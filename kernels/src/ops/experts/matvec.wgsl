@@ -1,8 +1,8 @@
 // Products of a few tokens by experts:  y[s, r] = sum_c w[ids[s], r, c] x[s / per, c]
 //
-// x  [slots / per, cols] f32
+// x  [choices / per, cols] f32
 //
-// The rest is in slot.wgsl. One workgroup computes WG / LANES * ROWS rows of one slot: LANES invocations walk a row
+// The rest is in choice.wgsl. One workgroup computes WG / LANES * ROWS rows of one choice: LANES invocations walk a row
 // together, 16 columns at a time, each for ROWS rows so that x is read once for all of them.
 
 @group(0) @binding(5) var<storage, read_write> x: array<vec4<f32>>;

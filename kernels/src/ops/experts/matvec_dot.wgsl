@@ -2,10 +2,10 @@
 //   y[s, r] = sum_u d_x (scale sum_i q_i X_i + offset sum_i X_i)
 // with the weights of expert ids[s] and the activations of row s / per.
 //
-// xq  [slots / per, cols / 16] four groups of signed bytes in group order
-// xm  [slots / per, cols / 32] (d_x, d_x sum of X) of two units
+// xq  [choices / per, cols / 16] four groups of signed bytes in group order
+// xm  [choices / per, cols / 32] (d_x, d_x sum of X) of two units
 //
-// The rest is in slot.wgsl; how a row is walked is in matmul/matvec_walk.wgsl.
+// The rest is in choice.wgsl; how a row is walked is in matmul/matvec_walk.wgsl.
 
 @group(0) @binding(5) var<storage, read_write> xq: array<vec4<u32>>;
 @group(0) @binding(6) var<storage, read_write> xm: array<vec4<f32>>;

@@ -1,7 +1,7 @@
 //! Products by experts: each token's row times the matrices of the k experts that it is sent to, and their weighted
 //! sum.
 //!
-//! A few tokens have a matvec for each slot, which is a token's i-th expert. Many are sorted by expert first
+//! A few tokens have a matvec for each choice, which is a token's i-th expert. Many are sorted by expert first
 //! ([`Order`]), so that a tile has one expert; what is made of them lies in that order, by *position*, until
 //! [`combine`] brings it back to tokens. Nothing grows with the number of experts but what [`Order::record`]
 //! dispatches once.
@@ -42,13 +42,13 @@ pub struct Route<'a> {
     pub tokens: u32,
     /// Experts of a token.
     pub used: u32,
-    /// The slots by expert; without, position and slot are the same.
+    /// The choices by expert; without, position and choice are the same.
     pub order: Option<&'a Order>,
 }
 
 impl Route<'_> {
-    /// Slots, which are as many as positions.
-    pub fn slots(&self) -> u32 {
+    /// Choices, which are as many as positions.
+    pub fn choices(&self) -> u32 {
         self.tokens * self.used
     }
 }
@@ -56,9 +56,9 @@ impl Route<'_> {
 /// What the rows of a product's left side belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Left {
-    /// `[tokens, ..]`: all slots of a token have the same row.
+    /// `[tokens, ..]`: all choices of a token have the same row.
     Tokens,
-    /// `[slots, ..]` by position.
+    /// `[choices, ..]` by position.
     Positions,
 }
 
@@ -69,7 +69,7 @@ pub enum Variant {
     Matvec,
     /// A few tokens, `dot4I8Packed` on activations of 8 bits.
     MatvecDot,
-    /// Register tiles in f32 of slots sorted by expert. Core WebGPU.
+    /// Register tiles in f32 of choices sorted by expert. Core WebGPU.
     Tiled,
 }
 
@@ -116,14 +116,14 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 pub struct Product<'a> {
     /// The matrices.
     pub experts: &'a Experts,
-    /// `[tokens, cols]` or `[slots, cols]` by position. Integers count where a few tokens come without an
+    /// `[tokens, cols]` or `[choices, cols]` by position. Integers count where a few tokens come without an
     /// [`Order`].
     pub x: Input<'a>,
     /// Which of the two.
     pub left: Left,
     /// Where the rows go.
     pub route: Route<'a>,
-    /// `[slots, rows]` f32, by position.
+    /// `[choices, rows]` f32, by position.
     pub y: &'a Slice,
 }
 
@@ -146,18 +146,18 @@ impl Product<'_> {
     }
 }
 
-/// The gradient of a [`Product`] with respect to its rows, one for each slot.
+/// The gradient of a [`Product`] with respect to its rows, one for each choice.
 #[derive(Debug, Clone, Copy)]
 pub struct InputGradient<'a> {
     /// The matrices.
     pub experts: &'a Experts,
-    /// `[tokens, rows]` or `[slots, rows]` f32, by position.
+    /// `[tokens, rows]` or `[choices, rows]` f32, by position.
     pub dy: &'a Slice,
     /// Which of the two.
     pub left: Left,
     /// Where the rows went, sorted.
     pub route: Route<'a>,
-    /// `[slots, cols]` f32, by position.
+    /// `[choices, cols]` f32, by position.
     pub dx: &'a Slice,
 }
 
@@ -169,7 +169,7 @@ impl InputGradient<'_> {
     pub fn record(&self, rec: &mut Recorder) -> Result<()> {
         let Some(order) = self.route.order else {
             return Err(
-                PlanError::Shape { op: "experts", what: "a gradient takes sorted slots".into() }.into()
+                PlanError::Shape { op: "experts", what: "a gradient takes sorted choices".into() }.into()
             );
         };
         let sides = (self.dy, self.dx);

@@ -1,10 +1,10 @@
 //! `y[p, r] = sum_c x[row of p, c] w[expert of p, r, c]`, `out[t, :] = sum_j weights[t, j] y[position of (t, j), :]`
 
-/// The slots by expert, those of an expert in their order: the slot at each position.
+/// The choices by expert, those of an expert in their order: the choice at each position.
 pub fn order(ids: &[u32]) -> Vec<usize> {
-    let mut slots: Vec<usize> = (0..ids.len()).collect();
-    slots.sort_by_key(|&s| ids[s]);
-    slots
+    let mut choices: Vec<usize> = (0..ids.len()).collect();
+    choices.sort_by_key(|&s| ids[s]);
+    choices
 }
 
 /// x has a row for each of `experts`, which say whose matrix in w `[.., rows, cols]` it meets.
@@ -33,7 +33,7 @@ pub fn input_gradient(dy: &[f64], experts: &[u32], w: &[f32], [rows, cols]: [usi
     dy.chunks_exact(rows).zip(experts).flat_map(one).collect()
 }
 
-/// y `[slots, width]` in the order of slots, weights `[tokens, used]`.
+/// y `[choices, width]` in the order of choices, weights `[tokens, used]`.
 pub fn combine(y: &[f64], weights: &[f64], used: usize, width: usize) -> Vec<f64> {
     let token = |(y, w): (&[f64], &[f64])| -> Vec<f64> {
         (0..width).map(|c| w.iter().zip(y.chunks_exact(width)).map(|(w, y)| w * y[c]).sum()).collect()
@@ -41,8 +41,8 @@ pub fn combine(y: &[f64], weights: &[f64], used: usize, width: usize) -> Vec<f64
     y.chunks_exact(used * width).zip(weights.chunks_exact(used)).flat_map(token).collect()
 }
 
-/// The squares of x `[.., cols]`, of the row that each slot has, added to `before` by the expert of the slot, and the
-/// numbers of slots behind them.
+/// The squares of x `[.., cols]`, of the row that each choice has, added to `before` by the expert of the choice, and the
+/// numbers of choices behind them.
 pub fn imatrix(x: &[f32], ids: &[u32], row_of: &[usize], before: &[f32], cols: usize) -> Vec<f64> {
     let mut sums: Vec<f64> = before.iter().map(|&v| v.into()).collect();
     let experts = before.len() / (cols + 1);

@@ -1,4 +1,4 @@
-//! The order of slots by expert.
+//! The order of choices by expert.
 
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
@@ -8,7 +8,7 @@ use crate::{Fields, PlanError, Result, compose, fold, params};
 
 params! {
     pub struct Params {
-        pub slots: u32,
+        pub choices: u32,
         pub experts: u32,
         pub used: u32,
         pub side: u32,
@@ -20,12 +20,12 @@ params! {
 
 const WG: u32 = 256;
 
-/// The slots of a batch by expert, as activations.
+/// The choices of a batch by expert, as activations.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// `[slots]` u32: the token at each position.
+    /// `[choices]` u32: the token at each position.
     pub tokens: Slice,
-    /// `[slots]` u32: the position of each slot.
+    /// `[choices]` u32: the position of each choice.
     pub position: Slice,
     /// `[tiles, 4]` u32: expert, first position, one past the last.
     pub tiles: Slice,
@@ -42,15 +42,15 @@ pub struct OrderBytes {
     pub tiles: u64,
 }
 
-/// The most tiles of `side` positions that `slots` make: each expert has at most one that is not full.
-pub(super) fn most_tiles(slots: u32, experts: u32, side: u32) -> u32 {
-    slots / side + slots.min(experts)
+/// The most tiles of `side` positions that `choices` make: each expert has at most one that is not full.
+pub(super) fn most_tiles(choices: u32, experts: u32, side: u32) -> u32 {
+    choices / side + choices.min(experts)
 }
 
 impl Order {
-    /// How wide tiles are: about as wide as an expert's share of the slots.
-    pub fn side(caps: &Caps, slots: u32, experts: u32) -> u32 {
-        match slots / experts.max(1) {
+    /// How wide tiles are: about as wide as an expert's share of the choices.
+    pub fn side(caps: &Caps, choices: u32, experts: u32) -> u32 {
+        match choices / experts.max(1) {
             // Large tiles take a software GPU seconds to compile.
             _ if caps.kind == DeviceKind::Cpu => 32,
             0..=47 => 32,
@@ -60,12 +60,12 @@ impl Order {
     }
 
     /// The bytes that an order takes at most, however wide its tiles are.
-    pub fn bytes(slots: u32, experts: u32) -> OrderBytes {
-        let tiles = most_tiles(slots, experts, 32);
-        OrderBytes { list: u64::from(slots) * 4, tiles: u64::from(tiles) * 16 }
+    pub fn bytes(choices: u32, experts: u32) -> OrderBytes {
+        let tiles = most_tiles(choices, experts, 32);
+        OrderBytes { list: u64::from(choices) * 4, tiles: u64::from(tiles) * 16 }
     }
 
-    /// Records the order of slots with the experts `ids`, `[tokens, used]` u32.
+    /// Records the order of choices with the experts `ids`, `[tokens, used]` u32.
     ///
     /// # Errors
     /// More experts than the router takes; a list that exceeds a binding, or a shader the device refuses.
@@ -74,9 +74,9 @@ impl Order {
             let what = format!("{experts} experts, of at most {MAX_EXPERTS}");
             return Err(PlanError::Shape { op: "experts_sort", what }.into());
         }
-        let slots = tokens * used;
-        let tiles = most_tiles(slots, experts, self.side);
-        let list = |rec: &Recorder, slice| whole(rec, slice, "the list of slots", slots, 1);
+        let choices = tokens * used;
+        let tiles = most_tiles(choices, experts, self.side);
+        let list = |rec: &Recorder, slice| whole(rec, slice, "the list of choices", choices, 1);
         let operands = [
             &list(rec, ids)?,
             &list(rec, &self.tokens)?,
@@ -84,10 +84,10 @@ impl Order {
             &whole(rec, &self.tiles, "the list of tiles", tiles, 4)?,
         ];
         let grid = fold(experts, rec.gpu().budget());
-        let params = Params { slots, experts, used, side: self.side, tiles, grid_x: grid[0], pad: [0; 2] };
-        let read = f64::from(slots) * f64::from(experts);
+        let params = Params { choices, experts, used, side: self.side, tiles, grid_x: grid[0], pad: [0; 2] };
+        let read = f64::from(choices) * f64::from(experts);
         let pipeline = rec.gpu().pipeline("experts_sort", shader)?;
-        let cost = Cost { bytes: f64::from(slots) * 12.0, flops: read * 3.0 };
+        let cost = Cost { bytes: f64::from(choices) * 12.0, flops: read * 3.0 };
         rec.dispatch(&pipeline, &params, &operands, grid, cost);
         Ok(())
     }

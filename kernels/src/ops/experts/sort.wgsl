@@ -1,15 +1,15 @@
-// Slots by expert: where in the order of experts, and of slots within an expert, each slot comes, and which tiles of
+// Choices by expert: where in the order of experts, and of choices within an expert, each choice comes, and which tiles of
 // SIDE positions have a single expert.
 //
-// ids       [n] u32: the expert of each slot; a token's k slots follow each other
+// ids       [n] u32: the expert of each choice; a token's k choices follow each other
 // tokens    [n] u32: the token at each position of that order
-// position  [n] u32: where each slot comes in it
+// position  [n] u32: where each choice comes in it
 // tiles     [tiles, 4] u32: expert, first position, one past the last; past the last tile 0
 //
-// One workgroup places the slots of one expert. Nothing depends on the order of atomics: they count.
+// One workgroup places the choices of one expert. Nothing depends on the order of atomics: they count.
 
 struct Params {
-    slots: u32,
+    choices: u32,
     experts: u32,
     used: u32,   // k
     side: u32,
@@ -56,26 +56,26 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         atomicStore(&counts[e], 0u);
     }
     workgroupBarrier();
-    for (var i = lid; i < p.slots; i += WG) {
+    for (var i = lid; i < p.choices; i += WG) {
         atomicAdd(&counts[ids[i]], 1u);
     }
     workgroupBarrier();
-    // Each invocation has a run of slots, so that they keep their order.
-    let run = (p.slots + WG - 1u) / WG;
-    let begin = min(lid * run, p.slots);
-    let to = min(begin + run, p.slots);
+    // Each invocation has a run of choices, so that they keep their order.
+    let run = (p.choices + WG - 1u) / WG;
+    let begin = min(lid * run, p.choices);
+    let to = min(begin + run, p.choices);
     var mine = 0u;
     for (var i = begin; i < to; i++) {
         mine += select(0u, 1u, ids[i] == expert);
     }
-    var slots_before = 0u;
+    var choices_before = 0u;
     var tiles_before = 0u;
     for (var e = lid; e < expert; e += WG) {
         let count = atomicLoad(&counts[e]);
-        slots_before += count;
+        choices_before += count;
         tiles_before += (count + p.side - 1u) / p.side;
     }
-    let start = sum_of_all(slots_before, lid);
+    let start = sum_of_all(choices_before, lid);
     let tile0 = sum_of_all(tiles_before, lid);
     var at = start + sum_before(mine, lid);
     for (var i = begin; i < to; i++) {

@@ -19,7 +19,7 @@ params! {
 
 params! {
     pub struct WeighParams {
-        pub slots: u32,
+        pub choices: u32,
         pub width: u32,
         pub grid_x: u32,
         pub pad: u32,
@@ -63,7 +63,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
 }
 
 /// Records `out[t, :] = sum_j weights[t, j] y[position of (t, j), :]`, in the order of j, or with `add` the sum with
-/// what `out` holds: y `[slots, width]` by position, weights `[tokens, used]`, where there are none 1, out
+/// what `out` holds: y `[choices, width]` by position, weights `[tokens, used]`, where there are none 1, out
 /// `[tokens, width]`, all f32 activations, and width a multiple of 4.
 ///
 /// # Errors
@@ -81,8 +81,8 @@ pub fn combine(
         return Err(PlanError::Shape { op: "experts_combine", what }.into());
     }
     let gpu = rec.gpu().clone();
-    let y = whole(rec, y, "the experts' outputs", route.slots(), width)?;
-    let list = |slice: &Slice| whole(rec, slice, "the list of slots", route.slots(), 1);
+    let y = whole(rec, y, "the experts' outputs", route.choices(), width)?;
+    let list = |slice: &Slice| whole(rec, slice, "the list of choices", route.choices(), 1);
     let position = route.order.map(|o| list(&o.position)).transpose()?;
     let weights = weights.map(list).transpose()?;
     let s = combine_shader(position.is_some(), weights.is_some());
@@ -111,9 +111,9 @@ pub fn combine(
 /// Operands of [`weigh`], f32 activations.
 #[derive(Debug, Clone, Copy)]
 pub struct Weigh<'a> {
-    /// `[slots, width]` by position: what the last product read.
+    /// `[choices, width]` by position: what the last product read.
     pub h: &'a Slice,
-    /// `[slots, width]` by position: the gradient of h before weights; becomes the gradient of h.
+    /// `[choices, width]` by position: the gradient of h before weights; becomes the gradient of h.
     pub g: &'a Slice,
     /// `[tokens, used]`.
     pub weights: &'a Slice,
@@ -127,16 +127,18 @@ pub struct Weigh<'a> {
 /// A route that is not sorted; an operand that exceeds a binding, or a shader the device refuses.
 pub fn weigh(rec: &mut Recorder, of: Weigh<'_>, route: &Route<'_>, width: u32) -> Result<()> {
     let Some(order) = route.order else {
-        return Err(PlanError::Shape { op: "experts_weigh", what: "the slots are not sorted".into() }.into());
+        return Err(
+            PlanError::Shape { op: "experts_weigh", what: "the choices are not sorted".into() }.into()
+        );
     };
-    let n = route.slots();
+    let n = route.choices();
     let tensor = |slice: &Slice| whole(rec, slice, "the experts' activations", n, width);
-    let list = |slice: &Slice| whole(rec, slice, "the list of slots", n, 1);
+    let list = |slice: &Slice| whole(rec, slice, "the list of choices", n, 1);
     let operands = [tensor(of.h)?, tensor(of.g)?, list(&order.position)?, list(of.weights)?, list(of.dw)?];
     let pipeline = rec.gpu().pipeline("experts_weigh", weigh_shader)?;
     let grid = fold(n, rec.gpu().budget());
     let values = f64::from(n) * f64::from(width);
-    let params = WeighParams { slots: n, width, grid_x: grid[0], pad: 0 };
+    let params = WeighParams { choices: n, width, grid_x: grid[0], pad: 0 };
     let cost = Cost { bytes: values * 12.0, flops: values * 3.0 };
     rec.dispatch(&pipeline, &params, &operands.each_ref(), grid, cost);
     Ok(())

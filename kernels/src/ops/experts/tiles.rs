@@ -80,18 +80,18 @@ pub(super) fn record(
 ) -> Result<()> {
     let gpu = rec.gpu().clone();
     let (w, rows) = (&experts.weight, experts.rows);
-    let (ty, cols, slots) = (w.shape.ty, w.shape.cols, route.slots());
+    let (ty, cols, choices) = (w.shape.ty, w.shape.cols, route.choices());
     let (depth, outputs) = match direction {
         Direction::Forward => (cols, rows),
         Direction::Gradient => (rows, cols),
     };
-    let inputs = if left == Left::Tokens { route.tokens } else { slots };
+    let inputs = if left == Left::Tokens { route.tokens } else { choices };
     let from = whole(rec, from, "the experts' inputs", inputs, depth)?;
-    let to = whole(rec, to, "the experts' outputs", slots, outputs)?;
-    let tokens = whole(rec, &order.tokens, "the list of slots", slots, 1)?;
+    let to = whole(rec, to, "the experts' outputs", choices, outputs)?;
+    let tokens = whole(rec, &order.tokens, "the list of choices", choices, 1)?;
     let t = TILED.into_iter().find(|t| t.bm == order.side).unwrap_or(TILED[0]);
     let pipeline = gpu.pipeline(&name(direction, ty, t, left), || shader(direction, ty, t, left))?;
-    let tiles = most_tiles(slots, w.shape.rows / rows, order.side);
+    let tiles = most_tiles(choices, w.shape.rows / rows, order.side);
     let list = whole(rec, &order.tiles, "the list of tiles", tiles, 4)?;
     let grid = [tiles, outputs.div_ceil(t.bn), 1];
     if grid.iter().any(|&g| g > gpu.budget().max_workgroups) {
@@ -106,7 +106,7 @@ pub(super) fn record(
             units: w.shape.units(),
             y_stride: rows,
             flags: 0,
-            extent: slots,
+            extent: choices,
             column: 0,
             scale: 1.0,
             chunk: 0,
@@ -121,7 +121,7 @@ pub(super) fn record(
         if left == Left::Tokens {
             operands.push(&tokens);
         }
-        let part = f64::from(slots) / w.shape.slabs.len() as f64;
+        let part = f64::from(choices) / w.shape.slabs.len() as f64;
         let cost = Cost {
             bytes: slab.bytes as f64 + part * f64::from(depth + outputs) * 4.0,
             flops: 2.0 * part * f64::from(rows) * f64::from(cols),

@@ -1,16 +1,16 @@
 // Gradient of the sum in combine.wgsl, on the inner side of the last product: with g the gradient of h before weights,
 //   dw[t, j] = sum_c g[position[t, j], c] h[position[t, j], c],   g[position[t, j], :] *= weights[t, j]
 //
-// h         [slots, width] f32: what the last product read
-// g         [slots, width] f32: the token's gradient times that product's matrix; becomes the gradient of h
+// h         [choices, width] f32: what the last product read
+// g         [choices, width] f32: the token's gradient times that product's matrix; becomes the gradient of h
 // position  [tokens, k] u32, see sort.wgsl
 // weights   [tokens, k] f32
 // dw        [tokens, k] f32
 //
-// One workgroup computes one slot.
+// One workgroup computes one choice.
 
 struct Params {
-    slots: u32,
+    choices: u32,
     width: u32,
     grid_x: u32,
 }
@@ -26,10 +26,10 @@ struct Params {
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let n = wid.x + wid.y * p.grid_x;
     // Workgroups past the end do nothing to no value.
-    let inside = n < p.slots;
-    let slot = min(n, p.slots - 1u);
-    let at = position[slot] * p.width;
-    let w = weights[slot];
+    let inside = n < p.choices;
+    let choice = min(n, p.choices - 1u);
+    let at = position[choice] * p.width;
+    let w = weights[choice];
     var sum = 0.0;
     for (var c = select(p.width, lid, inside); c < p.width; c += WG) {
         let v = g[at + c];
@@ -38,6 +38,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     let total = wg_sum(sum, lid);
     if (inside && lid == 0u) {
-        dw[slot] = total;
+        dw[choice] = total;
     }
 }

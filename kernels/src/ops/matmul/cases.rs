@@ -48,7 +48,7 @@ pub fn cases() -> Vec<Case> {
         }
     }
     all.extend(direct());
-    // Whole tiles of a few streams.
+    // Whole tiles of a few slots.
     for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
         all.push(case(Variant::Coop, ty, 128, 512, 16, false, false));
         all.push(case(Variant::Coop, ty, 192, 1024, 32, false, true));
@@ -544,7 +544,7 @@ fn left_side(gpu: &Gpu, format: Format, x: &[f32], cols: u32) -> Result<Slice> {
     Ok(gpu.alloc_init(Pool::Activations, &half, "case input")?)
 }
 
-/// A residual product with the norm behind it, and with its parameters specialised, as a step of streams has it: where
+/// A residual product with the norm behind it, and with its parameters specialised, as a step of slots has it: where
 /// the kernel is cooperative, workgroups share the first shape's sum.
 fn normed_case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u32) -> Case {
     let name = format!("rows {rows} cols {cols} tokens {tokens} +residual +norm");

@@ -62,9 +62,9 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// A large GPU with more than a few streams.
+    /// A large GPU with more than a few slots.
     fn large(&self) -> bool {
-        self.caps.kind == DeviceKind::Discrete && self.tokens > split_k::STREAMS
+        self.caps.kind == DeviceKind::Discrete && self.tokens > split_k::SLOTS
     }
 
     /// A gradient on a software GPU.
@@ -125,8 +125,8 @@ const RULES: [Rule; 16] = [
     rule(Variant::TiledDot, |p| p.large(), Choice::Registers(SQUARE_64_DEEP)),
     rule(Variant::TiledDot, |_| true, Choice::Registers(SQUARE_64)),
     rule(Variant::Broadcast, |_| true, Choice::Covering),
-    // A few streams are bound by the weights' bytes: no wider than they are, deep, and ahead.
-    rule(Variant::Coop, |p| p.tokens <= split_k::STREAMS, Choice::Narrowest),
+    // A few slots are bound by the weights' bytes: no wider than they are, deep, and ahead.
+    rule(Variant::Coop, |p| p.tokens <= split_k::SLOTS, Choice::Narrowest),
     // Eight subgroups and a deeper tile win where x comes in f16 or workgroups are few; the gradient has twice the
     // tile of w to fill, and does better by four.
     rule(
@@ -137,7 +137,7 @@ const RULES: [Rule; 16] = [
     rule(Variant::Coop, |_| true, Choice::Matrices(COOP_FOUR)),
     // Where weights have to be unpacked, 256 tokens a tile are worth their registers if tiles are many.
     rule(Variant::Direct, |p| p.integers && p.tiles((256, 64)) >= MANY_TILES, Choice::Direct(256)),
-    rule(Variant::Direct, |p| p.tokens > split_k::STREAMS, Choice::Direct(128)),
+    rule(Variant::Direct, |p| p.tokens > split_k::SLOTS, Choice::Direct(128)),
     rule(Variant::Direct, |_| true, Choice::Direct(64)),
 ];
 

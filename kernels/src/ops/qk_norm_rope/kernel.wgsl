@@ -9,7 +9,7 @@
 //   q . R(n) b = sum_i A_i cos(n w_i) + B_i sin(n w_i),   A_i = q_i b_i + q'_i b'_i,   B_i = q'_i b_i - q_i b'_i
 // over the pairs of a head, where i and i' are the first and the second of a pair: a query is followed by A and B.
 //
-// Which position a token has, and where its key goes, is the fragment's (cached.wgsl, streams.wgsl,
+// Which position a token has, and where its key goes, is the fragment's (cached.wgsl, slots.wgsl,
 // packed.wgsl), which
 // declares binding 1.
 // table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
@@ -37,7 +37,7 @@ struct Params {
     grid_x: u32,
     mscale: f32,
     eps: f32,
-    context: u32,   // positions of a stream or of a ring, or 0
+    context: u32,   // positions of a slot or of a ring, or 0
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

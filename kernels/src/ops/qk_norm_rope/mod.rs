@@ -93,9 +93,9 @@ pub fn plan(
     let positions = c.chunk(chunk);
     let cache_bytes = c.chunk_bytes(chunk);
     let queries = u32::from(chunk == 0);
-    let streams = s.sequences != Sequences::One;
+    let slots = s.sequences != Sequences::One;
     let mut rows = vec![row(all), q_row];
-    rows.extend(streams.then_some(STATE_BYTES));
+    rows.extend(slots.then_some(STATE_BYTES));
     Ok(split_rows("qk_norm_rope", s.tokens, &rows, budget)?
         .into_iter()
         .map(|t| {
@@ -123,7 +123,7 @@ pub fn plan(
                     context: c.ring.unwrap_or(s.sequences.context()),
                 },
                 binds: vec![
-                    match streams {
+                    match slots {
                         true => Bind {
                             operand: 0,
                             offset: u64::from(t.start) * STATE_BYTES,
@@ -149,7 +149,7 @@ pub fn plan(
 #[derive(Debug, Clone, Copy)]
 enum Target {
     Cache(CacheType),
-    Streams(CacheType),
+    Slots(CacheType),
     Packed,
 }
 
@@ -181,7 +181,7 @@ impl Kernel {
     fn name(self) -> String {
         let target = match self.target {
             Target::Cache(ty) => ty.name().to_owned(),
-            Target::Streams(ty) => format!("streams_{}", ty.name()),
+            Target::Slots(ty) => format!("slots_{}", ty.name()),
             Target::Packed => "packed".to_owned(),
         };
         let apart = if self.extra == Extra::Bias { "_apart" } else { "" };
@@ -191,7 +191,7 @@ impl Kernel {
     fn shader(self) -> Shader {
         let (place, ty) = match self.target {
             Target::Cache(ty) => (include_str!("cached.wgsl"), ty),
-            Target::Streams(ty) => (include_str!("streams.wgsl"), ty),
+            Target::Slots(ty) => (include_str!("slots.wgsl"), ty),
             Target::Packed => (include_str!("packed.wgsl"), CacheType::F32),
         };
         let parts = [
@@ -224,9 +224,9 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         for norm in [false, true] {
             for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
                 let types = CacheType::ALL.into_iter().filter(|ty| ty.blocks(32) == 0 || head_dim % 32 == 0);
-                let streams = [Target::Streams(CacheType::F16), Target::Packed];
+                let slots = [Target::Slots(CacheType::F16), Target::Packed];
                 let extra = if norm { Extra::Norms } else { Extra::None };
-                for target in types.map(Target::Cache).chain(streams) {
+                for target in types.map(Target::Cache).chain(slots) {
                     all.push((Kernel { head_dim, extra, pairing, target }.shader(), Params::FIELDS));
                 }
                 let target = Target::Cache(CacheType::Q8_0);
@@ -247,7 +247,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 /// The operands of QK-norm and RoPE of what was projected, and of the write into the cache.
 #[derive(Debug, Clone, Copy)]
 pub struct QkNormRope<'a> {
-    /// A [`State`](crate::layout::State), or one for each stream, of u32 and f32.
+    /// A [`State`](crate::layout::State), or one for each slot, of u32 and f32.
     pub state: &'a Slice,
     /// The angles, as [`Rotation::table`] gives them, f32.
     pub table: &'a Slice,
@@ -281,7 +281,7 @@ impl QkNormRope<'_> {
             pairing: s.rotation.pairing,
             target: match s.sequences {
                 Sequences::One => Target::Cache(s.cache.ty),
-                Sequences::Streams { .. } => Target::Streams(s.cache.ty),
+                Sequences::Slots { .. } => Target::Slots(s.cache.ty),
             },
         };
         let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;

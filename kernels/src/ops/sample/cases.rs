@@ -38,18 +38,18 @@ pub fn cases() -> Vec<Case> {
             all.push(not_finite_case(label, state, value));
         }
     }
-    all.push(streams_case(kinds.map(|k| k.1).into(), 255));
-    all.push(streams_case(kinds.map(|k| k.1).into(), 3000));
+    all.push(slots_case(kinds.map(|k| k.1).into(), 255));
+    all.push(slots_case(kinds.map(|k| k.1).into(), 3000));
     all
 }
 
 /// As many logits as top-k keeps are one unit in the last place above all others.
 const ULP: &str = "top-k 40 by an ulp";
 
-/// A stream for each way of drawing, every third of them idle.
-fn streams_case(kinds: Vec<State>, vocab: u32) -> Case {
+/// A slot for each way of drawing, every third of them idle.
+fn slots_case(kinds: Vec<State>, vocab: u32) -> Case {
     const CAPACITY: usize = 40;
-    let name = format!("{} streams vocabulary {vocab}", kinds.len());
+    let name = format!("{} slots vocabulary {vocab}", kinds.len());
     Case::new("sample", BASELINE, name, 0.0, move |gpu, _, inputs| {
         let mut rng = Rng::seeded(vocab, inputs);
         let n = kinds.len();
@@ -80,7 +80,7 @@ fn streams_case(kinds: Vec<State>, vocab: u32) -> Case {
             ids: &ids,
             history: &history,
             vocab,
-            streams: n as u32,
+            slots: n as u32,
             tokens: 1,
         }
         .record(&mut rec)?;
@@ -110,7 +110,7 @@ fn streams_case(kinds: Vec<State>, vocab: u32) -> Case {
     })
 }
 
-/// One value that is not finite among the logits of the second of three streams: that stream alone says so.
+/// One value that is not finite among the logits of the second of three slots: that slot alone says so.
 fn not_finite_case(label: &'static str, state: State, value: f32) -> Case {
     const VOCAB: usize = 3000;
     Case::new("sample", BASELINE, format!("{label} with {value}"), 0.0, move |gpu, _, inputs| {
@@ -132,7 +132,7 @@ fn not_finite_case(label: &'static str, state: State, value: f32) -> Case {
                 ids: &ids,
                 history: &history,
                 vocab: VOCAB as u32,
-                streams: 3,
+                slots: 3,
                 tokens: 1,
             }
             .record(&mut rec)?;
@@ -187,7 +187,7 @@ fn case(label: &'static str, state: State, vocab: u32) -> Case {
                 ids: &ids,
                 history: &history,
                 vocab,
-                streams: 1,
+                slots: 1,
                 tokens,
             }
             .record(&mut rec)?;

@@ -3,7 +3,7 @@
 //   maxima[c] = max of logits[c CHUNK .. (c + 1) CHUNK], or the largest finite f32 if one of them is not finite
 // Keskar et al. 2019, arXiv:1909.05858.
 //
-// Bindings as in kernel.wgsl; history is read only. One workgroup of 64 serves one chunk of one stream: it penalises
+// Bindings as in kernel.wgsl; history is read only. One workgroup of 64 serves one chunk of one slot: it penalises
 // the recent tokens that fall into its chunk, each once, and then reduces.
 
 const WG: u32 = 64u;

@@ -1,12 +1,12 @@
-// Draws the next token of each stream from its row of logits, in llama.cpp's order: repetition penalty (chunks.wgsl has
+// Draws the next token of each slot from its row of logits, in llama.cpp's order: repetition penalty (chunks.wgsl has
 // applied it), top-k, top-p, min-p, temperature, draw. Temperature 0 is greedy: the largest logit, the
 // lowest id among equals.
 //
-// states   [streams] of struct State below; the kernel advances `position` by p.tokens
-// logits   [streams, vocab] f32
-// maxima   [streams, vocab / CHUNK] largest logit of each chunk
-// ids      [streams] receives the tokens: the next batch; NOT_FINITE where a logit is NaN or infinite
-// history  [streams, capacity] u32, the token at each position; receives the token at the new position
+// states   [slots] of struct State below; the kernel advances `position` by p.tokens
+// logits   [slots, vocab] f32
+// maxima   [slots, vocab / CHUNK] largest logit of each chunk
+// ids      [slots] receives the tokens: the next batch; NOT_FINITE where a logit is NaN or infinite
+// history  [slots, capacity] u32, the token at each position; receives the token at the new position
 //
 // top-k, top-p and min-p each keep the logits above a threshold (equals included). The k-th largest and
 // the edge of the nucleus are found by radix selection over an order-preserving integer key, 8 bits a
@@ -18,7 +18,7 @@
 // Only chunks that can hold one of the k largest are looked at: those whose maximum is at least the
 // k-th largest maximum. With top-k 40 that is 40 chunks of 600.
 //
-// One workgroup of 256 draws for one stream; that of an idle one does nothing.
+// One workgroup of 256 draws for one slot; that of an idle one does nothing.
 
 const WG: u32 = 256u;
 const IDLE: u32 = 0xffffffffu;
@@ -60,8 +60,8 @@ var<workgroup> active_chunks: array<u32, MAX_CHUNKS>;
 var<workgroup> active_count: atomic<u32>;
 var<workgroup> broken: atomic<u32>;
 
-// Which stream this is, and where its maxima and its logits begin.
-var<private> stream: u32;
+// Which slot this is, and where its maxima and its logits begin.
+var<private> slot: u32;
 var<private> maxima0: u32;
 var<private> row: u32;
 
@@ -187,10 +187,10 @@ fn pcg(v: u32) -> u32 {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    stream = wid.x;
-    maxima0 = stream * p.chunks;
-    row = stream * p.vocab;
-    let state = states[stream];
+    slot = wid.x;
+    maxima0 = slot * p.chunks;
+    row = slot * p.vocab;
+    let state = states[slot];
     if (state.position == IDLE) {
         return;
     }
@@ -290,10 +290,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     // Every invocation has read the old position by now: argmax ends with a barrier.
     if (lid == 0u) {
         token = select(token, NOT_FINITE, atomicLoad(&broken) != 0u);
-        ids[stream] = token;
+        ids[slot] = token;
         if (position < p.capacity) {
-            history[stream * p.capacity + position] = token;
+            history[slot * p.capacity + position] = token;
         }
-        states[stream].position = position;
+        states[slot].position = position;
     }
 }

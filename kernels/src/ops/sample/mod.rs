@@ -28,19 +28,19 @@ fn chunk(vocab: u32) -> u32 {
     vocab.div_ceil(MAX_CHUNKS).next_power_of_two().max(256)
 }
 
-/// Bytes of scratch: the largest logit of each chunk of each stream.
-pub fn scratch_bytes(vocab: u32, streams: u32) -> u64 {
-    u64::from(vocab.div_ceil(chunk(vocab))) * 4 * u64::from(streams)
+/// Bytes of scratch: the largest logit of each chunk of each slot.
+pub fn scratch_bytes(vocab: u32, slots: u32) -> u64 {
+    u64::from(vocab.div_ceil(chunk(vocab))) * 4 * u64::from(slots)
 }
 
-/// Two dispatches for each range of streams that fits: the chunks' maxima, then the draw. Operands: state,
+/// Two dispatches for each range of slots that fits: the chunks' maxima, then the draw. Operands: state,
 /// logits, maxima, ids, history.
 ///
 /// # Errors
 /// A vocabulary whose logits exceed a binding.
 pub fn plan(
     vocab: u32,
-    streams: u32,
+    slots: u32,
     tokens: u32,
     capacity: u32,
     budget: &Budget,
@@ -52,9 +52,9 @@ pub fn plan(
     }
     let chunks = vocab.div_ceil(chunk(vocab));
     let params = Params { vocab, tokens, capacity, chunks };
-    // Bytes of a stream in each operand.
+    // Bytes of a slot in each operand.
     let rows = [size_of::<State>() as u64, row, u64::from(chunks) * 4, 4, u64::from(capacity) * 4];
-    Ok(split_rows("sample", streams, &rows, budget)?
+    Ok(split_rows("sample", slots, &rows, budget)?
         .into_iter()
         .map(|r| {
             let n = r.end - r.start;
@@ -105,24 +105,24 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     vec![(chunks_shader(256), Params::FIELDS), (draw_shader(256), Params::FIELDS)]
 }
 
-/// The operands of the draw of a token for each of `streams` streams, after a batch of `tokens` of each.
+/// The operands of the draw of a token for each of `slots` slots, after a batch of `tokens` of each.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample<'a> {
-    /// A [`State`] for each stream, of u32 and f32.
+    /// A [`State`] for each slot, of u32 and f32.
     pub state: &'a Slice,
-    /// Logits, `[streams, vocab]` f32.
+    /// Logits, `[slots, vocab]` f32.
     pub logits: &'a Slice,
     /// [`scratch_bytes`] of activations, f32.
     pub maxima: &'a Slice,
-    /// The tokens drawn, `[streams]` u32.
+    /// The tokens drawn, `[slots]` u32.
     pub ids: &'a Slice,
-    /// The tokens so far, `[streams, capacity]` u32.
+    /// The tokens so far, `[slots, capacity]` u32.
     pub history: &'a Slice,
-    /// Logits of a stream.
+    /// Logits of a slot.
     pub vocab: u32,
-    /// Streams.
-    pub streams: u32,
-    /// Tokens of the batch, of each stream.
+    /// Slots.
+    pub slots: u32,
+    /// Tokens of the batch, of each slot.
     pub tokens: u32,
 }
 
@@ -132,13 +132,13 @@ impl Sample<'_> {
     /// # Errors
     /// No plan under the budget, or a shader the device refuses.
     pub fn record(&self, rec: &mut Recorder) -> Result<()> {
-        let Sample { state, logits, maxima, ids, history, vocab, streams, tokens } = *self;
+        let Sample { state, logits, maxima, ids, history, vocab, slots, tokens } = *self;
         let size = chunk(vocab);
         let chunks = rec.gpu().pipeline(&name("chunks", size), || chunks_shader(size))?;
         let draw = rec.gpu().pipeline(&name("draw", size), || draw_shader(size))?;
-        let capacity = (history.size() / 4) as u32 / streams;
+        let capacity = (history.size() / 4) as u32 / slots;
         let operands = [state, logits, maxima, ids, history];
-        for [first, second] in plan(vocab, streams, tokens, capacity, rec.gpu().budget())? {
+        for [first, second] in plan(vocab, slots, tokens, capacity, rec.gpu().budget())? {
             record(rec, &chunks, &operands, &[first]);
             record(rec, &draw, &operands, &[second]);
         }

@@ -29,26 +29,26 @@ const WG: u32 = 256;
 /// Workgroups that fill a large GPU: two for each of an H200's 132 multiprocessors.
 pub(super) const WANTED: u32 = 264;
 
-/// The most tokens that are a few streams.
-pub const STREAMS: u32 = 64;
+/// The most tokens that are a few slots.
+pub const SLOTS: u32 = 64;
 
-/// Bytes of activations with which the products of a few streams can be shared as far as it pays: tiles of 64
+/// Bytes of activations with which the products of a few slots can be shared as far as it pays: tiles of 64
 /// outputs. None for a single token, whose products are of another kind, for many, and where those of
-/// [`STREAMS`] were much of what a binding holds.
-pub fn few_streams_bytes(tokens: u32, budget: &Budget) -> u64 {
+/// [`SLOTS`] were much of what a binding holds.
+pub fn few_slots_bytes(tokens: u32, budget: &Budget) -> u64 {
     let bytes = |tokens: u32| u64::from(WANTED) * 64 * 4 * u64::from(tokens);
-    let room = bytes(STREAMS) <= budget.max_binding / 16;
-    if room && (FEW..=STREAMS).contains(&tokens) { bytes(tokens) } else { 0 }
+    let room = bytes(SLOTS) <= budget.max_binding / 16;
+    if room && (FEW..=SLOTS).contains(&tokens) { bytes(tokens) } else { 0 }
 }
 
 /// The most tokens whose products are worth sharing: of more, tiles fill a large GPU.
 pub const SHARED: u32 = 512;
 
-/// As [`few_streams_bytes`], of a prompt of more tokens than that, whose activations come in tiles.
+/// As [`few_slots_bytes`], of a prompt of more tokens than that, whose activations come in tiles.
 pub fn short_prompt_bytes(tokens: u32, budget: &Budget) -> u64 {
     let bytes = |tokens: u32| u64::from(WANTED) * 64 * 4 * u64::from(tokens);
     let room = bytes(SHARED) <= budget.max_binding / 4;
-    if room && (STREAMS + 1..=SHARED).contains(&tokens) { bytes(tokens) } else { 0 }
+    if room && (SLOTS + 1..=SHARED).contains(&tokens) { bytes(tokens) } else { 0 }
 }
 
 /// The fewest tokens whose products tile.

@@ -68,10 +68,10 @@ pub(super) fn backward(b: &mut Learner<'_>, layer: u32, x: Value, e: &Experts, d
     b.learn(Step::Weigh { h, g, routes, dweights });
     // Here g has become the gradient of h, and the gradient of what was made takes its place.
     b.learn(Step::GluGradient { layer, x: made, dy: g });
-    let slots = b.rows(b.info(h).rows, b.spec().width);
-    b.learn(Step::ExpertGradient { site: gate_up, dy: made, left: Rows::Positions, routes, dx: slots });
+    let choices = b.rows(b.info(h).rows, b.spec().width);
+    b.learn(Step::ExpertGradient { site: gate_up, dy: made, left: Rows::Positions, routes, dx: choices });
     let dn = b.tokens(b.spec().width);
-    b.learn(Step::Gather { y: slots, routes, into: dn });
+    b.learn(Step::Gather { y: choices, routes, into: dn });
     let dlogits = b.like(logits);
     b.learn(Step::RouteGradient { logits, routes, dweights, dlogits });
     b.add_router_gradient(layer, dlogits, dn);

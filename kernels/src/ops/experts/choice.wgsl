@@ -1,9 +1,9 @@
-// What the products of a few tokens by experts share: parameters, the slot of a workgroup, where its expert's rows
+// What the products of a few tokens by experts share: parameters, the choice of a workgroup, where its expert's rows
 // lie in the slab, and where the sums go.
 //
 // w    one slab of quantised matrices [experts, rows, cols] (w4, w1)
-// ids  [slots] u32: the expert of each slot
-// y    [slots, rows] f32
+// ids  [choices] u32: the expert of each choice
+// y    [choices, rows] f32
 
 struct Params {
     planes: vec4<u32>,
@@ -11,7 +11,7 @@ struct Params {
     slab_rows: u32,  // rows in the slab
     units: u32,      // cols / 16
     rows: u32,       // of an expert
-    per: u32,        // slots that have the same row of x
+    per: u32,        // choices that have the same row of x
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -20,11 +20,11 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
 var<workgroup> expert: u32;
-var<private> slot: u32;
+var<private> choice: u32;
 
-// The row of the slab where the expert of slot s begins; at least slab_rows if it is in another slab.
+// The row of the slab where the expert of choice s begins; at least slab_rows if it is in another slab.
 fn expert_row(s: u32, lid: u32) -> u32 {
-    slot = s;
+    choice = s;
     if (lid == 0u) {
         expert = ids[s];
     }
@@ -32,7 +32,7 @@ fn expert_row(s: u32, lid: u32) -> u32 {
 }
 
 fn input_row(t: u32) -> u32 {
-    return slot / p.per + t;
+    return choice / p.per + t;
 }
 
 fn row_of(group: u32, r: u32) -> u32 {
@@ -45,7 +45,7 @@ fn store_rows(workgroup: u32, lid: u32) {
     for (var r = lane; r < ROWS; r += LANES) {
         let row = row_of(workgroup * GROUPS + lid / LANES, r);
         if (row < p.rows) {
-            y[slot * p.rows + row] = part[r * WG + lid - lane];
+            y[choice * p.rows + row] = part[r * WG + lid - lane];
         }
     }
 }
