@@ -434,7 +434,7 @@ pub fn check_output(
     }
     let Ok(mut file) = std::fs::metadata(output).and_then(|m| match m.is_file() {
         true => std::fs::File::open(output),
-        // Whole::create says what is wrong with it.
+        // AtomicFile::create says what is wrong with it.
         false => Err(std::io::ErrorKind::Other.into()),
     }) else {
         return Ok(());

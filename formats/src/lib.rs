@@ -4,6 +4,7 @@
 //! any byte string gives a value or an error, in time and memory bounded by its length.
 
 pub mod adapter;
+mod atomic_file;
 pub mod chat;
 pub mod gguf;
 pub mod guard;
@@ -14,6 +15,5 @@ pub mod names;
 pub mod quant;
 pub mod recipe;
 pub mod tokenizer;
-mod whole;
 
-pub use whole::{Whole, read_regular};
+pub use atomic_file::{AtomicFile, read_regular};

@@ -352,7 +352,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         options::check_output(&f.trace, &[f.model.model.as_deref()], "a trace", |head| {
             head.trim_ascii_start().starts_with(b"{\"traceEvents\"")
         })?;
-        drop(weft_formats::Whole::create(&f.trace)?);
+        drop(weft_formats::AtomicFile::create(&f.trace)?);
     }
     let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
     let context = tests.iter().map(Test::context).max();

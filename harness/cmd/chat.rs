@@ -267,7 +267,7 @@ impl Chat<'_> {
         if path.exists() {
             return Err(Error::input(format!("{}: is there already; give another name", path.display())));
         }
-        let mut whole = weft_formats::Whole::create(path)?;
+        let mut whole = weft_formats::AtomicFile::create(path)?;
         io::Write::write_all(&mut whole, text.as_bytes()).map_err(|e| Error::io(path, e))?;
         whole.finish()?;
         output::note(&format!("({} messages saved to {})", messages.len(), path.display()));

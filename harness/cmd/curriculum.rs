@@ -80,7 +80,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
                 let record = serde_json::from_slice::<serde_json::Value>(line);
                 record.is_ok_and(|r| r["domain"].is_string() && r["key"].is_string())
             })?;
-            let mut out = weft_formats::Whole::create(path)?;
+            let mut out = weft_formats::AtomicFile::create(path)?;
             curriculum::write_jsonl(samples, &mut out).map_err(|e| Error::io(path, e))?;
             Ok(out.finish()?)
         }

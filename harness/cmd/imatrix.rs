@@ -56,7 +56,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let inputs: Vec<_> = f.model.model.iter().chain([&f.file]).cloned().collect();
     check_gguf(&f.o, &inputs, "imatrix")?;
     // Before the work, so that a file that cannot be written costs none.
-    drop(weft_formats::Whole::create(&f.o)?);
+    drop(weft_formats::AtomicFile::create(&f.o)?);
     interrupt::install(2);
     let (model, _) = f.model.open(&f.device, None, Some(f.c), CacheFlag::default())?;
     let ids = chunked(&f, model.tokenizer()?, &text)?;

@@ -73,7 +73,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         )));
     }
     let mut session = model.session(crate::options::context(model.spec(), Some(context)))?;
-    let mut out = weft_formats::Whole::create(&f.o)?;
+    let mut out = weft_formats::AtomicFile::create(&f.o)?;
     let failed = |e| Error::io(&f.o, e);
     out.write_all(&header(ids.len() as u64, vocabulary.into())).map_err(failed)?;
     let rows = if f.decode { Rows::Decode } else { Rows::Prefill };

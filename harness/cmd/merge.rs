@@ -91,7 +91,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let adapters = f.lora.lora.iter().map(|text| PathBuf::from(path_and_scale(text).0));
     check_gguf(&f.o, &adapters.chain(file.paths()).collect::<Vec<_>>(), "model")?;
     // A path that cannot be written is said before the work, not after it.
-    drop(weft_formats::Whole::create(&f.o)?);
+    drop(weft_formats::AtomicFile::create(&f.o)?);
     let base = adapter_base(&Spec::read(&file)?);
     let adapters = open_adapters(&f, &file, &base)?;
     let mut changes: Vec<Change<'_>> = vec![Change::default(); file.tensors().len()];

@@ -76,7 +76,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             && ["\"driver\"", "\"entries\""].iter().all(|key| text.contains(key))
     })?;
     // A path that cannot be written is said before the work, not after it.
-    drop(weft_formats::Whole::create(&file)?);
+    drop(weft_formats::AtomicFile::create(&file)?);
     if !f.json {
         output::line(&report::device_line(gpu.caps()))?;
         let head = ["kernel", "type", "shape", "default us", "best us", "gain", "constants"];
@@ -192,7 +192,7 @@ fn remove(file: &Path) -> Result<()> {
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {
-    let mut whole = weft_formats::Whole::create(file)?;
+    let mut whole = weft_formats::AtomicFile::create(file)?;
     std::io::Write::write_all(&mut whole, text.as_bytes()).map_err(|e| Error::io(file, e))?;
     Ok(whole.finish()?)
 }

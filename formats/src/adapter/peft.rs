@@ -11,10 +11,10 @@ use ::safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value as Json, json};
 
 use super::{Adapter, Base, Error, Pair};
-use crate::Whole;
+use crate::AtomicFile;
+use crate::atomic_file::read_regular;
 use crate::hf::{clip, permuted, unpermuted};
 use crate::names::{self, Architecture, Module, Place};
-use crate::whole::read_regular;
 
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
 const CONFIG: &str = "adapter_config.json";
@@ -263,7 +263,7 @@ fn number(x: f32) -> Json {
 }
 
 fn whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut file = Whole::create(path)?;
+    let mut file = AtomicFile::create(path)?;
     file.write_all(bytes).map_err(|cause| Error::Io { file: path.display().to_string(), cause })?;
     Ok(file.finish()?)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::error::{Cause, Error};
 use super::parse::{self, TensorInfo};
 use super::value::{Array, Metadata, Value};
-use crate::Whole;
+use crate::AtomicFile;
 use crate::quant::Type;
 
 /// A header ready to be written, from which every offset is known.
@@ -81,7 +81,7 @@ impl Writer {
     /// Starts `path` under a temporary name beside it; [`Output::finish`] gives it its name, so
     /// that a half-written file never has it.
     pub fn create(self, path: &Path) -> Result<Output, Error> {
-        let mut output = Output { writer: self, given: 0, file: Whole::create(path)? };
+        let mut output = Output { writer: self, given: 0, file: AtomicFile::create(path)? };
         let header = std::mem::take(&mut output.writer.header);
         output.write(&header)?;
         Ok(output)
@@ -137,7 +137,7 @@ impl Writer {
 pub struct Output {
     writer: Writer,
     given: usize,
-    file: Whole,
+    file: AtomicFile,
 }
 
 impl Output {

@@ -181,7 +181,7 @@ pub(super) fn pooling(folder: &Path) -> Result<Option<u32>, Error> {
     let path = folder.join("modules.json");
     if path.exists() {
         let io = |cause| Error::Io { file: path.display().to_string(), cause };
-        let bytes = crate::whole::read_regular(&path).map_err(io)?;
+        let bytes = crate::atomic_file::read_regular(&path).map_err(io)?;
         let modules: Json = serde_json::from_slice(&bytes)
             .map_err(|e| Error::Json { file: path.display().to_string(), cause: e.to_string() })?;
         for module in modules.as_array().into_iter().flatten() {

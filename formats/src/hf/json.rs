@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::Error;
-use crate::whole::read_regular;
+use crate::atomic_file::read_regular;
 
 /// An object and the file it is from.
 #[derive(Debug)]

@@ -158,7 +158,7 @@ pub(super) fn put_template(
         _ => {}
     }
     if path.exists() {
-        let text = crate::whole::read_regular(&path)
+        let text = crate::atomic_file::read_regular(&path)
             .and_then(|b| String::from_utf8(b).map_err(|_| std::io::Error::other("is not UTF-8")));
         default = Some(text.map_err(|cause| Error::Io { file: path.display().to_string(), cause })?);
     }

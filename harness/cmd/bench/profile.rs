@@ -102,7 +102,7 @@ pub(super) fn write_trace(path: &Path, tests: &[(String, Replay, Option<f64>)]) 
             })
         }));
     }
-    let mut file = weft_formats::Whole::create(path)?;
+    let mut file = weft_formats::AtomicFile::create(path)?;
     let text = json!({ "traceEvents": events, "displayTimeUnit": "ms" }).to_string();
     file.write_all(text.as_bytes()).map_err(|e| Error::io(path, e))?;
     Ok(file.finish()?)

@@ -25,21 +25,21 @@ pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
-/// A file under a temporary name beside its own, which [`Whole::finish`] gives it; dropped before, it is removed.
+/// A file under a temporary name beside its own, which [`AtomicFile::finish`] gives it; dropped before, it is removed.
 #[derive(Debug)]
-pub struct Whole {
+pub struct AtomicFile {
     path: PathBuf,
     temporary: PathBuf,
     /// `None` once it is finished.
     file: Option<BufWriter<File>>,
 }
 
-impl Whole {
+impl AtomicFile {
     /// Starts `path`, of any kind.
     ///
     /// # Errors
     /// `path` is there and no regular file, or its folder cannot be written.
-    pub fn create(path: &Path) -> Result<Whole, Error> {
+    pub fn create(path: &Path) -> Result<AtomicFile, Error> {
         let refused = |cause: Cause| Err(cause.of(&path.display().to_string()));
         match (std::fs::metadata(path), path.file_name()) {
             (Ok(m), _) if m.is_dir() => refused(Cause::NoFile("a directory")),
@@ -52,7 +52,7 @@ impl Whole {
                 match File::create(&temporary) {
                     Ok(file) => {
                         let file = Some(BufWriter::with_capacity(1 << 20, file));
-                        Ok(Whole { path: path.to_owned(), temporary, file })
+                        Ok(AtomicFile { path: path.to_owned(), temporary, file })
                     }
                     Err(e) if e.kind() == io::ErrorKind::NotFound => refused(Cause::NoFolder),
                     Err(e) => refused(Cause::io(e)),
@@ -84,7 +84,7 @@ impl Whole {
     }
 }
 
-impl Write for Whole {
+impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.as_mut().map_or(Ok(0), |f| f.write(bytes))
     }
@@ -94,7 +94,7 @@ impl Write for Whole {
     }
 }
 
-impl Drop for Whole {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
             // Without flushing what is buffered: the file goes.
