@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 use weft_kernels::WeightType;
-use weft_kernels::perf::tune::{self, Job};
+use weft_kernels::perf::tune::{self, Tunable};
 use weft_kernels::tuning::{self, Finding};
 use weft_runtime::Gpu;
 
@@ -82,17 +82,17 @@ pub(super) fn run(f: Flags) -> Result<()> {
         let head = ["kernel", "type", "shape", "default us", "best us", "gain", "constants"];
         line(head.map(str::to_owned))?;
     }
-    let jobs = tune::jobs(gpu.caps(), &f.types, f.quick);
+    let tunables = tune::tunables(gpu.caps(), &f.types, f.quick);
     let seconds = f.seconds.unwrap_or(if f.quick { 20 } else { 100 });
-    let (found, left) = measure(&f, &gpu, &jobs, Duration::from_secs(seconds))?;
+    let (found, left) = measure(&f, &gpu, &tunables, Duration::from_secs(seconds))?;
     let gains: Vec<Finding> = found.iter().filter(|f| f.gains()).cloned().collect();
     write(&file, &tuning::text(gpu.caps(), &today(), &gains))?;
     if f.json {
         let rows: Vec<_> = found.iter().map(Finding::json).collect();
         let left: Vec<_> = left
             .iter()
-            .map(|(job, why)| {
-                let (op, ty, shape) = job.names();
+            .map(|(tunable, why)| {
+                let (op, ty, shape) = tunable.names();
                 json!({ "op": op, "type": ty, "shape": shape, "why": why })
             })
             .collect();
@@ -110,28 +110,28 @@ pub(super) fn run(f: Flags) -> Result<()> {
         output::line(&format!("not measured: {op} {ty} {shape}{more}: {}", part[0].1))?;
     }
     let defaults = if gains.is_empty() { "the defaults stay" } else { "the defaults stay for all else" };
-    output::line(&format!("{}: faster for {} of {}; {defaults}", file.display(), gains.len(), jobs.len()))
+    output::line(&format!("{}: faster for {} of {}; {defaults}", file.display(), gains.len(), tunables.len()))
 }
 
 /// What was found, and what was not measured, with the reason. Behind a bar.
 fn measure(
     f: &Flags,
     gpu: &Gpu,
-    jobs: &[Job],
+    tunables: &[Tunable],
     budget: Duration,
-) -> Result<(Vec<Finding>, Vec<(Job, String)>)> {
+) -> Result<(Vec<Finding>, Vec<(Tunable, String)>)> {
     let (mut found, mut left) = (Vec::new(), Vec::new());
     let start = Instant::now();
-    let bar = output::bar(jobs.len() as u64, "{bar:30} {pos} of {len}, {msg}, {elapsed}");
-    for job in jobs {
-        let (op, ty, shape) = job.names();
+    let bar = output::bar(tunables.len() as u64, "{bar:30} {pos} of {len}, {msg}, {elapsed}");
+    for tunable in tunables {
+        let (op, ty, shape) = tunable.names();
         bar.set_message(format!("{op} {ty}"));
         bar.tick();
         let mut stop = || {
             bar.tick();
             interrupt::asked() || start.elapsed() >= budget
         };
-        let measured = tune::measure(gpu, f.quick, job, &mut stop);
+        let measured = tune::measure(gpu, f.quick, tunable, &mut stop);
         bar.inc(1);
         if interrupt::asked() {
             bar.finish_and_clear();
@@ -153,12 +153,12 @@ fn measure(
                 }
                 found.push(finding);
             }
-            Ok(None) => left.push((*job, format!("{} s were over", budget.as_secs()))),
+            Ok(None) => left.push((*tunable, format!("{} s were over", budget.as_secs()))),
             // A device that is too small for one row of the table is not too small for the next.
-            Err(weft_kernels::Error::Plan(e)) => left.push((*job, e.to_string())),
+            Err(weft_kernels::Error::Plan(e)) => left.push((*tunable, e.to_string())),
             Err(weft_kernels::Error::Gpu(
                 e @ (weft_runtime::Error::OutOfMemory { .. } | weft_runtime::Error::BufferTooLarge { .. }),
-            )) => left.push((*job, e.to_string())),
+            )) => left.push((*tunable, e.to_string())),
             Err(e) => {
                 bar.finish_and_clear();
                 return Err(weft_models::Error::from(e).into());

@@ -20,7 +20,7 @@ const GAIN: f64 = 0.03;
 
 /// A kernel, a type and a shape to measure.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Job {
+pub enum Tunable {
     /// A matvec in f32, rows x columns.
     Matvec(WeightType, [u32; 2]),
     /// A link of a decode step.
@@ -61,7 +61,7 @@ const HEADS: [[u32; 2]; 3] = [[32, 128], [32, 64], [16, 128]];
 
 /// What a device's decode steps are made of, for weights and caches of these types; what matters to most comes
 /// first. `quick`: the first of each kind only.
-pub fn jobs(caps: &Caps, types: &[&str], quick: bool) -> Vec<Job> {
+pub fn tunables(caps: &Caps, types: &[&str], quick: bool) -> Vec<Tunable> {
     let asked = |name: &str| types.iter().any(|t| t.eq_ignore_ascii_case(name));
     let of_weights = || WeightType::ALL.iter().copied().filter(|t| asked(t.name()));
     let caches = || CacheType::ALL.into_iter().filter(|t| asked(t.name()));
@@ -74,7 +74,7 @@ pub fn jobs(caps: &Caps, types: &[&str], quick: bool) -> Vec<Job> {
         let decode = select::variant("attention", caps, CallShape { tokens: 1, rows: 1, head_dim }, |_| true);
         if decode == "decode" && (i == 0 || !quick) {
             all.extend(
-                caches().flat_map(|ty| depths().map(move |n| Job::Attention(ty, [n, heads, head_dim]))),
+                caches().flat_map(|ty| depths().map(move |n| Tunable::Attention(ty, [n, heads, head_dim]))),
             );
         }
     }
@@ -82,9 +82,9 @@ pub fn jobs(caps: &Caps, types: &[&str], quick: bool) -> Vec<Job> {
     for &(kind, rows, cols) in &MATRICES[..count] {
         for ty in of_weights() {
             if chained && ty.layout().has_ints() {
-                all.push(Job::Chain(kind, ty, [rows, cols]));
+                all.push(Tunable::Chain(kind, ty, [rows, cols]));
             } else if Variant::pick(caps, ty, 1) == Variant::Matvec {
-                all.push(Job::Matvec(ty, [rows, cols]));
+                all.push(Tunable::Matvec(ty, [rows, cols]));
             }
         }
     }
@@ -96,13 +96,13 @@ fn chained(caps: &Caps) -> bool {
     select::variant("matmul", caps, CallShape::tokens(1), |_| true) == "chain"
 }
 
-impl Job {
+impl Tunable {
     /// The family, the type and the shape, readable.
     pub fn names(&self) -> (&'static str, &'static str, String) {
         match *self {
-            Job::Matvec(ty, [r, c]) => ("matvec", ty.name(), format!("{r} x {c}")),
-            Job::Chain(kind, ty, [r, c]) => (kind.family(), ty.name(), format!("{r} x {c}")),
-            Job::Attention(ty, [n, heads, dim]) => {
+            Tunable::Matvec(ty, [r, c]) => ("matvec", ty.name(), format!("{r} x {c}")),
+            Tunable::Chain(kind, ty, [r, c]) => (kind.family(), ty.name(), format!("{r} x {c}")),
+            Tunable::Attention(ty, [n, heads, dim]) => {
                 ("attention_decode", ty.name(), format!("{heads} x {dim}: 1 on {n}"))
             }
         }
@@ -112,8 +112,8 @@ impl Job {
     fn like(&self) -> Vec<[u32; 2]> {
         let near = |n: u32| [n - n / 4, n + n / 3];
         match *self {
-            Job::Matvec(_, shape) | Job::Chain(_, _, shape) => shape.map(near).to_vec(),
-            Job::Attention(_, [n, heads, dim]) => {
+            Tunable::Matvec(_, shape) | Tunable::Chain(_, _, shape) => shape.map(near).to_vec(),
+            Tunable::Attention(_, [n, heads, dim]) => {
                 let depth = DEPTHS.into_iter().find(|d| d.0 == n).map_or(near(n), |d| d.1);
                 vec![depth, near(heads), [dim; 2]]
             }
@@ -123,9 +123,9 @@ impl Job {
     /// What the kernel takes where nothing is tuned.
     fn usual(&self, caps: &Caps) -> [u32; 4] {
         match *self {
-            Job::Matvec(ty, [r, c]) => Matvec::tuned(caps, Variant::Matvec, ty, r, c, 1).numbers(),
-            Job::Chain(kind, ty, [r, c]) => chain::constants(caps, kind, ty, r, c).numbers(),
-            Job::Attention(ty, [n, heads, dim]) => {
+            Tunable::Matvec(ty, [r, c]) => Matvec::tuned(caps, Variant::Matvec, ty, r, c, 1).numbers(),
+            Tunable::Chain(kind, ty, [r, c]) => chain::constants(caps, kind, ty, r, c).numbers(),
+            Tunable::Attention(ty, [n, heads, dim]) => {
                 decode::SplitConfig::tuned(caps, [heads, KV_HEADS, dim], ty, n, 1).numbers()
             }
         }
@@ -135,7 +135,7 @@ impl Job {
     fn candidates(&self, caps: &Caps) -> Vec<[u32; 4]> {
         let (op, ty, _) = self.names();
         let mut all = tuning::candidates(op, ty, caps);
-        if let Job::Attention(_, [n, heads, _]) = *self {
+        if let Tunable::Attention(_, [n, heads, _]) = *self {
             let most = decode::most_splits(n);
             // Neither fewer keys than a round has nor more rounds than anybody waits for.
             let useful = |s: u32| s == 1 || s <= most && s * 64 <= n;
@@ -164,14 +164,14 @@ struct Link {
 }
 
 impl Bench {
-    fn new(gpu: &Gpu, effort: &Effort, job: &Job) -> Result<Bench> {
+    fn new(gpu: &Gpu, effort: &Effort, tunable: &Tunable) -> Result<Bench> {
         let copies = |p: &Product| (effort.distinct as f64 / p.bytes()).ceil().max(1.0) as usize;
-        Ok(match *job {
-            Job::Matvec(ty, [rows, cols]) => {
+        Ok(match *tunable {
+            Tunable::Matvec(ty, [rows, cols]) => {
                 let p = Product::forward(Variant::Matvec, ty, rows, cols, 1);
                 Bench::Matvec(p, weights(gpu, (ty, rows, cols), copies(&p))?, buffers(gpu, &p, 1)?)
             }
-            Job::Chain(kind, ty, [rows, cols]) => {
+            Tunable::Chain(kind, ty, [rows, cols]) => {
                 let p = Product::forward(Variant::MatvecDot, ty, rows, cols, 1);
                 let weights = weights(gpu, (ty, rows, cols), copies(&p))?;
                 let quantized = |n: u32| -> Result<Quantized> {
@@ -190,8 +190,8 @@ impl Bench {
                 let (out, y) = (quantized(rows)?, ones(rows, Pool::Activations)?);
                 Bench::Chain(kind, weights, Box::new(Link { ints, out, y, norm: ones(rows, Pool::Weights)? }))
             }
-            Job::Attention(ty, [positions, heads, head_dim]) => {
-                let how = How::Decode(decode::SplitConfig::of(job.usual(gpu.caps())));
+            Tunable::Attention(ty, [positions, heads, head_dim]) => {
+                let how = How::Decode(decode::SplitConfig::of(tunable.usual(gpu.caps())));
                 let a = Attention { how, ty, positions, heads, head_dim, ..LARGE };
                 Bench::Attention(Box::new(Prepared::new(gpu, effort, &a, chained(gpu.caps()))?))
             }
@@ -250,13 +250,18 @@ impl Link {
     }
 }
 
-/// Measures a job: what the table has, all candidates in passing, and the best few against the table's once more,
-/// twice. `None` where `stop` ended it before the end. A device that is too small for the job is an error, as
+/// Measures a tunable: what the table has, all candidates in passing, and the best few against the table's once more,
+/// twice. `None` where `stop` ended it before the end. A device that is too small for the tunable is an error, as
 /// elsewhere in this module.
 ///
 /// # Errors
 /// No plan; out of memory; a fault.
-pub fn measure(gpu: &Gpu, quick: bool, job: &Job, stop: &mut dyn FnMut() -> bool) -> Result<Option<Finding>> {
+pub fn measure(
+    gpu: &Gpu,
+    quick: bool,
+    tunable: &Tunable,
+    stop: &mut dyn FnMut() -> bool,
+) -> Result<Option<Finding>> {
     let full = Effort::of(gpu.caps().kind, false);
     let glance = Effort {
         warm_up: full.warm_up / 4,
@@ -267,11 +272,11 @@ pub fn measure(gpu: &Gpu, quick: bool, job: &Job, stop: &mut dyn FnMut() -> bool
         ..full
     };
     let look = Effort { warm_up: Duration::ZERO, at_least: 4 * glance.at_least, rounds: 2, ..glance };
-    let (usual, all) = (job.usual(gpu.caps()), job.candidates(gpu.caps()));
+    let (usual, all) = (tunable.usual(gpu.caps()), tunable.candidates(gpu.caps()));
     if stop() {
         return Ok(None);
     }
-    let bench = Bench::new(gpu, &glance, job)?;
+    let bench = Bench::new(gpu, &glance, tunable)?;
     bench.prepare(gpu, &all)?;
     let mut first = bench.seconds(gpu, &glance, usual)?;
     let glance = Effort { warm_up: Duration::ZERO, ..glance };
@@ -302,8 +307,8 @@ pub fn measure(gpu: &Gpu, quick: bool, job: &Job, stop: &mut dyn FnMut() -> bool
             best = (before, now, c);
         }
     }
-    let (op, ty, _) = job.names();
-    let tuned = Tuned { op: op.into(), ty: ty.to_lowercase(), shape: job.like(), constants: best.2 };
+    let (op, ty, _) = tunable.names();
+    let tuned = Tuned { op: op.into(), ty: ty.to_lowercase(), shape: tunable.like(), constants: best.2 };
     Ok(Some(Finding { tuned, us: [best.0 * 1e6, best.1 * 1e6] }))
 }
 
@@ -316,7 +321,7 @@ impl Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEPTHS, Job, jobs};
+    use super::{DEPTHS, Tunable, tunables};
     use crate::WeightType;
     use crate::drivers::tests::fake;
     use weft_runtime::DeviceKind;
@@ -324,7 +329,7 @@ mod tests {
     #[test]
     fn jobs_are_what_decode_is_made_of() {
         let h200 = fake("vulkan", "NVIDIA H200", "NVIDIA 580.159.04", DeviceKind::Discrete, 16);
-        let all = jobs(&h200, &["q4_k", "f16"], false);
+        let all = tunables(&h200, &["q4_k", "f16"], false);
         let count = |op: &str, ty: &str| {
             all.iter().filter(|j| j.names().0 == op && j.names().1.eq_ignore_ascii_case(ty)).count()
         };
@@ -335,18 +340,22 @@ mod tests {
         );
         assert_eq!((count("matvec", "f16"), count("matvec", "q4_k")), (18, 0));
         assert_eq!(count("attention_decode", "f16"), 3 * DEPTHS.len());
-        for job in &all {
-            let usual = job.usual(&h200);
-            assert!(!job.candidates(&h200).is_empty(), "{job:?}");
-            assert!(usual.iter().all(|&n| n > 0), "{job:?}");
-            if let Job::Attention(_, [n, ..]) = *job {
-                assert!(job.like()[0][0] <= n && n <= job.like()[0][1]);
+        for tunable in &all {
+            let usual = tunable.usual(&h200);
+            assert!(!tunable.candidates(&h200).is_empty(), "{tunable:?}");
+            assert!(usual.iter().all(|&n| n > 0), "{tunable:?}");
+            if let Tunable::Attention(_, [n, ..]) = *tunable {
+                assert!(tunable.like()[0][0] <= n && n <= tunable.like()[0][1]);
             }
         }
         // A device without packed dots has matvecs; a software GPU neither.
         let metal = fake("metal", "Apple M3", "", DeviceKind::Integrated, 8);
-        assert!(jobs(&metal, &["q4_k"], false).iter().all(|j| matches!(j, Job::Matvec(WeightType::Q4_K, _))));
+        assert!(
+            tunables(&metal, &["q4_k"], false)
+                .iter()
+                .all(|j| matches!(j, Tunable::Matvec(WeightType::Q4_K, _)))
+        );
         let software = fake("vulkan", "llvmpipe", "llvmpipe Mesa 22.3.6", DeviceKind::Cpu, 8);
-        assert_eq!(jobs(&software, &["q4_k", "f16"], true).len(), 1);
+        assert_eq!(tunables(&software, &["q4_k", "f16"], true).len(), 1);
     }
 }

@@ -83,7 +83,7 @@ pub enum Matrix {
 
 /// What a product is about.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Job {
+pub struct LowRankProduct {
     /// What is summed.
     pub form: Form,
     /// With which matrix.
@@ -173,7 +173,7 @@ impl Kernel {
     }
 }
 
-impl Job {
+impl LowRankProduct {
     /// Whether every size and offset is a multiple of 4.
     fn fours(&self) -> bool {
         let (n, w) = (self.narrow, self.wide);
@@ -379,7 +379,7 @@ impl Pass<'_> {
         let mut at = 0;
         for (j, w) in (0..).zip(self.windows) {
             let bytes = u64::from(w.width) * u64::from(self.rank) * 4;
-            let job = Job {
+            let product = LowRankProduct {
                 form: self.form,
                 matrix: self.matrix,
                 shape: Shape { tokens: self.tokens, rank: self.rank, width: w.width },
@@ -389,7 +389,7 @@ impl Pass<'_> {
                 scale: self.scale,
                 add: self.form == Form::Outer,
             };
-            job.record(rec, narrow, self.wide.0, &self.m.range(at, bytes))?;
+            product.record(rec, narrow, self.wide.0, &self.m.range(at, bytes))?;
             at += bytes;
         }
         Ok(())
@@ -410,7 +410,7 @@ pub fn up(
     shape: Shape,
 ) -> Result<()> {
     let (form, matrix, format) = (Form::Up, Matrix::B, Format::F32);
-    Job { form, matrix, shape, narrow, wide, format, scale, add: true }.record(rec, t, y, b)
+    LowRankProduct { form, matrix, shape, narrow, wide, format, scale, add: true }.record(rec, t, y, b)
 }
 
 /// Records the gradient of x, `dx = dt A`, with `add` added to what dx holds: dt f32 `[tokens, stride]`, of
@@ -429,5 +429,5 @@ pub fn grad_x(
 ) -> Result<()> {
     let (form, matrix, wide) = (Form::Up, Matrix::A, Columns::all(shape.width));
     let format = Format::F32;
-    Job { form, matrix, shape, narrow, wide, format, scale: 1.0, add }.record(rec, dt, dx, a)
+    LowRankProduct { form, matrix, shape, narrow, wide, format, scale: 1.0, add }.record(rec, dt, dx, a)
 }
