@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::config::Config;
 use super::json::{Object, clip};
-use super::tokens::{Kind, Tokens};
+use super::tokens::{TokenizerKind, Tokens};
 use super::{Error, settings, steps};
 use crate::gguf::{Array, Metadata, Value};
 
@@ -30,11 +30,11 @@ pub(super) fn put(
     let bytes = model.flag("byte_fallback")? == Some(true);
     // Files from before `type` was written are BPE.
     let kind = match model.str("type").unwrap_or("BPE") {
-        "BPE" if bytes => Kind::SentencePiece,
-        "BPE" => Kind::ByteLevel,
-        "WordPiece" => Kind::WordPiece,
+        "BPE" if bytes => TokenizerKind::SentencePiece,
+        "BPE" => TokenizerKind::ByteLevel,
+        "WordPiece" => TokenizerKind::WordPiece,
         "Unigram" if bytes => return Err(file.unsupported("byte_fallback in a Unigram tokenizer")),
-        "Unigram" => Kind::Unigram,
+        "Unigram" => TokenizerKind::Unigram,
         other => {
             let what = format!("a tokenizer of type {other:?} (supported: BPE, WordPiece, Unigram)");
             return Err(file.unsupported(what));
@@ -48,25 +48,25 @@ pub(super) fn put(
         set("pre", Value::Str(pre.to_owned()));
     };
     match kind {
-        Kind::ByteLevel => {
+        TokenizerKind::ByteLevel => {
             let ignores = model.flag("ignore_merges")? == Some(true);
             name("gpt2", &steps::byte_level(&file, ignores, pre, &mut config.warnings)?);
             let merges = merges(&file, &model)?.iter().map(|(a, b)| format!("{a} {b}")).collect();
             set("merges", Value::Array(Array::Str(merges)));
         }
-        Kind::SentencePiece => {
+        TokenizerKind::SentencePiece => {
             name("llama", "default");
             let prefix = steps::sentencepiece(&file, &mut config.warnings)?;
             set("add_space_prefix", Value::Bool(prefix));
             set("scores", Value::Array(Array::F32(scores(&tokens, &merges(&file, &model)?))));
         }
-        Kind::WordPiece => {
+        TokenizerKind::WordPiece => {
             name("bert", "default");
             let (lowercase, strip_accents) = steps::wordpiece(&file)?;
             set("normalizer.lowercase", Value::Bool(lowercase));
             set("normalizer.strip_accents", Value::Bool(strip_accents));
         }
-        Kind::Unigram => {
+        TokenizerKind::Unigram => {
             name("t5", "default");
             let steps = steps::unigram(&file, &mut config.warnings)?;
             set("scores", Value::Array(Array::F32(tokens.scores.clone())));
@@ -80,7 +80,7 @@ pub(super) fn put(
     let added = settings::added(&file, settings.as_ref(), &tokens)?;
     set("add_bos_token", Value::Bool(added.bos));
     set("add_eos_token", Value::Bool(added.eos));
-    if kind == Kind::Unigram {
+    if kind == TokenizerKind::Unigram {
         set("add_sep_token", Value::Bool(added.sep));
     }
     settings::put_special(settings.as_ref(), generation.as_ref(), config, &tokens, &added, metadata);
@@ -93,9 +93,9 @@ pub(super) fn put(
 }
 
 /// Refuses what makes other tokens of a text and has no key.
-fn refuse_variants(file: &Object, model: &Object, kind: Kind) -> Result<(), Error> {
+fn refuse_variants(file: &Object, model: &Object, kind: TokenizerKind) -> Result<(), Error> {
     for (key, own) in [("continuing_subword_prefix", "##"), ("end_of_word_suffix", "")] {
-        let own = if kind == Kind::WordPiece { own } else { "" };
+        let own = if kind == TokenizerKind::WordPiece { own } else { "" };
         if let Some(given) = model.str(key).filter(|given| *given != own) {
             return Err(file.unsupported(format!("{key} {:?}", clip(given))));
         }
@@ -103,11 +103,11 @@ fn refuse_variants(file: &Object, model: &Object, kind: Kind) -> Result<(), Erro
     if let Some(dropout) = model.float("dropout")?.filter(|d| *d != 0.0) {
         return Err(file.unsupported(format!("dropout {dropout} in the tokenizer")));
     }
-    if kind != Kind::ByteLevel && model.flag("ignore_merges")? == Some(true) {
+    if kind != TokenizerKind::ByteLevel && model.flag("ignore_merges")? == Some(true) {
         return Err(file.unsupported("ignore_merges in a tokenizer that is not byte-level"));
     }
     let most = model.count("max_input_chars_per_word")?;
-    if kind == Kind::WordPiece && most.is_some_and(|n| n != 100) {
+    if kind == TokenizerKind::WordPiece && most.is_some_and(|n| n != 100) {
         return Err(model.wrong("max_input_chars_per_word", "100"));
     }
     Ok(())

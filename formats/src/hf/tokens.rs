@@ -18,7 +18,7 @@ const BYTE: i32 = 6;
 
 /// Which model a vocabulary belongs to.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum TokenizerKind {
     ByteLevel,
     SentencePiece,
     WordPiece,
@@ -39,11 +39,11 @@ pub(super) struct Tokens {
 fn entries<'a>(
     file: &Object,
     model: &'a Object,
-    kind: Kind,
+    kind: TokenizerKind,
 ) -> Result<Vec<(&'a str, Option<u64>, f32)>, Error> {
     let vocab = model.get("vocab").ok_or_else(|| file.missing("model.vocab"))?;
     match (kind, vocab) {
-        (Kind::Unigram, Json::Array(list)) => list
+        (TokenizerKind::Unigram, Json::Array(list)) => list
             .iter()
             .enumerate()
             .map(|(i, entry)| {
@@ -55,7 +55,7 @@ fn entries<'a>(
                 })
             })
             .collect(),
-        (_, Json::Object(map)) if kind != Kind::Unigram => {
+        (_, Json::Object(map)) if kind != TokenizerKind::Unigram => {
             Ok(map.iter().map(|(text, id)| (text.as_str(), id.as_u64(), 0.0)).collect())
         }
         _ => Err(file.missing("model.vocab")),
@@ -67,7 +67,7 @@ impl Tokens {
         file: &Object,
         model: &Object,
         config: &mut Config,
-        kind: Kind,
+        kind: TokenizerKind,
     ) -> Result<Tokens, Error> {
         let vocab = entries(file, model, kind)?;
         let added = file.get("added_tokens").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
@@ -93,23 +93,23 @@ impl Tokens {
             texts: (0..size).map(|i| format!("[PAD{i}]")).collect(),
             kinds: vec![UNUSED; size],
             ids: HashMap::with_capacity(vocab.len()),
-            scores: vec![0.0; if kind == Kind::Unigram { size } else { 0 }],
+            scores: vec![0.0; if kind == TokenizerKind::Unigram { size } else { 0 }],
         };
         let unknown = match model.get("unk_id").and_then(Json::as_u64) {
             Some(id) => vocab.iter().find(|(_, i, _)| *i == Some(id)).map(|(text, ..)| *text),
             None => model.str("unk_token"),
         };
-        let bytes = kind == Kind::SentencePiece;
+        let bytes = kind == TokenizerKind::SentencePiece;
         for (text, id, score) in vocab {
             let byte = text.len() == 6 && text.starts_with("<0x") && text.ends_with('>');
             let ty = match () {
                 () if bytes && byte => BYTE,
-                () if kind != Kind::ByteLevel && Some(text) == unknown => UNKNOWN,
+                () if kind != TokenizerKind::ByteLevel && Some(text) == unknown => UNKNOWN,
                 () => NORMAL,
             };
             let shown = match (kind, text.strip_prefix("##")) {
-                (Kind::WordPiece, Some(rest)) => rest.to_owned(),
-                (Kind::WordPiece, None) => format!("▁{text}"),
+                (TokenizerKind::WordPiece, Some(rest)) => rest.to_owned(),
+                (TokenizerKind::WordPiece, None) => format!("▁{text}"),
                 _ => text.to_owned(),
             };
             let id = tokens.put(file, text, id, ty, shown)?;
@@ -136,7 +136,7 @@ impl Tokens {
             strips.extend(["lstrip", "rstrip", "single_word"].iter().filter(|k| on(k)).map(|k| (*k, text)));
             let special = on("special") || looks_special(text);
             let ty = match special {
-                true if kind != Kind::ByteLevel && Some(text) == unknown => UNKNOWN,
+                true if kind != TokenizerKind::ByteLevel && Some(text) == unknown => UNKNOWN,
                 true => CONTROL,
                 false => USER_DEFINED,
             };

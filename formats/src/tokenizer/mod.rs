@@ -24,7 +24,7 @@ pub use stream::StreamDecoder;
 
 use crate::gguf::{Array, Metadata, Value};
 use special::{Fragment, Partitioner};
-use vocab::{Kind, Vocab};
+use vocab::{TokenKind, Vocab};
 
 /// Why a vocabulary cannot be used.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -328,14 +328,14 @@ impl Tokenizer {
         let text = self.token_text(id)?;
         let kind = self.0.vocab.kind(id);
         Some(match (kind, &self.0.model) {
-            (Kind::Control | Kind::Unknown, _) => text.into(),
-            (Kind::Unused, _) => Vec::new(),
-            (Kind::Byte, _) => named_or_raw(text),
+            (TokenKind::Control | TokenKind::Unknown, _) => text.into(),
+            (TokenKind::Unused, _) => Vec::new(),
+            (TokenKind::Byte, _) => named_or_raw(text),
             (_, Model::Spm(_) | Model::WordPiece(_) | Model::Unigram(_)) => {
                 text.replace('▁', " ").into_bytes()
             }
-            (Kind::UserDefined, Model::Bpe(_)) => text.into(),
-            (Kind::Normal, Model::Bpe(_)) => {
+            (TokenKind::UserDefined, Model::Bpe(_)) => text.into(),
+            (TokenKind::Normal, Model::Bpe(_)) => {
                 let mut bytes = Vec::with_capacity(text.len());
                 for c in text.chars() {
                     match bpe::char_to_byte(c) {
@@ -355,7 +355,7 @@ impl Tokenizer {
 
     /// Whether the token steers the model rather than standing for text.
     pub fn is_control(&self, id: u32) -> bool {
-        (id as usize) < self.vocab_size() && self.0.vocab.kind(id) == Kind::Control
+        (id as usize) < self.vocab_size() && self.0.vocab.kind(id) == TokenKind::Control
     }
 
     fn drops_first_space(&self) -> bool {
@@ -370,7 +370,7 @@ impl Tokenizer {
     /// Appends what one id adds to the decoded bytes; `at_start` falls with the first of them.
     fn append_piece(&self, id: u32, special: bool, at_start: &mut bool, out: &mut Vec<u8>) {
         let Some(bytes) = self.token_bytes(id) else { return };
-        let hidden = matches!(self.0.vocab.kind(id), Kind::Control | Kind::Unknown);
+        let hidden = matches!(self.0.vocab.kind(id), TokenKind::Control | TokenKind::Unknown);
         if bytes.is_empty() || (hidden && !special) {
             return;
         }

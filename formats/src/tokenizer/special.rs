@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::trie::{NONE, ROOT, Trie};
-use super::vocab::{Kind, Vocab};
+use super::vocab::{TokenKind, Vocab};
 
 /// A stretch of text still to be tokenized, or a token.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,12 +43,14 @@ impl Partitioner {
     /// `rstrip` says which tokens take the white space that follows them.
     pub(super) fn new(vocab: &Vocab, rstrip: impl Fn(&str) -> bool) -> Partitioner {
         let mut specials: Vec<Special> = (0..vocab.len() as u32)
-            .filter(|&id| matches!(vocab.kind(id), Kind::Control | Kind::UserDefined | Kind::Unknown))
+            .filter(|&id| {
+                matches!(vocab.kind(id), TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown)
+            })
             .filter(|&id| !vocab.text(id).is_empty() && vocab.id(vocab.text(id)) == Some(id))
             .map(|id| Special {
                 id,
                 len: vocab.text(id).len(),
-                guarded: vocab.kind(id) != Kind::UserDefined,
+                guarded: vocab.kind(id) != TokenKind::UserDefined,
                 rstrip: rstrip(vocab.text(id)),
             })
             .collect();

@@ -3,7 +3,7 @@
 
 use super::Error;
 use super::merge::{Merger, NONE};
-use super::vocab::{Kind, Vocab};
+use super::vocab::{TokenKind, Vocab};
 use crate::gguf::Metadata;
 
 /// Longest stretch merged as one; positions are 32 bits.
@@ -49,7 +49,8 @@ impl Spm {
         let piece = |start: u32, end: u32| {
             let text = &text[start as usize..end as usize];
             let id = if text.len() <= vocab.longest { vocab.id(text)? } else { return None };
-            (!matches!(vocab.kind(id), Kind::Control | Kind::Unknown | Kind::Byte)).then_some(id)
+            (!matches!(vocab.kind(id), TokenKind::Control | TokenKind::Unknown | TokenKind::Byte))
+                .then_some(id)
         };
         let mut merger = Merger::default();
         for (i, c) in text.char_indices() {

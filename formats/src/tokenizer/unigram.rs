@@ -3,7 +3,7 @@
 
 use super::charsmap::Charsmap;
 use super::trie::{NONE, ROOT, Trie};
-use super::vocab::{Kind, Vocab};
+use super::vocab::{TokenKind, Vocab};
 use super::{Error, flag};
 use crate::gguf::Metadata;
 
@@ -43,7 +43,7 @@ impl Unigram {
         let mut ids = Vec::new();
         for id in 0..vocab.len() as u32 {
             let (kind, len) = (vocab.kind(id), vocab.text(id).len());
-            if !matches!(kind, Kind::Normal | Kind::UserDefined | Kind::Unused) || len == 0 {
+            if !matches!(kind, TokenKind::Normal | TokenKind::UserDefined | TokenKind::Unused) || len == 0 {
                 continue;
             }
             if len > MAX_PIECE {
@@ -51,9 +51,9 @@ impl Unigram {
             }
             let score = &mut scores[id as usize];
             match kind {
-                Kind::UserDefined => *score = 0.0,
+                TokenKind::UserDefined => *score = 0.0,
                 _ if !score.is_finite() => return Err(Error::Score { id, score: *score }),
-                Kind::Normal => worst = worst.min(*score),
+                TokenKind::Normal => worst = worst.min(*score),
                 _ => {}
             }
             ids.push(id);

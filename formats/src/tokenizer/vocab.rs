@@ -7,7 +7,7 @@ use crate::gguf::{Array, Metadata, Value};
 
 /// `tokenizer.ggml.token_type`, with the values of GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     Normal,
     Unknown,
     Control,
@@ -65,7 +65,7 @@ const CONTROL_NAMES: &[&str] = &[
 #[derive(Debug)]
 pub(super) struct Vocab {
     tokens: Vec<String>,
-    kinds: Vec<Kind>,
+    kinds: Vec<TokenKind>,
     ids: HashMap<String, u32>,
     ends: Vec<u32>,
     /// Bytes of the longest token.
@@ -141,14 +141,14 @@ impl Vocab {
         for name in END_NAMES {
             if let Some(&id) = ids.get(*name) {
                 ends.push(id);
-                kinds[id as usize] = Kind::Control;
+                kinds[id as usize] = TokenKind::Control;
             }
         }
         ends.sort_unstable();
         ends.dedup();
         for name in CONTROL_NAMES {
             if let Some(&id) = ids.get(*name) {
-                kinds[id as usize] = Kind::Control;
+                kinds[id as usize] = TokenKind::Control;
             }
         }
         let longest = tokens.iter().map(String::len).max().unwrap_or(0);
@@ -164,7 +164,7 @@ impl Vocab {
         &self.tokens[id as usize]
     }
 
-    pub(super) fn kind(&self, id: u32) -> Kind {
+    pub(super) fn kind(&self, id: u32) -> TokenKind {
         self.kinds[id as usize]
     }
 
@@ -191,11 +191,11 @@ pub(super) fn named_byte(text: &str) -> Option<u8> {
     if hex.len() == 2 { u8::from_str_radix(hex, 16).ok() } else { None }
 }
 
-fn read_kinds(meta: &Metadata, n: usize) -> Result<Vec<Kind>, Error> {
+fn read_kinds(meta: &Metadata, n: usize) -> Result<Vec<TokenKind>, Error> {
     let key = "tokenizer.ggml.token_type";
     let wrong = || Error::Type { key: key.into(), expected: "an array of integers" };
     let types: Vec<i64> = match meta.get(key) {
-        None => return Ok(vec![Kind::Normal; n]),
+        None => return Ok(vec![TokenKind::Normal; n]),
         Some(_) => match meta.array(key).ok_or_else(wrong)? {
             Array::U8(v) => v.iter().map(|&x| x.into()).collect(),
             Array::I8(v) => v.iter().map(|&x| x.into()).collect(),
@@ -212,12 +212,12 @@ fn read_kinds(meta: &Metadata, n: usize) -> Result<Vec<Kind>, Error> {
     }
     // A type that GGUF does not define is shown and matched like an unused token.
     let kind = |&t: &i64| match t {
-        1 => Kind::Normal,
-        2 => Kind::Unknown,
-        3 => Kind::Control,
-        4 => Kind::UserDefined,
-        6 => Kind::Byte,
-        _ => Kind::Unused,
+        1 => TokenKind::Normal,
+        2 => TokenKind::Unknown,
+        3 => TokenKind::Control,
+        4 => TokenKind::UserDefined,
+        6 => TokenKind::Byte,
+        _ => TokenKind::Unused,
     };
     Ok(types.iter().map(kind).collect())
 }

@@ -7,7 +7,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::trie::{ROOT, Trie};
 use super::unicode::{MARKS, OTHER, PUNCTUATION};
-use super::vocab::{Kind, Vocab};
+use super::vocab::{TokenKind, Vocab};
 use super::{Error, flag};
 use crate::gguf::Metadata;
 
@@ -29,7 +29,7 @@ pub(super) struct WordPiece {
 impl WordPiece {
     pub(super) fn from_metadata(meta: &Metadata, vocab: &Vocab) -> Result<WordPiece, Error> {
         let ids = (0..vocab.len() as u32)
-            .filter(|&id| !matches!(vocab.kind(id), Kind::Control | Kind::Unknown))
+            .filter(|&id| !matches!(vocab.kind(id), TokenKind::Control | TokenKind::Unknown))
             .filter(|&id| !vocab.text(id).is_empty());
         let pieces = Trie::new(ids.map(|id| (vocab.text(id).as_bytes(), id)));
         let start = START.bytes().try_fold(ROOT, |node, byte| pieces.child(node, byte));

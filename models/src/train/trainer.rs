@@ -21,7 +21,7 @@ use crate::{Error, Model, Result, Spec};
 
 /// What a recorded program does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+enum Phase {
     /// The forward pass of so many tokens.
     Forward(u32),
     /// The same without dropout.
@@ -52,7 +52,7 @@ pub struct Trainer {
     moments: [Slice; 2],
     /// AdamW's scratch and settings.
     optimiser: adamw::Buffers,
-    programs: HashMap<Kind, Program>,
+    programs: HashMap<Phase, Program>,
     /// Steps done.
     step: u64,
     /// Batches accumulated since, and the scale of the first of them: the gradient in memory is divided by it.
@@ -194,9 +194,9 @@ impl Trainer {
             self.unit = scale;
         }
         let tokens = self.upload(batch, scale / self.unit)?;
-        self.replay(Kind::Forward(tokens))?;
-        let losses = self.losses(batch, Kind::LossAndGradient)?;
-        self.replay(Kind::Backward(tokens))?;
+        self.replay(Phase::Forward(tokens))?;
+        let losses = self.losses(batch, Phase::LossAndGradient)?;
+        self.replay(Phase::Backward(tokens))?;
         self.batches += 1;
         let losses = read(losses)?;
         self.diverged |= !losses.loss_sum.is_finite();
@@ -231,7 +231,7 @@ impl Trainer {
         let gpu = self.model.gpu().clone();
         gpu.write(&self.optimiser.settings, 0, bytemuck::bytes_of(&settings))?;
         let norm = self.optimiser.norm.clone();
-        let program = self.program(Kind::Step)?;
+        let program = self.program(Phase::Step)?;
         let bytes = gpu.run(program, Some(&norm))?.readback.expect("asked for").wait()?;
         self.batches = 0;
         let norm = f32::from_le_bytes(bytes[..4].try_into().expect("four bytes")) * self.unit;
@@ -248,8 +248,12 @@ impl Trainer {
     /// As [`Trainer::accumulate`].
     pub fn evaluate(&mut self, batch: &Batch) -> Result<Losses> {
         let tokens = self.upload(batch, 1.0)?;
-        self.replay(if self.options.dropout > 0.0 { Kind::Evaluate(tokens) } else { Kind::Forward(tokens) })?;
-        read(self.losses(batch, Kind::Loss)?)
+        self.replay(if self.options.dropout > 0.0 {
+            Phase::Evaluate(tokens)
+        } else {
+            Phase::Forward(tokens)
+        })?;
+        read(self.losses(batch, Phase::Loss)?)
     }
 
     /// The adapter as it is now.
@@ -416,7 +420,7 @@ impl Trainer {
     }
 
     /// Runs the loss, a piece of the supervised rows at a time.
-    fn losses(&mut self, batch: &Batch, kind: Kind) -> Result<Vec<(usize, weft_runtime::Readback)>> {
+    fn losses(&mut self, batch: &Batch, kind: Phase) -> Result<Vec<(usize, weft_runtime::Readback)>> {
         let gpu = self.model.gpu().clone();
         let most = self.lesson.rows as usize;
         let rows: Vec<u32> =
@@ -436,13 +440,13 @@ impl Trainer {
         Ok(all)
     }
 
-    fn replay(&mut self, kind: Kind) -> Result<()> {
+    fn replay(&mut self, kind: Phase) -> Result<()> {
         let gpu = self.model.gpu().clone();
         gpu.run(self.program(kind)?, None)?;
         Ok(())
     }
 
-    fn program(&mut self, kind: Kind) -> Result<&Program> {
+    fn program(&mut self, kind: Phase) -> Result<&Program> {
         if !self.programs.contains_key(&kind) {
             let program = self.recording(kind)?.finish()?;
             self.programs.insert(kind, program);
@@ -450,14 +454,14 @@ impl Trainer {
         Ok(&self.programs[&kind])
     }
 
-    fn recording(&self, kind: Kind) -> Result<Recorder> {
+    fn recording(&self, kind: Phase) -> Result<Recorder> {
         match kind {
-            Kind::Forward(tokens) => self.record(tokens, self.options.dropout, Training::forward),
-            Kind::Evaluate(tokens) => self.record(tokens, 0.0, Training::forward),
-            Kind::Backward(tokens) => self.record(tokens, self.options.dropout, Training::backward),
-            Kind::Loss => self.record(self.lesson.tokens, 0.0, |t| t.loss(false)),
-            Kind::LossAndGradient => self.record(self.lesson.tokens, 0.0, |t| t.loss(true)),
-            Kind::Step => {
+            Phase::Forward(tokens) => self.record(tokens, self.options.dropout, Training::forward),
+            Phase::Evaluate(tokens) => self.record(tokens, 0.0, Training::forward),
+            Phase::Backward(tokens) => self.record(tokens, self.options.dropout, Training::backward),
+            Phase::Loss => self.record(self.lesson.tokens, 0.0, |t| t.loss(false)),
+            Phase::LossAndGradient => self.record(self.lesson.tokens, 0.0, |t| t.loss(true)),
+            Phase::Step => {
                 let mut rec = Recorder::new(self.model.gpu());
                 let (m, [first, second]) = (&self.memory, &self.moments);
                 adamw::norm(&mut rec, &m.parameters, &m.gradient, &self.optimiser)?;
@@ -513,11 +517,11 @@ impl Trainer {
     pub fn recordings(&self) -> Result<Vec<(String, Recorder)>> {
         let tokens = self.lesson.tokens;
         let kinds = [
-            ("forward", Kind::Forward(tokens)),
-            ("loss", Kind::Loss),
-            ("loss and gradient", Kind::LossAndGradient),
-            ("backward", Kind::Backward(tokens)),
-            ("step", Kind::Step),
+            ("forward", Phase::Forward(tokens)),
+            ("loss", Phase::Loss),
+            ("loss and gradient", Phase::LossAndGradient),
+            ("backward", Phase::Backward(tokens)),
+            ("step", Phase::Step),
         ];
         kinds.into_iter().map(|(name, kind)| Ok((name.to_owned(), self.recording(kind)?))).collect()
     }

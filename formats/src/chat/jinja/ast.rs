@@ -4,11 +4,11 @@
 #[derive(Debug)]
 pub(super) struct Expr {
     pub(super) line: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: ExprKind,
 }
 
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum ExprKind {
     Const(Const),
     Name(String),
     List(Vec<Expr>),

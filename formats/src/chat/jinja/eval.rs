@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::ast::{Args, Const, Expr, Kind, Macro, Node};
+use super::ast::{Args, Const, Expr, ExprKind, Macro, Node};
 use super::call::{Given, whole_or};
 use super::show::{self, Out};
 use super::value::{Callable, Dict, Value, contains, equal, order, work};
@@ -123,30 +123,30 @@ impl<'a> Run<'a> {
 
     fn eval_inner(&mut self, e: &Expr) -> Result<Value> {
         match &e.kind {
-            Kind::Const(c) => constant(c),
-            Kind::Name(name) => self.name(name),
-            Kind::List(list) => Value::list(self.all(list)?),
-            Kind::Tuple(list) => Value::tuple(self.all(list)?),
-            Kind::Dict(pairs) => {
+            ExprKind::Const(c) => constant(c),
+            ExprKind::Name(name) => self.name(name),
+            ExprKind::List(list) => Value::list(self.all(list)?),
+            ExprKind::Tuple(list) => Value::tuple(self.all(list)?),
+            ExprKind::Dict(pairs) => {
                 let mut out = Vec::new();
                 for (k, v) in pairs {
                     out.push((self.eval(k)?, self.eval(v)?));
                 }
                 Value::dict(out)
             }
-            Kind::Not(inner) => Ok(Value::Bool(!self.eval(inner)?.is_true())),
-            Kind::Negative(inner) => ops::sign(&self.eval(inner)?, true),
-            Kind::Positive(inner) => ops::sign(&self.eval(inner)?, false),
-            Kind::Binary(op, both) => {
+            ExprKind::Not(inner) => Ok(Value::Bool(!self.eval(inner)?.is_true())),
+            ExprKind::Negative(inner) => ops::sign(&self.eval(inner)?, true),
+            ExprKind::Positive(inner) => ops::sign(&self.eval(inner)?, false),
+            ExprKind::Binary(op, both) => {
                 let (a, b) = (self.eval(&both.0)?, self.eval(&both.1)?);
                 ops::binary(op, &a, &b)
             }
-            Kind::And(both) | Kind::Or(both) => {
+            ExprKind::And(both) | ExprKind::Or(both) => {
                 let first = self.eval(&both.0)?;
-                let decided = first.is_true() == matches!(e.kind, Kind::Or(_));
+                let decided = first.is_true() == matches!(e.kind, ExprKind::Or(_));
                 if decided { Ok(first) } else { self.eval(&both.1) }
             }
-            Kind::Concat(parts) => {
+            ExprKind::Concat(parts) => {
                 let mut out = Out::default();
                 for part in parts {
                     let value = self.eval(part)?;
@@ -154,8 +154,8 @@ impl<'a> Run<'a> {
                 }
                 Value::str(out.done())
             }
-            Kind::Compare(first, rest) => self.compare(first, rest),
-            Kind::If(parts) => {
+            ExprKind::Compare(first, rest) => self.compare(first, rest),
+            ExprKind::If(parts) => {
                 if self.eval(&parts.1)?.is_true() {
                     return self.eval(&parts.0);
                 }
@@ -164,12 +164,12 @@ impl<'a> Run<'a> {
                     None => Ok(Value::undefined("the inline if-expression")),
                 }
             }
-            Kind::Field(value, name) => field(&self.eval(value)?, name),
-            Kind::Item(both) => {
+            ExprKind::Field(value, name) => field(&self.eval(value)?, name),
+            ExprKind::Item(both) => {
                 let (value, index) = (self.eval(&both.0)?, self.eval(&both.1)?);
                 item(&value, &index)
             }
-            Kind::Slice(parts) => {
+            ExprKind::Slice(parts) => {
                 let value = self.eval(&parts.0)?;
                 let mut bounds = [Value::None, Value::None, Value::None];
                 for (bound, part) in bounds.iter_mut().zip(&parts.1) {
@@ -179,8 +179,8 @@ impl<'a> Run<'a> {
                 }
                 ops::slice(&value, &bounds)
             }
-            Kind::Call(callee, args) => self.call_expr(callee, args, None),
-            Kind::Filter(value, name, args) => {
+            ExprKind::Call(callee, args) => self.call_expr(callee, args, None),
+            ExprKind::Filter(value, name, args) => {
                 let value = match value {
                     Some(value) => self.eval(value)?,
                     // What a filter block collected.
@@ -189,7 +189,7 @@ impl<'a> Run<'a> {
                 let given = self.given(args)?;
                 filters::apply(&value, name, &given)
             }
-            Kind::Test(value, name, args) => {
+            ExprKind::Test(value, name, args) => {
                 let value = self.eval(value)?;
                 let given = self.given(args)?;
                 checks::check(&value, name, &given).map(Value::Bool)
@@ -242,7 +242,7 @@ impl<'a> Run<'a> {
 
     /// A call, whose callee may be a method; a call block's body comes as `caller`.
     pub(super) fn call_expr(&mut self, callee: &Expr, args: &Args, caller: Option<Value>) -> Result<Value> {
-        if let Kind::Field(value, name) = &callee.kind {
+        if let ExprKind::Field(value, name) = &callee.kind {
             let value = self.eval(value)?;
             if caller.is_none() && methods::has(&value, name)? {
                 let given = self.given(args)?;

@@ -2,7 +2,7 @@
 //! and closest what stands behind a value.
 
 use super::Fault;
-use super::ast::{Args, Const, Expr, Kind};
+use super::ast::{Args, Const, Expr, ExprKind};
 use super::lexer::Token;
 use super::parser::{Parser, RESERVED};
 
@@ -32,7 +32,7 @@ impl Parser {
             (false, Some(one)) => Ok(one),
             (_, last) => {
                 all.extend(last);
-                Ok(Expr { line, kind: Kind::Tuple(all) })
+                Ok(Expr { line, kind: ExprKind::Tuple(all) })
             }
         }
     }
@@ -46,7 +46,7 @@ impl Parser {
             while p.take_name("if") {
                 let condition = p.either()?;
                 let otherwise = if p.take_name("else") { Some(p.expression()?) } else { None };
-                value = Expr { line, kind: Kind::If(Box::new((value, condition, otherwise))) };
+                value = Expr { line, kind: ExprKind::If(Box::new((value, condition, otherwise))) };
                 p.chain(&mut count)?;
             }
             Ok(value)
@@ -58,7 +58,7 @@ impl Parser {
         let mut value = self.both()?;
         let mut count = 0;
         while self.take_name("or") {
-            value = Expr { line, kind: Kind::Or(Box::new((value, self.both()?))) };
+            value = Expr { line, kind: ExprKind::Or(Box::new((value, self.both()?))) };
             self.chain(&mut count)?;
         }
         Ok(value)
@@ -69,7 +69,7 @@ impl Parser {
         let mut value = self.negation()?;
         let mut count = 0;
         while self.take_name("and") {
-            value = Expr { line, kind: Kind::And(Box::new((value, self.negation()?))) };
+            value = Expr { line, kind: ExprKind::And(Box::new((value, self.negation()?))) };
             self.chain(&mut count)?;
         }
         Ok(value)
@@ -78,7 +78,7 @@ impl Parser {
     fn negation(&mut self) -> Result<Expr, Fault> {
         let line = self.line();
         match self.take_name("not") {
-            true => Ok(Expr { line, kind: Kind::Not(Box::new(self.deeper(Parser::negation)?)) }),
+            true => Ok(Expr { line, kind: ExprKind::Not(Box::new(self.deeper(Parser::negation)?)) }),
             false => self.comparison(),
         }
     }
@@ -105,7 +105,7 @@ impl Parser {
         }
         match rest.is_empty() {
             true => Ok(first),
-            false => Ok(Expr { line, kind: Kind::Compare(Box::new(first), rest) }),
+            false => Ok(Expr { line, kind: ExprKind::Compare(Box::new(first), rest) }),
         }
     }
 
@@ -120,7 +120,7 @@ impl Parser {
         let mut count = 0;
         while let Some(op) = ops.iter().find(|op| self.is_op(op)) {
             self.at += 1;
-            value = Expr { line, kind: Kind::Binary(op, Box::new((value, inner(self)?))) };
+            value = Expr { line, kind: ExprKind::Binary(op, Box::new((value, inner(self)?))) };
             self.chain(&mut count)?;
         }
         Ok(value)
@@ -140,7 +140,7 @@ impl Parser {
             (1, Some(one)) => Ok(one),
             (_, last) => {
                 parts.extend(last);
-                Ok(Expr { line, kind: Kind::Concat(parts) })
+                Ok(Expr { line, kind: ExprKind::Concat(parts) })
             }
         }
     }
@@ -156,9 +156,9 @@ impl Parser {
     fn unary(&mut self, filtered: bool) -> Result<Expr, Fault> {
         let line = self.line();
         let value = if self.take_op("-") {
-            Expr { line, kind: Kind::Negative(Box::new(self.deeper(|p| p.unary(false))?)) }
+            Expr { line, kind: ExprKind::Negative(Box::new(self.deeper(|p| p.unary(false))?)) }
         } else if self.take_op("+") {
-            Expr { line, kind: Kind::Positive(Box::new(self.deeper(|p| p.unary(false))?)) }
+            Expr { line, kind: ExprKind::Positive(Box::new(self.deeper(|p| p.unary(false))?)) }
         } else {
             self.primary()?
         };
@@ -170,13 +170,13 @@ impl Parser {
         let line = self.line();
         let kind = match self.next() {
             Some(Token::Name(name)) => match constant(&name) {
-                Some(value) => Kind::Const(value),
+                Some(value) => ExprKind::Const(value),
                 None if RESERVED.contains(&name.as_str()) => {
                     return self.fail(format!("unexpected {name:?}"));
                 }
                 None => {
                     self.read(&name);
-                    Kind::Name(name)
+                    ExprKind::Name(name)
                 }
             },
             Some(Token::Text(mut text)) => {
@@ -184,11 +184,11 @@ impl Parser {
                     text.push_str(more);
                     self.at += 1;
                 }
-                Kind::Const(Const::Text(text.into()))
+                ExprKind::Const(Const::Text(text.into()))
             }
-            Some(Token::Int(i)) => Kind::Const(Const::Int(i)),
-            Some(Token::Float(x)) => Kind::Const(Const::Float(x)),
-            Some(Token::Op("(")) if self.take_op(")") => Kind::Tuple(Vec::new()),
+            Some(Token::Int(i)) => ExprKind::Const(Const::Int(i)),
+            Some(Token::Float(x)) => ExprKind::Const(Const::Float(x)),
+            Some(Token::Op("(")) if self.take_op(")") => ExprKind::Tuple(Vec::new()),
             Some(Token::Op("(")) => {
                 let inner = self.tuple()?;
                 self.expect_op(")")?;
@@ -205,7 +205,7 @@ impl Parser {
                     }
                     items.push(self.expression()?);
                 }
-                Kind::List(items)
+                ExprKind::List(items)
             }
             Some(Token::Op("{")) => self.dict()?,
             _ => {
@@ -216,7 +216,7 @@ impl Parser {
         Ok(Expr { line, kind })
     }
 
-    fn dict(&mut self) -> Result<Kind, Fault> {
+    fn dict(&mut self) -> Result<ExprKind, Fault> {
         let mut items = Vec::new();
         while !self.take_op("}") {
             if !items.is_empty() {
@@ -229,7 +229,7 @@ impl Parser {
             self.expect_op(":")?;
             items.push((key, self.expression()?));
         }
-        Ok(Kind::Dict(items))
+        Ok(ExprKind::Dict(items))
     }
 
     /// Fields, items and calls.
@@ -239,17 +239,17 @@ impl Parser {
             let line = self.line();
             let kind = if self.take_op(".") {
                 match self.next() {
-                    Some(Token::Name(name)) => Kind::Field(Box::new(value), name),
+                    Some(Token::Name(name)) => ExprKind::Field(Box::new(value), name),
                     Some(Token::Int(i)) => {
-                        let index = Expr { line, kind: Kind::Const(Const::Int(i)) };
-                        Kind::Item(Box::new((value, index)))
+                        let index = Expr { line, kind: ExprKind::Const(Const::Int(i)) };
+                        ExprKind::Item(Box::new((value, index)))
                     }
                     _ => return self.fail("expected a name or a number behind \".\""),
                 }
             } else if self.take_op("[") {
                 self.subscript(value)?
             } else if self.is_op("(") {
-                Kind::Call(Box::new(value), self.args()?)
+                ExprKind::Call(Box::new(value), self.args()?)
             } else {
                 return Ok(value);
             };
@@ -259,7 +259,7 @@ impl Parser {
     }
 
     /// What stands in brackets behind a value.
-    fn subscript(&mut self, value: Expr) -> Result<Kind, Fault> {
+    fn subscript(&mut self, value: Expr) -> Result<ExprKind, Fault> {
         let mut parts: [Option<Expr>; 3] = [None, None, None];
         let mut colons = 0;
         while !self.take_op("]") {
@@ -280,9 +280,9 @@ impl Parser {
             });
         }
         match (colons, parts) {
-            (0, [Some(index), None, None]) => Ok(Kind::Item(Box::new((value, index)))),
+            (0, [Some(index), None, None]) => Ok(ExprKind::Item(Box::new((value, index)))),
             (0, _) => self.fail("expected an index"),
-            (_, parts) => Ok(Kind::Slice(Box::new((value, parts)))),
+            (_, parts) => Ok(ExprKind::Slice(Box::new((value, parts)))),
         }
     }
 
@@ -293,7 +293,7 @@ impl Parser {
         while self.take_op(",") && !self.is_op("]") {
             all.push(self.expression()?);
         }
-        Ok(Expr { line, kind: Kind::Tuple(all) })
+        Ok(Expr { line, kind: ExprKind::Tuple(all) })
     }
 
     /// Filters, tests and calls behind them.
@@ -307,11 +307,11 @@ impl Parser {
                     name = format!("{name}.{}", self.name()?);
                 }
                 let args = if self.is_op("(") { self.args()? } else { Args::default() };
-                value = Expr { line, kind: Kind::Filter(Some(Box::new(value)), name, args) };
+                value = Expr { line, kind: ExprKind::Filter(Some(Box::new(value)), name, args) };
             } else if self.take_name("is") {
                 value = self.test(value, line)?;
             } else if self.is_op("(") {
-                value = Expr { line, kind: Kind::Call(Box::new(value), self.args()?) };
+                value = Expr { line, kind: ExprKind::Call(Box::new(value), self.args()?) };
             } else {
                 return Ok(value);
             }
@@ -339,8 +339,8 @@ impl Parser {
         } else {
             Args::default()
         };
-        let test = Expr { line, kind: Kind::Test(Box::new(value), name, args) };
-        Ok(if negated { Expr { line, kind: Kind::Not(Box::new(test)) } } else { test })
+        let test = Expr { line, kind: ExprKind::Test(Box::new(value), name, args) };
+        Ok(if negated { Expr { line, kind: ExprKind::Not(Box::new(test)) } } else { test })
     }
 
     pub(super) fn args(&mut self) -> Result<Args, Fault> {

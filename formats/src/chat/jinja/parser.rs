@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Fault;
-use super::ast::{Args, Expr, For, Kind, Macro, Node, Statement, Target};
+use super::ast::{Args, Expr, ExprKind, For, Macro, Node, Statement, Target};
 use super::expressions::constant;
 use super::lexer::{Lexer, Token};
 
@@ -188,7 +188,7 @@ impl Parser {
             "call" => {
                 let parameters = if self.is_op("(") { self.parameters()? } else { Vec::new() };
                 let call = self.expression()?;
-                if !matches!(call.kind, Kind::Call(..)) {
+                if !matches!(call.kind, ExprKind::Call(..)) {
                     return self.fail("a call block needs a call");
                 }
                 let body = self.collect("caller".to_owned(), parameters, "endcall")?;
@@ -365,7 +365,7 @@ impl Parser {
             name = format!("{name}.{}", self.name()?);
         }
         let args = if self.is_op("(") { self.args()? } else { Args::default() };
-        let filter = Expr { line, kind: Kind::Filter(value, name, args) };
+        let filter = Expr { line, kind: ExprKind::Filter(value, name, args) };
         self.filters_behind(Some(filter))
     }
 
@@ -379,7 +379,7 @@ impl Parser {
                 name = format!("{name}.{}", self.name()?);
             }
             let args = if self.is_op("(") { self.args()? } else { Args::default() };
-            value = Some(Box::new(Expr { line, kind: Kind::Filter(value, name, args) }));
+            value = Some(Box::new(Expr { line, kind: ExprKind::Filter(value, name, args) }));
             self.chain(&mut count)?;
         }
         match value {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::ast::{Expr, For, Kind, Node, Statement, Target};
+use super::ast::{Expr, ExprKind, For, Node, Statement, Target};
 use super::call::Given;
 use super::eval::{Loop, Run, Scope};
 use super::show;
@@ -97,7 +97,7 @@ impl Run<'_> {
             Statement::CallBlock(call, body) => {
                 self.macros.push((body.clone(), self.scope));
                 let caller = Value::Callable(Callable::Macro(self.macros.len() - 1));
-                let Kind::Call(callee, args) = &call.kind else { return Ok(()) };
+                let ExprKind::Call(callee, args) = &call.kind else { return Ok(()) };
                 let value = self.deeper(|run| run.call_expr(callee, args, Some(caller)))?;
                 self.print(&value)
             }
@@ -135,7 +135,7 @@ impl Run<'_> {
                 Ok(())
             }
             Target::Field(name, field) => {
-                let at = Expr { line: 0, kind: Kind::Name(name.clone()) };
+                let at = Expr { line: 0, kind: ExprKind::Name(name.clone()) };
                 let Value::Namespace(ns) = self.eval(&at)? else {
                     return Fault::err("cannot assign attribute on non-namespace object");
                 };
