@@ -138,7 +138,7 @@ pub fn choose(recipe: Recipe, model: &Model, wishes: &Wishes, tensors: &[Tensor]
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|&i| (layer(tensors[i].name), tensors[i].name));
     let mut counts = Counts {
-        values: tensors.iter().filter(|t| part(t.name) == Part::Value).count(),
+        values: tensors.iter().filter(|t| role(t.name) == TensorRole::Value).count(),
         ..Counts::default()
     };
     let mut choices: Vec<Choice> = tensors.iter().map(|t| Choice { ty: t.ty, instead_of: None }).collect();
@@ -193,7 +193,7 @@ fn layer(name: &str) -> Option<u64> {
 }
 
 #[derive(PartialEq)]
-enum Part {
+enum TensorRole {
     /// attn_v, or a fused tensor that holds it.
     Value,
     Key,
@@ -202,14 +202,14 @@ enum Part {
     Other,
 }
 
-fn part(name: &str) -> Part {
+fn role(name: &str) -> TensorRole {
     let has = |s: &str| name.contains(s);
     match () {
-        () if has("attn_v.weight") || has("attn_qkv.weight") || has("attn_kv_b.weight") => Part::Value,
-        () if has("attn_k.weight") => Part::Key,
-        () if has("attn_output.weight") => Part::Output,
-        () if has("ffn_down") => Part::Down,
-        () => Part::Other,
+        () if has("attn_v.weight") || has("attn_qkv.weight") || has("attn_kv_b.weight") => TensorRole::Value,
+        () if has("attn_k.weight") => TensorRole::Key,
+        () if has("attn_output.weight") => TensorRole::Output,
+        () if has("ffn_down") => TensorRole::Down,
+        () => TensorRole::Other,
     }
 }
 
@@ -244,8 +244,8 @@ fn mixed(
         return if name.starts_with("TQ") { Type::Q4_K } else { base };
     }
     let experts = model.experts == 8;
-    match part(t.name) {
-        Part::Value => {
+    match role(t.name) {
+        TensorRole::Value => {
             let i = counts.value;
             counts.value += 1;
             if experts {
@@ -264,8 +264,8 @@ fn mixed(
             };
             if model.is_70b() && matches!(ty, Type::Q3_K | Type::Q4_K) { Type::Q5_K } else { ty }
         }
-        Part::Key if experts => Type::Q8_0,
-        Part::Down => {
+        TensorRole::Key if experts => Type::Q8_0,
+        TensorRole::Down => {
             let i = if model.experts > 1 { layer(t.name).unwrap_or(0) } else { counts.down };
             counts.down += 1;
             let n = model.layers;
@@ -282,7 +282,7 @@ fn mixed(
                 _ => base,
             }
         }
-        Part::Output => match name {
+        TensorRole::Output => match name {
             "Q2_K" | "Q3_K_S" | "Q3_K_M" | "IQ4_NL" | "Q4_K_S" | "Q4_K_M" | "IQ4_XS" if experts => Type::Q5_K,
             _ if experts => base,
             "Q2_K" => Type::Q3_K,

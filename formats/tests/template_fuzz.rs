@@ -12,7 +12,7 @@ mod alloc;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const MOST_BYTES: usize = 256 << 20;
+const MAX_BYTES: usize = 256 << 20;
 
 /// Renders a source within the bounds; they hold on a thread of 2 MiB of stack, as a test's is.
 fn render(source: &str, messages: &[Message]) -> Result<String, Error> {
@@ -24,7 +24,7 @@ fn render(source: &str, messages: &[Message]) -> Result<String, Error> {
     // A debug build on a busy machine is slower than what the bound is for.
     let most = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 5 });
     assert!(start.elapsed() < most, "{:?} for {shown}", start.elapsed());
-    assert!(peak <= MOST_BYTES, "{} MiB for {shown}", peak >> 20);
+    assert!(peak <= MAX_BYTES, "{} MiB for {shown}", peak >> 20);
     if let Err(e) = &out {
         let line = e.to_string();
         assert!(!line.contains('\n') && line.len() < 500, "{line}");

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 
 /// The shape of a model, as its metadata give it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Shape {
+struct ModelShape {
     name: &'static str,
     arch: &'static str,
     layers: u32,
@@ -35,11 +35,11 @@ struct Shape {
 }
 
 /// From the `config.json` of each model on Hugging Face.
-const SHAPES: [Shape; 10] = [
-    Shape { name: "qwen3-0.6b", width: 1024, heads: 16, feed_forward: 3072, ..QWEN3_1_7B },
+const SHAPES: [ModelShape; 10] = [
+    ModelShape { name: "qwen3-0.6b", width: 1024, heads: 16, feed_forward: 3072, ..QWEN3_1_7B },
     QWEN3_1_7B,
-    Shape { name: "qwen3-4b", layers: 36, width: 2560, heads: 32, feed_forward: 9728, ..QWEN3_1_7B },
-    Shape {
+    ModelShape { name: "qwen3-4b", layers: 36, width: 2560, heads: 32, feed_forward: 9728, ..QWEN3_1_7B },
+    ModelShape {
         name: "qwen3-8b",
         layers: 36,
         width: 4096,
@@ -48,7 +48,7 @@ const SHAPES: [Shape; 10] = [
         tied: false,
         ..QWEN3_1_7B
     },
-    Shape {
+    ModelShape {
         name: "qwen3-30b-a3b",
         arch: "qwen3moe",
         layers: 48,
@@ -60,7 +60,7 @@ const SHAPES: [Shape; 10] = [
         ..QWEN3_1_7B
     },
     LLAMA_3_2_1B,
-    Shape {
+    ModelShape {
         name: "llama-3.1-8b",
         layers: 32,
         width: 4096,
@@ -69,7 +69,7 @@ const SHAPES: [Shape; 10] = [
         tied: false,
         ..LLAMA_3_2_1B
     },
-    Shape {
+    ModelShape {
         name: "gemma-3-270m",
         layers: 18,
         width: 640,
@@ -79,7 +79,7 @@ const SHAPES: [Shape; 10] = [
         window: 512,
         ..GEMMA_3_4B
     },
-    Shape {
+    ModelShape {
         name: "gemma-3-1b",
         layers: 26,
         width: 1152,
@@ -92,7 +92,7 @@ const SHAPES: [Shape; 10] = [
     GEMMA_3_4B,
 ];
 
-const GEMMA_3_4B: Shape = Shape {
+const GEMMA_3_4B: ModelShape = ModelShape {
     name: "gemma-3-4b",
     arch: "gemma3",
     layers: 34,
@@ -109,7 +109,7 @@ const GEMMA_3_4B: Shape = Shape {
     experts: [0, 0],
 };
 
-const QWEN3_1_7B: Shape = Shape {
+const QWEN3_1_7B: ModelShape = ModelShape {
     name: "qwen3-1.7b",
     arch: "qwen3",
     layers: 28,
@@ -126,7 +126,7 @@ const QWEN3_1_7B: Shape = Shape {
     experts: [0, 0],
 };
 
-const LLAMA_3_2_1B: Shape = Shape {
+const LLAMA_3_2_1B: ModelShape = ModelShape {
     name: "llama-3.2-1b",
     arch: "llama",
     layers: 16,
@@ -152,7 +152,7 @@ const DEVIATION: f32 = 0.02;
 /// A model of a real shape with made-up weights.
 #[derive(Debug, Clone)]
 pub struct Synthetic {
-    shape: Shape,
+    shape: ModelShape,
     recipe: Recipe,
     layers: u32,
 }

@@ -8,7 +8,7 @@ pub struct Arena {
 
 /// Handle of a tensor in an [`Arena`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placed(usize);
+pub struct TensorId(usize);
 
 /// Where the tensors of an [`Arena`] lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +25,9 @@ impl Arena {
     }
 
     /// Adds a tensor of `bytes` that is written at step `first` and read for the last time at `last`.
-    pub fn add(&mut self, bytes: u64, first: u32, last: u32) -> Placed {
+    pub fn add(&mut self, bytes: u64, first: u32, last: u32) -> TensorId {
         self.wanted.push((bytes, first, last));
-        Placed(self.wanted.len() - 1)
+        TensorId(self.wanted.len() - 1)
     }
 
     /// Places all tensors at multiples of `align`: largest first, each in the lowest gap that is free
@@ -64,7 +64,7 @@ impl Arena {
 
 impl Layout {
     /// The part of `memory`, which has [`Layout::total`] bytes, that belongs to `tensor`.
-    pub fn slice(&self, memory: &crate::Slice, tensor: Placed) -> crate::Slice {
+    pub fn slice(&self, memory: &crate::Slice, tensor: TensorId) -> crate::Slice {
         let (offset, size) = self.offsets[tensor.0];
         memory.range(offset, size)
     }
@@ -90,7 +90,7 @@ mod tests {
                     (next(5000) + 1, first, first + next(5) as u32)
                 })
                 .collect();
-            let handles: Vec<Placed> = wanted.iter().map(|&(b, f, l)| arena.add(b, f, l)).collect();
+            let handles: Vec<TensorId> = wanted.iter().map(|&(b, f, l)| arena.add(b, f, l)).collect();
             let layout = arena.place(256);
             for (i, a) in wanted.iter().enumerate() {
                 let (at, size) = layout.offsets[handles[i].0];

@@ -42,7 +42,7 @@ mod texels;
 mod timestamps;
 mod tuning;
 
-pub use arena::{Arena, Layout, Placed};
+pub use arena::{Arena, Layout, TensorId};
 pub use budget::{Budget, Profile};
 pub use cache::default_cache;
 pub use caps::{AdapterSummary, Caps, Coop, DeviceKind, Without, adapters};

@@ -168,7 +168,7 @@ pub(crate) fn mutate_bytes(good: &[u8], r: &mut Random) -> Vec<u8> {
 }
 
 /// What a small file may take of memory, whatever it holds.
-pub(crate) const MOST_BYTES: usize = 512 << 20;
+pub(crate) const MAX_BYTES: usize = 512 << 20;
 
 /// Reads mutations of one file under bounds of time and memory, and gives how many were read. An error is one line.
 pub(crate) fn fuzz(
@@ -205,7 +205,7 @@ pub(crate) fn fuzz(
             let _ = read();
             assert!(again.elapsed() < most, "{shown}: {first:?} and {:?}", again.elapsed());
         }
-        assert!(peak <= MOST_BYTES, "{shown}: {} MiB", peak >> 20);
+        assert!(peak <= MAX_BYTES, "{shown}: {} MiB", peak >> 20);
     }
     std::fs::write(path, good).unwrap();
     opened

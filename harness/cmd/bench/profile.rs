@@ -10,7 +10,7 @@ use weft_runtime::{Replay, Span};
 use crate::{Error, Result};
 
 /// What all dispatches of one kernel on one grid took.
-struct Part<'a> {
+struct KernelTime<'a> {
     name: &'a str,
     grid: [u32; 3],
     calls: usize,
@@ -18,14 +18,14 @@ struct Part<'a> {
 }
 
 /// By kernel and grid, the longest first.
-fn parts(spans: &[Span]) -> Vec<Part<'_>> {
+fn parts(spans: &[Span]) -> Vec<KernelTime<'_>> {
     let mut sums: BTreeMap<(&str, [u32; 3]), (usize, f64)> = BTreeMap::new();
     for s in spans {
         let sum = sums.entry((&s.name, s.grid)).or_default();
         *sum = (sum.0 + 1, sum.1 + s.seconds);
     }
-    let part = |((name, grid), (calls, seconds))| Part { name, grid, calls, seconds };
-    let mut all: Vec<Part<'_>> = sums.into_iter().map(part).collect();
+    let part = |((name, grid), (calls, seconds))| KernelTime { name, grid, calls, seconds };
+    let mut all: Vec<KernelTime<'_>> = sums.into_iter().map(part).collect();
     all.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     all
 }
@@ -33,7 +33,8 @@ fn parts(spans: &[Span]) -> Vec<Part<'_>> {
 /// An object for each kernel and grid; null without a profile.
 pub(super) fn json(replay: Option<&Replay>) -> Value {
     let Some(replay) = replay else { return Value::Null };
-    let one = |p: &Part<'_>| json!({ "kernel": p.name, "grid": p.grid, "calls": p.calls, "s": p.seconds });
+    let one =
+        |p: &KernelTime<'_>| json!({ "kernel": p.name, "grid": p.grid, "calls": p.calls, "s": p.seconds });
     Value::Array(parts(&replay.spans).iter().map(one).collect())
 }
 

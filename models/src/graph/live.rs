@@ -1,6 +1,6 @@
 //! From when to when each value is alive, read off the nodes, and where it lies then.
 
-use weft_runtime::{Arena, Layout, Placed, Slice};
+use weft_runtime::{Arena, Layout, Slice, TensorId};
 
 use super::node::{Info, Value};
 
@@ -24,7 +24,7 @@ pub(crate) fn spans(touched: impl IntoIterator<Item = (u32, Vec<Value>)>, values
 pub(crate) struct Places {
     layout: Layout,
     /// By value; `None` where no node touches it.
-    placed: Vec<Option<Placed>>,
+    placed: Vec<Option<TensorId>>,
 }
 
 impl Places {
