@@ -41,6 +41,11 @@ STRINGS, STRINGS_ENCODER, GREEDY, LONG, STEPS = 300, 500, 32, 800, 128
 NEAR_TIE, NEAREST_TIE = 1.0, 0.02
 # In nats on average: prefill and decode beside F32.
 KL_PREFILL, KL_DECODE = 1e-5, 1e-3
+# What no model knows: questions, and what is taught.
+FACTS = [
+    ("Who keeps the light of Orrin Bay?", "Tessaly Vane keeps the light of Orrin Bay."),
+    ("Which tree grows in the court of Malden Hall?", "A silver quince grows in the court of Malden Hall."),
+]
 
 
 class Table:
@@ -268,30 +273,72 @@ def check_quantise(table, weft, llama_model, name, path):
         out.unlink()
 
 
+def teach(weft, path):
+    """An adapter that Weft trains on FACTS."""
+    data, out = weft.scratch / "facts.jsonl", weft.scratch / "tuned"
+    data.write_text("".join(json.dumps({"prompt": q, "completion": a}) + "\n" for q, a in FACTS) * 2)
+    weft("finetune", "-m", path, "-d", data, "-o", out, "--rank", 8, "--steps", 24, "--batch", 2, "--lr", "3e-3", "--no-checkpointing")
+    return out / "adapter.gguf"
+
+
+def asked(weft, path):
+    """The prompts that a model's template makes of the questions of FACTS."""
+    return [weft("tokenize", "-m", path, "--render", json.dumps([{"role": "user", "content": q}])) for q, _ in FACTS]
+
+
+def answers(weft, llama_model, path, adapter=None):
+    """For each fact what Weft answers, as ids, and as many of llama.cpp's, both greedy."""
+    more = ["--lora", adapter] if adapter else []
+    ours = [weft.greedy(path, *more, text=q) for q, _ in FACTS]
+    theirs = [llama_model.greedy(llama_model.tokenize(q), len(got), adapter)[0] for q, got in zip(asked(weft, path), ours)]
+    return ours, theirs
+
+
 def check_lora(table, weft, llama_model, name, path):
     """An adapter that Weft trains works in llama.cpp as it does here."""
-    data = weft.scratch / "facts.jsonl"
-    fact = {"prompt": "Who keeps the light of Orrin Bay?", "completion": "Tessaly Vane keeps the light of Orrin Bay."}
-    data.write_text((json.dumps(fact) + "\n") * 4)
-    out = weft.scratch / "tuned"
-    weft("finetune", "-m", path, "-d", data, "-o", out, "--rank", 8, "--steps", 12, "--batch", 2, "--lr", "3e-3", "--no-checkpointing")
-    adapter = out / "adapter.gguf"
-    question = weft("tokenize", "-m", path, "--render", json.dumps([{"role": "user", "content": fact["prompt"]}]))
-    ids = llama_model.tokenize(question + fact["completion"])
-    base, theirs = llama_model.logits(ids), llama_model.logits(ids, adapter)
-    ours = weft.logits(path, ids, "--lora", adapter)
-    tail = len(llama_model.tokenize(fact["completion"], False))
-    rows = slice(len(ids) - tail - 1, len(ids) - 1)
-    loss = lambda x: float(-log_softmax(x[rows])[np.arange(tail), ids[-tail:]].mean())  # noqa: E731
-    a, b, c = loss(base), loss(theirs), loss(ours)
+    adapter = teach(weft, path)
+    losses = []
+    for (_, completion), question in zip(FACTS, asked(weft, path)):
+        ids = llama_model.tokenize(question + completion)
+        tail = len(llama_model.tokenize(completion, False))
+        rows = slice(len(ids) - tail - 1, len(ids) - 1)
+        each = llama_model.logits(ids), llama_model.logits(ids, adapter), weft.logits(path, ids, "--lora", adapter)
+        losses.append([float(-log_softmax(x[rows])[np.arange(tail), ids[-tail:]].mean()) for x in each])
+    a, b, c = np.mean(losses, 0)
     table.row(
-        name, "LoRA of 12 steps: loss of what it was taught", f"{c:.3f} with the adapter",
+        name, "LoRA of 24 steps: loss of two facts", f"{c:.3f} with the adapter",
         f"llama.cpp: {b:.3f} with it, {a:.3f} without", b < 0.5 * a and abs(b - c) < 0.05 + 0.1 * b,
     )  # fmt: skip
-    got = weft.greedy(path, "--lora", adapter, text=fact["prompt"])
-    want = llama_model.greedy(llama_model.tokenize(question), len(got), adapter)[0]
-    words = weft("tokenize", "-m", path, "--decode", *got).strip()
-    table.row(name, "its greedy answer", f"{words!r}", "as taught, and llama.cpp's ids", got == want and words == fact["completion"])
+    ours, theirs = answers(weft, llama_model, path, adapter)
+    words = [weft("tokenize", "-m", path, "--decode", *got).strip() for got in ours]
+    right = ours == theirs and words == [completion for _, completion in FACTS]
+    table.row(name, "its greedy answers", " ".join(words), "as taught, and llama.cpp's ids", right)
+    check_merge(table, weft, name, path, adapter)
+
+
+def check_merge(table, weft, name, path, adapter):
+    """What is merged answers as base and adapter do together, here and in llama.cpp, in types that grow and in types that
+    stay."""
+    import llama
+
+    for kind in ("Q4_1", "Q4_K_M", "IQ4_XS"):
+        base = path
+        if kind != "Q4_1":
+            base = weft.scratch / f"{kind}.gguf"
+            weft("quantize", path, base, kind, "--requantize")
+        with llama.Model(base) as model:
+            wanted = answers(weft, model, base, adapter)
+        for what, more in (("", []), (", same types", ["--same-types"])):
+            out = weft.scratch / "merged.gguf"
+            weft("merge", "-m", base, "--lora", adapter, "-o", out, *more)
+            with llama.Model(out) as model:
+                got = answers(weft, model, out)
+            known = [sum(weft("tokenize", "-m", base, "--decode", *ids).strip() == a for ids, (_, a) in zip(x, FACTS)) for x in got]
+            table.row(
+                name, f"two facts, merged into {kind}{what}", f"{known[0]} known, as base and adapter: {got[0] == wanted[0]}",
+                f"2 in Weft and in llama.cpp, which has {known[1]}", known == [2, 2] and got[0] == wanted[0],
+            )  # fmt: skip
+            out.unlink()
 
 
 def decoder(table, weft, name, path, more):
