@@ -109,6 +109,12 @@ pub enum Error {
     TextTooLong { number: usize, tokens: usize, context: u32 },
     #[error("text {number} is empty")]
     EmptyText { number: usize },
+    #[error("no token can come next: {what}")]
+    Mask { what: String },
+    #[error(
+        "{tokens} tokens do not fit the KV cache that all answers share; give it more memory, or a smaller context"
+    )]
+    PoolFull { tokens: usize },
     #[error("cancelled")]
     Cancelled,
 }

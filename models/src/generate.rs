@@ -50,6 +50,7 @@ impl Session {
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Generation<'_>> {
         sampling.check()?;
+        sampling.check_on_device()?;
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }

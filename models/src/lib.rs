@@ -23,6 +23,7 @@ mod arch;
 mod batch;
 
 mod embedder;
+pub mod engine;
 mod error;
 pub mod finetune;
 mod generate;
@@ -54,7 +55,7 @@ pub use lora::{adapter_base, open_adapter};
 pub use model::{Model, Opening};
 pub use options::{Options, Progress, Source};
 pub use plan::{MemoryPlan, plan};
-pub use sampling::Sampling;
+pub use sampling::{Dry, Sampling};
 pub use session::{Rows, Session, Taps};
 pub use spec::{Pooling, Spec};
 pub use synthetic::Synthetic;

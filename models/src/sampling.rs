@@ -23,6 +23,35 @@ pub struct Sampling {
     pub seed: u32,
     /// Go on after a token that ends the text.
     pub ignore_eos: bool,
+    /// Keep the tokens whose information is nearest to the entropy, up to this mass; 1 keeps all (Meister et al. 2022,
+    /// arXiv:2202.00666). As the ones below, for requests of an [`Engine`](crate::engine::Engine) alone.
+    pub typical_p: f32,
+    /// Taken from the logits of tokens among the recent ones.
+    pub presence_penalty: f32,
+    /// The same, times how often they came.
+    pub frequency_penalty: f32,
+    /// Against repetitions of sequences.
+    pub dry: Dry,
+}
+
+/// DRY, "don't repeat yourself": a token that would make a sequence of `n >= allowed` tokens come again loses
+/// `multiplier * base ^ (n - allowed)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dry {
+    /// 0 turns it off.
+    pub multiplier: f32,
+    /// Grows with the length of what repeats.
+    pub base: f32,
+    /// Repetitions of fewer tokens are allowed.
+    pub allowed: u32,
+    /// How many tokens are looked back on; 0 for all.
+    pub last_n: u32,
+}
+
+impl Default for Dry {
+    fn default() -> Dry {
+        Dry { multiplier: 0.0, base: 1.75, allowed: 2, last_n: 0 }
+    }
 }
 
 impl Default for Sampling {
@@ -36,6 +65,10 @@ impl Default for Sampling {
             repeat_last_n: 64,
             seed: 0,
             ignore_eos: false,
+            typical_p: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            dry: Dry::default(),
         }
     }
 }
@@ -60,6 +93,20 @@ impl Sampling {
         }
     }
 
+    /// Whether the sampler on the device knows all of it.
+    pub(crate) fn is_on_device(&self) -> bool {
+        let penalties = self.presence_penalty != 0.0 || self.frequency_penalty != 0.0;
+        self.typical_p >= 1.0 && !penalties && self.dry.multiplier == 0.0
+    }
+
+    pub(crate) fn check_on_device(&self) -> Result<()> {
+        if self.is_on_device() {
+            return Ok(());
+        }
+        let what = "typical-p, presence and frequency penalties and DRY are for an engine, not for a session";
+        Err(Error::Unsupported { what: what.into() })
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let bad = |what, range, value: f32| Err(Error::Sampling { what, range, value: value.to_string() });
         if !(0.0..=1e6).contains(&self.temperature) {
@@ -73,6 +120,21 @@ impl Sampling {
         }
         if !(1e-6..=1e6).contains(&self.repeat_penalty) {
             return bad("the repetition penalty", "from 1e-6 to 1e6", self.repeat_penalty);
+        }
+        if !(0.0..=1.0).contains(&self.typical_p) {
+            return bad("typical-p", "from 0 to 1", self.typical_p);
+        }
+        for (what, value) in [
+            ("the presence penalty", self.presence_penalty),
+            ("the frequency penalty", self.frequency_penalty),
+            ("the multiplier of DRY", self.dry.multiplier),
+        ] {
+            if !(-1e6..=1e6).contains(&value) {
+                return bad(what, "from -1e6 to 1e6", value);
+            }
+        }
+        if !(1.0..=1e6).contains(&self.dry.base) {
+            return bad("the base of DRY", "from 1 to 1e6", self.dry.base);
         }
         Ok(())
     }

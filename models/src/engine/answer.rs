@@ -1,0 +1,153 @@
+//! An answer on its way: what is known of it, and where it stands.
+
+use std::time::Instant;
+
+use super::choose::{self, Choice, NoToken};
+use super::pool::Sequence;
+use super::request::{Event, Finish, Id, Request, Usage};
+use super::text::{Step, Text};
+use crate::Error;
+
+/// What an answer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its prompt is computed, up to so many tokens so far.
+    Prompt(usize),
+    /// The token behind its prompt, or one that the host draws, is on its way.
+    Waiting,
+    /// It is a row of each step.
+    Decoding,
+}
+
+/// An answer that has a slot, or had one and waits for another.
+pub(super) struct Answer {
+    pub(super) id: Id,
+    pub(super) request: Request,
+    /// The prompt and the tokens that came back.
+    pub(super) known: Vec<u32>,
+    pub(super) prompt: usize,
+    /// Tokens known or on their way.
+    pub(super) submitted: usize,
+    pub(super) phase: Phase,
+    pub(super) seq: Sequence,
+    /// Tells what it has on its way from what it had before it lost its slot.
+    pub(super) epoch: u64,
+    pub(super) text: Text,
+    pub(super) usage: Usage,
+    pub(super) asked: Instant,
+    pub(super) started: Option<Instant>,
+    pub(super) first: Option<Instant>,
+    mask: Vec<u32>,
+}
+
+impl Answer {
+    pub(super) fn new(id: Id, request: Request, text: Text, now: Instant, vocabulary: u32) -> Answer {
+        let mask =
+            if request.mask.is_some() { vec![0; vocabulary.div_ceil(32) as usize] } else { Vec::new() };
+        Answer {
+            id,
+            known: request.prompt.clone(),
+            prompt: request.prompt.len(),
+            submitted: 0,
+            phase: Phase::Prompt(0),
+            seq: Sequence::default(),
+            epoch: 0,
+            text,
+            usage: Usage { prompt: request.prompt.len(), ..Usage::default() },
+            asked: now,
+            started: None,
+            first: None,
+            mask,
+            request,
+        }
+    }
+
+    /// Whether another token is to be drawn, of those submitted already.
+    pub(super) fn wants_more(&self, context: usize) -> bool {
+        self.submitted - self.prompt < self.request.max_tokens && self.submitted < context
+    }
+
+    /// Draws the next token from its logits.
+    ///
+    /// # Errors
+    /// Logits that are not finite, or a mask without a token.
+    pub(super) fn choose(&mut self, bits: Vec<u32>) -> Result<(u32, Option<super::Logprobs>), Error> {
+        let mut logits: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
+        let mut masked = false;
+        if let Some(mask) = self.request.mask.as_mut().filter(|m| !m.is_free()) {
+            self.mask.fill(0);
+            mask.allowed(&mut self.mask).map_err(|what| Error::Mask { what })?;
+            masked = true;
+        }
+        let before = self.request.logprobs.map(|_| logits.clone());
+        let choice = Choice {
+            sampling: &self.request.sampling,
+            bias: &self.request.logit_bias,
+            mask: masked.then_some(&self.mask),
+            known: &self.known,
+        };
+        let token = choice.draw(&mut logits).map_err(|why| match why {
+            NoToken::NotFinite => Error::NotFiniteLogits { position: (self.known.len() - 1) as u32 },
+            NoToken::Masked => Error::Mask { what: "no token may come next".into() },
+        })?;
+        let top = before.zip(self.request.logprobs).map(|(l, n)| choose::logprobs(&l, token, n));
+        Ok((token, top))
+    }
+
+    /// Takes a token; the events of it, and whether the answer is whole.
+    ///
+    /// # Errors
+    /// A mask that refuses the token.
+    pub(super) fn accept(
+        &mut self,
+        token: u32,
+        logprobs: Option<super::Logprobs>,
+        ends: bool,
+        context: usize,
+        now: Instant,
+    ) -> Result<(Vec<Event>, bool), Error> {
+        self.known.push(token);
+        self.usage.generated += 1;
+        if self.first.is_none() {
+            self.first = Some(now);
+            self.usage.prefill = now - self.started.unwrap_or(now);
+        }
+        self.usage.decode = now - self.first.unwrap_or(now);
+        let ends = ends && !self.request.sampling.ignore_eos;
+        if ends || self.request.stop_tokens.contains(&token) {
+            let reason = if ends { Finish::EndOfText } else { Finish::StopToken(token) };
+            return Ok((vec![self.finish(reason)], true));
+        }
+        if let Some(mask) = &mut self.request.mask {
+            mask.accept(token).map_err(|what| Error::Mask { what })?;
+        }
+        let id = self.id;
+        let (text, stop) = match self.text.push(token) {
+            Step::Text(text) => (text, None),
+            Step::Stopped { text, stop } => (text, Some(stop)),
+        };
+        let mut events = vec![Event::Token { id, token, text, logprobs }];
+        let reason = if let Some(stop) = stop {
+            let (usage, text) = (self.usage, String::new());
+            events.push(Event::Finished { id, reason: Finish::StopString(stop), text, usage });
+            return Ok((events, true));
+        } else if self.usage.generated >= self.request.max_tokens {
+            Finish::MaxTokens
+        } else if self.known.len() >= context {
+            Finish::Context
+        } else {
+            return Ok((events, false));
+        };
+        events.push(self.finish(reason));
+        Ok((events, true))
+    }
+
+    /// The end of an answer: what was held back is certain now.
+    pub(super) fn finish(&mut self, reason: Finish) -> Event {
+        let (text, reason) = match self.text.finish() {
+            Step::Text(text) => (text, reason),
+            Step::Stopped { text, stop } => (text, Finish::StopString(stop)),
+        };
+        Event::Finished { id: self.id, reason, text, usage: self.usage }
+    }
+}

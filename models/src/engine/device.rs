@@ -1,0 +1,61 @@
+//! What the scheduler asks of a device; `gpu.rs` is a real one, and the tests have one that computes with hashes.
+
+use super::pool::Group;
+use crate::{Result, Sampling};
+
+/// What a device can hold.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    /// Answers at a time.
+    pub(super) slots: usize,
+    /// Positions of a sequence.
+    pub(super) context: usize,
+    /// Positions of a block.
+    pub(super) block: usize,
+    /// The most tokens of a piece of a prompt.
+    pub(super) batch: usize,
+    /// The pools.
+    pub(super) groups: Vec<Group>,
+    pub(super) vocabulary: u32,
+}
+
+/// A piece of a prompt.
+#[derive(Debug)]
+pub(super) struct Piece<'a> {
+    pub(super) slot: usize,
+    /// The tokens from the first position on, up to the end of the piece.
+    pub(super) known: &'a [u32],
+    /// Where in `known` the piece begins.
+    pub(super) from: usize,
+    /// How the token behind it is drawn, where it is the last of its prompt.
+    pub(super) draw: Option<&'a Sampling>,
+}
+
+/// Runs passes in the order in which they are asked for. Nothing waits but [`Device::wait`].
+pub(super) trait Device {
+    /// Words on their way back.
+    type Ticket;
+
+    fn layout(&self) -> &Layout;
+
+    /// Writes entries of a slot's table, from entry `first` on.
+    fn table(&mut self, group: usize, slot: usize, first: usize, ids: &[u32]) -> Result<()>;
+
+    /// Computes a piece of a prompt; a word comes back: the token drawn, if one was to be.
+    fn piece(&mut self, piece: &Piece<'_>) -> Result<Self::Ticket>;
+
+    /// The next step computes the last of `known` on this slot, and so do those after it what was drawn.
+    fn wake(&mut self, slot: usize, known: &[u32], sampling: &Sampling) -> Result<()>;
+
+    /// The next steps leave this slot alone.
+    fn sleep(&mut self, slot: usize) -> Result<()>;
+
+    /// A step of the slots below `rows` that are awake, with at most so many positions in the cache of each; a word for
+    /// each row comes back, the token drawn.
+    fn step(&mut self, rows: usize, positions: usize) -> Result<Self::Ticket>;
+
+    /// The logits of a row of what was asked for last, as bits of f32: of a slot of a step, or 0 of a piece.
+    fn logits(&mut self, row: usize) -> Result<Self::Ticket>;
+
+    fn wait(&mut self, ticket: Self::Ticket) -> Result<Vec<u32>>;
+}

@@ -1,0 +1,171 @@
+//! Many answers from one model: requests are asked for at any time, share the keys and values of what their prompts begin
+//! with, and are drawn together, each step one token of each, while prompts are computed in pieces in between.
+//!
+//! ```no_run
+//! use weft_models::engine::{Engine, Event, Options, Request};
+//! use weft_models::{Model, Sampling};
+//!
+//! # fn main() -> Result<(), weft_models::Error> {
+//! let model = Model::open("model.gguf", &Default::default())?;
+//! let mut engine = Engine::new(&model, &Options::default())?;
+//! for question in ["What is 17 + 25?", "Name a prime."] {
+//!     let prompt = model.chat(&[weft_models::Message::user(question)], None)?;
+//!     engine.submit(Request::new(prompt, Sampling::default(), 256))?;
+//! }
+//! loop {
+//!     let events = engine.step()?;
+//!     if events.is_empty() {
+//!         break;
+//!     }
+//!     for event in events {
+//!         if let Event::Token { id, text, .. } = event {
+//!             println!("{id}: {text}");
+//!         }
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Nothing here has threads or does I/O. All policy is in `schedule.rs`, which runs on any `Device`: its tests have one
+//! that computes with hashes, and a clock of their own.
+
+mod answer;
+mod choose;
+mod device;
+mod gpu;
+mod pool;
+mod request;
+mod schedule;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::time::Instant;
+
+pub use request::{Event, Finish, Id, Logprobs, Mask, Request, Usage};
+
+use crate::{Model, Result};
+use device::Device;
+use gpu::Gpu;
+use schedule::{Next, Scheduler};
+use text::Text;
+
+/// What an engine has room for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Answers that are drawn at a time; others wait.
+    pub slots: u32,
+    /// Positions of each at most; None for the model's own, at most 4,096.
+    pub context: Option<u32>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { slots: 4, context: None }
+    }
+}
+
+/// Draws answers, many at a time.
+pub struct Engine {
+    model: Model,
+    scheduler: Scheduler<Gpu>,
+}
+
+impl Engine {
+    /// Takes the memory of all slots.
+    ///
+    /// # Errors
+    /// A context of 0, no slots or too many, more memory than the device has left.
+    pub fn new(model: &Model, options: &Options) -> Result<Engine> {
+        let device = Gpu::new(model, options)?;
+        Ok(Engine { model: model.clone(), scheduler: Scheduler::new(device, Instant::now()) })
+    }
+
+    /// The model that answers.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Answers that are drawn at a time.
+    pub fn slots(&self) -> usize {
+        self.scheduler.device.layout().slots
+    }
+
+    /// Positions of an answer at most, its prompt's among them.
+    pub fn context(&self) -> usize {
+        self.scheduler.device.layout().context
+    }
+
+    /// Asks for an answer, which [`Engine::step`] will give.
+    ///
+    /// # Errors
+    /// An empty prompt or one longer than the context, an id out of range, senseless sampling values.
+    pub fn submit(&mut self, request: Request) -> Result<Id> {
+        let tokenizer = self.model.tokenizer();
+        if !request.stop.is_empty() {
+            tokenizer.as_ref().map_err(|e| crate::Error::Unsupported {
+                what: format!("stop strings need a tokenizer: {e}"),
+            })?;
+        }
+        let text = Text::new(tokenizer.ok(), request.special, request.stop.clone());
+        self.scheduler.submit(request, text, Instant::now())
+    }
+
+    /// Ends a request, in the queue or on its way, without a further event; whether there was one.
+    pub fn cancel(&mut self, id: Id) -> bool {
+        self.scheduler.cancel(id)
+    }
+
+    /// What happened next, at least one event; none once there is nothing to do.
+    ///
+    /// # Errors
+    /// A fault of the device, which ends all requests; the engine is of no use then.
+    pub fn step(&mut self) -> Result<Vec<Event>> {
+        loop {
+            match self.scheduler.next(Instant::now())? {
+                Next::Events(events) => return Ok(events),
+                Next::Wait(ticket) => {
+                    let words = self.scheduler.device.wait(ticket)?;
+                    self.scheduler.landed(words, Instant::now())?;
+                }
+            }
+        }
+    }
+
+    /// As [`Engine::step`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub async fn step_async(&mut self) -> Result<Vec<Event>> {
+        loop {
+            match self.scheduler.next(Instant::now())? {
+                Next::Events(events) => return Ok(events),
+                Next::Wait(ticket) => {
+                    let words = bytemuck::pod_collect_to_vec(&ticket.await?);
+                    self.scheduler.landed(words, Instant::now())?;
+                }
+            }
+        }
+    }
+
+    /// Requests in the queue, and those that have a slot.
+    pub fn load(&self) -> (usize, usize) {
+        self.scheduler.load()
+    }
+
+    /// Blocks of the cache that answers have, and all there are.
+    pub fn blocks(&self) -> (usize, usize) {
+        self.scheduler.blocks()
+    }
+
+    /// How often an answer lost its slot for want of blocks.
+    pub fn preempted(&self) -> u64 {
+        self.scheduler.preempted
+    }
+
+    /// What has run here: each distinct pipeline with how often a replay dispatches it and its largest grid.
+    pub fn explain(&self) -> Vec<String> {
+        self.scheduler.device.explain()
+    }
+}

@@ -1,0 +1,481 @@
+//! Who gets the device next. A round is a step of all answers that are being decoded, and then pieces of prompts, for a
+//! bounded time, so that no decode waits for more than that. Two rounds are on their way: while the device computes one,
+//! the host reads the one before it.
+//!
+//! Answers are served in the order in which they were asked for. One whose prompt finds no room waits, and those behind
+//! it; one that finds none while it decodes sends the youngest back to the queue, whose tokens are computed again later
+//! (its prompt is then all that is known of it, and most of that may still be in the cache).
+//!
+//! Where the host draws a token (masks, log-probabilities, penalties by count), an answer takes part in every other step
+//! only: its logits come back while the step after it runs, so that the others keep their speed.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use weft_kernels::ops::sample::NOT_FINITE;
+
+use super::answer::{Answer, Phase};
+use super::device::{Device, Piece};
+use super::pool::{Blocks, Change};
+use super::request::{Event, Finish, Id, Request};
+use super::text::Text;
+use crate::{Error, Result, Sampling};
+
+/// Rounds submitted before the first of them is read.
+const IN_FLIGHT: u64 = 2;
+/// How long pieces of prompts may keep decoding answers waiting.
+const PIECE_TIME: Duration = Duration::from_millis(40);
+/// The least piece, whatever the device's speed.
+const LEAST_PIECE: usize = 32;
+
+/// Something on its way back.
+struct Flight<T> {
+    round: u64,
+    what: What,
+    ticket: T,
+    /// Tokens of a prompt that it computes.
+    tokens: usize,
+    submitted: Instant,
+}
+
+enum What {
+    /// By row, whose token comes: the answer's epoch.
+    Step(Vec<Option<u64>>),
+    /// Logits of an answer, from a step or behind its prompt.
+    Logits { slot: usize, epoch: u64 },
+    /// A piece: with the token that was drawn, or none.
+    Piece { slot: usize, epoch: u64, done: usize, draws: bool },
+}
+
+/// What there is to do next.
+pub(super) enum Next<T> {
+    Events(Vec<Event>),
+    Wait(T),
+}
+
+/// Requests, slots and blocks, on a device.
+pub(super) struct Scheduler<D: Device> {
+    pub(super) device: D,
+    blocks: Blocks,
+    queue: VecDeque<Answer>,
+    slots: Vec<Option<Answer>>,
+    /// Slots that the device may still compute.
+    awake: Vec<bool>,
+    flights: VecDeque<Flight<D::Ticket>>,
+    /// What the flight that is waited for is about.
+    landing: Option<(What, usize, Instant)>,
+    round: u64,
+    events: Vec<Event>,
+    last_id: u64,
+    epochs: u64,
+    /// Tokens of prompts a second, as measured.
+    rate: Option<f64>,
+    /// When the last ticket was there.
+    last_landing: Instant,
+    now: Instant,
+    /// Answers that lost their slot for want of blocks.
+    pub(super) preempted: u64,
+}
+
+impl<D: Device> Scheduler<D> {
+    pub(super) fn new(device: D, now: Instant) -> Scheduler<D> {
+        let layout = device.layout();
+        let slots = layout.slots;
+        Scheduler {
+            blocks: Blocks::new(&layout.groups, layout.block),
+            device,
+            queue: VecDeque::new(),
+            slots: (0..slots).map(|_| None).collect(),
+            awake: vec![false; slots],
+            flights: VecDeque::new(),
+            landing: None,
+            round: 0,
+            events: Vec::new(),
+            last_id: 0,
+            epochs: 0,
+            rate: None,
+            last_landing: now,
+            now,
+            preempted: 0,
+        }
+    }
+
+    pub(super) fn submit(&mut self, request: Request, text: Text, now: Instant) -> Result<Id> {
+        let layout = self.device.layout();
+        request.check(layout.vocabulary)?;
+        let most = layout.context.min(self.blocks.most_positions());
+        if request.prompt.len() > most {
+            return Err(Error::PromptTooLong { tokens: request.prompt.len(), context: most as u32 });
+        }
+        let vocabulary = layout.vocabulary;
+        self.last_id += 1;
+        let id = Id(self.last_id);
+        self.queue.push_back(Answer::new(id, request, text, now, vocabulary));
+        Ok(id)
+    }
+
+    /// Ends a request without an event; whether there was one.
+    pub(super) fn cancel(&mut self, id: Id) -> bool {
+        self.events.retain(|e| e.id() != id);
+        if let Some(at) = self.queue.iter().position(|a| a.id == id) {
+            self.queue.remove(at);
+            return true;
+        }
+        let slot = self.slots.iter().position(|a| a.as_ref().is_some_and(|a| a.id == id));
+        if let Some(slot) = slot {
+            self.free(slot);
+        }
+        slot.is_some()
+    }
+
+    /// Requests that wait for a slot, and those that have one.
+    pub(super) fn load(&self) -> (usize, usize) {
+        (self.queue.len(), self.slots.iter().flatten().count())
+    }
+
+    pub(super) fn blocks(&self) -> (usize, usize) {
+        self.blocks.used()
+    }
+
+    /// What there is to give, or to wait for. Once the ticket is there, its words go to [`Scheduler::landed`].
+    ///
+    /// # Errors
+    /// A fault of the device, which ends all requests.
+    pub(super) fn next(&mut self, now: Instant) -> Result<Next<D::Ticket>> {
+        self.now = now;
+        self.admit()?;
+        while self.flights.front().is_none_or(|f| self.round + 1 - f.round < IN_FLIGHT) {
+            if !self.submit_round()? {
+                break;
+            }
+        }
+        if !self.events.is_empty() {
+            return Ok(Next::Events(std::mem::take(&mut self.events)));
+        }
+        Ok(match self.flights.pop_front() {
+            Some(f) => {
+                self.landing = Some((f.what, f.tokens, f.submitted));
+                Next::Wait(f.ticket)
+            }
+            None => Next::Events(Vec::new()),
+        })
+    }
+
+    /// Takes the words of the ticket that [`Scheduler::next`] gave.
+    pub(super) fn landed(&mut self, words: Vec<u32>, now: Instant) -> Result<()> {
+        let (what, tokens, submitted) = self.landing.take().expect("a flight is landing");
+        if tokens > 0 {
+            // From the later of the two on the device did nothing else.
+            let took = now - submitted.max(self.last_landing);
+            let rate = tokens as f64 / took.as_secs_f64().max(1e-6);
+            self.rate = Some(self.rate.map_or(rate, |r| 0.7 * r + 0.3 * rate));
+        }
+        (self.last_landing, self.now) = (now, now);
+        match what {
+            What::Step(rows) => {
+                for (slot, (epoch, token)) in rows.into_iter().zip(words).enumerate() {
+                    if epoch.is_some_and(|e| self.is(slot, e)) {
+                        self.take(slot, token, None, now);
+                    }
+                }
+            }
+            What::Logits { slot, epoch } if self.is(slot, epoch) => {
+                let answer = self.slots[slot].as_mut().expect("an answer");
+                match answer.choose(words) {
+                    Ok((token, logprobs)) => {
+                        answer.submitted += 1;
+                        self.take(slot, token, logprobs, now);
+                        self.resume(slot)?;
+                    }
+                    Err(error) => self.fail(slot, error),
+                }
+            }
+            What::Piece { slot, epoch, done, draws } if self.is(slot, epoch) => {
+                let answer = self.slots[slot].as_mut().expect("an answer");
+                let (id, total) = (answer.id, answer.prompt);
+                self.events.push(Event::Progress { id, done: done.min(total), total });
+                if draws {
+                    answer.submitted += 1;
+                    self.take(slot, words[0], None, now);
+                    self.resume(slot)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a slot still has the answer of this epoch.
+    fn is(&self, slot: usize, epoch: u64) -> bool {
+        self.slots[slot].as_ref().is_some_and(|a| a.epoch == epoch)
+    }
+
+    /// Gives slots to those that wait, in order.
+    fn admit(&mut self) -> Result<()> {
+        let now = self.now;
+        while let Some(slot) = self.slots.iter().position(Option::is_none) {
+            let Some(mut answer) = self.queue.pop_front() else { return Ok(()) };
+            let (mut seq, cached, found) = self.blocks.open(&answer.known, answer.request.salt);
+            let Some(grown) = self.blocks.reserve(&mut seq, cached, answer.known.len()) else {
+                self.blocks.close(seq);
+                if self.slots.iter().all(Option::is_none) {
+                    // Nobody will ever make room.
+                    let (id, known) = (answer.id, answer.known.len());
+                    let error = Error::PoolFull { tokens: known };
+                    self.events.push(Event::Failed { id, error });
+                    continue;
+                }
+                self.queue.push_front(answer);
+                return Ok(());
+            };
+            self.write_tables(slot, found.into_iter().chain(grown))?;
+            answer.seq = seq;
+            answer.phase = Phase::Prompt(cached);
+            answer.submitted = answer.known.len();
+            self.epochs += 1;
+            answer.epoch = self.epochs;
+            if answer.started.is_none() {
+                answer.started = Some(now);
+                answer.usage.queued = now - answer.asked;
+                answer.usage.cached = cached;
+                self.events.push(Event::Started { id: answer.id, prompt: answer.prompt, cached });
+            }
+            self.slots[slot] = Some(answer);
+            let answer = self.slots[slot].as_mut().expect("just put there");
+            if !answer.wants_more(self.device.layout().context) {
+                let reason = if answer.request.max_tokens == 0 { Finish::MaxTokens } else { Finish::Context };
+                let event = answer.finish(reason);
+                self.events.push(event);
+                self.free(slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_tables(&mut self, slot: usize, changes: impl IntoIterator<Item = Change>) -> Result<()> {
+        changes.into_iter().try_for_each(|(group, first, ids)| self.device.table(group, slot, first, &ids))
+    }
+
+    /// Submits a step, and pieces of prompts; whether there was anything.
+    fn submit_round(&mut self) -> Result<bool> {
+        self.round += 1;
+        let step = self.submit_step()?;
+        let pieces = self.submit_pieces(step)?;
+        if !step && !pieces {
+            self.round -= 1;
+        }
+        Ok(step || pieces)
+    }
+
+    fn fly(&mut self, what: What, ticket: D::Ticket, tokens: usize) {
+        self.flights.push_back(Flight { round: self.round, what, ticket, tokens, submitted: self.now });
+    }
+
+    /// A step of all answers that are being decoded and want another token.
+    fn submit_step(&mut self) -> Result<bool> {
+        let context = self.device.layout().context;
+        let mut rows: Vec<Option<u64>> = Vec::new();
+        let mut on_host = Vec::new();
+        let mut positions = 0;
+        for slot in 0..self.slots.len() {
+            let wants = |a: &Answer| a.phase == Phase::Decoding && a.wants_more(context);
+            if !self.slots[slot].as_ref().is_some_and(wants) {
+                // One that waits, or has all that it may have, is not computed any further.
+                self.put_to_sleep(slot)?;
+                continue;
+            }
+            if !self.make_room(slot)? {
+                continue;
+            }
+            let a = self.slots[slot].as_mut().expect("an answer");
+            positions = positions.max(a.submitted);
+            rows.resize(slot, None);
+            if a.request.on_host() {
+                a.phase = Phase::Waiting;
+                on_host.push((slot, a.epoch));
+                rows.push(None);
+            } else {
+                a.submitted += 1;
+                rows.push(Some(a.epoch));
+            }
+        }
+        // Making room for one may have sent back another that was counted already.
+        for (slot, row) in rows.iter_mut().enumerate() {
+            if row.is_some_and(|e| self.slots[slot].as_ref().is_none_or(|a| a.epoch != e)) {
+                *row = None;
+            }
+        }
+        on_host.retain(|&(slot, epoch)| self.is(slot, epoch));
+        if rows.iter().all(Option::is_none) && on_host.is_empty() {
+            return Ok(false);
+        }
+        let ticket = self.device.step(rows.len(), positions)?;
+        self.fly(What::Step(rows), ticket, 0);
+        for (slot, epoch) in on_host {
+            let ticket = self.device.logits(slot)?;
+            self.fly(What::Logits { slot, epoch }, ticket, 0);
+        }
+        Ok(true)
+    }
+
+    /// Blocks for the token that a slot computes next; false where its answer lost the slot.
+    fn make_room(&mut self, slot: usize) -> Result<bool> {
+        loop {
+            let a = self.slots[slot].as_mut().expect("an answer");
+            let position = a.submitted - 1;
+            self.blocks.leave_behind(&mut a.seq, position);
+            if let Some(changes) = self.blocks.grow(&mut a.seq, position, position + 1) {
+                self.write_tables(slot, changes)?;
+                return Ok(true);
+            }
+            let youngest = |s: &usize| self.slots[*s].as_ref().map(|a| a.id);
+            let victim = (0..self.slots.len()).max_by_key(youngest).expect("a slot");
+            if self.slots.iter().flatten().count() == 1 {
+                let known = self.slots[slot].as_ref().map_or(0, |a| a.known.len());
+                self.fail(slot, Error::PoolFull { tokens: known });
+                return Ok(false);
+            }
+            self.preempt(victim)?;
+            if victim == slot {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Sends an answer back to the queue. What it has on its way is dropped and drawn again.
+    fn preempt(&mut self, slot: usize) -> Result<()> {
+        let mut answer = self.slots[slot].take().expect("an answer");
+        self.preempted += 1;
+        self.epochs += 1;
+        answer.epoch = self.epochs;
+        self.blocks.close(std::mem::take(&mut answer.seq));
+        // Those behind it in the queue were asked for later, or were sent back before it and are older.
+        let at = self.queue.iter().position(|a| a.id > answer.id).unwrap_or(self.queue.len());
+        self.queue.insert(at, answer);
+        self.put_to_sleep(slot)
+    }
+
+    fn put_to_sleep(&mut self, slot: usize) -> Result<()> {
+        if std::mem::take(&mut self.awake[slot]) {
+            self.device.sleep(slot)?;
+        }
+        Ok(())
+    }
+
+    /// Tokens of prompts that a round may compute.
+    fn budget(&self, decoding: bool) -> usize {
+        let batch = self.device.layout().batch;
+        match (decoding, self.rate) {
+            (false, _) => batch,
+            (true, None) => (4 * LEAST_PIECE).min(batch),
+            (true, Some(rate)) => {
+                let fits = (rate * PIECE_TIME.as_secs_f64()) as usize;
+                // Of a few sizes, since each has a program.
+                let power = 1 << fits.max(LEAST_PIECE).ilog2();
+                power.min(batch)
+            }
+        }
+    }
+
+    /// Pieces of prompts, the oldest prompt first.
+    fn submit_pieces(&mut self, decoding: bool) -> Result<bool> {
+        let mut budget = self.budget(decoding);
+        let mut any = false;
+        let phase = |a: &Option<Answer>| match a {
+            Some(Answer { phase: Phase::Prompt(done), id, .. }) => Some((*id, *done)),
+            _ => None,
+        };
+        let mut waiting: Vec<(Id, usize, usize)> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, a)| phase(a).map(|(id, done)| (id, slot, done)))
+            .collect();
+        waiting.sort_unstable();
+        for (_, slot, done) in waiting {
+            if budget == 0 {
+                break;
+            }
+            let tokens = self.submit_piece(slot, done, budget)?;
+            any |= tokens > 0;
+            budget -= tokens;
+        }
+        Ok(any)
+    }
+
+    /// A piece of at most `most` tokens; how many it has.
+    fn submit_piece(&mut self, slot: usize, from: usize, most: usize) -> Result<usize> {
+        let a = self.slots[slot].as_mut().expect("an answer");
+        let to = a.known.len().min(from + most);
+        self.blocks.leave_behind(&mut a.seq, from);
+        let Some(changes) = self.blocks.grow(&mut a.seq, from, to) else {
+            // Only a window's pool can be short here, until the pieces before this one have passed.
+            return Ok(0);
+        };
+        self.write_tables(slot, changes)?;
+        let a = self.slots[slot].as_mut().expect("an answer");
+        let last = to == a.known.len();
+        let on_host = a.request.on_host();
+        let greedy = Sampling::greedy();
+        let draw = last.then_some(if on_host { &greedy } else { &a.request.sampling });
+        let draws = last && !on_host;
+        let ticket = self.device.piece(&Piece { slot, known: &a.known[..to], from, draw })?;
+        a.phase = if last { Phase::Waiting } else { Phase::Prompt(to) };
+        self.blocks.computed(&mut a.seq, &a.known, to);
+        let epoch = a.epoch;
+        self.fly(What::Piece { slot, epoch, done: to, draws }, ticket, to - from);
+        if last && on_host {
+            let ticket = self.device.logits(0)?;
+            self.fly(What::Logits { slot, epoch }, ticket, 0);
+        }
+        Ok(to - from)
+    }
+
+    /// A token of an answer came.
+    fn take(&mut self, slot: usize, token: u32, logprobs: Option<super::Logprobs>, now: Instant) {
+        let a = self.slots[slot].as_mut().expect("an answer");
+        if token == NOT_FINITE {
+            let position = (a.known.len() - 1) as u32;
+            return self.fail(slot, Error::NotFiniteLogits { position });
+        }
+        let ends = a.text.is_end(token);
+        match a.accept(token, logprobs, ends, self.device.layout().context, now) {
+            Ok((events, whole)) => {
+                self.events.extend(events);
+                let computed = a.known.len() - 1;
+                self.blocks.computed(&mut a.seq, &a.known, computed);
+                if whole {
+                    self.free(slot);
+                }
+            }
+            Err(error) => self.fail(slot, error),
+        }
+    }
+
+    /// Lets an answer whose next token is known take part in steps, if it goes on.
+    fn resume(&mut self, slot: usize) -> Result<()> {
+        if let Some(a) = self.slots[slot].as_mut() {
+            a.phase = Phase::Decoding;
+            // Where the host draws, the device leaves the logits as they are.
+            let plain = Sampling::greedy();
+            let sampling = if a.request.on_host() { &plain } else { &a.request.sampling };
+            self.device.wake(slot, &a.known, sampling)?;
+            self.awake[slot] = true;
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, slot: usize, error: Error) {
+        let a = self.slots[slot].as_ref().expect("an answer");
+        self.blocks.forget(&a.seq);
+        self.events.push(Event::Failed { id: a.id, error });
+        self.free(slot);
+    }
+
+    /// Takes an answer from its slot.
+    fn free(&mut self, slot: usize) {
+        if let Some(a) = self.slots[slot].take() {
+            self.blocks.close(a.seq);
+        }
+    }
+}

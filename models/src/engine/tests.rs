@@ -1,0 +1,479 @@
+//! The scheduler on a device that computes with hashes, and a clock of the test: thousands of requests in seconds.
+//!
+//! The device keeps what a real one keeps, by the tables that it was given: in each place of a block the position and the
+//! token that were written there. A token is drawn from a hash of all that it sees, so that a wrong table, a block given
+//! to two, or a stale one shows as another token.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::device::{Device, Layout, Piece};
+use super::pool::Group;
+use super::schedule::{Next, Scheduler};
+use super::text::Text;
+use super::{Event, Finish, Id, Mask, Request};
+use crate::{Error, Result, Sampling};
+
+const VOCABULARY: u32 = 97;
+const BLOCK: usize = 4;
+const WINDOW: u32 = 10;
+
+fn mix(h: u64, v: u64) -> u64 {
+    (h ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
+/// The logits behind `tokens`: of all of them, and of the last of them once more, as a layer with a window sees them.
+fn logits(tokens: &[u32]) -> Vec<f32> {
+    let hash = |t: &[u32]| t.iter().fold(7, |h, &t| mix(h, u64::from(t)));
+    let window = &tokens[tokens.len().saturating_sub(WINDOW as usize)..];
+    let h = mix(hash(tokens), hash(window));
+    (0..VOCABULARY).map(|i| (mix(h, u64::from(i)) >> 40) as f32 / 1e6).collect()
+}
+
+fn draw(tokens: &[u32], s: &Sampling) -> u32 {
+    weft_kernels::ops::sample::reference::sample(&s.state(0), &logits(tokens), tokens, tokens.len() as u32)
+}
+
+/// What a request gets alone.
+fn alone(prompt: &[u32], s: &Sampling, n: usize) -> Vec<u32> {
+    let mut known = prompt.to_vec();
+    for _ in 0..n {
+        let token = draw(&known, s);
+        known.push(token);
+    }
+    known.split_off(prompt.len())
+}
+
+#[derive(Clone)]
+struct Row {
+    position: usize,
+    token: u32,
+    sampling: Sampling,
+    history: Vec<u32>,
+}
+
+struct Fake {
+    layout: Layout,
+    /// By group, chunk and place: (position, token).
+    memory: Vec<Vec<Vec<Option<(usize, u32)>>>>,
+    /// By group and slot.
+    tables: Vec<Vec<Vec<u32>>>,
+    rows: Vec<Option<Row>>,
+    last_logits: BTreeMap<usize, Vec<f32>>,
+    /// Tokens computed.
+    work: usize,
+    longest_piece_beside_rows: usize,
+}
+
+impl Fake {
+    fn new(slots: usize, context: usize, groups: Vec<Group>) -> Fake {
+        let width = context.div_ceil(BLOCK);
+        let chunk = |g: &Group| vec![None; g.blocks as usize * BLOCK];
+        Fake {
+            memory: groups.iter().map(|g| (0..g.chunks).map(|_| chunk(g)).collect()).collect(),
+            tables: groups.iter().map(|_| vec![vec![0; width]; slots]).collect(),
+            rows: vec![None; slots],
+            last_logits: BTreeMap::new(),
+            layout: Layout { slots, context, block: BLOCK, batch: 64, groups, vocabulary: VOCABULARY },
+            work: 0,
+            longest_piece_beside_rows: 0,
+        }
+    }
+
+    fn place(&self, g: usize, slot: usize, position: usize) -> (usize, usize) {
+        let entry = position / BLOCK;
+        let id = self.tables[g][slot][entry] as usize;
+        (entry % self.layout.groups[g].chunks as usize, id * BLOCK + position % BLOCK)
+    }
+
+    fn write(&mut self, slot: usize, position: usize, token: u32) {
+        self.work += 1;
+        for g in 0..self.memory.len() {
+            let (chunk, at) = self.place(g, slot, position);
+            self.memory[g][chunk][at] = Some((position, token));
+        }
+    }
+
+    /// The tokens that a layer of each group sees from a position.
+    fn seen(&self, slot: usize, position: usize) -> Vec<u32> {
+        let mut all = Vec::new();
+        for g in (0..self.memory.len()).rev() {
+            let window = self.layout.groups[g].window as usize;
+            let first = if window == 0 { 0 } else { (position + 1).saturating_sub(window) };
+            let token = |p: usize| {
+                let (chunk, at) = self.place(g, slot, p);
+                let (position, token) = self.memory[g][chunk][at].expect("written");
+                assert_eq!(position, p, "group {g}, slot {slot}: another position's keys");
+                token
+            };
+            let seen: Vec<u32> = (first..=position).map(token).collect();
+            assert!(all.is_empty() || seen.ends_with(&all), "the groups disagree");
+            all = seen;
+        }
+        all
+    }
+}
+
+impl Device for Fake {
+    type Ticket = Vec<u32>;
+
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn table(&mut self, group: usize, slot: usize, first: usize, ids: &[u32]) -> Result<()> {
+        self.tables[group][slot][first..first + ids.len()].copy_from_slice(ids);
+        Ok(())
+    }
+
+    fn piece(&mut self, piece: &Piece<'_>) -> Result<Vec<u32>> {
+        let Piece { slot, known, from, draw: s } = *piece;
+        assert!(known.len() - from <= self.layout.batch);
+        if self.rows.iter().any(Option::is_some) {
+            self.longest_piece_beside_rows = self.longest_piece_beside_rows.max(known.len() - from);
+        }
+        for p in from..known.len() {
+            self.write(slot, p, known[p]);
+        }
+        let seen = self.seen(slot, known.len() - 1);
+        assert_eq!(seen, known, "what came before the piece is not what it should be");
+        self.last_logits = BTreeMap::from([(0, logits(&seen))]);
+        Ok(vec![s.map_or(0, |s| draw(&seen, s))])
+    }
+
+    fn wake(&mut self, slot: usize, known: &[u32], sampling: &Sampling) -> Result<()> {
+        let (&token, position) = (known.last().unwrap(), known.len() - 1);
+        self.rows[slot] = Some(Row { position, token, sampling: *sampling, history: known.to_vec() });
+        Ok(())
+    }
+
+    fn sleep(&mut self, slot: usize) -> Result<()> {
+        self.rows[slot] = None;
+        Ok(())
+    }
+
+    fn step(&mut self, rows: usize, positions: usize) -> Result<Vec<u32>> {
+        self.last_logits.clear();
+        let mut drawn = vec![0; rows];
+        for slot in 0..rows {
+            let Some(mut row) = self.rows[slot].clone() else { continue };
+            assert!(row.position < positions, "row {slot} is beyond the positions of its program");
+            self.write(slot, row.position, row.token);
+            let seen = self.seen(slot, row.position);
+            assert_eq!(seen, row.history);
+            self.last_logits.insert(slot, logits(&seen));
+            row.token = draw(&seen, &row.sampling);
+            row.position += 1;
+            row.history.push(row.token);
+            drawn[slot] = row.token;
+            self.rows[slot] = Some(row);
+        }
+        assert!(self.rows[rows..].iter().all(Option::is_none), "a row that is awake was left out");
+        Ok(drawn)
+    }
+
+    fn logits(&mut self, row: usize) -> Result<Vec<u32>> {
+        Ok(self.last_logits[&row].iter().map(|v| v.to_bits()).collect())
+    }
+
+    fn wait(&mut self, ticket: Vec<u32>) -> Result<Vec<u32>> {
+        Ok(ticket)
+    }
+}
+
+/// What came of a request.
+#[derive(Default, Debug)]
+struct Got {
+    tokens: Vec<u32>,
+    cached: Option<usize>,
+    end: Option<Finish>,
+    failed: Option<String>,
+}
+
+struct Bench {
+    s: Scheduler<Fake>,
+    now: Instant,
+    got: BTreeMap<Id, Got>,
+}
+
+impl Bench {
+    fn new(slots: usize, context: usize, groups: Vec<Group>) -> Bench {
+        let now = Instant::now();
+        Bench { s: Scheduler::new(Fake::new(slots, context, groups), now), now, got: BTreeMap::new() }
+    }
+
+    fn ask(&mut self, request: Request) -> Id {
+        let id = self.s.submit(request, Text::new(None, false, Vec::new()), self.now).unwrap();
+        self.got.insert(id, Got::default());
+        id
+    }
+
+    /// Lets the scheduler go on until something happened; whether there was anything.
+    fn step(&mut self) -> bool {
+        loop {
+            match self.s.next(self.now).unwrap() {
+                Next::Events(events) => {
+                    for e in &events {
+                        self.note(e);
+                    }
+                    return !events.is_empty();
+                }
+                Next::Wait(words) => {
+                    self.now += Duration::from_millis(3);
+                    self.s.landed(words, self.now).unwrap();
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        let got = self.got.get_mut(&event.id()).expect("asked for");
+        assert!(got.end.is_none() && got.failed.is_none(), "an event after the end: {event:?}");
+        match event {
+            Event::Started { cached, .. } => {
+                assert!(got.cached.replace(*cached).is_none(), "started twice");
+            }
+            Event::Progress { done, total, .. } => assert!(done <= total),
+            Event::Token { token, .. } => got.tokens.push(*token),
+            Event::Finished { reason, usage, .. } => {
+                assert_eq!(
+                    usage.generated,
+                    got.tokens.len() + usize::from(matches!(reason, Finish::StopToken(_)))
+                );
+                got.end = Some(reason.clone());
+            }
+            Event::Failed { error, .. } => got.failed = Some(error.to_string()),
+        }
+    }
+
+    fn run(&mut self) {
+        while self.step() {}
+        assert_eq!(self.s.load(), (0, 0));
+        assert_eq!(self.s.blocks().0, 0, "a block is lost");
+    }
+}
+
+fn full(chunks: u32, blocks: u32) -> Group {
+    Group { window: 0, chunks, blocks }
+}
+
+fn window(blocks: u32) -> Group {
+    Group { window: WINDOW, chunks: 1, blocks }
+}
+
+/// Numbers that look random, from a seed.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(mix(self.0, 3), 5) % n
+    }
+
+    fn tokens(&mut self, n: usize) -> Vec<u32> {
+        (0..n).map(|_| self.below(u64::from(VOCABULARY)) as u32).collect()
+    }
+}
+
+#[test]
+fn answers_are_those_of_each_request_alone() {
+    let mut b = Bench::new(3, 200, vec![full(1, 150)]);
+    let mut asked = Vec::new();
+    for i in 0..7u32 {
+        let prompt: Vec<u32> = (0..10 + 20 * i).map(|n| (n * 7 + i) % VOCABULARY).collect();
+        let sampling = Sampling { seed: i, temperature: [0.0, 0.9][i as usize % 2], ..Sampling::default() };
+        let id = b.ask(Request::new(prompt.clone(), sampling, 9));
+        asked.push((id, alone(&prompt, &sampling, 9)));
+    }
+    b.run();
+    for (id, want) in asked {
+        assert_eq!(b.got[&id].tokens, want, "{id}");
+        assert_eq!(b.got[&id].end, Some(Finish::MaxTokens));
+    }
+}
+
+/// The second of two prompts with a common beginning computes what follows it alone, whatever ran in between.
+#[test]
+fn common_beginnings_are_computed_once() {
+    let mut rng = Rng(1);
+    let common = rng.tokens(101);
+    for groups in [vec![full(2, 60)], vec![full(1, 120), window(40)]] {
+        let mut b = Bench::new(2, 200, groups);
+        let ask = |b: &mut Bench, rest: &[u32]| {
+            let prompt = [&common[..], rest].concat();
+            let before = b.s.device.work;
+            let id = b.ask(Request::new(prompt.clone(), Sampling::greedy(), 5));
+            b.run();
+            assert_eq!(b.got[&id].tokens, alone(&prompt, &Sampling::greedy(), 5));
+            (b.got[&id].cached.unwrap(), b.s.device.work - before)
+        };
+        let (cached, work) = ask(&mut b, &[1, 2, 3]);
+        assert_eq!((cached, work >= 104), (0, true));
+        b.ask(Request::new(rng.tokens(50), Sampling::greedy(), 20));
+        b.run();
+        let (cached, work) = ask(&mut b, &[9, 8, 7, 6]);
+        assert_eq!(cached, 100, "whole blocks of what is common");
+        assert!(work <= 5 + 6, "computed {work}");
+        // A turn of a conversation: what was answered is in the cache as well.
+        let answer = alone(&[&common[..], &[1, 2, 3]].concat(), &Sampling::greedy(), 5);
+        let (cached, _) = ask(&mut b, &[&[1, 2, 3], &answer[..], &[4]].concat());
+        assert_eq!(cached, 108);
+    }
+}
+
+#[test]
+fn one_salt_does_not_see_anothers_blocks() {
+    let mut b = Bench::new(1, 100, vec![full(1, 50)]);
+    let prompt: Vec<u32> = (0..40).collect();
+    for (salt, want) in [(1, 0), (2, 0), (1, 36), (2, 36)] {
+        let id = b.ask(Request { salt, ..Request::new(prompt.clone(), Sampling::greedy(), 1) });
+        b.run();
+        assert_eq!(b.got[&id].cached, Some(want));
+    }
+}
+
+/// While others decode, a long prompt comes in pieces, and every one of them goes on.
+#[test]
+fn a_long_prompt_does_not_stop_the_others() {
+    let mut b = Bench::new(3, 2000, vec![full(1, 900)]);
+    let mut rng = Rng(5);
+    let ids: Vec<Id> = (0..2).map(|_| b.ask(Request::new(rng.tokens(5), Sampling::greedy(), 300))).collect();
+    while b.got[&ids[0]].tokens.len() < 3 {
+        b.step();
+    }
+    let long = b.ask(Request::new(rng.tokens(1500), Sampling::greedy(), 2));
+    let mut before = b.got[&ids[0]].tokens.len();
+    let mut events = 0;
+    while b.got[&long].tokens.is_empty() {
+        b.step();
+        events += 1;
+        if events % 4 == 0 {
+            let now = b.got[&ids[0]].tokens.len();
+            assert!(now > before || b.got[&ids[0]].end.is_some(), "the others stand still");
+            before = now;
+        }
+    }
+    assert!(b.s.device.longest_piece_beside_rows <= 64);
+    b.run();
+}
+
+struct Odd;
+
+impl Mask for Odd {
+    fn allowed(&mut self, bits: &mut [u32]) -> std::result::Result<(), String> {
+        bits.fill(0xaaaa_aaaa);
+        Ok(())
+    }
+
+    fn accept(&mut self, token: u32) -> std::result::Result<(), String> {
+        if token % 2 == 1 { Ok(()) } else { Err(format!("token {token}")) }
+    }
+}
+
+#[test]
+fn masked_and_plain_requests_run_beside_each_other() {
+    let mut b = Bench::new(4, 200, vec![full(1, 200), window(60)]);
+    let prompt: Vec<u32> = (3..20).collect();
+    let hot = Sampling { temperature: 1.5, seed: 3, ..Sampling::default() };
+    let plain = b.ask(Request::new(prompt.clone(), hot, 20));
+    let masked = b.ask(Request { mask: Some(Box::new(Odd)), ..Request::new(prompt.clone(), hot, 20) });
+    let told = b.ask(Request { logprobs: Some(3), ..Request::new(prompt.clone(), hot, 20) });
+    let biased = b.ask(Request { logit_bias: vec![(50, 1e4)], ..Request::new(prompt.clone(), hot, 20) });
+    b.run();
+    let want = alone(&prompt, &hot, 20);
+    assert_eq!(b.got[&plain].tokens, want);
+    // Who asks for log-probabilities gets the same tokens.
+    assert_eq!(b.got[&told].tokens, want);
+    assert_eq!(b.got[&biased].tokens, [50; 20]);
+    let masked = &b.got[&masked].tokens;
+    assert!(masked.len() == 20 && masked.iter().all(|t| t % 2 == 1), "{masked:?}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_or_fails_alone() {
+    let mut b = Bench::new(2, 100, vec![full(1, 10)]);
+    let long = Request::new(vec![1; 41], Sampling::greedy(), 5);
+    let text = || Text::new(None, false, Vec::new());
+    assert!(matches!(b.s.submit(long, text(), b.now), Err(Error::PromptTooLong { tokens: 41, context: 40 })));
+    let wrong = Request::new(vec![VOCABULARY], Sampling::greedy(), 5);
+    assert!(matches!(b.s.submit(wrong, text(), b.now), Err(Error::TokenRange { .. })));
+    // One that outgrows the pool alone; then the next one has room.
+    let grows = b.ask(Request::new(vec![1; 30], Sampling::greedy(), 60));
+    let next = b.ask(Request::new(vec![2; 30], Sampling::greedy(), 3));
+    b.run();
+    assert!(b.got[&grows].failed.as_ref().is_some_and(|e| e.contains("KV cache")), "{:?}", b.got[&grows]);
+    assert_eq!(b.got[&next].tokens.len(), 3);
+    let nothing = b.ask(Request::new(vec![3], Sampling::greedy(), 0));
+    let stop = b.ask(Request {
+        stop_tokens: alone(&[5, 6], &Sampling::greedy(), 3)[2..].to_vec(),
+        ..Request::new(vec![5, 6], Sampling::greedy(), 9)
+    });
+    b.run();
+    assert_eq!(b.got[&nothing].end, Some(Finish::MaxTokens));
+    assert!(matches!(b.got[&stop].end, Some(Finish::StopToken(_))));
+    assert!(b.got[&stop].tokens.len() <= 2);
+}
+
+/// Ten thousand random requests: every answer is what it is alone, nobody waits for ever, nothing is lost or doubled,
+/// and no block is lost, while requests are cancelled at every stage and lose their slots.
+#[test]
+fn ten_thousand_requests() {
+    for seed in 0..5 {
+        let mut rng = Rng(seed + 11);
+        let groups = match seed % 3 {
+            0 => vec![full(1, 70)],
+            1 => vec![full(3, 25)],
+            _ => vec![full(1, 70), window(90)],
+        };
+        let mut b = Bench::new(6, 120, groups);
+        let beginnings: Vec<Vec<u32>> = (0..5).map(|i| rng.tokens(10 + 7 * i)).collect();
+        let mut asked: BTreeMap<Id, (Vec<u32>, Sampling, usize)> = BTreeMap::new();
+        let mut waiting: VecDeque<(Id, Instant)> = VecDeque::new();
+        let mut cancelled = 0;
+        let mut left = 2000;
+        while left > 0 || b.s.load() != (0, 0) {
+            while left > 0 && b.s.load().0 < 8 && rng.below(2) == 0 {
+                left -= 1;
+                let mut prompt = beginnings[rng.below(5) as usize].clone();
+                let more = 1 + rng.below(30) as usize;
+                prompt.extend(rng.tokens(more));
+                let sampling = Sampling {
+                    temperature: [0.0, 1.0][rng.below(2) as usize],
+                    seed: rng.below(1000) as u32,
+                    repeat_penalty: [1.0, 1.2][rng.below(2) as usize],
+                    ..Sampling::default()
+                };
+                let n = rng.below(40) as usize;
+                let request = Request::new(prompt.clone(), sampling, n);
+                let host = rng.below(6) == 0;
+                let id = b.ask(Request { logprobs: host.then_some(2), ..request });
+                asked.insert(id, (prompt, sampling, n));
+                waiting.push_back((id, b.now));
+            }
+            if rng.below(60) == 0
+                && let Some((&id, _)) =
+                    b.got.iter().filter(|(_, g)| g.end.is_none()).nth(rng.below(9) as usize)
+            {
+                assert!(b.s.cancel(id), "{id} was there");
+                let got = b.got.remove(&id).unwrap();
+                let (prompt, sampling, n) = asked.remove(&id).unwrap();
+                assert!(alone(&prompt, &sampling, n).starts_with(&got.tokens));
+                waiting.retain(|w| w.0 != id);
+                cancelled += 1;
+            }
+            b.step();
+            waiting.retain(|(id, _)| b.got[id].end.is_none());
+            if let Some((id, since)) = waiting.front() {
+                assert!(b.now - *since < Duration::from_secs(20), "seed {seed}: {id} starves");
+            }
+        }
+        assert_eq!(b.s.blocks().0, 0, "a block is lost");
+        assert!(cancelled > 20 && asked.len() > 1200, "{cancelled} cancelled of {}", asked.len());
+        assert!(b.s.preempted > 0, "seed {seed}: nobody lost a slot");
+        for (id, (prompt, sampling, n)) in &asked {
+            let got = &b.got[id];
+            assert_eq!(got.failed, None);
+            assert_eq!(got.tokens, alone(prompt, sampling, *n), "seed {seed}, request {id}");
+        }
+    }
+}
