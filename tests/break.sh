@@ -28,6 +28,7 @@ mutations() {
 2~ops/rope/kernel.wgsl~s/>> 7u/>> 6u/~shift 7 is 6~--op rope
 2~ops/sample/kernel.wgsl~s/24u - 8u/25u - 8u/~shift 24 is 25~--op sample
 2~ops/attention/kernel.wgsl~drop 5~barrier after the values~--op attention --variant rows
+2~ops/attention/decode.wgsl~s/= coming.*;/= 0u;/~blocks of later rounds~--op attention --variant decode
 3~types/nines.wgsl~s/word >> 9u/word >> 8u/~shift 9 is 8~--op embed --type iq2_xs
 3~types/iq1_m/ints.wgsl~s/0xf00u/0x700u/~a sign dropped~--op embed --type iq1_m
 3~ops/matmul/matvec_dot.wgsl~drop 1~barrier after the code book~--op matmul --variant matvec_dot --type iq3_s
@@ -36,6 +37,8 @@ mutations() {
 3~ops/matmul/gradient.wgsl~drop 1~barrier after the loads~--op matmul_dx --variant tiled --type q8_0
 3~ops/lora/outer.wgsl~drop 1~barrier before the splits are added~--op lora_grad_b
 3~ops/attention/decode.wgsl~drop 1~barrier after the new key~--op attention --variant decode
+3~ops/attention/paged.wgsl~s/- 1u - p.chunk)/- p.chunk)/~a chunk's blocks miscounted~--op attention --variant tiled
+3~ops/qk_norm_rope/paged.wgsl~s/block % p.chunks/(block + 1u) % p.chunks/~another's chunk~--op qk_norm_rope
 3~ops/attention/backward_kv.wgsl~drop 1~barrier after the loads~--op attention_backward --variant rows
 3~ops/layernorm/kernel.wgsl~s/wb.p.cols + i./wb[i]/~weights added for biases~--op layernorm
 3~ops/pooling/kernel.wgsl~s/begin > wanted.x/begin >= wanted.x/~a first token adds to what was there~--op pool

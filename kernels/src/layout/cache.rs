@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use weft_runtime::Budget;
 
+use super::{BLOCK as PAGE, Pages};
 use crate::error::PlanError;
 
 const MAX_HEAD: u32 = 256;
@@ -170,6 +171,8 @@ pub struct CacheShape {
     /// context is a ring; several slots have one each, one after the other. None where every position has its
     /// place.
     pub ring: Option<u32>,
+    /// How it is cut into blocks, where slots have blocks of it by their tables. None where positions lie in their order.
+    pub pages: Option<Pages>,
     /// Whether keys lie without the bias that was added to them, see [`CacheShape::without_bias`].
     pub apart: bool,
 }
@@ -217,6 +220,7 @@ impl CacheShape {
             head_dim,
             per_chunk: context.div_ceil(chunks),
             ring: None,
+            pages: None,
             apart: false,
         })
     }
@@ -225,6 +229,52 @@ impl CacheShape {
     /// batch is stored before its first token looks. A multiple of 32.
     pub fn ring_capacity(window: u32, batch: u32) -> u32 {
         (window + batch - 1).next_multiple_of(32)
+    }
+
+    /// The most blocks of positions that a binding holds.
+    ///
+    /// # Errors
+    /// As [`CacheShape::new`]; a block that exceeds a binding.
+    pub fn most_blocks(
+        ty: CacheType,
+        kv_heads: u32,
+        head_dim: u32,
+        budget: &Budget,
+    ) -> std::result::Result<u32, PlanError> {
+        CacheShape::new(ty, PAGE, kv_heads, head_dim, budget)?;
+        let block = ty.bytes(u64::from(PAGE) * u64::from(kv_heads), head_dim);
+        match (budget.max_binding / block).min(u64::from(u32::MAX / PAGE)) as u32 {
+            0 => Err(PlanError::DoesNotFit {
+                op: "attention",
+                what: "a block of the cache",
+                needed: block,
+                allowed: budget.max_binding,
+            }),
+            most => Ok(most),
+        }
+    }
+
+    /// A pool of blocks for slots.
+    ///
+    /// # Errors
+    /// As [`CacheShape::most_blocks`]; chunks or tables that exceed a binding.
+    pub fn paged(
+        ty: CacheType,
+        kv_heads: u32,
+        head_dim: u32,
+        pages: Pages,
+        budget: &Budget,
+    ) -> std::result::Result<CacheShape, PlanError> {
+        let most = CacheShape::most_blocks(ty, kv_heads, head_dim, budget)?;
+        let fits = |what, needed, allowed| match needed > allowed {
+            true => Err(PlanError::DoesNotFit { op: "attention", what, needed, allowed }),
+            false => Ok(()),
+        };
+        fits("the blocks of a chunk", pages.blocks.into(), most.into())?;
+        fits("the tables of blocks", pages.state_bytes(), budget.max_binding)?;
+        let (context, per_chunk) = (pages.chunks * pages.positions(), pages.positions());
+        let pages = Some(pages);
+        Ok(CacheShape { ty, context, kv_heads, head_dim, per_chunk, ring: None, pages, apart: false })
     }
 
     /// The same memory as one ring, or as several of `capacity` places each.

@@ -1,10 +1,12 @@
 //! How what several ops share lies in memory: activations, the KV cache, the state of a sampler.
 
 mod cache;
+mod pages;
 mod state;
 mod tiles;
 
 pub use cache::{CacheShape, CacheType, Moved};
+pub use pages::{BLOCK, Pages};
 pub(crate) use state::STATE_BYTES;
 pub use state::{IDLE, Sequences, State};
 pub use tiles::{rows, tiles};

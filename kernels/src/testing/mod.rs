@@ -6,6 +6,7 @@
 //! unstable softmax or a norm that overflows; outputs are poisoned with NaN first and followed by
 //! sentinels that must survive.
 
+mod blocks;
 mod cache;
 mod case;
 mod gradients;
@@ -14,6 +15,7 @@ mod inputs;
 mod run;
 mod weights;
 
+pub(crate) use blocks::Blocks;
 pub(crate) use cache::{cache_on_gpu, chunk_bytes, chunk_values, decode_cache, encode_cache, spans};
 pub use case::{Case, Cell, Oracle, Outcome, each_cell, each_kind, first_of_kinds, quick};
 #[cfg(test)]

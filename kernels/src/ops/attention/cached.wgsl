@@ -41,3 +41,13 @@ fn first_of(token: u32) -> u32 {
 fn position_at(key: u32, slot: u32) -> u32 {
     return key + origin();
 }
+
+// The key that the tile of another begins with.
+fn tile_of(key: u32) -> u32 {
+    return key;
+}
+
+// The place in the chunk of the first key of a tile.
+fn place_of(key: u32, token: u32) -> u32 {
+    return key - p.position0;
+}

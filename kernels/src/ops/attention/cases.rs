@@ -15,7 +15,7 @@ use crate::ops::qk_norm_rope::{self, QkNormRope, reference as turn_reference};
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::testing::{
-    Case, Gradient, Gradients, Guarded, Rng, cache_on_gpu, chunk_bytes, chunk_values, decode_cache,
+    Blocks, Case, Gradient, Gradients, Guarded, Rng, cache_on_gpu, chunk_bytes, chunk_values, decode_cache,
     encode_cache, input, nmse, spans,
 };
 use crate::{PlanError, Result};
@@ -33,6 +33,28 @@ enum Content {
     Extreme,
 }
 
+/// How a cache lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Lie {
+    /// By positions.
+    Order,
+    /// In a ring no larger than it must be.
+    Ring,
+    /// In blocks out of order, in at least so many chunks.
+    Blocks(u32),
+}
+
+impl Lie {
+    fn name(self) -> String {
+        match self {
+            Lie::Order => String::new(),
+            Lie::Ring => " ring".into(),
+            Lie::Blocks(1) => " blocks".into(),
+            Lie::Blocks(chunks) => format!(" blocks in {chunks}"),
+        }
+    }
+}
+
 /// An attention over a cache, as tried.
 #[derive(Debug, Clone, Copy)]
 struct Try {
@@ -45,8 +67,7 @@ struct Try {
     window: u32,
     splits: u32,
     content: Content,
-    /// In a ring no larger than it must be.
-    ring: bool,
+    lie: Lie,
     /// Keys without their bias.
     apart: bool,
 }
@@ -60,7 +81,7 @@ const PLAIN: Try = Try {
     window: 0,
     splits: 1,
     content: Content::Usual,
-    ring: false,
+    lie: Lie::Order,
     apart: false,
 };
 
@@ -107,7 +128,7 @@ pub fn cases() -> Vec<Case> {
             push(Try { heads, position: 600, splits: 3, ..t });
             push(Try { heads, tokens: 9, position: 261, ..t });
         }
-        push(Try { tokens: 5, position: 505, window: 90, ring: true, ..t });
+        push(Try { tokens: 5, position: 505, window: 90, lie: Lie::Ring, ..t });
     }
     // Few shapes, since a software GPU takes seconds to compile each.
     for variant in Variant::ALL.into_iter().filter(|&v| v != Variant::Rows) {
@@ -135,7 +156,7 @@ pub fn cases() -> Vec<Case> {
             if !variant.matrices() {
                 let t = Try { variant, ty, apart: true, ..PLAIN };
                 push(Try { tokens: 70, position: 290, ..t });
-                push(Try { tokens: 40, position: 80, window: 30, ring: true, heads: (7, 1, 64), ..t });
+                push(Try { tokens: 40, position: 80, window: 30, lie: Lie::Ring, heads: (7, 1, 64), ..t });
             }
         }
     }
@@ -151,7 +172,7 @@ pub fn cases() -> Vec<Case> {
         (40, 80, 30, 1),
         (70, 505, 90, 1),
     ] {
-        let t = Try { tokens, position, window, splits, ring: true, ..PLAIN };
+        let t = Try { tokens, position, window, splits, lie: Lie::Ring, ..PLAIN };
         for ty in CacheType::ALL {
             push(Try { ty, ..t });
         }
@@ -162,9 +183,46 @@ pub fn cases() -> Vec<Case> {
             push(Try { variant, ty: CacheType::Q8_0, ..t });
         }
     }
+    all.extend(block_cases());
     all.extend(decode_cases());
     all.extend(packed_cases());
     all.extend(slots_cases());
+    all
+}
+
+/// Blocks out of order, in one chunk and in several, between those of other slots; windows whose blocks before them are
+/// another's.
+fn block_cases() -> Vec<Case> {
+    let mut all = Vec::new();
+    let mut push = |t: Try| all.push(case(t));
+    for chunks in [1, 3] {
+        let t = Try { lie: Lie::Blocks(chunks), ..PLAIN };
+        for (tokens, position, window, splits) in [
+            (1, 0, 0, 1),
+            (1, 31, 0, 1),
+            (1, 32, 0, 3),
+            (1, 1000, 0, 4),
+            (9, 700, 90, 2),
+            (33, 0, 0, 1),
+            (40, 61, 30, 1),
+            (70, 505, 90, 1),
+        ] {
+            let t = Try { tokens, position, window, splits, ..t };
+            CacheType::ALL.into_iter().for_each(|ty| push(Try { ty, ..t }));
+            push(Try { heads: (4, 1, 256), ..t });
+            push(Try { heads: (8, 4, 128), ..t });
+            push(Try { heads: (7, 1, 64), content: Content::Growing, ..t });
+            for variant in Variant::ALL.into_iter().filter(|&v| v != Variant::Rows && tokens > 1) {
+                push(Try { variant, heads: (7, 1, 64), ..t });
+                push(Try { variant, ty: CacheType::Q8_0, ..t });
+            }
+        }
+        for ty in [CacheType::Q8_0, CacheType::Q4_0] {
+            let t = Try { ty, apart: true, ..t };
+            push(Try { position: 600, splits: 3, ..t });
+            push(Try { tokens: 40, position: 290, window: 50, variant: Variant::Tiled, ..t });
+        }
+    }
     all
 }
 
@@ -177,9 +235,7 @@ fn case(t: Try) -> Case {
     if content != Content::Usual {
         name += &format!(" {content:?}").to_lowercase();
     }
-    if t.ring {
-        name += " ring";
-    }
+    name += &t.lie.name();
     if t.apart {
         name += " bias apart";
     }
@@ -188,13 +244,24 @@ fn case(t: Try) -> Case {
     Case::new("attention", variant.name(), name, tolerance, move |gpu, _, seed| {
         let context = position + tokens + 5;
         let width = (kv_heads * head_dim) as usize;
-        let ring = t.ring.then(|| CacheShape::ring_capacity(window, tokens));
-        let cache = cache_of(gpu, ty, (ring.unwrap_or(context), ring), (kv_heads, head_dim))?;
+        let mut rng = Rng::seeded(heads * head_dim + position, seed);
+        let ring = (t.lie == Lie::Ring).then(|| CacheShape::ring_capacity(window, tokens));
+        // Another slot's blocks lie between those of the tokens' slot.
+        let (mut blocks, cache) = match t.lie {
+            Lie::Blocks(chunks) => {
+                let (kind, lengths) = ((ty, kv_heads, head_dim), [70, context, 33]);
+                let (blocks, cache) = Blocks::new(kind, &lengths, (0, chunks), &mut rng, gpu.budget())?;
+                (Some(blocks), cache)
+            }
+            _ => (None, cache_of(gpu, ty, (ring.unwrap_or(context), ring), (kv_heads, head_dim))?),
+        };
+        if let Some(blocks) = blocks.as_mut().filter(|_| window > 0) {
+            blocks.release(1, (position + 1).saturating_sub(window));
+        }
         let cache = if t.apart { cache.without_bias() } else { cache };
         if let Err(why) = variant.supports(gpu.caps(), &cache) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
-        let mut rng = Rng::seeded(heads * head_dim + position, seed);
         let mut q = rng.values((tokens * heads * head_dim) as usize);
         let [mut k, mut v] = [0, 1].map(|_| rng.values(context as usize * width));
         let hd = head_dim as usize;
@@ -216,23 +283,23 @@ fn case(t: Try) -> Case {
                 q.iter_mut().step_by(79).for_each(|q| *q = 1e-39);
             }
         }
+        let first = if window == 0 { 0 } else { (position + 1).saturating_sub(window) };
         // Values that the cache holds exactly, as its bytes and as floats.
         let rounded = |values: &[f32]| -> (Vec<Vec<u8>>, Vec<f32>) {
-            let places = ring.map_or_else(
-                || values.to_vec(),
-                |r| {
-                    let mut places = vec![1e4; r as usize * width];
-                    for p in 0..(position + tokens) as usize {
-                        let to = p % r as usize * width;
-                        places[to..to + width].copy_from_slice(&values[p * width..][..width]);
-                    }
-                    places
-                },
-            );
+            let place = |p: u32| match &blocks {
+                Some(blocks) => blocks.place(1, p),
+                None => ring.map_or(p, |r| p % r) as usize,
+            };
+            let mut places = vec![1e4; cache.context as usize * width];
+            let seen = if blocks.is_some() { first / 32 * 32 } else { 0 };
+            for p in seen..if t.lie == Lie::Order { context } else { position + tokens } {
+                let from = &values[p as usize * width..][..width];
+                places[place(p) * width..][..width].copy_from_slice(from);
+            }
             let bytes = chunk_bytes(&cache, &places);
             let held: Vec<f32> =
                 bytes.iter().enumerate().flat_map(|(i, b)| chunk_values(&cache, i, b)).collect();
-            let row = |p: u32| &held[ring.map_or(p, |r| p % r) as usize * width..][..width];
+            let row = |p: u32| &held[place(p) * width..][..width];
             let values = (0..position + tokens).flat_map(row).copied().collect();
             (bytes, values)
         };
@@ -241,7 +308,11 @@ fn case(t: Try) -> Case {
         bias.add(&mut k, ty);
         let q_rows = bias.behind(&q, ty, heads as usize * hd);
         let chunks = cache_on_gpu(gpu, &k_bits, &v_bits)?;
-        let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "state")?;
+        let words = match &blocks {
+            Some(blocks) => blocks.words(&[IDLE, 1, 2], (position, 1)),
+            None => vec![position],
+        };
+        let state = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&words), "state")?;
         let q_gpu = input(gpu, &q_rows)?;
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&bias.table), "table")?;
         let scale = 1.0 / (head_dim as f32).sqrt();
@@ -362,44 +433,56 @@ fn decode_cases() -> Vec<Case> {
                 (600, 0, 1, 4),
             ] {
                 let split = decode::SplitConfig { heads: per, splits, values: 8, prefetch: 8 };
-                all.push(decode_case(
-                    ty,
-                    (heads, kv_heads, head_dim),
-                    (position, window, false),
-                    split,
-                    (norm, pairing),
-                ));
+                for lie in [Lie::Order, Lie::Blocks(1)] {
+                    let (heads, at) = ((heads, kv_heads, head_dim), (position, window, lie));
+                    all.push(decode_case(ty, heads, at, split, (norm, pairing)));
+                }
             }
         }
     }
     for (values, prefetch) in [(8, 4), (16, 8), (32, 8)] {
         let split = decode::SplitConfig { heads: 4, splits: 3, values, prefetch };
         let (ty, pairing) = (CacheType::Q8_0, Pairing::HalfSplit);
-        all.push(decode_case(ty, (4, 1, 64), (601, 0, false), split, (true, pairing)));
+        for lie in [Lie::Order, Lie::Blocks(1)] {
+            all.push(decode_case(ty, (4, 1, 64), (601, 0, lie), split, (true, pairing)));
+        }
     }
     let split = decode::SplitConfig { heads: 4, splits: 16, values: 8, prefetch: 8 };
     for ty in [CacheType::F16, CacheType::Q8_0] {
-        all.push(decode_case(ty, (8, 2, 128), (4095, 0, false), split, (true, Pairing::HalfSplit)));
+        for lie in [Lie::Order, Lie::Blocks(1)] {
+            all.push(decode_case(ty, (8, 2, 128), (4095, 0, lie), split, (true, Pairing::HalfSplit)));
+        }
     }
     // Gemma's heads, also in rings: before they are full, at the end of a lap, and after many.
     let split = decode::SplitConfig { heads: 4, splits: 2, values: 8, prefetch: 4 };
     let turned = (true, Pairing::HalfSplit);
-    for (position, window, ring) in [(0, 0, false), (300, 0, false), (600, 100, false)] {
-        all.push(decode_case(CacheType::F16, (4, 1, 256), (position, window, ring), split, turned));
+    for (position, window) in [(0, 0), (300, 0), (600, 100)] {
+        for lie in [Lie::Order, Lie::Blocks(1)] {
+            all.push(decode_case(CacheType::F16, (4, 1, 256), (position, window, lie), split, turned));
+        }
     }
     // Keys without their bias: one key, a round, many; in a ring.
     let apart = (false, Pairing::HalfSplit);
     for (ty, heads) in
         [(CacheType::Q8_0, (7, 1, 64)), (CacheType::Q4_0, (8, 2, 128)), (CacheType::Q8_0, (7, 1, 32))]
     {
-        for at in [(0, 0, false), (300, 0, false), (1700, 0, false), (1000, 100, true)] {
+        for at in [
+            (0, 0, Lie::Order),
+            (300, 0, Lie::Order),
+            (1700, 0, Lie::Order),
+            (1000, 100, Lie::Ring),
+            (1000, 100, Lie::Blocks(1)),
+            (700, 0, Lie::Blocks(1)),
+        ] {
             all.push(decode_case_of(ty, heads, at, split, apart, true));
         }
     }
     for ty in CacheType::ALL {
         for position in [0, 40, 127, 128, 1000] {
             let heads = if position % 2 == 0 { (8, 1, 64) } else { (4, 1, 256) };
-            all.push(decode_case(ty, heads, (position, 100, true), split, turned));
+            for lie in [Lie::Ring, Lie::Blocks(1)] {
+                all.push(decode_case(ty, heads, (position, 100, lie), split, turned));
+            }
         }
     }
     all
@@ -408,7 +491,7 @@ fn decode_cases() -> Vec<Case> {
 fn decode_case(
     ty: CacheType,
     heads: (u32, u32, u32),
-    at: (u32, u32, bool),
+    at: (u32, u32, Lie),
     split: decode::SplitConfig,
     turned: (bool, Pairing),
 ) -> Case {
@@ -418,7 +501,7 @@ fn decode_case(
 fn decode_case_of(
     ty: CacheType,
     (heads, kv_heads, head_dim): (u32, u32, u32),
-    (position, window, ring): (u32, u32, bool),
+    (position, window, lie): (u32, u32, Lie),
     split: decode::SplitConfig,
     (norm, pairing): (bool, Pairing),
     apart: bool,
@@ -428,20 +511,33 @@ fn decode_case_of(
         "{what}heads {heads}/{kv_heads} x {head_dim} at {position} window {window} norm {norm} {pairing:?} split {} x {}{}",
         split.heads,
         split.splits,
-        if ring { " ring" } else { "" }
+        lie.name()
     );
     Case::new("attention", "decode", name, stored_tolerance(ty), move |gpu, _, seed| {
-        let ring = ring.then(|| CacheShape::ring_capacity(window, 1));
-        let context = ring.unwrap_or(position + 9);
-        let place = |p: u32| ring.map_or(p, |r| p % r) as usize;
-        let cache = cache_of(gpu, ty, (context, ring), (kv_heads, head_dim))?;
+        let ring = (lie == Lie::Ring).then(|| CacheShape::ring_capacity(window, 1));
+        let mut rng = Rng::seeded(heads * head_dim + position, seed);
+        let (blocks, cache) = match lie {
+            Lie::Blocks(chunks) => {
+                let (kind, lengths) = ((ty, kv_heads, head_dim), [position + 9, 70]);
+                let (mut blocks, cache) = Blocks::new(kind, &lengths, (0, chunks), &mut rng, gpu.budget())?;
+                if window > 0 {
+                    blocks.release(0, (position + 1).saturating_sub(window));
+                }
+                (Some(blocks), cache)
+            }
+            _ => (None, cache_of(gpu, ty, (ring.unwrap_or(position + 9), ring), (kv_heads, head_dim))?),
+        };
+        let context = cache.context;
+        let place = |p: u32| match &blocks {
+            Some(blocks) => blocks.place(0, p),
+            None => ring.map_or(p, |r| p % r) as usize,
+        };
         let cache = if apart { cache.without_bias() } else { cache };
         if let Err(why) = decode::supports(gpu.caps(), &cache) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
         let (hd, width) = (head_dim as usize, (kv_heads * head_dim) as usize);
         let (at, q_width) = (place(position) * width, (heads * head_dim) as usize);
-        let mut rng = Rng::seeded(heads * head_dim + position, seed);
         let qkv = rng.values(q_width + 2 * width);
         let bias = Bias::new(&mut rng, apart, [kv_heads as usize, hd], (head_dim, position + 1));
         let turned_by = Rotation::new(head_dim, 1e6, None, Scaling::None, pairing);
@@ -450,7 +546,11 @@ fn decode_case_of(
         let [held_k, held_v] = [0, 1].map(|_| chunk_bytes(&cache, &rng.values(context as usize * width)));
         let chunks = cache_on_gpu(gpu, &held_k, &held_v)?;
 
-        let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "state")?;
+        let words = match &blocks {
+            Some(blocks) => blocks.words(&[position, IDLE], (77, 1)),
+            None => vec![position],
+        };
+        let state = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&words), "state")?;
         let table = rotation.table(position + 1);
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rope table")?;
         let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
@@ -567,10 +667,15 @@ fn slots_cases() -> Vec<Case> {
             // In rings of 64 places, several laps apart.
             (&[80, 7, IDLE, 63, 64, 999], 50, 4, 2),
         ] {
+            let most = positions.iter().filter(|&&p| p != IDLE).max();
+            let plain = if most > Some(&200) { Lie::Ring } else { Lie::Order };
             let split = decode::SplitConfig { heads: per, splits, values: 8, prefetch: 8 };
             let shape = (heads, kv_heads, head_dim);
-            all.push(slots_case("decode", ty, shape, positions, window, split));
-            all.push(slots_case("rows", ty, shape, positions, window, split));
+            for lie in [plain, Lie::Blocks(1)] {
+                all.push(slots_case("decode", ty, shape, (positions, lie), window, split));
+                all.push(slots_case("rows", ty, shape, (positions, lie), window, split));
+            }
+            all.push(slots_case("rows", ty, shape, (positions, Lie::Blocks(3)), window, split));
         }
     }
     all
@@ -580,25 +685,44 @@ fn slots_case(
     variant: &'static str,
     ty: CacheType,
     (heads, kv_heads, head_dim): (u32, u32, u32),
-    positions: &'static [u32],
+    (positions, lie): (&'static [u32], Lie),
     window: u32,
     split: decode::SplitConfig,
 ) -> Case {
     let at: Vec<String> =
         positions.iter().map(|&p| if p == IDLE { "idle".into() } else { p.to_string() }).collect();
     let name = format!(
-        "heads {heads}/{kv_heads} x {head_dim} slots at {} window {window} split {} x {}",
+        "heads {heads}/{kv_heads} x {head_dim} slots at {} window {window} split {} x {}{}",
         at.join(" "),
         split.heads,
-        split.splits
+        split.splits,
+        lie.name()
     );
     Case::new("attention", variant, name, stored_tolerance(ty), move |gpu, _, seed| {
         let n = positions.len();
         let most = positions.iter().filter(|&&p| p != IDLE).max().map_or(0, |p| p + 1);
-        let ring = (most > 200).then(|| CacheShape::ring_capacity(window, 1));
+        let ring = (lie == Lie::Ring).then(|| CacheShape::ring_capacity(window, 1));
         let context = ring.unwrap_or(200);
-        let place = |p: u32| ring.map_or(p, |r| p % r) as usize;
-        let cache = cache_of(gpu, ty, (context * n as u32, ring), (kv_heads, head_dim))?;
+        let mut rng = Rng::seeded(heads * head_dim + window, seed);
+        // Slots share their first block where they are beyond it.
+        let (mut blocks, cache) = match lie {
+            Lie::Blocks(chunks) => {
+                let kind = (ty, kv_heads, head_dim);
+                let lengths: Vec<u32> = positions.iter().map(|p| p.wrapping_add(1)).collect();
+                let (blocks, cache) = Blocks::new(kind, &lengths, (1, chunks), &mut rng, gpu.budget())?;
+                (Some(blocks), cache)
+            }
+            _ => (None, cache_of(gpu, ty, (context * n as u32, ring), (kv_heads, head_dim))?),
+        };
+        for (slot, &position) in positions.iter().enumerate().filter(|p| window > 0 && *p.1 != IDLE) {
+            if let Some(blocks) = &mut blocks {
+                blocks.release(slot, (position + 1).saturating_sub(window));
+            }
+        }
+        let place = |slot: usize, p: u32| match &blocks {
+            Some(blocks) => blocks.place(slot, p),
+            None => slot * context as usize + ring.map_or(p, |r| p % r) as usize,
+        };
         let fused = variant == "decode";
         if let Some(why) = decode::supports(gpu.caps(), &cache).err().filter(|_| fused) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
@@ -606,16 +730,18 @@ fn slots_case(
         let (hd, width) = (head_dim as usize, (kv_heads * head_dim) as usize);
         let q_width = (heads * head_dim) as usize;
         let rotation = Rotation::new(head_dim, 1e6, None, Scaling::None, Pairing::HalfSplit);
-        let mut rng = Rng::seeded(heads * head_dim + window, seed);
         let all = q_width + 2 * width;
         let qkv = rng.values(n * all);
         let weights = rng.values(2 * hd);
-        let held = [0, 1].map(|_| chunk_bytes(&cache, &rng.values(n * context as usize * width)));
+        let held = [0, 1].map(|_| chunk_bytes(&cache, &rng.values(cache.context as usize * width)));
         let chunks = cache_on_gpu(gpu, &held[0], &held[1])?;
 
-        let states: Vec<State> =
-            positions.iter().map(|&position| State { position, ..State::zeroed() }).collect();
-        let state = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&states), "states")?;
+        let states = positions.iter().map(|&position| State { position, ..State::zeroed() });
+        let words = match &blocks {
+            Some(blocks) => blocks.words(positions, (77, 0)),
+            None => bytemuck::pod_collect_to_vec(&states.collect::<Vec<_>>()),
+        };
+        let state = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&words), "states")?;
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&rotation.table(most)), "table")?;
         let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
         let qkv_gpu = input(gpu, &qkv)?;
@@ -698,9 +824,9 @@ fn slots_case(
         let [mut k, mut v] = [values(&held[0]), values(&held[1])];
         let (mut got, mut want) = (Vec::new(), Vec::new());
         for (i, &position) in positions.iter().enumerate().filter(|p| *p.1 != IDLE) {
-            let (qkv, own) = (&qkv[i * all..][..all], i * context as usize * width);
+            let qkv = &qkv[i * all..][..all];
             let q = turned(&qkv[..q_width], heads, &weights[..hd], position);
-            let at = own + place(position) * width;
+            let at = place(i, position) * width;
             k[at..][..width].copy_from_slice(&kept(&turned(
                 &qkv[q_width..][..width],
                 kv_heads,
@@ -710,7 +836,7 @@ fn slots_case(
             v[at..][..width].copy_from_slice(&kept(&spread_f32(&qkv[q_width + width..], ty, hd)));
             let (h, kv, scale) = (heads as usize, kv_heads as usize, f64::from(scale));
             let of = |x: &[f32]| -> Vec<f32> {
-                (0..=position).flat_map(|p| &x[own + place(p) * width..][..width]).copied().collect()
+                (0..=position).flat_map(|p| &x[place(i, p) * width..][..width]).copied().collect()
             };
             let (k, v) = (of(&k), of(&v));
             let at = position as usize;

@@ -32,8 +32,12 @@ struct Params {
     window: u32,    // 0: all earlier positions
     flags: u32,     // KEEP, MERGE, RING, OLDER
     scale: f32,
-    slots: u32,   // 1
-    context: u32,
+    slots: u32,     // 1
+    context: u32,   // positions of a slot, or blocks of its table
+    chunk: u32,     // which of the chunks of a pool of blocks
+    chunks: u32,
+    table: u32,     // word of the state at which tables begin
+    piece: u32,     // and that of the state of a prompt's piece
 }
 
 const KEEP: u32 = 1u;
@@ -69,7 +73,7 @@ fn main(
     let least_end = end_of(row0 / p.group);
     let most_first = first_of(last_row / p.group);
     let end = min(end_of(last_row / p.group), p.position0 + p.positions);
-    let begin = max(first_of(row0 / p.group), p.position0);
+    let begin = tile_of(max(first_of(row0 / p.group), p.position0));
     let n = max(end, begin) - begin;
     let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
     let first_key = min(begin + wid.z * each, max(end, begin));
@@ -106,16 +110,18 @@ fn main(
     //@ end
     //@ end
 
+    var place = place_of(first_key, 0u);
     for (var k0 = first_key; k0 < last_key; k0 += BK) {
         // Keys and values into workgroup memory, all loads before the first store, so that they are in
         // flight together. An invocation past the end repeats the last load.
         //@ for n in KL
         let i$n = min(lid + $nu * WG, BK * HD / 8u - 1u);
-        let place$n = min(k0 + i$n / (HD / 8u), last_key - 1u) - p.position0;
-        let from$n = (place$n * p.kv_heads + kv_head) * (HD / 8u) + i$n % (HD / 8u);
+        let row$n = place + min(i$n / (HD / 8u), last_key - 1u - k0);
+        let from$n = (row$n * p.kv_heads + kv_head) * (HD / 8u) + i$n % (HD / 8u);
         let key$n = held_key(from$n);
         let value$n = held_value(from$n);
         //@ end
+        place = place_of(k0 + BK, 0u);
         workgroupBarrier();
         //@ for n in KL
         let at$n = (i$n / (HD / 8u)) * HS + (i$n % (HD / 8u)) * 8u;

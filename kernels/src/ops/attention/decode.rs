@@ -5,7 +5,7 @@ use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 use super::forward::combine;
 use super::kernel::Variant;
 use super::shape::{self, Scratch};
-use crate::layout::{CacheShape, CacheType, Sequences};
+use crate::layout::{BLOCK, CacheShape, CacheType, Sequences};
 use crate::ops::quantize::{Quantized, UNIT, quantize};
 use crate::ops::rope::{Pairing, Rotation};
 use crate::plan::dispatch_specialised;
@@ -26,7 +26,7 @@ params! {
         pub eps: f32,
         pub slots: u32,
         pub context: u32,
-        pub pad: u32,
+        pub table: u32,
     }
 }
 
@@ -180,6 +180,8 @@ struct Kernel {
     ints: bool,
     /// A cache that is a ring, or several.
     ring: bool,
+    /// A cache in blocks.
+    paged: bool,
     /// Keys without their bias.
     apart: bool,
 }
@@ -190,6 +192,7 @@ impl Kernel {
         let norm = if self.norm { "_norm" } else { "" };
         let ints = if self.ints { "_ints" } else { "" };
         let ring = if self.ring { "_ring" } else { "" };
+        let ring = if self.paged { "_paged" } else { ring };
         let apart = if self.apart { "_apart" } else { "" };
         let (SplitConfig { heads, values, prefetch, .. }, hd, ty) =
             (self.split, self.head_dim, self.ty.name());
@@ -201,6 +204,9 @@ impl Kernel {
         let wg = (8 * self.subgroup).min(256);
         let lanes = (self.head_dim / self.split.values).min(self.subgroup);
         let chunks = self.head_dim / (8 * lanes);
+        // Keys of a team in a round, and what lies between two keys of a lane that have a block each.
+        let (keys, teams) = ((self.split.prefetch / chunks).max(1), wg / lanes);
+        let stride = teams.max(BLOCK);
         let constants = [
             ("HD", self.head_dim),
             ("NORM", u32::from(self.norm)),
@@ -218,11 +224,15 @@ impl Kernel {
             ("LK", lanes),
             ("CH", chunks),
             // Keys of a team of lanes in a round.
-            ("U", (self.split.prefetch / chunks).max(1)),
+            ("U", keys),
+            ("PAGED", u32::from(self.paged)),
+            ("STRIDE", stride),
+            ("ENTRIES", (keys * teams).div_ceil(stride)),
             ("INTS", u32::from(self.ints)),
             ("RING", u32::from(self.ring)),
         ];
         let parts = [
+            if self.paged { include_str!("../../layout/pages.wgsl") } else { "" },
             include_str!("extremes.wgsl"),
             self.ty.word(),
             self.ty.loads(),
@@ -251,6 +261,7 @@ pub(crate) fn shader(ty: CacheType, head_dim: u32, subgroup: u32, split: SplitCo
         subgroup,
         ints: false,
         ring: false,
+        paged: true,
         apart: false,
     }
     .shader()
@@ -264,8 +275,11 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
                 for (values, prefetch, ints) in [(8, 8, false), (8, 8, true), (8, 4, false), (16, 8, false)] {
                     let split = SplitConfig { heads, splits: 1, values, prefetch };
                     let (ring, apart) = (prefetch == 4, false);
-                    let kernel = Kernel { head_dim, norm, pairing, ty, split, subgroup, ints, ring, apart };
+                    let paged = false;
+                    let kernel =
+                        Kernel { head_dim, norm, pairing, ty, split, subgroup, ints, ring, paged, apart };
                     all.push((kernel.shader(), DecodeParams::FIELDS));
+                    all.push((Kernel { paged: true, ..kernel }.shader(), DecodeParams::FIELDS));
                     if ty.spread(head_dim) > 0 && !norm {
                         let kernel = Kernel { apart: true, ..kernel };
                         all.push((kernel.shader(), DecodeParams::FIELDS));
@@ -340,6 +354,7 @@ impl Decode<'_> {
             subgroup,
             ints: at_once.is_some(),
             ring: c.ring.is_some(),
+            paged: c.pages.is_some(),
             apart: c.apart,
         };
         let params = DecodeParams {
@@ -353,8 +368,8 @@ impl Decode<'_> {
             mscale: s.rotation.mscale,
             eps: s.eps,
             slots: s.tokens,
-            context: s.sequences.context(),
-            pad: 0,
+            context: c.pages.map_or(s.sequences.context(), |p| p.width),
+            table: c.pages.map_or(0, |p| p.table),
         };
         let whole = shape::Shape {
             tokens: s.tokens,

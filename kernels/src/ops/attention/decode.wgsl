@@ -9,8 +9,8 @@
 // table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
 // norms             [2, HD] weights for q and for k, read if NORM is 1; or [kv_heads, HD], the bias, if APART is 1
 // qkv               [slots, heads + 2 kv_heads, HD] f32: queries, keys, values
-// k_cache, v_cache  [positions, kv_heads, HD], `context` positions a slot; how values are stored is the
-//                   fragments'
+// k_cache, v_cache  [positions, kv_heads, HD], `context` positions a slot, or where PAGED is 1 blocks of slots
+//                   (layout/pages.wgsl); how values are stored is the fragments'
 // o                 [slots, heads, HD] f32, or with several splits [splits, slots, heads, HD]
 // lse               [splits, slots, heads] f32, written with several splits
 // oq, om            in place of o and lse if INTS is 1: o in integers, see quantize/kernel.wgsl
@@ -41,11 +41,14 @@ struct Params {
     mscale: f32,
     eps: f32,
     slots: u32,
-    context: u32,   // positions of a slot
+    context: u32,   // positions of a slot, or blocks of its table
+    table: u32,     // word of the state at which tables begin
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
+//@ if !PAGED
 @group(0) @binding(1) var<storage, read> state: array<u32>;
+//@ end
 @group(0) @binding(2) var<storage, read> table: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read> norms: array<f32>;
 @group(0) @binding(4) var<storage, read_write> qkv: array<f32>;
@@ -70,6 +73,12 @@ var<workgroup> coefficients: array<f32, G * HD>;
 var<workgroup> sums: array<vec4<f32>, SUBGROUPS * G * D4>;
 var<workgroup> stats: array<vec2<f32>, SUBGROUPS * G>;
 
+//@ if PAGED
+// Where position n lies, whose block lies at place `block` of the pool.
+fn row_of(block: u32, n: u32) -> u32 {
+    return block * BLOCK + n % BLOCK;
+}
+//@ else
 // Where position n of a slot lies, of whose cache the first place is `before`.
 fn row_of(before: u32, n: u32) -> u32 {
     //@ if RING
@@ -78,6 +87,7 @@ fn row_of(before: u32, n: u32) -> u32 {
     return min(before + n, p.positions - 1u);
     //@ end
 }
+//@ end
 
 // Index of 8 values of this lane of key n.
 fn place(before: u32, n: u32, kv_head: u32, c: u32) -> u32 {
@@ -136,16 +146,35 @@ fn main(
     let own = lane % LK;
 
     let slot = wid.z;
+    //@ if !PAGED
     let before = slot * p.context; // positions of other slots
+    //@ end
     var round = wid.y;
     if (p.window > 0u) {
         round += (max(state[8u * slot] + 1u, p.window) - p.window) / CK;
     }
+    //@ if PAGED
+    // The blocks of a round, and then of the next one, whose places are asked for while the keys of this one come.
+    var blocks: array<u32, ENTRIES>;
+    //@ for e in ENTRIES
+    blocks[$e] = block_at(slot, (round * CK + $eu * STRIDE + team) / BLOCK);
+    //@ end
+    //@ end
     //@ for u in U
     let n$u = round * CK + team + $uu * TEAMS;
+    //@ if PAGED
+    let before$u = blocks[$uu * TEAMS / STRIDE];
+    //@ else
+    let before$u = before;
+    //@ end
     //@ for c in CH
-    var k_$u_$c = held_key(place(before, n$u, kv_head, own + $cu * LK));
-    var v_$u_$c = held_value(place(before, n$u, kv_head, own + $cu * LK));
+    var k_$u_$c = held_key(place(before$u, n$u, kv_head, own + $cu * LK));
+    var v_$u_$c = held_value(place(before$u, n$u, kv_head, own + $cu * LK));
+    //@ end
+    //@ end
+    //@ if PAGED
+    //@ for e in ENTRIES
+    blocks[$e] = block_at(slot, ((round + p.splits) * CK + $eu * STRIDE + team) / BLOCK);
     //@ end
     //@ end
     let position = state[8u * slot];
@@ -288,6 +317,11 @@ fn main(
         //@ end
         //@ end
         let next = (round + p.splits) * CK + team;
+        //@ if PAGED
+        //@ for e in ENTRIES
+        let coming$e = block_at(slot, (next + p.splits * CK + $eu * STRIDE) / BLOCK);
+        //@ end
+        //@ end
         // Scores of U keys, then the loads of the next ones.
         //@ for u in U
         //@ for i in G
@@ -304,7 +338,11 @@ fn main(
         //@ if APART
         phase_$c = further(phase_$c, step_$c);
         //@ end
+        //@ if PAGED
+        k_$u_$c = held_key(place(blocks[$uu * TEAMS / STRIDE], next + $uu * TEAMS, kv_head, own + $cu * LK));
+        //@ else
         k_$u_$c = held_key(place(before, next + $uu * TEAMS, kv_head, own + $cu * LK));
+        //@ end
         //@ end
         let seen$u = n0 + $uu * TEAMS < position && n0 + $uu * TEAMS >= first;
         //@ for i in G
@@ -338,8 +376,18 @@ fn main(
             //@ for i in G
             a_$i_$c += mat2x4<f32>(s_$i_$u * low, s_$i_$u * high);
             //@ end
-            v_$u_$c = held_value(place(before, next + $uu * TEAMS, kv_head, own + $cu * LK));
+            //@ if PAGED
+            let to = blocks[$uu * TEAMS / STRIDE];
+            //@ else
+            let to = before;
+            //@ end
+            v_$u_$c = held_value(place(to, next + $uu * TEAMS, kv_head, own + $cu * LK));
         }
+        //@ end
+        //@ end
+        //@ if PAGED
+        //@ for e in ENTRIES
+        blocks[$e] = coming$e;
         //@ end
         //@ end
     }
@@ -458,9 +506,13 @@ fn main(
     }
     //@ end
     if (member == 0u && wid.y == 0u) {
+        //@ if PAGED
+        let before = block_at(slot, position / BLOCK);
+        //@ end
+        let row = row_of(before, position) * p.kv_heads + kv_head;
         for (var c = lid; c < D8; c += WG) {
-            store_key(row_of(before, position) * p.kv_heads + kv_head, c, eight_keys(c));
-            store_value(row_of(before, position) * p.kv_heads + kv_head, c, eight_values(c));
+            store_key(row, c, eight_keys(c));
+            store_value(row, c, eight_values(c));
         }
     }
 }

@@ -5,7 +5,7 @@ use weft_runtime::{Access, Recorder, Shader, Slice};
 use super::kernel::{Keys, Variant};
 use super::plan::{CombineParams, plan, plan_combine};
 use super::shape::{Scratch, Shape};
-use crate::layout::{CacheShape, Sequences};
+use crate::layout::CacheShape;
 use crate::ops::hadamard::Hadamard;
 use crate::{Bind, Fields, Result, compose, record};
 
@@ -62,7 +62,7 @@ impl Attention<'_> {
         let gpu = rec.gpu().clone();
         let kernel = variant.kernel(gpu.caps(), shape, cache);
         let (head, ty, tile) = (cache.head_dim, cache.ty, kernel.tile());
-        let keys = if shape.sequences == Sequences::One { Keys::Cached } else { Keys::Slots };
+        let keys = Keys::of(cache, shape.sequences);
         let name = kernel.name_for(cache, keys);
         let pipeline = gpu.pipeline(&name, || kernel.shader_as(head, keys, ty, cache.apart))?;
         let target = if shape.splits > 1 { &scratch.o } else { o };

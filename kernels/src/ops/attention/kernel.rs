@@ -16,6 +16,10 @@ pub(super) enum Keys {
     Cached,
     /// Those of its slot in the KV cache.
     Slots,
+    /// Those of its slot in blocks, for a prompt's piece.
+    Piece,
+    /// The same, for a token of each slot.
+    Paged,
     /// Those of its sequence in a training batch, up to itself.
     Packed,
     /// All of its sequence in a batch.
@@ -23,10 +27,30 @@ pub(super) enum Keys {
 }
 
 impl Keys {
+    /// Those that a cache has for the tokens of a batch.
+    pub(super) fn of(cache: &CacheShape, sequences: Sequences) -> Keys {
+        match (cache.pages.is_some(), sequences == Sequences::One) {
+            (true, true) => Keys::Piece,
+            (true, false) => Keys::Paged,
+            (false, true) => Keys::Cached,
+            (false, false) => Keys::Slots,
+        }
+    }
+
     pub(super) fn fragment(self) -> &'static str {
         match self {
             Keys::Cached => include_str!("cached.wgsl"),
             Keys::Slots => include_str!("slots.wgsl"),
+            Keys::Piece => concat!(
+                include_str!("../../layout/pages.wgsl"),
+                include_str!("../../layout/piece.wgsl"),
+                include_str!("paged.wgsl")
+            ),
+            Keys::Paged => concat!(
+                include_str!("../../layout/pages.wgsl"),
+                include_str!("../../layout/rows.wgsl"),
+                include_str!("paged.wgsl")
+            ),
             Keys::Packed => include_str!("packed.wgsl"),
             Keys::PackedFull => include_str!("packed_full.wgsl"),
         }
@@ -36,6 +60,8 @@ impl Keys {
         match self {
             Keys::Cached => "",
             Keys::Slots => "_slots",
+            Keys::Piece => "_piece",
+            Keys::Paged => "_paged",
             Keys::Packed => "_packed",
             Keys::PackedFull => "_packed_full",
         }
@@ -44,7 +70,7 @@ impl Keys {
     /// Access to bindings 1 to 3.
     pub(super) fn bindings(self) -> [Access; 3] {
         match self {
-            Keys::Cached | Keys::Slots => [Access::Read; 3],
+            Keys::Cached | Keys::Slots | Keys::Piece | Keys::Paged => [Access::Read; 3],
             Keys::Packed | Keys::PackedFull => [Access::Read, Access::ReadWrite, Access::ReadWrite],
         }
     }
@@ -329,10 +355,11 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             let kernel = Kernel::Rows(tile);
             let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
             let packed = PACKED.map(|keys| kernel.shader(head, keys, CacheType::F32));
-            let slots = kernel.shader(head, Keys::Slots, CacheType::F16);
-            all.extend(kernels.into_iter().chain(packed).chain([slots]).map(|s| (s, Params::FIELDS)));
+            let paged =
+                [Keys::Slots, Keys::Piece, Keys::Paged].map(|keys| kernel.shader(head, keys, CacheType::F16));
+            all.extend(kernels.into_iter().chain(packed).chain(paged).map(|s| (s, Params::FIELDS)));
             if head % 32 == 0 && 2 * head * tile <= 2048 {
-                let apart = [Keys::Cached, Keys::Slots]
+                let apart = [Keys::Cached, Keys::Slots, Keys::Paged]
                     .map(|keys| kernel.shader_as(head, keys, CacheType::Q8_0, true));
                 all.extend(apart.map(|s| (s, Params::FIELDS)));
             }
@@ -342,8 +369,9 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             let kernel = Kernel::Tiled(tile);
             let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
             let packed = PACKED.map(|keys| kernel.shader(head, keys, CacheType::F32));
-            let apart = kernel.shader_as(head, Keys::Cached, CacheType::Q4_0, true);
-            all.extend(kernels.into_iter().chain(packed).chain([apart]).map(|s| (s, Params::FIELDS)));
+            let apart =
+                [Keys::Cached, Keys::Piece].map(|keys| kernel.shader_as(head, keys, CacheType::Q4_0, true));
+            all.extend(kernels.into_iter().chain(packed).chain(apart).map(|s| (s, Params::FIELDS)));
         }
         for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
             let coop = Coop { side, subgroup };
@@ -354,7 +382,9 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
                     continue;
                 }
                 let types = CacheType::ALL.into_iter().filter(|&ty| ty != CacheType::F32);
-                let cached = types.map(|ty| Kernel::Coop(tile).shader(head, Keys::Cached, ty));
+                let kernel = Kernel::Coop(tile);
+                let cached = types
+                    .flat_map(|ty| [Keys::Cached, Keys::Piece].map(|keys| kernel.shader(head, keys, ty)));
                 let packed = PACKED.map(|keys| Kernel::Coop(tile).shader(head, keys, CacheType::F32));
                 all.extend(cached.chain(packed).map(|s| (s, Params::FIELDS)));
             }

@@ -39,8 +39,12 @@ struct Params {
     window: u32,    // 0: all earlier positions
     flags: u32,     // KEEP, MERGE, RING, OLDER
     scale: f32,
-    slots: u32,   // 1, or as many as there are of one token each
-    context: u32,   // positions of a slot
+    slots: u32,     // 1, or as many as there are of one token each
+    context: u32,   // positions of a slot, or blocks of its table
+    chunk: u32,     // which of the chunks of a pool of blocks
+    chunks: u32,
+    table: u32,     // word of the state at which tables begin
+    piece: u32,     // and that of the state of a prompt's piece
 }
 
 const KEEP: u32 = 1u;
@@ -76,7 +80,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
     let last = slot + min(row0 + BQ - 1u, rows - 1u) / p.group;
     let end = min(end_of(last), p.position0 + p.positions);
-    let begin = max(first_of(slot + row0 / p.group), p.position0);
+    let begin = tile_of(max(first_of(slot + row0 / p.group), p.position0));
     let n = max(end, begin) - begin;
     let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
     let first_key = min(begin + split * each, max(end, begin));
@@ -105,9 +109,11 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     workgroupBarrier();
 
+    var place = place_of(first_key, slot);
     for (var k0 = first_key; k0 < last_key; k0 += BK) {
+        let next_place = place_of(k0 + BK, slot);
         let key = k0 + lid % BK;
-        let k_at = ((min(key, last_key - 1u) - p.position0) * p.kv_heads + kv_head) * (HD / 8u);
+        let k_at = ((place + min(key, last_key - 1u) - k0) * p.kv_heads + kv_head) * (HD / 8u);
         var s: array<f32, SN>;
         for (var i = 0u; i < SN; i++) {
             s[i] = 0.0;
@@ -161,7 +167,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 l[i] *= decay[r];
             }
             for (var j = 0u; j < BK; j++) {
-                let at = ((min(k0 + j, last_key - 1u) - p.position0) * p.kv_heads + kv_head) * D4 + d;
+                let at = ((place + min(j, last_key - 1u - k0)) * p.kv_heads + kv_head) * D4 + d;
                 let v8 = wide(held_value(at / 2u));
                 let v = select(v8[0], v8[1], at % 2u == 1u);
                 for (var i = 0u; i < RN; i++) {
@@ -171,6 +177,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
                 }
             }
         }
+        place = next_place;
         workgroupBarrier();
     }
 

@@ -17,3 +17,13 @@ fn first_of(token: u32) -> u32 {
     let at = p.token0 + token;
     return max(spans[at].x, select(max(at, p.window) - p.window, 0u, p.window == 0u));
 }
+
+// The key that the tile of another begins with.
+fn tile_of(key: u32) -> u32 {
+    return key;
+}
+
+// The place in the chunk of the first key of a tile.
+fn place_of(key: u32, token: u32) -> u32 {
+    return key - p.position0;
+}

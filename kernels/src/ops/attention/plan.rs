@@ -5,7 +5,7 @@ use std::ops::Range;
 use weft_runtime::Cost;
 
 use super::shape::Shape;
-use crate::layout::{CacheShape, STATE_BYTES, Sequences};
+use crate::layout::{BLOCK, CacheShape, STATE_BYTES, Sequences};
 use crate::{Bind, Budget, Dispatch, PlanError, fold, params, split_rows};
 
 params! {
@@ -22,6 +22,10 @@ params! {
         pub scale: f32,
         pub slots: u32,
         pub context: u32,
+        pub chunk: u32,
+        pub chunks: u32,
+        pub table: u32,
+        pub piece: u32,
     }
 }
 
@@ -69,7 +73,7 @@ pub fn plan(
     let tokens = if s.splits == 1 {
         let mut rows = vec![q_row];
         rows.extend(keep.then_some(lse_row));
-        rows.extend((s.sequences != Sequences::One).then_some(STATE_BYTES));
+        rows.extend((s.sequences != Sequences::One && cache.pages.is_none()).then_some(STATE_BYTES));
         split_rows("attention", s.tokens, &rows, budget)?
     } else {
         // The splits lie [splits, tokens, ...]: a range of tokens is no range of bytes.
@@ -107,7 +111,8 @@ pub(super) fn dispatches(
     first: u64,
     tokens: &[Range<u32>],
 ) -> Vec<Dispatch<Params>> {
-    let positions = cache.chunk(chunk);
+    let pages = cache.pages;
+    let positions = if pages.is_some() { 0..cache.per_chunk } else { cache.chunk(chunk) };
     let group = s.heads / cache.kv_heads;
     let lse_row = u64::from(s.heads) * 4;
     let [row, q_row] = [cache.head_dim, cache.q_row()].map(|d| u64::from(s.heads) * u64::from(d) * 4);
@@ -122,7 +127,9 @@ pub(super) fn dispatches(
                 offset: u64::from(t.start) * row,
                 size: u64::from(n) * row,
             };
-            let keys = f64::from(positions.end - positions.start);
+            // Of a pool, what the longest sequence can have in a chunk.
+            let longest = pages.map_or(u32::MAX, |p| p.width.div_ceil(p.chunks).saturating_mul(BLOCK));
+            let keys = f64::from((positions.end - positions.start).min(longest));
             let work = f64::from(n) * f64::from(s.heads) * f64::from(cache.head_dim);
             let whole = |operand, size| Bind { operand, offset: 0, size };
             let (each, slots) = if s.sequences == Sequences::One { (n, 1) } else { (1, n) };
@@ -139,10 +146,18 @@ pub(super) fn dispatches(
                     flags: if keep { KEEP } else { 0 } | if chunk > 0 { MERGE } else { 0 },
                     scale: s.scale,
                     slots,
-                    context: cache.ring.unwrap_or(s.sequences.context()),
+                    context: pages.map_or(cache.ring.unwrap_or(s.sequences.context()), |p| p.width),
+                    chunk: chunk as u32,
+                    chunks: pages.map_or(1, |p| p.chunks),
+                    table: pages.map_or(0, |p| p.table),
+                    piece: pages.map_or(0, |p| p.piece),
                 },
                 binds: vec![
-                    if s.sequences == Sequences::One { whole(0, first) } else { part(0, STATE_BYTES) },
+                    match pages {
+                        Some(pages) => whole(0, pages.state_bytes()),
+                        None if s.sequences == Sequences::One => whole(0, first),
+                        None => part(0, STATE_BYTES),
+                    },
                     whole(1, kv),
                     whole(2, kv),
                     part(3, q_row),
@@ -155,7 +170,7 @@ pub(super) fn dispatches(
                 ],
                 grid: [cache.kv_heads, (each * group).div_ceil(tile), s.splits * slots],
                 // Half of the positions on average are in the future or not yet written.
-                cost: Cost { bytes: kv as f64, flops: 2.0 * work * keys },
+                cost: Cost { bytes: kv as f64 * keys / f64::from(cache.per_chunk), flops: 2.0 * work * keys },
             }
         })
         .collect()

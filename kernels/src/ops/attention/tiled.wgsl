@@ -27,8 +27,12 @@ struct Params {
     window: u32,    // 0: all earlier positions
     flags: u32,     // KEEP, MERGE, RING, OLDER
     scale: f32,
-    slots: u32,   // 1
-    context: u32,
+    slots: u32,     // 1
+    context: u32,   // positions of a slot, or blocks of its table
+    chunk: u32,     // which of the chunks of a pool of blocks
+    chunks: u32,
+    table: u32,     // word of the state at which tables begin
+    piece: u32,     // and that of the state of a prompt's piece
 }
 
 const KEEP: u32 = 1u;
@@ -52,7 +56,7 @@ fn head_of(r: u32, kv_head: u32) -> u32 {
 }
 
 // Where a vec4 of a key lies. Neighbours that read keys 4 apart fall into different banks.
-fn place(key: u32, quad: u32) -> u32 {
+fn bank(key: u32, quad: u32) -> u32 {
     let row = key % 4u * 8u + key / 4u;
     return row * L4 + (quad ^ (row / (8u / L4) % L4));
 }
@@ -71,7 +75,7 @@ fn main(
     // Keys this workgroup walks: those of the chunk that its last row sees, cut into splits.
     let last = min(row0 + BQ - 1u, rows - 1u) / p.group;
     let end = min(end_of(last), p.position0 + p.positions);
-    let begin = max(first_of(row0 / p.group), p.position0);
+    let begin = tile_of(max(first_of(row0 / p.group), p.position0));
     let n = max(end, begin) - begin;
     let each = ((n + p.splits - 1u) / p.splits + BK - 1u) / BK * BK;
     let first_key = min(begin + wid.z * each, max(end, begin));
@@ -93,7 +97,9 @@ fn main(
     var high$i = vec4<f32>();
     //@ end
 
+    var place = place_of(first_key, 0u);
     for (var k0 = first_key; k0 < last_key; k0 += BK) {
+        let next_place = place_of(k0 + BK, 0u);
         //@ for i in SR
         var s$i = vec4<f32>();
         //@ end
@@ -101,7 +107,7 @@ fn main(
             workgroupBarrier();
             for (var i = lid; i < BK * L4 / 2u; i += WG) {
                 let key = i / (L4 / 2u);
-                let at = ((min(k0 + key, last_key - 1u) - p.position0) * p.kv_heads + kv_head) * LANES;
+                let at = ((place + min(key, last_key - 1u - k0)) * p.kv_heads + kv_head) * LANES;
                 //@ if APART
                 // Behind a head's dimensions, what its bias is turned by.
                 var k = wide(held_key(at + min(d, D4 - L4) / 2u + i % (L4 / 2u)));
@@ -111,8 +117,8 @@ fn main(
                 //@ else
                 let k = wide(held_key(at + d / 2u + i % (L4 / 2u)));
                 //@ end
-                ks[place(key, i % (L4 / 2u) * 2u)] = k[0];
-                ks[place(key, i % (L4 / 2u) * 2u + 1u)] = k[1];
+                ks[bank(key, i % (L4 / 2u) * 2u)] = k[0];
+                ks[bank(key, i % (L4 / 2u) * 2u + 1u)] = k[1];
             }
             for (var i = lid; i < BQ * L4; i += WG) {
                 let r = min(row0 + i / L4, rows - 1u);
@@ -121,7 +127,7 @@ fn main(
             workgroupBarrier();
             for (var c = 0u; c < L4; c++) {
                 //@ for j in FOUR
-                let k$j = ks[place(4u * kg + $ju, c)];
+                let k$j = ks[bank(4u * kg + $ju, c)];
                 //@ end
                 //@ for i in SR
                 let q$i = qs[(rg + 16u * $iu) * L4 + c];
@@ -159,9 +165,8 @@ fn main(
         high$i *= decay[row + $iu];
         //@ end
         for (var j = 0u; j < 8u; j++) {
-            let at = k0 + 4u * j;
             //@ for n in FOUR
-            let h$n = held_value(((min(at + $nu, last_key - 1u) - p.position0) * p.kv_heads + kv_head) * LANES + lane);
+            let h$n = held_value(((place + min(4u * j + $nu, last_key - 1u - k0)) * p.kv_heads + kv_head) * LANES + lane);
             //@ end
             //@ for n in FOUR
             let v$n = wide(h$n);
@@ -172,6 +177,7 @@ fn main(
             high$i = fma(x$i.xxxx, v0[1], fma(x$i.yyyy, v1[1], fma(x$i.zzzz, v2[1], fma(x$i.wwww, v3[1], high$i))));
             //@ end
         }
+        place = next_place;
     }
 
     //@ for i in SR

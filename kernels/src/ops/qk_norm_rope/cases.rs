@@ -9,7 +9,7 @@ use crate::ops::hadamard::reference::spread;
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::select::BASELINE;
 use crate::testing::{
-    Case, Gradient, Gradients, Guarded, Rng, cache_on_gpu, chunk_bytes, chunk_values, decode_cache,
+    Blocks, Case, Gradient, Gradients, Guarded, Rng, cache_on_gpu, chunk_bytes, chunk_values, decode_cache,
     encode_cache, input, nmse, spans,
 };
 
@@ -31,11 +31,20 @@ pub fn cases() -> Vec<Case> {
                 }
                 all.push(case(ty, norm, pairing, shape, false));
                 if ty.blocks(32) > 0 && !norm && shape.3 == shape.4 {
-                    all.push(case_of(ty, Extra::Bias, pairing, shape, false));
+                    all.push(case_of(ty, Extra::Bias, pairing, shape, false, 0));
                 }
             }
             if ty.blocks(32) == 0 {
                 all.push(case(ty, norm, Pairing::HalfSplit, (70, 4, 2, 80, 80, 9, 5), true));
+            }
+            // In blocks out of order, in one chunk and in several.
+            for chunks in [1, 2] {
+                let shape = (70, 6, 2, 64, 64, 40, 20);
+                let extra = if norm { Extra::Norms } else { Extra::None };
+                all.push(case_of(ty, extra, Pairing::HalfSplit, shape, false, chunks));
+                if ty.blocks(32) > 0 && !norm {
+                    all.push(case_of(ty, Extra::Bias, Pairing::HalfSplit, shape, false, chunks));
+                }
             }
             // Without rotation, and in rings of which a batch crosses the edge.
             all.push(case(ty, norm, Pairing::HalfSplit, (70, 4, 2, 64, 0, 9, 5), false));
@@ -220,7 +229,7 @@ fn case(
     shape: (u32, u32, u32, u32, u32, u32, u32),
     extreme: bool,
 ) -> Case {
-    case_of(ty, if norm { Extra::Norms } else { Extra::None }, pairing, shape, extreme)
+    case_of(ty, if norm { Extra::Norms } else { Extra::None }, pairing, shape, extreme, 0)
 }
 
 fn case_of(
@@ -229,12 +238,14 @@ fn case_of(
     pairing: Pairing,
     (context, q_heads, kv_heads, head_dim, dims, tokens, position): (u32, u32, u32, u32, u32, u32, u32),
     extreme: bool,
+    blocks: u32,
 ) -> Case {
     let (norm, apart) = (extra == Extra::Norms, extra == Extra::Bias);
     let what = if extreme { "extreme " } else { "" };
     let what = if apart { "bias apart " } else { what };
     let name = format!(
-        "{what}{pairing:?} norm {norm} heads {q_heads}/{kv_heads} x {head_dim} ({dims}) tokens {tokens} at {position} of {context}"
+        "{what}{pairing:?} norm {norm} heads {q_heads}/{kv_heads} x {head_dim} ({dims}) tokens {tokens} at {position} of {context}{}",
+        if blocks > 0 { format!(" in blocks in {blocks}") } else { String::new() }
     );
     // Now and then a value rounds the other way.
     let tolerance = match ty {
@@ -245,12 +256,20 @@ fn case_of(
     };
     Case::new("qk_norm_rope", BASELINE, name, tolerance, move |gpu, _, seed| {
         // Positions beyond the context go round.
-        let cache = CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?;
+        let mut rng = Rng::seeded(context + tokens, seed);
+        let (blocks, cache) = match blocks {
+            0 => (None, CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?),
+            chunks => {
+                let (kind, lengths) = ((ty, kv_heads, head_dim), [40, 33, context]);
+                let (blocks, cache) = Blocks::new(kind, &lengths, (0, chunks), &mut rng, gpu.budget())?;
+                (Some(blocks), cache)
+            }
+        };
+        let place = |p: u32| blocks.as_ref().map_or((p % context) as usize, |b| b.place(2, p));
         let cache = if position + tokens > context { cache.as_ring(context) } else { cache };
         let cache = if apart { cache.without_bias() } else { cache };
         let mut rotation = Rotation::new(dims, 1e6, None, Scaling::None, pairing);
         rotation.mscale = if apart { 1.25 } else { 1.0 };
-        let mut rng = Rng::seeded(context + tokens, seed);
         let hd = head_dim as usize;
         let (q_width, width) = (q_heads as usize * hd, kv_heads as usize * hd);
         let mut q = rng.values(tokens as usize * q_width);
@@ -263,11 +282,12 @@ fn case_of(
         }
         let weights = rng.values(if apart { width } else { 2 * hd });
         // What was in the cache before must stay.
-        let before = rng.values(context as usize * width);
+        let before = rng.values(cache.context as usize * width);
         let bytes = chunk_bytes(&cache, &before);
         let chunks = cache_on_gpu(gpu, &bytes, &bytes)?;
 
-        let state = gpu.alloc_init(Pool::State, bytemuck::bytes_of(&position), "state")?;
+        let words = blocks.as_ref().map_or(vec![position], |b| b.words(&[1, 2, 3], (position, 2)));
+        let state = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&words), "state")?;
         let table = rotation.table(position + tokens);
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rope table")?;
         let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
@@ -320,7 +340,7 @@ fn case_of(
             let new = decode_cache(&encode_cache(&new, ty, hd), ty, new.len() / hd, hd);
             let mut all = held.clone();
             for (at, new) in (position..).zip(new.chunks_exact(width)) {
-                all[(at % context) as usize * width..][..width].copy_from_slice(new);
+                all[place(at) * width..][..width].copy_from_slice(new);
             }
             all.into_iter().map(f64::from).collect()
         };

@@ -9,9 +9,8 @@
 //   q . R(n) b = sum_i A_i cos(n w_i) + B_i sin(n w_i),   A_i = q_i b_i + q'_i b'_i,   B_i = q'_i b_i - q_i b'_i
 // over the pairs of a head, where i and i' are the first and the second of a pair: a query is followed by A and B.
 //
-// Which position a token has, and where its key goes, is the fragment's (cached.wgsl, slots.wgsl,
-// packed.wgsl), which
-// declares binding 1.
+// Which position a token has, and where its key goes, is the fragment's (cached.wgsl, slots.wgsl, paged.wgsl,
+// packed.wgsl), which declares binding 1.
 // table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
 // norms             [2, HD] weights for q and for k, read if NORM is 1; or [kv_heads, HD], b, if APART is 1
 // qkv               [tokens, heads + 2 kv_heads, HD] f32: queries, keys, values
@@ -37,7 +36,11 @@ struct Params {
     grid_x: u32,
     mscale: f32,
     eps: f32,
-    context: u32,   // positions of a slot or of a ring, or 0
+    context: u32,   // positions of a slot or of a ring, or blocks of a slot's table, or 0
+    chunk: u32,     // which of the chunks of a pool of blocks
+    chunks: u32,
+    table: u32,     // word of the state at which tables begin
+    piece: u32,     // and that of the state of a prompt's piece
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -62,6 +65,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     let is_key = n % each >= p.heads * p.queries;
     let head = n % each - select(0u, p.heads * p.queries, is_key);
     let position = position_of(token);
+    // An idle slot has no token.
+    if (position == 0xffffffffu) {
+        return;
+    }
     let place = place_of(token);
     if (is_key && (place < p.position0 || place - p.position0 >= p.positions)) {
         return;

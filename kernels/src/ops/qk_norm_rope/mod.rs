@@ -25,6 +25,10 @@ params! {
         pub mscale: f32,
         pub eps: f32,
         pub context: u32,
+        pub chunk: u32,
+        pub chunks: u32,
+        pub table: u32,
+        pub piece: u32,
     }
 }
 
@@ -90,10 +94,11 @@ pub fn plan(
     let row = |heads: u32| u64::from(heads) * u64::from(c.head_dim) * 4;
     let q_row = u64::from(s.heads) * u64::from(c.q_row()) * 4;
     let all = s.heads + 2 * c.kv_heads;
-    let positions = c.chunk(chunk);
+    let pages = c.pages;
+    let positions = if pages.is_some() { 0..c.per_chunk } else { c.chunk(chunk) };
     let cache_bytes = c.chunk_bytes(chunk);
     let queries = u32::from(chunk == 0);
-    let slots = s.sequences != Sequences::One;
+    let slots = s.sequences != Sequences::One && pages.is_none();
     let mut rows = vec![row(all), q_row];
     rows.extend(slots.then_some(STATE_BYTES));
     Ok(split_rows("qk_norm_rope", s.tokens, &rows, budget)?
@@ -120,7 +125,11 @@ pub fn plan(
                     grid_x: grid[0],
                     mscale: s.rotation.mscale,
                     eps: s.eps,
-                    context: c.ring.unwrap_or(s.sequences.context()),
+                    context: pages.map_or(c.ring.unwrap_or(s.sequences.context()), |p| p.width),
+                    chunk: chunk as u32,
+                    chunks: pages.map_or(1, |p| p.chunks),
+                    table: pages.map_or(0, |p| p.table),
+                    piece: pages.map_or(0, |p| p.piece),
                 },
                 binds: vec![
                     match slots {
@@ -129,7 +138,7 @@ pub fn plan(
                             offset: u64::from(t.start) * STATE_BYTES,
                             size: u64::from(n) * STATE_BYTES,
                         },
-                        false => Bind { operand: 0, offset: 0, size: 4 },
+                        false => Bind { operand: 0, offset: 0, size: pages.map_or(4, |p| p.state_bytes()) },
                     },
                     Bind { operand: 1, offset: 0, size: table_bytes },
                     Bind { operand: 2, offset: 0, size: norm_bytes },
@@ -150,6 +159,10 @@ pub fn plan(
 enum Target {
     Cache(CacheType),
     Slots(CacheType),
+    /// Of a prompt's piece, in blocks.
+    Piece(CacheType),
+    /// Of a token of each slot, in blocks.
+    Paged(CacheType),
     Packed,
 }
 
@@ -182,6 +195,8 @@ impl Kernel {
         let target = match self.target {
             Target::Cache(ty) => ty.name().to_owned(),
             Target::Slots(ty) => format!("slots_{}", ty.name()),
+            Target::Piece(ty) => format!("piece_{}", ty.name()),
+            Target::Paged(ty) => format!("paged_{}", ty.name()),
             Target::Packed => "packed".to_owned(),
         };
         let apart = if self.extra == Extra::Bias { "_apart" } else { "" };
@@ -192,6 +207,22 @@ impl Kernel {
         let (place, ty) = match self.target {
             Target::Cache(ty) => (include_str!("cached.wgsl"), ty),
             Target::Slots(ty) => (include_str!("slots.wgsl"), ty),
+            Target::Piece(ty) => {
+                let parts = concat!(
+                    include_str!("../../layout/pages.wgsl"),
+                    include_str!("../../layout/piece.wgsl"),
+                    include_str!("paged.wgsl")
+                );
+                (parts, ty)
+            }
+            Target::Paged(ty) => {
+                let parts = concat!(
+                    include_str!("../../layout/pages.wgsl"),
+                    include_str!("../../layout/rows.wgsl"),
+                    include_str!("paged.wgsl")
+                );
+                (parts, ty)
+            }
             Target::Packed => (include_str!("packed.wgsl"), CacheType::F32),
         };
         let parts = [
@@ -224,7 +255,14 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         for norm in [false, true] {
             for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
                 let types = CacheType::ALL.into_iter().filter(|ty| ty.blocks(32) == 0 || head_dim % 32 == 0);
-                let slots = [Target::Slots(CacheType::F16), Target::Packed];
+                let slots = [
+                    Target::Slots(CacheType::F16),
+                    Target::Piece(CacheType::F16),
+                    Target::Paged(CacheType::Q8_0),
+                    Target::Packed,
+                ];
+                let slots =
+                    slots.into_iter().filter(|t| !matches!(t, Target::Paged(_)) || head_dim % 32 == 0);
                 let extra = if norm { Extra::Norms } else { Extra::None };
                 for target in types.map(Target::Cache).chain(slots) {
                     all.push((Kernel { head_dim, extra, pairing, target }.shader(), Params::FIELDS));
@@ -279,9 +317,11 @@ impl QkNormRope<'_> {
                 None => Extra::None,
             },
             pairing: s.rotation.pairing,
-            target: match s.sequences {
-                Sequences::One => Target::Cache(s.cache.ty),
-                Sequences::Slots { .. } => Target::Slots(s.cache.ty),
+            target: match (s.sequences, s.cache.pages.is_some()) {
+                (Sequences::One, false) => Target::Cache(s.cache.ty),
+                (Sequences::One, true) => Target::Piece(s.cache.ty),
+                (Sequences::Slots { .. }, false) => Target::Slots(s.cache.ty),
+                (Sequences::Slots { .. }, true) => Target::Paged(s.cache.ty),
             },
         };
         let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
