@@ -3,8 +3,8 @@
 use bytemuck::Zeroable;
 
 use super::Rng;
-use crate::Result;
 use crate::layout::{BLOCK, CacheShape, CacheType, Pages, State};
+use crate::{PlanError, Result};
 use weft_runtime::Budget;
 
 /// The tables of slots.
@@ -26,6 +26,13 @@ impl Blocks {
     ) -> Result<(Blocks, CacheShape)> {
         let most = CacheShape::most_blocks(ty, kv_heads, head_dim, budget)?;
         let whole = |slot: usize, b: u32| lengths[slot] > (b + 1) * BLOCK;
+        // The first blocks of all slots lie in the first chunk.
+        let needed = lengths.iter().filter(|&&n| n > 0).count() as u32;
+        if most < needed {
+            let (needed, allowed) = (needed.into(), most.into());
+            let what = "the blocks of slots";
+            return Err(PlanError::DoesNotFit { op: "attention", what, needed, allowed }.into());
+        }
         let owner = |slot: usize, b: u32| match b < shared && whole(slot, b) {
             true => (0..slot).find(|&s| whole(s, b)).unwrap_or(slot),
             false => slot,
@@ -61,6 +68,20 @@ impl Blocks {
         }
         let cache = CacheShape::paged(ty, kv_heads, head_dim, pages, budget)?;
         Ok((Blocks { pages, tables }, cache))
+    }
+
+    /// The same for one sequence, in slot 1, whose blocks lie between those of two others where a chunk holds so many.
+    pub(crate) fn among(
+        kind: (CacheType, u32, u32),
+        length: u32,
+        chunks: u32,
+        rng: &mut Rng,
+        budget: &Budget,
+    ) -> Result<(Blocks, CacheShape)> {
+        let (ty, kv_heads, head_dim) = kind;
+        let others = CacheShape::most_blocks(ty, kv_heads, head_dim, budget)? >= 3;
+        let lengths = if others { [70, length, 33] } else { [0, length, 0] };
+        Blocks::new(kind, &lengths, (0, chunks), rng, budget)
     }
 
     /// Gives away the blocks of a slot that lie wholly before a position: the table names another's.

@@ -249,8 +249,8 @@ fn case(t: Try) -> Case {
         // Another slot's blocks lie between those of the tokens' slot.
         let (mut blocks, cache) = match t.lie {
             Lie::Blocks(chunks) => {
-                let (kind, lengths) = ((ty, kv_heads, head_dim), [70, context, 33]);
-                let (blocks, cache) = Blocks::new(kind, &lengths, (0, chunks), &mut rng, gpu.budget())?;
+                let kind = (ty, kv_heads, head_dim);
+                let (blocks, cache) = Blocks::among(kind, context, chunks, &mut rng, gpu.budget())?;
                 (Some(blocks), cache)
             }
             _ => (None, cache_of(gpu, ty, (ring.unwrap_or(context), ring), (kv_heads, head_dim))?),

@@ -260,12 +260,12 @@ fn case_of(
         let (blocks, cache) = match blocks {
             0 => (None, CacheShape::new(ty, context, kv_heads, head_dim, gpu.budget())?),
             chunks => {
-                let (kind, lengths) = ((ty, kv_heads, head_dim), [40, 33, context]);
-                let (blocks, cache) = Blocks::new(kind, &lengths, (0, chunks), &mut rng, gpu.budget())?;
+                let kind = (ty, kv_heads, head_dim);
+                let (blocks, cache) = Blocks::among(kind, context, chunks, &mut rng, gpu.budget())?;
                 (Some(blocks), cache)
             }
         };
-        let place = |p: u32| blocks.as_ref().map_or((p % context) as usize, |b| b.place(2, p));
+        let place = |p: u32| blocks.as_ref().map_or((p % context) as usize, |b| b.place(1, p));
         let cache = if position + tokens > context { cache.as_ring(context) } else { cache };
         let cache = if apart { cache.without_bias() } else { cache };
         let mut rotation = Rotation::new(dims, 1e6, None, Scaling::None, pairing);
@@ -286,7 +286,7 @@ fn case_of(
         let bytes = chunk_bytes(&cache, &before);
         let chunks = cache_on_gpu(gpu, &bytes, &bytes)?;
 
-        let words = blocks.as_ref().map_or(vec![position], |b| b.words(&[1, 2, 3], (position, 2)));
+        let words = blocks.as_ref().map_or(vec![position], |b| b.words(&[1, 2, 3], (position, 1)));
         let state = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&words), "state")?;
         let table = rotation.table(position + tokens);
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&table), "rope table")?;
