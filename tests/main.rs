@@ -4,6 +4,7 @@
 
 mod adapters;
 mod arch_rules;
+mod batch;
 mod bench;
 mod cli;
 mod cli_bad_input;

@@ -1,5 +1,6 @@
 //! The commands. Adding one: a file here with its flags and a `run`, and a line in each list below.
 
+mod batch;
 mod bench;
 mod chat;
 mod convert;
@@ -49,6 +50,7 @@ enum Command {
     Logits(logits::Flags),
     Embed(embed::Flags),
     Rerank(rerank::Flags),
+    Batch(batch::Flags),
     Bench(bench::Flags),
     Eval(eval::Flags),
     Perplexity(perplexity::Flags),
@@ -66,7 +68,7 @@ enum Command {
 
 /// What the commands are for, as `weft --help` groups them. One that is missing here is listed at the end.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Use a model", &["run", "chat", "serve", "embed", "rerank"]),
+    ("Use a model", &["run", "chat", "batch", "serve", "embed", "rerank"]),
     ("Make models", &["convert", "quantize", "imatrix", "merge", "split", "merge-splits"]),
     ("Train", &["finetune", "curriculum"]),
     ("Measure", &["eval", "perplexity", "bench", "logits"]),
@@ -124,6 +126,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Logits(f) => logits::run(f),
         Command::Embed(f) => embed::run(f),
         Command::Rerank(f) => rerank::run(f),
+        Command::Batch(f) => batch::run(f),
         Command::Bench(f) => bench::run(f),
         Command::Eval(f) => eval::run(f),
         Command::Perplexity(f) => perplexity::run(f),

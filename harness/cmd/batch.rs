@@ -1,0 +1,393 @@
+//! `weft batch`: many prompts from a file, one line out for each line in.
+
+mod line;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::{Value, json};
+use weft_models::engine::{Engine, Event, Finish, Id, Options, Usage};
+use weft_models::{Model, Sampling};
+use weft_runtime::DeviceKind;
+
+use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, check_output, context};
+use crate::{Error, Result, interrupt, output, report};
+
+/// Answer many prompts at full speed
+///
+/// FILE has a JSON value a line: a text, or an object with "prompt" or "messages" and, if they differ from the
+/// command line's, "max_tokens", "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty",
+/// "presence_penalty", "frequency_penalty", "seed" and "stop". OpenAI's batch lines ("custom_id", "body") are read as
+/// well. OUT gets a line for each line, in the same order: its text, why it ended and what it took, or its error. The
+/// same command after an end by Ctrl-C or a crash goes on behind the last line that is there.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  weft batch prompts.jsonl -o answers.jsonl
+  weft batch -m model.gguf prompts.jsonl -o answers.jsonl -n 200 --temp 0
+  weft batch -m model.gguf prompts.jsonl -o answers.jsonl --slots 64 -c 2048
+  echo '{\"id\": \"a\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}' | weft batch - -o out.jsonl")]
+pub(super) struct Flags {
+    #[command(flatten)]
+    model: ModelFlag,
+    #[command(flatten)]
+    lora: LoraFlag,
+    /// The prompts, a JSON value a line; "-" reads stdin
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Where the answers go
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// Most tokens of an answer
+    #[arg(
+        short,
+        long = "max-tokens",
+        visible_alias = "n-predict",
+        alias = "predict",
+        value_name = "N",
+        default_value_t = 512
+    )]
+    n: usize,
+    /// Context of each answer in tokens, its prompt among them; 0 is all that the model was trained for [default:
+    /// that, at most 4096]
+    #[arg(short, long = "ctx", alias = "ctx-size", value_name = "N")]
+    c: Option<u32>,
+    /// Answers that are drawn at a time [default: 32, on a software GPU 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    slots: Option<u32>,
+    /// Take prompts as they are, without the chat template
+    #[arg(long)]
+    raw: bool,
+    /// Ask a model that can think to answer at once (the template's enable_thinking = false)
+    #[arg(long)]
+    no_think: bool,
+    #[command(flatten)]
+    sampling: SamplingFlags,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceFlags,
+    #[command(flatten)]
+    cache: CacheFlag,
+}
+
+/// An answer that is being drawn.
+struct Pending {
+    index: usize,
+    name: Option<Value>,
+    text: String,
+}
+
+/// Lines that are done, and those before which others are still missing.
+struct Out {
+    file: File,
+    path: PathBuf,
+    next: usize,
+    waiting: BTreeMap<usize, Value>,
+    failed: usize,
+}
+
+impl Out {
+    /// Opens OUT behind its last whole line.
+    fn open(path: &Path) -> Result<Out> {
+        let io = |e| Error::io(path, e);
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let (mut lines, mut failed, mut whole) = (0, 0, 0);
+        let mut reader = BufReader::new(&mut file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let n = reader.read_until(b'\n', &mut line).map_err(io)?;
+            if n == 0 || line.last() != Some(&b'\n') {
+                break;
+            }
+            let value: Option<Value> = serde_json::from_slice(&line).ok();
+            let index = value.as_ref().and_then(|v| v["index"].as_u64());
+            if index != Some(lines as u64) {
+                return Err(Error::input(format!(
+                    "{}: line {} is none that `weft batch` wrote; give another name for the answers",
+                    path.display(),
+                    lines + 1
+                )));
+            }
+            failed += usize::from(value.is_some_and(|v| !v["error"].is_null()));
+            lines += 1;
+            whole += n as u64;
+        }
+        drop(reader);
+        // A line that was cut off is written again.
+        file.set_len(whole).map_err(io)?;
+        file.seek(SeekFrom::End(0)).map_err(io)?;
+        Ok(Out { file, path: path.to_owned(), next: lines, waiting: BTreeMap::new(), failed })
+    }
+
+    /// Takes the answer of a line, and writes what has its turn.
+    fn put(&mut self, index: usize, value: Value) -> Result<()> {
+        self.failed += usize::from(!value["error"].is_null());
+        self.waiting.insert(index, value);
+        let mut text = String::new();
+        while let Some(value) = self.waiting.remove(&self.next) {
+            text += &format!("{value}\n");
+            self.next += 1;
+        }
+        self.file
+            .write_all(text.as_bytes())
+            .and_then(|()| self.file.flush())
+            .map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+/// The lines of the input, read ahead of the answers by a bounded number.
+struct Lines {
+    from: Box<dyn BufRead>,
+    name: String,
+    index: usize,
+}
+
+impl Lines {
+    fn open(path: &Path) -> Result<Lines> {
+        let (from, name): (Box<dyn Read>, _) = match path == Path::new("-") {
+            true => (Box::new(std::io::stdin()), "stdin".to_owned()),
+            false => {
+                let file = File::open(path).map_err(|e| Error::io(path, e))?;
+                (Box::new(file), path.display().to_string())
+            }
+        };
+        Ok(Lines { from: Box::new(BufReader::new(from)), name, index: 0 })
+    }
+
+    /// The next line with its index; one of white space alone counts as none.
+    fn next(&mut self) -> Result<Option<(usize, Vec<u8>)>> {
+        loop {
+            let mut line = Vec::new();
+            let n = self
+                .from
+                .read_until(b'\n', &mut line)
+                .map_err(|source| Error::Io { file: self.name.clone(), source })?;
+            if n == 0 {
+                return Ok(None);
+            }
+            if !line.trim_ascii().is_empty() {
+                self.index += 1;
+                return Ok(Some((self.index - 1, line)));
+            }
+        }
+    }
+}
+
+fn reason(finish: &Finish) -> &'static str {
+    match finish {
+        Finish::EndOfText | Finish::StopString(_) | Finish::StopToken(_) => "stop",
+        Finish::MaxTokens => "length",
+        Finish::Context => "context",
+    }
+}
+
+fn answer(p: Pending, finish: &Finish, usage: &Usage) -> Value {
+    let mut value = json!({ "index": p.index });
+    if let Some(name) = p.name {
+        value["id"] = name;
+    }
+    value["text"] = p.text.into();
+    value["finish_reason"] = reason(finish).into();
+    value["usage"] = json!({
+        "prompt_tokens": usage.prompt, "cached_tokens": usage.cached, "completion_tokens": usage.generated,
+    });
+    value
+}
+
+fn failure(index: usize, name: Option<Value>, why: &str) -> Value {
+    let mut value = json!({ "index": index });
+    if let Some(name) = name {
+        value["id"] = name;
+    }
+    value["error"] = why.into();
+    value
+}
+
+/// Tokens of all answers of this run.
+#[derive(Default)]
+struct Sums {
+    prompt: usize,
+    cached: usize,
+    generated: usize,
+}
+
+struct Run<'a> {
+    f: &'a Flags,
+    model: &'a Model,
+    engine: Engine,
+    lines: Lines,
+    out: Out,
+    pending: HashMap<Id, Pending>,
+    sums: Sums,
+    bar: indicatif::ProgressBar,
+}
+
+impl Run<'_> {
+    /// Reads lines while there is room for their answers; false at the end of the input.
+    fn read(&mut self, sampling: &Sampling) -> Result<bool> {
+        let slots = self.engine.slots();
+        // A long answer holds back those behind it, in memory, so they are bounded as well.
+        while self.pending.len() < 2 * slots && self.out.waiting.len() < 64 * slots {
+            let Some((index, line)) = self.lines.next()? else { return Ok(false) };
+            if index < self.out.next {
+                continue;
+            }
+            let seed = sampling.seed.wrapping_add(index as u32);
+            let defaults = line::Defaults {
+                sampling: Sampling { seed, ..*sampling },
+                max_tokens: self.f.n,
+                raw: self.f.raw,
+                thinking: self.f.no_think.then_some(false),
+            };
+            let (name, request) = line::read(&line, self.model, &defaults);
+            match request.and_then(|r| self.engine.submit(r).map_err(|e| e.to_string())) {
+                Ok(id) => {
+                    self.pending.insert(id, Pending { index, name, text: String::new() });
+                }
+                Err(why) => {
+                    self.out.put(index, failure(index, name, &why))?;
+                    self.bar.inc(1);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn note(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Token { id, text, .. } => {
+                self.sums.generated += 1;
+                if let Some(p) = self.pending.get_mut(&id) {
+                    p.text += &text;
+                }
+            }
+            Event::Finished { id, reason, text, usage } => {
+                if let Some(mut p) = self.pending.remove(&id) {
+                    p.text += &text;
+                    self.sums.prompt += usage.prompt;
+                    self.sums.cached += usage.cached;
+                    self.out.put(p.index, answer(p, &reason, &usage))?;
+                    self.bar.inc(1);
+                }
+            }
+            Event::Failed { id, error } => {
+                if let Some(p) = self.pending.remove(&id) {
+                    self.out.put(p.index, failure(p.index, p.name, &error.to_string()))?;
+                    self.bar.inc(1);
+                }
+            }
+            Event::Started { .. } | Event::Progress { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn go(&mut self, sampling: &Sampling) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            self.read(sampling)?;
+            let events = self.engine.step()?;
+            if events.is_empty() && self.pending.is_empty() {
+                return Ok(());
+            }
+            for event in events {
+                self.note(event)?;
+            }
+            let rate = self.sums.generated as f64 / start.elapsed().as_secs_f64().max(1e-9);
+            self.bar.set_message(format!("{rate:.0} tokens/s"));
+            if interrupt::asked() {
+                return Err(Error::Interrupted);
+            }
+        }
+    }
+}
+
+/// Lines of a file that have something; None for stdin.
+fn count(path: &Path) -> Result<Option<u64>> {
+    if path == Path::new("-") {
+        return Ok(None);
+    }
+    let mut lines = Lines::open(path)?;
+    let mut n = 0;
+    while lines.next()?.is_some() {
+        n += 1;
+    }
+    Ok(Some(n))
+}
+
+pub(super) fn run(f: Flags) -> Result<()> {
+    let ours = |head: &[u8]| head.starts_with(b"{\"index\":");
+    check_output(&f.output, &[Some(&f.file), f.model.model.as_deref()], "a file of answers", ours)?;
+    let total = count(&f.file)?;
+    let out = Out::open(&f.output)?;
+    if out.next > 0 {
+        output::note(&format!("{}: goes on behind {} lines", f.output.display(), out.next));
+    }
+    interrupt::install(2);
+    let (model, _) = f.model.open(&f.device, None, f.c, f.cache)?;
+    let model = f.lora.apply(model)?;
+    model.tokenizer()?;
+    let software = model.gpu().caps().kind == DeviceKind::Cpu;
+    let slots = f.slots.unwrap_or(if software { 4 } else { 32 });
+    let context = context(model.spec(), f.c);
+    crate::options::note_context(model.spec().context, context);
+    let engine = Engine::new(&model, &Options { slots, context: Some(context) })?;
+    // Without a seed of its own each line has one from its number: the same file gives the same answers.
+    let sampling = Sampling { seed: f.sampling.seed.unwrap_or(0), ..f.sampling.sampling(&f.model) };
+    let bar = output::bar(total.unwrap_or(0), "{bar:30} {pos} of {len} lines, {msg}, {elapsed}, {eta} to go");
+    bar.set_position(out.next as u64);
+    let start = Instant::now();
+    let mut run = Run {
+        f: &f,
+        model: &model,
+        engine,
+        lines: Lines::open(&f.file)?,
+        out,
+        pending: HashMap::new(),
+        sums: Sums::default(),
+        bar,
+    };
+    let done = run.go(&sampling);
+    run.bar.finish_and_clear();
+    let (sums, out) = (&run.sums, &run.out);
+    if matches!(done, Err(Error::Interrupted)) {
+        output::note(&format!("{} lines are done; the same command goes on there", out.next));
+    }
+    done?;
+    let seconds = start.elapsed().as_secs_f64();
+    let rate = sums.generated as f64 / seconds.max(1e-9);
+    if f.json {
+        output::json(&json!({
+            "model": report::model_json(&f.model.name(), &model),
+            "lines": out.next,
+            "failed": out.failed,
+            "prompt_tokens": sums.prompt,
+            "cached_tokens": sums.cached,
+            "completion_tokens": sums.generated,
+            "seconds": seconds,
+            "tokens_per_second": rate,
+            "device": report::caps_json(model.gpu().caps()),
+        }))?;
+    } else {
+        output::note(&format!(
+            "{} lines in {}; {} tokens drawn in {seconds:.1} s ({rate:.0} t/s)",
+            out.next,
+            f.output.display(),
+            sums.generated
+        ));
+    }
+    match out.failed {
+        0 => Ok(()),
+        n => Err(Error::input(format!(
+            "{}: {n} of {} lines have an \"error\" that says what is wrong with their input",
+            f.output.display(),
+            out.next
+        ))),
+    }
+}

@@ -1,0 +1,57 @@
+//! `weft batch` as a person runs it.
+
+use serde_json::Value;
+
+use crate::support::cli::{fails, file, folder, ok, weft};
+
+const IN: &str = r#""What is 17 + 25?"
+{"id": "b", "prompt": "What is 9 - 2?", "max_tokens": 12}
+
+{"custom_id": "c", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "any", "messages": [{"role": "user", "content": "What is 12 + 12?"}], "stop": "24"}}
+{"id": "d", "prompt": "Hi", "beam_width": 4}
+no JSON
+{"id": "e", "prompt": "What is 5 + 6?", "frequency_penalty": 0.1, "max_tokens": 15}
+"#;
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|l| serde_json::from_str(l).expect("a JSON line")).collect()
+}
+
+/// Every line has its line, in order, errors in place; a run that was cut off goes on to the same bytes; and answers
+/// are those of `weft run`.
+#[test]
+fn a_line_out_for_each_line_in() {
+    let dir = folder("batch");
+    let input = file(&dir, "in.jsonl", IN.as_bytes());
+    let out = dir.join("out.jsonl").to_str().expect("UTF-8").to_owned();
+    let args = ["batch", &input, "-o", &out, "-n", "70"];
+    let ran = weft(&args);
+    assert_eq!(ran.code, Some(1), "two lines are wrong: {}", ran.stderr);
+    assert!(ran.stderr.contains("2 of 6 lines have an \"error\""), "{}", ran.stderr);
+    let whole = std::fs::read_to_string(&out).expect("answers");
+    let got = lines(&whole);
+    assert_eq!(got.iter().map(|v| v["index"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(got[0]["text"].as_str().unwrap(), ok(&["run", "-n", "70", "What is 17 + 25?"]));
+    assert_eq!(got[0]["finish_reason"], "stop");
+    assert_eq!((&got[1]["id"], &got[1]["finish_reason"]), (&"b".into(), &"length".into()));
+    assert_eq!(got[1]["usage"]["completion_tokens"], 12);
+    let text = got[2]["text"].as_str().unwrap();
+    assert!(got[2]["id"] == "c" && text.contains("12") && !text.contains("24"), "{text:?}");
+    assert!(got[3]["error"].as_str().unwrap().contains("beam_width"), "{}", got[3]);
+    assert!(got[4]["error"].as_str().unwrap().contains("no JSON"), "{}", got[4]);
+    assert_eq!(got[5]["id"], "e");
+
+    // In the middle of the third line.
+    let cut = whole.match_indices('\n').nth(1).unwrap().0 + 9;
+    std::fs::write(&out, &whole[..cut]).expect("written");
+    let ran = weft(&args);
+    assert!(ran.stderr.contains("goes on behind 2 lines"), "{}", ran.stderr);
+    assert_eq!(std::fs::read_to_string(&out).expect("answers"), whole);
+
+    fails(&["batch", &input, "-o", &input], &["in.jsonl", "is the file to read"]);
+    let other = file(&dir, "notes.txt", b"mine\n");
+    fails(&["batch", &input, "-o", &other], &["notes.txt", "not a file of answers"]);
+    fails(&["batch", "nowhere.jsonl", "-o", &out], &["nowhere.jsonl", "no such file"]);
+    let strange = file(&dir, "strange.jsonl", b"{\"index\":3}\n");
+    fails(&["batch", &input, "-o", &strange], &["strange.jsonl", "line 1"]);
+}
