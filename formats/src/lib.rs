@@ -14,6 +14,8 @@ pub mod merge;
 pub mod names;
 pub mod quant;
 pub mod recipe;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod table;
 pub mod tokenizer;
 
 pub use atomic_file::{AtomicFile, read_regular};

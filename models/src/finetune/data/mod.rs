@@ -6,8 +6,6 @@
 mod conversation;
 mod read;
 mod record;
-#[cfg(not(target_arch = "wasm32"))]
-mod table;
 #[cfg(test)]
 mod tests;
 

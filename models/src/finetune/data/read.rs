@@ -228,7 +228,7 @@ impl Reader<'_> {
         let size = bytes.len() as u64;
         let file = self.file.clone();
         let broken = |what: String| DataError::File { file: file.clone(), what };
-        let table = super::table::Table::open(bytes).map_err(broken)?;
+        let table = weft_formats::table::Table::open(bytes).map_err(broken)?;
         let rows = table.rows();
         for (i, row) in table.iter().map_err(broken)?.enumerate() {
             let place = format!("row {}", i + 1);

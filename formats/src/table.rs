@@ -1,16 +1,21 @@
-//! Parquet files, by the `parquet` crate without its C codecs. It panics on some damaged files, which is an error here.
+//! Tables in Parquet files, by the `parquet` crate without its C codecs. It panics on some damaged files, which is an error here.
 
 use bytes::Bytes;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use serde_json::Value as Json;
-use weft_formats::guard::guard;
+
+use crate::guard::guard;
 
 /// An open table.
-pub(super) struct Table(SerializedFileReader<Bytes>);
+pub struct Table(SerializedFileReader<Bytes>);
 
 impl Table {
-    pub(super) fn open(bytes: Vec<u8>) -> Result<Table, String> {
+    /// Opens the bytes of a file.
+    ///
+    /// # Errors
+    /// Bytes that are no Parquet file, or one in a codec that is not read; the text says what and the way out.
+    pub fn open(bytes: Vec<u8>) -> Result<Table, String> {
         let broken =
             |e: parquet::errors::ParquetError| format!("is no Parquet file that can be read ({})", line(&e));
         let reader = guard(|| SerializedFileReader::new(Bytes::from(bytes)))
@@ -33,12 +38,15 @@ impl Table {
     }
 
     /// How many rows there are.
-    pub(super) fn rows(&self) -> u64 {
+    pub fn rows(&self) -> u64 {
         self.0.metadata().file_metadata().num_rows().try_into().unwrap_or(0)
     }
 
     /// Each row as an object.
-    pub(super) fn iter(&self) -> Result<impl Iterator<Item = Result<Json, String>> + '_, String> {
+    ///
+    /// # Errors
+    /// A damaged file, here or at the row where that shows.
+    pub fn iter(&self) -> Result<impl Iterator<Item = Result<Json, String>> + '_, String> {
         const DAMAGED: &str = "cannot be read: the file is damaged";
         let mut rows =
             Some(guard(|| RowIter::from_file(None, &self.0)).ok_or(DAMAGED)?.map_err(|e| line(&e))?);
