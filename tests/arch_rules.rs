@@ -13,7 +13,11 @@ const MAY: &[(&str, &[&str])] = &[
     ("weft-kernels", &["weft-runtime"]),
     ("weft-models", &["weft-formats", "weft-kernels", "weft-runtime"]),
     ("weft-curriculum", &[]),
-    ("weft-harness", &["weft-curriculum", "weft-formats", "weft-kernels", "weft-models", "weft-runtime"]),
+    ("weft-evals", &["weft-curriculum", "weft-formats"]),
+    (
+        "weft-harness",
+        &["weft-curriculum", "weft-evals", "weft-formats", "weft-kernels", "weft-models", "weft-runtime"],
+    ),
 ];
 
 /// Packages that only these may name: the GPU stays below, the terminal above.
@@ -112,8 +116,9 @@ fn is_table(path: &str) -> bool {
 /// The text of each file of ours that is neither a table nor a test, without the tests at its end, by path.
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders: Vec<_> =
-        ["formats", "runtime", "kernels", "models", "curriculum", "harness"].map(|f| root.join(f)).to_vec();
+    let mut folders: Vec<_> = ["formats", "runtime", "kernels", "models", "curriculum", "evals", "harness"]
+        .map(|f| root.join(f))
+        .to_vec();
     let mut all = BTreeMap::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder") {

@@ -6,8 +6,15 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The packages of ours.
-pub(crate) const OURS: &[&str] =
-    &["weft-formats", "weft-runtime", "weft-kernels", "weft-models", "weft-curriculum", "weft-harness"];
+pub(crate) const OURS: &[&str] = &[
+    "weft-formats",
+    "weft-runtime",
+    "weft-kernels",
+    "weft-models",
+    "weft-curriculum",
+    "weft-evals",
+    "weft-harness",
+];
 
 /// stdout of `cargo ARGS` in the workspace, with the lock file as committed. The network is used only
 /// where a package is not in the registry's cache.
