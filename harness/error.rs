@@ -13,6 +13,8 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] weft_models::Error),
     #[error(transparent)]
+    Eval(weft_evals::Error),
+    #[error(transparent)]
     File(#[from] weft_formats::gguf::Error),
     #[error("{file}: {source}")]
     Tokenizer { file: String, source: weft_formats::tokenizer::Error },
@@ -74,6 +76,15 @@ impl Error {
             // Only the model on board is read from memory.
             1 | 2 => Some(one_line(&self.to_string()).replace("(memory)", crate::mini::NAME)),
             _ => None,
+        }
+    }
+}
+
+impl From<weft_evals::Error> for Error {
+    fn from(e: weft_evals::Error) -> Error {
+        match e {
+            weft_evals::Error::Stopped => Error::Interrupted,
+            e => Error::Eval(e),
         }
     }
 }

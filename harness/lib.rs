@@ -3,6 +3,7 @@
 //! A command is one file under `cmd/`: its flags as a clap struct, and a function that runs it. Text that
 //! is the result goes to stdout; progress, timings and errors go to stderr; an error is one line.
 
+pub mod answers;
 pub mod cmd;
 pub mod error;
 pub mod interrupt;

@@ -9,6 +9,7 @@ mod bench;
 mod cli;
 mod cli_bad_input;
 mod docs;
+mod evals;
 mod faults;
 mod finetune;
 mod no_c;

@@ -121,7 +121,7 @@ pub struct Clipped {
     pub mean: f64,
     /// The standard deviation of 1,000 bootstrap means.
     pub error: f64,
-    /// Of how many conversations.
+    /// How many conversations it is of.
     pub n: usize,
 }
 

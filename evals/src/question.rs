@@ -59,7 +59,7 @@ pub(crate) fn name_apart(questions: &mut [Question]) {
 pub struct Shard {
     /// Which part.
     pub index: usize,
-    /// Of how many.
+    /// How many parts there are.
     pub count: usize,
 }
 

@@ -14,7 +14,7 @@ pub struct Interval {
     pub low: f64,
     /// Its upper end.
     pub high: f64,
-    /// Of how many questions.
+    /// How many questions it is of.
     pub n: usize,
 }
 

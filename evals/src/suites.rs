@@ -414,7 +414,7 @@ impl Set {
     ) -> Result<Set> {
         let mut set = Set { questions: Vec::new(), records: 0, files: Vec::new() };
         for file in records::files(path, word)? {
-            // Of what each way of reading failed at, the one that came furthest says most.
+            // Each way of reading fails at something; the one that came furthest says most.
             let mut failed: Option<(u64, Error)> = None;
             // The authors' files of MMLU are called anatomy_test.csv.
             let stem = file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();

@@ -9,6 +9,7 @@ mod devices;
 mod embed;
 mod eval;
 mod finetune;
+mod genesis;
 mod imatrix;
 mod inspect;
 mod kernels;
@@ -52,9 +53,10 @@ enum Command {
     Rerank(rerank::Flags),
     Batch(batch::Flags),
     Bench(bench::Flags),
-    Eval(eval::Flags),
+    Eval(Box<eval::Flags>),
     Perplexity(perplexity::Flags),
     Finetune(finetune::Flags),
+    Genesis(genesis::Flags),
     Curriculum(curriculum::Flags),
     Kernels(kernels::Flags),
     Tune(tune::Flags),
@@ -70,7 +72,7 @@ enum Command {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Use a model", &["run", "chat", "batch", "serve", "embed", "rerank"]),
     ("Make models", &["convert", "quantize", "imatrix", "merge", "split", "merge-splits"]),
-    ("Train", &["finetune", "curriculum"]),
+    ("Train", &["finetune", "genesis", "curriculum"]),
     ("Measure", &["eval", "perplexity", "bench", "logits"]),
     ("Look inside, and set up", &["devices", "inspect", "tokenize", "kernels", "tune"]),
 ];
@@ -128,9 +130,10 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Rerank(f) => rerank::run(f),
         Command::Batch(f) => batch::run(f),
         Command::Bench(f) => bench::run(f),
-        Command::Eval(f) => eval::run(f),
+        Command::Eval(f) => eval::run(*f),
         Command::Perplexity(f) => perplexity::run(f),
         Command::Finetune(f) => finetune::run(f),
+        Command::Genesis(f) => genesis::run(f),
         Command::Curriculum(f) => curriculum::run(f),
         Command::Kernels(f) => kernels::run(f),
         Command::Tune(f) => tune::run(f),

@@ -145,7 +145,7 @@ pub enum Verdict {
 pub enum Wanted {
     /// The `number`-th question of a passage.
     Question {
-        /// Of which passage.
+        /// The passage that it is about.
         passage: Passage,
         /// 0 for the first.
         number: usize,

@@ -33,6 +33,17 @@ pub(super) struct Flags {
     decode: bool,
 }
 
+impl Flags {
+    /// The flags that were typed, for another call.
+    pub(super) fn typed(&self) -> Vec<String> {
+        let mut out =
+            vec!["-c".to_owned(), self.c.to_string(), "--positions".to_owned(), self.positions.to_string()];
+        out.extend(self.file.iter().flat_map(|f| ["-f".to_owned(), f.display().to_string()]));
+        out.extend(self.decode.then(|| "--decode".to_owned()));
+        out
+    }
+}
+
 pub(super) fn run(f: &super::Flags, against: &Path) -> Result<()> {
     let d = &f.divergence;
     let domains = crate::cmd::curriculum::domains(&f.domain)?;

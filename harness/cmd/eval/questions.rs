@@ -14,7 +14,12 @@ use weft_curriculum::{self as curriculum, Format, Sample, Split};
 /// The two ways a question is asked.
 const KINDS: [(&str, Format); 2] = [("generation", Format::Chat), ("multiple choice", Format::Mcq)];
 
+/// Questions of each kind, and tokens of an answer, where nothing is said.
+const LIMIT: u64 = 100;
+const TOKENS: usize = 512;
+
 pub(super) fn run(f: &Flags) -> Result<()> {
+    let limit = f.limit.unwrap_or(LIMIT);
     let domains = crate::cmd::curriculum::domains(&f.domain)?;
     interrupt::install(2);
     let (model, _) = f.model.open(&f.device, None, None, f.cache)?;
@@ -24,17 +29,17 @@ pub(super) fn run(f: &Flags) -> Result<()> {
     let start = Instant::now();
     let mut asked = Vec::new();
     for (name, format) in KINDS {
-        let samples = curriculum::generate(f.seed, f.limit, Split::Test, format, domains.clone());
+        let samples = curriculum::generate(f.seed, limit, Split::Test, format, domains.clone());
         let prompt = |s: Sample| Ok((model.chat(&[Message::new("user", s.prompt.as_str())], None)?, s));
         asked.push((name, samples.map(prompt).collect::<Result<Vec<_>>>()?));
     }
     let longest = asked.iter().flat_map(|(_, all)| all).map(|(prompt, _)| prompt.len()).max().unwrap_or(1);
-    let context = (longest + f.n).min(model.spec().context.max(longest as u32) as usize);
+    let context = (longest + f.n.unwrap_or(TOKENS)).min(model.spec().context.max(longest as u32) as usize);
     let software = model.gpu().caps().kind == DeviceKind::Cpu;
     let slots = f.slots.unwrap_or(if software { 4 } else { 32 });
     let mut batch = model.batch(slots, context as u32)?;
 
-    let bar = output::bar(2 * f.limit, "{msg} {bar:30} {pos} of {len}, {elapsed}, {eta} to go");
+    let bar = output::bar(2 * limit, "{msg} {bar:30} {pos} of {len}, {elapsed}, {eta} to go");
     let mut scored = Vec::new();
     for (name, questions) in asked {
         bar.set_message(name);
@@ -50,7 +55,7 @@ pub(super) fn run(f: &Flags) -> Result<()> {
             "suite": "curriculum",
             "split": "test",
             "seed": f.seed,
-            "limit": f.limit,
+            "limit": limit,
             "streams": slots,
             "seconds": start.elapsed().as_secs_f64(),
             "model": report::model_json(&f.model.name(), &model),
@@ -61,7 +66,7 @@ pub(super) fn run(f: &Flags) -> Result<()> {
         }
         return output::json(&value);
     }
-    output::line(&format!("{}, curriculum, test split, {} questions of each kind", f.model.name(), f.limit))?;
+    output::line(&format!("{}, curriculum, test split, {} questions of each kind", f.model.name(), limit))?;
     for (name, scores) in &scored {
         output::line(&format!("{name}\n{}", tally_line("all", scores.all)))?;
         for (domain, tally) in &scores.domains {
@@ -88,7 +93,9 @@ fn score(
         while let Some(free) = batch.free()
             && let Some((prompt, sample)) = questions.next()
         {
-            batch.start_with(&prompt, &Sampling::greedy(), f.n, &mut |_, _| interrupt::flow())?;
+            batch.start_with(&prompt, &Sampling::greedy(), f.n.unwrap_or(TOKENS), &mut |_, _| {
+                interrupt::flow()
+            })?;
             asked[free] = Some((sample, Vec::new()));
             // The first token has ended the answer: it is taken before the slot gets another.
             if batch.free() == Some(free) {

@@ -1,0 +1,378 @@
+//! Who answers questions: a model of ours, or an endpoint. The only place where `weft-evals` meets a device.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use weft_evals::ask::{Drawing, Turn};
+use weft_evals::endpoint::Endpoint;
+use weft_evals::{Answer, Generate, Item, Job, Score, Scored};
+use weft_models::engine::{Engine, Event, Finish, Id, Options, Request};
+use weft_models::{Message, Model, Rows, Sampling, Session};
+use weft_runtime::DeviceKind;
+
+use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag};
+use crate::{Error, Result, interrupt};
+
+/// A model on this machine.
+pub struct Local {
+    model: Model,
+    name: String,
+    slots: u32,
+    /// Kept from call to call while it is large enough.
+    engine: Option<Engine>,
+    session: Option<Session>,
+}
+
+impl Local {
+    /// Opens a model for so many answers at a time [default: 32; 4 on a software GPU].
+    ///
+    /// # Errors
+    /// As [`ModelFlag::open`].
+    pub fn open(
+        model: &ModelFlag,
+        device: &DeviceFlags,
+        cache: CacheFlag,
+        lora: &LoraFlag,
+        slots: Option<u32>,
+    ) -> Result<Local> {
+        let (opened, _) = model.open(device, None, None, cache)?;
+        let opened = lora.apply(opened)?;
+        // Before the first question, so that a file without a vocabulary is told as such.
+        opened.tokenizer()?;
+        let mut name = model.name();
+        lora.lora.iter().for_each(|l| name += &format!(" + {l}"));
+        Ok(Local::new(opened, name, slots))
+    }
+
+    /// A model that is open already.
+    pub fn new(model: Model, name: String, slots: Option<u32>) -> Local {
+        let software = model.gpu().caps().kind == DeviceKind::Cpu;
+        Local {
+            slots: slots.unwrap_or(if software { 4 } else { 32 }),
+            model,
+            name,
+            engine: None,
+            session: None,
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// A conversation's ids.
+    fn prompt(&self, job: &Job) -> weft_evals::Result<Vec<u32>> {
+        let message = |t: &Turn| Message::new(t.role.as_str(), t.content.as_str());
+        let messages: Vec<Message> = job.turns.iter().map(message).collect();
+        self.model.chat(&messages, job.thinking).map_err(|e| wrong(&self.name, e))
+    }
+
+    /// The engine, with room for so many positions of an answer; with fewer slots where memory has no more.
+    fn engine(&mut self, context: u32) -> weft_evals::Result<&mut Engine> {
+        if self.engine.as_ref().is_none_or(|e| e.context() < context as usize) {
+            self.engine = None;
+            self.session = None;
+            let mut slots = self.slots;
+            self.engine = loop {
+                match Engine::new(&self.model, &Options { slots, context: Some(context) }) {
+                    Ok(engine) => break Some(engine),
+                    Err(weft_models::Error::Gpu(_)) if slots > 1 => slots /= 2,
+                    Err(e) => return Err(wrong(&self.name, e)),
+                }
+            };
+        }
+        self.engine.as_mut().ok_or(weft_evals::Error::Stopped)
+    }
+
+    /// Has requests answered, telling `done` (number, answer) as each ends. The likeliest first tokens with their
+    /// log-probabilities go with it, where a request asks for them.
+    fn ask(
+        &mut self,
+        requests: Vec<Request>,
+        done: &mut dyn FnMut(usize, Answer, Vec<(u32, f32)>) -> weft_evals::Result<()>,
+    ) -> weft_evals::Result<()> {
+        let room = requests.iter().map(|r| r.prompt.len() + r.max_tokens).max().unwrap_or(1);
+        let longest = requests.iter().map(|r| r.prompt.len()).max().unwrap_or(1);
+        // Never beyond what the model was trained for, unless a prompt is.
+        let context = room.min((self.model.spec().context as usize).max(longest + 1)) as u32;
+        let name = self.name.clone();
+        let engine = self.engine(context)?;
+        let asked = all_of(engine, &name, requests, done);
+        if asked.is_err() {
+            // What is still in it is nobody's any more.
+            self.engine = None;
+        }
+        asked
+    }
+}
+
+/// Has an engine answer requests, until all of them are.
+fn all_of(
+    engine: &mut Engine,
+    name: &str,
+    requests: Vec<Request>,
+    done: &mut dyn FnMut(usize, Answer, Vec<(u32, f32)>) -> weft_evals::Result<()>,
+) -> weft_evals::Result<()> {
+    let mut open: HashMap<Id, (usize, String, Vec<(u32, f32)>)> = HashMap::new();
+    for (i, request) in requests.into_iter().enumerate() {
+        open.insert(engine.submit(request).map_err(|e| wrong(name, e))?, (i, String::new(), Vec::new()));
+    }
+    while !open.is_empty() {
+        for event in engine.step().map_err(|e| wrong(name, e))? {
+            match event {
+                Event::Token { id, text, logprobs, .. } => {
+                    let Some((_, so_far, top)) = open.get_mut(&id) else { continue };
+                    so_far.push_str(&text);
+                    if let Some(logprobs) = logprobs.filter(|_| top.is_empty()) {
+                        *top = logprobs.top;
+                    }
+                }
+                Event::Finished { id, reason, text, usage } => {
+                    let Some((i, so_far, top)) = open.remove(&id) else { continue };
+                    let answer = Answer {
+                        text: so_far + &text,
+                        prompt_tokens: usage.prompt as u64,
+                        tokens: usage.generated as u64,
+                        cut: matches!(reason, Finish::MaxTokens | Finish::Context),
+                        seconds: (usage.prefill + usage.decode).as_secs_f64(),
+                    };
+                    done(i, answer, top)?;
+                }
+                Event::Failed { error, .. } => return Err(wrong(name, error)),
+                Event::Started { .. } | Event::Progress { .. } => {}
+            }
+        }
+        if interrupt::asked() {
+            return Err(weft_evals::Error::Stopped);
+        }
+    }
+    Ok(())
+}
+
+impl Generate for Local {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn generate(
+        &mut self,
+        jobs: &[Job],
+        done: &mut dyn FnMut(usize, Answer) -> weft_evals::Result<()>,
+    ) -> weft_evals::Result<()> {
+        let request = |j: &Job| Ok(Request::new(self.prompt(j)?, sampling(&j.drawing), j.max_tokens));
+        let requests = jobs.iter().map(request).collect::<weft_evals::Result<Vec<_>>>()?;
+        match requests.is_empty() {
+            true => Ok(()),
+            false => self.ask(requests, &mut |i, answer, _| done(i, answer)),
+        }
+    }
+}
+
+/// A model's error, with whose it is.
+fn wrong(name: &str, e: weft_models::Error) -> weft_evals::Error {
+    match e {
+        weft_models::Error::Cancelled => weft_evals::Error::Stopped,
+        e => weft_evals::Error::Model { who: name.to_owned(), what: e.to_string() },
+    }
+}
+
+fn sampling(d: &Drawing) -> Sampling {
+    Sampling {
+        temperature: d.temperature,
+        top_k: d.top_k,
+        top_p: d.top_p,
+        min_p: 0.0,
+        seed: d.seed,
+        ..Sampling::default()
+    }
+}
+
+/// A prompt's ids and those of each ending behind it.
+struct Tokens {
+    prompt: usize,
+    wholes: Vec<Vec<u32>>,
+}
+
+impl Tokens {
+    /// Tokens of the prompt and of all endings.
+    fn count(&self) -> u64 {
+        let beyond = |w: &Vec<u32>| w.len().saturating_sub(self.prompt);
+        (self.prompt + self.wholes.iter().map(beyond).sum::<usize>()) as u64
+    }
+
+    /// Whether all endings are one token behind the same prompt, as letters are: then one row of logits has them all.
+    fn one_row(&self) -> bool {
+        let n = self.prompt;
+        n > 0 && self.wholes.iter().all(|w| w.len() == n + 1 && w[..n] == self.wholes[0][..n])
+    }
+}
+
+/// The likeliest tokens that are looked at for letters before all logits are.
+const LIKELIEST: usize = 64;
+
+impl Score for Local {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn score(
+        &mut self,
+        items: &[Item],
+        done: &mut dyn FnMut(usize, Scored) -> weft_evals::Result<()>,
+    ) -> weft_evals::Result<()> {
+        let name = self.name.clone();
+        let model = self.model.clone();
+        let tokenizer = model.tokenizer().map_err(|e| wrong(&name, e))?;
+        // Text as it is: what looks like a special token in a question is none.
+        let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
+        let encode =
+            |text: &str| -> Vec<u32> { bos.into_iter().chain(tokenizer.encode(text, false)).collect() };
+        // An ending's tokens are those that the whole has beyond the prompt's own.
+        let tokens = |item: &Item| Tokens {
+            prompt: encode(&item.prompt).len(),
+            wholes: item.endings.iter().map(|e| encode(&format!("{}{e}", item.prompt))).collect(),
+        };
+        let all: Vec<Tokens> = items.iter().map(tokens).collect();
+        let letters: Vec<usize> = (0..all.len()).filter(|i| all[*i].one_row()).collect();
+        let mut open: Vec<usize> = (0..all.len()).filter(|i| !all[*i].one_row()).collect();
+        if !letters.is_empty() {
+            let request = |i: &usize| {
+                let prompt = all[*i].wholes[0][..all[*i].prompt].to_vec();
+                Request { logprobs: Some(LIKELIEST), ..Request::new(prompt, Sampling::greedy(), 1) }
+            };
+            self.ask(letters.iter().map(request).collect(), &mut |n, answer, top| {
+                let i = letters[n];
+                let of = |w: &Vec<u32>| {
+                    let found = top.iter().find(|t| t.0 == w[all[i].prompt]);
+                    found.map(|t| f64::from(t.1))
+                };
+                match all[i].wholes.iter().map(of).collect::<Option<Vec<f64>>>() {
+                    Some(loglikelihoods) => {
+                        done(i, Scored { loglikelihoods, tokens: all[i].count(), seconds: answer.seconds })
+                    }
+                    // One of them is unlikely: it takes all logits to say how much.
+                    None => {
+                        open.push(i);
+                        Ok(())
+                    }
+                }
+            })?;
+        }
+        self.engine = None;
+        for i in open {
+            let start = Instant::now();
+            let longest = all[i].wholes.iter().map(Vec::len).max().unwrap_or(1) as u32;
+            if self.session.as_ref().is_none_or(|s| s.context() < longest) {
+                self.session = None;
+                let context = longest.next_power_of_two().max(512);
+                self.session = Some(self.model.session(context).map_err(|e| wrong(&name, e))?);
+            }
+            let Some(session) = &mut self.session else { return Err(weft_evals::Error::Stopped) };
+            let loglikelihoods = endings(session, &all[i]).map_err(|e| wrong(&name, e))?;
+            let seconds = start.elapsed().as_secs_f64();
+            done(i, Scored { loglikelihoods, tokens: all[i].count(), seconds })?;
+            if interrupt::asked() {
+                return Err(weft_evals::Error::Stopped);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The log-likelihood of each ending.
+fn endings(session: &mut Session, t: &Tokens) -> std::result::Result<Vec<f64>, weft_models::Error> {
+    let (prompt, wholes) = (t.prompt, &t.wholes);
+    if t.one_row() {
+        let mut out = Vec::new();
+        session.logits(&wholes[0][..prompt], Rows::Prefill, &mut |position, row| {
+            if position as usize + 1 == prompt {
+                out = wholes.iter().map(|w| log_probability(row, w[prompt])).collect();
+            }
+            interrupt::flow()
+        })?;
+        return Ok(out);
+    }
+    let mut all = Vec::new();
+    for whole in wholes {
+        // An ending that merges with the prompt's last token begins there.
+        let from = prompt.min(whole.len().saturating_sub(1)).max(1);
+        let mut sum = 0.0;
+        if whole.len() > from {
+            session.logits(&whole[..whole.len() - 1], Rows::Prefill, &mut |position, row| {
+                let next = position as usize + 1;
+                if next >= from {
+                    sum += log_probability(row, whole[next]);
+                }
+                interrupt::flow()
+            })?;
+        }
+        all.push(sum);
+    }
+    Ok(all)
+}
+
+/// The logarithm of the probability that `logits` give to `token`.
+fn log_probability(logits: &[f32], token: u32) -> f64 {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mass: f64 = logits.iter().map(|v| f64::from(v - top).exp()).sum();
+    f64::from(logits[token as usize] - top) - mass.ln()
+}
+
+/// Somebody by name: `http://...` is an endpoint, anything else a file.
+///
+/// # Errors
+/// As [`Endpoint::parse`] and [`Local::open`].
+pub fn somebody(name: &str, device: &DeviceFlags, slots: Option<u32>) -> Result<Box<dyn Generate>> {
+    if name.contains("://") {
+        return Ok(Box::new(endpoint(name, slots)?));
+    }
+    let flag = ModelFlag { model: Some(name.into()) };
+    Ok(Box::new(Local::open(&flag, device, CacheFlag::default(), &LoraFlag::default(), slots)?))
+}
+
+/// The model on board.
+///
+/// # Errors
+/// As [`Local::open`].
+pub fn mini(device: &DeviceFlags, slots: Option<u32>) -> Result<Box<dyn Generate>> {
+    let flag = ModelFlag { model: None };
+    Ok(Box::new(Local::open(&flag, device, CacheFlag::default(), &LoraFlag::default(), slots)?))
+}
+
+/// An endpoint that so many requests go to at a time.
+///
+/// # Errors
+/// As [`Endpoint::parse`].
+pub fn endpoint(url: &str, parallel: Option<u32>) -> Result<Endpoint> {
+    let mut endpoint = Endpoint::parse(url)?;
+    endpoint.parallel = parallel.map_or(endpoint.parallel, |n| n as usize);
+    Ok(endpoint)
+}
+
+/// What tells a model's file from another: its name, its size, and the SHA-256 of its first 4 MiB, which hold the
+/// metadata and the places of all tensors, and of its last.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn identity(model: &ModelFlag) -> Result<Value> {
+    const PART: u64 = 4 << 20;
+    let Some(path) = &model.model else {
+        return Ok(json!({ "file": model.name(), "sha256": weft_evals::hash::sha256(crate::mini::GGUF) }));
+    };
+    let io = |e| Error::io(path, e);
+    let mut file = std::fs::File::open(path).map_err(io)?;
+    let size = file.metadata().map_err(io)?.len();
+    let mut bytes = Vec::new();
+    (&mut file).take(PART).read_to_end(&mut bytes).map_err(io)?;
+    std::io::Seek::seek(
+        &mut file,
+        std::io::SeekFrom::Start(size.saturating_sub(PART).max(bytes.len() as u64)),
+    )
+    .map_err(io)?;
+    file.take(PART).read_to_end(&mut bytes).map_err(io)?;
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+    Ok(json!({ "file": name, "bytes": size, "sha256_of_ends": weft_evals::hash::sha256(&bytes) }))
+}

@@ -1,0 +1,280 @@
+//! `weft eval` on test sets and `weft genesis`, as a user types them; who answers is a server of the test's own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Child;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::cli::{command, fails, file, folder, json, ok};
+
+/// Answers after some milliseconds, with a letter that follows from the question and the seed; a judge's question with
+/// JSON. Returns the address.
+fn server(milliseconds: u64) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/v1#tiny", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream);
+                let (mut line, mut length) = (String::from("-"), 0);
+                while !line.trim().is_empty() {
+                    line.clear();
+                    if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                        return;
+                    }
+                    if let Some(n) = line.to_lowercase().strip_prefix("content-length:") {
+                        length = n.trim().parse().expect("a number");
+                    }
+                }
+                let mut body = vec![0; length];
+                if reader.read_exact(&mut body).is_err() {
+                    return;
+                }
+                let body: Value = serde_json::from_slice(&body).expect("JSON");
+                std::thread::sleep(Duration::from_millis(milliseconds));
+                let asked = body["messages"].to_string() + &body["seed"].to_string();
+                let sum = asked.bytes().fold(7u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into())) >> 7;
+                let text = match body.get("response_format") {
+                    Some(_) => json!({ "explanation": "because", "criteria_met": sum % 2 == 0 }).to_string(),
+                    None => {
+                        format!("<think>{sum}</think>\n\nAnswer: {}", ["A", "B", "C", "D"][sum as usize % 4])
+                    }
+                };
+                let answer = json!({
+                    "choices": [{ "message": { "content": text }, "finish_reason": "stop" }],
+                    "usage": { "prompt_tokens": 20, "completion_tokens": 4 },
+                })
+                .to_string();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+                let _ = reader.into_inner().write_all((head + &answer).as_bytes());
+            });
+        }
+    });
+    url
+}
+
+/// Kills a program after so many milliseconds; whether it was still there.
+fn killed(child: &mut Child, milliseconds: u64) -> bool {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    let there = child.try_wait().expect("a child").is_none();
+    let _ = child.kill();
+    let _ = child.wait();
+    there
+}
+
+fn data(name: &str) -> String {
+    format!("{}/evals/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn lines(folder: &Path, name: &str) -> usize {
+    std::fs::read_to_string(folder.join(name)).map_or(0, |t| t.lines().count())
+}
+
+#[test]
+fn an_eval_killed_ten_times_ends_with_the_same_bytes() {
+    let (url, place) = (server(12), folder("evals-killed"));
+    let args = |name: &str| {
+        let out = place.join(name).display().to_string();
+        let all = [
+            "eval",
+            "--suite",
+            "file",
+            "--data",
+            &data("data/questions.jsonl"),
+            "--endpoint",
+            &url,
+            "-o",
+            &out,
+        ];
+        [
+            &all.map(str::to_owned)[..],
+            &["--columns", "id=id,subject=subject", "--slots", "2", "--json"].map(str::to_owned),
+        ]
+        .concat()
+    };
+    let run = |name: &str| json(&args(name).iter().map(String::as_str).collect::<Vec<_>>());
+    let whole = run("whole");
+    assert_eq!((whole["score"]["n"].as_u64(), whole["runs"].as_array().map(Vec::len)), (Some(200), Some(3)));
+    let mut kills = 0;
+    for _ in 0..30 {
+        let mut child = command(&args("killed").iter().map(String::as_str).collect::<Vec<_>>())
+            .spawn()
+            .expect("weft starts");
+        let before = lines(&place.join("killed"), "answers.jsonl");
+        // Not before it has answered something.
+        for _ in 0..200 {
+            if lines(&place.join("killed"), "answers.jsonl") > before + 20 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kills += u32::from(killed(&mut child, 3));
+        if kills == 10 {
+            break;
+        }
+    }
+    assert_eq!(kills, 10);
+    let again = run("killed");
+    assert_eq!(again["score"], whole["score"]);
+    for name in ["answers.jsonl", "result.json", "result.md", "result.svg", "settings.json"] {
+        let read = |run: &str| std::fs::read(place.join(run).join(name)).expect("there");
+        assert!(read("whole") == read("killed"), "{name} differs");
+    }
+    let folders = ["whole", "killed"].map(|n| place.join(n).display().to_string());
+    let compared = json(&["eval", "--compare", &folders[0], &folders[1], "--json"]);
+    assert_eq!((compared["difference"]["mean"].as_f64(), compared["p"].as_f64()), (Some(0.0), Some(1.0)));
+    // Another limit is another run.
+    let mut other = args("whole");
+    other.extend(["--limit".to_owned(), "3".to_owned()]);
+    fails(&other.iter().map(String::as_str).collect::<Vec<_>>(), &["limit", "another folder"]);
+}
+
+#[test]
+fn parts_of_a_set_are_merged() {
+    let (url, place) = (server(0), folder("evals-parts"));
+    let run = |out: &str, shard: &str| {
+        let out = place.join(out).display().to_string();
+        let all = ["eval", "--suite", "medqa", "--data", &data("tests/data/medqa.jsonl"), "--endpoint", &url];
+        ok(&[&all[..], &["--temp", "0", "-o", &out, "--shard", shard]].concat());
+        out
+    };
+    let (all, a, b) = (run("all", "1/1"), run("a", "1/2"), run("b", "2/2"));
+    let one = json(&["eval", "--merge", &all, "--json"]);
+    assert_eq!(json(&["eval", "--merge", &a, &b, "--json"]), one);
+    fails(&["eval", "--merge", &a, &a], &["question in common"]);
+    fails(&["eval", "--merge", &a, &data("tests/data")], &["answers.jsonl"]);
+}
+
+#[test]
+fn suites_are_listed_and_mistakes_say_what_is_missing() {
+    let list = ok(&["eval", "--suite", "list"]);
+    for name in ["mmlu-health", "afrimedqa", "medxpertqa", "healthbench", "gpqa", "mmlu-stem"] {
+        assert!(list.contains(name), "{list}");
+    }
+    fails(&["eval", "--suite", "medqa"], &["needs --data", "huggingface-cli"]);
+    fails(&["eval", "--suite", "medqa", "--data", "/nowhere.jsonl"], &["/nowhere.jsonl", "no such file"]);
+    fails(
+        &["eval", "--suite", "healthbench", "--data", &data("tests/data/healthbench.jsonl")],
+        &["needs --judge"],
+    );
+    let medqa = data("tests/data/medqa.jsonl");
+    fails(&["eval", "--suite", "medqa", "--data", &medqa, "--endpoint", "https://x/v1"], &["put a proxy"]);
+    let own = ["eval", "--suite", "medqa", "--data", &medqa, "--template", "nothing"];
+    fails(&own, &["no template \"nothing\"", "instruct"]);
+    let url = server(0);
+    let letters = ["eval", "--suite", "medqa", "--data", &medqa, "--endpoint", &url, "--mode", "letter"];
+    fails(&letters, &["tells no likelihoods"]);
+}
+
+/// A model of ours, by likelihood and in words.
+#[test]
+fn weft_mini_answers_a_test_set() {
+    let place = folder("evals-mini");
+    let rows = (1..4).map(|i| {
+        json!({ "question": format!("What is {i} + {i}?"), "options": [(2 * i).to_string(), "91"], "answer": 0 }).to_string()
+    });
+    let set = file(&place, "sums.jsonl", rows.collect::<Vec<_>>().join("\n").as_bytes());
+    let all = ["eval", "--suite", "file", "--data", &set, "--json"];
+    let words = json(&[&all[..], &["--temp", "0", "-n", "120"]].concat());
+    assert_eq!(words["score"]["n"], 3);
+    let letters = json(&[&all[..], &["--mode", "letter"]].concat());
+    assert_eq!(
+        (letters["score"]["n"].as_u64(), letters["runs"].as_array().map(Vec::len)),
+        (Some(3), Some(1))
+    );
+}
+
+#[test]
+fn healthbench_is_answered_judged_and_compared() {
+    let (url, place) = (server(0), folder("evals-health"));
+    let run = |out: &str, judge: &str| {
+        let out = place.join(out).display().to_string();
+        let all =
+            ["eval", "--suite", "healthbench", "--data", &data("tests/data/healthbench.jsonl"), "--json"];
+        (json(&[&all[..], &["--endpoint", &url, "--judge", judge, "-o", &out]].concat()), out)
+    };
+    let ((first, a), (second, b)) = (run("a", &url), run("b", &format!("{url}-2")));
+    assert_eq!((first["score"]["n"].as_u64(), first["unreadable_verdicts"].as_u64()), (Some(2), Some(0)));
+    assert_eq!(first["score"], second["score"]);
+    assert!(
+        first["tags"]["axis:accuracy"]["n"] == 2 && first["tags"]["theme:global_health"]["n"] == 1,
+        "{first}"
+    );
+    let agreement = json(&["eval", "--kappa", &a, &b, "--json"]);
+    assert_eq!((agreement["verdicts"].as_u64(), agreement["agree"].as_f64()), (Some(5), Some(1.0)));
+    assert_eq!(lines(Path::new(&a), "verdicts.jsonl"), 5);
+}
+
+#[test]
+fn contamination_is_reported_and_left_out() {
+    let place = folder("evals-contamination");
+    let set = std::fs::read_to_string(data("data/questions.jsonl")).expect("there");
+    let q: Value = serde_json::from_str(set.lines().next().expect("a line")).expect("JSON");
+    let options: Vec<&str> =
+        q["options"].as_array().expect("four").iter().filter_map(Value::as_str).collect();
+    let planted = format!("{} {}", q["question"].as_str().expect("a text"), options.join(" "));
+    let rows = [json!({ "text": "nothing of it" }), json!({ "text": planted })].map(|r| r.to_string());
+    let training = file(&place, "train.jsonl", rows.join("\n").as_bytes());
+    let out = place.join("clean.jsonl").display().to_string();
+    let all = [
+        "eval",
+        "--suite",
+        "file",
+        "--data",
+        &data("data/questions.jsonl"),
+        "--columns",
+        "id=id,subject=subject",
+    ];
+    let found = json(&[&all[..], &["--contamination", &training, "--exclude", &out, "--json"]].concat());
+    assert_eq!(
+        (found["found"].as_u64(), found["records"].as_u64(), found["kept"].as_u64()),
+        (Some(1), Some(1), Some(1))
+    );
+    assert_eq!(found["by_question"][0]["id"], q["id"]);
+    assert_eq!(std::fs::read_to_string(&out).expect("there"), format!("{}\n", rows[0]));
+}
+
+#[test]
+fn genesis_killed_twenty_times_and_in_shards_gives_one_set() {
+    let (url, place) = (server(5), folder("evals-genesis"));
+    let passages = data("data/passages.jsonl");
+    let args = |name: &str, more: &[&str]| {
+        let out = place.join(name).display().to_string();
+        let all =
+            ["genesis", "-d", &passages, "-o", &out, "--teacher", "rules", "--student", &url, "--slots", "4"];
+        [&all[..], &["--shard-size", "50"], more].concat().iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()
+    };
+    let run =
+        |name: &str, more: &[&str]| ok(&args(name, more).iter().map(String::as_str).collect::<Vec<_>>());
+    let whole = run("whole", &[]);
+    assert!(whole.starts_with("200 passages") && whole.contains("failure-analysis, dialogue"), "{whole}");
+    let mut kills = 0;
+    for i in 0..60 {
+        let all = args("killed", &[]);
+        let mut child =
+            command(&all.iter().map(String::as_str).collect::<Vec<_>>()).spawn().expect("weft starts");
+        kills += u32::from(killed(&mut child, 15 + i % 20));
+        if kills == 20 {
+            break;
+        }
+    }
+    assert_eq!(kills, 20);
+    assert_eq!(run("killed", &[]), whole);
+    for shard in ["3", "1", "0", "2"] {
+        run("parts", &["--only", shard]);
+    }
+    assert_eq!(run("parts", &["--finish"]), whole);
+    for name in
+        ["manifest.json", "data/part-00000.jsonl", "data/part-00003.parquet", "shards/00002/documents.jsonl"]
+    {
+        let read = |run: &str| std::fs::read(place.join(run).join(name)).expect("there");
+        assert!(read("whole") == read("killed") && read("whole") == read("parts"), "{name} differs");
+    }
+    let all = args("whole", &["--seed", "2"]);
+    fails(&all.iter().map(String::as_str).collect::<Vec<_>>(), &["seed", "another folder"]);
+    let all = args("new", &["--only", "4"]);
+    fails(&all.iter().map(String::as_str).collect::<Vec<_>>(), &["no shard 4", "the last is 3"]);
+}
