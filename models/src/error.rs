@@ -86,7 +86,7 @@ pub enum Error {
     #[error("training: {what}")]
     Training { what: String },
     #[error(
-        "training: the gradient of step {step} is not finite; the parameters are those of the step before: lower the learning rate, or clip"
+        "training: the gradient of step {step} is not finite; the parameters are those of the step before: lower the learning rate, or clip; where the first step says so, values are beyond f16: try --without coop,f16"
     )]
     NotFinite { step: u64 },
     #[error("{file}: {arch} is an encoder and has no next token; ask it with `weft embed` or `weft rerank`")]

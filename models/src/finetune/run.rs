@@ -368,7 +368,13 @@ impl<O: TrainLoop> Finetune<O> {
     /// The error of a step that the parameters as they are do not allow.
     fn diverges(&mut self, step: u64, what: &str) -> Error {
         self.diverged = true;
-        let way_out = "start anew, or on a checkpoint's adapter by --lora, with a lower --lr or --clip";
+        // What has learnt nothing yet has not diverged.
+        let way_out = match step {
+            1 => {
+                "a weight is not finite, or values are beyond f16: try --without coop,f16, and checkpointing"
+            }
+            _ => "start anew, or on a checkpoint's adapter by --lora, with a lower --lr or --clip",
+        };
         Error::Finetune { what: format!("step {step}: {what}; {way_out}") }
     }
 

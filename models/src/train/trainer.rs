@@ -58,7 +58,7 @@ pub struct Trainer {
     /// Batches accumulated since, and the scale of the first of them: the gradient in memory is divided by it.
     batches: u64,
     unit: f32,
-    /// A loss of these batches was not finite. Gradients need not show it: f16 is clamped.
+    /// A loss of these batches was not finite, which gradients need not show.
     diverged: bool,
 }
 

@@ -1,6 +1,5 @@
 // Sums of squares, from which the global norm of a gradient follows:  s[g] = Σ x[i]²  over a workgroup's share
-// A parameter that is not finite makes its sum so, since f16, whose values are clamped, may hide it from the
-// gradient.
+// A parameter that is not finite makes its sum so, since what it is multiplied with may hide it from the gradient.
 //
 // x  [n] vec4<f32>: the gradient
 // w  [n] vec4<f32>: the parameters

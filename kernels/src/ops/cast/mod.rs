@@ -71,7 +71,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
 }
 
 /// Records the conversion of `n` values from the other format to `to`: x and y activations that do not
-/// overlap. Values beyond f16 become the largest there is.
+/// overlap. What f16 does not hold becomes infinite there.
 ///
 /// # Errors
 /// A number that is no multiple of 4, or a shader the device refuses.

@@ -27,7 +27,7 @@ var<workgroup> ws: array<H, MROWS * MS / PER>;
 var<workgroup> stage: array<f32, 4u * T * T>;
 
 fn load_x(at: u32, c: u32, width: u32) -> vec4<f16> {
-    let v = half(vec4<f32>(wide[(at + min(c, width - 4u)) / 4u]) * p.by);
+    let v = vec4<f16>(vec4<f32>(wide[(at + min(c, width - 4u)) / 4u]) * p.by);
     return select(vec4<f16>(), v, c < width);
 }
 

@@ -24,12 +24,12 @@ var<workgroup> ws: array<H, BK * MS / PER>;
 var<workgroup> stage: array<f32, 4u * T * T>;
 
 fn load_x(token: u32, at: u32) -> vec4<f16> {
-    return half(vec4<f32>(wide[(min(token, p.tokens - 1u) * p.wide_stride + at) / 4u]) * p.by);
+    return vec4<f16>(vec4<f32>(wide[(min(token, p.tokens - 1u) * p.wide_stride + at) / 4u]) * p.by);
 }
 
 fn load_n(token: u32, at: u32, r: u32, end: u32) -> vec4<f16> {
     let first = min(token, p.tokens - 1u) * p.narrow_stride + at + min(r, p.ranks - 4u);
-    return select(vec4<f16>(), half(narrow[first / 4u] * p.times), token < end && r < p.ranks);
+    return select(vec4<f16>(), vec4<f16>(narrow[first / 4u] * p.times), token < end && r < p.ranks);
 }
 
 @compute @workgroup_size(WG)

@@ -18,7 +18,3 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-
-fn half(v: vec4<f32>) -> vec4<f16> {
-    return vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
-}

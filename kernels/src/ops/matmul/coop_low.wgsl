@@ -6,8 +6,8 @@
 //    those of further adapters, whose columns follow
 // m  forward [rows of the slab, ranks] f32; gradient [ranks, cols] f32
 //
-// Like the sum that it joins, a gradient's t is scaled into the range of f16, and clamped to it. Nothing else
-// is: an adapter that became infinite must show.
+// Like the sum that it joins, a gradient's t is scaled into the range of f16. What is beyond it all the same becomes
+// infinite, and so must an adapter that did: a step whose gradient is not finite ends in an error.
 
 @group(0) @binding(LOW_T) var<storage, read_write> low_ts: array<vec4<f32>>;
 @group(0) @binding(LOW_M) var<storage, read> low_ms: array<vec4<f32>>;
@@ -20,12 +20,7 @@ fn low_four(at: u32, r: u32) -> vec4<f16> {
     if (r >= p.ranks) {
         return vec4<f16>();
     }
-    let v = low_ts[(at + r) / 4u] * p.scale;
-    //@ if FORWARD
-    return vec4<f16>(v);
-    //@ else
-    return vec4<f16>(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
-    //@ end
+    return vec4<f16>(low_ts[(at + r) / 4u] * p.scale);
 }
 
 // Eight values of a token from rank r on; 0 past the last.
