@@ -73,6 +73,42 @@ fn logits_that_are_not_finite_end_the_answer() {
     fails(&["run", "-m", &file(&folder, "eps.gguf", &eps), "hi"], &["layer_norm_rms_epsilon", "-1"]);
 }
 
+/// Activations beyond f16, on a driver with cooperative matrices: prompt and answer are computed once more without
+/// f16, and the answer is the one that is computed so from the start.
+#[test]
+fn what_is_beyond_f16_is_computed_once_more() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = root.join("tests/next.sh");
+    let driver = std::env::home_dir().is_some_and(|h| h.join(".cache/lavapipe-next/forky/ready").exists());
+    if !driver || !root.join("../shared/tools/lavapipe-next").exists() {
+        eprintln!("skipped: the driver that shared/tools/lavapipe-next unpacks is not here");
+        return;
+    }
+    let folder = folder("faults-f16");
+    let large = changed(|_, tensors| {
+        let norm = tensors.iter_mut().find(|t| t.0 == "blk.0.ffn_norm.weight").expect("a norm");
+        assert_eq!(norm.2, Type::F32);
+        for value in norm.3.chunks_exact_mut(4) {
+            let more = f32::from_le_bytes(value.try_into().expect("four bytes")) * 1e6;
+            value.copy_from_slice(&more.to_le_bytes());
+        }
+    });
+    let large = file(&folder, "large.gguf", &large);
+    let run = |more: &[&str]| {
+        let args = [&["run", "-m", &large, "--raw", "the mass of", "-n", "6", "--temp", "0", "--json"], more];
+        let mut command = std::process::Command::new(&script);
+        command.args(args.concat()).env("WEFT", env!("CARGO_BIN_EXE_weft")).stdin(Stdio::null());
+        let out = command.output().expect("it starts");
+        let says = String::from_utf8(out.stderr).expect("UTF-8");
+        assert!(out.status.success(), "{says}");
+        let answer: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        (answer["ids"].clone(), says.contains("computed once more"))
+    };
+    let (ids, again) = run(&["--variant", "coop,coop_wide"]);
+    assert!(again, "{ids}");
+    assert_eq!((ids, false), run(&["--without", "coop,f16"]));
+}
+
 /// A template in the file or beside it ends in an error, however hostile.
 #[test]
 fn hostile_templates_end() {

@@ -117,6 +117,7 @@ pub(super) fn answer(
     let bar =
         output::bar(prompt.len() as u64, "reading the prompt {bar:30} {pos} of {len} tokens, {elapsed}");
     let start = Instant::now();
+    let already = session.without_f16();
     let begun = session.generate_with(prompt, sampling, most, &mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
@@ -150,6 +151,12 @@ pub(super) fn answer(
     bar.finish_and_clear();
     piece(&stops.finish(&stream.finish()))?;
     let end = Instant::now();
+    if generation.without_f16() && !already {
+        output::note(
+            "note: activations were beyond what f16 holds, so the prompt was computed once more without it; \
+             --without coop,f16 does so from the start",
+        );
+    }
     let first = first.unwrap_or(end);
     Ok(Answer {
         ids,

@@ -51,6 +51,17 @@ impl Session {
     ) -> Result<Generation<'_>> {
         sampling.check()?;
         sampling.check_on_device()?;
+        let reused = self.prefill(prompt, sampling, progress)?;
+        Ok(Generation::new(self, sampling, prompt.len(), reused, max_tokens))
+    }
+
+    /// Brings the cache to the end of `prompt` and draws the token behind it. Gives how many tokens it held already.
+    fn prefill(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<usize> {
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -89,7 +100,7 @@ impl Session {
                 return Err(Error::Cancelled);
             }
         }
-        Ok(Generation::new(self, sampling, prompt.len(), reused, max_tokens))
+        Ok(reused)
     }
 
     /// As [`Session::generate`], without blocking.
@@ -117,11 +128,13 @@ pub struct Generation<'a> {
     pending: VecDeque<Readback>,
     /// Position of the next token to be drawn by a submit.
     submitted: usize,
+    /// Position whose token a prefill has drawn: the prompt's end, or later where all was computed once more.
+    drawn: usize,
+    sampling: Sampling,
     prompt: usize,
     reused: usize,
     generated: usize,
     max_tokens: usize,
-    ignore_eos: bool,
     stop: Option<Stop>,
     text: Option<StreamDecoder>,
 }
@@ -140,11 +153,12 @@ impl<'a> Generation<'a> {
             session,
             pending: VecDeque::new(),
             submitted: prompt,
+            drawn: prompt,
+            sampling: *sampling,
             prompt,
             reused,
             generated: 0,
             max_tokens,
-            ignore_eos: sampling.ignore_eos,
             stop: None,
             text,
         }
@@ -190,7 +204,7 @@ impl<'a> Generation<'a> {
         let ahead = if self.generated == 0 { 1 } else { IN_FLIGHT };
         while self.pending.len() < ahead && self.submitted < last {
             let token = self.session.history.range(self.submitted as u64 * 4, 4);
-            if self.submitted == self.prompt {
+            if self.submitted == self.drawn {
                 self.pending.push_back(gpu.read(&token));
             } else {
                 let positions = self.submitted as u32;
@@ -205,36 +219,49 @@ impl<'a> Generation<'a> {
         Ok(self.pending.pop_front())
     }
 
-    fn accept(&mut self, bytes: &[u8]) -> Result<Option<u32>> {
-        let token = bytemuck::pod_read_unaligned::<u32>(bytes);
-        if token == NOT_FINITE {
-            let position = self.session.tokens.len().saturating_sub(1) as u32;
-            // What is in the cache may be to blame, and would be reused.
-            self.session.tokens.clear();
-            self.session.computed = 0;
-            return Err(Error::NotFiniteLogits { position });
+    /// Computes prompt and answer so far once more, without f16, and draws the next token from that. The draw depends
+    /// on seed and position alone, so the answer goes on as if it had been computed so from its start.
+    fn once_more(&mut self) -> Result<()> {
+        let tokens = std::mem::take(&mut self.session.tokens);
+        self.pending.clear();
+        // What is in the cache may be to blame, and would be reused.
+        self.session.computed = 0;
+        if !self.session.fall_back()? {
+            return Err(Error::NotFiniteLogits { position: tokens.len().saturating_sub(1) as u32 });
         }
-        self.session.tokens.push(token);
-        self.generated += 1;
-        if !self.ignore_eos && self.session.model.tokenizer().is_ok_and(|t| t.is_eog(token)) {
-            self.stop = Some(Stop::EndOfText);
-            return Ok(None);
-        }
-        Ok(Some(token))
+        self.session.prefill(&tokens, &self.sampling, &mut |_, _| ControlFlow::Continue(()))?;
+        (self.submitted, self.drawn) = (tokens.len(), tokens.len());
+        Ok(())
     }
 
-    /// The next token's id, or `None` at the end.
+    /// Whether what was beyond f16 had the session compute without: see [`Session::without_f16`].
+    pub fn without_f16(&self) -> bool {
+        self.session.without_f16()
+    }
+
+    fn accept(&mut self, token: u32) -> Option<u32> {
+        self.session.tokens.push(token);
+        self.generated += 1;
+        if !self.sampling.ignore_eos && self.session.model.tokenizer().is_ok_and(|t| t.is_eog(token)) {
+            self.stop = Some(Stop::EndOfText);
+            return None;
+        }
+        Some(token)
+    }
+
+    /// The next token's id, or `None` at the end. Where logits are not finite, all is computed once more without f16:
+    /// see [`Session::without_f16`].
     ///
     /// # Errors
     /// [`Error::NotFiniteLogits`]; a fault of the device.
     pub fn next_token(&mut self) -> Result<Option<u32>> {
-        match self.next_pending()? {
-            None => Ok(None),
-            Some(r) => {
-                let bytes = r.wait()?;
-                self.accept(&bytes)
+        while let Some(r) = self.next_pending()? {
+            match bytemuck::pod_read_unaligned(&r.wait()?) {
+                NOT_FINITE => self.once_more()?,
+                token => return Ok(self.accept(token)),
             }
         }
+        Ok(None)
     }
 
     /// As [`Generation::next_token`], without blocking.
@@ -242,13 +269,13 @@ impl<'a> Generation<'a> {
     /// # Errors
     /// As [`Generation::next_token`].
     pub async fn next_async(&mut self) -> Result<Option<u32>> {
-        match self.next_pending()? {
-            None => Ok(None),
-            Some(r) => {
-                let bytes = r.await?;
-                self.accept(&bytes)
+        while let Some(r) = self.next_pending()? {
+            match bytemuck::pod_read_unaligned(&r.await?) {
+                NOT_FINITE => self.once_more()?,
+                token => return Ok(self.accept(token)),
             }
         }
+        Ok(None)
     }
 
     /// The next piece of text, made of whole UTF-8 characters (empty while one is incomplete), or

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use weft_kernels::ops::rope::Rotation;
 use weft_kernels::ops::sample::State;
-use weft_runtime::{Pool, Program, Recorder, Slice};
+use weft_runtime::{Gpu, Pool, Program, Recorder, Slice};
 
 use crate::graph::{Frame, Graph, Memory, Pass, Sums, Want};
 use crate::kv::{Cache, Extent, Shapes};
@@ -75,6 +75,8 @@ pub struct Session {
     pub(crate) activations: Slice,
     /// What adapters hold between their two products.
     between: Option<Slice>,
+    /// The device as programs may use it: all of it, or without f16 (see [`Session::fall_back`]).
+    gpu: Gpu,
     chunk: u32,
     programs: HashMap<(Want, u32, u32), Program>,
     /// Tokens known so far; those before `computed` are in the cache.
@@ -115,6 +117,7 @@ impl Session {
             tables: spec.rotations().iter().map(table).collect::<std::result::Result<_, _>>()?,
             activations: gpu.alloc(Pool::Activations, plan.activations, "activations")?,
             between,
+            gpu: gpu.clone(),
             chunk,
             cache,
             programs: HashMap::new(),
@@ -204,7 +207,34 @@ impl Session {
     }
 
     fn frame(&self) -> Frame<'_> {
-        self.model.0.frame(&self.cache.shapes, self.model.1.as_deref())
+        self.frame_on(&self.gpu)
+    }
+
+    fn frame_on<'a>(&'a self, gpu: &'a Gpu) -> Frame<'a> {
+        let frame = self.model.0.frame(&self.cache.shapes, self.model.1.as_deref());
+        Frame { caps: gpu.caps(), budget: gpu.budget(), ..frame }
+    }
+
+    /// Whether programs use neither f16 arithmetic nor cooperative matrices because logits were not finite with them.
+    /// It stays so for as long as the session lives, since what was beyond f16 once will be again.
+    pub fn without_f16(&self) -> bool {
+        self.gpu.without_f16().is_none() && self.model.gpu().without_f16().is_some()
+    }
+
+    /// Records from now on without what rounds activations to f16, and forgets what the cache holds. Gives `false`
+    /// where nothing rounds them as it is.
+    pub(crate) fn fall_back(&mut self) -> Result<bool> {
+        let Some(gpu) = self.gpu.without_f16() else { return Ok(false) };
+        let plan = MemoryPlan::session(&self.frame_on(&gpu), self.chunk);
+        if plan.activations > self.activations.size() {
+            self.activations = gpu.alloc(Pool::Activations, plan.activations, "activations")?;
+        }
+        self.programs.clear();
+        self.chunk = plan.chunk;
+        self.gpu = gpu;
+        self.tokens.clear();
+        (self.computed, self.written) = (0, 0);
+        Ok(true)
     }
 
     /// Records what a pass of `tokens` tokens needs, with up to `positions` positions in the cache. Returns where the
@@ -217,7 +247,7 @@ impl Session {
         extra: &Extra<'_>,
     ) -> Result<(Recorder, Option<Slice>)> {
         let m = &self.model.0;
-        let mut rec = Recorder::new(&m.gpu);
+        let mut rec = Recorder::new(&self.gpu);
         let (activations, ids) = extra.instead.unwrap_or((&self.activations, &self.ids));
         let memory = Memory {
             state: &self.state,
@@ -238,7 +268,8 @@ impl Session {
         Ok((rec, logits))
     }
 
-    /// The logits of every position of `tokens`, from an empty cache: `each` gets (position, row).
+    /// The logits of every position of `tokens`, from an empty cache: `each` gets (position, row). Where some are not
+    /// finite, all is computed once more without f16: see [`Session::without_f16`].
     ///
     /// # Errors
     /// As [`Session::generate`]; [`Error::NotFiniteLogits`].
@@ -248,6 +279,22 @@ impl Session {
         rows: Rows,
         each: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
     ) -> Result<()> {
+        match self.finite_logits(tokens, rows, 0, each) {
+            Err(Error::NotFiniteLogits { position }) if self.fall_back()? => {
+                self.finite_logits(tokens, rows, position, each)
+            }
+            done => done,
+        }
+    }
+
+    /// As [`Session::logits`], given to `each` from position `from` on, and with no second try.
+    fn finite_logits(
+        &mut self,
+        tokens: &[u32],
+        rows: Rows,
+        from: u32,
+        each: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
+    ) -> Result<()> {
         let vocabulary = self.model.0.spec.vocabulary as usize;
         let mut broken = None;
         let done = self.batches(tokens, rows, false, &mut |start, _, logits| {
@@ -255,7 +302,7 @@ impl Session {
                 if !row.iter().all(|v| v.is_finite()) {
                     broken = Some(position);
                 }
-                if broken.is_some() || each(position, row).is_break() {
+                if broken.is_some() || position >= from && each(position, row).is_break() {
                     return ControlFlow::Break(());
                 }
             }

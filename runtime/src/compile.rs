@@ -52,8 +52,9 @@ impl Gpu {
         shader: impl FnOnce() -> Shader,
         params: &str,
     ) -> Result<Arc<Pipeline>> {
+        let key = self.key(key);
         let mut known = self.0.pipelines.lock().unwrap();
-        if let Some(p) = known.get(key) {
+        if let Some(p) = known.get(&key) {
             return Ok(p.clone());
         }
         let mut shader = shader();
@@ -61,7 +62,7 @@ impl Gpu {
         debug_assert!(shader.source.contains(UNIFORM), "{name} declares its parameters otherwise");
         shader.source = shader.source.replacen(UNIFORM, params, 1);
         let pipeline = Arc::new(self.layout(&shader)?);
-        known.insert(key.to_owned(), pipeline.clone());
+        known.insert(key, pipeline.clone());
         drop(known);
         if self.0.records_only {
             return Ok(pipeline);

@@ -45,8 +45,6 @@ pub struct Options {
 pub(crate) struct Inner {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
-    pub(crate) caps: Caps,
-    pub(crate) budget: Budget,
     pub(crate) checked: bool,
     /// Whether the capabilities are a stand-in's: nothing is compiled.
     pub(crate) records_only: bool,
@@ -66,11 +64,20 @@ pub(crate) struct Inner {
 
 /// An open device. Cheap to clone; all clones are one device.
 #[derive(Clone)]
-pub struct Gpu(pub(crate) Arc<Inner>);
+pub struct Gpu(pub(crate) Arc<Inner>, Arc<View>);
+
+/// What is recorded on a device may use.
+#[derive(Clone)]
+struct View {
+    caps: Caps,
+    budget: Budget,
+    /// Whether it is that of [`Gpu::without_f16`].
+    without_f16: bool,
+}
 
 impl std::fmt::Debug for Gpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Gpu({})", self.0.caps.name)
+        write!(f, "Gpu({})", self.caps().name)
     }
 }
 
@@ -148,11 +155,9 @@ impl Gpu {
         if let Some(b) = &options.budget {
             budget = b.clone();
         }
-        Ok(Gpu(Arc::new(Inner {
+        let inner = Inner {
             device,
             queue,
-            caps,
-            budget,
             checked: options.checked,
             records_only,
             trace: options.traced.then(Mutex::default),
@@ -165,17 +170,37 @@ impl Gpu {
             unflushed: Mutex::default(),
             pace: Mutex::new(1.0),
             fault,
-        })))
+        };
+        Ok(Gpu(Arc::new(inner), Arc::new(View { caps, budget, without_f16: false })))
+    }
+
+    /// The same device and memory, for programs that use neither f16 arithmetic nor cooperative matrices: what is
+    /// beyond f16 stays finite in them. `None` where programs use neither as it is.
+    pub fn without_f16(&self) -> Option<Gpu> {
+        let before = &*self.1;
+        if !before.caps.f16 && before.caps.coop.is_empty() {
+            return None;
+        }
+        let mut view = View { without_f16: true, ..before.clone() };
+        view.caps.f16 = false;
+        view.caps.coop.clear();
+        view.budget.dispatch_flops *= view.caps.rates().1 / before.caps.rates().1;
+        Some(Gpu(self.0.clone(), Arc::new(view)))
+    }
+
+    /// By what a pipeline is kept: kernels of one name may differ in what they use.
+    pub(crate) fn key(&self, name: &str) -> String {
+        if self.1.without_f16 { format!("{name} without f16") } else { name.to_owned() }
     }
 
     /// What the device can do.
     pub fn caps(&self) -> &Caps {
-        &self.0.caps
+        &self.1.caps
     }
 
     /// Whether parameters come as immediates.
     pub(crate) fn immediates(&self) -> bool {
-        self.0.caps.immediates && self.0.caps.limits.max_immediate_size >= IMMEDIATE_BYTES
+        self.caps().immediates && self.caps().limits.max_immediate_size >= IMMEDIATE_BYTES
     }
 
     /// Keeps naga's bounds checks in the shaders compiled from now on, and no other checks.
@@ -188,7 +213,7 @@ impl Gpu {
     /// # Panics
     /// If the device was cloned before.
     pub fn tune(&mut self, tuning: Tuning) {
-        Arc::get_mut(&mut self.0).expect("a device just opened").caps.tuning = tuning;
+        Arc::get_mut(&mut self.1).expect("a device just opened").caps.tuning = tuning;
     }
 
     /// A hash of all that was recorded and uploaded since the last call: composed shaders, parameters, sizes of
@@ -212,7 +237,7 @@ impl Gpu {
 
     /// What plans must stay inside.
     pub fn budget(&self) -> &Budget {
-        &self.0.budget
+        &self.1.budget
     }
 
     /// The first fault since the device was opened, as an error; faults stay.

@@ -31,14 +31,14 @@ impl Gpu {
     /// [`Error::BufferTooLarge`] past the largest buffer, [`Error::OutOfMemory`] when the device
     /// has no more.
     pub fn alloc(&self, pool: Pool, size: u64, label: &str) -> Result<Slice> {
-        let limit = self.0.budget.max_buffer.min(MAX_BLOCK.max(size));
+        let limit = self.budget().max_buffer.min(MAX_BLOCK.max(size));
         let size = size.max(4).next_multiple_of(4);
-        let taken = size.next_multiple_of(self.0.budget.align);
-        if size > self.0.budget.max_buffer {
+        let taken = size.next_multiple_of(self.budget().align);
+        if size > self.budget().max_buffer {
             return Err(Error::BufferTooLarge {
                 label: label.to_owned(),
                 requested: size,
-                allowed: self.0.budget.max_buffer,
+                allowed: self.budget().max_buffer,
             });
         }
         let mut pools = self.0.pools.lock().unwrap();
