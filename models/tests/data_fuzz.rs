@@ -11,7 +11,9 @@ use parquet::schema::parser::parse_message_type;
 use weft_formats::chat::Template;
 use weft_formats::gguf::File;
 use weft_formats::tokenizer::Tokenizer;
+use weft_kernels::tuning::{self, Finding};
 use weft_models::finetune::{Data, Reading};
+use weft_runtime::{Budget, Caps, DeviceKind, Tuned};
 
 use crate::support::{Random, fuzz, mutate, mutate_bytes, mutate_json, rounds};
 
@@ -103,4 +105,34 @@ fn tables() {
         let opened = fuzz(&path, n, mutate_bytes, &read(&path));
         assert!(opened > n / 100, "{name}: {opened} of {n}");
     }
+}
+
+/// What a file has is taken only where a kernel can have it; all else that is in it is one line.
+#[test]
+fn tuning_files() {
+    let caps = Caps { subgroups: Some((32, 32)), ..Caps::core(DeviceKind::Discrete, &Budget::WEBGPU) };
+    let finding = |op: &str, ty: &str, shape: &[[u32; 2]]| {
+        let constants = tuning::candidates(op, ty, &caps)[0];
+        let tuned = Tuned { op: op.into(), ty: ty.into(), shape: shape.to_vec(), constants };
+        Finding { tuned, us: [10.0, 9.0] }
+    };
+    let findings = [
+        finding("matvec", "f16", &[[4000, 8000], [2000, 3000]]),
+        finding("chain_residual", "q4_k", &[[2000, 3000], [3000, 5000]]),
+        finding("attention_decode", "f16", &[[0, 512], [24, 42], [128, 128]]),
+    ];
+    let path = folder("tuning").join("tune.json");
+    std::fs::write(&path, tuning::text(&caps, "2026-11-29", &findings)).expect("a file");
+    let read = || {
+        let found = tuning::read(&path, &caps);
+        for e in &found.entries {
+            assert!(tuning::candidates(&e.op, &e.ty, &caps).contains(&e.constants), "{e:?}");
+            found.find(&e.op, &e.ty, &[u32::MAX, 0, 1]);
+        }
+        assert!(found.notes.len() <= 1, "{:?}", found.notes);
+        found.notes.first().map_or(Ok(()), |note| Err(note.clone()))
+    };
+    let n = rounds(300);
+    let opened = fuzz(&path, n, mutate_json, &read) + fuzz(&path, n, mutate_bytes, &read);
+    assert!(opened > n / 50, "{opened} of {n}");
 }

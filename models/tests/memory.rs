@@ -1,10 +1,12 @@
 //! What is planned against what is taken.
 
+use std::ops::ControlFlow;
+
 use weft_formats::gguf::File;
-use weft_models::{CacheType, DeviceOptions, Model, Options, Profile, Spec, plan};
+use weft_models::{CacheType, DeviceOptions, Error, Model, Options, Profile, Rows, Sampling, Spec, plan};
 use weft_runtime::Pool;
 
-use crate::golden_model::build;
+use crate::golden_model::{build, load};
 
 /// `inspect` and the loader plan by one function: it says what the pools hold after a model is opened and a session
 /// begun.
@@ -32,5 +34,30 @@ fn the_plan_is_what_loading_takes() {
         assert_eq!(plan.activations.next_multiple_of(gpu.budget().align), used(Pool::Activations), "{case}");
         assert_eq!(plan.state, used(Pool::State), "{case}: state");
         assert_eq!(plan.chunk, session.chunk(), "{case}: chunk");
+    }
+}
+
+/// Sessions and slots that were opened, used, given up in the middle or refused, and closed, leave no memory taken.
+#[test]
+fn what_is_closed_leaves_nothing() {
+    let options = Options { context: Some(96), chunk: Some(16), ..Options::default() };
+    let model = Model::open(build("qwen3-q4_k_m"), &options).unwrap();
+    let tokens = load("qwen3-q4_k_m").tokens;
+    let round = || {
+        let mut session = model.session(96).unwrap();
+        let mut whole = session.generate(&tokens[..21], &Sampling::greedy(), 4).unwrap();
+        while whole.next_token().unwrap().is_some() {}
+        drop(session.generate(&tokens[..9], &Sampling::greedy(), 50).unwrap());
+        session.logits(&tokens[..20], Rows::Prefill, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        let refused = session.generate(&[0; 97], &Sampling::greedy(), 1).map(drop);
+        assert!(matches!(refused, Err(Error::PromptTooLong { .. })), "{refused:?}");
+        model.batch(3, 96).unwrap().generate(&[(&tokens[..9], Sampling::greedy())], 3).unwrap();
+        assert!(model.batch(65, 96).is_err());
+        model.gpu().sync().unwrap();
+    };
+    let before = model.gpu().memory();
+    for n in 0..8 {
+        round();
+        assert_eq!(model.gpu().memory(), before, "after round {n}");
     }
 }
