@@ -457,12 +457,16 @@ MODELS = {
 }
 
 
-def where(weft, version, seconds):
-    """What ran on what, when, in one line."""
+def commit():
+    """What the program was built from, asked before the table changes."""
     git = ["git", "-C", HERE, "describe", "--always", "--dirty", "--abbrev=10"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+    return subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def where(weft, built, version, seconds):
+    """What ran on what, when, in one line."""
     date = time.strftime("%Y-%m-%d", time.gmtime())
-    return f"{date}, commit {commit}, {weft.device}; llama.cpp of xllamacpp {version} on the CPU; {seconds / 60:.0f} minutes."
+    return f"{date}, commit {built}, {weft.device.removeprefix('0: ')}; llama.cpp of xllamacpp {version} on the CPU; {seconds / 60:.0f} minutes."
 
 
 def main():
@@ -481,14 +485,14 @@ def main():
         return
     import llama
 
-    table = Table()
+    table, built = Table(), commit()
     with tempfile.TemporaryDirectory() as scratch:
         weft = Weft(args.weft, scratch)
         for name, (check, _, more) in wanted.items():
             start = time.time()
             check(table, weft, name, paths[name], more)
             if args.o:
-                table.save(Path(args.o), name, where(weft, llama.VERSION, time.time() - start))
+                table.save(Path(args.o), name, where(weft, built, llama.VERSION, time.time() - start))
     if table.wrong:
         sys.exit("wrong:\n" + "\n".join(table.wrong))
     print(f"{sum(map(len, table.rows.values()))} rows, all right")
