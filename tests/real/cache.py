@@ -14,7 +14,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import gguf
 import numpy as np
 from assemble import Unreachable, assemble, folder
 from real import Weft, log_softmax
@@ -26,15 +25,7 @@ LIMITS = {"q8_0": (0.002, 0.985), "q4_0": (0.1, 0.88)}  # nats at most, share of
 
 def text(weft, path, n):
     """The first n tokens of text.txt, behind the token that a text begins with where the model has one."""
-    fields = gguf.GGUFReader(path).fields
-
-    def key(name):
-        field = fields.get(f"tokenizer.ggml.{name}")
-        return field and field.contents()
-
-    begins = [key("bos_token_id")] if key("add_bos_token") else []
-    ids = weft.ids(path, (HERE / "text.txt").read_text(), special=False)
-    return (begins + ids)[:n]
+    return weft.ids(path, [(HERE / "text.txt").read_text()])[0][:n]
 
 
 def divergence(reference, rows):
