@@ -132,8 +132,8 @@ impl Device for Fake {
         if self.rows.iter().any(Option::is_some) {
             self.longest_piece_beside_rows = self.longest_piece_beside_rows.max(known.len() - from);
         }
-        for p in from..known.len() {
-            self.write(slot, p, known[p]);
+        for (p, &token) in known.iter().enumerate().skip(from) {
+            self.write(slot, p, token);
         }
         let seen = self.seen(slot, known.len() - 1);
         assert_eq!(seen, known, "what came before the piece is not what it should be");
@@ -155,7 +155,7 @@ impl Device for Fake {
     fn step(&mut self, rows: usize, positions: usize) -> Result<Vec<u32>> {
         self.last_logits.clear();
         let mut drawn = vec![0; rows];
-        for slot in 0..rows {
+        for (slot, drawn) in drawn.iter_mut().enumerate() {
             let Some(mut row) = self.rows[slot].clone() else { continue };
             assert!(row.position < positions, "row {slot} is beyond the positions of its program");
             self.write(slot, row.position, row.token);
@@ -165,7 +165,7 @@ impl Device for Fake {
             row.token = draw(&seen, &row.sampling);
             row.position += 1;
             row.history.push(row.token);
-            drawn[slot] = row.token;
+            *drawn = row.token;
             self.rows[slot] = Some(row);
         }
         assert!(self.rows[rows..].iter().all(Option::is_none), "a row that is awake was left out");
