@@ -33,9 +33,9 @@ pub(super) struct Gpu {
     activations: Slice,
     /// What adapters hold between their two products.
     between: Option<Slice>,
-    /// Of steps, by rows and positions.
+    /// Programs of steps, by rows and positions.
     steps: HashMap<(u32, u32), Recorded>,
-    /// Of pieces, by tokens.
+    /// Programs of pieces, by tokens.
     pieces: HashMap<(Want, u32), Recorded>,
     /// Where the logits of what ran last are.
     logits: Option<Slice>,

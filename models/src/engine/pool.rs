@@ -131,7 +131,7 @@ impl Pool {
 pub(super) struct Sequence {
     /// By group, the ids of its blocks.
     tables: Vec<Vec<Option<u32>>>,
-    /// Of its full blocks, as far as they were asked for.
+    /// Hashes of its full blocks, as far as they were asked for.
     names: Vec<Name>,
     /// How many of its blocks have been named.
     named: usize,

@@ -370,7 +370,7 @@ impl<D: Device> Scheduler<D> {
             (true, None) => (4 * LEAST_PIECE).min(batch),
             (true, Some(rate)) => {
                 let fits = (rate * PIECE_TIME.as_secs_f64()) as usize;
-                // Of a few sizes, since each has a program.
+                // It takes a few sizes only, since each has a program.
                 let power = 1 << fits.max(LEAST_PIECE).ilog2();
                 power.min(batch)
             }

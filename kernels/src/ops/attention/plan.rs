@@ -127,7 +127,7 @@ pub(super) fn dispatches(
                 offset: u64::from(t.start) * row,
                 size: u64::from(n) * row,
             };
-            // Of a pool, what the longest sequence can have in a chunk.
+            // A pool is walked as far as the longest sequence can reach in a chunk.
             let longest = pages.map_or(u32::MAX, |p| p.width.div_ceil(p.chunks).saturating_mul(BLOCK));
             let keys = f64::from((positions.end - positions.start).min(longest));
             let work = f64::from(n) * f64::from(s.heads) * f64::from(cache.head_dim);

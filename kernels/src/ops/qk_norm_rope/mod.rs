@@ -159,9 +159,9 @@ pub fn plan(
 enum Target {
     Cache(CacheType),
     Slots(CacheType),
-    /// Of a prompt's piece, in blocks.
+    /// A prompt's piece, in blocks.
     Piece(CacheType),
-    /// Of a token of each slot, in blocks.
+    /// A token of each slot, in blocks.
     Paged(CacheType),
     Packed,
 }
