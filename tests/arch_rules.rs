@@ -1,5 +1,5 @@
 //! Data flows one way: formats and runtime know nothing of ours, kernels know runtime, models know
-//! those three, the harness knows all.
+//! those three, the server knows models, the harness knows all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,9 +14,18 @@ const MAY: &[(&str, &[&str])] = &[
     ("weft-models", &["weft-formats", "weft-kernels", "weft-runtime"]),
     ("weft-curriculum", &[]),
     ("weft-evals", &["weft-curriculum", "weft-formats"]),
+    ("weft-server", &["weft-formats", "weft-models", "weft-runtime"]),
     (
         "weft-harness",
-        &["weft-curriculum", "weft-evals", "weft-formats", "weft-kernels", "weft-models", "weft-runtime"],
+        &[
+            "weft-curriculum",
+            "weft-evals",
+            "weft-formats",
+            "weft-kernels",
+            "weft-models",
+            "weft-runtime",
+            "weft-server",
+        ],
     ),
 ];
 
@@ -28,6 +37,9 @@ const ONLY: &[(&str, &[&str])] = &[
     ("rustyline", &["weft-harness"]),
     ("ctrlc", &["weft-harness"]),
     ("memmap2", &["weft-formats"]),
+    ("axum", &["weft-server"]),
+    ("hyper", &["weft-server"]),
+    ("tokio", &["weft-server"]),
 ];
 
 /// (package, dependency, kind) for every dependency that one of ours names; kind is null, "build" or "dev".
@@ -116,9 +128,10 @@ fn is_table(path: &str) -> bool {
 /// The text of each file of ours that is neither a table nor a test, without the tests at its end, by path.
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders: Vec<_> = ["formats", "runtime", "kernels", "models", "curriculum", "evals", "harness"]
-        .map(|f| root.join(f))
-        .to_vec();
+    let mut folders: Vec<_> =
+        ["formats", "runtime", "kernels", "models", "curriculum", "evals", "server", "harness"]
+            .map(|f| root.join(f))
+            .to_vec();
     let mut all = BTreeMap::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder") {

@@ -1,0 +1,1 @@
+//! Which tokens may come next: schemas, regular expressions and grammars as masks.

@@ -1,0 +1,1 @@
+//! What models write when they call a tool, and when they think.
