@@ -77,7 +77,10 @@ impl Local {
             self.session = None;
             let mut slots = self.slots;
             self.engine = loop {
-                match Engine::new(&self.model, &Options { slots, context: Some(context) }) {
+                match Engine::new(
+                    &self.model,
+                    &Options { slots, context: Some(context), ..Options::default() },
+                ) {
                     Ok(engine) => break Some(engine),
                     Err(weft_models::Error::Gpu(_)) if slots > 1 => slots /= 2,
                     Err(e) => return Err(wrong(&self.name, e)),

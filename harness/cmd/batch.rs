@@ -337,7 +337,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let slots = f.slots.unwrap_or(if software { 4 } else { 32 });
     let context = context(model.spec(), f.c);
     crate::options::note_context(model.spec().context, context);
-    let engine = Engine::new(&model, &Options { slots, context: Some(context) })?;
+    let engine = Engine::new(&model, &Options { slots, context: Some(context), ..Options::default() })?;
     // Without a seed of its own each line has one from its number: the same file gives the same answers.
     let sampling = Sampling { seed: f.sampling.seed.unwrap_or(0), ..f.sampling.sampling(&f.model) };
     let bar = output::bar(total.unwrap_or(0), "{bar:30} {pos} of {len} lines, {msg}, {elapsed}, {eta} to go");

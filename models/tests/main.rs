@@ -3,6 +3,7 @@
 mod batch;
 mod data_fuzz;
 mod encoders;
+mod engine;
 mod golden;
 #[path = "../../tests/support/golden_model.rs"]
 mod golden_model;

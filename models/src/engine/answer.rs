@@ -32,6 +32,8 @@ pub(super) struct Answer {
     pub(super) seq: Sequence,
     /// Tells what it has on its way from what it had before it lost its slot.
     pub(super) epoch: u64,
+    /// Whether it was begun again because logits were not finite.
+    pub(super) exact: bool,
     pub(super) text: Text,
     pub(super) usage: Usage,
     pub(super) asked: Instant,
@@ -52,6 +54,7 @@ impl Answer {
             phase: Phase::Prompt(0),
             seq: Sequence::default(),
             epoch: 0,
+            exact: false,
             text,
             usage: Usage { prompt: request.prompt.len(), ..Usage::default() },
             asked: now,

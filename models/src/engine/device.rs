@@ -58,4 +58,8 @@ pub(super) trait Device {
     fn logits(&mut self, row: usize) -> Result<Self::Ticket>;
 
     fn wait(&mut self, ticket: Self::Ticket) -> Result<Vec<u32>>;
+
+    /// Computes from now on without what rounds activations to f16; false where nothing does, so that what is not finite
+    /// stays so. What was asked for before may still come back rounded.
+    fn fall_back(&mut self) -> Result<bool>;
 }

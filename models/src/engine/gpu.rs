@@ -1,35 +1,45 @@
-//! The device of an engine: programs of a model, recorded once each and replayed.
+//! The device of an engine: programs of a model, recorded once each and replayed, over a cache in blocks.
 //!
-//! Prompts run in a session whose keys and values are then copied to their slot, one prompt after the other, so prompts
-//! share nothing yet.
+//! What changes from replay to replay goes through one buffer, the state: what the sampler advances of each slot, the
+//! same for the piece of a prompt with the slot that it is of, and by group of layers the tables of blocks. Writes to it
+//! and submits are done in the order in which they are asked for.
 
 use std::collections::HashMap;
 
+use weft_kernels::layout::BLOCK;
 use weft_kernels::ops::attention::Sequences;
+use weft_kernels::ops::rope::Rotation;
 use weft_kernels::ops::sample::{IDLE, State};
-use weft_runtime::{Pool, Program, Readback, Recorder, Slice};
+use weft_runtime::{Gpu as Runtime, Pool, Program, Readback, Recorder, Slice};
 
 use super::Options;
 use super::device::{Device, Layout, Piece};
-use crate::graph::{Graph, Memory, Pass, Want};
-use crate::kv::{Cache, Extent, Shapes};
-use crate::session::Extra;
-use crate::{Error, Model, Result, Sampling, Session};
+use super::pool;
+use crate::graph::{Frame, Graph, Memory, Pass, Want};
+use crate::kv::{Cache, Extent, Group, Shapes};
+use crate::{Error, Model, Result, Sampling};
 
 /// The most slots.
-pub(super) const MAX_SLOTS: u32 = 64;
+pub(super) const MAX_SLOTS: u32 = 256;
 
 /// A program, and where its logits are afterwards.
 type Recorded = (Program, Option<Slice>);
 
 /// A model's programs and memory for many answers.
 pub(super) struct Gpu {
+    model: Model,
     layout: Layout,
-    session: Session,
+    groups: Vec<Group>,
+    /// The device as programs may use it: all of it, or without f16.
+    gpu: Runtime,
     cache: Cache,
+    /// `[slots]` of [`State`], the state of a piece with its slot, and the tables of each group, u32 and f32.
     state: Slice,
-    ids: Slice,
-    history: Slice,
+    rows: Rows,
+    piece: Rows,
+    /// The angles of each rotary embedding.
+    tables: Vec<Slice>,
+    last_row: Slice,
     activations: Slice,
     /// What adapters hold between their two products.
     between: Option<Slice>,
@@ -41,40 +51,160 @@ pub(super) struct Gpu {
     logits: Option<Slice>,
 }
 
-impl Gpu {
-    pub(super) fn new(model: &Model, options: &Options) -> Result<Gpu> {
-        let (slots, context) = (options.slots, options.context.unwrap_or(model.default_context()));
-        if slots == 0 || slots > MAX_SLOTS {
-            return Err(Error::Slots { wanted: slots, most: MAX_SLOTS });
+/// Tokens of a step or of a piece.
+struct Rows {
+    /// `[tokens]` u32: what goes in; what is drawn comes out in its first places.
+    ids: Slice,
+    /// `[sequences, context]` u32: the tokens so far, for penalties.
+    history: Slice,
+}
+
+/// How much memory an engine takes besides its model's weights, in bytes, before any of it is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Keys and values in all blocks.
+    pub cache: u64,
+    /// Positions that all answers have room for together, in layers that see all of them.
+    pub positions: u64,
+    /// Positions of a block.
+    pub block: u32,
+    /// Keys and values of a block, in the layers that see all positions.
+    pub block_bytes: u64,
+    /// Activations of a step or of a prompt's piece, whichever takes more.
+    pub activations: u64,
+    /// What samplers advance, tokens so far, tables of blocks and angles.
+    pub state: u64,
+    /// Tokens of a prompt that are computed at a time.
+    pub chunk: u32,
+}
+
+impl Plan {
+    /// Bytes in all.
+    pub fn total(&self) -> u64 {
+        self.cache + self.activations + self.state
+    }
+}
+
+/// The shapes of an engine's caches, and what it takes.
+struct Room {
+    shapes: Shapes,
+    groups: Vec<Group>,
+    plan: Plan,
+    slots: u32,
+    context: u32,
+}
+
+impl Room {
+    fn new(model: &Model, options: &Options) -> Result<Room> {
+        let (spec, gpu) = (model.spec(), model.gpu());
+        if spec.is_encoder() {
+            return Err(Error::Encoder { file: model.0.file.clone(), arch: spec.architecture.clone() });
         }
-        let session = Session::new(model.clone(), context)?;
-        let gpu = model.gpu();
+        let (slots, context) = (options.slots, options.context.unwrap_or(model.default_context()));
+        let budget = gpu.budget();
+        // A step has the logits of every slot in one binding.
+        let fits = budget.max_binding / (u64::from(spec.vocabulary) * 4);
+        let most = u64::from(MAX_SLOTS).min(fits).max(1) as u32;
+        if slots == 0 || slots > most {
+            return Err(Error::Slots { wanted: slots, most });
+        }
         let all = u64::from(slots) * u64::from(context);
-        u32::try_from(all).map_err(|_| Error::Context { wanted: context, most: u32::MAX / slots })?;
-        let extent = Extent { sequences: slots, context, batch: 1 };
-        let shapes = Shapes::new(model.spec(), model.0.cache, extent, gpu.budget())?;
-        let cache = Cache::new(gpu, shapes, Pool::Slots, "the KV cache of slots")?;
-        let frame = model.0.frame(&cache.shapes, model.1.as_deref());
-        let rows = (0..=slots.ilog2()).map(|i| 1 << i).chain([slots]);
-        let bytes = |rows| Graph::plan(&frame, pass(rows, context, context)).bytes();
-        let activations = rows.map(bytes).max().unwrap_or(0);
-        let idle = vec![State { position: IDLE, ..bytemuck::Zeroable::zeroed() }; slots as usize];
-        let between = |l: &crate::lora::Lora| gpu.alloc(Pool::State, l.scratch_bytes(slots), "adapters");
+        if context == 0 || all > u64::from(u32::MAX) {
+            return Err(Error::Context { wanted: context, most: u32::MAX / slots });
+        }
+        let batch = model.0.chunk.min(context);
+        let extent = Extent { sequences: slots, context, batch };
+        let positions = options.positions.unwrap_or(all).clamp(u64::from(context), all);
+        let (shapes, groups) = Shapes::paged(spec, model.0.cache, extent, positions, budget)?;
+        let frame = model.0.frame(&shapes, model.1.as_deref());
+        let chunk = Graph::fitting_chunk(&frame, batch, Want::Token);
+        let plan = Plan {
+            cache: shapes.bytes(budget),
+            positions: positions_of(&groups).unwrap_or(positions).min(all),
+            block: BLOCK,
+            block_bytes: shapes.block_bytes(0),
+            activations: activations(&frame, slots, context, chunk),
+            state: state_bytes(&groups)
+                + (all + u64::from(context) + u64::from(slots) + u64::from(chunk)) * 4
+                + u64::from(spec.width) * 4
+                + rotary(model, context).map(|t| t.len() as u64 * 8).sum::<u64>(),
+            chunk,
+        };
+        Ok(Room { shapes, groups, plan, slots, context })
+    }
+}
+
+/// Positions of the pool of layers that see all, if there are any.
+fn positions_of(groups: &[Group]) -> Option<u64> {
+    let pool = |g: &&Group| g.window == 0;
+    groups.iter().find(pool).map(|g| u64::from(g.pages.chunks) * u64::from(g.pages.positions()))
+}
+
+/// Bytes of the state up to the end of the last table.
+fn state_bytes(groups: &[Group]) -> u64 {
+    groups.iter().map(|g| g.pages.state_bytes()).max().unwrap_or(0)
+}
+
+fn rotary(model: &Model, context: u32) -> impl Iterator<Item = Vec<[f32; 2]>> {
+    model.spec().rotations().into_iter().map(move |r: Rotation| r.table(context))
+}
+
+/// Bytes of activations for steps of up to so many slots, and for pieces of up to `chunk` tokens.
+fn activations(frame: &Frame<'_>, slots: u32, context: u32, chunk: u32) -> u64 {
+    let rows = (0..=slots.ilog2()).map(|i| 1 << i).chain([slots]);
+    let step = |rows| Graph::plan(frame, pass(rows, context, context)).bytes();
+    let steps = rows.map(step).max().unwrap_or(0);
+    steps.max(Graph::most_bytes(frame, chunk, &[Want::Token, Want::Cache]))
+}
+
+/// A step of so many rows.
+fn pass(rows: u32, context: u32, positions: u32) -> Pass {
+    Pass { tokens: rows, sequences: Sequences::Slots { context }, positions, want: Want::Token }
+}
+
+impl Gpu {
+    pub(super) fn plan(model: &Model, options: &Options) -> Result<Plan> {
+        Ok(Room::new(model, options)?.plan)
+    }
+
+    pub(super) fn new(model: &Model, options: &Options) -> Result<Gpu> {
+        let Room { shapes, groups, plan, slots, context } = Room::new(model, options)?;
+        let gpu = model.gpu();
+        let cache = Cache::new(gpu, shapes, Pool::KvCache, "the KV cache")?;
+        let words = (state_bytes(&groups) / 4) as usize;
+        let idle = State { position: IDLE, ..bytemuck::Zeroable::zeroed() };
+        let mut state: Vec<u32> = bytemuck::cast_slice(&vec![idle; slots as usize]).to_vec();
+        state.resize(words, 0);
+        let alloc = |words: u64, label| gpu.alloc(Pool::State, words * 4, label);
+        let all = u64::from(slots) * u64::from(context);
+        let between = |l: &crate::lora::Lora| {
+            gpu.alloc(Pool::State, l.scratch_bytes(slots.max(plan.chunk)), "adapters")
+        };
+        let table = |t: Vec<[f32; 2]>| gpu.alloc_init(Pool::State, bytemuck::cast_slice(&t), "rotary table");
+        let group =
+            |g: &Group| pool::Group { window: g.window, chunks: g.pages.chunks, blocks: g.pages.blocks };
         Ok(Gpu {
             layout: Layout {
                 slots: slots as usize,
                 context: context as usize,
-                block: 32,
-                batch: session.chunk() as usize,
-                groups: Vec::new(),
+                block: BLOCK as usize,
+                batch: plan.chunk as usize,
+                groups: groups.iter().map(group).collect(),
                 vocabulary: model.spec().vocabulary,
             },
+            gpu: gpu.clone(),
             between: model.1.as_deref().map(between).transpose()?,
-            state: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&idle), "sampler states")?,
-            ids: gpu.alloc(Pool::State, u64::from(slots) * 4, "token ids")?,
-            history: gpu.alloc(Pool::State, all * 4, "token histories")?,
-            activations: gpu.alloc(Pool::Activations, activations, "activations of slots")?,
-            session,
+            state: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&state), "sampler states and tables")?,
+            rows: Rows { ids: alloc(slots.into(), "token ids")?, history: alloc(all, "token histories")? },
+            piece: Rows {
+                ids: alloc(plan.chunk.into(), "token ids of a piece")?,
+                history: alloc(context.into(), "token history of a piece")?,
+            },
+            tables: rotary(model, context).map(table).collect::<std::result::Result<_, _>>()?,
+            last_row: alloc(model.spec().width.into(), "last residual")?,
+            activations: gpu.alloc(Pool::Activations, plan.activations, "activations")?,
+            model: model.clone(),
+            groups,
             cache,
             steps: HashMap::new(),
             pieces: HashMap::new(),
@@ -82,29 +212,40 @@ impl Gpu {
         })
     }
 
-    fn record(&self, rows: u32, positions: u32) -> Result<Recorded> {
-        let m = &self.session.model.0;
-        let mut rec = Recorder::new(&m.gpu);
-        let context = self.layout.context as u32;
-        let history = self.history.range(0, u64::from(rows) * u64::from(context) * 4);
-        let lora = self.session.model.1.as_deref();
+    fn frame(&self) -> Frame<'_> {
+        let frame = self.model.0.frame(&self.cache.shapes, self.model.1.as_deref());
+        Frame { caps: self.gpu.caps(), budget: self.gpu.budget(), ..frame }
+    }
+
+    fn record(&self, pass: Pass) -> Result<(Recorder, Option<Slice>)> {
+        let m = &self.model.0;
+        let mut rec = Recorder::new(&self.gpu);
+        let (rows, sequences) = match pass.sequences {
+            Sequences::One => (&self.piece, 1),
+            Sequences::Slots { .. } => (&self.rows, pass.tokens),
+        };
+        let history = rows.history.range(0, u64::from(sequences) * self.layout.context as u64 * 4);
         let memory = Memory {
             state: &self.state,
-            ids: &self.ids,
+            ids: &rows.ids,
             history: &history,
-            tables: &self.session.tables,
-            last_row: &self.session.last_row,
+            tables: &self.tables,
+            last_row: &self.last_row,
             cache: &self.cache,
             activations: &self.activations,
-            lora: lora.zip(self.between.as_ref()),
+            lora: self.model.1.as_deref().zip(self.between.as_ref()),
             taps: &[],
             sums: None,
             packed: None,
         };
-        let f = m.frame(&self.cache.shapes, lora);
-        let graph = Graph::plan(&f, pass(rows, context, positions));
-        let logits = graph.record(&mut rec, &f, &m.weights, &memory)?;
-        Ok((rec.finish()?, logits))
+        let f = self.frame();
+        let logits = Graph::plan(&f, pass).record(&mut rec, &f, &m.weights, &memory)?;
+        Ok((rec, logits))
+    }
+
+    /// What a step of so many rows records, for the tests.
+    pub(super) fn recording(&self, rows: u32, positions: u32) -> Result<Recorder> {
+        Ok(self.record(pass(rows, self.layout.context as u32, positions))?.0)
     }
 
     /// What has run here.
@@ -122,11 +263,11 @@ impl Gpu {
         };
         pieces.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0)).chain(steps).collect()
     }
-}
 
-/// A step of so many rows.
-fn pass(rows: u32, context: u32, positions: u32) -> Pass {
-    Pass { tokens: rows, sequences: Sequences::Slots { context }, positions, want: Want::Token }
+    /// Where a slot's history begins, in bytes.
+    fn history_at(&self, slot: usize) -> u64 {
+        (slot * self.layout.context) as u64 * 4
+    }
 }
 
 impl Device for Gpu {
@@ -136,68 +277,61 @@ impl Device for Gpu {
         &self.layout
     }
 
-    fn table(&mut self, _group: usize, _slot: usize, _first: usize, _ids: &[u32]) -> Result<()> {
-        Ok(())
+    fn table(&mut self, group: usize, slot: usize, first: usize, ids: &[u32]) -> Result<()> {
+        let word = self.groups[group].pages.word(slot as u32, first as u32);
+        Ok(self.gpu.write(&self.state, u64::from(word) * 4, bytemuck::cast_slice(ids))?)
     }
 
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Readback> {
         let Piece { slot, known, from, draw } = *piece;
-        let gpu = self.session.model.gpu().clone();
+        let gpu = self.gpu.clone();
         let tokens = &known[from..];
-        if from == 0 {
-            gpu.write(&self.session.history, 0, bytemuck::cast_slice(known))?;
-        } else {
-            gpu.write(&self.session.history, from as u64 * 4, bytemuck::cast_slice(tokens))?;
+        let greedy = Sampling::greedy();
+        let state = draw.unwrap_or(&greedy).state(from as u32);
+        let mut words: Vec<u32> = bytemuck::cast_slice(&[state]).to_vec();
+        words.push(slot as u32);
+        let at = self.cache.shapes.piece().expect("caches lie in blocks");
+        gpu.write(&self.state, at, bytemuck::cast_slice(&words))?;
+        gpu.write(&self.piece.ids, 0, bytemuck::cast_slice(tokens))?;
+        if draw.is_some() {
+            gpu.write(&self.piece.history, 0, bytemuck::cast_slice(known))?;
         }
-        // A session that is used by itself would start anew.
-        self.session.tokens.clear();
-        self.session.computed = 0;
-        self.session.write_state(from as u32, draw.unwrap_or(&Sampling::greedy()))?;
-        gpu.write(&self.session.ids, 0, bytemuck::cast_slice(tokens))?;
         let want = if draw.is_some() { Want::Token } else { Want::Cache };
         let key = (want, tokens.len() as u32);
         if !self.pieces.contains_key(&key) {
-            let (rec, logits) = self.session.recording(key.1, self.session.context(), want, &Extra::NONE)?;
+            let (rec, logits) = self.record(Pass::one(key.1, self.layout.context as u32, want))?;
             // Odd sizes come from prompts' ends and are not likely to come again.
             self.pieces.retain(|k, _| k.1.is_power_of_two());
             self.pieces.insert(key, (rec.finish()?, logits));
         }
         let (program, logits) = &self.pieces[&key];
         self.logits.clone_from(logits);
-        let token = self.session.ids.range(0, 4);
-        if draw.is_none() {
-            return Ok(gpu.run(program, Some(&token))?.readback.expect("asked for"));
-        }
-        gpu.run(program, None)?;
-        let mut rec = Recorder::new(&gpu);
-        for (from, to) in self.session.cache.copies(known.len() as u32, &self.cache, slot as u32) {
-            rec.copy(&from, &to);
-        }
-        Ok(gpu.run(&rec.finish()?, Some(&token))?.readback.expect("asked for"))
+        let token = self.piece.ids.range(0, 4);
+        Ok(gpu.run(program, Some(&token))?.readback.expect("asked for"))
     }
 
     fn wake(&mut self, slot: usize, known: &[u32], sampling: &Sampling) -> Result<()> {
-        let gpu = self.session.model.gpu();
-        let at = (slot * self.layout.context) as u64 * 4;
-        gpu.write(&self.history, at, bytemuck::cast_slice(known))?;
+        let gpu = &self.gpu;
+        gpu.write(&self.rows.history, self.history_at(slot), bytemuck::cast_slice(known))?;
         let last = known.last().expect("a token");
-        gpu.write(&self.ids, slot as u64 * 4, bytemuck::bytes_of(last))?;
+        gpu.write(&self.rows.ids, slot as u64 * 4, bytemuck::bytes_of(last))?;
         let state = sampling.state(known.len() as u32 - 1);
         Ok(gpu.write(&self.state, (slot * size_of::<State>()) as u64, bytemuck::bytes_of(&state))?)
     }
 
     fn sleep(&mut self, slot: usize) -> Result<()> {
         let at = (slot * size_of::<State>()) as u64;
-        Ok(self.session.model.gpu().write(&self.state, at, bytemuck::bytes_of(&IDLE))?)
+        Ok(self.gpu.write(&self.state, at, bytemuck::bytes_of(&IDLE))?)
     }
 
     fn step(&mut self, rows: usize, positions: usize) -> Result<Readback> {
-        let gpu = self.session.model.gpu().clone();
-        let tokens = self.ids.range(0, rows as u64 * 4);
+        let gpu = self.gpu.clone();
+        let tokens = self.rows.ids.range(0, rows as u64 * 4);
         let rows = (rows as u32).next_power_of_two().min(self.layout.slots as u32);
         let key = (rows, (positions as u32).next_power_of_two().max(64));
         if !self.steps.contains_key(&key) {
-            self.steps.insert(key, self.record(key.0, key.1)?);
+            let (rec, logits) = self.record(pass(key.0, self.layout.context as u32, key.1))?;
+            self.steps.insert(key, (rec.finish()?, logits));
         }
         let (program, logits) = &self.steps[&key];
         self.logits.clone_from(logits);
@@ -207,10 +341,26 @@ impl Device for Gpu {
     fn logits(&mut self, row: usize) -> Result<Readback> {
         let bytes = u64::from(self.layout.vocabulary) * 4;
         let logits = self.logits.as_ref().expect("something ran that has logits");
-        Ok(self.session.model.gpu().read(&logits.range(row as u64 * bytes, bytes)))
+        Ok(self.gpu.read(&logits.range(row as u64 * bytes, bytes)))
     }
 
     fn wait(&mut self, ticket: Readback) -> Result<Vec<u32>> {
         Ok(bytemuck::pod_collect_to_vec(&ticket.wait()?))
+    }
+
+    fn fall_back(&mut self) -> Result<bool> {
+        let Some(gpu) = self.gpu.without_f16() else {
+            // Either it has been done, or there is no other way to compute.
+            return Ok(self.model.gpu().without_f16().is_some());
+        };
+        self.gpu = gpu;
+        let (slots, context) = (self.layout.slots as u32, self.layout.context as u32);
+        let bytes = activations(&self.frame(), slots, context, self.layout.batch as u32);
+        if bytes > self.activations.size() {
+            self.activations = self.gpu.alloc(Pool::Activations, bytes, "activations")?;
+        }
+        self.steps.clear();
+        self.pieces.clear();
+        Ok(true)
     }
 }

@@ -43,6 +43,7 @@ mod text;
 
 use std::time::Instant;
 
+pub use gpu::Plan;
 pub use request::{Event, Finish, Id, Logprobs, Mask, Request, Usage};
 
 use crate::{Model, Result};
@@ -58,11 +59,14 @@ pub struct Options {
     pub slots: u32,
     /// Positions of each at most; None for the model's own, at most 4,096.
     pub context: Option<u32>,
+    /// Positions of all together, at least those of one; None for as many as all may have. With fewer, answers wait for
+    /// room, or are sent back to the queue and computed again, and share what their prompts begin with all the more.
+    pub positions: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { slots: 4, context: None }
+        Options { slots: 4, context: None, positions: None }
     }
 }
 
@@ -80,6 +84,23 @@ impl Engine {
     pub fn new(model: &Model, options: &Options) -> Result<Engine> {
         let device = Gpu::new(model, options)?;
         Ok(Engine { model: model.clone(), scheduler: Scheduler::new(device, Instant::now()) })
+    }
+
+    /// What [`Engine::new`] would take.
+    ///
+    /// # Errors
+    /// As [`Engine::new`], but for memory.
+    pub fn plan(model: &Model, options: &Options) -> Result<Plan> {
+        Gpu::plan(model, options)
+    }
+
+    /// What a step of so many rows records.
+    ///
+    /// # Errors
+    /// An op that does not fit the device.
+    #[doc(hidden)]
+    pub fn recording(&self, rows: u32, positions: u32) -> Result<weft_runtime::Recorder> {
+        self.scheduler.device.recording(rows, positions)
     }
 
     /// The model that answers.

@@ -140,6 +140,13 @@ pub(super) struct Sequence {
     found: usize,
 }
 
+impl Sequence {
+    /// Counts what was found in the cache as what was computed: [`Blocks::forget`] takes the names of all.
+    pub(super) fn distrust(&mut self) {
+        self.found = 0;
+    }
+}
+
 /// Entries of a table that changed: group, first entry, ids.
 pub(super) type Change = (usize, usize, Vec<u32>);
 

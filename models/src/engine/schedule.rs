@@ -175,7 +175,7 @@ impl<D: Device> Scheduler<D> {
             What::Step(rows) => {
                 for (slot, (epoch, token)) in rows.into_iter().zip(words).enumerate() {
                     if epoch.is_some_and(|e| self.is(slot, e)) {
-                        self.take(slot, token, None, now);
+                        self.take(slot, token, None, now)?;
                     }
                 }
             }
@@ -184,9 +184,10 @@ impl<D: Device> Scheduler<D> {
                 match answer.choose(words) {
                     Ok((token, logprobs)) => {
                         answer.submitted += 1;
-                        self.take(slot, token, logprobs, now);
+                        self.take(slot, token, logprobs, now)?;
                         self.resume(slot)?;
                     }
+                    Err(Error::NotFiniteLogits { .. }) => self.once_more(slot)?,
                     Err(error) => self.fail(slot, error),
                 }
             }
@@ -196,7 +197,7 @@ impl<D: Device> Scheduler<D> {
                 self.events.push(Event::Progress { id, done: done.min(total), total });
                 if draws {
                     answer.submitted += 1;
-                    self.take(slot, words[0], None, now);
+                    self.take(slot, words[0], None, now)?;
                     self.resume(slot)?;
                 }
             }
@@ -432,12 +433,17 @@ impl<D: Device> Scheduler<D> {
     }
 
     /// A token of an answer came.
-    fn take(&mut self, slot: usize, token: u32, logprobs: Option<super::Logprobs>, now: Instant) {
-        let a = self.slots[slot].as_mut().expect("an answer");
+    fn take(
+        &mut self,
+        slot: usize,
+        token: u32,
+        logprobs: Option<super::Logprobs>,
+        now: Instant,
+    ) -> Result<()> {
         if token == NOT_FINITE {
-            let position = (a.known.len() - 1) as u32;
-            return self.fail(slot, Error::NotFiniteLogits { position });
+            return self.once_more(slot);
         }
+        let a = self.slots[slot].as_mut().expect("an answer");
         let ends = a.text.is_end(token);
         match a.accept(token, logprobs, ends, self.device.layout().context, now) {
             Ok((events, whole)) => {
@@ -450,6 +456,24 @@ impl<D: Device> Scheduler<D> {
             }
             Err(error) => self.fail(slot, error),
         }
+        Ok(())
+    }
+
+    /// Logits were not finite. All of the answer is computed once more, by a device that rounds nothing to f16; where
+    /// that was so, or there is none, the answer ends.
+    fn once_more(&mut self, slot: usize) -> Result<()> {
+        let again = self.slots[slot].as_ref().is_some_and(|a| a.exact);
+        if again || !self.device.fall_back()? {
+            let known = self.slots[slot].as_ref().map_or(1, |a| a.known.len());
+            self.fail(slot, Error::NotFiniteLogits { position: known as u32 - 1 });
+            return Ok(());
+        }
+        let a = self.slots[slot].as_mut().expect("an answer");
+        a.exact = true;
+        // What it found in the cache may be to blame as well.
+        a.seq.distrust();
+        self.blocks.forget(&a.seq);
+        self.preempt(slot)
     }
 
     /// Lets an answer whose next token is known take part in steps, if it goes on.

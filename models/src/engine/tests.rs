@@ -147,6 +147,10 @@ impl Device for Fake {
         Ok(())
     }
 
+    fn fall_back(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
     fn sleep(&mut self, slot: usize) -> Result<()> {
         self.rows[slot] = None;
         Ok(())

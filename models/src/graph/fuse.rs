@@ -35,7 +35,7 @@ fn one_attention(f: &Frame<'_>, pass: Pass, nodes: Vec<Node>) -> Vec<Node> {
     for node in nodes {
         match (out.last(), node) {
             (Some(&Node::Rope { layer, qkv, .. }), Node::Attend { out: to, scratch, .. })
-                if pass.steps() && decode::picked(f.caps, f.kv.layer(layer)) =>
+                if pass.steps() && decodes(f, pass, layer) =>
             {
                 out.pop();
                 out.push(Node::AttendOne { layer, qkv, out: to, ints: None, scratch });
@@ -44,6 +44,14 @@ fn one_attention(f: &Frame<'_>, pass: Pass, nodes: Vec<Node>) -> Vec<Node> {
         }
     }
     out
+}
+
+/// Whether the kernel of a decode step does a layer's attention. It takes the state of a slot, which the piece of a prompt
+/// has elsewhere.
+fn decodes(f: &Frame<'_>, pass: Pass, layer: u32) -> bool {
+    let cache = f.kv.layer(layer);
+    let piece = cache.pages.is_some() && pass.sequences == Sequences::One;
+    !piece && decode::picked(f.caps, cache)
 }
 
 /// A residual product of slots with the norm behind it.

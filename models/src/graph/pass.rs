@@ -1,7 +1,7 @@
 //! What programs are planned from, and what they are to compute.
 
 use weft_kernels::Budget;
-use weft_kernels::ops::attention::{CacheShape, Sequences, decode};
+use weft_kernels::ops::attention::{Sequences, decode};
 use weft_runtime::Caps;
 
 use crate::kv::Shapes;
@@ -81,11 +81,6 @@ impl Pass {
     /// Whether the residual stream is asked for.
     pub(super) fn taps(&self) -> bool {
         matches!(self.want, Want::Taps | Want::Vectors(Vectors { taps: true, .. }))
-    }
-
-    /// Positions that a layer's cache holds of a sequence at most, of so many that there are.
-    pub(super) fn held(cache: &CacheShape, positions: u32) -> u32 {
-        cache.ring.map_or(positions, |ring| positions.min(ring.next_power_of_two()))
     }
 
     /// Whether it is a step of decoding: of one token of each sequence.

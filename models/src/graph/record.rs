@@ -13,14 +13,14 @@ use weft_kernels::ops::qk_norm_rope::{self, QkNormRope};
 use weft_kernels::ops::quantize::{self, Quantized, quantize, quantize8};
 use weft_kernels::ops::rmsnorm;
 use weft_kernels::ops::rope::Rotation;
-use weft_kernels::ops::sample::Sample;
+use weft_kernels::ops::sample::{Sample, State};
 use weft_kernels::ops::softcap::Softcap;
 use weft_kernels::ops::tile::Tile;
 use weft_runtime::{Recorder, Slice};
 
 use super::common::{Common, Recorded};
 use super::node::{ChainTo, Info, Ints, Node, Routes, Value};
-use super::pass::{Frame, Pass, splits};
+use super::pass::{Frame, splits};
 use super::planned::Graph;
 use crate::Result;
 use crate::kv::Cache;
@@ -32,7 +32,7 @@ use crate::weights::{Part, Weights};
 /// What a program reads and writes besides activations.
 #[derive(Clone, Copy)]
 pub(crate) struct Memory<'a> {
-    /// `[sequences]` of [`State`](weft_kernels::ops::sample::State).
+    /// `[sequences]` of [`State`]; caches in blocks have behind that what [`Pages`](weft_kernels::layout::Pages) says.
     pub(crate) state: &'a Slice,
     /// `[tokens]` u32.
     pub(crate) ids: &'a Slice,
@@ -290,7 +290,7 @@ impl Ctx<'_> {
             window: a.mask.window(),
             scale: a.scale,
             splits: match pass.sequences {
-                Sequences::One => splits(pass.tokens, Pass::held(self.f.kv.layer(layer), pass.positions)),
+                Sequences::One => splits(pass.tokens, self.f.kv.held(layer, pass.positions)),
                 Sequences::Slots { .. } => 1,
             },
             sequences: pass.sequences,
@@ -310,7 +310,7 @@ impl Ctx<'_> {
         let cache = self.f.kv.layer(layer);
         let sizes = [a.heads, a.kv_heads, a.head_dim];
         let (rotation, table) = self.rotation(layer);
-        let positions = Pass::held(cache, pass.positions);
+        let positions = self.f.kv.held(layer, pass.positions);
         let shape = decode::Shape {
             heads: a.heads,
             cache,
@@ -393,8 +393,12 @@ impl Ctx<'_> {
         // One sequence has its last token drawn from, slots every one.
         let (rows, each) = if pass.sequences == Sequences::One { (1, pass.tokens) } else { (pass.tokens, 1) };
         let (logits, scratch) = (self.at(logits), self.at(scratch));
+        let state = match (pass.sequences, self.f.kv.piece()) {
+            (Sequences::One, Some(piece)) => &m.state.range(piece, size_of::<State>() as u64),
+            _ => m.state,
+        };
         Sample {
-            state: m.state,
+            state,
             logits: &logits,
             maxima: &scratch,
             ids: m.ids,

@@ -1,6 +1,8 @@
 //! The cache of keys and values, layer by layer: its shape follows from the layer's mask.
 
+use weft_kernels::layout::{BLOCK, Pages};
 use weft_kernels::ops::attention::{CacheShape, CacheType};
+use weft_kernels::ops::sample::State;
 use weft_kernels::{Budget, PlanError};
 use weft_runtime::{Gpu, Pool, Slice};
 
@@ -15,6 +17,16 @@ pub(crate) struct Shapes {
     /// By layer the window that it sees; 0 for all.
     windows: Vec<u32>,
     context: u32,
+}
+
+/// A pool of blocks, which layers that see as far have in common: each has memory for all of its blocks, and sequences
+/// have one table for all of these layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// Positions that a token sees; 0 for all.
+    pub(crate) window: u32,
+    /// How the pool is cut.
+    pub(crate) pages: Pages,
 }
 
 /// What caches are for.
@@ -57,8 +69,52 @@ impl Shapes {
             })
         };
         let layers = spec.blocks.iter().map(shape).collect::<std::result::Result<_, PlanError>>()?;
-        let windows = spec.blocks.iter().map(|b| b.attention.mask.window()).collect();
-        Ok(Shapes { layers, windows, context: e.context })
+        Ok(Shapes { layers, windows: windows(spec), context: e.context })
+    }
+
+    /// Caches of a type in blocks, with a pool for each window that layers have. Those that see all have room for
+    /// `positions` in all sequences together, and at least for one sequence; those with a window for as much as each
+    /// sequence sees, and a batch. Where a binding holds fewer blocks than all sequences would begin with, there are as
+    /// many as it holds.
+    ///
+    /// # Errors
+    /// A head that a cache of this type cannot hold, a block or tables that no binding does.
+    pub(crate) fn paged(
+        spec: &Spec,
+        ty: CacheType,
+        e: Extent,
+        positions: u64,
+        budget: &Budget,
+    ) -> std::result::Result<(Shapes, Vec<Group>), PlanError> {
+        let windows = windows(spec);
+        let mut kinds = windows.clone();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let state = (size_of::<State>() / 4) as u32;
+        // A piece has a binding of its own, which begins at a multiple of 256 bytes in any case.
+        let piece = (e.sequences * state).next_multiple_of(64);
+        let mut table = piece + 2 * state;
+        let mut groups = Vec::new();
+        for window in kinds {
+            let blocks = spec.blocks.iter().filter(|b| b.attention.mask.window() == window);
+            let most = blocks
+                .map(|b| CacheShape::most_blocks(ty, b.attention.kv_heads, b.attention.head_dim, budget))
+                .try_fold(u32::MAX, |a, b| b.map(|b| a.min(b)))?;
+            let width = e.context.div_ceil(BLOCK);
+            let (chunks, blocks) = cut(window, width, &e, positions, most);
+            let pages = Pages { blocks, chunks, slots: e.sequences, width, table, piece };
+            table += e.sequences * width;
+            groups.push(Group { window, pages });
+        }
+        let shape = |b: &Block| {
+            let (a, window) = (&b.attention, b.attention.mask.window());
+            let group = groups.iter().find(|g| g.window == window).expect("one for each window");
+            let cache = CacheShape::paged(ty, a.kv_heads, a.head_dim, group.pages, budget)?;
+            let apart = cache.blocks() > 0 && spec.bias_comes_apart(b);
+            Ok(if apart { cache.without_bias() } else { cache })
+        };
+        let layers = spec.blocks.iter().map(shape).collect::<std::result::Result<_, PlanError>>()?;
+        Ok((Shapes { layers, windows, context: e.context }, groups))
     }
 
     /// No caches, for a model that reads whole sequences.
@@ -71,9 +127,31 @@ impl Shapes {
         self.context
     }
 
+    /// Where in the state buffer a prompt's piece has its state, in bytes, where caches lie in blocks.
+    pub(crate) fn piece(&self) -> Option<u64> {
+        let pages = self.layers.first()?.pages?;
+        Some(u64::from(pages.piece) * 4)
+    }
+
     /// The shape of a layer's cache.
     pub(crate) fn layer(&self, layer: u32) -> &CacheShape {
         &self.layers[layer as usize]
+    }
+
+    /// Positions that attention of a layer goes through at most, of so many that a sequence has.
+    pub(crate) fn held(&self, layer: u32, positions: u32) -> u32 {
+        let (cache, window) = (self.layer(layer), self.windows[layer as usize]);
+        match (cache.ring, cache.pages) {
+            (Some(ring), _) => positions.min(ring.next_power_of_two()),
+            (None, Some(_)) if window > 0 => positions.min((window + BLOCK).next_power_of_two()),
+            _ => positions,
+        }
+    }
+
+    /// Bytes of a block in all layers of a pool.
+    pub(crate) fn block_bytes(&self, window: u32) -> u64 {
+        let layers = self.layers.iter().zip(&self.windows).filter(|(_, w)| **w == window);
+        layers.map(|(l, _)| 2 * l.ty.bytes(u64::from(BLOCK) * u64::from(l.kv_heads), l.head_dim)).sum()
     }
 
     /// Bytes of all layers.
@@ -88,6 +166,28 @@ impl Shapes {
             layer.ring.is_none_or(|ring| position + ring as usize + 1 >= written + window as usize)
         })
     }
+}
+
+/// By layer the window that it sees; 0 for all.
+fn windows(spec: &Spec) -> Vec<u32> {
+    spec.blocks.iter().map(|b| b.attention.mask.window()).collect()
+}
+
+/// How many chunks a pool has, and blocks of each. Block b of every sequence lies in chunk `b % chunks`, so that short
+/// sequences fill the first chunks before the others.
+fn cut(window: u32, width: u32, e: &Extent, positions: u64, most: u32) -> (u32, u32) {
+    let per = |chunks: u32| -> u64 {
+        let of = |entries: u32| u64::from(entries.min(width).div_ceil(chunks));
+        let slots = u64::from(e.sequences);
+        match window {
+            // All sequences in full, or as much as was asked for, and one sequence in full.
+            0 => (slots * of(width)).min(positions.div_ceil(u64::from(BLOCK * chunks))).max(of(width)),
+            // What a token sees may begin and end within a block; so may a batch.
+            w => (slots * of(w.div_ceil(BLOCK) + 1) + of(e.batch.div_ceil(BLOCK) + 1)).min(slots * of(width)),
+        }
+    };
+    let chunks = (1..width).find(|&n| per(n) <= u64::from(most)).unwrap_or(width);
+    (chunks, per(chunks).min(u64::from(most)) as u32)
 }
 
 /// Keys and values on a device.
