@@ -358,6 +358,12 @@ impl Tokenizer {
         (id as usize) < self.vocab_size() && self.0.vocab.kind(id) == TokenKind::Control
     }
 
+    /// Whether the token is no text: [`Tokenizer::decode`] shows it only where special tokens are asked for.
+    pub fn is_special(&self, id: u32) -> bool {
+        let kind = |id| self.0.vocab.kind(id);
+        (id as usize) < self.vocab_size() && matches!(kind(id), TokenKind::Control | TokenKind::Unknown)
+    }
+
     fn drops_first_space(&self) -> bool {
         match &self.0.model {
             Model::Bpe(_) => false,
