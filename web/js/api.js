@@ -1,0 +1,157 @@
+// The server's routes: requests, streamed answers, and faults as sentences.
+
+export class Problem extends Error {
+    constructor(kind, message, more = {}) {
+        super(message);
+        this.kind = kind;
+        Object.assign(this, more);
+    }
+}
+
+let key = "";
+try {
+    key = localStorage.getItem("weft-key") ?? sessionStorage.getItem("weft-key") ?? "";
+} catch {
+    // Without storage the key is asked for once a visit.
+}
+export function setKey(value, keep) {
+    key = value;
+    try {
+        sessionStorage.setItem("weft-key", value);
+        if (keep) localStorage.setItem("weft-key", value);
+        else localStorage.removeItem("weft-key");
+    } catch {
+        // It is kept in memory alone.
+    }
+}
+
+const headers = () => (key ? { authorization: `Bearer ${key}` } : {});
+
+// What a failed answer means for the person who reads it.
+async function problemOf(response) {
+    let error = {};
+    try {
+        const body = await response.json();
+        error = typeof body.error === "string" ? { message: body.error } : body.error ?? body;
+    } catch {
+        // An answer that is not JSON has its status alone.
+    }
+    return fromError(error, response.status, response.headers);
+}
+
+function retryAfter(h) {
+    const ms = Number(h?.get("retry-after-ms"));
+    if (ms > 0) return ms / 1000;
+    const text = h?.get("retry-after");
+    if (!text) return null;
+    const s = Number(text);
+    if (Number.isFinite(s)) return Math.max(0, s);
+    const at = Date.parse(text);
+    return Number.isNaN(at) ? null : Math.max(0, (at - Date.now()) / 1000);
+}
+
+export function fromError(error, status = 0, h = null) {
+    const said = String(error?.message ?? "").trim();
+    const code = String(error?.code ?? error?.type ?? "");
+    const more = { status, code, param: error?.param ?? null, requestId: h?.get("x-request-id") ?? null };
+    if (/context_length|exceed_context/.test(`${code} ${error?.type}`)) {
+        return new Problem("context", said || "The chat is longer than the model's context.", {
+            ...more, prompt: error.n_prompt_tokens ?? null, context: error.n_ctx ?? null,
+        });
+    }
+    if (status === 401) return new Problem("key", said || "The server asks for a key.", more);
+    if (status === 503 || status === 429) {
+        const what = code === "model_loading" ? "The server is loading the model." : "The server has no room just now.";
+        return new Problem("busy", said || what, { ...more, retryAfter: retryAfter(h) ?? 2 });
+    }
+    if (status === 404 && code === "model_not_found") return new Problem("model", said || "The server has no such model.", more);
+    if (status >= 500 || status === 0) return new Problem("server", said || `The server answered with status ${status}.`, more);
+    return new Problem("request", said || `The server answered with status ${status}.`, more);
+}
+
+async function send(path, init) {
+    try {
+        return await fetch(path, { ...init, headers: { ...headers(), ...init?.headers }, cache: "no-store" });
+    } catch (e) {
+        if (e.name === "AbortError") throw e;
+        throw new Problem("gone", "The server does not answer. It may have been stopped.");
+    }
+}
+
+export async function get(path, signal) {
+    const response = await send(path, { signal });
+    if (!response.ok) throw await problemOf(response);
+    return response.json();
+}
+
+// The lines of a byte stream as events: the data of each, its lines joined.
+export async function* events(body) {
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    let data = [];
+    try {
+        for (;;) {
+            let part;
+            try {
+                part = await reader.read();
+            } catch (e) {
+                if (e.name === "AbortError") throw e;
+                throw new Problem("cut", "The connection to the server broke in the middle of the answer.");
+            }
+            if (part.done) return;
+            rest += part.value;
+            let from = 0;
+            for (let end; (end = rest.indexOf("\n", from)) >= 0; from = end + 1) {
+                let line = rest.slice(from, end);
+                if (line.endsWith("\r")) line = line.slice(0, -1);
+                if (line === "") {
+                    if (data.length) yield data.join("\n");
+                    data = [];
+                } else if (line.startsWith("data:")) {
+                    data.push(line.slice(line[5] === " " ? 6 : 5));
+                }
+            }
+            rest = rest.slice(from);
+        }
+    } finally {
+        reader.cancel().catch(() => {});
+    }
+}
+
+// A streamed chat completion: calls `on` for each chunk; resolves when the answer is whole.
+export async function complete(body, signal, on) {
+    const response = await send("v1/chat/completions", {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body),
+        signal,
+    });
+    if (!response.ok) throw await problemOf(response);
+    let finished = false;
+    for await (const data of events(response.body)) {
+        if (data === "[DONE]") return;
+        let chunk;
+        try {
+            chunk = JSON.parse(data);
+        } catch {
+            throw new Problem("cut", "The server sent a line that is not JSON.");
+        }
+        if (chunk.error) throw fromError(chunk.error);
+        if (chunk.choices?.[0]?.finish_reason) finished = true;
+        on(chunk);
+    }
+    // Both a proxy and a server that ends early close the stream without a word.
+    if (!finished) throw new Problem("cut", "The answer was cut off before its end.");
+}
+
+// What the server has: models, defaults and device. What it does not offer stays empty.
+export async function facts() {
+    const models = (await get("v1/models")).data ?? [];
+    const props = await get("props").catch((e) => { if (e.kind === "gone") throw e; return {}; });
+    return { models, props };
+}
+
+export const healthy = async () => {
+    const response = await send("health", {});
+    return response.ok;
+};

@@ -1,0 +1,285 @@
+// Starts the page: wires the parts together, and has the keyboard, the addresses and the watch for the server.
+import { $, copyText, dialog, el, icon, number, toast } from "./ui.js";
+import * as api from "./api.js";
+import * as store from "./store.js";
+import { Chats } from "./chat.js";
+import { Thread } from "./thread.js";
+import { Panel } from "./panel.js";
+import { Sidebar } from "./sidebar.js";
+import { Composer } from "./composer.js";
+import { explain } from "./problems.js";
+import * as pages from "./pages.js";
+import { installKeys, keysDialog } from "./keys.js";
+import { transferDialog } from "./transfer-dialog.js";
+
+for (const svg of document.querySelectorAll("svg[data-icon]")) icon(svg.dataset.icon, svg);
+
+const chats = new Chats();
+const actions = {
+    edit: (m, text) => chats.edit(m, text),
+    regenerate: (m) => chats.regenerate(m),
+    resume: (m) => chats.resume(m),
+    retry: (m) => chats.retry(m),
+    shorten: async (m) => { if (!(await chats.shorten(m))) toast("The last message alone is too long for the context. Make it shorter."); },
+    branch: async (m, to) => { await chats.branch(m, to); thread.focus(to); },
+    answerCalls: (m, results) => chats.answerCalls(m, results),
+    hurry: (m) => chats.hurry(m),
+    stop: () => chats.stop(),
+    copy: (m) => copyText(m.content),
+    refocus: () => $("ask").focus(),
+    settings: () => panel.toggle(true),
+    fresh: () => go("#/"),
+    refresh: () => lookAtServer(true),
+    key: (m) => askKey(m),
+    explain: (m) => explain(m, actions),
+};
+const thread = new Thread(actions);
+const panel = new Panel(chats, () => $("settings").focus());
+const sidebar = new Sidebar(chats, go);
+const composer = new Composer(chats, panel, () => thread.toEnd());
+
+function go(hash) {
+    if (location.hash === hash) route();
+    else location.hash = hash;
+}
+
+async function route() {
+    const [, page, id] = location.hash.split("/");
+    closeSidebarOnPhone();
+    const named = page === "models" || page === "device";
+    $("chat-page").hidden = named;
+    $("page").hidden = !named;
+    document.body.classList.toggle("on-page", named);
+    for (const a of document.querySelectorAll(".pages a")) {
+        if (a.getAttribute("href") === `#/${page}`) a.setAttribute("aria-current", "page");
+        else a.removeAttribute("aria-current");
+    }
+    if (named) {
+        panel.toggle(false);
+        $("title").textContent = page === "models" ? "Models" : "Device";
+        document.title = `${$("title").textContent} · Weft`;
+        await pages.show($("page"), page, route);
+    } else if (page === "chat") {
+        if (chats.chat?.id === id) titles();
+        else if (!(await chats.open(id))) {
+            toast("That chat is not in this browser.");
+            go("#/");
+        }
+    } else {
+        chats.fresh();
+    }
+}
+
+function titles() {
+    $("title").textContent = chats.chat.title;
+    document.title = chats.list.includes(chats.chat) ? `${chats.chat.title} · Weft` : "Weft";
+}
+
+function show(fresh) {
+    const { path } = chats;
+    $("welcome").hidden = path.length > 0;
+    thread.show(path, chats.messages, fresh);
+    titles();
+    gauge();
+    composer.state();
+}
+
+function gauge() {
+    const { context } = chats;
+    const last = chats.running.get(chats.chat.id)?.message.stats?.total ?? chats.chat.used ?? 0;
+    const g = $("gauge");
+    g.hidden = !context;
+    if (!context) return;
+    const share = Math.min(100, Math.round((100 * last) / context));
+    g.setAttribute("aria-valuenow", share);
+    g.setAttribute("aria-valuetext", `${number(last)} of ${number(context)} tokens`);
+    g.title = `${number(last)} of ${number(context)} tokens of the context`;
+    g.querySelector("i").style.width = `${share}%`;
+    g.querySelector(".text").textContent = `${number(last)} / ${number(context)}`;
+    g.classList.toggle("full", share >= 90);
+}
+
+chats.addEventListener("open", () => {
+    // The address names the chat that is shown, so that its link works after it was deleted and brought back too.
+    if (location.hash.startsWith("#/chat/") && location.hash !== `#/chat/${chats.chat.id}`) history.replaceState(null, "", "#/");
+    show(true);
+    if (panel.open) panel.fill();
+    if (matchMedia("(pointer: fine)").matches) $("ask").focus();
+});
+chats.addEventListener("path", () => {
+    if (chats.list.includes(chats.chat) && !location.hash.startsWith("#/chat/")) {
+        history.replaceState(null, "", `#/chat/${chats.chat.id}`);
+    }
+    show(false);
+});
+chats.addEventListener("grow", ({ detail }) => { if (detail.chat === chats.chat?.id) thread.grow(detail); });
+chats.addEventListener("list", () => { if (chats.chat) titles(); });
+chats.addEventListener("ended", ({ detail }) => {
+    if (detail.chat !== chats.chat?.id) toast("Another chat has its answer.", { label: "Show", run: () => go(`#/chat/${detail.chat}`) });
+    // The focus returns to where the next question is written, unless the person went elsewhere.
+    else if (document.activeElement === document.body || document.activeElement === $("send")) $("ask").focus();
+});
+chats.addEventListener("problem", ({ detail }) => {
+    if (detail.problem.kind === "gone" || detail.problem.kind === "cut") lookAtServer();
+});
+store.onOtherTab(() => chats.load());
+
+// ---- the server: what it has, whether it is there
+let away = false;
+let looking = 0;
+async function lookAtServer(said) {
+    clearTimeout(looking);
+    let next = 0;
+    try {
+        if (!(await api.healthy())) {
+            banner("The server is loading its model. This page looks again every few seconds.");
+            next = 2000;
+        } else {
+            const { models, props } = await api.facts();
+            Object.assign(chats, { models, props });
+            banner("");
+            pickModels();
+            welcome();
+            if (chats.chat) gauge();
+            if (panel.open) panel.fill();
+            if (away) back();
+            away = false;
+            if (said) toast("The list of models is fresh.");
+        }
+    } catch (e) {
+        if (e.kind === "key") { askKey(); return; }
+        away = true;
+        banner(e.kind === "gone"
+            ? "The server does not answer. Start it with “weft serve”; your chats are here, and this page looks for it every few seconds."
+            : e.message);
+        next = 3000;
+    }
+    if (next) looking = setTimeout(lookAtServer, next);
+}
+
+// An answer that never began is asked for again; one that broke off is left to the person.
+function back() {
+    toast("The server is back.");
+    const last = chats.path.at(-1);
+    if (last?.problem?.kind === "gone" && !last.content && !last.thinking) chats.retry(last);
+}
+
+function banner(text) {
+    const b = $("banner");
+    if (b.textContent !== text) b.textContent = text;
+}
+
+function pickModels() {
+    const select = $("model");
+    const ids = chats.models.map((m) => m.id);
+    if ([...select.options].map((o) => o.value).join("\n") !== ids.join("\n")) {
+        select.replaceChildren(...ids.map((id) => el("option", { value: id }, id)));
+    }
+    $("model-label").hidden = ids.length === 0;
+    if (chats.chat) select.value = chats.model;
+}
+$("model").addEventListener("change", (e) => { panel.set("model", e.target.value); gauge(); });
+chats.addEventListener("open", pickModels);
+
+async function askKey(message) {
+    const field = el("input", { type: "password", autocomplete: "off", "aria-label": "Key" });
+    const keep = el("input", { type: "checkbox", id: "keep-key" });
+    const said = await dialog("The server asks for a key", el("div.fields", {},
+        el("p", {}, "It is the text of the file that “weft serve --api-key-file” was given."),
+        field, el("label.check", { htmlFor: "keep-key" }, keep, " Keep it in this browser")),
+    [{ label: "Use this key", primary: true }]);
+    if (!said || !field.value.trim()) return;
+    api.setKey(field.value.trim(), keep.checked);
+    await lookAtServer();
+    if (message) chats.retry(message);
+}
+
+function welcome() {
+    const model = chats.model || "the model";
+    const ideas = /mini/.test(model)
+        ? ["What is 17 + 25?", "What is 12 * 9?", "Is 91 a prime number?"]
+        : ["Explain what a KV cache is, in three sentences.", "Write a haiku about weaving.", "What can you help me with?"];
+    $("welcome").replaceChildren(
+        el("h2", {}, `Ask ${model}`),
+        el("p", {}, "It runs on this server alone. Chats stay in this browser."),
+        el("div.ideas", {}, ideas.map((t) => el("button", { type: "button", onclick: () => composer.send(t) }, t))));
+}
+
+// ---- buttons of the frame
+const phone = matchMedia("(max-width: 760px)");
+function sidebarOpen(open) {
+    document.body.classList.toggle("sidebar", open);
+    document.body.classList.toggle("no-sidebar", !open);
+    $("menu").setAttribute("aria-expanded", String(open));
+    $("sidebar").inert = !open;
+}
+const closeSidebarOnPhone = () => { if (phone.matches) sidebarOpen(false); };
+phone.addEventListener("change", () => sidebarOpen(!phone.matches));
+sidebarOpen(!phone.matches);
+function toggleSidebar() {
+    const open = !document.body.classList.contains("sidebar");
+    sidebarOpen(open);
+    if (open && phone.matches) $("new-chat").focus();
+}
+$("menu").addEventListener("click", toggleSidebar);
+$("backdrop").addEventListener("click", () => { sidebarOpen(false); $("menu").focus(); });
+$("new-chat").addEventListener("click", () => go("#/"));
+$("settings").addEventListener("click", () => panel.toggle());
+$("help").addEventListener("click", keysDialog);
+$("export").addEventListener("click", () => transferDialog(chats, go));
+
+const THEMES = { system: "as the system", light: "light", dark: "dark" };
+function theme(next) {
+    document.documentElement.dataset.theme = next;
+    try { localStorage.setItem("weft-theme", next); } catch { /* It holds until the page is closed. */ }
+    $("theme").title = `Appearance: ${THEMES[next]}`;
+    $("theme").setAttribute("aria-label", `Appearance: ${THEMES[next]}`);
+    const dark = next === "dark" || (next === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
+    document.querySelector("meta[name=theme-color]").content = dark ? "#17191b" : "#f7f5f1";
+}
+$("theme").addEventListener("click", () => {
+    const names = Object.keys(THEMES);
+    const next = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length];
+    theme(next);
+    toast(`Appearance: ${THEMES[next]}.`);
+});
+theme(document.documentElement.dataset.theme in THEMES ? document.documentElement.dataset.theme : "system");
+
+installKeys({
+    chats, thread, panel, composer,
+    fresh: () => { go("#/"); $("ask").focus(); },
+    search: () => { sidebarOpen(true); $("search").focus(); $("search").select(); },
+    sidebar: toggleSidebar,
+    closeSidebar: closeSidebarOnPhone,
+    rename: () => { sidebarOpen(true); sidebar.rename(chats.chat); },
+});
+
+// ---- start
+window.addEventListener("hashchange", route);
+window.addEventListener("pagehide", () => chats.leave());
+window.addEventListener("pageshow", (e) => { if (e.persisted) location.reload(); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden && away) lookAtServer(); });
+window.addEventListener("online", () => lookAtServer());
+
+(async () => {
+    welcome();
+    try {
+        await chats.load();
+    } catch (e) {
+        banner(`This browser does not let the page keep chats (${e.message}). Allow storage for this address.`);
+    }
+    await route();
+    await lookAtServer();
+    await chats.recover();
+    document.documentElement.dataset.ready = "yes";
+})();
+
+if ("serviceWorker" in navigator && isSecureContext) {
+    const own = globalThis.trustedTypes?.createPolicy("weft", { createScriptURL: (url) => (url === "sw.js" ? url : "") });
+    navigator.serviceWorker.register(own ? own.createScriptURL("sw.js") : "sw.js").catch(() => {
+        // Without it the page works all the same, but not offline.
+    });
+}
+// For the tests and for the curious.
+globalThis.weft = { chats, thread };
+

@@ -1,0 +1,77 @@
+// The pages Models and Device: what the server says of itself, and nothing that it does not.
+import { bytes, el, number, plural } from "./ui.js";
+import * as api from "./api.js";
+
+const table = (rows) => el("dl", {}, rows.filter(([, v]) => v !== undefined && v !== null && v !== "")
+    .map(([k, v]) => el("div", {}, el("dt", {}, k), el("dd", {}, String(v)))));
+
+const TITLES = { models: "Models", device: "Device" };
+
+export async function show(root, name, retry) {
+    root.setAttribute("aria-label", TITLES[name]);
+    root.replaceChildren(el("h2", {}, TITLES[name]), el("p", {}, "Asking the server …"));
+    try {
+        const { models, props } = await api.facts();
+        const slots = name === "models" ? await api.get("slots").catch(() => null) : null;
+        root.replaceChildren(el("h2", {}, TITLES[name]), ...(name === "models" ? modelCards(models, props, slots) : device(props)));
+    } catch (e) {
+        root.replaceChildren(el("h2", {}, TITLES[name]), el("div.problem", {}, el("p", { role: "alert" }, e.message),
+            el("div.ways", {}, el("button", { type: "button", onclick: retry }, "Try again"))));
+    }
+}
+
+function modelCards(models, props, slots) {
+    if (!models.length) return [el("p", {}, "The server has no model loaded. Start it with “weft serve -m FILE.gguf”.")];
+    const busy = Array.isArray(slots) ? slots.filter((s) => s.is_processing).length : null;
+    const cards = models.map((m) => {
+        const meta = m.meta ?? {};
+        return el("section.card", { "aria-label": m.id }, el("h3", {}, m.id), table([
+            ["Owned by", m.owned_by],
+            ["State", m.status?.value ?? m.state],
+            ["Parameters", meta.n_params && number(meta.n_params)],
+            ["Size", meta.size && bytes(meta.size)],
+            ["Weights", meta.ftype ?? meta.quantization],
+            ["Architecture", meta.architecture],
+            ["Context", meta.n_ctx && plural(meta.n_ctx, "token")],
+            ["Trained context", meta.n_ctx_train && plural(meta.n_ctx_train, "token")],
+            ["Vocabulary", meta.n_vocab && number(meta.n_vocab)],
+            ["Embedding", meta.n_embd && number(meta.n_embd)],
+        ]));
+    });
+    const settings = props.default_generation_settings;
+    cards.push(el("section.card", { "aria-label": "Serving" }, el("h3", {}, "Serving"), table([
+        ["Context of a chat", settings?.n_ctx && plural(settings.n_ctx, "token")],
+        ["Slots", props.total_slots],
+        ["Slots at work", busy],
+        ["Weft", props.build_info],
+    ])));
+    if (props.chat_template) {
+        cards.push(el("details.card", {}, el("summary", {}, "Chat template"), el("pre", { tabIndex: 0 }, props.chat_template)));
+    }
+    return cards;
+}
+
+// Names such as max_buffer_size as words.
+const words = (name) => name.replace(/_/g, " ").replace(/^./, (c) => c.toUpperCase());
+
+function device(props) {
+    const d = props.device;
+    if (!d) return [el("p", {}, "This server says nothing about its device. “weft devices” lists what is there.")];
+    const simple = Object.entries(d).filter(([, v]) => ["string", "number", "boolean"].includes(typeof v));
+    const cards = [el("section.card", { "aria-label": "Adapter" }, el("h3", {}, d.name ?? "Adapter"),
+        table(simple.filter(([k]) => k !== "name").map(([k, v]) => [words(k), value(k, v)])))];
+    for (const [key, part] of Object.entries(d)) {
+        if (typeof part !== "object" || part === null) continue;
+        const body = Array.isArray(part)
+            ? el("ul.chips", {}, part.map((f) => el("li", {}, String(f))))
+            : table(Object.entries(part).map(([k, v]) => [words(k), value(k, v)]));
+        cards.push(el("section.card", { "aria-label": words(key) }, el("h3", {}, words(key)), body));
+    }
+    return cards;
+}
+
+function value(key, v) {
+    if (typeof v === "boolean") return v ? "yes" : "no";
+    if (typeof v !== "number") return typeof v === "object" ? JSON.stringify(v) : v;
+    return /(?:buffer_size|binding_size|bytes|memory)/.test(key) && v >= 1024 ? `${bytes(v)} (${number(v)})` : number(v);
+}
