@@ -1,0 +1,111 @@
+// How the page looks: nothing cut or overlapping, axe without findings, and the screens that are committed.
+import test, { after, before } from "node:test";
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { ask, idle, launch, violations, visit } from "./browser.mjs";
+import { Mock, web } from "./mock.mjs";
+import { webp } from "./webp.mjs";
+
+let browser, mock;
+before(async () => { browser = await launch(); mock = await new Mock().start(); });
+after(async () => { await browser?.close(); await mock?.stop(); });
+
+const ANSWER = `Weaving crosses two sets of threads:
+
+1. The **warp** is stretched on the loom.
+2. The **weft** is drawn through it, over and under.
+
+| Weave | Pattern | Use |
+|---|---|---|
+| plain | 1/1 | shirts |
+| twill | 2/1 | jeans |
+| satin | 4/1 | linings |
+
+\`\`\`rust
+fn crosses(warp: usize, weft: usize) -> bool {
+    (warp + weft) % 2 == 0 // plain weave
+}
+\`\`\`
+
+A cloth of $n$ warp and $m$ weft threads has $n \\cdot m$ crossings.`;
+const sizes = [["phone", 360, 740], ["desk", 1440, 900]];
+
+// What sticks out to the right, has no room for its text, or lies under another control.
+const cut = (page) => page.evaluate(() => {
+    const found = [];
+    const wide = document.documentElement.clientWidth;
+    if (document.documentElement.scrollWidth > wide) found.push(`the page is ${document.documentElement.scrollWidth} wide`);
+    const shown = [...document.querySelectorAll("button, a, input, select, textarea, h1, h2, h3, p, li, summary, dt, dd")].filter((n) => {
+        const r = n.getBoundingClientRect();
+        return r.width > 2 && r.height > 2 && n.checkVisibility({ visibilityProperty: true, contentVisibilityAuto: true }) && !n.closest(".hidden, .skip, [inert]");
+    });
+    const name = (n) => `${n.tagName.toLowerCase()}#${n.id} ${(n.getAttribute("aria-label") ?? n.textContent).trim().slice(0, 30)}`;
+    const scrolls = (n) => { for (let p = n.parentElement; p; p = p.parentElement) if (/auto|scroll/.test(getComputedStyle(p).overflowX) && p.scrollWidth > p.clientWidth + 1) return true; return false; };
+    for (const n of shown) {
+        const r = n.getBoundingClientRect();
+        if ((r.right > wide + 1 || r.left < -1) && !scrolls(n)) found.push(`${name(n)} leaves the page: ${Math.round(r.left)} to ${Math.round(r.right)}`);
+        if (/^(?:BUTTON)$/.test(n.tagName) && n.scrollWidth > n.clientWidth + 2) found.push(`${name(n)} cuts its text`);
+        if (/^(?:BUTTON|SELECT|INPUT|TEXTAREA)$/.test(n.tagName)) {
+            if (r.width < 24 || r.height < 24) { if (n.type !== "checkbox") found.push(`${name(n)} is a small target: ${r.width} × ${r.height}`); }
+            const [x, y] = [r.left + r.width / 2, r.top + r.height / 2];
+            const top = document.elementFromPoint(x, y);
+            if (y > 0 && y < innerHeight && top && !n.contains(top) && !top.contains(n) && !top.closest(".toast, dialog, #panel, #sidebar, #backdrop, #composer, #top")) found.push(`${name(n)} lies under ${name(top)}`);
+        }
+    }
+    return found;
+});
+
+for (const [size, width, height] of sizes) {
+    for (const dark of [false, true]) {
+        const shade = dark ? "dark" : "light";
+        test(`${size}, ${shade}`, async () => {
+            const { page, context, faults } = await visit(browser, mock.url, { width, height, dark });
+            const state = async (name, keep) => {
+                await page.waitForTimeout(150);
+                assert.deepEqual(await cut(page), [], name);
+                assert.deepEqual(await violations(page), [], name);
+                if (keep) await webp(page, join(web, "screens", `${name}-${size}-${shade}.webp`));
+            };
+            await state("empty");
+            mock.plan({ thinking: "They ask about weaving.", text: ANSWER, rate: 400 });
+            await ask(page, "How does weaving work?");
+            await page.waitForFunction(() => document.querySelectorAll(".math.set").length === 3 && document.querySelector(".hljs-keyword"));
+            await page.locator(".toast").waitFor({ state: "detached" });
+            await state("chat", true);
+            await page.click("#settings");
+            await state("settings", !dark);
+            await page.keyboard.press("Escape");
+            if (size === "phone") await page.click("#menu");
+            await state("chats", size === "phone" && dark);
+            await page.click("#help");
+            await state("keys");
+            await page.keyboard.press("Escape");
+            await page.click("a[href='#/models']");
+            await page.waitForSelector("#page dl");
+            await state("models", !dark);
+            await page.goto(`${mock.url}#/device`);
+            await page.waitForFunction(() => document.querySelector("#page h3")?.textContent.includes("llvmpipe"));
+            await state("device", dark);
+            await page.goto(`${mock.url}#/`);
+            mock.plan({ status: 503, error: { message: "All slots are taken." }, headers: { "retry-after": "600" } });
+            await ask(page, "Is there room?", { wait: false });
+            await page.waitForSelector(".problem");
+            await state("busy", !dark);
+            await page.keyboard.press("Escape");
+            await idle(page);
+            assert.deepEqual(faults.filter((f) => !/Failed to load resource/.test(f)), []);
+            await context.close();
+        });
+    }
+}
+
+test("the appearance can be chosen against the system, and stays", async () => {
+    const { page, context } = await visit(browser, mock.url, { dark: true });
+    const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    assert.equal(await background(), "rgb(23, 25, 27)");
+    await page.click("#theme");
+    assert.equal(await background(), "rgb(247, 245, 241)");
+    await page.reload();
+    assert.equal(await background(), "rgb(247, 245, 241)");
+    await context.close();
+});

@@ -1,0 +1,136 @@
+// A server that answers as `weft serve` does, for the page's tests: it serves web/ under the policy of csp.txt, and says
+// what a test tells it to.
+import { createServer } from "node:http";
+import { readFileSync } from "node:fs";
+import { dirname, extname, join, normalize } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const web = join(dirname(fileURLToPath(import.meta.url)), "..");
+export const csp = readFileSync(join(web, "csp.txt"), "utf8").trim();
+
+const TYPES = {
+    ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml", ".png": "image/png", ".webmanifest": "application/manifest+json",
+};
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+const PROPS = {
+    default_generation_settings: { n_ctx: 2048, params: { temperature: 0, top_k: 40, top_p: 0.95, min_p: 0.05, n_predict: -1 } },
+    total_slots: 4,
+    build_info: "weft 0.1.0",
+    chat_template: "{% for m in messages %}{{ m.content }}{% endfor %}",
+    device: {
+        name: "llvmpipe (LLVM 15.0.6, 256 bits)", backend: "Vulkan", kind: "CPU", driver: "llvmpipe",
+        limits: { max_buffer_size: 4294967296, max_storage_buffer_binding_size: 134217728, max_compute_workgroup_size_x: 1024 },
+        features: ["shader-f16", "subgroups", "timestamp-query"],
+    },
+};
+const MODEL = { id: "weft-mini", object: "model", created: 1, owned_by: "weft", meta: { n_ctx: 2048, n_ctx_train: 2048, n_params: 11000000, size: 9000000 } };
+
+export class Mock {
+    constructor() {
+        this.requests = [];
+        this.plans = [];
+        this.models = [MODEL];
+        this.props = PROPS;
+        this.server = createServer((req, res) => this.handle(req, res).catch((e) => { res.destroy(e); }));
+        this.sockets = new Set();
+        this.server.on("connection", (s) => { this.sockets.add(s); s.on("close", () => this.sockets.delete(s)); });
+    }
+
+    async start(port = 0) {
+        await new Promise((resolve) => this.server.listen(port, "127.0.0.1", resolve));
+        this.port = this.server.address().port;
+        this.url = `http://127.0.0.1:${this.port}/`;
+        return this;
+    }
+
+    async stop() {
+        for (const s of this.sockets) s.destroy();
+        await new Promise((resolve) => this.server.close(resolve));
+    }
+
+    // The next answers, one a request: {text, thinking, calls, rate, status, error, headers, cut, fault, usage, chunk}.
+    plan(...plans) { this.plans.push(...plans); }
+
+    get chats() { return this.requests.filter((r) => r.path === "/v1/chat/completions"); }
+
+    async handle(req, res) {
+        const path = new URL(req.url, "http://x").pathname;
+        let body = "";
+        for await (const part of req) body += part;
+        const entry = { method: req.method, path, body: body ? JSON.parse(body) : null, headers: req.headers };
+        this.requests.push(entry);
+        const json = (status, value, headers = {}) => {
+            res.writeHead(status, { "content-type": "application/json", "x-request-id": "req-1", ...headers });
+            res.end(JSON.stringify(value));
+        };
+        if (path === "/health") return json(200, { status: "ok" });
+        if (path === "/v1/models") return json(200, { object: "list", data: this.models });
+        if (path === "/props") return json(200, this.props);
+        if (path === "/slots") return json(200, [{ id: 0, is_processing: false }, { id: 1, is_processing: true }]);
+        if (path === "/v1/chat/completions") return this.answer(entry, req, res, json);
+        return this.file(path, res);
+    }
+
+    file(path, res) {
+        const name = normalize(path === "/" ? "/index.html" : path);
+        if (/^\/(?:tests|screens)\//.test(name)) { res.writeHead(404).end(); return; }
+        try {
+            const data = readFileSync(join(web, name));
+            res.writeHead(200, {
+                "content-type": TYPES[extname(name)] ?? "application/octet-stream", "content-security-policy": csp,
+                "x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-cache",
+            });
+            res.end(data);
+        } catch {
+            res.writeHead(404).end();
+        }
+    }
+
+    async answer(entry, req, res, json) {
+        const plan = this.plans.shift() ?? { text: "The answer is 42." };
+        if (plan.status) return json(plan.status, { error: plan.error ?? { message: "no" } }, plan.headers);
+        entry.open = true;
+        res.on("close", () => { entry.open = false; entry.left = !res.writableFinished; });
+        res.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
+        const base = { id: "chatcmpl-1", object: "chat.completion.chunk", created: 1, model: entry.body.model };
+        const send = (delta, finish = null) => res.write(`data: ${JSON.stringify({ ...base, choices: [{ index: 0, delta, finish_reason: finish }] })}\n\n`);
+        send({ role: "assistant", content: "" });
+        const every = plan.rate ? 1000 / plan.rate : 0;
+        let sent = 0;
+        const start = performance.now();
+        const pace = async () => {
+            sent += 1;
+            if (!every) { if (sent % 50 === 0) await sleep(0); return; }
+            const ahead = start + sent * every - performance.now();
+            if (ahead > 1) await sleep(ahead);
+        };
+        const pieces = (text) => (Array.isArray(text) ? text : text.match(plan.chunk ?? /\s*\S+|\s+$/g) ?? []);
+        for (const p of pieces(plan.thinking ?? "")) { if (!entry.open) return; send({ reasoning_content: p }); await pace(); }
+        for (const p of pieces(plan.text ?? "")) {
+            if (!entry.open) return;
+            send({ content: p });
+            await pace();
+        }
+        for (const [index, c] of (plan.calls ?? []).entries()) {
+            send({ tool_calls: [{ index, id: c.id, type: "function", function: { name: c.name, arguments: "" } }] });
+            for (const p of c.arguments.match(/.{1,7}/gs) ?? []) send({ tool_calls: [{ index, function: { arguments: p } }] });
+        }
+        if (plan.hold) { await plan.hold; }
+        if (plan.cut) { if (plan.cut === "reset") { await sleep(100); res.destroy(); } else res.end(); return; }
+        if (plan.fault) { res.end(`data: ${JSON.stringify({ error: plan.fault })}\n\n`); return; }
+        send({}, plan.finish ?? (plan.calls ? "tool_calls" : "stop"));
+        if (entry.body.stream_options?.include_usage) {
+            const usage = plan.usage ?? { prompt_tokens: 20, completion_tokens: sent, total_tokens: 20 + sent, prompt_tokens_details: { cached_tokens: 0 } };
+            res.write(`data: ${JSON.stringify({ ...base, choices: [], usage })}\n\n`);
+        }
+        res.end("data: [DONE]\n\n");
+    }
+}
+
+// By hand: node mock.mjs [PORT].
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+    const mock = await new Mock().start(Number(process.argv[2] ?? 8081));
+    console.log(mock.url);
+}

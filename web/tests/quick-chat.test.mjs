@@ -1,0 +1,135 @@
+// The chat, from the first question to the way back, in Chromium.
+import test, { after, afterEach, before, beforeEach } from "node:test";
+import assert from "node:assert/strict";
+import { answers, ask, idle, launch, questions, violations, visit } from "./browser.mjs";
+import { Mock } from "./mock.mjs";
+
+let browser, mock, page, context, faults;
+before(async () => { browser = await launch(); });
+after(async () => { await browser?.close(); });
+beforeEach(async () => {
+    mock = await new Mock().start();
+    ({ page, context, faults } = await visit(browser, mock.url));
+});
+afterEach(async () => {
+    await context.close();
+    await mock.stop();
+    assert.deepEqual(faults, []);
+});
+
+test("a question is sent, its answer streams, thinking is folded", async () => {
+    mock.plan({ thinking: "17 + 25: ones 7+5=12, write 2 carry 1.", text: "The answer is **42**.", rate: 60 });
+    await ask(page, "What is 17 + 25?");
+    assert.deepEqual(await answers(page), ["The answer is 42."]);
+    assert.equal(await page.evaluate(() => document.activeElement.id), "ask");
+    assert.equal(await page.locator(".thinking").evaluate((d) => d.open), false);
+    await page.locator(".thinking summary").click();
+    assert.match(await page.locator(".thinking").innerText(), /Thought for [\d.]+ s\s+17 \+ 25/);
+    assert.match(await page.locator(".msg.assistant .stats").innerText(), /t\/s · \d+ tokens/);
+    assert.match(await page.locator("#gauge").getAttribute("aria-valuetext"), /of 2,048 tokens/);
+    assert.equal(await page.title(), "What is 17 + 25? · Weft");
+    await ask(page, "And now?");
+    assert.deepEqual(mock.chats[1].body.messages, [
+        { role: "user", content: "What is 17 + 25?" },
+        { role: "assistant", content: "The answer is **42**." },
+        { role: "user", content: "And now?" },
+    ]);
+});
+
+test("an answer is stopped and continued", async () => {
+    mock.plan({ text: "word ".repeat(500), rate: 60 });
+    await ask(page, "Talk", { wait: false });
+    await page.waitForFunction(() => document.querySelector(".msg.assistant .md")?.textContent.length > 20);
+    await page.keyboard.press("Escape");
+    await idle(page);
+    assert.match(await page.locator(".stats").innerText(), /stopped/);
+    const [kept] = await answers(page);
+    await page.waitForFunction(() => true);
+    for (let i = 0; mock.chats[0].open && i < 50; i += 1) await new Promise((r) => setTimeout(r, 20));
+    assert.equal(mock.chats[0].left, true, "the server saw the client leave");
+    mock.plan({ text: "and the end." });
+    await page.locator("[aria-label=Continue]").click();
+    await idle(page);
+    const { body } = mock.chats[1];
+    assert.equal(body.continue_final_message, true);
+    assert.equal(body.messages.at(-1).role, "assistant");
+    const [whole] = await answers(page);
+    assert.ok(whole.startsWith(kept) && whole.endsWith("and the end."), whole);
+});
+
+test("regenerate, edit and branches make a tree that survives a reload", async () => {
+    mock.plan({ text: "one" }, { text: "two" }, { text: "three" });
+    await ask(page, "first");
+    await page.locator("[aria-label=Regenerate]").click();
+    await idle(page);
+    assert.deepEqual(await answers(page), ["two"]);
+    assert.equal(await page.locator(".branch span").innerText(), "2/2");
+    await page.locator("[aria-label='Previous version']").click();
+    assert.deepEqual(await answers(page), ["one"]);
+    // Up in the empty field edits the question; Enter sends it as another version.
+    await page.focus("#ask");
+    await page.keyboard.press("ArrowUp");
+    await page.keyboard.press("Control+A");
+    await page.keyboard.type("changed");
+    await page.keyboard.press("Enter");
+    await idle(page);
+    assert.deepEqual([await questions(page), await answers(page)], [["changed"], ["three"]]);
+    assert.equal(mock.chats[2].body.messages.length, 1);
+    // An answer that is edited is kept as it was written, and nobody is asked.
+    await page.keyboard.press("Alt+E");
+    await page.keyboard.press("Control+A");
+    await page.keyboard.type("mine");
+    await page.keyboard.press("Control+Enter");
+    assert.deepEqual(await answers(page), ["mine"]);
+    await page.keyboard.press("Alt+,");
+    assert.deepEqual(await answers(page), ["three"]);
+    assert.equal(mock.chats.length, 3);
+    await page.locator(".msg.user [aria-label='Previous version']").click();
+    assert.deepEqual([await questions(page), await answers(page)], [["first"], ["one"]]);
+    await page.reload();
+    await page.waitForSelector(".msg.assistant");
+    assert.deepEqual([await questions(page), await answers(page)], [["first"], ["one"]]);
+    assert.deepEqual(await page.locator(".branch span").allInnerTexts(), ["1/2", "1/2"]);
+});
+
+test("hostile Markdown runs nothing and asks for nothing", async () => {
+    const text = [
+        "<script>globalThis.hit = 1</script>", "<img src=x onerror=\"globalThis.hit = 2\">",
+        "[a](javascript:globalThis.hit=3) [b](data:text/html,<script>globalThis.hit=4</script>) [ok](https://example.com/x)",
+        "![p](https://evil.example/leak.png)", "<iframe src=\"https://evil.example\"></iframe>", "<svg onload=globalThis.hit=5>",
+        "<a href=\"https://evil.example\" onclick=\"globalThis.hit=6\">c</a>", "<style>body{display:none}</style>",
+        "<form action=\"https://evil.example\"><button>go</button></form>", "<p class=\"problem\" id=\"ask\">fake</p>",
+        "<math><mtext><table><mglyph><style><img src=x onerror=globalThis.hit=7>", "$\\href{javascript:globalThis.hit=8}{x}$",
+        "```html\n<script>globalThis.hit = 9</script>\n```", "<b>bold</b> and H<sub>2</sub>O",
+    ].join("\n\n");
+    mock.plan({ text, chunk: /[\s\S]{1,9}/g });
+    await ask(page, "Attack");
+    await page.waitForTimeout(200);
+    assert.equal(await page.evaluate(() => globalThis.hit), undefined);
+    const inside = await page.evaluate(() => {
+        const md = document.querySelector(".msg.assistant .md");
+        return {
+            tags: [...new Set([...md.querySelectorAll("*")].map((n) => n.tagName.toLowerCase()))],
+            attrs: [...new Set([...md.querySelectorAll("*")].flatMap((n) => n.getAttributeNames()))],
+            links: [...md.querySelectorAll("a")].map((a) => [a.getAttribute("href"), a.target, a.rel]),
+            text: md.textContent,
+        };
+    });
+    for (const t of ["script", "img", "iframe", "style", "form", "input"]) assert.ok(!inside.tags.includes(t), t);
+    assert.deepEqual(inside.attrs.filter((a) => /^on|^style$|^id$|^src$/.test(a)), []);
+    const rel = "noopener noreferrer nofollow";
+    assert.deepEqual(inside.links.filter(([href]) => href), [
+        ["https://example.com/x", "_blank", rel], ["https://evil.example/leak.png", "_blank", rel],
+    ]);
+    // What was not taken as a tag is shown, not dropped.
+    assert.match(inside.text, /<script>globalThis\.hit = 1<\/script>/);
+    assert.match(inside.text, /<img src=x onerror=/);
+    assert.ok(inside.tags.includes("b") && inside.tags.includes("sub"));
+});
+
+test("axe finds nothing in an open chat with its settings", async () => {
+    mock.plan({ thinking: "hm", text: "# Title\n\n- a\n- b\n\n```js\nlet x = 1;\n```\n\n| a | b |\n|--|--|\n| 1 | 2 |" });
+    await ask(page, "Show");
+    await page.click("#settings");
+    assert.deepEqual(await violations(page), []);
+});
