@@ -63,6 +63,11 @@ impl Local {
         &self.model
     }
 
+    /// Answers at a time.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
     /// A conversation's ids.
     fn prompt(&self, job: &Job) -> weft_evals::Result<Vec<u32>> {
         let message = |t: &Turn| Message::new(t.role.as_str(), t.content.as_str());
@@ -92,7 +97,10 @@ impl Local {
 
     /// Has requests answered, telling `done` (number, answer) as each ends. The likeliest first tokens with their
     /// log-probabilities go with it, where a request asks for them.
-    fn ask(
+    ///
+    /// # Errors
+    /// A context for which there is no memory, what a request says is wrong with it, a fault of the device, Ctrl-C.
+    pub fn ask(
         &mut self,
         requests: Vec<Request>,
         done: &mut dyn FnMut(usize, Answer, Vec<(u32, f32)>) -> weft_evals::Result<()>,

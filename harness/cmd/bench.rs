@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use weft_kernels::perf::{Effort, copy_rate, matrix_rate};
+use weft_models::engine::{Engine, Event, Id, Options as Room, Request};
 use weft_models::{Model, Sampling, Session, Source, Synthetic};
 use weft_runtime::{DeviceKind, Replay};
 
@@ -54,7 +55,7 @@ pub(super) struct Flags {
     n_depth: Vec<u32>,
     /// Slots that decode at a time, up to 64
     #[arg(short = 'b', long, alias = "streams", value_name = "N,...", value_delimiter = ',', default_value = "1",
-          value_parser = clap::value_parser!(u32).range(1..=weft_models::MAX_SLOTS as i64))]
+          value_parser = clap::value_parser!(u32).range(1..=weft_models::engine::MAX_SLOTS as i64))]
     slots: Vec<u32>,
     /// How often each test is repeated
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -115,11 +116,12 @@ impl Test {
 
     /// Positions that a slot needs: those that count, and some for the steps that are timed by the device.
     fn context(&self) -> u32 {
-        self.depth.saturating_add(self.prompt).saturating_add(self.decode).saturating_add(SPARE)
+        let spare = SPARE + 2 * self.slots;
+        self.depth.saturating_add(self.prompt).saturating_add(self.decode).saturating_add(spare)
     }
 }
 
-/// Steps of a batch that are timed by the device, after the others.
+/// Steps of slots that are timed by the device, after the others.
 const SPARE: u32 = 8;
 
 /// All tests, in llama-bench's order.
@@ -168,6 +170,22 @@ impl Ids {
 
 fn check() -> Result<()> {
     if interrupt::asked() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// Steps until so many tokens have come.
+fn tokens(engine: &mut Engine, wanted: u32) -> Result<()> {
+    let mut come = 0;
+    while come < wanted {
+        check()?;
+        for event in engine.step()? {
+            match event {
+                Event::Token { .. } => come += 1,
+                Event::Failed { error, .. } => return Err(error.into()),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Seconds of each repetition, with what the device says of one.
@@ -270,28 +288,35 @@ impl Run<'_> {
 
     fn slots(&mut self, done: &mut dyn FnMut()) -> Result<Measured> {
         let test = self.test;
-        let mut batch = self.model.batch(test.slots, test.context())?;
+        let room = Room { slots: test.slots, context: Some(test.context()), positions: None };
+        let mut engine = Engine::new(self.model, &room)?;
         let before = self.ids.take(test.depth);
         let last = self.ids.take(test.slots);
         let sampling = self.sampling;
+        let mut ids: Vec<Id> = Vec::new();
         let mut once = || {
-            (0..batch.slots()).for_each(|slot| batch.stop(slot));
+            ids.drain(..).for_each(|id| _ = engine.cancel(id));
             for &id in &last {
                 let prompt: Vec<u32> = before.iter().copied().chain([id]).collect();
-                // A token more than counts: the first one comes from the prompt.
-                let most = test.decode as usize + 1;
-                batch.start_with(&prompt, &sampling, most, &mut |_, _| interrupt::flow())?;
+                // Those that begin first are ahead of the others, and still on their way when the last has all of its
+                // tokens.
+                let most = test.decode + test.slots + SPARE;
+                ids.push(engine.submit(Request::new(prompt, sampling, most as usize))?);
             }
-            batch.step()?;
-            let start = Instant::now();
-            for _ in 0..test.decode {
+            let mut begun = 0;
+            while begun < test.slots {
                 check()?;
-                batch.step()?;
+                let first = |e: &Event| matches!(e, Event::Started { .. });
+                begun += engine.step()?.iter().filter(|e| first(e)).count() as u32;
             }
+            // A round in which all take part.
+            tokens(&mut engine, 2 * test.slots)?;
+            let start = Instant::now();
+            tokens(&mut engine, test.decode * test.slots)?;
             Ok(start.elapsed())
         };
         let seconds = self.repeat(&mut once, done)?;
-        let (replay, apart) = self.replays(&mut |apart| Ok(batch.replay(apart)?))?;
+        let (replay, apart) = self.replays(&mut |apart| Ok(engine.replay(apart)?))?;
         Ok(Measured { seconds, replay, apart })
     }
 

@@ -8,7 +8,7 @@ mod results;
 mod types;
 
 use clap::Args;
-use weft_models::MAX_SLOTS;
+use weft_models::engine::MAX_SLOTS;
 
 use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag};
 use crate::{Error, Result};

@@ -13,7 +13,7 @@ use weft_evals::genesis::{Model, Rules, Settings, Style, Teacher};
 use weft_evals::journal::claim;
 use weft_evals::overlap::Index;
 use weft_evals::{Generate, hash, suites};
-use weft_models::MAX_SLOTS;
+use weft_models::engine::MAX_SLOTS;
 
 use crate::answers;
 use crate::options::{DeviceFlags, ModelFlag};

@@ -71,8 +71,6 @@ pub enum Error {
     Context { wanted: u32, most: u32 },
     #[error("{wanted} slots were asked for; it must be from 1 to {most}")]
     Slots { wanted: u32, most: u32 },
-    #[error("all {slots} slots are drawing an answer; stop one or wait for one to end")]
-    NoFreeSlot { slots: usize },
     #[error("{what} must be {range}, not {value}")]
     Sampling { what: &'static str, range: &'static str, value: String },
     #[error("{what}")]

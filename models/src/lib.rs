@@ -20,7 +20,6 @@
 //! cancels it.
 
 mod arch;
-mod batch;
 
 mod embedder;
 pub mod engine;
@@ -45,7 +44,6 @@ pub mod train;
 mod weights;
 
 pub use arch::SUPPORTED;
-pub use batch::{Batch, Drawn, MAX_SLOTS};
 pub use embedder::{Embedder, Hidden, Sequence};
 pub use error::{Error, Result};
 pub use generate::{Generation, Stop};

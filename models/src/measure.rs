@@ -7,7 +7,7 @@ use weft_runtime::{Cost, Replay};
 
 use crate::graph::Want;
 use crate::kv::{Extent, Shapes};
-use crate::{Batch, Model, Result, Sampling, Session};
+use crate::{Model, Result, Sampling, Session};
 
 impl Model {
     /// Weights in the file.
@@ -74,18 +74,5 @@ impl Session {
             start = to;
         }
         Ok(all.expect("at least one token"))
-    }
-}
-
-impl Batch {
-    /// Computes a step of all slots once more and says how long that took: see
-    /// [`weft_runtime::Gpu::measure`]. Answers are of no use afterwards; `None` if none has begun.
-    ///
-    /// # Errors
-    /// A fault of the device.
-    pub fn replay(&mut self, apart: bool) -> Result<Option<Replay>> {
-        let gpu = self.session.model.0.gpu.clone();
-        let last = self.last.as_ref().and_then(|key| self.programs.get(key));
-        Ok(last.map(|program| gpu.measure(program, apart)).transpose()?)
     }
 }

@@ -1,6 +1,5 @@
 //! Tests of the crate, in one binary.
 
-mod batch;
 mod data_fuzz;
 mod encoders;
 mod engine;

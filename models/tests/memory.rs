@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use weft_formats::gguf::File;
+use weft_models::engine::{Engine, Options as Room, Request};
 use weft_models::{CacheType, DeviceOptions, Error, Model, Options, Profile, Rows, Sampling, Spec, plan};
 use weft_runtime::Pool;
 
@@ -51,8 +52,14 @@ fn what_is_closed_leaves_nothing() {
         session.logits(&tokens[..20], Rows::Prefill, &mut |_, _| ControlFlow::Continue(())).unwrap();
         let refused = session.generate(&[0; 97], &Sampling::greedy(), 1).map(drop);
         assert!(matches!(refused, Err(Error::PromptTooLong { .. })), "{refused:?}");
-        model.batch(3, 96).unwrap().generate(&[(&tokens[..9], Sampling::greedy())], 3).unwrap();
-        assert!(model.batch(65, 96).is_err());
+        let room = |slots| Room { slots, context: Some(96), positions: None };
+        let mut engine = Engine::new(&model, &room(3)).unwrap();
+        for n in [3, 50] {
+            engine.submit(Request::new(tokens[..9].to_vec(), Sampling::greedy(), n)).unwrap();
+        }
+        (0..5).for_each(|_| drop(engine.step().unwrap()));
+        drop(engine);
+        assert!(Engine::new(&model, &room(257)).is_err());
         model.gpu().sync().unwrap();
     };
     let before = model.gpu().memory();

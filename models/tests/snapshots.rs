@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use weft_formats::adapter::Pair;
+use weft_models::engine::{Engine, Options as Room};
 use weft_models::train::{Adapter, Target, TrainOptions, Trainer};
 use weft_models::{AdapterFile, CacheType, DeviceOptions, Model, Options, Profile};
 use weft_runtime::{Budget, Caps, Coop, DeviceKind, Pool, Recorder};
@@ -77,9 +78,10 @@ fn session(model: &Model, what: &str, all: &mut Recordings) {
 }
 
 fn slots(model: &Model, what: &str, rows: &[u32], all: &mut Recordings) {
-    let batch = model.batch(64, 128).unwrap();
+    let room = Room { slots: 64, context: Some(128), positions: None };
+    let engine = Engine::new(model, &room).unwrap();
     for &n in rows {
-        all.push((format!("{what}{n} slots"), batch.recording(n, 128).unwrap()));
+        all.push((format!("{what}{n} slots"), engine.recording(n, 128).unwrap()));
     }
 }
 

@@ -7,8 +7,6 @@
 pub enum Pool {
     Weights,
     KvCache,
-    /// The KV cache of several slots: not `KvCache`, from which prompts are copied to it.
-    Slots,
     Activations,
     State,
     Params,
@@ -25,7 +23,6 @@ impl std::fmt::Display for Pool {
         f.write_str(match self {
             Pool::Weights => "weights",
             Pool::KvCache => "KV cache",
-            Pool::Slots => "KV cache of slots",
             Pool::Activations => "activations",
             Pool::State => "state",
             Pool::Params => "parameters",

@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use weft_models::{Batch, Message, Model, Sampling};
-use weft_runtime::DeviceKind;
+use weft_models::engine::Request;
+use weft_models::{Message, Sampling};
 
 use super::Flags;
-use crate::{Error, Result, interrupt, output, report};
+use crate::answers::Local;
+use crate::{Result, interrupt, output, report};
 use weft_curriculum::score::{Scores, Tally, score_generation};
 use weft_curriculum::{self as curriculum, Format, Sample, Split};
 
@@ -33,17 +34,12 @@ pub(super) fn run(f: &Flags) -> Result<()> {
         let prompt = |s: Sample| Ok((model.chat(&[Message::new("user", s.prompt.as_str())], None)?, s));
         asked.push((name, samples.map(prompt).collect::<Result<Vec<_>>>()?));
     }
-    let longest = asked.iter().flat_map(|(_, all)| all).map(|(prompt, _)| prompt.len()).max().unwrap_or(1);
-    let context = (longest + f.n.unwrap_or(TOKENS)).min(model.spec().context.max(longest as u32) as usize);
-    let software = model.gpu().caps().kind == DeviceKind::Cpu;
-    let slots = f.slots.unwrap_or(if software { 4 } else { 32 });
-    let mut batch = model.batch(slots, context as u32)?;
-
+    let mut local = Local::new(model.clone(), f.model.name(), f.slots);
     let bar = output::bar(2 * limit, "{msg} {bar:30} {pos} of {len}, {elapsed}, {eta} to go");
     let mut scored = Vec::new();
     for (name, questions) in asked {
         bar.set_message(name);
-        let scores = score(f, &model, &mut batch, questions, &bar);
+        let scores = score(f, &mut local, questions, &bar);
         if scores.is_err() {
             bar.finish_and_clear();
         }
@@ -56,7 +52,7 @@ pub(super) fn run(f: &Flags) -> Result<()> {
             "split": "test",
             "seed": f.seed,
             "limit": limit,
-            "streams": slots,
+            "slots": local.slots(),
             "seconds": start.elapsed().as_secs_f64(),
             "model": report::model_json(&f.model.name(), &model),
             "device": report::caps_json(model.gpu().caps()),
@@ -81,50 +77,24 @@ pub(super) fn run(f: &Flags) -> Result<()> {
 /// Asks all of the questions, as many at a time as there are slots.
 fn score(
     f: &Flags,
-    model: &Model,
-    batch: &mut Batch,
+    local: &mut Local,
     questions: Vec<(Vec<u32>, Sample)>,
     bar: &indicatif::ProgressBar,
 ) -> Result<Scores> {
     let mut scores = Scores::default();
-    let mut questions = questions.into_iter();
-    let mut asked: Vec<Option<(Sample, Vec<u32>)>> = (0..batch.slots()).map(|_| None).collect();
-    loop {
-        while let Some(free) = batch.free()
-            && let Some((prompt, sample)) = questions.next()
-        {
-            batch.start_with(&prompt, &Sampling::greedy(), f.n.unwrap_or(TOKENS), &mut |_, _| {
-                interrupt::flow()
-            })?;
-            asked[free] = Some((sample, Vec::new()));
-            // The first token has ended the answer: it is taken before the slot gets another.
-            if batch.free() == Some(free) {
-                break;
-            }
+    let most = f.n.unwrap_or(TOKENS);
+    let (prompts, samples): (Vec<_>, Vec<_>) = questions.into_iter().unzip();
+    let requests = prompts.into_iter().map(|p| Request::new(p, Sampling::greedy(), most)).collect();
+    local.ask(requests, &mut |i, answer, _| {
+        let right = score_generation(&samples[i], &answer.text);
+        scores.add(&samples[i], right);
+        if f.wrong && !right {
+            bar.suspend(|| show(&samples[i], &answer.text));
         }
-        let drawn = batch.step()?;
-        if drawn.is_empty() {
-            return Ok(scores);
-        }
-        for d in drawn {
-            let Some((_, ids)) = &mut asked[d.slot] else { continue };
-            ids.extend(d.token);
-            if d.stop.is_none() {
-                continue;
-            }
-            let Some((sample, ids)) = asked[d.slot].take() else { continue };
-            let text = model.tokenizer()?.decode(&ids, false);
-            let right = score_generation(&sample, &text);
-            scores.add(&sample, right);
-            if f.wrong && !right {
-                bar.suspend(|| show(&sample, &text));
-            }
-            bar.inc(1);
-        }
-        if interrupt::asked() {
-            return Err(Error::Interrupted);
-        }
-    }
+        bar.inc(1);
+        Ok(())
+    })?;
+    Ok(scores)
 }
 
 fn show(sample: &Sample, text: &str) {

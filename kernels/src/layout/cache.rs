@@ -140,19 +140,6 @@ impl CacheType {
     }
 }
 
-/// A range of bytes on its way from one cache to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moved {
-    /// The chunk that it is in, and the one that it goes to.
-    pub chunks: (usize, usize),
-    /// Where in the first.
-    pub from: u64,
-    /// Where in the second.
-    pub to: u64,
-    /// How many.
-    pub bytes: u64,
-}
-
 /// A layer's cache: `[positions, kv_heads, head_dim]`, for keys and for values, cut by positions
 /// into chunks that each fit a binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -325,43 +312,6 @@ impl CacheShape {
         (0..self.chunks()).map(|i| 2 * self.chunk_bytes(i).next_multiple_of(budget.align)).sum()
     }
 
-    /// Where the bytes of `positions` lie, and where they go in another cache of the same heads and type, from
-    /// position `at` on: ranges within a chunk of each, of keys or of values. Where one of them is a ring, only what a
-    /// ring still holds is copied; `at` is the first place of the ring to copy to.
-    ///
-    /// # Panics
-    /// If the caches differ in heads or type.
-    pub fn copies(&self, positions: Range<u32>, to: &CacheShape, at: u32) -> Vec<Moved> {
-        let kind = |c: &CacheShape| (c.ty, c.kv_heads, c.head_dim);
-        assert_eq!(kind(self), kind(to), "caches of one kind");
-        let heads = u64::from(self.kv_heads);
-        let scales = heads * 4 * u64::from(self.ty.blocks(self.head_dim).div_ceil(2));
-        let values = self.ty.value_bytes(heads, self.head_dim);
-        let mut all = Vec::new();
-        let rings = self.ring.unwrap_or(u32::MAX).min(to.ring.unwrap_or(u32::MAX));
-        let mut next = positions.start.max(positions.end.saturating_sub(rings));
-        while next < positions.end {
-            let p = self.ring.map_or(next, |r| next % r);
-            let q = at + to.ring.map_or(next - positions.start, |r| next % r);
-            // To the end of a lap.
-            let lap = |ring: Option<u32>| ring.map_or(u32::MAX, |r| r - next % r);
-            let left = (positions.end - next).min(lap(self.ring)).min(lap(to.ring));
-            let (i, j) = (p / self.per_chunk, q / to.per_chunk);
-            let (from, into) = (self.chunk(i as usize), to.chunk(j as usize));
-            let n = left.min(from.end - p).min(into.end - q);
-            let (chunks, n64) = ((i as usize, j as usize), u64::from(n));
-            let (a, b) = (u64::from(p - from.start), u64::from(q - into.start));
-            all.push(Moved { chunks, from: a * values, to: b * values, bytes: n64 * values });
-            if scales > 0 {
-                let behind = |r: &Range<u32>| u64::from(r.end - r.start) * values;
-                let (from, to) = (behind(&from) + a * scales, behind(&into) + b * scales);
-                all.push(Moved { chunks, from, to, bytes: n64 * scales });
-            }
-            next += n;
-        }
-        all
-    }
-
     /// Bytes of chunk `i` of the keys, and of the values.
     pub fn chunk_bytes(&self, i: usize) -> u64 {
         let r = self.chunk(i);
@@ -380,35 +330,6 @@ mod tests {
         let why = new(CacheType::Q8_0, 80).unwrap_err().to_string();
         assert!(why.contains("80") && why.contains("f16"), "{why}");
         assert!(new(CacheType::F16, 80).is_ok() && new(CacheType::Q4_0, 96).is_ok());
-    }
-
-    /// Between caches with and without rings and chunks, every position lands where it belongs.
-    #[test]
-    fn copies_go_round() {
-        let budget = Budget { max_binding: 2560, ..Budget::WEBGPU };
-        let new = |context| CacheShape::new(CacheType::F16, context, 1, 8, &budget).unwrap();
-        let (flat, small, rings) = (new(400), new(64).as_ring(64), new(288).as_ring(96));
-        assert!(flat.chunks() > 1 && rings.chunks() > 1);
-        // First places: of a ring that of the second one.
-        for (from, to, at) in
-            [(&small, &rings, 96), (&rings, &small, 0), (&flat, &rings, 96), (&small, &flat, 100)]
-        {
-            let positions = 100..333;
-            let place = |c: &CacheShape, p: u32, at: u32| c.ring.map_or(p, |r| at + p % r);
-            let mut want = Vec::new();
-            for p in 333 - from.ring.into_iter().chain(to.ring).min().unwrap_or(233)..333 {
-                let target = to.ring.map_or(at + p - 100, |r| at + p % r);
-                want.push((place(from, p, 0), target));
-            }
-            let mut got = Vec::new();
-            for m in from.copies(positions, to, at) {
-                let first = |c: &CacheShape, i: usize, bytes: u64| c.chunk(i).start + (bytes / 16) as u32;
-                for i in 0..(m.bytes / 16) as u32 {
-                    got.push((first(from, m.chunks.0, m.from) + i, first(to, m.chunks.1, m.to) + i));
-                }
-            }
-            assert_eq!(got, want);
-        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod pages;
 mod state;
 mod tiles;
 
-pub use cache::{CacheShape, CacheType, Moved};
+pub use cache::{CacheShape, CacheType};
 pub use pages::{BLOCK, Pages};
 pub(crate) use state::STATE_BYTES;
 pub use state::{IDLE, Sequences, State};

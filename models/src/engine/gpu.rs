@@ -8,19 +8,16 @@ use std::collections::HashMap;
 
 use weft_kernels::layout::BLOCK;
 use weft_kernels::ops::attention::Sequences;
-use weft_kernels::ops::rope::Rotation;
 use weft_kernels::ops::sample::{IDLE, State};
-use weft_runtime::{Gpu as Runtime, Pool, Program, Readback, Recorder, Slice};
+use weft_runtime::{Gpu as Runtime, Pool, Program, Readback, Recorder, Replay, Slice};
 
 use super::Options;
 use super::device::{Device, Layout, Piece};
 use super::pool;
+use super::room::{Room, activations, pass, rotary, state_bytes};
 use crate::graph::{Frame, Graph, Memory, Pass, Want};
-use crate::kv::{Cache, Extent, Group, Shapes};
-use crate::{Error, Model, Result, Sampling};
-
-/// The most slots.
-pub(super) const MAX_SLOTS: u32 = 256;
+use crate::kv::{Cache, Group};
+use crate::{Model, Result, Sampling};
 
 /// A program, and where its logits are afterwards.
 type Recorded = (Program, Option<Slice>);
@@ -47,6 +44,8 @@ pub(super) struct Gpu {
     steps: HashMap<(u32, u32), Recorded>,
     /// Programs of pieces, by tokens.
     pieces: HashMap<(Want, u32), Recorded>,
+    /// The step that ran last.
+    last: Option<(u32, u32)>,
     /// Where the logits of what ran last are.
     logits: Option<Slice>,
 }
@@ -59,116 +58,9 @@ struct Rows {
     history: Slice,
 }
 
-/// How much memory an engine takes besides its model's weights, in bytes, before any of it is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
-    /// Keys and values in all blocks.
-    pub cache: u64,
-    /// Positions that all answers have room for together, in layers that see all of them.
-    pub positions: u64,
-    /// Positions of a block.
-    pub block: u32,
-    /// Keys and values of a block, in the layers that see all positions.
-    pub block_bytes: u64,
-    /// Activations of a step or of a prompt's piece, whichever takes more.
-    pub activations: u64,
-    /// What samplers advance, tokens so far, tables of blocks and angles.
-    pub state: u64,
-    /// Tokens of a prompt that are computed at a time.
-    pub chunk: u32,
-}
-
-impl Plan {
-    /// Bytes in all.
-    pub fn total(&self) -> u64 {
-        self.cache + self.activations + self.state
-    }
-}
-
-/// The shapes of an engine's caches, and what it takes.
-struct Room {
-    shapes: Shapes,
-    groups: Vec<Group>,
-    plan: Plan,
-    slots: u32,
-    context: u32,
-}
-
-impl Room {
-    fn new(model: &Model, options: &Options) -> Result<Room> {
-        let (spec, gpu) = (model.spec(), model.gpu());
-        if spec.is_encoder() {
-            return Err(Error::Encoder { file: model.0.file.clone(), arch: spec.architecture.clone() });
-        }
-        let (slots, context) = (options.slots, options.context.unwrap_or(model.default_context()));
-        let budget = gpu.budget();
-        // A step has the logits of every slot in one binding.
-        let fits = budget.max_binding / (u64::from(spec.vocabulary) * 4);
-        let most = u64::from(MAX_SLOTS).min(fits).max(1) as u32;
-        if slots == 0 || slots > most {
-            return Err(Error::Slots { wanted: slots, most });
-        }
-        let all = u64::from(slots) * u64::from(context);
-        if context == 0 || all > u64::from(u32::MAX) {
-            return Err(Error::Context { wanted: context, most: u32::MAX / slots });
-        }
-        let batch = model.0.chunk.min(context);
-        let extent = Extent { sequences: slots, context, batch };
-        let positions = options.positions.unwrap_or(all).clamp(u64::from(context), all);
-        let (shapes, groups) = Shapes::paged(spec, model.0.cache, extent, positions, budget)?;
-        let frame = model.0.frame(&shapes, model.1.as_deref());
-        let chunk = Graph::fitting_chunk(&frame, batch, Want::Token);
-        let plan = Plan {
-            cache: shapes.bytes(budget),
-            positions: positions_of(&groups).unwrap_or(positions).min(all),
-            block: BLOCK,
-            block_bytes: shapes.block_bytes(0),
-            activations: activations(&frame, slots, context, chunk),
-            state: state_bytes(&groups)
-                + (all + u64::from(context) + u64::from(slots) + u64::from(chunk)) * 4
-                + u64::from(spec.width) * 4
-                + rotary(model, context).map(|t| t.len() as u64 * 8).sum::<u64>(),
-            chunk,
-        };
-        Ok(Room { shapes, groups, plan, slots, context })
-    }
-}
-
-/// Positions of the pool of layers that see all, if there are any.
-fn positions_of(groups: &[Group]) -> Option<u64> {
-    let pool = |g: &&Group| g.window == 0;
-    groups.iter().find(pool).map(|g| u64::from(g.pages.chunks) * u64::from(g.pages.positions()))
-}
-
-/// Bytes of the state up to the end of the last table.
-fn state_bytes(groups: &[Group]) -> u64 {
-    groups.iter().map(|g| g.pages.state_bytes()).max().unwrap_or(0)
-}
-
-fn rotary(model: &Model, context: u32) -> impl Iterator<Item = Vec<[f32; 2]>> {
-    model.spec().rotations().into_iter().map(move |r: Rotation| r.table(context))
-}
-
-/// Bytes of activations for steps of up to so many slots, and for pieces of up to `chunk` tokens.
-fn activations(frame: &Frame<'_>, slots: u32, context: u32, chunk: u32) -> u64 {
-    let rows = (0..=slots.ilog2()).map(|i| 1 << i).chain([slots]);
-    let step = |rows| Graph::plan(frame, pass(rows, context, context)).bytes();
-    let steps = rows.map(step).max().unwrap_or(0);
-    steps.max(Graph::most_bytes(frame, chunk, &[Want::Token, Want::Cache]))
-}
-
-/// A step of so many rows.
-fn pass(rows: u32, context: u32, positions: u32) -> Pass {
-    Pass { tokens: rows, sequences: Sequences::Slots { context }, positions, want: Want::Token }
-}
-
 impl Gpu {
-    pub(super) fn plan(model: &Model, options: &Options) -> Result<Plan> {
-        Ok(Room::new(model, options)?.plan)
-    }
-
     pub(super) fn new(model: &Model, options: &Options) -> Result<Gpu> {
-        let Room { shapes, groups, plan, slots, context } = Room::new(model, options)?;
+        let Room { shapes, groups, plan, slots, context } = Room::of(model, options)?;
         let gpu = model.gpu();
         let cache = Cache::new(gpu, shapes, Pool::KvCache, "the KV cache")?;
         let words = (state_bytes(&groups) / 4) as usize;
@@ -200,7 +92,7 @@ impl Gpu {
                 ids: alloc(plan.chunk.into(), "token ids of a piece")?,
                 history: alloc(context.into(), "token history of a piece")?,
             },
-            tables: rotary(model, context).map(table).collect::<std::result::Result<_, _>>()?,
+            tables: rotary(model.spec(), context).map(table).collect::<std::result::Result<_, _>>()?,
             last_row: alloc(model.spec().width.into(), "last residual")?,
             activations: gpu.alloc(Pool::Activations, plan.activations, "activations")?,
             model: model.clone(),
@@ -208,6 +100,7 @@ impl Gpu {
             cache,
             steps: HashMap::new(),
             pieces: HashMap::new(),
+            last: None,
             logits: None,
         })
     }
@@ -246,6 +139,12 @@ impl Gpu {
     /// What a step of so many rows records, for the tests.
     pub(super) fn recording(&self, rows: u32, positions: u32) -> Result<Recorder> {
         Ok(self.record(pass(rows, self.layout.context as u32, positions))?.0)
+    }
+
+    /// Computes the last step once more, and says how long that took. None if there was none.
+    pub(super) fn replay(&self, apart: bool) -> Result<Option<Replay>> {
+        let last = self.last.as_ref().and_then(|key| self.steps.get(key));
+        Ok(last.map(|(program, _)| self.gpu.measure(program, apart)).transpose()?)
     }
 
     /// What has run here.
@@ -333,6 +232,7 @@ impl Device for Gpu {
             let (rec, logits) = self.record(pass(key.0, self.layout.context as u32, key.1))?;
             self.steps.insert(key, (rec.finish()?, logits));
         }
+        self.last = Some(key);
         let (program, logits) = &self.steps[&key];
         self.logits.clone_from(logits);
         Ok(gpu.run(program, Some(&tokens))?.readback.expect("asked for"))
@@ -361,6 +261,7 @@ impl Device for Gpu {
         }
         self.steps.clear();
         self.pieces.clear();
+        self.last = None;
         Ok(true)
     }
 }

@@ -36,6 +36,7 @@ mod device;
 mod gpu;
 mod pool;
 mod request;
+mod room;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -43,12 +44,13 @@ mod text;
 
 use std::time::Instant;
 
-pub use gpu::Plan;
 pub use request::{Event, Finish, Id, Logprobs, Mask, Request, Usage};
+pub use room::{MAX_SLOTS, Plan, plan};
 
 use crate::{Model, Result};
 use device::Device;
 use gpu::Gpu;
+use room::Room;
 use schedule::{Next, Scheduler};
 use text::Text;
 
@@ -91,7 +93,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::new`], but for memory.
     pub fn plan(model: &Model, options: &Options) -> Result<Plan> {
-        Gpu::plan(model, options)
+        Ok(Room::of(model, options)?.plan)
     }
 
     /// What a step of so many rows records.
@@ -101,6 +103,15 @@ impl Engine {
     #[doc(hidden)]
     pub fn recording(&self, rows: u32, positions: u32) -> Result<weft_runtime::Recorder> {
         self.scheduler.device.recording(rows, positions)
+    }
+
+    /// Computes the last step once more and says how long that took: see [`weft_runtime::Gpu::measure`]. Answers, and what
+    /// the cache holds, are of no use afterwards; None if there was no step.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn replay(&mut self, apart: bool) -> Result<Option<weft_runtime::Replay>> {
+        self.scheduler.device.replay(apart)
     }
 
     /// The model that answers.

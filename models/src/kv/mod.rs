@@ -215,19 +215,4 @@ impl Cache {
     pub(crate) fn layer(&self, layer: u32) -> &[(Slice, Slice)] {
         &self.layers[layer as usize]
     }
-
-    /// What to copy where so that sequence `to` of `other` has the keys and values of the first `positions` positions.
-    pub(crate) fn copies(&self, positions: u32, other: &Cache, to: u32) -> Vec<(Slice, Slice)> {
-        let mut all = Vec::new();
-        for (i, shape) in self.shapes.layers.iter().enumerate() {
-            let target = &other.shapes.layers[i];
-            let first = to * target.ring.unwrap_or(other.shapes.context);
-            for m in shape.copies(0..positions, target, first) {
-                let (from, to) = (&self.layers[i][m.chunks.0], &other.layers[i][m.chunks.1]);
-                all.push((from.0.range(m.from, m.bytes), to.0.range(m.to, m.bytes)));
-                all.push((from.1.range(m.from, m.bytes), to.1.range(m.to, m.bytes)));
-            }
-        }
-        all
-    }
 }

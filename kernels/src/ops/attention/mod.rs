@@ -16,7 +16,7 @@ pub mod train;
 use weft_runtime::Shader;
 
 use crate::Fields;
-pub use crate::layout::{CacheShape, CacheType, Moved, Sequences};
+pub use crate::layout::{CacheShape, CacheType, Sequences};
 pub use forward::Attention;
 pub use kernel::Variant;
 pub use plan::{CombineParams, Params, plan, plan_combine};

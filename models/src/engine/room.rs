@@ -1,0 +1,148 @@
+//! What an engine takes, before any of it is taken: the shapes of its caches, and bytes.
+
+use weft_formats::gguf::File;
+use weft_kernels::Budget;
+use weft_kernels::layout::BLOCK;
+use weft_kernels::ops::attention::{CacheType, Sequences};
+use weft_runtime::Caps;
+
+use super::Options;
+use crate::graph::{Frame, Graph, Pass, Want};
+use crate::kv::{Extent, Group, Shapes};
+use crate::plan::Choices;
+use crate::weights::{Layout, refuse_unknown};
+use crate::{Error, Model, Result, Spec};
+
+/// The most slots of an engine.
+pub const MAX_SLOTS: u32 = 256;
+
+/// How much memory an engine takes besides its model's weights, in bytes, before any of it is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Keys and values in all blocks.
+    pub cache: u64,
+    /// Positions that all answers have room for together, in layers that see all of them.
+    pub positions: u64,
+    /// Positions of a block.
+    pub block: u32,
+    /// Keys and values of a block, in the layers that see all positions.
+    pub block_bytes: u64,
+    /// Activations of a step or of a prompt's piece, whichever takes more.
+    pub activations: u64,
+    /// What samplers advance, tokens so far, tables of blocks and angles.
+    pub state: u64,
+    /// Tokens of a prompt that are computed at a time.
+    pub chunk: u32,
+}
+
+impl Plan {
+    /// Bytes in all.
+    pub fn total(&self) -> u64 {
+        self.cache + self.activations + self.state
+    }
+}
+
+/// The shapes of an engine's caches, and what it takes.
+pub(super) struct Room {
+    pub(super) shapes: Shapes,
+    pub(super) groups: Vec<Group>,
+    pub(super) plan: Plan,
+    pub(super) slots: u32,
+    pub(super) context: u32,
+}
+
+impl Room {
+    pub(super) fn of(model: &Model, options: &Options) -> Result<Room> {
+        if model.spec().is_encoder() {
+            let (file, arch) = (model.0.file.clone(), model.spec().architecture.clone());
+            return Err(Error::Encoder { file, arch });
+        }
+        let context = options.context.unwrap_or(model.default_context());
+        let none = Shapes::none();
+        let frame = model.0.frame(&none, model.1.as_deref());
+        Room::new(&frame, (model.0.chunk, model.0.cache), options, context)
+    }
+
+    /// For the model of a frame, with pieces of at most `chunk` tokens and a type of cache.
+    fn new(f: &Frame<'_>, (chunk, cache): (u32, CacheType), options: &Options, context: u32) -> Result<Room> {
+        let (spec, budget, slots) = (f.spec, f.budget, options.slots);
+        // A step has the logits of every slot in one binding.
+        let fits = budget.max_binding / (u64::from(spec.vocabulary) * 4);
+        let most = u64::from(MAX_SLOTS).min(fits).max(1) as u32;
+        if slots == 0 || slots > most {
+            return Err(Error::Slots { wanted: slots, most });
+        }
+        let all = u64::from(slots) * u64::from(context);
+        if context == 0 || all > u64::from(u32::MAX) {
+            return Err(Error::Context { wanted: context, most: u32::MAX / slots });
+        }
+        let batch = chunk.min(context);
+        let extent = Extent { sequences: slots, context, batch };
+        let positions = options.positions.unwrap_or(all).clamp(u64::from(context), all);
+        let (shapes, groups) = Shapes::paged(spec, cache, extent, positions, budget)?;
+        let frame = Frame { kv: &shapes, ..*f };
+        let chunk = Graph::fitting_chunk(&frame, batch, Want::Token);
+        let words = all + u64::from(context + slots + chunk + spec.width);
+        let plan = Plan {
+            cache: shapes.bytes(budget),
+            positions: positions_of(&groups).unwrap_or(positions).min(all),
+            block: BLOCK,
+            block_bytes: shapes.block_bytes(0),
+            activations: activations(&frame, slots, context, chunk),
+            state: state_bytes(&groups)
+                + words * 4
+                + rotary(spec, context).map(|t| t.len() as u64 * 8).sum::<u64>(),
+            chunk,
+        };
+        Ok(Room { shapes, groups, plan, slots, context })
+    }
+}
+
+/// Plans the memory of an engine for a file that is opened with these options, besides its weights.
+///
+/// # Errors
+/// As [`plan`](crate::plan); as [`Engine::new`](super::Engine::new), but for memory.
+pub fn plan(
+    file: &File,
+    spec: &Spec,
+    options: &crate::Options,
+    room: &Options,
+    (caps, budget): (&Caps, &Budget),
+) -> Result<Plan> {
+    refuse_unknown(spec, file)?;
+    let weights = &Layout::of(file, spec, budget)?;
+    let choices = Choices::of(file, caps, options);
+    let none = Shapes::none();
+    let frame = Frame { spec, weights, caps, budget, kv: &none, lora: None, integers: choices.integers };
+    let context = room.context.or(options.context).unwrap_or(spec.context.min(4096));
+    Ok(Room::new(&frame, (choices.chunk, choices.cache), room, context)?.plan)
+}
+
+/// Positions of the pool of layers that see all, if there are any.
+fn positions_of(groups: &[Group]) -> Option<u64> {
+    let pool = |g: &&Group| g.window == 0;
+    groups.iter().find(pool).map(|g| u64::from(g.pages.chunks) * u64::from(g.pages.positions()))
+}
+
+/// Bytes of the state up to the end of the last table.
+pub(super) fn state_bytes(groups: &[Group]) -> u64 {
+    groups.iter().map(|g| g.pages.state_bytes()).max().unwrap_or(0)
+}
+
+/// The table of angles of each rotary embedding.
+pub(super) fn rotary(spec: &Spec, context: u32) -> impl Iterator<Item = Vec<[f32; 2]>> {
+    spec.rotations().into_iter().map(move |r| r.table(context))
+}
+
+/// Bytes of activations for steps of up to so many slots, and for pieces of up to `chunk` tokens.
+pub(super) fn activations(frame: &Frame<'_>, slots: u32, context: u32, chunk: u32) -> u64 {
+    let rows = (0..=slots.ilog2()).map(|i| 1 << i).chain([slots]);
+    let step = |rows| Graph::plan(frame, pass(rows, context, context)).bytes();
+    let steps = rows.map(step).max().unwrap_or(0);
+    steps.max(Graph::most_bytes(frame, chunk, &[Want::Token, Want::Cache]))
+}
+
+/// A step of so many rows.
+pub(super) fn pass(rows: u32, context: u32, positions: u32) -> Pass {
+    Pass { tokens: rows, sequences: Sequences::Slots { context }, positions, want: Want::Token }
+}
