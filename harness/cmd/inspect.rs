@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value as Json, json};
 use weft_formats::gguf::{Array, File, Value};
+use weft_models::engine::{self, MAX_SLOTS};
 use weft_models::{MemoryPlan, Options, Spec, plan};
 use weft_runtime::{Budget, Caps, DeviceKind, human};
 
@@ -19,6 +20,7 @@ use crate::{Result, output, report};
 #[command(after_help = "Examples:
   weft inspect model.gguf
   weft inspect -m model.gguf -c 32768 --limits mali
+  weft inspect model.gguf -c 8192 --slots 16
   weft inspect model.gguf --json | jq .plan")]
 pub(super) struct Flags {
     #[command(flatten)]
@@ -27,6 +29,9 @@ pub(super) struct Flags {
     /// most 4096]
     #[arg(short, value_name = "CTX")]
     c: Option<u32>,
+    /// Answers at a time, each of up to CTX tokens: what `weft serve` and `weft batch` would take [default: none]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]
+    slots: Option<u32>,
     #[command(flatten)]
     device: DeviceFlags,
     #[command(flatten)]
@@ -43,6 +48,8 @@ pub(super) struct Flags {
 struct Planned {
     context: u32,
     plan: MemoryPlan,
+    /// For several answers at a time: how many, and what they take in place of a session.
+    engine: Option<(u32, engine::Plan)>,
     device: Option<Caps>,
     budget: Budget,
 }
@@ -112,8 +119,19 @@ fn planned(f: &Flags, file: &File) -> Result<Planned> {
     };
     let caps = device.clone().unwrap_or_else(|| Caps::core(DeviceKind::Other, &budget));
     let options = Options { cache: f.cache.cache_type, ..Options::default() };
-    let plan = plan(file, &spec, context, &options, (&caps, &budget))?;
-    Ok(Planned { context, plan, device, budget })
+    let mut plan = plan(file, &spec, context, &options, (&caps, &budget))?;
+    let engine = match f.slots {
+        Some(slots) => {
+            let room = engine::Options { slots, context: Some(context), positions: None };
+            Some((slots, engine::plan(file, &spec, &options, &room, (&caps, &budget))?))
+        }
+        None => None,
+    };
+    if let Some((_, e)) = engine {
+        let engine::Plan { cache: kv_cache, activations, state, chunk, .. } = e;
+        plan = MemoryPlan { kv_cache, activations, state, chunk, ..plan };
+    }
+    Ok(Planned { context, plan, engine, device, budget })
 }
 
 fn plan_text(p: &Planned) -> String {
@@ -130,7 +148,15 @@ fn plan_text(p: &Planned) -> String {
         ("in all", p.plan.total()),
     ] {
         let note = match what {
-            "KV cache" => format!("   for a context of {}", p.context),
+            "KV cache" => match &p.engine {
+                None => format!("   for a context of {}", p.context),
+                Some((slots, e)) => format!(
+                    "   for {slots} slots of {} tokens, in blocks of {} ({})",
+                    p.context,
+                    e.block,
+                    human(e.block_bytes)
+                ),
+            },
             "activations" => format!("   for prefill batches of {}", p.plan.chunk),
             _ => String::new(),
         };
@@ -270,6 +296,12 @@ fn as_json(name: &str, file: &File, planned: &Result<Planned>) -> Json {
                 "activations": p.plan.activations,
                 "state": p.plan.state,
                 "total": p.plan.total(),
+                "slots": p.engine.map(|(slots, e)| json!({
+                    "count": slots,
+                    "positions": e.positions,
+                    "block": e.block,
+                    "block_bytes": e.block_bytes,
+                })),
                 "device": p.device.as_ref().map(report::caps_json),
                 "budget": report::budget_json(&p.budget),
                 "fits": p.device.as_ref().and_then(|d| d.memory).map(|m| p.plan.total() <= m),
