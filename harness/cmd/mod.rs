@@ -19,6 +19,7 @@ mod perplexity;
 mod quantize;
 mod rerank;
 mod run;
+mod serve;
 mod split;
 mod stops;
 mod tokenize;
@@ -52,6 +53,7 @@ enum Command {
     Embed(embed::Flags),
     Rerank(rerank::Flags),
     Batch(batch::Flags),
+    Serve(Box<serve::Flags>),
     Bench(bench::Flags),
     Eval(Box<eval::Flags>),
     Perplexity(perplexity::Flags),
@@ -129,6 +131,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Embed(f) => embed::run(f),
         Command::Rerank(f) => rerank::run(f),
         Command::Batch(f) => batch::run(f),
+        Command::Serve(f) => serve::run(*f),
         Command::Bench(f) => bench::run(f),
         Command::Eval(f) => eval::run(*f),
         Command::Perplexity(f) => perplexity::run(f),

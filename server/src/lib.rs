@@ -1,7 +1,85 @@
 //! The engine behind HTTP, in the shapes that OpenAI's, Anthropic's and Ollama's clients speak.
 //!
-//! The engine runs on a thread of its own (`engine`); everything in front of it is async and holds no GPU. A field of a
-//! request is honoured or refused by name, never dropped.
+//! The engine runs on a thread of its own ([`engine`]); everything in front of it is async and holds no GPU. A field of
+//! a request is honoured or refused by name, never dropped.
 
+mod app;
+mod card;
+mod chat;
+mod draw;
+pub mod engine;
+mod error;
+mod fields;
 pub mod grammar;
+mod guard;
+mod http;
+mod messages;
+mod routes;
+mod said;
+mod stream;
 pub mod tools;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+pub use app::{App, Config, Log, Served};
+pub use card::Card;
+pub use error::ApiError;
+pub use guard::Keys;
+pub use http::{router, serve_until};
+
+/// Answers on `listener` until the process is asked to end (Ctrl-C, SIGTERM), and then as long as streams go on, within
+/// [`Config::grace`]. `ready` is told the address, `again` runs when the process is asked once more.
+///
+/// # Errors
+/// The system gives no threads, or the listener is of no use.
+pub fn serve(
+    app: App,
+    listener: TcpListener,
+    ready: impl FnOnce(SocketAddr),
+    again: impl FnOnce() + Send + 'static,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    listener.set_nonblocking(true)?;
+    let log = app.config.log.clone();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        ready(listener.local_addr()?);
+        let end = async {
+            asked_to_end().await;
+            log("ending; answers that are on their way are finished first, asked again it ends at once");
+            tokio::spawn(async {
+                asked_to_end().await;
+                again();
+            });
+        };
+        serve_until(Arc::new(app), listener, end).await;
+        Ok(())
+    })
+}
+
+/// Is done when the process is asked to end.
+async fn asked_to_end() {
+    let interrupt = async {
+        // Where no handler can be installed, the signal ends the process by itself.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let terminate = async {
+            match signal(SignalKind::terminate()) {
+                Ok(mut s) => drop(s.recv().await),
+                Err(_) => std::future::pending::<()>().await,
+            }
+        };
+        tokio::select! {
+            () = interrupt => {}
+            () = terminate => {}
+        }
+    }
+    #[cfg(not(unix))]
+    interrupt.await;
+}

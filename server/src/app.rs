@@ -1,0 +1,154 @@
+//! What all connections share: the models, who may ask, and how strict to be.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::card::Card;
+use crate::engine::{Full, Handle, Limits};
+use crate::error::{ApiError, Result};
+use crate::guard::Keys;
+
+/// Takes lines for whoever runs the server: faults, what was ignored. They hold no prompts and no keys.
+pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How a server behaves.
+#[derive(Clone)]
+pub struct Config {
+    /// The keys that open it; none: it is open.
+    pub keys: Keys,
+    /// Whether unknown fields are logged and ignored.
+    pub lenient: bool,
+    /// Names that `Host` may have, beside those of this machine's loopback.
+    pub hosts: Vec<String>,
+    /// Whether `Host` may be any number of an address: off loopback nobody can point a name here.
+    pub any_address: bool,
+    /// Origins of web pages that may ask, such as `http://localhost:3000`.
+    pub origins: Vec<String>,
+    /// The queue of each model.
+    pub limits: Limits,
+    /// Bytes of a body at most.
+    pub body: usize,
+    /// Connections at a time.
+    pub connections: usize,
+    /// How long a client may take for its headers, and for its body.
+    pub read_timeout: Duration,
+    /// How long answers may go on once the server was asked to end.
+    pub grace: Duration,
+    /// A comment is sent on a stream that is silent for so long.
+    pub ping: Duration,
+    /// Where lines go.
+    pub log: Log,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            keys: Keys::default(),
+            lenient: false,
+            hosts: Vec::new(),
+            any_address: false,
+            origins: Vec::new(),
+            limits: Limits::default(),
+            body: 16 << 20,
+            connections: 512,
+            read_timeout: Duration::from_secs(30),
+            grace: Duration::from_secs(20),
+            ping: Duration::from_secs(15),
+            log: Arc::new(|_| ()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Config(lenient: {}, {:?})", self.lenient, self.limits)
+    }
+}
+
+/// A model that answers.
+#[derive(Debug)]
+pub struct Served {
+    /// What is known of it.
+    pub card: Card,
+    /// What draws its answers.
+    pub engine: Handle,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) config: Config,
+    pub(crate) models: Vec<Arc<Served>>,
+    pub(crate) ending: AtomicBool,
+    ids: AtomicU64,
+    id_base: u64,
+}
+
+impl App {
+    /// Serves these models, the first of which is the one that is meant where none is named.
+    pub fn new(config: Config, models: Vec<Served>) -> App {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        App {
+            config,
+            models: models.into_iter().map(Arc::new).collect(),
+            ending: AtomicBool::new(false),
+            ids: AtomicU64::new(0),
+            id_base: now.as_nanos() as u64,
+        }
+    }
+
+    /// The model of this name.
+    pub(crate) fn model(&self, name: Option<&str>) -> Result<Arc<Served>> {
+        let known = || self.models.iter().map(|m| m.card.id.as_str()).collect::<Vec<_>>();
+        let Some(name) = name else {
+            return match self.models.first() {
+                Some(first) if self.config.lenient || self.models.len() == 1 => Ok(first.clone()),
+                _ => Err(crate::fields::missing("model")),
+            };
+        };
+        self.models.iter().find(|m| m.card.id == name).cloned().ok_or_else(|| {
+            let shown: String = name.chars().take(80).collect();
+            let line = format!("there is no model \"{shown}\" here; known: {}", known().join(", "));
+            ApiError::missing("model_not_found", line).at("model")
+        })
+    }
+
+    /// A number that no other of this server has, and that says nothing of how many there were.
+    pub(crate) fn id(&self) -> u64 {
+        // The finaliser of splitmix64 is a bijection, so that distinct counts stay distinct.
+        let mut z = self
+            .id_base
+            .wrapping_add(self.ids.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Logs what was ignored.
+    pub(crate) fn log_ignored(&self, ignored: &[String]) {
+        if !ignored.is_empty() {
+            let names: Vec<String> = ignored.iter().map(|n| n.chars().take(80).collect()).collect();
+            (self.config.log)(&format!("ignored, because of --lenient: {}", names.join(", ")));
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// What a client is told where a queue has no room.
+pub(crate) fn no_room(full: Full) -> ApiError {
+    match full {
+        Full::Share { retry_after } => {
+            let line = "half of the queue is yours and others wait too; try again later";
+            ApiError::too_many(line, retry_after)
+        }
+        Full::Queue { retry_after } => {
+            ApiError::unavailable("overloaded", "the queue is full; try again later", retry_after)
+        }
+        Full::Closed => ApiError::unavailable("ending", "the server is ending", 10),
+    }
+}

@@ -1,0 +1,164 @@
+//! What the server knows of a model without asking its engine: names, numbers, tokenizer and template.
+
+use serde_json::{Map, Value};
+use weft_formats::chat::{self, Message, Template};
+use weft_formats::tokenizer::Tokenizer;
+use weft_models::Sampling;
+
+use crate::error::{ApiError, Result};
+
+/// A model as clients see it.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// Its name in `model`.
+    pub id: String,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Its chat template, or why there is none.
+    pub template: std::result::Result<Template, String>,
+    /// Positions of an answer, its prompt's among them.
+    pub context: usize,
+    /// Positions that it was trained for.
+    pub trained: usize,
+    /// Answers that are drawn at a time.
+    pub slots: usize,
+    /// Tokens that it knows.
+    pub vocabulary: u32,
+    /// How tokens are drawn where a request says nothing.
+    pub sampling: Sampling,
+    /// When it was opened, in seconds since 1970.
+    pub created: u64,
+    /// What else its file says: architecture, parameters, bytes.
+    pub facts: Map<String, Value>,
+}
+
+/// What a conversation is rendered with beside its messages.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rendering {
+    pub(crate) tools: Option<Value>,
+    pub(crate) thinking: Option<bool>,
+    /// Further variables of the template.
+    pub(crate) extra: Map<String, Value>,
+    /// Whether the last message is the beginning of the answer, which goes on there.
+    pub(crate) goes_on: bool,
+}
+
+/// Characters that no text uses: one of them marks places where a text may not be read as a control token.
+const MARKS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
+
+impl Card {
+    /// The text of a conversation up to where the model answers.
+    ///
+    /// # Errors
+    /// A template that refuses the messages, or is broken.
+    pub(crate) fn render(&self, messages: &[Message], with: &Rendering) -> Result<String> {
+        Ok(self.marked(messages, with)?.0.replace(|c| MARKS.contains(&c), ""))
+    }
+
+    /// The tokens of a conversation up to where the model answers. What messages say is text: the name of a control
+    /// token in them is spelled out and opens no turn.
+    ///
+    /// # Errors
+    /// A template that refuses the messages, or is broken.
+    pub(crate) fn prompt(&self, messages: &[Message], with: &Rendering) -> Result<Vec<u32>> {
+        let (marked, mark) = self.marked(messages, with)?;
+        let Some(mark) = mark else { return Ok(self.tokenizer.encode(&marked, true)) };
+        let (mut text, mut cuts) = (String::with_capacity(marked.len()), Vec::new());
+        for part in marked.split(mark) {
+            text += part;
+            cuts.push(text.len());
+        }
+        cuts.pop();
+        Ok(self.tokenizer.encode_cut(&text, &cuts).concat())
+    }
+
+    /// The rendered text, and the mark that stands in the middle of each control token that a message spells.
+    fn marked(&self, messages: &[Message], with: &Rendering) -> Result<(String, Option<char>)> {
+        let template = self.template.as_ref().map_err(|why| {
+            ApiError::bad("no_chat_template", format!("\"{}\" cannot chat: {why}", self.id)).at("model")
+        })?;
+        let (messages, mark) = self.mark(messages);
+        let options = chat::Options {
+            add_generation_prompt: !with.goes_on,
+            enable_thinking: with.thinking,
+            tools: with.tools.clone(),
+            extra: with.extra.clone(),
+            ..chat::Options::default()
+        };
+        let rendered = template.render(&messages, &options).map_err(|e| {
+            let code =
+                if matches!(e, chat::Error::Refused(_)) { "template_refused" } else { "template_failed" };
+            ApiError::bad(code, e.to_string()).at("messages")
+        })?;
+        if !with.goes_on {
+            return Ok((rendered, mark));
+        }
+        // The turn stays open behind what its message says.
+        let last = messages.last().map(|m| m.content.trim_end()).unwrap_or_default();
+        match rendered.rfind(last) {
+            Some(at) if !last.is_empty() => Ok((rendered[..at + last.len()].to_owned(), mark)),
+            _ => Err(ApiError::value(
+                "messages",
+                "the template does not end with the last message, so the answer cannot go on there",
+            )),
+        }
+    }
+
+    fn mark<'a>(&self, messages: &'a [Message]) -> (std::borrow::Cow<'a, [Message]>, Option<char>) {
+        // Few messages spell a token, and the names of most begin with one of these.
+        let suspect =
+            |m: &Message| m.content.contains(['<', '[', '|']) || m.content.contains(|c| MARKS.contains(&c));
+        if !messages.iter().any(suspect) {
+            return (messages.into(), None);
+        }
+        let used = |c: &char| !messages.iter().any(|m| m.content.contains(*c));
+        let Some(mark) = MARKS.clone().find(used) else { return (messages.into(), None) };
+        let mut marked = false;
+        let mut all = messages.to_vec();
+        for m in &mut all {
+            let ids = self.tokenizer.encode(&m.content, true);
+            let mut names: Vec<&str> = ids
+                .into_iter()
+                .filter(|&id| self.tokenizer.is_control(id))
+                .filter_map(|id| self.tokenizer.token_text(id))
+                .filter(|name| m.content.contains(name))
+                .collect();
+            names.sort_unstable();
+            names.dedup();
+            for name in names {
+                let at = name.chars().next().map_or(0, char::len_utf8);
+                m.content = m.content.replace(name, &format!("{}{mark}{}", &name[..at], &name[at..]));
+                marked = true;
+            }
+        }
+        if marked { (all.into(), Some(mark)) } else { (messages.into(), None) }
+    }
+
+    /// A token's text for people, and its bytes.
+    pub(crate) fn token(&self, id: u32) -> (String, Vec<u8>) {
+        let bytes = self.tokenizer.token_bytes(id).unwrap_or_default();
+        (String::from_utf8_lossy(&bytes).into_owned(), bytes)
+    }
+
+    /// Refuses a prompt that leaves no room for an answer.
+    ///
+    /// # Errors
+    /// It is too long, or empty.
+    pub(crate) fn check_length(&self, tokens: usize, param: &str) -> Result<()> {
+        if tokens == 0 {
+            return Err(ApiError::value(
+                param,
+                format!("\"{param}\" gives no token, so there is nothing to go on from"),
+            ));
+        }
+        if tokens < self.context {
+            return Ok(());
+        }
+        let line = format!(
+            "the prompt has {tokens} tokens and the context of \"{}\" has room for {}, the answer's among them; shorten \
+             the prompt, or start the server with a larger --ctx",
+            self.id, self.context
+        );
+        Err(ApiError::bad("context_length_exceeded", line).at(param))
+    }
+}

@@ -1,0 +1,131 @@
+//! What is wrong with a request, as a client is told: one shape for every route of OpenAI's.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// `Result` with this crate's [`ApiError`].
+pub(crate) type Result<T> = std::result::Result<T, ApiError>;
+
+/// An answer that says what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// OpenAI's `type`.
+    pub kind: &'static str,
+    /// The field that is at fault.
+    pub param: Option<String>,
+    /// A word for programs.
+    pub code: &'static str,
+    /// A line for people.
+    pub message: String,
+    /// After how many seconds it is worth trying again.
+    pub retry_after: Option<u64>,
+}
+
+impl ApiError {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> ApiError {
+        ApiError { status, kind, param: None, code, message: message.into(), retry_after: None }
+    }
+
+    /// 400: the request cannot be honoured.
+    pub fn bad(code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid_request_error", code, message)
+    }
+
+    /// 400 for the value of a field.
+    pub fn value(param: impl Into<String>, message: impl Into<String>) -> ApiError {
+        ApiError::bad("invalid_value", message).at(param)
+    }
+
+    /// 400 for a field, or a value of one, that makes sense and is not served here.
+    pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> ApiError {
+        ApiError::bad("unsupported_parameter", message).at(param)
+    }
+
+    /// 401: no key, or a wrong one.
+    pub fn key(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", message)
+    }
+
+    /// 403: who asks may not.
+    pub fn forbidden(code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, "permission_error", code, message)
+    }
+
+    /// 404.
+    pub fn missing(code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "not_found_error", code, message)
+    }
+
+    /// A status of HTTP itself: 405, 413, 415.
+    pub fn http(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError::new(status, "invalid_request_error", code, message)
+    }
+
+    /// 429: whoever holds this key has asked for their share.
+    pub fn too_many(message: impl Into<String>, retry_after: u64) -> ApiError {
+        let e = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "queue_full", message);
+        ApiError { retry_after: Some(retry_after), ..e }
+    }
+
+    /// 503: not now.
+    pub fn unavailable(code: &'static str, message: impl Into<String>, retry_after: u64) -> ApiError {
+        let e = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable_error", code, message);
+        ApiError { retry_after: Some(retry_after), ..e }
+    }
+
+    /// 500: a fault of ours.
+    pub fn fault(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
+    }
+
+    /// The same, with the field that is at fault.
+    #[must_use]
+    pub fn at(self, param: impl Into<String>) -> ApiError {
+        ApiError { param: Some(param.into()), ..self }
+    }
+
+    /// `{"error": {...}}`, as an answer and as an event of a stream.
+    pub fn json(&self) -> String {
+        serde_json::json!({ "error": {
+            "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
+        }})
+        .to_string()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.json()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ApiError;
+
+    #[test]
+    fn errors_have_openai_s_shape() {
+        let e = ApiError::value("top_p", "\"top_p\" must be from 0 to 1, not \"x\"");
+        let want = r#"{"error":{"message":"\"top_p\" must be from 0 to 1, not \"x\"","type":"invalid_request_error","param":"top_p","code":"invalid_value"}}"#;
+        assert_eq!(e.json(), want);
+    }
+}

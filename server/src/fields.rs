@@ -1,0 +1,252 @@
+//! Reading an object strictly: each field is taken by name and checked, and what nobody took is refused.
+
+use serde_json::{Map, Value};
+
+use crate::error::{ApiError, Result};
+
+/// The fields of a JSON object that were not taken yet.
+pub(crate) struct Fields {
+    map: Map<String, Value>,
+    /// Where the object is in the request, `""` for the request itself, else with a dot at its end.
+    at: String,
+    asked: Vec<&'static str>,
+}
+
+/// What a value is, for messages.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+impl Fields {
+    /// The fields of the body of a request.
+    pub(crate) fn body(value: Value) -> Result<Fields> {
+        match value {
+            Value::Object(map) => Ok(Fields { map, at: String::new(), asked: Vec::new() }),
+            other => {
+                let line = format!("the body must be a JSON object, not {}", kind(&other));
+                Err(ApiError::bad("invalid_json", line))
+            }
+        }
+    }
+
+    /// The fields of an object inside of the request, at `at`, such as `messages[0]`.
+    pub(crate) fn inner(value: Value, at: &str) -> Result<Fields> {
+        match value {
+            Value::Object(map) => Ok(Fields { map, at: format!("{at}."), asked: Vec::new() }),
+            other => Err(wrong(at, "an object", &other)),
+        }
+    }
+
+    /// The path of a field of this object.
+    pub(crate) fn path(&self, name: &str) -> String {
+        format!("{}{name}", self.at)
+    }
+
+    /// Takes a field; null counts as not given.
+    pub(crate) fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.asked.push(name);
+        self.map.remove(name).filter(|v| !v.is_null())
+    }
+
+    /// Takes a field that must be there.
+    pub(crate) fn need(&mut self, name: &'static str) -> Result<Value> {
+        let path = self.path(name);
+        self.take(name).ok_or_else(|| missing(&path))
+    }
+
+    /// A number in a range.
+    pub(crate) fn number(&mut self, name: &'static str, least: f64, most: f64) -> Result<Option<f32>> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let path = self.path(name);
+        match value.as_f64() {
+            Some(x) if (least..=most).contains(&x) => Ok(Some(x as f32)),
+            Some(_) => Err(ApiError::value(
+                &path,
+                format!("\"{path}\" must be from {least} to {most}, not {}", short(&value)),
+            )),
+            None => Err(wrong(&path, "a number", &value)),
+        }
+    }
+
+    /// A whole number in a range.
+    pub(crate) fn whole(&mut self, name: &'static str, least: u64, most: u64) -> Result<Option<u64>> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let path = self.path(name);
+        match value.as_u64() {
+            Some(n) if (least..=most).contains(&n) => Ok(Some(n)),
+            _ if value.is_number() => Err(ApiError::value(
+                &path,
+                format!("\"{path}\" must be a whole number from {least} to {most}, not {}", short(&value)),
+            )),
+            _ => Err(wrong(&path, "a whole number", &value)),
+        }
+    }
+
+    /// True or false.
+    pub(crate) fn flag(&mut self, name: &'static str) -> Result<Option<bool>> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| wrong(&self.path(name), "true or false", &value))
+    }
+
+    /// A text.
+    pub(crate) fn text(&mut self, name: &'static str) -> Result<Option<String>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(wrong(&self.path(name), "a string", &other)),
+        }
+    }
+
+    /// A text that must be there.
+    pub(crate) fn need_text(&mut self, name: &'static str) -> Result<String> {
+        self.text(name)?.ok_or_else(|| missing(&self.path(name)))
+    }
+
+    /// One of a few words.
+    pub(crate) fn choice(
+        &mut self,
+        name: &'static str,
+        words: &[&'static str],
+    ) -> Result<Option<&'static str>> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        words.iter().find(|w| **w == text).copied().map(Some).ok_or_else(|| {
+            let path = self.path(name);
+            let line = format!("\"{path}\" must be one of {}, not {}", words.join(", "), short(&text.into()));
+            ApiError::bad("unsupported_value", line).at(path)
+        })
+    }
+
+    /// An array, of at most so many.
+    pub(crate) fn list(&mut self, name: &'static str, most: usize) -> Result<Option<Vec<Value>>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Array(all)) if all.len() <= most => Ok(Some(all)),
+            Some(Value::Array(all)) => {
+                let path = self.path(name);
+                let line = format!("\"{path}\" has {} entries; at most {most} are taken", all.len());
+                Err(ApiError::value(path, line))
+            }
+            Some(other) => Err(wrong(&self.path(name), "an array", &other)),
+        }
+    }
+
+    /// An object inside.
+    pub(crate) fn object(&mut self, name: &'static str) -> Result<Option<Fields>> {
+        let path = self.path(name);
+        self.take(name).map(|value| Fields::inner(value, &path)).transpose()
+    }
+
+    /// Takes fields that are documented elsewhere and change nothing here.
+    pub(crate) fn ignore(&mut self, names: &[&'static str]) {
+        for name in names {
+            self.take(name);
+        }
+    }
+
+    /// Refuses fields that are documented elsewhere and not served here, each with why.
+    pub(crate) fn refuse(&mut self, names: &[(&'static str, &str)]) -> Result<()> {
+        for (name, why) in names {
+            if self.take(name).is_some() {
+                let path = self.path(name);
+                return Err(ApiError::unsupported(&path, format!("\"{path}\" is not supported: {why}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what was not taken; a lenient server passes it on to `ignored` in place of that.
+    pub(crate) fn finish(self, ignored: Option<&mut Vec<String>>) -> Result<()> {
+        let Some(name) = self.map.keys().next() else { return Ok(()) };
+        if let Some(ignored) = ignored {
+            ignored.extend(self.map.keys().map(|name| self.path(name)));
+            return Ok(());
+        }
+        let path = self.path(name);
+        let hint = match nearest(name, &self.asked) {
+            Some(known) => format!("; did you mean \"{known}\"?"),
+            None => format!("; known here: {}", self.asked.join(", ")),
+        };
+        Err(ApiError::bad("unknown_parameter", format!("\"{}\" is not known{hint}", clip(&path))).at(path))
+    }
+}
+
+/// 400 for a field that is not there.
+pub(crate) fn missing(path: &str) -> ApiError {
+    ApiError::bad("missing_required_parameter", format!("\"{path}\" is missing")).at(path)
+}
+
+/// 400 for a value of another type.
+pub(crate) fn wrong(path: &str, wanted: &str, value: &Value) -> ApiError {
+    ApiError::bad("invalid_type", format!("\"{path}\" must be {wanted}, not {}", kind(value))).at(path)
+}
+
+/// A value in a message: what is long is cut.
+fn short(value: &Value) -> String {
+    clip(&value.to_string())
+}
+
+fn clip(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// The known name that was probably meant.
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let name: Vec<char> = name.to_lowercase().chars().take(64).collect();
+    let distance = |known: &str| {
+        let known: Vec<char> = known.chars().collect();
+        let mut row: Vec<usize> = (0..=known.len()).collect();
+        for (i, a) in name.iter().enumerate() {
+            let mut diagonal = row[0];
+            row[0] = i + 1;
+            for (j, b) in known.iter().enumerate() {
+                let cost = diagonal + usize::from(a != b);
+                diagonal = row[j + 1];
+                row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
+            }
+        }
+        row[known.len()]
+    };
+    let best = known.iter().map(|k| (distance(k), *k)).min_by_key(|(d, _)| *d)?;
+    (best.0 <= (best.1.len() / 3).max(1)).then_some(best.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Fields, nearest};
+
+    #[test]
+    fn the_nearest_name_is_told() {
+        let known = ["temperature", "top_p", "max_tokens"];
+        assert_eq!(nearest("temprature", &known), Some("temperature"));
+        assert_eq!(nearest("topP", &known), Some("top_p"));
+        assert_eq!(nearest("beam_width", &known), None);
+    }
+
+    #[test]
+    fn fields_are_honoured_or_refused() {
+        let mut f = Fields::body(json!({ "top_p": 2, "n": 1.5, "stop": null, "temprature": 1 })).unwrap();
+        let e = f.number("top_p", 0.0, 1.0).unwrap_err();
+        assert_eq!(
+            (e.message.as_str(), e.param.as_deref()),
+            ("\"top_p\" must be from 0 to 1, not 2", Some("top_p"))
+        );
+        assert!(f.whole("n", 1, 8).unwrap_err().message.contains("a whole number from 1 to 8, not 1.5"));
+        assert!(f.take("stop").is_none());
+        assert!(f.take("temperature").is_none());
+        let e = f.finish(None).unwrap_err();
+        assert_eq!(e.code, "unknown_parameter");
+        assert!(e.message.ends_with("did you mean \"temperature\"?"), "{}", e.message);
+    }
+}

@@ -1,0 +1,150 @@
+//! Connections: bounded in number and in time, ended in order.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::{guard, routes};
+
+/// Bytes of a request's head at most.
+const HEAD: usize = 64 << 10;
+
+/// All routes behind the guard.
+pub fn router(app: Arc<App>) -> Router {
+    routes::router().layer(from_fn_with_state(app.clone(), enter)).with_state(app)
+}
+
+/// What every request passes.
+async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let id = format!("req_{:016x}", app.id());
+    let origin = guard::allowed_origin(&app.config, request.headers()).map(str::to_owned);
+    let preflight = *request.method() == Method::OPTIONS;
+    let what = format!("{} {}", request.method(), request.uri().path());
+    let mut response = match guard::check(&app.config, &request) {
+        Err(e) => e.into_response(),
+        Ok(_) if preflight => StatusCode::NO_CONTENT.into_response(),
+        Ok(_) if app.ending.load(Ordering::Relaxed) && *request.method() == Method::POST => {
+            ApiError::unavailable("ending", "the server is ending", 10).into_response()
+        }
+        Ok(who) => {
+            request.extensions_mut().insert(who);
+            caught(next.run(request)).await
+        }
+    };
+    if let Some(e) = response.extensions().get::<ApiError>()
+        && e.status.is_server_error()
+    {
+        let path: String = what.chars().take(120).collect();
+        (app.config.log)(&format!("{id} {path}: {} {}", e.status.as_u16(), e.message));
+    }
+    let headers = response.headers_mut();
+    let mut set = |name: header::HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(header::HeaderName::from_static("x-request-id"), &id);
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if let Some(origin) = origin {
+        set(header::ACCESS_CONTROL_ALLOW_ORIGIN, &origin);
+        set(header::VARY, "origin");
+        set(header::ACCESS_CONTROL_EXPOSE_HEADERS, "x-request-id, retry-after");
+        if preflight {
+            set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE");
+            set(header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-api-key");
+            set(header::ACCESS_CONTROL_MAX_AGE, "600");
+        }
+    }
+    response
+}
+
+/// A panic of one request is an answer of its own.
+async fn caught(answer: impl Future<Output = Response>) -> Response {
+    let mut answer = Box::pin(answer);
+    poll_fn(move |cx| {
+        let poll = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(cx)));
+        poll.unwrap_or_else(|_| {
+            ApiError::fault("a bug in the server ended this request").into_response().into()
+        })
+    })
+    .await
+}
+
+/// Answers on `listener` until `end` is done; then the streams that are open may go on for the time of
+/// [`Config::grace`](crate::Config).
+pub async fn serve_until(app: Arc<App>, listener: TcpListener, end: impl Future<Output = ()>) {
+    let router = router(app.clone());
+    let room = Arc::new(Semaphore::new(app.config.connections));
+    let (ending, is_ending) = watch::channel(false);
+    let mut end = pin!(end);
+    loop {
+        let next = async {
+            // A connection beyond the bound waits in the system's queue.
+            let permit = room.clone().acquire_owned().await.ok()?;
+            Some((permit, listener.accept().await))
+        };
+        tokio::select! {
+            () = &mut end => break,
+            next = next => match next {
+                Some((permit, Ok((stream, _)))) => {
+                    let one = connection(app.clone(), router.clone(), stream, is_ending.clone());
+                    tokio::spawn(async move {
+                        one.await;
+                        drop(permit);
+                    });
+                }
+                // Too many open files, for instance: others may close theirs.
+                Some((_, Err(_))) => tokio::time::sleep(Duration::from_millis(50)).await,
+                None => break,
+            },
+        }
+    }
+    drop(listener);
+    app.ending.store(true, Ordering::Relaxed);
+    let deadline = Instant::now() + app.config.grace;
+    for model in &app.models {
+        model.engine.end(deadline.into_std());
+    }
+    // Who asked nothing is sent away, who waits for an answer gets it.
+    ending.send_replace(true);
+    let all = u32::try_from(app.config.connections).unwrap_or(u32::MAX);
+    let drained = room.acquire_many(all);
+    let _ = tokio::time::timeout_at(deadline + Duration::from_secs(1), drained).await;
+}
+
+async fn connection(app: Arc<App>, router: Router, stream: TcpStream, mut ending: watch::Receiver<bool>) {
+    // Tokens go out when they come.
+    let _ = stream.set_nodelay(true);
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(app.config.read_timeout).max_buf_size(HEAD);
+    let mut conn = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let mut told = false;
+    loop {
+        tokio::select! {
+            // A client that breaks off is no fault of anybody's.
+            _ = conn.as_mut() => return,
+            changed = ending.changed(), if !told => {
+                told = true;
+                if changed.is_ok() {
+                    conn.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}

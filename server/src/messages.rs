@@ -1,0 +1,192 @@
+//! The messages of a conversation, from OpenAI's shape to what templates read.
+
+use serde_json::{Map, Value, json};
+use weft_formats::chat::Message;
+
+use crate::error::{ApiError, Result};
+use crate::fields::{Fields, missing, wrong};
+
+/// Messages of a conversation at most.
+const MOST: usize = 16 << 10;
+const ROLES: &[&str] = &["system", "developer", "user", "assistant", "tool"];
+
+/// Reads `messages`.
+pub(crate) fn read(f: &mut Fields, ignored: &mut Option<&mut Vec<String>>) -> Result<Vec<Message>> {
+    let all = f.list("messages", MOST)?.ok_or_else(|| missing("messages"))?;
+    if all.is_empty() {
+        return Err(ApiError::value("messages", "\"messages\" is empty"));
+    }
+    all.into_iter().enumerate().map(|(i, v)| message(v, &format!("messages[{i}]"), ignored)).collect()
+}
+
+fn message(value: Value, at: &str, ignored: &mut Option<&mut Vec<String>>) -> Result<Message> {
+    let mut f = Fields::inner(value, at)?;
+    let role = f.choice("role", ROLES)?.ok_or_else(|| missing(&format!("{at}.role")))?;
+    let content = f.take("content");
+    let mut extra = Map::new();
+    if let Some(name) = f.text("name")? {
+        extra.insert("name".into(), name.into());
+    }
+    let calls = f.list("tool_calls", 128)?.unwrap_or_default();
+    let call_id = f.text("tool_call_id")?;
+    let reasoning = f.text("reasoning_content")?.or(f.text("reasoning")?);
+    let refusal = f.text("refusal")?;
+    f.refuse(&[
+        ("audio", "this server takes text alone"),
+        ("function_call", "it was replaced by tool_calls"),
+    ])?;
+    // Clients send back what they were given.
+    if f.list("annotations", 0).is_err() {
+        let path = format!("{at}.annotations");
+        return Err(ApiError::unsupported(&path, format!("\"{path}\" is not supported: it must be empty")));
+    }
+    f.finish(ignored.as_deref_mut())?;
+    let only = |name: &str, there: bool, who: &str| match there && role != who {
+        true => {
+            Err(ApiError::value(format!("{at}.{name}"), format!("\"{at}.{name}\" is for the role \"{who}\"")))
+        }
+        false => Ok(()),
+    };
+    only("tool_calls", !calls.is_empty(), "assistant")?;
+    only("tool_call_id", call_id.is_some(), "tool")?;
+    only("reasoning_content", reasoning.is_some(), "assistant")?;
+    only("refusal", refusal.is_some(), "assistant")?;
+    let content = match content {
+        Some(content) => text(content, &format!("{at}.content"))?,
+        None => match (role, refusal) {
+            ("assistant", Some(refusal)) => refusal,
+            ("assistant", None) if !calls.is_empty() || reasoning.is_some() => String::new(),
+            _ => return Err(missing(&format!("{at}.content"))),
+        },
+    };
+    if let Some(id) = call_id {
+        extra.insert("tool_call_id".into(), id.into());
+    } else if role == "tool" {
+        return Err(missing(&format!("{at}.tool_call_id")));
+    }
+    if let Some(reasoning) = reasoning {
+        extra.insert("reasoning_content".into(), reasoning.into());
+    }
+    if !calls.is_empty() {
+        let calls = calls.into_iter().enumerate().map(|(i, c)| call(c, &format!("{at}.tool_calls[{i}]")));
+        extra.insert("tool_calls".into(), calls.collect::<Result<Vec<Value>>>()?.into());
+    }
+    // Templates know the older name.
+    let role = if role == "developer" { "system" } else { role };
+    Ok(Message { role: role.into(), content, extra })
+}
+
+/// The text of `content`: a string, or parts of text.
+pub(crate) fn text(value: Value, at: &str) -> Result<String> {
+    let parts = match value {
+        Value::String(text) => return Ok(text),
+        Value::Array(parts) => parts,
+        other => return Err(wrong(at, "a string or an array of parts", &other)),
+    };
+    let mut text = String::new();
+    for (i, part) in parts.into_iter().enumerate() {
+        let at = format!("{at}[{i}]");
+        let mut f = Fields::inner(part, &at)?;
+        let kind = f.need_text("type")?;
+        match kind.as_str() {
+            "text" => text += &f.need_text("text")?,
+            "refusal" => text += &f.need_text("refusal")?,
+            "image_url" | "input_audio" | "file" | "video_url" => {
+                let line = format!("\"{at}\" is of the type \"{kind}\"; this server takes text alone");
+                return Err(ApiError::unsupported(at, line));
+            }
+            _ => {
+                let shown: String = kind.chars().take(40).collect();
+                let line = format!("\"{at}.type\" must be \"text\", not \"{shown}\"");
+                return Err(ApiError::bad("unsupported_value", line).at(format!("{at}.type")));
+            }
+        }
+        // A hint to caches, which this server has no need of.
+        f.ignore(&["cache_control", "prompt_cache_breakpoint"]);
+        f.finish(None)?;
+    }
+    Ok(text)
+}
+
+/// A call of the conversation so far. Templates take its arguments as an object.
+fn call(value: Value, at: &str) -> Result<Value> {
+    let mut f = Fields::inner(value, at)?;
+    let id = f.text("id")?;
+    f.choice("type", &["function"])?;
+    f.ignore(&["index"]);
+    let path = f.path("function");
+    let mut function = f.object("function")?.ok_or_else(|| missing(&path))?;
+    f.finish(None)?;
+    let name = function.need_text("name")?;
+    let path = function.path("arguments");
+    let arguments = match function.take("arguments") {
+        None => json!({}),
+        Some(object @ Value::Object(_)) => object,
+        Some(Value::String(text)) if text.trim().is_empty() => json!({}),
+        Some(Value::String(text)) => match serde_json::from_str(&text) {
+            Ok(object @ Value::Object(_)) => object,
+            _ => return Err(ApiError::value(&path, format!("\"{path}\" holds no JSON object"))),
+        },
+        Some(other) => return Err(wrong(&path, "a string that holds a JSON object", &other)),
+    };
+    function.finish(None)?;
+    let mut call = json!({ "type": "function", "function": { "name": name, "arguments": arguments } });
+    if let Some(id) = id {
+        call["id"] = id.into();
+    }
+    Ok(call)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::read;
+    use crate::fields::Fields;
+
+    fn messages(value: serde_json::Value) -> Result<Vec<weft_formats::chat::Message>, String> {
+        let mut f = Fields::body(json!({ "messages": value })).unwrap();
+        read(&mut f, &mut None).map_err(|e| format!("{} ({})", e.message, e.param.unwrap_or_default()))
+    }
+
+    #[test]
+    fn conversations_are_read() {
+        let all = messages(json!([
+            { "role": "developer", "content": [{ "type": "text", "text": "Be " }, { "type": "text", "text": "brief." }] },
+            { "role": "user", "content": "Hi", "name": "me" },
+            { "role": "assistant", "content": null, "refusal": null, "tool_calls": [
+                { "id": "call_1", "type": "function", "function": { "name": "f", "arguments": "{\"a\": 1}" } },
+                { "id": "call_2", "type": "function", "function": { "name": "g", "arguments": "" } }] },
+            { "role": "tool", "tool_call_id": "call_1", "content": "2" },
+        ]))
+        .unwrap();
+        assert_eq!((all[0].role.as_str(), all[0].content.as_str()), ("system", "Be brief."));
+        assert_eq!(all[2].extra["tool_calls"][0]["function"]["arguments"], json!({ "a": 1 }));
+        assert_eq!(all[2].extra["tool_calls"][1]["function"]["arguments"], json!({}));
+        assert_eq!(all[3].extra["tool_call_id"], "call_1");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (value, part) in [
+            (json!([]), "is empty (messages)"),
+            (json!([{ "role": "user" }]), "\"messages[0].content\" is missing"),
+            (json!([{ "role": "robot", "content": "x" }]), "must be one of system, developer"),
+            (json!([{ "role": "user", "content": 7 }]), "not a number (messages[0].content)"),
+            (
+                json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }]),
+                "text alone",
+            ),
+            (json!([{ "role": "user", "content": "x", "contnt": 1 }]), "did you mean \"content\"?"),
+            (json!([{ "role": "tool", "content": "x" }]), "tool_call_id\" is missing"),
+            (json!([{ "role": "user", "content": "x", "tool_call_id": "a" }]), "is for the role \"tool\""),
+            (
+                json!([{ "role": "assistant", "tool_calls": [{ "function": { "name": "f", "arguments": "{" } }] }]),
+                "(messages[0].tool_calls[0].function.arguments)",
+            ),
+        ] {
+            let error = messages(value).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

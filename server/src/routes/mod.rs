@@ -1,0 +1,131 @@
+//! The routes.
+
+mod chat;
+mod completions;
+mod models;
+mod state;
+mod text;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::Value;
+
+use crate::app::App;
+use crate::error::{ApiError, Result};
+use crate::fields::nearest;
+use crate::guard::Who;
+
+/// Every path with its methods, as `/openapi.json` says them.
+pub(crate) const PATHS: &[(&str, &[&str])] = &[
+    ("/health", &["GET"]),
+    ("/v1/health", &["GET"]),
+    ("/v1/models", &["GET"]),
+    ("/v1/models/{*id}", &["GET"]),
+    ("/v1/chat/completions", &["POST"]),
+    ("/v1/completions", &["POST"]),
+    ("/props", &["GET"]),
+    ("/slots", &["GET"]),
+    ("/tokenize", &["POST"]),
+    ("/detokenize", &["POST"]),
+    ("/apply-template", &["POST"]),
+];
+
+/// All routes, without the guard.
+pub(crate) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/health", get(state::health))
+        .route("/v1/health", get(state::health))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::one))
+        .route("/v1/chat/completions", post(chat::chat))
+        .route("/v1/completions", post(completions::completions))
+        .route("/props", get(state::props))
+        .route("/slots", get(state::slots))
+        .route("/tokenize", post(text::tokenize))
+        .route("/detokenize", post(text::detokenize))
+        .route("/apply-template", post(text::apply_template))
+        .fallback(unknown)
+        .method_not_allowed_fallback(method)
+}
+
+/// The methods of a path; None for one that is not there.
+fn methods(path: &str) -> Option<&'static [&'static str]> {
+    let is = |known: &str| match known.strip_suffix("{*id}") {
+        Some(prefix) => path.len() > prefix.len() && path.starts_with(prefix),
+        None => path == known,
+    };
+    PATHS.iter().find(|(known, _)| is(known)).map(|(_, methods)| *methods)
+}
+
+async fn unknown(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(80).collect();
+    let known: Vec<&str> = PATHS.iter().map(|p| p.0).collect();
+    let hint = match nearest(&path, &known) {
+        Some(near) => format!("; did you mean {near}?"),
+        None => "; GET /openapi.json lists all".to_owned(),
+    };
+    ApiError::missing("route_not_found", format!("there is nothing at {path}{hint}"))
+}
+
+async fn method(request: Request) -> Response {
+    let path = request.uri().path();
+    let known = methods(path).unwrap_or_default();
+    if *request.method() == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let line = format!("{path} takes {}, not {}", known.join(" and "), request.method());
+    let error = ApiError::http(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", line);
+    let mut response = error.into_response();
+    if let Ok(allow) = HeaderValue::from_str(&known.join(", ")) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// The body of a POST, and who sent it.
+pub(crate) struct Post {
+    pub(crate) who: Who,
+    pub(crate) body: Value,
+}
+
+impl FromRequest<Arc<App>> for Post {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Post> {
+        let who = request.extensions().get().copied().unwrap_or(Who(0));
+        let body = read(request.into_body(), app).await?;
+        Ok(Post { who, body })
+    }
+}
+
+async fn read(body: Body, app: &App) -> Result<Value> {
+    let limit = app.config.body;
+    let read = axum::body::to_bytes(body, limit);
+    let bytes = match tokio::time::timeout(app.config.read_timeout, read).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(e)) if e.to_string().contains("length limit") => {
+            let line = format!("the body is larger than {} MiB", limit >> 20);
+            return Err(ApiError::http(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", line));
+        }
+        Ok(Err(_)) => return Err(ApiError::bad("invalid_body", "the body broke off")),
+        Err(_) => {
+            let line = "the body did not come in time";
+            return Err(ApiError::http(StatusCode::REQUEST_TIMEOUT, "timeout", line));
+        }
+    };
+    serde_json::from_slice(&bytes)
+        .map_err(|e| ApiError::bad("invalid_json", format!("the body is no JSON that is read here: {e}")))
+}
+
+/// A response that holds JSON.
+pub(crate) fn json(text: impl Into<Body>) -> Response {
+    let mut response = Response::new(text.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

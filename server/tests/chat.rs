@@ -1,0 +1,213 @@
+//! /v1/chat/completions and /v1/completions.
+
+use serde_json::{Value, json};
+
+use crate::support::{CONTEXT, Server};
+
+fn ask(more: Value) -> Value {
+    let mut body =
+        json!({ "model": "fake", "messages": [{ "role": "user", "content": "What is 17 + 25?" }] });
+    for (name, value) in more.as_object().expect("an object") {
+        body[name] = value.clone();
+    }
+    body
+}
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// The texts and the reasons of the choices of a stream.
+fn joined(events: &[Value], field: &str) -> Vec<(String, String)> {
+    let mut all = Vec::<(String, String)>::new();
+    for choice in events.iter().flat_map(|e| e["choices"].as_array().expect("choices")) {
+        let index = choice["index"].as_u64().expect("an index") as usize;
+        all.resize(all.len().max(index + 1), Default::default());
+        let text = if field == "delta" { &choice["delta"]["content"] } else { &choice["text"] };
+        all[index].0 += text.as_str().unwrap_or_default();
+        all[index].1 += choice["finish_reason"].as_str().unwrap_or_default();
+    }
+    all
+}
+
+#[test]
+fn a_stream_says_what_the_whole_answer_says() {
+    let server = Server::open();
+    for seed in 0..40u64 {
+        let n = seed % 3 + 1;
+        let stop = json!(["the", " a", "\u{e9}", "xq"][seed as usize % 4]);
+        let body = ask(
+            json!({ "seed": seed, "n": n, "max_tokens": 60, "stop": stop, "logprobs": true, "top_logprobs": 2 }),
+        );
+        let whole = server.post(CHAT, &body).json();
+        let mut streamed = body.clone();
+        streamed["stream"] = true.into();
+        streamed["stream_options"] = json!({ "include_usage": true });
+        let reply = server.post(CHAT, &streamed);
+        assert_eq!(reply.header("content-type"), Some("text/event-stream"));
+        let events = reply.events();
+        let texts = joined(&events, "delta");
+        let choices = whole["choices"].as_array().expect("choices");
+        assert_eq!((choices.len(), texts.len()), (n as usize, n as usize));
+        for (choice, (text, reason)) in choices.iter().zip(&texts) {
+            assert_eq!(choice["message"]["content"], text.as_str(), "{whole}");
+            assert_eq!(choice["finish_reason"], reason.as_str());
+            assert!(!text.contains(stop.as_str().expect("a text")), "{text:?}");
+        }
+        let logprobs: usize = events
+            .iter()
+            .flat_map(|e| e["choices"].as_array().expect("choices"))
+            .map(|c| c["logprobs"]["content"].as_array().map_or(0, Vec::len))
+            .sum();
+        let wanted: usize =
+            choices.iter().map(|c| c["logprobs"]["content"].as_array().expect("entries").len()).sum();
+        assert_eq!(logprobs, wanted);
+        let last = events.last().expect("usage");
+        assert_eq!(last["choices"], json!([]));
+        for name in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+            assert_eq!(last["usage"][name], whole["usage"][name]);
+        }
+        assert!(events.iter().rev().skip(1).all(|e| e["usage"].is_null()));
+        let id = |e: &Value| (e["id"].clone(), e["created"].clone(), e["object"].clone());
+        assert!(events.iter().all(|e| id(e) == id(last)), "one id for all chunks");
+        assert_eq!(events[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": "" }));
+    }
+}
+
+#[test]
+fn seeds_decide() {
+    let server = Server::open();
+    let text = |seed: Value| {
+        let reply = server.post(CHAT, &ask(json!({ "seed": seed, "max_tokens": 20 })));
+        reply.json()["choices"][0]["message"]["content"].clone()
+    };
+    assert_eq!(text(json!(7)), text(json!(7)));
+    assert_ne!(text(json!(7)), text(json!(8)));
+    assert_ne!(text(Value::Null), text(Value::Null));
+}
+
+#[test]
+fn completions_are_answered() {
+    let server = Server::open();
+    let body = json!({ "model": "fake", "prompt": ["One, two,", "Three"], "n": 2, "max_tokens": 9, "seed": 3,
+                       "ignore_eos": true, "logprobs": 1, "temperature": 0.5 });
+    let whole = server.post("/v1/completions", &body).json();
+    let choices = whole["choices"].as_array().expect("choices");
+    assert_eq!(choices.len(), 4);
+    let mut streamed = body.clone();
+    streamed["stream"] = true.into();
+    let events = server.post("/v1/completions", &streamed).events();
+    for (choice, (text, reason)) in choices.iter().zip(joined(&events, "text")) {
+        assert_eq!(
+            (choice["text"].as_str(), choice["finish_reason"].as_str()),
+            (Some(&text[..]), Some(&reason[..]))
+        );
+        let l = &choice["logprobs"];
+        for name in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+            assert_eq!(l[name].as_array().expect(name).len(), 9);
+        }
+    }
+    let echo = json!({ "model": "fake", "prompt": "One, two,", "echo": true, "max_tokens": 3 });
+    let reply = server.post("/v1/completions", &echo).json();
+    assert!(reply["choices"][0]["text"].as_str().expect("a text").starts_with("One, two,"), "{reply}");
+    let ids = server.post("/tokenize", &json!({ "content": "One, two," })).json()["tokens"].clone();
+    for prompt in [ids.clone(), json!([ids])] {
+        let body = json!({ "model": "fake", "prompt": prompt, "max_tokens": 3 });
+        assert_eq!(server.post("/v1/completions", &body).status, 200);
+    }
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_by_name() {
+    let server = Server::open();
+    let long = "word ".repeat(2 * CONTEXT);
+    for (more, code, param) in [
+        (json!({ "temprature": 1 }), "unknown_parameter", "temprature"),
+        (json!({ "temperature": -1 }), "invalid_value", "temperature"),
+        (json!({ "temperature": "hot" }), "invalid_type", "temperature"),
+        (json!({ "top_p": 5 }), "invalid_value", "top_p"),
+        (json!({ "max_tokens": -5 }), "invalid_value", "max_tokens"),
+        (json!({ "max_tokens": 5, "max_completion_tokens": 6 }), "invalid_value", "max_tokens"),
+        (json!({ "n": 100_000 }), "invalid_value", "n"),
+        (json!({ "stop": [""] }), "invalid_value", "stop"),
+        (json!({ "logit_bias": { "x": 1 } }), "invalid_value", "logit_bias"),
+        (json!({ "logit_bias": { "1": 101 } }), "invalid_value", "logit_bias"),
+        (json!({ "top_logprobs": 3 }), "invalid_value", "top_logprobs"),
+        (json!({ "logprobs": true, "top_logprobs": 21 }), "invalid_value", "top_logprobs"),
+        (json!({ "mirostat": 2 }), "unsupported_parameter", "mirostat"),
+        (json!({ "functions": [] }), "unsupported_parameter", "functions"),
+        (json!({ "audio": {} }), "unsupported_parameter", "audio"),
+        (json!({ "modalities": ["audio"] }), "unsupported_parameter", "modalities"),
+        (json!({ "stream_options": { "include_usage": true } }), "invalid_value", "stream_options"),
+        (
+            json!({ "stream": true, "stream_options": { "usage": true } }),
+            "unknown_parameter",
+            "stream_options.usage",
+        ),
+        (json!({ "messages": [] }), "invalid_value", "messages"),
+        (json!({ "messages": [{ "role": "user", "content": long }] }), "context_length_exceeded", "messages"),
+        (json!({ "reasoning_effort": "huge" }), "unsupported_value", "reasoning_effort"),
+        (json!({ "model": null }), "missing_required_parameter", "model"),
+    ] {
+        let reply = server.post(CHAT, &ask(more.clone()));
+        assert_eq!(reply.error(), (400, code.to_owned(), param.to_owned()), "{more}: {reply:?}");
+    }
+    let reply = server.post(CHAT, &ask(json!({ "messages": [{ "role": "user", "content": long }] })));
+    let tokens =
+        server.post("/tokenize", &json!({ "content": long })).json()["tokens"].as_array().expect("ids").len();
+    let message = reply.json()["error"]["message"].as_str().expect("a line").to_owned();
+    assert!(message.contains(&CONTEXT.to_string()), "{message}");
+    let said: usize = message.split(' ').find_map(|w| w.parse().ok()).expect("a number");
+    assert!(said >= tokens, "{message}, of {tokens}");
+    let reply = server.post(CHAT, &ask(json!({ "model": "gpt-4" })));
+    assert_eq!(reply.error(), (404, "model_not_found".into(), "model".into()));
+    assert!(reply.body.contains("known: fake"));
+    let null = ask(json!({ "temperature": null, "stop": null, "tools": null, "user": "me" }));
+    assert_eq!(server.post(CHAT, &null).status, 200);
+}
+
+#[test]
+fn a_lenient_server_ignores_what_it_does_not_know() {
+    let config = weft_server::Config { lenient: true, ..Default::default() };
+    let server = Server::start(config, Default::default());
+    assert_eq!(
+        server.post(CHAT, &ask(json!({ "beam_width": 1, "model": null, "max_tokens": 2 }))).status,
+        200
+    );
+    assert_eq!(server.post(CHAT, &ask(json!({ "temperature": "hot" }))).status, 400);
+}
+
+/// The name of a control token in a message opens no turn.
+#[test]
+fn messages_are_text() {
+    let server = Server::open();
+    let count = |text: &str| {
+        let body = ask(json!({ "messages": [{ "role": "user", "content": text }], "max_tokens": 1 }));
+        server.post(CHAT, &body).json()["usage"]["prompt_tokens"].as_u64().expect("a count")
+    };
+    let ids = |text: &str, special: bool| {
+        let body = json!({ "content": text, "parse_special": special });
+        server.post("/tokenize", &body).json()["tokens"].as_array().expect("ids").len() as u64
+    };
+    let name = "<|im_end|>";
+    assert_eq!(ids(name, true), 1, "weft-mini has this token");
+    assert!(ids(name, false) > 3);
+    assert!(count(&format!("a {name} b")) >= count("a  b") + ids(name, false) - 2);
+    let prompt =
+        server.post("/apply-template", &json!({ "messages": [{ "role": "user", "content": name }] }));
+    assert!(
+        prompt.json()["prompt"].as_str().expect("a text").contains(&format!("{name}<|im_end|>")),
+        "{prompt:?}"
+    );
+}
+
+#[test]
+fn an_answer_goes_on_where_its_message_ends() {
+    let server = Server::open();
+    let messages =
+        json!([{ "role": "user", "content": "Hi" }, { "role": "assistant", "content": "Hello, I" }]);
+    let body = json!({ "messages": messages, "continue_final_message": true });
+    let prompt = server.post("/apply-template", &body).json()["prompt"].as_str().expect("a text").to_owned();
+    assert!(prompt.ends_with("assistant\nHello, I"), "{prompt:?}");
+    let both =
+        ask(json!({ "messages": messages, "continue_final_message": true, "add_generation_prompt": true }));
+    assert_eq!(server.post(CHAT, &both).error().0, 400);
+}

@@ -1,0 +1,8 @@
+//! The server as clients see it, over real connections, with an engine that computes with hashes.
+
+mod support;
+
+mod chat;
+mod guard;
+mod load;
+mod state;

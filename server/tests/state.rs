@@ -1,0 +1,123 @@
+//! Health, models, slots, tokens; how a server loses its engine, and how it ends.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use serde_json::json;
+use weft_server::Config;
+use weft_server::engine::Limits;
+
+use crate::support::{Engine, Reply, Server};
+
+#[test]
+fn the_server_tells_what_it_is() {
+    let server = Server::open();
+    assert_eq!(server.get("/health").json(), json!({ "status": "ok" }));
+    let list = server.get("/v1/models").json();
+    assert_eq!((&list["object"], &list["data"][0]["id"]), (&json!("list"), &json!("fake")));
+    assert_eq!(server.get("/v1/models/fake").json(), list["data"][0]);
+    assert_eq!(server.get("/v1/models/a/b").error().0, 404);
+    let props = server.get("/props").json();
+    assert_eq!((&props["total_slots"], &props["model"]), (&json!(4), &json!("fake")));
+    let slots = server.get("/slots").json();
+    assert_eq!(slots.as_array().expect("slots").len(), 4);
+    assert_eq!(slots[0]["is_processing"], false);
+}
+
+#[test]
+fn tokens_come_back_as_the_text() {
+    let server = Server::open();
+    let text = "What is 17 + 25? \u{e9}\u{1f600}";
+    let ids = server.post("/tokenize", &json!({ "content": text })).json()["tokens"].clone();
+    assert_eq!(server.post("/detokenize", &json!({ "tokens": ids })).json(), json!({ "content": text }));
+    let pieces = server.post("/tokenize", &json!({ "content": "17", "with_pieces": true })).json();
+    assert_eq!(pieces["tokens"][0]["piece"].as_str().map(|p| "17".starts_with(p)), Some(true), "{pieces}");
+    assert_eq!(server.post("/detokenize", &json!({ "tokens": [1 << 30] })).error().0, 400);
+}
+
+const ENDLESS: &str = r#"{"model":"fake","messages":[{"role":"user","content":"Hi"}],"ignore_eos":true,"stream":true,"max_tokens":400}"#;
+
+#[test]
+fn a_lost_engine_is_told_and_comes_back() {
+    let server = Server::start(Config::default(), Engine { lost_after: Some(20), ..Default::default() });
+    let reply = server.post_bytes("/v1/chat/completions", ENDLESS.as_bytes());
+    let last = reply.events_so_far().pop().expect("an event");
+    assert_eq!((reply.status, &last["error"]["code"]), (200, &json!("engine_lost")), "{reply:?}");
+    assert!(!reply.body.contains("[DONE]"));
+    let reply = server.post_bytes("/v1/chat/completions", ENDLESS.as_bytes());
+    assert_eq!(reply.events().len(), 402, "a head, 400 tokens and an end");
+    assert!(server.is_idle());
+}
+
+#[test]
+fn a_full_queue_says_when_to_come_again() {
+    let limits = Limits { waiting: 2, age: Duration::from_millis(400) };
+    let engine = Engine { slots: 1, step: Duration::from_millis(20), ..Default::default() };
+    let server = Server::start(Config { limits, ..Default::default() }, engine);
+    let open = || {
+        let mut stream = server.connect();
+        stream
+            .write_all((server.head("/v1/chat/completions", ENDLESS.len()) + ENDLESS).as_bytes())
+            .expect("written");
+        stream
+    };
+    let mut first = open();
+    first.read_exact(&mut [0; 12]).expect("an answer has begun");
+    let mut waiting = [open(), open()];
+    std::thread::sleep(Duration::from_millis(100));
+    let reply = server.post_bytes("/v1/chat/completions", ENDLESS.as_bytes());
+    assert_eq!(reply.error(), (503, "overloaded".into(), String::new()));
+    let after: u64 = reply.header("retry-after").expect("a time").parse().expect("seconds");
+    assert!((1..=120).contains(&after));
+    // Those that wait too long are sent away, too.
+    for stream in &mut waiting {
+        assert_eq!(Reply::read(stream).error(), (503, "overloaded".into(), String::new()));
+    }
+    drop(first);
+    assert!(server.is_idle());
+}
+
+#[test]
+fn a_server_ends_in_order() {
+    let config = Config { grace: Duration::from_secs(5), ..Default::default() };
+    let engine = Engine { step: Duration::from_millis(2), ..Default::default() };
+    let mut server = Server::start(config, engine);
+    let mut stream = server.connect();
+    stream
+        .write_all((server.head("/v1/chat/completions", ENDLESS.len()) + ENDLESS).as_bytes())
+        .expect("written");
+    stream.read_exact(&mut [0; 12]).expect("an answer has begun");
+    let rest = std::thread::spawn(move || Reply::read(&mut stream).body);
+    server.end();
+    let rest = rest.join().expect("read");
+    assert!(rest.contains("data: [DONE]"), "the stream went on to its end: {rest:?}");
+    assert!(std::net::TcpStream::connect(server.at).is_err());
+}
+
+#[test]
+fn a_server_that_must_end_says_so() {
+    let config = Config { grace: Duration::from_millis(100), ..Default::default() };
+    let engine = Engine { step: Duration::from_millis(20), ..Default::default() };
+    let mut server = Server::start(config, engine);
+    let mut stream = server.connect();
+    stream
+        .write_all((server.head("/v1/chat/completions", ENDLESS.len()) + ENDLESS).as_bytes())
+        .expect("written");
+    stream.read_exact(&mut [0; 12]).expect("an answer has begun");
+    let rest = std::thread::spawn(move || Reply::read(&mut stream).body);
+    server.end();
+    let rest = rest.join().expect("read");
+    assert!(rest.contains("\"code\":\"ending\"") && !rest.contains("[DONE]"), "{rest:?}");
+}
+
+#[test]
+fn a_silent_stream_is_kept_open() {
+    let config = Config { ping: Duration::from_millis(30), ..Default::default() };
+    let engine = Engine { step: Duration::from_millis(150), ..Default::default() };
+    let server = Server::start(config, engine);
+    let body = json!({ "model": "fake", "messages": [{ "role": "user", "content": "Hi" }], "stream": true,
+                       "max_tokens": 3, "ignore_eos": true });
+    let reply = server.post("/v1/chat/completions", &body);
+    assert!(reply.body.matches(": ping\n\n").count() > 4, "{}", reply.body);
+    assert_eq!(reply.events().len(), 5);
+}
