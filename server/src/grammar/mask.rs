@@ -187,6 +187,11 @@ impl Staged {
         self.entry.triggers.iter().map(|t| (t.text.as_bytes(), each(t), Some(&*t.grammar))).collect()
     }
 
+    /// Whether the text may not end yet: a thought with an answer under a grammar behind it.
+    fn must_go_on(&self) -> bool {
+        matches!(self.stage, Stage::Think(_)) && self.entry.grammar.is_some()
+    }
+
     /// The tokens that would end what is watched for and go on in a way that the grammar behind it does not take.
     fn wrong_ends(&self) -> Vec<u32> {
         let mut wrong = Vec::new();
@@ -314,7 +319,9 @@ impl Mask for Staged {
         if let Some(last) = bits.get_mut(n / 32) {
             *last = (1u32 << (n % 32)) - 1;
         }
-        for id in self.wrong_ends() {
+        // A thought must end before the answer does, where there must be an answer.
+        let ends = if self.must_go_on() { self.vocabulary.ends() } else { &[] };
+        for &id in self.wrong_ends().iter().chain(ends) {
             bits[id as usize / 32] &= !(1 << (id % 32));
         }
         Ok(())
@@ -335,7 +342,7 @@ impl Mask for Staged {
         match &self.stage {
             Stage::Enforced(_) => false,
             Stage::Open { .. } if self.entry.grammar.is_some() => false,
-            _ => self.wrong_ends().is_empty(),
+            _ => !self.must_go_on() && self.wrong_ends().is_empty(),
         }
     }
 }

@@ -21,7 +21,7 @@ mod schema;
 mod vocabulary;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
@@ -147,6 +147,14 @@ fn after_space(source: &Source) -> Result<Source, Refusal> {
     let first = Body::Lark(format!("start: (/{SPACE}/)? @inner\n"));
     let part = |name: &str, body| Part { name: name.into(), body };
     Ok(Source::Parts(vec![part("spaced", first), part("inner", inner)]))
+}
+
+/// A schema with its references resolved and its annotations gone.
+///
+/// # Errors
+/// What in it cannot be enforced.
+pub(crate) fn read_schema(schema: &Value) -> Result<Value, Refusal> {
+    schema::normalise(schema)
 }
 
 /// What may stand between a thought and the answer.

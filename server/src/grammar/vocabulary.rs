@@ -48,6 +48,11 @@ impl Vocabulary {
         bytes.strip_prefix(&[MARK]).unwrap_or(bytes)
     }
 
+    /// The tokens that end a text.
+    pub(super) fn ends(&self) -> &[u32] {
+        self.trie.eos_tokens()
+    }
+
     /// The tokens that begin with `start`.
     pub(super) fn starting_with<'v>(&'v self, start: &'v [u8]) -> impl Iterator<Item = u32> + 'v {
         let from = self.sorted.partition_point(|&id| self.bytes(id) < start);

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 /// Whether a value is valid. References are inside the schema.
-pub(super) fn is_valid(root: &Value, value: &Value) -> bool {
+pub(crate) fn is_valid(root: &Value, value: &Value) -> bool {
     valid(root, root, value)
 }
 
