@@ -1,22 +1,18 @@
-//! `weft serve`: a model behind HTTP.
+//! `weft serve`: models behind HTTP.
+
+mod open;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Map, json};
-use weft_models::Model;
-use weft_models::engine::{Engine, Options};
-use weft_runtime::DeviceKind;
-use weft_server::engine::{Backend, Limits, Start, Worker};
-use weft_server::{App, Card, Config, Keys, Served};
+use weft_server::engine::Limits;
+use weft_server::{App, Config, Keys};
 
-use crate::options::{
-    CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, TemplateFlag, context, read_text,
-};
-use crate::{Error, Result, error, interrupt, mini, output};
+use crate::options::{CacheFlag, DeviceFlags, SamplingFlags, TemplateFlag, read_text};
+use crate::{Error, Result, error, interrupt, output};
 
 /// Answer over HTTP, as OpenAI's clients ask
 ///
@@ -27,6 +23,7 @@ use crate::{Error, Result, error, interrupt, mini, output};
 #[command(after_help = "Examples:
   weft serve
   weft serve -m model.gguf --port 8000 --slots 8 -c 8192
+  weft serve -m chat.gguf -m embedding.gguf --lora medical=adapter.gguf
   weft serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt
   weft serve -m model.gguf --allow-origin http://localhost:3000
 
@@ -34,15 +31,17 @@ Then, from another terminal:
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"model\": \"weft-mini\", \"messages\": [{\"role\": \"user\", \"content\": \"What is 17 + 25?\"}]}'")]
 pub(super) struct Flags {
-    #[command(flatten)]
-    model: ModelFlag,
-    #[command(flatten)]
-    lora: LoraFlag,
+    /// GGUF file, or any shard of a split one; may be repeated. Without it, weft-mini, the model on board
+    #[arg(short, long = "model", value_name = "FILE")]
+    model: Vec<PathBuf>,
+    /// LoRA adapter of the first model, which answers as MODEL+NAME; may be repeated
+    #[arg(long, value_name = "NAME=FILE[:SCALE]", value_parser = named)]
+    lora: Vec<(String, String)>,
     #[command(flatten)]
     template: TemplateFlag,
-    /// Name of the model in requests [default: its file's, without .gguf]
+    /// Name of a model in requests, in the order of -m; may be repeated [default: its file's, without .gguf]
     #[arg(long, value_name = "NAME")]
-    alias: Option<String>,
+    alias: Vec<String>,
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
@@ -119,40 +118,15 @@ impl Flags {
             ..Config::default()
         })
     }
+}
 
-    fn card(&self, model: &Model, context: u32, slots: u32) -> Result<Card> {
-        let tokenizer = model.tokenizer()?.clone();
-        let template = match self.template.open(&tokenizer)? {
-            Some(template) => Ok(template),
-            None => model.template().cloned().map_err(|e| e.to_string()),
-        };
-        let spec = model.spec();
-        let mut facts = Map::new();
-        facts.insert("architecture".into(), json!(spec.architecture));
-        facts.insert("name".into(), json!(spec.name));
-        if let Some(path) = &self.model.model
-            && let Ok(file) = std::fs::metadata(path)
-        {
-            facts.insert("size".into(), json!(file.len()));
+fn named(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, file)) if open::is_name(name) && !file.is_empty() => Ok((name.into(), file.into())),
+        _ => {
+            Err("an adapter has a name of letters, digits, '-', '_' and '.', such as medical=adapter.gguf"
+                .into())
         }
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Ok(Card {
-            id: self.name(),
-            tokenizer,
-            template,
-            context: context as usize,
-            trained: spec.context as usize,
-            slots: slots as usize,
-            vocabulary: spec.vocabulary,
-            sampling: self.sampling.sampling(&self.model),
-            created,
-            facts,
-        })
-    }
-
-    fn name(&self) -> String {
-        let stem = || self.model.model.as_ref()?.file_stem()?.to_str().map(str::to_owned);
-        self.alias.clone().or_else(stem).unwrap_or_else(|| mini::NAME.to_owned())
     }
 }
 
@@ -187,39 +161,22 @@ pub(super) fn run(f: Flags) -> Result<()> {
             other => other,
         }
     })?;
-    let (model, took) = f.model.open(&f.device, None, f.c, f.cache)?;
-    let model = f.lora.apply(model)?;
-    let software = model.gpu().caps().kind == DeviceKind::Cpu;
-    let slots = f.slots.unwrap_or(if software { 4 } else { 16 });
-    let context = context(model.spec(), f.c);
-    crate::options::note_context(model.spec().context, context);
-    let card = f.card(&model, context, slots)?;
+    let opened = open::all(&f)?;
     keep_serving();
-    let (flag, lora, device, cache, c) = (f.model.clone(), f.lora.clone(), f.device.clone(), f.cache, f.c);
-    let positions = f.cache_tokens;
-    let mut first = Some(model);
-    let start: Start = Box::new(move || {
-        let model = match first.take() {
-            Some(model) => Ok(model),
-            // The device was lost, and all that was on it.
-            None => flag.open(&device, None, c, cache).and_then(|(model, _)| lora.apply(model)),
-        };
-        let options = Options { slots, context: Some(context), positions };
-        let engine = model.and_then(|m| Ok(Engine::new(&m, &options)?)).map_err(|e| e.to_string())?;
-        Ok(Box::new(engine) as Box<dyn Backend>)
-    });
-    let worker = Worker::spawn(start, config.limits).map_err(Error::input)?;
-    let name = card.id.clone();
-    let app = App::new(config, vec![Served { card, engine: worker.handle() }]);
+    let (mut served, mut workers, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+    for one in opened {
+        let start = one.start(&f, config.limits)?;
+        lines.push(start.line);
+        served.push(start.served);
+        workers.extend(start.worker);
+    }
+    let app = App::new(config, served);
     let ready = |at: SocketAddr| {
-        let each = format!("{slots} answers at a time, {context} tokens each");
-        output::note(&format!(
-            "{name} answers at http://{at}/v1 ({each}; loaded in {:.1} s)",
-            took.as_secs_f64()
-        ));
+        lines.iter().for_each(|line| output::note(line));
+        output::note(&format!("listening at http://{at}/v1"));
     };
     weft_server::serve(app, listener, ready, || interrupt::leave(130))
         .map_err(|e| Error::input(format!("the server cannot run: {e}")))?;
-    worker.end(std::time::Instant::now());
+    workers.into_iter().for_each(|w| w.end(std::time::Instant::now()));
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::card::Card;
-use crate::engine::{Full, Handle, Limits};
+use crate::engine::{Full, Handle, Limits, VectorHandle};
 use crate::error::{ApiError, Result};
 use crate::guard::Keys;
 
@@ -71,8 +71,23 @@ impl std::fmt::Debug for Config {
 pub struct Served {
     /// What is known of it.
     pub card: Card,
-    /// What draws its answers.
-    pub engine: Handle,
+    /// What draws its answers, if it writes text.
+    pub engine: Option<Handle>,
+    /// What turns texts into vectors or scores, if it does.
+    pub vectors: Option<VectorHandle>,
+}
+
+impl Served {
+    /// What draws answers.
+    pub(crate) fn engine(&self) -> Result<&Handle> {
+        self.engine.as_ref().ok_or_else(|| {
+            let does = match self.vectors.as_ref().is_some_and(|v| v.is_reranker) {
+                true => "is a reranker; ask it at /v1/rerank",
+                false => "gives vectors; ask it at /v1/embeddings",
+            };
+            ApiError::unsupported("model", format!("\"{}\" {does}", self.card.id))
+        })
+    }
 }
 
 /// What all requests share.

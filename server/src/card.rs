@@ -159,6 +159,7 @@ impl Card {
              the prompt, or start the server with a larger --ctx",
             self.id, self.context
         );
-        Err(ApiError::bad("context_length_exceeded", line).at(param))
+        let error = ApiError::bad("context_length_exceeded", line).at(param);
+        Err(ApiError { tokens: Some((tokens as u32, self.context as u32)), ..error })
     }
 }

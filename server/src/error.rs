@@ -22,6 +22,8 @@ pub struct ApiError {
     pub message: String,
     /// After how many seconds it is worth trying again.
     pub retry_after: Option<u64>,
+    /// Tokens of a prompt that is too long, and those that there is room for.
+    pub tokens: Option<(u32, u32)>,
 }
 
 impl ApiError {
@@ -31,7 +33,7 @@ impl ApiError {
         code: &'static str,
         message: impl Into<String>,
     ) -> ApiError {
-        ApiError { status, kind, param: None, code, message: message.into(), retry_after: None }
+        ApiError { status, kind, param: None, code, message: message.into(), retry_after: None, tokens: None }
     }
 
     /// 400: the request cannot be honoured.
@@ -94,10 +96,15 @@ impl ApiError {
 
     /// `{"error": {...}}`, as an answer and as an event of a stream.
     pub fn json(&self) -> String {
-        serde_json::json!({ "error": {
+        let mut error = serde_json::json!({
             "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
-        }})
-        .to_string()
+        });
+        if let Some((prompt, context)) = self.tokens {
+            // As llama.cpp's clients read them.
+            error["n_prompt_tokens"] = prompt.into();
+            error["n_ctx"] = context.into();
+        }
+        serde_json::json!({ "error": error }).to_string()
     }
 }
 

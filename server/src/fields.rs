@@ -10,6 +10,8 @@ pub(crate) struct Fields {
     /// Where the object is in the request, `""` for the request itself, else with a dot at its end.
     at: String,
     asked: Vec<&'static str>,
+    /// Names that are taken without effect, or to be refused: no hint for who looks for one that is served.
+    others: Vec<&'static str>,
 }
 
 /// What a value is, for messages.
@@ -28,7 +30,9 @@ impl Fields {
     /// The fields of the body of a request.
     pub(crate) fn body(value: Value) -> Result<Fields> {
         match value {
-            Value::Object(map) => Ok(Fields { map, at: String::new(), asked: Vec::new() }),
+            Value::Object(map) => {
+                Ok(Fields { map, at: String::new(), asked: Vec::new(), others: Vec::new() })
+            }
             other => {
                 let line = format!("the body must be a JSON object, not {}", kind(&other));
                 Err(ApiError::bad("invalid_json", line))
@@ -39,7 +43,9 @@ impl Fields {
     /// The fields of an object inside of the request, at `at`, such as `messages[0]`.
     pub(crate) fn inner(value: Value, at: &str) -> Result<Fields> {
         match value {
-            Value::Object(map) => Ok(Fields { map, at: format!("{at}."), asked: Vec::new() }),
+            Value::Object(map) => {
+                Ok(Fields { map, at: format!("{at}."), asked: Vec::new(), others: Vec::new() })
+            }
             other => Err(wrong(at, "an object", &other)),
         }
     }
@@ -146,14 +152,16 @@ impl Fields {
     /// Takes fields that are documented elsewhere and change nothing here.
     pub(crate) fn ignore(&mut self, names: &[&'static str]) {
         for name in names {
-            self.take(name);
+            self.map.remove(*name);
         }
+        self.others.extend(names);
     }
 
     /// Refuses fields that are documented elsewhere and not served here, each with why.
     pub(crate) fn refuse(&mut self, names: &[(&'static str, &str)]) -> Result<()> {
+        self.others.extend(names.iter().map(|n| n.0));
         for (name, why) in names {
-            if self.take(name).is_some() {
+            if self.map.remove(*name).is_some_and(|v| !v.is_null()) {
                 let path = self.path(name);
                 return Err(ApiError::unsupported(&path, format!("\"{path}\" is not supported: {why}")));
             }
@@ -169,7 +177,8 @@ impl Fields {
             return Ok(());
         }
         let path = self.path(name);
-        let hint = match nearest(name, &self.asked) {
+        let all = [&self.asked[..], &self.others[..]].concat();
+        let hint = match nearest(name, &all) {
             Some(known) => format!("; did you mean \"{known}\"?"),
             None => format!("; known here: {}", self.asked.join(", ")),
         };

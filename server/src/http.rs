@@ -118,8 +118,8 @@ pub async fn serve_until(app: Arc<App>, listener: TcpListener, end: impl Future<
     drop(listener);
     app.ending.store(true, Ordering::Relaxed);
     let deadline = Instant::now() + app.config.grace;
-    for model in &app.models {
-        model.engine.end(deadline.into_std());
+    for engine in app.models.iter().filter_map(|m| m.engine.as_ref()) {
+        engine.end(deadline.into_std());
     }
     // Who asked nothing is sent away, who waits for an answer gets it.
     ending.send_replace(true);

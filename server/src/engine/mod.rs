@@ -6,9 +6,13 @@
 
 pub mod fake;
 mod queue;
+mod totals;
+mod vectors;
 mod worker;
 
 pub use queue::{Full, Limits};
+pub use totals::{Histogram, Totals};
+pub use vectors::{Given, NoVectors, Packed, Texts, VectorHandle, Vectors};
 pub use worker::{Handle, Look, SlotLook, Worker};
 
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use weft_models::engine::{Event, Id, Request};
 
 use super::queue::{Door, Full, Limits, Queue, Waiting};
+use super::totals::{Totals, add, add_time};
 use super::{Backend, Fault, Said, Start};
 
 /// Commands that may be on their way to the thread.
@@ -29,33 +30,6 @@ enum Command {
 /// bound of its own: an answer says at most as much as its context has tokens, and a slow reader must not hold up the
 /// others.
 type Out = UnboundedSender<(u32, Said)>;
-
-/// Sums since the start.
-#[derive(Debug, Default)]
-pub struct Totals {
-    /// Tokens of prompts.
-    pub prompt: AtomicU64,
-    /// Those of them that were cached.
-    pub cached: AtomicU64,
-    /// Tokens drawn.
-    pub generated: AtomicU64,
-    /// Time from the start of each request to its first token, in microseconds, added up.
-    pub prefill_us: AtomicU64,
-    /// Time from there to its last, likewise.
-    pub decode_us: AtomicU64,
-    /// Time in the queue, likewise.
-    pub queued_us: AtomicU64,
-    /// Requests that came to their end.
-    pub finished: AtomicU64,
-    /// Those that failed.
-    pub failed: AtomicU64,
-    /// Those whose clients left.
-    pub cancelled: AtomicU64,
-    /// Steps of the backend.
-    pub steps: AtomicU64,
-    /// Backends that were lost.
-    pub lost: AtomicU64,
-}
 
 /// What a slot does.
 #[derive(Debug, Clone)]
@@ -216,14 +190,6 @@ struct Driver {
     end: Option<Instant>,
 }
 
-fn add(to: &AtomicU64, n: usize) {
-    to.fetch_add(n as u64, Ordering::Relaxed);
-}
-
-fn add_time(to: &AtomicU64, d: Duration) {
-    to.fetch_add(d.as_micros() as u64, Ordering::Relaxed);
-}
-
 impl Driver {
     fn run(mut self) {
         loop {
@@ -377,6 +343,12 @@ impl Driver {
                 add_time(&t.prefill_us, usage.prefill);
                 add_time(&t.decode_us, usage.decode);
                 add(&t.finished, 1);
+                t.first_token.add(usage.queued + usage.prefill);
+                if let Some(gaps) =
+                    u32::try_from(usage.generated).ok().and_then(|n| n.checked_sub(1)).filter(|n| *n > 0)
+                {
+                    t.per_token.add(usage.decode / gaps);
+                }
                 last = Some(Some(live.since.elapsed()));
                 Said::Finished { reason, text, usage }
             }

@@ -25,7 +25,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, post: Post) -> Result<Resp
     served.card.check_length(prompt.len(), "messages")?;
     let room = served.card.context - prompt.len();
     let requests = ask.draw.requests(&prompt, room, post.who.0);
-    let said = served.engine.submit(requests, post.who.0).map_err(no_room)?;
+    let said = served.engine()?.submit(requests, post.who.0).map_err(no_room)?;
     let head = Head { id: format!("chatcmpl-{:016x}", app.id()), created: now(), served };
     if ask.stream {
         let writer = Chunks::new(head, &ask);

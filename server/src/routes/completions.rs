@@ -110,7 +110,7 @@ pub(super) async fn completions(State(app): State<Arc<App>>, post: Post) -> Resu
         .flat_map(|p| ask.draw.requests(p, served.card.context - p.len(), post.who.0))
         .collect();
     let n = requests.len() as u32;
-    let said = served.engine.submit(requests, post.who.0).map_err(no_room)?;
+    let said = served.engine()?.submit(requests, post.who.0).map_err(no_room)?;
     let mut open = format!(
         "{{\"id\":\"cmpl-{:016x}\",\"object\":\"text_completion\",\"created\":{},\"model\":",
         app.id(),

@@ -2,9 +2,11 @@
 
 mod chat;
 mod completions;
+mod metrics;
 mod models;
 mod state;
 mod text;
+mod vectors;
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::error::{ApiError, Result};
-use crate::fields::nearest;
+use crate::fields::{Fields, nearest};
 use crate::guard::Who;
 
 /// Every path with its methods, as `/openapi.json` says them.
@@ -29,6 +31,9 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/v1/models/{*id}", &["GET"]),
     ("/v1/chat/completions", &["POST"]),
     ("/v1/completions", &["POST"]),
+    ("/v1/embeddings", &["POST"]),
+    ("/v1/rerank", &["POST"]),
+    ("/metrics", &["GET"]),
     ("/props", &["GET"]),
     ("/slots", &["GET"]),
     ("/tokenize", &["POST"]),
@@ -45,6 +50,9 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/completions", post(completions::completions))
+        .route("/v1/embeddings", post(vectors::embeddings))
+        .route("/v1/rerank", post(vectors::rerank))
+        .route("/metrics", get(metrics::metrics))
         .route("/props", get(state::props))
         .route("/slots", get(state::slots))
         .route("/tokenize", post(text::tokenize))
@@ -121,6 +129,14 @@ async fn read(body: Body, app: &App) -> Result<Value> {
     };
     serde_json::from_slice(&bytes)
         .map_err(|e| ApiError::bad("invalid_json", format!("the body is no JSON that is read here: {e}")))
+}
+
+/// Refuses what nobody took of a request.
+fn finish(app: &App, f: Fields) -> Result<()> {
+    let mut ignored = Vec::new();
+    f.finish(app.config.lenient.then_some(&mut ignored))?;
+    app.log_ignored(&ignored);
+    Ok(())
 }
 
 /// A response that holds JSON.

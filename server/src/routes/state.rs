@@ -59,7 +59,7 @@ pub(super) async fn props(State(app): State<Arc<App>>, RawQuery(q): RawQuery) ->
 pub(super) async fn slots(State(app): State<Arc<App>>, RawQuery(q): RawQuery) -> Result<Response> {
     let served =
         app.model(query(q.as_deref(), "model").or(app.models.first().map(|m| m.card.id.as_str())))?;
-    let look = served.engine.look().await;
+    let look = served.engine()?.look().await;
     let look = look.ok_or_else(|| ApiError::unavailable("engine_lost", "the engine does not answer", 5))?;
     if query(q.as_deref(), "fail_on_no_slot") == Some("1") && look.running.len() >= served.card.slots {
         return Err(ApiError::unavailable("no_slot", "all slots draw an answer", 1));

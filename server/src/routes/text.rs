@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::{Post, json};
+use super::{Post, finish, json};
 use crate::app::{App, Served};
 use crate::card::Rendering;
 use crate::draw;
@@ -18,14 +18,6 @@ use crate::{chat, messages};
 fn model(app: &App, f: &mut Fields) -> Result<Arc<Served>> {
     let name = f.text("model")?;
     app.model(name.as_deref().or(app.models.first().map(|m| m.card.id.as_str())))
-}
-
-/// Refuses what was not taken.
-fn finish(app: &App, f: Fields) -> Result<()> {
-    let mut ignored = Vec::new();
-    f.finish(app.config.lenient.then_some(&mut ignored))?;
-    app.log_ignored(&ignored);
-    Ok(())
 }
 
 /// POST /tokenize

@@ -77,7 +77,7 @@ impl Server {
         });
         let worker = Worker::spawn(start, config.limits).expect("a thread");
         let handle = worker.handle();
-        let app = App::new(config, vec![Served { card, engine: worker.handle() }]);
+        let app = App::new(config, vec![Served { card, engine: Some(worker.handle()), vectors: None }]);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();

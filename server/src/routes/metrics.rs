@@ -1,0 +1,96 @@
+//! GET /metrics: Prometheus' text, version 0.0.4.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+
+use crate::app::App;
+use crate::engine::{Handle, Look, Totals};
+
+/// A metric that is read off one engine.
+type Read = fn(&Totals, &Look, (usize, usize)) -> f64;
+
+fn count(n: &AtomicU64) -> f64 {
+    n.load(Ordering::Relaxed) as f64
+}
+
+fn seconds(us: &AtomicU64) -> f64 {
+    count(us) / 1e6
+}
+
+/// Name, kind, what it is, and how it is read.
+const METRICS: &[(&str, &str, &str, Read)] = &[
+    ("prompt_tokens_total", "counter", "Tokens of prompts", |t, _, _| count(&t.prompt)),
+    ("prompt_tokens_cached_total", "counter", "Tokens of prompts that were cached", |t, _, _| {
+        count(&t.cached)
+    }),
+    ("tokens_generated_total", "counter", "Tokens drawn", |t, _, _| count(&t.generated)),
+    ("queue_seconds_total", "counter", "Time of requests in the queue", |t, _, _| seconds(&t.queued_us)),
+    ("prompt_seconds_total", "counter", "Time from a slot to the first token", |t, _, _| {
+        seconds(&t.prefill_us)
+    }),
+    ("decode_seconds_total", "counter", "Time from the first token to the last", |t, _, _| {
+        seconds(&t.decode_us)
+    }),
+    ("requests_finished_total", "counter", "Answers that came to their end", |t, _, _| count(&t.finished)),
+    ("requests_failed_total", "counter", "Answers that failed", |t, _, _| count(&t.failed)),
+    ("requests_cancelled_total", "counter", "Answers whose clients left", |t, _, _| count(&t.cancelled)),
+    ("steps_total", "counter", "Steps of the engine", |t, _, _| count(&t.steps)),
+    ("engines_lost_total", "counter", "Engines that were lost and made again", |t, _, _| count(&t.lost)),
+    ("preemptions_total", "counter", "Answers that lost their slot for want of blocks", |_, l, _| {
+        l.preempted as f64
+    }),
+    ("requests_waiting", "gauge", "Requests in the queue", |_, _, (waiting, _)| waiting as f64),
+    ("requests_running", "gauge", "Requests that have a slot", |_, _, (_, running)| running as f64),
+    ("kv_blocks_used", "gauge", "Blocks of the KV cache that answers have", |_, l, _| l.blocks.0 as f64),
+    ("kv_blocks", "gauge", "Blocks of the KV cache", |_, l, _| l.blocks.1 as f64),
+];
+
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let mut engines: Vec<(String, Handle, Look)> = Vec::new();
+    for served in &app.models {
+        let Some(engine) = &served.engine else { continue };
+        let label = served.card.id.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        engines.push((label, engine.clone(), engine.look().await.unwrap_or_default()));
+    }
+    let mut text = String::new();
+    for (name, kind, help, read) in METRICS {
+        // Writing into memory cannot fail.
+        let _ = writeln!(text, "# HELP weft_{name} {help}\n# TYPE weft_{name} {kind}");
+        for (label, engine, look) in &engines {
+            let value = read(&engine.totals, look, engine.load());
+            let _ = writeln!(text, "weft_{name}{{model=\"{label}\"}} {value}");
+        }
+    }
+    for (name, help) in [
+        ("time_to_first_token_seconds", "Time to the first token"),
+        ("time_per_token_seconds", "Time between tokens, the mean of an answer"),
+    ] {
+        let _ = writeln!(text, "# HELP weft_{name} {help}\n# TYPE weft_{name} histogram");
+        for (label, engine, _) in &engines {
+            let h = if name.starts_with("time_to") {
+                &engine.totals.first_token
+            } else {
+                &engine.totals.per_token
+            };
+            for (le, n) in h.buckets() {
+                let le = if le.is_finite() { le.to_string() } else { "+Inf".into() };
+                let _ = writeln!(text, "weft_{name}_bucket{{model=\"{label}\",le=\"{le}\"}} {n}");
+            }
+            let (sum, n) = h.sum();
+            let _ = writeln!(
+                text,
+                "weft_{name}_sum{{model=\"{label}\"}} {sum}\nweft_{name}_count{{model=\"{label}\"}} {n}"
+            );
+        }
+    }
+    let mut response = Response::new(text.into());
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+    response
+}
