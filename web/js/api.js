@@ -55,8 +55,10 @@ export function fromError(error, status = 0, h = null) {
     const code = String(error?.code ?? error?.type ?? "");
     const more = { status, code, param: error?.param ?? null, requestId: h?.get("x-request-id") ?? null };
     if (/context_length|exceed_context/.test(`${code} ${error?.type}`)) {
+        // Some servers give the numbers as fields, some in the sentence alone.
+        const told = /(\d+) tokens\b.*?room for (\d+)/s.exec(said);
         return new Problem("context", said || "The chat is longer than the model's context.", {
-            ...more, prompt: error.n_prompt_tokens ?? null, context: error.n_ctx ?? null,
+            ...more, prompt: error.n_prompt_tokens ?? (told ? Number(told[1]) : null), context: error.n_ctx ?? (told ? Number(told[2]) : null),
         });
     }
     if (status === 401) return new Problem("key", said || "The server asks for a key.", more);
@@ -145,13 +147,12 @@ export async function complete(body, signal, on) {
 }
 
 // What the server has: models, defaults and device. What it does not offer stays empty.
-export async function facts() {
+export async function facts(model) {
     const models = (await get("v1/models")).data ?? [];
-    const props = await get("props").catch((e) => { if (e.kind === "gone") throw e; return {}; });
+    const one = models.some((m) => m.id === model) ? `?model=${encodeURIComponent(model)}` : "";
+    const props = await get(`props${one}`).catch((e) => { if (e.kind === "gone") throw e; return {}; });
     return { models, props };
 }
 
-export const healthy = async () => {
-    const response = await send("health", {});
-    return response.ok;
-};
+// Throws the problem of a server that is there and does not answer yet, or no longer.
+export const health = () => get("health");

@@ -174,10 +174,13 @@ export class Chats extends EventTarget {
     async resume(message) {
         if (this.running.has(message.chat)) return;
         const path = ancestors(this.messages, message.id);
-        if (!message.content && !message.thinking) {
-            await this.run(this.chat, message, path.slice(0, -1), false);
-        } else {
+        // What follows begins at a word: the server cuts spaces off the end too.
+        message.content = message.content.trimEnd();
+        if (message.content) {
             await this.run(this.chat, message, path, true);
+        } else {
+            Object.assign(message, { thinking: "", thinkMs: 0, calls: [] });
+            await this.run(this.chat, message, path.slice(0, -1), false);
         }
     }
 
@@ -185,7 +188,10 @@ export class Chats extends EventTarget {
     async retry(message) {
         if (this.running.has(message.chat)) return;
         if (message.content || message.calls?.length) await this.regenerate(message);
-        else await this.run(this.chat, message, ancestors(this.messages, message.parent), false);
+        else {
+            Object.assign(message, { thinking: "", thinkMs: 0 });
+            await this.run(this.chat, message, ancestors(this.messages, message.parent), false);
+        }
     }
 
     async run(chat, message, path, resume) {
@@ -321,6 +327,8 @@ export class Chats extends EventTarget {
     }
 }
 
+const [OPEN, CLOSE] = ["<think>", "</think>"];
+
 // Gathers the chunks of one answer.
 class Answer {
     constructor(message, grown) {
@@ -335,6 +343,8 @@ class Answer {
         this.count = 0;
         this.thinkStart = 0;
         this.thinkBefore = this.message.thinkMs ?? 0;
+        this.held = "";
+        this.phase = this.message.content ? "plain" : "start";
     }
 
     take(chunk) {
@@ -349,17 +359,67 @@ class Answer {
             this.first ||= now;
             this.count += 1;
         }
-        if (thought) {
-            this.thinkStart ||= now;
-            m.thinking = (m.thinking ?? "") + thought;
-            m.thinkMs = this.thinkBefore + now - this.thinkStart;
-        }
-        if (delta.content) m.content += delta.content;
+        if (thought) this.think(thought, now);
+        if (delta.content) this.text(delta.content, now);
         for (const call of delta.tool_calls ?? []) this.call(call);
         if (choice?.finish_reason) m.finish = choice.finish_reason;
         if (chunk.model) m.model = chunk.model;
         this.measure(chunk, now);
         this.grown();
+    }
+
+    think(text, now) {
+        const m = this.message;
+        this.thinkStart ||= now;
+        m.thinking = (m.thinking ?? "") + text;
+        m.thinkMs = this.thinkBefore + now - this.thinkStart;
+    }
+
+    // A server that does not tell thoughts from the answer sends them in the text, between tags at its beginning.
+    text(piece, now) {
+        const m = this.message;
+        if (this.phase === "start") {
+            this.held += piece;
+            const start = this.held.trimStart();
+            if (start.startsWith(OPEN)) {
+                this.phase = "inside";
+                m.inline = true;
+                piece = start.slice(OPEN.length);
+                this.held = "";
+            } else if (OPEN.startsWith(start)) {
+                return;
+            } else {
+                this.phase = "plain";
+                piece = this.held;
+                this.held = "";
+            }
+        }
+        if (this.phase === "inside") {
+            this.held += piece;
+            const end = this.held.indexOf(CLOSE);
+            // The end of what came may be the beginning of the closing tag.
+            const sure = end >= 0 ? end : Math.max(0, this.held.length - CLOSE.length + 1);
+            if (sure > 0) this.think(this.held.slice(0, sure), now);
+            if (end < 0) {
+                this.held = this.held.slice(sure);
+                return;
+            }
+            piece = this.held.slice(end + CLOSE.length);
+            this.held = "";
+            this.phase = "after";
+        }
+        if (this.phase === "after") {
+            piece = piece.trimStart();
+            if (piece) this.phase = "plain";
+        }
+        m.content += piece;
+    }
+
+    // What was held back, once nothing more comes.
+    release() {
+        if (this.phase === "inside") this.think(this.held, performance.now());
+        else this.message.content += this.held ?? "";
+        this.held = "";
     }
 
     call(delta) {
@@ -386,6 +446,11 @@ class Answer {
                 s.tps = ((u.completion_tokens - 1) * 1000) / (this.last - this.first);
             }
         }
+        const took = chunk.usage?.x_weft;
+        if (took) {
+            Object.assign(s, { queueMs: took.queue_ms, prefillMs: took.prefill_ms, decodeMs: took.decode_ms });
+            if (took.decode_ms > 0 && s.completion > 1) s.tps = (s.completion * 1000) / took.decode_ms;
+        }
         if (chunk.timings?.predicted_per_second) s.tps = chunk.timings.predicted_per_second;
         if (chunk.choices?.length) this.last = now;
         m.stats = s;
@@ -393,6 +458,7 @@ class Answer {
 
     end() {
         const m = this.message;
+        this.release();
         m.calls = (m.calls ?? []).filter(Boolean);
         m.state = m.finish === "length" ? "length" : "done";
         m.progress = null;

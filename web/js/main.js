@@ -131,27 +131,24 @@ async function lookAtServer(said) {
     clearTimeout(looking);
     let next = 0;
     try {
-        if (!(await api.healthy())) {
-            banner("The server is loading its model. This page looks again every few seconds.");
-            next = 2000;
-        } else {
-            const { models, props } = await api.facts();
-            Object.assign(chats, { models, props });
-            banner("");
-            pickModels();
-            welcome();
-            if (chats.chat) gauge();
-            if (panel.open) panel.fill();
-            if (away) back();
-            away = false;
-            if (said) toast("The list of models is fresh.");
-        }
+        await api.health();
+        const { models, props } = await api.facts(chats.chat?.settings.model);
+        Object.assign(chats, { models, props });
+        banner("");
+        pickModels();
+        welcome();
+        if (chats.chat) gauge();
+        // Fields that a person is writing in stay as they are.
+        if (panel.open && !panel.root.contains(document.activeElement)) panel.fill();
+        if (away) back();
+        away = false;
+        if (said) toast("The list of models is fresh.");
     } catch (e) {
-        if (e.kind === "key") { askKey(); return; }
+        if (e.kind === "key") { banner("The server asks for a key."); askKey(); return; }
         away = true;
         banner(e.kind === "gone"
             ? "The server does not answer. Start it with “weft serve”; your chats are here, and this page looks for it every few seconds."
-            : e.message);
+            : `The server is not ready: ${e.message} This page looks again every few seconds.`);
         next = 3000;
     }
     if (next) looking = setTimeout(lookAtServer, next);
@@ -178,7 +175,7 @@ function pickModels() {
     $("model-label").hidden = ids.length === 0;
     if (chats.chat) select.value = chats.model;
 }
-$("model").addEventListener("change", (e) => { panel.set("model", e.target.value); gauge(); });
+$("model").addEventListener("change", (e) => { panel.set("model", e.target.value); lookAtServer(); });
 chats.addEventListener("open", pickModels);
 
 async function askKey(message) {

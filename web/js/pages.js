@@ -25,17 +25,12 @@ function modelCards(models, props, slots) {
     const busy = Array.isArray(slots) ? slots.filter((s) => s.is_processing).length : null;
     const cards = models.map((m) => {
         const meta = m.meta ?? {};
+        const named = { n_ctx: "Context", n_ctx_train: "Trained context", n_vocab: "Vocabulary", n_params: "Parameters", n_embd: "Embedding", size: "Size" };
+        const shown = (k, v) => (k === "size" ? bytes(v) : /^n_ctx/.test(k) ? plural(v, "token") : value(k, v));
         return el("section.card", { "aria-label": m.id }, el("h3", {}, m.id), table([
             ["Owned by", m.owned_by],
             ["State", m.status?.value ?? m.state],
-            ["Parameters", meta.n_params && number(meta.n_params)],
-            ["Size", meta.size && bytes(meta.size)],
-            ["Weights", meta.ftype ?? meta.quantization],
-            ["Architecture", meta.architecture],
-            ["Context", meta.n_ctx && plural(meta.n_ctx, "token")],
-            ["Trained context", meta.n_ctx_train && plural(meta.n_ctx_train, "token")],
-            ["Vocabulary", meta.n_vocab && number(meta.n_vocab)],
-            ["Embedding", meta.n_embd && number(meta.n_embd)],
+            ...Object.entries(meta).filter(([, v]) => v !== null && v !== "").map(([k, v]) => [named[k] ?? words(k), shown(k, v)]),
         ]));
     });
     const settings = props.default_generation_settings;
@@ -43,8 +38,16 @@ function modelCards(models, props, slots) {
         ["Context of a chat", settings?.n_ctx && plural(settings.n_ctx, "token")],
         ["Slots", props.total_slots],
         ["Slots at work", busy],
-        ["Weft", props.build_info],
+        ["Server", props.build_info],
     ])));
+    const caps = props.chat_template_caps;
+    if (caps) {
+        cards.push(el("section.card", { "aria-label": "Conversation" }, el("h3", {}, "Conversation"), table([
+            ["Chat template", caps.is_fallback ? "ChatML, since the file has none" : "the file's own"],
+            ["Tools", caps.supports_tools ? "in the template" : "not in the template"],
+            ["Thinking", caps.supports_thinking_switch ? "can be switched" : "has no switch"],
+        ])));
+    }
     if (props.chat_template) {
         cards.push(el("details.card", {}, el("summary", {}, "Chat template"), el("pre", { tabIndex: 0 }, props.chat_template)));
     }

@@ -39,7 +39,7 @@ export class Panel {
         const { settings } = this.chats.chat;
         this.root.replaceChildren(
             el("div.head", {}, el("h2", {}, "This chat"), iconButton("close", "Close the settings", () => this.toggle(false))),
-            el("div.fields", {},
+            el("div.fields", {}, [
                 this.text("system", "System prompt", 4, "Told to the model before everything else"),
                 this.thinking(settings),
                 el("h3", {}, "Sampling"),
@@ -51,7 +51,7 @@ export class Panel {
                 el("h3", {}, "Tools"),
                 this.tools(settings),
                 el("button", { type: "button", onclick: () => this.reset() }, "Reset all to the server's"),
-            ),
+            ]),
         );
     }
 
@@ -96,6 +96,8 @@ export class Panel {
     }
 
     thinking(settings) {
+        const caps = this.chats.props.chat_template_caps;
+        if (caps?.supports_thinking_switch === false && !settings.thinking) return null;
         return this.select("thinking", "Thinking", [
             ["", "As the model does"], ["on", "Ask it to think"], ["off", "Ask it not to think"],
         ], settings.thinking ?? "");

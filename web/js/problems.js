@@ -8,7 +8,7 @@ export function explain(message, on) {
     const goOn = { label: "Continue", run: () => on.resume(message) };
     const settings = { label: "Open the settings", run: on.settings };
     const id = p.requestId ? ` (request ${p.requestId})` : "";
-    const part = message.content || message.thinking;
+    const part = message.content;
     switch (p.kind) {
     case "busy":
         return p.left === undefined

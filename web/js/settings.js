@@ -98,9 +98,11 @@ export function wireMessages(path, system) {
             })) : null;
             const last = i === path.length - 1;
             if (!m.content && !calls && !(last && m.thinking)) continue;
-            const out = { role: "assistant", content: m.content };
+            // Thoughts that came within the text go back as they came, where the model is to go on behind them.
+            const within = last && m.inline && m.thinking;
+            const out = { role: "assistant", content: within ? `<think>${m.thinking}</think>${m.content}` : m.content };
             if (calls) out.tool_calls = calls;
-            if (m.thinking && (calls || last)) out.reasoning_content = m.thinking;
+            if (m.thinking && !m.inline && (calls || last)) out.reasoning_content = m.thinking;
             messages.push(out);
         }
     }
@@ -114,6 +116,7 @@ export function requestOf(path, settings, model, resume) {
         messages: wireMessages(path, settings.system),
         stream: true,
         stream_options: { include_usage: true },
+        return_progress: true,
     };
     for (const { key } of SAMPLING) if (settings[key] != null) body[key] = settings[key];
     const stops = (settings.stop ?? "").split("\n").filter((s) => s !== "").map((s) => s.replace(/\\n/g, "\n"));

@@ -235,7 +235,7 @@ class View {
             }
         }
         const notes = statsText(message);
-        if (notes) nodes.push(el("span.stats", {}, notes));
+        if (notes) nodes.push(el("span.stats", { title: timesText(message) }, notes));
         this.foot.replaceChildren(...nodes);
     }
 
@@ -314,6 +314,12 @@ function statsText(message) {
     if (message.state === "length") notes.push("ended at the most tokens allowed");
     if (message.edited) notes.push("edited by you");
     return notes.join(" · ");
+}
+
+// Where the time went, shown under the pointer.
+function timesText({ stats: s = {} }) {
+    const parts = [["waited", s.queueMs], ["read the prompt", s.prefillMs], ["wrote", s.decodeMs], ["first token after", s.ttft]];
+    return parts.filter(([, ms]) => ms >= 1).map(([what, ms]) => `${what} ${ms < 1000 ? `${Math.round(ms)} ms` : seconds(ms)}`).join(", ");
 }
 
 // Says finished sentences to a screen reader, not tokens.

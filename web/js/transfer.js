@@ -66,7 +66,7 @@ function renamed(chat, messages) {
             content: m.content, thinking: text(m.thinking, 1e8), model: text(m.model), problem: null,
             created: Number(m.created) || now, seq: Number(m.seq) || seq, thinkMs: Number(m.thinkMs) || 0,
             files: strings(m.files, ["name", "text"]), calls: strings(m.calls, ["id", "name", "arguments"]),
-            callId: text(m.callId), name: text(m.name), stats: numbers(m.stats), json: Boolean(m.json),
+            callId: text(m.callId), name: text(m.name), stats: numbers(m.stats), json: Boolean(m.json), inline: Boolean(m.inline),
             valid: typeof m.valid === "boolean" ? m.valid : null, edited: Boolean(m.edited), dropped: Number(m.dropped) || 0,
             state: m.state === "streaming" ? "cut" : text(m.state) || "done",
         })),

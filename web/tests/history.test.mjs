@@ -218,3 +218,31 @@ test("the keyboard does everything, and a dialog lists it", async () => {
         assert.ok(seen.has(id), `${id} is not reached: ${[...seen].join(", ")}`);
     }
 });
+
+test("thoughts within the text are folded whatever the pieces, and other tags stay text", async () => {
+    for (const size of [1, 3, 7, 100]) {
+        mock.plan({ text: "<think>\nadd <b>them</think>\n\nThe answer is 42.", chunk: new RegExp(`[^]{1,${size}}`, "g"), took: { queue_ms: 5, prefill_ms: 1500, decode_ms: 500 } });
+        await ask(page, `pieces of ${size}`);
+        const m = await page.evaluate(() => globalThis.weft.chats.path.at(-1));
+        assert.deepEqual([m.thinking.trim(), m.content], ["add <b>them", "The answer is 42."]);
+        assert.equal((await answers(page)).at(-1), "The answer is 42.");
+    }
+    assert.equal(await page.locator(".stats").last().getAttribute("title").then((t) => t.split(", first")[0]), "waited 5 ms, read the prompt 1.5 s, wrote 500 ms");
+    for (const text of ["<thin", "<thing>", "a <think> b", "</think>"]) {
+        mock.plan({ text, chunk: /./g });
+        await ask(page, "odd");
+        assert.equal(await page.evaluate(() => globalThis.weft.chats.path.at(-1).content), text);
+    }
+    mock.plan({ text: "<think>never ends", chunk: /./g, finish: "length" });
+    await ask(page, "long");
+    assert.equal(await page.evaluate(() => globalThis.weft.chats.path.at(-1).thinking), "never ends");
+});
+
+test("how far the prompt is read is shown", async () => {
+    mock.plan({ text: "done", progress: [250, 500] });
+    await ask(page, "long", { wait: false });
+    await until(() => document.querySelector(".wait")?.textContent === "Reading the prompt: 500 of 1,000 tokens …");
+    await idle(page);
+    assert.equal(mock.chats[0].body.return_progress, true);
+    assert.equal(await page.locator(".wait").isVisible(), false);
+});

@@ -18,6 +18,7 @@ const PROPS = {
     default_generation_settings: { n_ctx: 2048, params: { temperature: 0, top_k: 40, top_p: 0.95, min_p: 0.05, n_predict: -1 } },
     total_slots: 4,
     build_info: "weft 0.1.0",
+    chat_template_caps: { is_fallback: false, supports_tools: true, supports_thinking_switch: true },
     chat_template: "{% for m in messages %}{{ m.content }}{% endfor %}",
     device: {
         name: "llvmpipe (LLVM 15.0.6, 256 bits)", backend: "Vulkan", kind: "CPU", driver: "llvmpipe",
@@ -97,6 +98,10 @@ export class Mock {
         const base = { id: "chatcmpl-1", object: "chat.completion.chunk", created: 1, model: entry.body.model };
         const send = (delta, finish = null) => res.write(`data: ${JSON.stringify({ ...base, choices: [{ index: 0, delta, finish_reason: finish }] })}\n\n`);
         send({ role: "assistant", content: "" });
+        for (const processed of plan.progress ?? []) {
+            res.write(`data: ${JSON.stringify({ ...base, choices: [{ index: 0, delta: {}, finish_reason: null }], prompt_progress: { processed, total: 1000 } })}\n\n`);
+            await sleep(150);
+        }
         const every = plan.rate ? 1000 / plan.rate : 0;
         let sent = 0;
         const start = performance.now();
@@ -123,6 +128,7 @@ export class Mock {
         send({}, plan.finish ?? (plan.calls ? "tool_calls" : "stop"));
         if (entry.body.stream_options?.include_usage) {
             const usage = plan.usage ?? { prompt_tokens: 20, completion_tokens: sent, total_tokens: 20 + sent, prompt_tokens_details: { cached_tokens: 0 } };
+            if (plan.took) usage.x_weft = plan.took;
             res.write(`data: ${JSON.stringify({ ...base, choices: [], usage })}\n\n`);
         }
         res.end("data: [DONE]\n\n");

@@ -89,7 +89,7 @@ test("a chat is a tree: the path follows choices, and the newest where there is 
 
 test("only settings that were made are sent", () => {
     const path = [m("m1", null)];
-    assert.deepEqual(Object.keys(requestOf(path, {}, "x", false)), ["model", "messages", "stream", "stream_options"]);
+    assert.deepEqual(Object.keys(requestOf(path, {}, "x", false)), ["model", "messages", "stream", "stream_options", "return_progress"]);
     const body = requestOf(path, {
         system: "Be brief.", temperature: 0, seed: 7, max_tokens: 5, stop: "END\n\\n\\n", thinking: "off", format: "schema",
         schema: "{\"type\":\"object\"}", tools: "[{\"name\":\"f\"}]", tool_choice: "f",
@@ -118,6 +118,9 @@ test("files, calls and results go over the wire", () => {
     assert.equal(wire[1].reasoning_content, "hm");
     assert.deepEqual(wire[2], { role: "tool", tool_call_id: "c1", content: "3" });
     assert.equal(wire.length, 3);
+    const cut = m("m1", null, "assistant", { content: "4", thinking: "2+2", inline: true });
+    assert.deepEqual(wireMessages([cut], ""), [{ role: "assistant", content: "<think>2+2</think>4" }]);
+    assert.deepEqual(wireMessages([cut, m("m2", "m1")], "")[0], { role: "assistant", content: "4" });
 });
 
 test("fields are checked with a sentence", () => {
@@ -151,6 +154,8 @@ test("events are read whatever the pieces they come in", async () => {
 test("faults have their kinds", () => {
     const h = (o) => new Headers(o);
     assert.equal(fromError({ code: "context_length_exceeded", message: "long", n_prompt_tokens: 9, n_ctx: 4 }, 400).prompt, 9);
+    const ours = fromError({ code: "context_length_exceeded", message: "the prompt has 9 tokens and the context of \"qwen3-4b\" has room for 4, the answer's among them" }, 400);
+    assert.deepEqual([ours.prompt, ours.context], [9, 4]);
     assert.equal(fromError({}, 503, h({ "retry-after": "7" })).retryAfter, 7);
     assert.equal(fromError({}, 503, h({ "retry-after-ms": "1500", "retry-after": "9" })).retryAfter, 1.5);
     assert.equal(fromError({}, 429, h({})).kind, "busy");
