@@ -82,6 +82,7 @@ export class Chats extends EventTarget {
         this.tell("list");
     }
     async remove(chat) {
+        chat.removed = true;
         this.running.get(chat.id)?.abort.abort();
         const gone = await store.removeChat(chat.id);
         this.list = this.list.filter((c) => c !== chat);
@@ -202,7 +203,7 @@ export class Chats extends EventTarget {
         if (this.chat === chat) this.tell("path");
         await this.keep(chat);
         await store.putMessage(message);
-        const saver = setInterval(() => store.putMessage(message), SAVE_EVERY);
+        const saver = setInterval(() => { if (!chat.removed) store.putMessage(message); }, SAVE_EVERY);
         // The name of a lock tells other tabs that this answer is alive.
         const release = await alive(message.id);
         try {
@@ -218,6 +219,7 @@ export class Chats extends EventTarget {
             release();
             if (this.leaving) return;
             this.running.delete(chat.id);
+            if (chat.removed) return;
             if (message.stats?.total) chat.used = message.stats.total;
             await store.putMessage(message);
             await this.keep(chat);

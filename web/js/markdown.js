@@ -57,8 +57,8 @@ const mathExtensions = [
     },
 ];
 
-const plain = new Marked({ gfm: true }).use({ renderer });
-const withMath = new Marked({ gfm: true }).use({ renderer, extensions: mathExtensions });
+const plain = new Marked({ gfm: true, breaks: true }).use({ renderer });
+const withMath = new Marked({ gfm: true, breaks: true }).use({ renderer, extensions: mathExtensions });
 
 const CONFIG = {
     ALLOWED_TAGS: ["a", "b", "blockquote", "br", "code", "del", "details", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr",

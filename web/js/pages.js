@@ -57,24 +57,35 @@ function modelCards(models, props, slots) {
 // Names such as max_buffer_size as words.
 const words = (name) => name.replace(/_/g, " ").replace(/^./, (c) => c.toUpperCase());
 
+const FEATURES = { f16: "16-bit floats", dot: "Dot product of bytes", coop: "Cooperative matrices", timestamps: "Timestamps", subgroups: "Subgroups" };
+
 function device(props) {
     const d = props.device;
     if (!d) return [el("p", {}, "This server says nothing about its device. “weft devices” lists what is there.")];
-    const simple = Object.entries(d).filter(([, v]) => ["string", "number", "boolean"].includes(typeof v));
+    const simple = Object.entries(d).filter(([k, v]) => k !== "name" && v !== null && typeof v !== "object");
     const cards = [el("section.card", { "aria-label": "Adapter" }, el("h3", {}, d.name ?? "Adapter"),
-        table(simple.filter(([k]) => k !== "name").map(([k, v]) => [words(k), value(k, v)])))];
-    for (const [key, part] of Object.entries(d)) {
-        if (typeof part !== "object" || part === null) continue;
-        const body = Array.isArray(part)
-            ? el("ul.chips", {}, part.map((f) => el("li", {}, String(f))))
-            : table(Object.entries(part).map(([k, v]) => [words(k), value(k, v)]));
-        cards.push(el("section.card", { "aria-label": words(key) }, el("h3", {}, words(key)), body));
+        table(simple.map(([k, v]) => [words(k), k === "vendor" ? `0x${Number(v).toString(16)}` : value(k, v)])))];
+    if (d.features) {
+        cards.push(el("section.card", { "aria-label": "Features" }, el("h3", {}, "Features"),
+            table(Object.entries(d.features).map(([k, v]) => [FEATURES[k] ?? words(k), feature(v)]))));
+    }
+    if (d.limits) {
+        cards.push(el("section.card", { "aria-label": "Limits" }, el("h3", {}, "Limits"),
+            table(Object.entries(d.limits).map(([k, v]) => [words(k), value(k, v)]))));
     }
     return cards;
+}
+
+function feature(v) {
+    if (v === null || v === false || (Array.isArray(v) && !v.length)) return "no";
+    if (v === true) return "yes";
+    if (!Array.isArray(v)) return String(v);
+    if (typeof v[0] === "number") return v[0] === v[1] ? String(v[0]) : v.join(" to ");
+    return [...new Set(v.map((c) => `${c.m} × ${c.n} × ${c.k}`))].join(", ");
 }
 
 function value(key, v) {
     if (typeof v === "boolean") return v ? "yes" : "no";
     if (typeof v !== "number") return typeof v === "object" ? JSON.stringify(v) : v;
-    return /(?:buffer_size|binding_size|bytes|memory)/.test(key) && v >= 1024 ? `${bytes(v)} (${number(v)})` : number(v);
+    return /(?:buffer_size|binding_size|storage_size|bytes|memory)/.test(key) && v >= 1024 ? `${bytes(v)} (${number(v)})` : number(v);
 }

@@ -1,6 +1,9 @@
 // What went wrong, as sentences, each with ways out.
 import { number } from "./ui.js";
 
+// A list of all that a server knows is no help here.
+const short = (text) => (text.length > 240 ? `${text.slice(0, text.lastIndexOf(" ", 240))} …` : text);
+
 // {text, ways: [{label, run}]} of a message's problem. `on` are the page's actions.
 export function explain(message, on) {
     const p = message.problem;
@@ -38,7 +41,7 @@ export function explain(message, on) {
     case "model":
         return { text: p.text, ways: [{ label: "Look for models again", run: on.refresh }, again] };
     case "request":
-        return { text: `The server did not take the request: ${p.text}${p.param ? ` It is about “${p.param}”.` : ""}`, ways: [settings, again] };
+        return { text: `The server did not take the request: ${short(p.text)}${p.param ? ` It is about “${p.param}”.` : ""}`, ways: [settings, again] };
     default:
         return { text: `${p.text}${id}`, ways: part ? [goOn, again] : [again] };
     }

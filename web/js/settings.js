@@ -100,7 +100,7 @@ export function wireMessages(path, system) {
             if (!m.content && !calls && !(last && m.thinking)) continue;
             // Thoughts that came within the text go back as they came, where the model is to go on behind them.
             const within = last && m.inline && m.thinking;
-            const out = { role: "assistant", content: within ? `<think>${m.thinking}</think>${m.content}` : m.content };
+            const out = { role: "assistant", content: within ? `<think>${m.thinking}</think>\n\n${m.content}` : m.content };
             if (calls) out.tool_calls = calls;
             if (m.thinking && !m.inline && (calls || last)) out.reasoning_content = m.thinking;
             messages.push(out);

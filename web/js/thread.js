@@ -146,7 +146,9 @@ class View {
         this.parts ??= {};
         const p = this.parts;
         const live = message.state === "streaming";
-        if (message.thinking && !p.thinking) {
+        // A model that does not think may still write empty tags.
+        const thinking = message.thinking?.trim() ?? "";
+        if (thinking && !p.thinking) {
             p.summary = el("summary");
             p.thought = el("div.md");
             p.thinking = el("details.thinking", {}, p.summary, p.thought);
@@ -155,12 +157,12 @@ class View {
             this.body.prepend(p.thinking);
         }
         if (p.thinking) {
-            p.thinking.hidden = !message.thinking;
+            p.thinking.hidden = !thinking;
             p.summary.textContent = live && !message.content && !message.calls?.length
                 ? "Thinking …"
                 : `Thought${message.thinkMs >= 50 ? ` for ${seconds(message.thinkMs)}` : ""}`;
             // Folded thoughts cost nothing.
-            if (p.thinking.open) p.thoughts.set(message.thinking, !live);
+            if (p.thinking.open) p.thoughts.set(thinking, !live);
         }
         if (!p.text) {
             p.text = el("div.md");
@@ -168,7 +170,7 @@ class View {
             this.body.append(p.text);
         }
         p.growing.set(shownText(message), !live);
-        const waiting = live && !message.problem && !message.content && !message.thinking && !message.calls?.length;
+        const waiting = live && !message.problem && !message.content && !thinking && !message.calls?.length;
         if (waiting || p.wait) {
             p.wait ??= el("p.wait");
             p.wait.hidden = !waiting;

@@ -246,3 +246,26 @@ test("how far the prompt is read is shown", async () => {
     assert.equal(mock.chats[0].body.return_progress, true);
     assert.equal(await page.locator(".wait").isVisible(), false);
 });
+
+test("an answer goes on while another chat is open, and ends with its chat", async () => {
+    mock.plan({ text: "slow ".repeat(120), rate: 60 }, { text: "quick" });
+    await ask(page, "first", { wait: false });
+    await page.waitForFunction(() => document.querySelector(".msg.assistant .md")?.textContent.includes("slow"));
+    await page.keyboard.press("Alt+N");
+    await ask(page, "second");
+    assert.deepEqual([await questions(page), await answers(page)], [["second"], ["quick"]]);
+    assert.equal(await page.locator("#chats .live").count(), 1);
+    await page.click("#chats li:nth-child(2) a");
+    await until(() => document.querySelector(".msg.user .plain").textContent === "first");
+    const before = (await answers(page))[0].length;
+    await page.waitForFunction((n) => document.querySelector(".msg.assistant .md").textContent.length > n + 20, before);
+    await page.focus("#chats li.here a");
+    await page.keyboard.press("Delete");
+    await until(() => document.querySelectorAll("#chats a").length === 1);
+    await page.waitForTimeout(700);
+    assert.deepEqual(await titles(), ["second"]);
+    assert.equal(mock.chats[0].left, true);
+    await page.reload();
+    await ready(page);
+    assert.deepEqual(await titles(), ["second"]);
+});

@@ -21,9 +21,9 @@ const PROPS = {
     chat_template_caps: { is_fallback: false, supports_tools: true, supports_thinking_switch: true },
     chat_template: "{% for m in messages %}{{ m.content }}{% endfor %}",
     device: {
-        name: "llvmpipe (LLVM 15.0.6, 256 bits)", backend: "Vulkan", kind: "CPU", driver: "llvmpipe",
-        limits: { max_buffer_size: 4294967296, max_storage_buffer_binding_size: 134217728, max_compute_workgroup_size_x: 1024 },
-        features: ["shader-f16", "subgroups", "timestamp-query"],
+        name: "llvmpipe (LLVM 15.0.6, 256 bits)", kind: "cpu", backend: "vulkan", driver: "llvmpipe Mesa 22.3.6", vendor: 65541, memory: null,
+        features: { f16: true, subgroups: [8, 8], dot: true, coop: [], timestamps: true },
+        limits: { max_storage_buffer_binding_size: 134217728, max_buffer_size: 2147483647, max_compute_workgroups_per_dimension: 65535, max_compute_workgroup_storage_size: 32768, max_compute_invocations_per_workgroup: 1024 },
     },
 };
 const MODEL = { id: "weft-mini", object: "model", created: 1, owned_by: "weft", meta: { n_ctx: 2048, n_ctx_train: 2048, n_params: 11000000, size: 9000000 } };

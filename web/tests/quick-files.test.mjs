@@ -119,7 +119,7 @@ test("files, calls and results go over the wire", () => {
     assert.deepEqual(wire[2], { role: "tool", tool_call_id: "c1", content: "3" });
     assert.equal(wire.length, 3);
     const cut = m("m1", null, "assistant", { content: "4", thinking: "2+2", inline: true });
-    assert.deepEqual(wireMessages([cut], ""), [{ role: "assistant", content: "<think>2+2</think>4" }]);
+    assert.deepEqual(wireMessages([cut], ""), [{ role: "assistant", content: "<think>2+2</think>\n\n4" }]);
     assert.deepEqual(wireMessages([cut, m("m2", "m1")], "")[0], { role: "assistant", content: "4" });
 });
 
