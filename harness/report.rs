@@ -313,3 +313,17 @@ pub fn caps_json(caps: &Caps) -> Value {
         },
     })
 }
+
+/// The limits of a device that decide what fits.
+pub fn limits_json(caps: &Caps) -> Value {
+    let l = &caps.limits;
+    json!({
+        "max_storage_buffer_binding_size": l.max_storage_buffer_binding_size,
+        "max_buffer_size": l.max_buffer_size,
+        "max_compute_workgroups_per_dimension": l.max_compute_workgroups_per_dimension,
+        "max_compute_workgroup_storage_size": l.max_compute_workgroup_storage_size,
+        "max_compute_invocations_per_workgroup": l.max_compute_invocations_per_workgroup,
+        "max_storage_buffers_per_shader_stage": l.max_storage_buffers_per_shader_stage,
+        "min_storage_buffer_offset_alignment": l.min_storage_buffer_offset_alignment,
+    })
+}

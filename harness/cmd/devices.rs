@@ -62,20 +62,11 @@ fn profiles(a: &AdapterSummary) -> Vec<&'static str> {
 }
 
 fn as_json(a: &AdapterSummary) -> Value {
-    let l = &a.caps.limits;
     let mut value = json!({ "index": a.index });
     for (key, v) in report::caps_json(&a.caps).as_object().into_iter().flatten() {
         value[key] = v.clone();
     }
-    value["limits"] = json!({
-        "max_storage_buffer_binding_size": l.max_storage_buffer_binding_size,
-        "max_buffer_size": l.max_buffer_size,
-        "max_compute_workgroups_per_dimension": l.max_compute_workgroups_per_dimension,
-        "max_compute_workgroup_storage_size": l.max_compute_workgroup_storage_size,
-        "max_compute_invocations_per_workgroup": l.max_compute_invocations_per_workgroup,
-        "max_storage_buffers_per_shader_stage": l.max_storage_buffers_per_shader_stage,
-        "min_storage_buffer_offset_alignment": l.min_storage_buffer_offset_alignment,
-    });
+    value["limits"] = report::limits_json(&a.caps);
     value["profiles"] = profiles(a).into();
     value["tuning"] = json!(tuning(a).file);
     let failures = drivers::of(&a.caps)

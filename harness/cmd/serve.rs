@@ -16,9 +16,9 @@ use crate::{Error, Result, error, interrupt, output};
 
 /// Answer over HTTP, as OpenAI's clients ask
 ///
-/// Without -m it serves weft-mini, the model on board. A field of a request is honoured or refused by name; --lenient
-/// ignores those that are not known. Only programs of this computer can ask, and web pages cannot; other computers can
-/// with --host, and then a key is needed. SIGTERM and Ctrl-C let answers on their way finish, for 20 seconds at most.
+/// Without -m it serves weft-mini, the model on board. At its address a browser finds a page to chat with it. A field of a request is honoured or refused by name; --lenient
+/// ignores those that are not known. Only programs of this computer can ask, and pages of other sites cannot; other
+/// computers can with --host, and then a key is needed. SIGTERM and Ctrl-C let answers on their way finish, for 20 seconds at most.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft serve
@@ -148,7 +148,7 @@ fn keep_serving() {
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
-    let config = f.config()?;
+    let mut config = f.config()?;
     let address = SocketAddr::new(f.host, f.port);
     let listener = TcpListener::bind(address).map_err(|source| {
         let way_out = match source.kind() {
@@ -162,6 +162,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         }
     })?;
     let opened = open::all(&f)?;
+    config.device = opened.first().map(open::Opened::device).unwrap_or_default();
     keep_serving();
     let (mut served, mut workers, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     for one in opened {
@@ -173,7 +174,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let app = App::new(config, served);
     let ready = |at: SocketAddr| {
         lines.iter().for_each(|line| output::note(line));
-        output::note(&format!("listening at http://{at}/v1"));
+        output::note(&format!("listening at http://{at}/v1; http://{at}/ is a page to chat"));
     };
     weft_server::serve(app, listener, ready, || interrupt::leave(130))
         .map_err(|e| Error::input(format!("the server cannot run: {e}")))?;

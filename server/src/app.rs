@@ -37,6 +37,8 @@ pub struct Config {
     pub grace: Duration,
     /// A comment is sent on a stream that is silent for so long.
     pub ping: Duration,
+    /// What the engines compute on, as `/props` tells it.
+    pub device: serde_json::Value,
     /// Where lines go.
     pub log: Log,
 }
@@ -55,6 +57,7 @@ impl Default for Config {
             read_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(20),
             ping: Duration::from_secs(15),
+            device: serde_json::Value::Null,
             log: Arc::new(|_| ()),
         }
     }

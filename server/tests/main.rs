@@ -5,4 +5,5 @@ mod support;
 mod chat;
 mod guard;
 mod load;
+mod page;
 mod state;

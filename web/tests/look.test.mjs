@@ -28,6 +28,8 @@ fn crosses(warp: usize, weft: usize) -> bool {
 \`\`\`
 
 A cloth of $n$ warp and $m$ weft threads has $n \\cdot m$ crossings.`;
+// WEFT_SCREENS=1 makes the committed images anew.
+const keepScreens = process.env.WEFT_SCREENS === "1";
 const sizes = [["phone", 360, 740], ["desk", 1440, 900]];
 
 // What sticks out to the right, has no room for its text, or lies under another control.
@@ -64,7 +66,7 @@ for (const [size, width, height] of sizes) {
                 await page.waitForTimeout(150);
                 assert.deepEqual(await cut(page), [], name);
                 assert.deepEqual(await violations(page), [], name);
-                if (keep) await webp(page, join(web, "screens", `${name}-${size}-${shade}.webp`));
+                if (keep && keepScreens) await webp(page, join(web, "screens", `${name}-${size}-${shade}.webp`));
             };
             await state("empty");
             mock.plan({ thinking: "They ask about weaving.", text: ANSWER, rate: 400 });

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use weft_models::Model;
 use weft_models::engine::{Engine, Options};
 use weft_runtime::DeviceKind;
@@ -12,7 +12,7 @@ use weft_server::{Card, Served};
 
 use super::Flags;
 use crate::options::{LoraFlag, ModelFlag, context};
-use crate::{Error, Result, mini};
+use crate::{Error, Result, mini, report};
 
 /// A model that is open, under the name that requests use.
 pub(super) struct Opened {
@@ -76,6 +76,14 @@ pub(super) fn all(f: &Flags) -> Result<Vec<Opened>> {
 }
 
 impl Opened {
+    /// What it computes on.
+    pub(super) fn device(&self) -> Value {
+        let caps = self.model.gpu().caps();
+        let mut device = report::caps_json(caps);
+        device["limits"] = report::limits_json(caps);
+        device
+    }
+
     fn card(&self, f: &Flags, context: u32, slots: u32) -> Result<Card> {
         let (model, spec) = (&self.model, self.model.spec());
         let tokenizer = model.tokenizer()?.clone();

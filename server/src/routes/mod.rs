@@ -4,6 +4,7 @@ mod chat;
 mod completions;
 mod metrics;
 mod models;
+pub(crate) mod page;
 mod state;
 mod text;
 mod vectors;
@@ -43,7 +44,7 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
 
 /// All routes, without the guard.
 pub(crate) fn router() -> Router<Arc<App>> {
-    Router::new()
+    page::add(Router::new())
         .route("/health", get(state::health))
         .route("/v1/health", get(state::health))
         .route("/v1/models", get(models::list))
@@ -68,7 +69,8 @@ fn methods(path: &str) -> Option<&'static [&'static str]> {
         Some(prefix) => path.len() > prefix.len() && path.starts_with(prefix),
         None => path == known,
     };
-    PATHS.iter().find(|(known, _)| is(known)).map(|(_, methods)| *methods)
+    let known = PATHS.iter().find(|(known, _)| is(known)).map(|(_, methods)| *methods);
+    known.or_else(|| page::has(path).then_some(&["GET"]))
 }
 
 async fn unknown(request: Request) -> ApiError {

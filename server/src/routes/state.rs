@@ -50,6 +50,7 @@ pub(super) async fn props(State(app): State<Arc<App>>, RawQuery(q): RawQuery) ->
             "supports_thinking_switch": template.is_some_and(|t| t.has_thinking_switch()),
         },
         "modalities": { "vision": false, "audio": false },
+        "device": app.config.device,
         "build_info": concat!("weft ", env!("CARGO_PKG_VERSION")),
     });
     Ok(json(props.to_string()))
