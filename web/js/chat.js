@@ -26,10 +26,13 @@ export class Chats extends EventTarget {
         return this.props.default_generation_settings?.n_ctx
             ?? this.models.find((m) => m.id === this.model)?.meta?.n_ctx ?? null;
     }
+    // Models that answer, and not those that give vectors alone.
+    get talkers() { return this.models.filter((m) => m.meta?.answers !== false); }
     get model() {
         const chosen = this.chat?.settings.model;
-        if (chosen && (!this.models.length || this.models.some((m) => m.id === chosen))) return chosen;
-        return this.models[0]?.id ?? chosen ?? "";
+        const { talkers } = this;
+        if (chosen && (!talkers.length || talkers.some((m) => m.id === chosen))) return chosen;
+        return talkers[0]?.id ?? chosen ?? "";
     }
 
     async load() {

@@ -168,7 +168,7 @@ function banner(text) {
 
 function pickModels() {
     const select = $("model");
-    const ids = chats.models.map((m) => m.id);
+    const ids = chats.talkers.map((m) => m.id);
     if ([...select.options].map((o) => o.value).join("\n") !== ids.join("\n")) {
         select.replaceChildren(...ids.map((id) => el("option", { value: id }, id)));
     }

@@ -30,7 +30,8 @@ function modelCards(models, props, slots) {
         return el("section.card", { "aria-label": m.id }, el("h3", {}, m.id), table([
             ["Owned by", m.owned_by],
             ["State", m.status?.value ?? m.state],
-            ...Object.entries(meta).filter(([, v]) => v !== null && v !== "").map(([k, v]) => [named[k] ?? words(k), shown(k, v)]),
+            ["Gives", meta.answers === false ? "vectors or scores" : meta.answers && "answers"],
+            ...Object.entries(meta).filter(([k, v]) => v !== null && v !== "" && k !== "answers").map(([k, v]) => [named[k] ?? words(k), shown(k, v)]),
         ]));
     });
     const settings = props.default_generation_settings;

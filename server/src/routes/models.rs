@@ -17,6 +17,7 @@ fn entry(served: &Served) -> Value {
     for (name, value) in &card.facts {
         meta[name] = value.clone();
     }
+    meta["answers"] = served.engine.is_some().into();
     json!({ "id": card.id, "object": "model", "created": card.created, "owned_by": "weft", "meta": meta })
 }
 
