@@ -14,6 +14,7 @@ mod faults;
 mod finetune;
 mod no_c;
 mod quantize;
+mod serve;
 mod tune;
 mod support {
     pub(crate) mod cli;

@@ -1,12 +1,13 @@
 //! What all connections share: the models, who may ask, and how strict to be.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::card::Card;
 use crate::engine::{Full, Handle, Limits, VectorHandle};
 use crate::error::{ApiError, Result};
+use crate::grammar::Grammars;
 use crate::guard::Keys;
 
 /// Takes lines for whoever runs the server: faults, what was ignored. They hold no prompts and no keys.
@@ -70,7 +71,6 @@ impl std::fmt::Debug for Config {
 }
 
 /// A model that answers.
-#[derive(Debug)]
 pub struct Served {
     /// What is known of it.
     pub card: Card,
@@ -78,9 +78,27 @@ pub struct Served {
     pub engine: Option<Handle>,
     /// What turns texts into vectors or scores, if it does.
     pub vectors: Option<VectorHandle>,
+    grammars: OnceLock<std::result::Result<Grammars, String>>,
 }
 
 impl Served {
+    /// A model that writes text.
+    pub fn text(card: Card, engine: Handle) -> Served {
+        Served { card, engine: Some(engine), vectors: None, grammars: OnceLock::new() }
+    }
+
+    /// A model that gives vectors or scores.
+    pub fn vectors(card: Card, vectors: VectorHandle) -> Served {
+        Served { card, engine: None, vectors: Some(vectors), grammars: OnceLock::new() }
+    }
+
+    /// The grammars of its vocabulary. The first call prepares them, which takes a second.
+    pub(crate) fn grammars(&self) -> Result<&Grammars> {
+        let made = self.grammars.get_or_init(|| Grammars::new(&self.card.tokenizer).map_err(|e| e.message));
+        made.as_ref()
+            .map_err(|why| ApiError::fault(format!("this vocabulary cannot be held to grammars: {why}")))
+    }
+
     /// What draws answers.
     pub(crate) fn engine(&self) -> Result<&Handle> {
         self.engine.as_ref().ok_or_else(|| {
@@ -90,6 +108,12 @@ impl Served {
             };
             ApiError::unsupported("model", format!("\"{}\" {does}", self.card.id))
         })
+    }
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Served({})", self.card.id)
     }
 }
 

@@ -4,8 +4,8 @@
 //! a request is honoured or refused by name, never dropped.
 
 mod app;
+mod ask;
 mod card;
-mod chat;
 mod draw;
 pub mod engine;
 mod error;
@@ -14,8 +14,11 @@ pub mod grammar;
 mod guard;
 mod http;
 mod messages;
+mod openapi;
+mod reader;
 mod routes;
 mod said;
+mod shape;
 mod stream;
 pub mod tools;
 

@@ -12,6 +12,7 @@ use axum::response::Response;
 use futures_core::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, Sleep, sleep_until};
+use weft_models::engine::{Finish, Logprobs, Usage};
 
 use crate::engine::{Fault, Said};
 use crate::error::{ApiError, Result};
@@ -173,37 +174,48 @@ impl<W: Write + Unpin> Stream for Events<W> {
     }
 }
 
+/// A token of an answer.
+pub(crate) struct Token {
+    pub(crate) id: u32,
+    /// Text that was certain with it.
+    pub(crate) text: String,
+    pub(crate) logprobs: Option<Logprobs>,
+}
+
 /// A whole answer to one request among several.
 pub(crate) struct Whole {
-    pub(crate) text: String,
-    pub(crate) tokens: Vec<(u32, Option<weft_models::engine::Logprobs>)>,
-    pub(crate) reason: weft_models::engine::Finish,
-    pub(crate) usage: weft_models::engine::Usage,
+    pub(crate) tokens: Vec<Token>,
+    /// Text that was certain with the end alone.
+    pub(crate) rest: String,
+    pub(crate) reason: Finish,
+    pub(crate) usage: Usage,
+}
+
+impl Whole {
+    pub(crate) fn text(&self) -> String {
+        self.tokens.iter().map(|t| t.text.as_str()).chain([self.rest.as_str()]).collect()
+    }
 }
 
 /// Waits for `n` whole answers.
 pub(crate) async fn collect(mut said: Receiver, n: u32) -> Result<Vec<Whole>> {
     let mut open = n;
-    let mut all: Vec<(String, Vec<_>, Option<_>)> = (0..n).map(|_| Default::default()).collect();
+    let mut all: Vec<(Vec<Token>, Option<_>)> = (0..n).map(|_| Default::default()).collect();
     while open > 0 {
         let Some((index, one)) = said.recv().await else { return Err(said::fault(Fault::Ending)) };
         let to = &mut all[index as usize];
         match one {
             Said::Started { .. } | Said::Progress { .. } => {}
-            Said::Token { token, text, logprobs } => {
-                to.0 += &text;
-                to.1.push((token, logprobs));
-            }
+            Said::Token { token: id, text, logprobs } => to.0.push(Token { id, text, logprobs }),
             Said::Finished { reason, text, usage } => {
-                to.0 += &text;
-                to.2 = Some((reason, usage));
+                to.1 = Some((text, reason, usage));
                 open -= 1;
             }
             Said::Failed(fault) => return Err(said::fault(fault)),
         }
     }
-    let whole = |(text, tokens, end): (_, _, Option<_>)| {
-        end.map(|(reason, usage)| Whole { text, tokens, reason, usage })
+    let whole = |(tokens, end): (_, Option<_>)| {
+        end.map(|(rest, reason, usage)| Whole { tokens, rest, reason, usage })
     };
     Ok(all.into_iter().filter_map(whole).collect())
 }

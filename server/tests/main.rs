@@ -7,3 +7,4 @@ mod guard;
 mod load;
 mod page;
 mod state;
+mod tools;

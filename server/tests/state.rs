@@ -124,3 +124,42 @@ fn a_silent_stream_is_kept_open() {
     assert!(reply.body.matches(": ping\n\n").count() > 4, "{}", reply.body);
     assert!(reply.events().len() >= 3);
 }
+
+/// The document names every field that a route takes, and no other.
+#[test]
+fn the_document_is_what_the_routes_take() {
+    let server = Server::open();
+    let document = server.get("/openapi.json").json();
+    let paths = document["paths"].as_object().expect("paths");
+    let mut checked = 0;
+    for (path, operations) in paths {
+        let get = server.get(&path.replace("{id}", "fake"));
+        assert_eq!(get.status == 405, operations.get("get").is_none(), "{path}: {get:?}");
+        let Some(post) = operations.get("post") else { continue };
+        let schema = &post["requestBody"]["content"]["application/json"]["schema"];
+        let properties = schema["properties"].as_object().expect("properties");
+        let mut body = json!({ "qqqqqqqqqqqqqqqqqqqq": 1 });
+        for name in schema["required"].as_array().expect("names") {
+            let name = name.as_str().expect("a name");
+            assert!(properties.contains_key(name));
+            let message = json!([{ "role": "user", "content": "Hi" }]);
+            body[name] = match name {
+                "model" => "fake".into(),
+                "messages" => message,
+                "documents" => json!(["a"]),
+                "tokens" => json!([1]),
+                _ => "a".into(),
+            };
+        }
+        let reply = server.post(path, &body);
+        assert_eq!(reply.error().1, "unknown_parameter", "{path}: {reply:?}");
+        let message = reply.json()["error"]["message"].as_str().expect("a line").to_owned();
+        let mut known: Vec<&str> = message.split("known here: ").nth(1).expect("names").split(", ").collect();
+        let mut named: Vec<&str> = properties.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        named.sort_unstable();
+        assert_eq!(known, named, "{path}");
+        checked += 1;
+    }
+    assert!(checked >= 7, "{checked}");
+}

@@ -146,7 +146,7 @@ impl Opened {
             Ok(Box::new(engine) as Box<dyn Backend>)
         });
         let worker = Worker::spawn(start, limits).map_err(Error::input)?;
-        let served = Served { card, engine: Some(worker.handle()), vectors: None };
+        let served = Served::text(card, worker.handle());
         Ok(Started { served, worker: Some(worker), line })
     }
 
@@ -162,6 +162,6 @@ impl Opened {
         .map_err(Error::input)?;
         let does = if reranker { "scores of documents" } else { "vectors of texts" };
         let line = format!("{}: {does}, {context} tokens each{loaded}", card.id);
-        Ok(Started { served: Served { card, engine: None, vectors: Some(vectors) }, worker: None, line })
+        Ok(Started { served: Served::vectors(card, vectors), worker: None, line })
     }
 }

@@ -4,35 +4,40 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use weft_models::engine::Usage;
+use weft_models::engine::{Finish, Usage};
 
 use super::{Post, json};
 use crate::app::{App, Served, no_room, now};
-use crate::chat::Ask;
+use crate::ask::Ask;
+use crate::card::Card;
 use crate::draw;
 use crate::engine::Said;
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::reader::{Parts, Reader};
 use crate::said::{push_logprobs, push_string, reason, sum, usage_json};
-use crate::stream::{self, Whole, Write};
+use crate::stream::{self, Token, Whole, Write};
+use crate::tools::Piece;
 
 pub(super) async fn chat(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
     let mut f = Fields::body(post.body)?;
     let name = draw::model_name(&mut f, app.config.lenient)?;
     let served = app.model(name.as_deref())?;
+    let engine = served.engine()?.clone();
     let ask = Ask::read(f, &app, &served.card)?;
-    let prompt = served.card.prompt(&ask.messages, &ask.with)?;
-    served.card.check_length(prompt.len(), "messages")?;
-    let room = served.card.context - prompt.len();
-    let requests = ask.draw.requests(&prompt, room, post.who.0);
-    let said = served.engine()?.submit(requests, post.who.0).map_err(no_room)?;
-    let head = Head { id: format!("chatcmpl-{:016x}", app.id()), created: now(), served };
+    // A long prompt and a grammar take time, which others of this thread need not wait for.
+    let prepared = tokio::task::block_in_place(|| ask.prepare(&served, post.who.0))?;
+    let said = engine.submit(prepared.requests, post.who.0).map_err(no_room)?;
+    let seed = app.id();
+    let readers =
+        (0..ask.draw.n).map(|i| Reader::new(&prepared.reading, seed.wrapping_add(i.into()))).collect();
+    let head = Head { id: format!("chatcmpl-{seed:016x}"), created: now(), served };
     if ask.stream {
-        let writer = Chunks::new(head, &ask);
+        let writer = Chunks::new(head, &ask, readers);
         return stream::respond(said, ask.draw.n, writer, app.config.ping, "text/event-stream").await;
     }
     let whole = stream::collect(said, ask.draw.n).await?;
-    Ok(json(answer(&head, &ask, &whole)))
+    Ok(json(answer(&head, &ask, readers, whole)))
 }
 
 /// What all parts of an answer have in common.
@@ -56,45 +61,122 @@ impl Head {
     }
 }
 
+/// Why an answer ended, to a client: calls come before the end that the model set.
+fn why(finish: &Finish, reader: &Reader) -> &'static str {
+    match reason(finish) {
+        "stop" if reader.has_calls() => "tool_calls",
+        other => other,
+    }
+}
+
 /// The answer as one object.
-fn answer(head: &Head, ask: &Ask, all: &[Whole]) -> Vec<u8> {
+fn answer(head: &Head, ask: &Ask, readers: Vec<Reader>, all: Vec<Whole>) -> Vec<u8> {
     let mut to = head.open("chat.completion");
     to.extend_from_slice(b"\"choices\":[");
-    for (i, whole) in all.iter().enumerate() {
+    let (mut usage, mut reasoning) = (Vec::new(), 0);
+    for (i, (whole, mut reader)) in all.into_iter().zip(readers).enumerate() {
         if i > 0 {
             to.push(b',');
         }
-        to.extend_from_slice(
-            format!("{{\"index\":{i},\"message\":{{\"role\":\"assistant\",\"content\":").as_bytes(),
-        );
-        push_string(&mut to, &whole.text);
-        to.extend_from_slice(b",\"refusal\":null},\"logprobs\":");
-        if ask.draw.logprobs.is_some() {
-            to.extend_from_slice(b"{\"content\":[");
-            let mut entries = Vec::new();
-            for (token, l) in &whole.tokens {
-                if let Some(l) = l {
-                    push_logprobs(&mut entries, &head.served.card, *token, l);
-                }
-            }
-            to.extend_from_slice(&entries);
-            to.extend_from_slice(b"],\"refusal\":null}");
-        } else {
-            to.extend_from_slice(b"null");
+        let (mut parts, mut pieces) = (Parts::default(), Vec::new());
+        for token in &whole.tokens {
+            reader.token(&token.text, &mut pieces);
+            parts.add(pieces.drain(..));
         }
-        to.extend_from_slice(format!(",\"finish_reason\":\"{}\"}}", reason(&whole.reason)).as_bytes());
+        reader.finish(&whole.rest, &mut pieces);
+        parts.add(pieces.drain(..));
+        to.extend_from_slice(format!("{{\"index\":{i},\"message\":").as_bytes());
+        push_message(&mut to, &parts);
+        to.extend_from_slice(b",\"logprobs\":");
+        match ask.draw.logprobs {
+            Some(_) => push_entries(&mut to, &head.served.card, &whole.tokens),
+            None => to.extend_from_slice(b"null"),
+        }
+        to.extend_from_slice(format!(",\"finish_reason\":\"{}\"}}", why(&whole.reason, &reader)).as_bytes());
+        usage.push(whole.usage);
+        reasoning += reader.reasoning;
     }
-    let usage: Vec<Usage> = all.iter().map(|w| w.usage).collect();
-    to.extend_from_slice(format!("],\"usage\":{}}}", usage_json(&sum(&usage), 0)).as_bytes());
+    to.extend_from_slice(format!("],\"usage\":{}}}", usage_json(&sum(&usage), reasoning)).as_bytes());
     to
 }
 
+fn push_entries(to: &mut Vec<u8>, card: &Card, tokens: &[Token]) {
+    let mut entries = Vec::new();
+    for token in tokens {
+        if let Some(l) = &token.logprobs {
+            push_logprobs(&mut entries, card, token.id, l);
+        }
+    }
+    to.extend_from_slice(b"{\"content\":[");
+    to.extend_from_slice(&entries);
+    to.extend_from_slice(b"],\"refusal\":null}");
+}
+
+fn push_message(to: &mut Vec<u8>, parts: &Parts) {
+    to.extend_from_slice(b"{\"role\":\"assistant\",\"content\":");
+    match parts.content.is_empty() && !parts.calls.is_empty() {
+        true => to.extend_from_slice(b"null"),
+        false => push_string(to, &parts.content),
+    }
+    to.extend_from_slice(b",\"refusal\":null");
+    if !parts.reasoning.is_empty() {
+        to.extend_from_slice(b",\"reasoning_content\":");
+        push_string(to, &parts.reasoning);
+    }
+    for (i, call) in parts.calls.iter().enumerate() {
+        to.extend_from_slice(if i == 0 { b",\"tool_calls\":[" } else { b"," });
+        push_call(to, None, &call.id, &call.name, &call.arguments);
+    }
+    to.extend_from_slice(if parts.calls.is_empty() { b"}" } else { b"]}" });
+}
+
+/// A call; in a stream it has an index.
+fn push_call(to: &mut Vec<u8>, index: Option<usize>, id: &str, name: &str, arguments: &str) {
+    to.push(b'{');
+    if let Some(index) = index {
+        to.extend_from_slice(format!("\"index\":{index},").as_bytes());
+    }
+    to.extend_from_slice(b"\"id\":");
+    push_string(to, id);
+    to.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
+    push_string(to, name);
+    to.extend_from_slice(b",\"arguments\":");
+    push_string(to, arguments);
+    to.extend_from_slice(b"}}");
+}
+
+/// The delta that a piece is.
+fn push_delta(to: &mut Vec<u8>, piece: &Piece) {
+    match piece {
+        Piece::Content(text) => {
+            to.extend_from_slice(b"\"content\":");
+            push_string(to, text);
+        }
+        Piece::Reasoning(text) => {
+            to.extend_from_slice(b"\"reasoning_content\":");
+            push_string(to, text);
+        }
+        Piece::Call { index, id, name } => {
+            to.extend_from_slice(b"\"tool_calls\":[");
+            push_call(to, Some(*index), id, name, "");
+            to.push(b']');
+        }
+        Piece::Arguments { index, text } => {
+            to.extend_from_slice(
+                format!("\"tool_calls\":[{{\"index\":{index},\"function\":{{\"arguments\":").as_bytes(),
+            );
+            push_string(to, text);
+            to.extend_from_slice(b"}}]");
+        }
+    }
+}
+
 /// What the chunks of one answer have written so far.
-#[derive(Default)]
 struct Choice {
     opened: bool,
     /// Entries of log-probabilities whose text is held back.
     logprobs: Vec<u8>,
+    reader: Reader,
 }
 
 /// Writes chunks.
@@ -105,6 +187,7 @@ struct Chunks {
     /// What stands behind the choices of each chunk.
     close: &'static [u8],
     choices: Vec<Choice>,
+    pieces: Vec<Piece>,
     logprobs: bool,
     usage: bool,
     progress: bool,
@@ -112,14 +195,16 @@ struct Chunks {
 }
 
 impl Chunks {
-    fn new(head: Head, ask: &Ask) -> Chunks {
+    fn new(head: Head, ask: &Ask, readers: Vec<Reader>) -> Chunks {
         let mut open = b"data: ".to_vec();
         open.extend(head.open("chat.completion.chunk"));
+        let choice = |reader| Choice { opened: false, logprobs: Vec::new(), reader };
         Chunks {
             head,
             open,
             close: if ask.usage { b"}],\"usage\":null}\n\n" } else { b"}]}\n\n" },
-            choices: (0..ask.draw.n).map(|_| Choice::default()).collect(),
+            choices: readers.into_iter().map(choice).collect(),
+            pieces: Vec::new(),
             logprobs: ask.draw.logprobs.is_some(),
             usage: ask.usage,
             progress: ask.progress,
@@ -158,13 +243,13 @@ impl Chunks {
         to.extend_from_slice(self.close);
     }
 
-    fn content(&mut self, index: u32, text: &str, to: &mut Vec<u8>) {
-        if !text.is_empty() {
-            self.chunk(index, None, to, |to| {
-                to.extend_from_slice(b"\"content\":");
-                push_string(to, text);
-            });
+    /// Writes a chunk for each of the pieces that are there.
+    fn pieces(&mut self, index: u32, to: &mut Vec<u8>) {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        for piece in pieces.drain(..) {
+            self.chunk(index, None, to, |to| push_delta(to, &piece));
         }
+        self.pieces = pieces;
     }
 }
 
@@ -190,11 +275,14 @@ impl Write for Chunks {
                     push_logprobs(&mut entries, &self.head.served.card, token, &l);
                     self.choices[index as usize].logprobs = entries;
                 }
-                self.content(index, &text, to);
+                self.choices[index as usize].reader.token(&text, &mut self.pieces);
+                self.pieces(index, to);
             }
             Said::Finished { reason: finish, text, usage } => {
-                self.content(index, &text, to);
-                self.chunk(index, Some(reason(&finish)), to, |_| ());
+                self.choices[index as usize].reader.finish(&text, &mut self.pieces);
+                self.pieces(index, to);
+                let why = why(&finish, &self.choices[index as usize].reader);
+                self.chunk(index, Some(why), to, |_| ());
                 self.all.push(usage);
             }
             Said::Started { .. } | Said::Progress { .. } | Said::Failed(_) => {}
@@ -205,9 +293,9 @@ impl Write for Chunks {
     fn end(&mut self, to: &mut Vec<u8>) {
         if self.usage {
             to.extend_from_slice(&self.open);
-            to.extend_from_slice(
-                format!("\"choices\":[],\"usage\":{}}}\n\n", usage_json(&sum(&self.all), 0)).as_bytes(),
-            );
+            let reasoning = self.choices.iter().map(|c| c.reader.reasoning).sum();
+            let usage = usage_json(&sum(&self.all), reasoning);
+            to.extend_from_slice(format!("\"choices\":[],\"usage\":{usage}}}\n\n").as_bytes());
         }
         to.extend_from_slice(b"data: [DONE]\n\n");
     }

@@ -9,12 +9,14 @@ use weft_models::engine::{Logprobs, Usage};
 
 use super::{Post, json};
 use crate::app::{App, Served, no_room, now};
+use crate::ask::refusal;
 use crate::card::Card;
 use crate::draw::{self, Draw, MOST_ANSWERS};
 use crate::engine::Said;
 use crate::error::{ApiError, Result};
 use crate::fields::{Fields, missing, wrong};
 use crate::said::{push_string, reason, usage_json};
+use crate::shape::{self, Form};
 use crate::stream::{self, Write};
 
 /// Tokens of an answer where a request does not say, as OpenAI has it.
@@ -27,6 +29,7 @@ struct Ask {
     draw: Draw,
     /// The prompts' texts, which begin the answers.
     echo: Option<Vec<String>>,
+    form: Option<Form>,
     stream: bool,
     usage: bool,
 }
@@ -52,6 +55,7 @@ impl Ask {
                         do not go together";
             return Err(ApiError::unsupported("echo", line));
         }
+        let form = shape::form(&mut f)?;
         let (stream, usage) = draw::streaming(&mut f)?;
         f.finish(app.config.lenient.then_some(&mut ignored))?;
         app.log_ignored(&ignored);
@@ -63,7 +67,7 @@ impl Ask {
         }
         let text = |ids: &Vec<u32>| card.tokenizer.decode(ids, false);
         let echo = echo.then(|| prompts.iter().map(text).collect());
-        Ok(Ask { prompts, draw, echo, stream, usage })
+        Ok(Ask { prompts, draw, echo, form, stream, usage })
     }
 }
 
@@ -104,12 +108,21 @@ pub(super) async fn completions(State(app): State<Arc<App>>, post: Post) -> Resu
     let name = draw::model_name(&mut f, app.config.lenient)?;
     let served = app.model(name.as_deref())?;
     let ask = Ask::read(f, &app, &served.card)?;
-    let requests: Vec<_> = ask
+    let mut requests: Vec<_> = ask
         .prompts
         .iter()
         .flat_map(|p| ask.draw.requests(p, served.card.context - p.len(), post.who.0))
         .collect();
     let n = requests.len() as u32;
+    if let Some((source, param)) = &ask.form {
+        tokio::task::block_in_place(|| -> Result<()> {
+            let grammars = served.grammars()?;
+            for request in &mut requests {
+                request.mask = Some(grammars.mask(source, None).map_err(|why| refusal(why, param))?);
+            }
+            Ok(())
+        })?;
+    }
     let said = served.engine()?.submit(requests, post.who.0).map_err(no_room)?;
     let mut open = format!(
         "{{\"id\":\"cmpl-{:016x}\",\"object\":\"text_completion\",\"created\":{},\"model\":",
@@ -131,14 +144,14 @@ pub(super) async fn completions(State(app): State<Arc<App>>, post: Post) -> Resu
         if i > 0 {
             to.push(b',');
         }
-        for (token, l) in &w.tokens {
-            if let Some(l) = l {
-                tokens.push(&served.card, *token, l);
+        for t in &w.tokens {
+            if let Some(l) = &t.logprobs {
+                tokens.push(&served.card, t.id, l);
             }
         }
         let before = ask.echo.as_ref().map_or("", |e| &e[i / ask.draw.n as usize]);
         let logprobs = ask.draw.logprobs.is_some().then_some(&mut tokens);
-        push_choice(&mut to, i as u32, &[before, &w.text], logprobs, Some(reason(&w.reason)));
+        push_choice(&mut to, i as u32, &[before, &w.text()], logprobs, Some(reason(&w.reason)));
     }
     let usage: Vec<Usage> = whole.iter().map(|w| w.usage).collect();
     to.extend_from_slice(format!("],\"usage\":{}}}", usage_json(&total(&ask, &usage), 0)).as_bytes());

@@ -35,6 +35,7 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/v1/embeddings", &["POST"]),
     ("/v1/rerank", &["POST"]),
     ("/metrics", &["GET"]),
+    ("/openapi.json", &["GET"]),
     ("/props", &["GET"]),
     ("/slots", &["GET"]),
     ("/tokenize", &["POST"]),
@@ -54,6 +55,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/v1/embeddings", post(vectors::embeddings))
         .route("/v1/rerank", post(vectors::rerank))
         .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(state::openapi))
         .route("/props", get(state::props))
         .route("/slots", get(state::slots))
         .route("/tokenize", post(text::tokenize))

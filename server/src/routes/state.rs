@@ -83,3 +83,8 @@ pub(super) async fn slots(State(app): State<Arc<App>>, RawQuery(q): RawQuery) ->
     };
     Ok(json(Value::from((0..served.card.slots).map(slot).collect::<Vec<_>>()).to_string()))
 }
+
+/// GET /openapi.json
+pub(super) async fn openapi() -> Response {
+    json(crate::openapi::document().to_string())
+}

@@ -12,7 +12,7 @@ use crate::card::Rendering;
 use crate::draw;
 use crate::error::Result;
 use crate::fields::{Fields, missing};
-use crate::{chat, messages};
+use crate::{ask, messages, shape};
 
 /// The model that a request names, or the first.
 fn model(app: &App, f: &mut Fields) -> Result<Arc<Served>> {
@@ -62,9 +62,10 @@ pub(super) async fn apply_template(State(app): State<Arc<App>>, post: Post) -> R
     let mut f = Fields::body(post.body)?;
     let served = model(&app, &mut f)?;
     let messages = messages::read(&mut f, &mut None)?;
-    let (thinking, extra) = chat::thinking(&mut f, &served.card)?;
-    let tools = f.list("tools", chat::MOST_TOOLS)?.map(Value::from);
-    let with = Rendering { tools, thinking, extra, goes_on: chat::goes_on(&mut f)? };
+    let (thinking, extra) = ask::thinking(&mut f, &served.card)?;
+    let tools = shape::calls(&mut f)?.tools;
+    let tools = (!tools.is_empty()).then(|| tools.iter().map(|t| t.for_template()).collect());
+    let with = Rendering { tools, thinking, extra, goes_on: ask::goes_on(&mut f)? };
     finish(&app, f)?;
     Ok(json(json!({ "prompt": served.card.render(&messages, &with)? }).to_string()))
 }

@@ -26,11 +26,13 @@ pub(crate) struct Engine {
     pub(crate) slots: usize,
     pub(crate) step: Duration,
     pub(crate) lost_after: Option<u64>,
+    /// A template in place of weft-mini's.
+    pub(crate) template: Option<&'static str>,
 }
 
 impl Default for Engine {
     fn default() -> Engine {
-        Engine { slots: 4, step: Duration::ZERO, lost_after: None }
+        Engine { slots: 4, step: Duration::ZERO, lost_after: None, template: None }
     }
 }
 
@@ -55,9 +57,10 @@ fn vocabulary() -> (Tokenizer, Template) {
 impl Server {
     pub(crate) fn start(config: Config, engine: Engine) -> Server {
         let (tokenizer, template) = vocabulary();
+        let own = |source| Template::new(source, "", "<|im_end|>").expect("a template");
         let card = Card {
             id: "fake".into(),
-            template: Ok(template),
+            template: Ok(engine.template.map_or(template, own)),
             context: CONTEXT,
             trained: CONTEXT,
             slots: engine.slots,
@@ -77,7 +80,7 @@ impl Server {
         });
         let worker = Worker::spawn(start, config.limits).expect("a thread");
         let handle = worker.handle();
-        let app = App::new(config, vec![Served { card, engine: Some(worker.handle()), vectors: None }]);
+        let app = App::new(config, vec![Served::text(card, worker.handle())]);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();

@@ -1,16 +1,18 @@
-//! What a chat is asked, in OpenAI's shape: messages, tools, how it is drawn and in which form it comes.
+//! What a chat is asked, in OpenAI's shape: messages, tools, how it is drawn and in which form it comes; and how that
+//! becomes requests to the engine.
 
 use serde_json::{Map, Value};
-use weft_formats::chat::Message;
+use weft_formats::chat::{Message, Template};
+use weft_models::engine::{Mask, Request};
 
-use crate::app::App;
+use crate::app::{App, Served};
 use crate::card::{Card, Rendering};
 use crate::draw::{self, Draw};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
-
-/// Tools of a request at most.
-pub(crate) const MOST_TOOLS: usize = 128;
+use crate::grammar::{Refusal, Think};
+use crate::shape::{self, Form};
+use crate::tools::{Calls, Choice, Format, format_of, needs_special, plan, think_of};
 
 /// Fields that are documented and change nothing here.
 const IGNORED: &[&str] = &[
@@ -44,6 +46,12 @@ pub(crate) struct Ask {
     pub(crate) messages: Vec<Message>,
     pub(crate) with: Rendering,
     pub(crate) draw: Draw,
+    /// The tools, and whether they are called.
+    pub(crate) calls: Calls,
+    /// What the answer must look like.
+    pub(crate) form: Option<Form>,
+    /// Whether thoughts are a part of the content.
+    pub(crate) raw_thoughts: bool,
     pub(crate) stream: bool,
     /// Whether usage comes at the end of the stream.
     pub(crate) usage: bool,
@@ -62,23 +70,129 @@ impl Ask {
         f.ignore(IGNORED);
         f.refuse(REFUSED)?;
         modalities(&mut f)?;
-        let messages = messages(&mut f, &mut lenient)?;
+        let messages = crate::messages::read(&mut f, &mut lenient)?;
+        let calls = shape::calls(&mut f)?;
+        let form = shape::form(&mut f)?;
         let mut draw = Draw::read(&mut f, card, app.id())?;
         draw.max_tokens = draw::max_tokens(&mut f, &["max_completion_tokens", "max_tokens"])?;
         draw.logprobs = logprobs(&mut f)?;
         let (thinking, extra) = thinking(&mut f, card)?;
+        let raw = f.choice("reasoning_format", &["auto", "deepseek", "none"])? == Some("none");
         let goes_on = goes_on(&mut f)?;
         let (stream, usage) = draw::streaming(&mut f)?;
         let progress = f.flag("return_progress")?.unwrap_or(false);
         f.finish(lenient)?;
         app.log_ignored(&ignored);
         let with = Rendering { tools: None, thinking, extra, goes_on };
-        Ok(Ask { messages, with, draw, stream, usage, progress })
+        Ok(Ask { messages, with, draw, calls, form, raw_thoughts: raw, stream, usage, progress })
     }
 }
 
-fn messages(f: &mut Fields, lenient: &mut Option<&mut Vec<String>>) -> Result<Vec<Message>> {
-    crate::messages::read(f, lenient)
+/// A chat that is ready to be drawn.
+pub(crate) struct Prepared {
+    /// One for each answer.
+    pub(crate) requests: Vec<Request>,
+    /// What reads each answer.
+    pub(crate) reading: Reading,
+}
+
+/// How the text of an answer is told apart.
+#[derive(Clone)]
+pub(crate) struct Reading {
+    /// How calls are written, where there may be some.
+    pub(crate) format: Option<&'static Format>,
+    /// The tools that may be called.
+    pub(crate) names: Vec<String>,
+    /// How the model thinks, where thoughts are told apart.
+    pub(crate) think: Option<Think>,
+}
+
+/// What a client is told of a grammar that cannot be enforced.
+pub(crate) fn refusal(why: Refusal, param: &str) -> ApiError {
+    match why.busy {
+        true => ApiError::unavailable("overloaded", why.message, 1),
+        false => ApiError::bad("invalid_schema", why.message).at(param),
+    }
+}
+
+impl Ask {
+    /// Renders, tokenises and compiles: what takes time. `salt` keeps what is cached for one key from another.
+    ///
+    /// # Errors
+    /// A template that refuses, a prompt that is too long, a grammar that cannot be enforced.
+    pub(crate) fn prepare(&self, served: &Served, salt: u64) -> Result<Prepared> {
+        let card = &served.card;
+        let offered = self.calls.choice != Choice::None && !self.calls.tools.is_empty();
+        let own = card.template.as_ref().ok().and_then(format_of);
+        let format = own.or_else(generic).filter(|_| offered);
+        let (mut messages, mut with) = (std::borrow::Cow::from(&self.messages), self.with.clone());
+        match own {
+            _ if !offered => {}
+            Some(_) => with.tools = Some(self.calls.tools.iter().map(|t| t.for_template()).collect()),
+            None => instruct(messages.to_mut(), &shape::instructions(&self.calls.tools)),
+        }
+        let prompt = card.prompt(&messages, &with)?;
+        card.check_length(prompt.len(), "messages")?;
+        let tail = &prompt[prompt.len().saturating_sub(16)..];
+        let tail = card.tokenizer.decode(tail, true);
+        let think = card.template.as_ref().ok().and_then(|t| think_of(t, &tail));
+        let think = think.filter(|t| t.opened || !(self.with.goes_on || tail.trim_end().ends_with(&t.close)));
+        let special = needs_special(&card.tokenizer, format, think.as_ref());
+        let masks = self.masks(served, format, think.as_ref())?;
+        let mut requests = self.draw.requests(&prompt, card.context - prompt.len(), salt);
+        for (request, mask) in requests.iter_mut().zip(masks) {
+            request.special = special;
+            request.mask = mask;
+            request.stop.extend(format.iter().flat_map(|f| f.stops).map(|s| (*s).to_owned()));
+        }
+        let names = self.calls.tools.iter().map(|t| t.name.clone()).collect();
+        let think = think.filter(|_| !self.raw_thoughts);
+        Ok(Prepared { requests, reading: Reading { format, names, think } })
+    }
+
+    /// A mask for each answer.
+    fn masks(
+        &self,
+        served: &Served,
+        format: Option<&'static Format>,
+        think: Option<&Think>,
+    ) -> Result<Vec<Option<Box<dyn Mask>>>> {
+        let n = self.draw.n;
+        match (format, &self.form) {
+            (Some(_), Some((_, param))) => {
+                let line = format!(
+                    "\"{param}\" and \"tools\" do not go together here, unless \"tool_choice\" is none"
+                );
+                Err(ApiError::unsupported(*param, line))
+            }
+            (Some(format), None) => {
+                let grammars = served.grammars()?;
+                let entry = plan(grammars, &served.card.tokenizer, format, &self.calls, think.cloned())
+                    .map_err(|why| refusal(why, "tools"))?;
+                Ok((0..n).map(|_| entry.clone().map(|e| e.mask())).collect())
+            }
+            (None, Some((source, param))) => {
+                let grammars = served.grammars()?;
+                let mask =
+                    |_| grammars.mask(source, think.cloned()).map(Some).map_err(|why| refusal(why, param));
+                (0..n).map(mask).collect()
+            }
+            (None, None) => Ok((0..n).map(|_| None).collect()),
+        }
+    }
+}
+
+/// The format of models whose own is not known.
+fn generic() -> Option<&'static Format> {
+    format_of(&Template::new("{{ tools }}", "", "").ok()?)
+}
+
+/// Adds to the system's message, or puts one in front.
+fn instruct(messages: &mut Vec<Message>, text: &str) {
+    match messages.first_mut() {
+        Some(first) if first.role == "system" => first.content = format!("{}\n\n{text}", first.content),
+        _ => messages.insert(0, Message::system(text)),
+    }
 }
 
 fn modalities(f: &mut Fields) -> Result<()> {

@@ -1,0 +1,219 @@
+//! `/openapi.json`: every route and every field, as a document. A test compares it with the routes.
+
+use serde_json::{Map, Value, json};
+
+use crate::routes::PATHS;
+
+/// Name, type and what it means.
+type Field = (&'static str, &'static str, &'static str);
+
+const DRAW: &[Field] = &[
+    ("temperature", "number", "0 to 2; 0 takes the likeliest token"),
+    ("top_p", "number", "0 to 1: the smallest set of tokens of this mass"),
+    ("min_p", "number", "0 to 1: tokens of at least this part of the largest probability"),
+    ("typical_p", "number", "0 to 1: the tokens nearest to the entropy, up to this mass"),
+    ("top_k", "integer", "The k likeliest tokens; 0 for all"),
+    ("presence_penalty", "number", "-2 to 2, for tokens that came"),
+    ("frequency_penalty", "number", "-2 to 2, times how often they came"),
+    ("repeat_penalty", "number", "Divides the logits of recent tokens; 1 does nothing"),
+    ("repeat_last_n", "integer", "How many tokens are recent"),
+    ("dry_multiplier", "number", "Against repetitions of sequences; 0 turns it off"),
+    ("dry_base", "number", "Grows with the length of what repeats"),
+    ("dry_allowed_length", "integer", "Repetitions that are allowed"),
+    ("dry_penalty_last_n", "integer", "Tokens that are looked back on; 0 for all"),
+    ("ignore_eos", "boolean", "Whether the answer goes on behind its end"),
+    ("seed", "integer", "The same seed gives the same answer"),
+    ("stop", "string or array", "Texts that end the answer and are no part of it"),
+    ("stop_token_ids", "array", "Tokens that end the answer"),
+    ("logit_bias", "object", "Token ids and what is added to their logits, -100 to 100; -100 forbids"),
+    ("n", "integer", "Answers, 1 to 128"),
+];
+
+const CHAT: &[Field] = &[
+    ("messages", "array", "The conversation"),
+    ("tools", "array", "Functions that may be called"),
+    ("parallel_tool_calls", "boolean", "Whether there may be several calls"),
+    ("tool_choice", "string or object", "none, auto, required, a function, or allowed_tools"),
+    ("max_completion_tokens", "integer", "Tokens of an answer at most, thoughts included"),
+    ("max_tokens", "integer", "The older name of max_completion_tokens"),
+    ("logprobs", "boolean", "Whether log-probabilities are told"),
+    ("top_logprobs", "integer", "0 to 20 of the likeliest tokens with each"),
+    ("chat_template_kwargs", "object", "Variables of the template, such as enable_thinking"),
+    ("reasoning_effort", "string", "none, minimal, low, medium, high, xhigh or max"),
+    ("reasoning_format", "string", "none leaves thoughts in the content; auto and deepseek tell them apart"),
+    ("continue_final_message", "boolean", "Whether the last message is the beginning of the answer"),
+    ("add_generation_prompt", "boolean", "False with continue_final_message alone"),
+    ("modalities", "array", "text alone"),
+    ("stream", "boolean", "Whether the answer comes as events"),
+    ("stream_options", "object", "include_usage"),
+    ("return_progress", "boolean", "Whether a stream tells how far the prompt is"),
+];
+
+const FORM: &[Field] = &[
+    (
+        "response_format",
+        "object",
+        "text, json_object, json_schema, regex (\"regex\") or grammar (\"grammar\", \"syntax\" gbnf or lark)",
+    ),
+    ("json_schema", "object", "As response_format, for llama.cpp's clients"),
+    ("grammar", "string", "A grammar in llama.cpp's notation (GBNF)"),
+    ("guided_json", "object", "As response_format, for vLLM's clients"),
+    ("guided_regex", "string", "As response_format, for vLLM's clients"),
+    ("guided_choice", "array", "Texts, one of which is the answer"),
+    ("structured_outputs", "object", "json, regex, choice or json_object, for vLLM's clients"),
+];
+
+const COMPLETION: &[Field] = &[
+    ("prompt", "string or array", "A text or token ids, or an array of either"),
+    ("max_tokens", "integer", "Tokens of an answer at most [16]"),
+    ("logprobs", "integer", "0 to 5 of the likeliest tokens with each"),
+    ("best_of", "integer", "What n is"),
+    ("echo", "boolean", "Whether the prompt begins the answer"),
+    ("stream", "boolean", "Whether the answer comes as events"),
+    ("stream_options", "object", "include_usage"),
+];
+
+const MODEL: Field = ("model", "string", "The name of the model");
+
+/// What a POST takes, and which fields it must have.
+pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
+    let with = |parts: &[&[Field]]| [&[MODEL][..], &parts.concat()[..]].concat();
+    match path {
+        "/v1/chat/completions" => (with(&[CHAT, FORM, DRAW]), &["model", "messages"]),
+        "/v1/completions" => (with(&[COMPLETION, FORM, DRAW]), &["model", "prompt"]),
+        "/v1/embeddings" => {
+            let own: &[Field] = &[
+                ("input", "string or array", "A text or token ids, or an array of either"),
+                ("encoding_format", "string", "float or base64"),
+                ("dimensions", "integer", "The first values alone, of length 1 again"),
+            ];
+            (with(&[own]), &["model", "input"])
+        }
+        "/v1/rerank" => {
+            let own: &[Field] = &[
+                ("query", "string", "What the documents should answer"),
+                ("documents", "array", "Texts"),
+                ("top_n", "integer", "The best alone"),
+                ("return_documents", "boolean", "Whether results hold their texts"),
+            ];
+            (with(&[own]), &["model", "query", "documents"])
+        }
+        "/tokenize" => {
+            let own: &[Field] = &[
+                ("content", "string", "The text"),
+                ("add_special", "boolean", "Whether the tokens that begin and end a text are added"),
+                ("parse_special", "boolean", "Whether names of control tokens are read as such"),
+                ("with_pieces", "boolean", "Whether the text of each token is told"),
+            ];
+            (with(&[own]), &["content"])
+        }
+        "/detokenize" => (with(&[&[("tokens", "array", "Token ids")]]), &["tokens"]),
+        "/apply-template" => {
+            let own: &[Field] = &[
+                ("messages", "array", "The conversation"),
+                ("tools", "array", "Functions that may be called"),
+                ("parallel_tool_calls", "boolean", "As for a chat"),
+                ("tool_choice", "string or object", "As for a chat"),
+                ("chat_template_kwargs", "object", "Variables of the template"),
+                ("reasoning_effort", "string", "As for a chat"),
+                (
+                    "continue_final_message",
+                    "boolean",
+                    "Whether the last message is the beginning of the answer",
+                ),
+                ("add_generation_prompt", "boolean", "False with continue_final_message alone"),
+            ];
+            (with(&[own]), &["messages"])
+        }
+        _ => (Vec::new(), &[]),
+    }
+}
+
+fn about(path: &str) -> &'static str {
+    match path {
+        "/" | "/{*file}" => "A page to chat with",
+        "/health" | "/v1/health" => "Whether the server answers; needs no key",
+        "/v1/models" => "The models",
+        "/v1/models/{*id}" => "A model",
+        "/v1/chat/completions" => "Answers a conversation",
+        "/v1/completions" => "Goes on with a text",
+        "/v1/embeddings" => "Turns texts into vectors",
+        "/v1/rerank" => "Orders documents by how well they answer a query",
+        "/metrics" => "Counters for Prometheus",
+        "/props" => "Defaults, template and slots",
+        "/slots" => "What each slot does",
+        "/tokenize" => "A text as tokens",
+        "/detokenize" => "Tokens as a text",
+        "/apply-template" => "A conversation as the model reads it",
+        "/openapi.json" => "This document",
+        _ => "",
+    }
+}
+
+fn schema(kind: &str) -> Value {
+    match kind {
+        "string or array" => json!({ "oneOf": [{ "type": "string" }, { "type": "array" }] }),
+        "string or object" => json!({ "oneOf": [{ "type": "string" }, { "type": "object" }] }),
+        kind => json!({ "type": kind }),
+    }
+}
+
+fn operation(path: &str, method: &str) -> Value {
+    let error =
+        json!({ "description": "What is wrong: {\"error\": {\"message\", \"type\", \"param\", \"code\"}}" });
+    let mut operation = json!({
+        "summary": about(path),
+        "responses": { "200": { "description": "The answer" }, "4XX": error, "5XX": error },
+    });
+    if method == "POST" {
+        let (fields, required) = fields(path);
+        let mut properties = Map::new();
+        for (name, kind, about) in fields {
+            let mut property = schema(kind);
+            property["description"] = about.into();
+            properties.insert(name.into(), property);
+        }
+        let body = json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties });
+        operation["requestBody"] =
+            json!({ "required": true, "content": { "application/json": { "schema": body } } });
+    }
+    if let Some(name) = path.split("{*").nth(1) {
+        let name = name.trim_end_matches('}');
+        let parameter =
+            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
+        operation["parameters"] = json!([parameter]);
+    }
+    operation
+}
+
+/// The document.
+pub(crate) fn document() -> Value {
+    let mut paths = Map::new();
+    for (path, methods) in PATHS {
+        let operations: Map<String, Value> =
+            methods.iter().map(|m| (m.to_lowercase(), operation(path, m))).collect();
+        paths.insert(path.replace("{*", "{"), operations.into());
+    }
+    let key = json!({ "type": "http", "scheme": "bearer" });
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "weft serve", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+        "components": { "securitySchemes": { "key": key } },
+        "security": [{}, { "key": [] }],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{about, document};
+    use crate::routes::PATHS;
+
+    #[test]
+    fn every_route_is_explained() {
+        for (path, _) in PATHS {
+            assert!(!about(path).is_empty(), "{path}");
+        }
+        assert_eq!(document()["paths"].as_object().map(|p| p.len()), Some(PATHS.len()));
+    }
+}

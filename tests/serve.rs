@@ -1,0 +1,155 @@
+//! `weft serve` as a person runs it, over a real connection.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::cli::{command, file, folder, ok, weft};
+
+struct Server {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    at: String,
+}
+
+impl Server {
+    fn start(args: &[&str]) -> Server {
+        let mut child = command(&[&["serve", "--port", "0"], args].concat()).spawn().expect("weft starts");
+        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut said = String::new();
+        let at = loop {
+            let mut line = String::new();
+            assert!(stderr.read_line(&mut line).expect("a line") > 0, "weft serve ended: {said}");
+            if let Some(at) = line.trim().strip_prefix("listening at http://") {
+                break at.trim_end_matches("/v1").to_owned();
+            }
+            said += &line;
+        };
+        Server { child, stderr, at }
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.at).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             {headers}content-length: {}\r\n\r\n",
+            self.at,
+            body.len()
+        );
+        stream.write_all((head + body).as_bytes()).expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("an answer");
+        let status = text[9..12].parse().expect("a status");
+        (status, text.split_once("\r\n\r\n").expect("a head").1.to_owned())
+    }
+
+    fn ask(&self, more: &Value) -> (u16, String) {
+        let mut body =
+            json!({ "model": "weft-mini", "messages": [{ "role": "user", "content": "What is 17 + 25?" }] });
+        for (name, value) in more.as_object().expect("an object") {
+            body[name] = value.clone();
+        }
+        self.send("POST", "/v1/chat/completions", "", &body.to_string())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The model on board answers as `weft run` does, streamed and whole, and says what a request has wrong.
+#[test]
+fn the_model_on_board_answers() {
+    let server = Server::start(&[]);
+    let (status, body) = server.ask(&json!({ "reasoning_format": "none" }));
+    assert_eq!(status, 200, "{body}");
+    let whole: Value = serde_json::from_str(&body).expect("JSON");
+    let message = &whole["choices"][0]["message"];
+    assert_eq!(
+        message["content"].as_str().expect("a text").trim_end(),
+        ok(&["run", "What is 17 + 25?"]).trim_end()
+    );
+    assert_eq!(whole["choices"][0]["finish_reason"], "stop");
+    let (_, body) = server.ask(&json!({}));
+    let told: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(told["choices"][0]["message"]["content"], "The answer is 42.");
+    assert!(told["choices"][0]["message"]["reasoning_content"].as_str().expect("a thought").contains("= 42"));
+    assert!(told["usage"]["completion_tokens_details"]["reasoning_tokens"].as_u64() > Some(10), "{told}");
+    let (_, body) = server.ask(&json!({ "stream": true }));
+    assert!(
+        body.contains("\"delta\":{\"role\":\"assistant\",\"content\":\"\"}")
+            && body.contains("data: [DONE]\n\n")
+    );
+    let (status, body) = server.ask(&json!({ "temprature": 0 }));
+    assert!(status == 400 && body.contains("did you mean \\\"temperature\\\"?"), "{body}");
+    let (status, body) = server.ask(&json!({ "model": "other" }));
+    assert!(status == 404 && body.contains("known: weft-mini"), "{body}");
+    let (status, _) = server.send("GET", "/v1/models", "origin: http://evil.example\r\n", "");
+    assert_eq!(status, 403);
+}
+
+/// A schema holds the model to it, and a call that is required comes.
+#[test]
+fn answers_keep_to_schemas_and_tools() {
+    let server = Server::start(&["--slots", "2"]);
+    let schema = json!({ "type": "object", "properties": { "sum": { "type": "integer", "maximum": 99, "minimum": 0 } },
+                         "required": ["sum"], "additionalProperties": false });
+    let format =
+        json!({ "type": "json_schema", "json_schema": { "name": "sum", "schema": schema, "strict": true } });
+    let (status, body) = server.ask(&json!({ "response_format": format, "reasoning_effort": "none" }));
+    assert_eq!(status, 200, "{body}");
+    let whole: Value = serde_json::from_str(&body).expect("JSON");
+    let content = whole["choices"][0]["message"]["content"].as_str().expect("a text");
+    let kept: Value = serde_json::from_str(content).unwrap_or_else(|e| panic!("{e}: {content:?}"));
+    assert!(kept["sum"].as_u64() <= Some(99) && kept.as_object().expect("an object").len() == 1, "{content}");
+    let tools = json!([{ "type": "function", "function": { "name": "add", "parameters": schema } }]);
+    let (status, body) =
+        server.ask(&json!({ "tools": tools, "tool_choice": "required", "reasoning_effort": "none" }));
+    assert_eq!(status, 200, "{body}");
+    let whole: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(whole["choices"][0]["finish_reason"], "tool_calls", "{body}");
+    let call = &whole["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert_eq!(call["name"], "add");
+    let arguments: Value = serde_json::from_str(call["arguments"].as_str().expect("a text")).expect("JSON");
+    assert!(arguments["sum"].is_u64(), "{call}");
+}
+
+#[test]
+fn a_server_that_would_be_open_to_all_does_not_start() {
+    let ran = weft(&["serve", "--host", "0.0.0.0", "--port", "0"]);
+    assert!(ran.code == Some(2) && ran.stderr.contains("--api-key-file"), "{}", ran.stderr);
+    let dir = folder("serve");
+    let keys = file(&dir, "keys.txt", b"short\n");
+    let ran = weft(&["serve", "--api-key-file", &keys, "--port", "0"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("at least 16"), "{}", ran.stderr);
+    let keys = file(&dir, "keys.txt", b"# of this test\na-key-that-is-long-enough\n");
+    let server = Server::start(&["--api-key-file", &keys]);
+    assert_eq!(server.send("GET", "/v1/models", "", "").0, 401);
+    assert_eq!(
+        server.send("GET", "/v1/models", "authorization: Bearer a-key-that-is-long-enough\r\n", "").0,
+        200
+    );
+    let port = server.at.rsplit(':').next().expect("a port").to_owned();
+    let ran = weft(&["serve", "--port", &port]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("another program listens there"), "{}", ran.stderr);
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_ends_it_in_order() {
+    let mut server = Server::start(&[]);
+    // SAFETY: sends a signal to a process of ours.
+    unsafe { libc::kill(server.child.id() as i32, libc::SIGTERM) };
+    assert!(server.child.wait().expect("it ends").success());
+    let mut rest = String::new();
+    server.stderr.read_to_string(&mut rest).expect("text");
+    assert!(rest.starts_with("ending; answers that are on their way are finished first"), "{rest}");
+}
