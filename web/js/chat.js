@@ -54,7 +54,8 @@ export class Chats extends EventTarget {
     async open(id) {
         const chat = this.list.find((c) => c.id === id);
         if (!chat) return false;
-        const messages = await store.messagesOf(id);
+        // Where nothing could be kept, the open chat is all there is.
+        const messages = await store.messagesOf(id).catch(() => (this.chat?.id === id ? this.messages : []));
         // An answer that still streams is the live one, not what was kept of it.
         const live = this.running.get(id)?.message;
         this.chat = chat;
@@ -142,9 +143,10 @@ export class Chats extends EventTarget {
         await this.keep();
     }
 
-    async regenerate(message) {
+    // Another version of an answer, by another model where one is named.
+    async regenerate(message, model) {
         if (this.busy) return;
-        await this.answer(message.parent);
+        await this.answer(message.parent, model ? { model } : {});
     }
 
     async answerCalls(message, results) {

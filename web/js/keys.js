@@ -20,6 +20,7 @@ const KEYS = [
     [`${alt} + E`, "Edit the last answer"],
     [`${alt} + Y`, "Copy the last answer"],
     [`${alt} + , and ${alt} + .`, "Previous and next version of the last answer"],
+    [`${alt} + V`, "Versions of the last answer side by side"],
     [`${alt} + A`, "Attach text files"],
     [`${alt} + J`, "Go to the newest message"],
     ["F2 in the list", "Rename a chat"],
@@ -33,7 +34,7 @@ export function keysDialog() {
 
 const typing = (e) => /^(?:INPUT|TEXTAREA|SELECT)$/.test(e.target.tagName);
 
-export function installKeys({ chats, thread, panel, composer, fresh, search, sidebar, closeSidebar, rename }) {
+export function installKeys({ chats, thread, panel, composer, compare, fresh, search, sidebar, closeSidebar, rename }) {
     const lastAnswer = () => chats.path.findLast((m) => m.role === "assistant");
     const withLast = (run) => { const m = lastAnswer(); if (m) run(m); };
     const step = (by) => withLast((m) => {
@@ -49,6 +50,7 @@ export function installKeys({ chats, thread, panel, composer, fresh, search, sid
         KeyC: () => withLast((m) => { if (["stopped", "cut", "length"].includes(m.state)) chats.resume(m); }),
         KeyE: () => withLast((m) => thread.edit(m.id)),
         KeyY: () => withLast((m) => copyText(m.content)),
+        KeyV: () => withLast(compare),
         KeyA: () => $("picker").click(),
         KeyJ: () => thread.toEnd(),
         Comma: () => step(-1),

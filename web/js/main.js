@@ -7,6 +7,7 @@ import { Thread } from "./thread.js";
 import { Panel } from "./panel.js";
 import { Sidebar } from "./sidebar.js";
 import { Composer } from "./composer.js";
+import { compareDialog } from "./compare.js";
 import { explain } from "./problems.js";
 import * as pages from "./pages.js";
 import { installKeys, keysDialog } from "./keys.js";
@@ -23,6 +24,8 @@ const actions = {
     shorten: async (m) => { if (!(await chats.shorten(m))) toast("The last message alone is too long for the context. Make it shorter."); },
     branch: async (m, to) => { await chats.branch(m, to); thread.focus(to); },
     answerCalls: (m, results) => chats.answerCalls(m, results),
+    canCompare: (versions) => versions > 1 || chats.talkers.length > 1,
+    compare: (m) => compareDialog(chats, m),
     hurry: (m) => chats.hurry(m),
     stop: () => chats.stop(),
     copy: (m) => copyText(m.content),
@@ -137,7 +140,7 @@ async function lookAtServer(said) {
         banner("");
         pickModels();
         welcome();
-        if (chats.chat) gauge();
+        if (chats.chat) show(false);
         // Fields that a person is writing in stay as they are.
         if (panel.open && !panel.root.contains(document.activeElement)) panel.fill();
         if (away) back();
@@ -243,7 +246,7 @@ $("theme").addEventListener("click", () => {
 theme(document.documentElement.dataset.theme in THEMES ? document.documentElement.dataset.theme : "system");
 
 installKeys({
-    chats, thread, panel, composer,
+    chats, thread, panel, composer, compare: actions.compare,
     fresh: () => { go("#/"); $("ask").focus(); },
     search: () => { sidebarOpen(true); $("search").focus(); $("search").select(); },
     sidebar: toggleSidebar,
@@ -258,16 +261,23 @@ window.addEventListener("pageshow", (e) => { if (e.persisted) location.reload();
 document.addEventListener("visibilitychange", () => { if (!document.hidden && away) lookAtServer(); });
 window.addEventListener("online", () => lookAtServer());
 
+store.onFailure((e) => {
+    const full = e.name === "QuotaExceededError";
+    toast(full
+        ? "This browser has no room for more chats. Export and delete some."
+        : "This browser does not let the page keep chats; they last until it is closed. Allow storage for this address.");
+});
+
 (async () => {
     welcome();
     try {
         await chats.load();
-    } catch (e) {
-        banner(`This browser does not let the page keep chats (${e.message}). Allow storage for this address.`);
+    } catch {
+        // Said when the first chat cannot be kept.
     }
     await route();
     await lookAtServer();
-    await chats.recover();
+    await chats.recover().catch(() => {});
     document.documentElement.dataset.ready = "yes";
 })();
 

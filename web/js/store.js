@@ -16,6 +16,19 @@ function open() {
     return opened;
 }
 
+// Told once when something could not be kept: a browser may forbid storage, or have no room.
+let failure = null;
+let told = false;
+export const onFailure = (run) => { failure = run; };
+async function orTell(promise) {
+    try {
+        await promise;
+    } catch (e) {
+        if (!told) failure?.(e);
+        told = true;
+    }
+}
+
 const done = (request) => new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
@@ -51,11 +64,11 @@ export const getChat = async (id) => done((await read("chats")).get(id));
 export const messagesOf = async (chat) => done((await read("messages")).index("chat").getAll(chat));
 
 export async function putChat(chat) {
-    await write((chats) => chats.put(structuredClone(chat)));
+    await orTell(write((chats) => chats.put(structuredClone(chat))));
     changed();
 }
 // A message as it is kept: without what only the page needs.
-export const putMessage = (message) => write((_, messages) => messages.put(structuredClone(message)));
+export const putMessage = (message) => orTell(write((_, messages) => messages.put(structuredClone(message))));
 
 export async function removeChat(id) {
     const gone = { chat: await getChat(id), messages: await messagesOf(id) };

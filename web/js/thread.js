@@ -215,7 +215,7 @@ class View {
     footer(message, where) {
         const { siblings: s, last } = where;
         const live = message.state === "streaming";
-        const key = JSON.stringify([s, last, message.state, message.stats ?? null, message.valid ?? null, message.dropped ?? 0]);
+        const key = JSON.stringify([s, last, this.actions.canCompare(s.count), message.state, message.stats ?? null, message.valid ?? null, message.dropped ?? 0]);
         if (this.footKey === key) return;
         this.footKey = key;
         const nodes = [];
@@ -231,6 +231,9 @@ class View {
             if (message.role !== "tool") nodes.push(iconButton("edit", "Edit", () => this.edit()));
             if (message.role === "assistant") {
                 nodes.push(iconButton("again", "Regenerate", () => this.actions.regenerate(message)));
+                if (this.actions.canCompare(s.count)) {
+                    nodes.push(iconButton("columns", "Versions side by side", () => this.actions.compare(message)));
+                }
                 if (last && message.content && ["stopped", "cut", "length"].includes(message.state)) {
                     nodes.push(iconButton("forward", "Continue", () => this.actions.resume(message)));
                 }
@@ -302,7 +305,7 @@ function waitText(message) {
     return "Waiting for the first token …";
 }
 
-function statsText(message) {
+export function statsText(message) {
     if (message.role !== "assistant") return "";
     const s = message.stats ?? {};
     const notes = [];

@@ -26,6 +26,7 @@ const ICONS = {
     more: "M6 12h.01M12 12h.01M18 12h.01",
     file: "M7 3h7l4 4v14H7zM14 3v4h4",
     wrench: "M14 6a4 4 0 0 1 5-1l-3 3 1 1 3-3a4 4 0 0 1-5 5L8 18a2 2 0 0 1-3-3l7-7a4 4 0 0 1 2-2",
+    columns: "M4 5h7v14H4zM13 5h7v14h-7z",
     check: "M5 12l5 5 9-10",
 };
 
@@ -65,9 +66,9 @@ export function iconButton(name, label, onclick, props = {}) {
 export const $ = (id) => document.getElementById(id);
 
 // A modal dialog; resolves when it is closed, and gives the focus back to where it was.
-export function dialog(title, content, buttons = []) {
+export function dialog(title, content, buttons = [], kind = "plain") {
     const before = document.activeElement;
-    const box = el("dialog", { "aria-labelledby": "dialog-title" });
+    const box = el(`dialog.${kind}`, { "aria-labelledby": "dialog-title" });
     const close = (value) => { box.returnValue = value; box.close(); };
     box.append(
         el("div.head", {}, el("h2", { id: "dialog-title" }, title),

@@ -2,7 +2,7 @@
 import test, { after, afterEach, before, beforeEach } from "node:test";
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { answers, ask, idle, launch, questions, ready, visit } from "./browser.mjs";
+import { answers, ask, idle, launch, questions, ready, violations, visit } from "./browser.mjs";
 import { Mock } from "./mock.mjs";
 
 let browser, mock, page, context, faults;
@@ -268,4 +268,28 @@ test("an answer goes on while another chat is open, and ends with its chat", asy
     await page.reload();
     await ready(page);
     assert.deepEqual(await titles(), ["second"]);
+});
+
+test("two models answer the same question, side by side", async () => {
+    mock.models = [mock.models[0], { ...mock.models[0], id: "weft-mini+chemistry" }, { id: "minilm", object: "model", meta: { answers: false } }];
+    await page.reload();
+    await ready(page);
+    assert.deepEqual(await page.locator("#model option").allInnerTexts(), ["weft-mini", "weft-mini+chemistry"]);
+    mock.plan({ text: "I do not know." }, { text: "It is **46 g/mol**." });
+    await ask(page, "Molar mass of C2H6O?");
+    await page.keyboard.press("Alt+V");
+    assert.equal(await page.locator("dialog .version").count(), 1);
+    await page.getByText("Ask weft-mini+chemistry").click();
+    await idle(page);
+    assert.equal(mock.chats[1].body.model, "weft-mini+chemistry");
+    assert.deepEqual(await answers(page), ["It is 46 g/mol."]);
+    await page.click("[aria-label='Versions side by side']");
+    assert.deepEqual(await page.locator("dialog .version h3").allInnerTexts(), ["weft-mini", "weft-mini+chemistry"]);
+    assert.deepEqual(await page.locator("dialog .version .md").allInnerTexts(), ["I do not know.", "It is 46 g/mol."]);
+    assert.deepEqual(await violations(page), []);
+    const [a, b] = await page.locator("dialog .version").evaluateAll((all) => all.map((n) => n.getBoundingClientRect().left));
+    assert.ok(b > a + 200);
+    await page.getByText("Show this one").click();
+    await until(() => document.querySelector(".branch span").textContent === "1/2");
+    assert.deepEqual(await answers(page), ["I do not know."]);
 });

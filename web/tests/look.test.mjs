@@ -41,6 +41,10 @@ const cut = (page) => page.evaluate(() => {
         const r = n.getBoundingClientRect();
         return r.width > 2 && r.height > 2 && n.checkVisibility({ visibilityProperty: true, contentVisibilityAuto: true }) && !n.closest(".hidden, .skip, [inert]");
     });
+    const scroller = (n) => /auto|scroll/.test(getComputedStyle(n).overflowY) && !n.closest("pre, textarea, .table, .math-block");
+    for (const n of document.querySelectorAll("div, section, ul, aside, dialog, p")) {
+        if (scroller(n) && n.checkVisibility() && n.scrollWidth > n.clientWidth + 1) found.push(`${n.tagName}#${n.id}.${n.className} scrolls sideways: ${n.scrollWidth} of ${n.clientWidth}`);
+    }
     const name = (n) => `${n.tagName.toLowerCase()}#${n.id} ${(n.getAttribute("aria-label") ?? n.textContent).trim().slice(0, 30)}`;
     const scrolls = (n) => { for (let p = n.parentElement; p; p = p.parentElement) if (/auto|scroll/.test(getComputedStyle(p).overflowX) && p.scrollWidth > p.clientWidth + 1) return true; return false; };
     for (const n of shown) {
@@ -74,6 +78,13 @@ for (const [size, width, height] of sizes) {
             await page.waitForFunction(() => document.querySelectorAll(".math.set").length === 3 && document.querySelector(".hljs-keyword"));
             await page.locator(".toast").waitFor({ state: "detached" });
             await state("chat", true);
+            mock.plan({ text: "Threads cross, and a cloth grows." });
+            await page.keyboard.press("Alt+R");
+            await idle(page);
+            await page.keyboard.press("Alt+V");
+            await state("compare", !dark);
+            await page.keyboard.press("Escape");
+            await page.keyboard.press("Alt+,");
             await page.click("#settings");
             await state("settings", !dark);
             await page.keyboard.press("Escape");

@@ -161,3 +161,20 @@ test("the page opens without a server once it was visited", async () => {
     assert.match(await page.locator("#banner").innerText(), /does not answer/);
     mock = await new Mock().start();
 });
+
+test("a browser that keeps nothing still chats, and says so", async () => {
+    await page.addInitScript(() => {
+        IDBFactory.prototype.open = () => { throw new DOMException("forbidden", "SecurityError"); };
+        Storage.prototype.setItem = () => { throw new DOMException("forbidden", "SecurityError"); };
+    });
+    await page.reload();
+    await ready(page);
+    mock.plan({ text: "Still here." }, { text: "Twice." });
+    await ask(page, "one");
+    assert.deepEqual(await answers(page), ["Still here."]);
+    assert.match(await page.locator(".toast").innerText(), /does not let the page keep chats/);
+    await page.locator("[aria-label=Regenerate]").click();
+    await idle(page);
+    assert.deepEqual(await answers(page), ["Twice."]);
+    assert.equal(await page.locator(".branch span").innerText(), "2/2");
+});

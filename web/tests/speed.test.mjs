@@ -154,3 +154,16 @@ test("a chat of 1,000 messages opens and scrolls", async (t) => {
     assert.equal(await page.locator(".msg").count(), 240);
     assert.match(await page.locator(".msg").first().textContent(), /question 760/);
 });
+
+test("the first paint on a slow phone comes within a second", async (t) => {
+    const phone = await browser.newContext({ viewport: { width: 360, height: 740 } });
+    const p = await phone.newPage();
+    const session = await phone.newCDPSession(p);
+    await session.send("Emulation.setCPUThrottlingRate", { rate: 4 });
+    await p.goto(mock.url);
+    await ready(p);
+    const at = await p.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime);
+    t.diagnostic(`${Math.round(at)} ms`);
+    assert.ok(at < 1000, `${at} ms`);
+    await phone.close();
+});
