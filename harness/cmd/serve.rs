@@ -174,7 +174,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let app = App::new(config, served);
     let ready = |at: SocketAddr| {
         lines.iter().for_each(|line| output::note(line));
-        output::note(&format!("listening at http://{at}/v1; http://{at}/ is a page to chat"));
+        output::note(&format!("a page to chat is at http://{at}/"));
+        output::note(&format!("listening at http://{at}/v1"));
     };
     weft_server::serve(app, listener, ready, || interrupt::leave(130))
         .map_err(|e| Error::input(format!("the server cannot run: {e}")))?;

@@ -83,6 +83,55 @@ real("a reload in mid-answer goes on; stop frees the slot; a full context is tol
     await context.close();
 });
 
+real("a schema that goes in holds, whatever the model would say", async () => {
+    const { page, context, faults } = await visit(browser, weft.url);
+    await page.click("#settings");
+    await page.selectOption("[data-key=format]", "schema");
+    const schema = { type: "object", properties: { colour: { enum: ["red", "green"] }, count: { type: "integer", minimum: 3, maximum: 5 } }, required: ["colour", "count"], additionalProperties: false };
+    await page.fill("[data-key=schema]", JSON.stringify(schema));
+    await page.selectOption("[data-key=thinking]", "off");
+    for (const question of ["What is 17 + 25?", "{"]) {
+        await page.keyboard.press("Alt+N");
+        await ask(page, question, { wait: false });
+        await idle(page, 60000);
+        const m = await page.evaluate(() => { const { content, valid, problem } = globalThis.weft.chats.path.at(-1); return { content, valid, problem }; });
+        assert.equal(m.problem, null);
+        const value = JSON.parse(m.content);
+        assert.deepEqual([Object.keys(value), ["red", "green"].includes(value.colour), [3, 4, 5].includes(value.count), m.valid], [["colour", "count"], true, true, true]);
+    }
+    await page.fill("[data-key=schema]", "{\"type\": \"object\", \"propertyNames\": {\"pattern\": \"(?=a)b\"}}");
+    await ask(page, "Refused");
+    assert.match(await page.locator(".problem p[role=alert]").last().innerText(), /did not take the request: .*propertyNames/);
+    assert.deepEqual(faults.filter((f) => !expected.test(f)), []);
+    await context.close();
+});
+
+real("a tool that must be called is called, and its result is read", async () => {
+    const { page, context, faults } = await visit(browser, weft.url);
+    await page.click("#settings");
+    // A model of this size would not end a free text, so the cities are named.
+    await page.fill("[data-key=tools]", JSON.stringify([{ name: "get_weather", description: "The weather now", parameters: {
+        type: "object", properties: { city: { enum: ["Accra", "Lomé"] } }, required: ["city"], additionalProperties: false,
+    } }]));
+    await page.selectOption("[data-key=tool_choice]", "required");
+    await page.selectOption("[data-key=thinking]", "off");
+    await ask(page, "What is the weather in Accra?");
+    const { calls, problem } = await page.evaluate(() => globalThis.weft.chats.path.at(-1));
+    assert.equal(problem, null);
+    assert.equal(calls[0].name, "get_weather");
+    assert.ok(["Accra", "Lomé"].includes(JSON.parse(calls[0].arguments).city), calls[0].arguments);
+    assert.match(await page.locator(".call").first().innerText(), /get_weather/);
+    await page.selectOption("[data-key=tool_choice]", "none");
+    for (let i = 0; i < calls.length; i += 1) await page.fill(`[data-call='${i}']`, "31 degrees");
+    await page.locator(".calls button.primary").click();
+    await idle(page, 60000);
+    const last = await page.evaluate(() => globalThis.weft.chats.path.at(-1));
+    assert.deepEqual([last.role, last.problem, last.calls], ["assistant", null, []]);
+    assert.ok(last.content || last.thinking);
+    assert.deepEqual(faults, []);
+    await context.close();
+});
+
 real("Models and Device show what the server says", async () => {
     const { page, context, faults } = await visit(browser, weft.url, { hash: "#/models" });
     await page.waitForSelector("#page dl");
