@@ -24,6 +24,7 @@ test("a question is sent, its answer streams, thinking is folded", async () => {
     assert.equal(await page.evaluate(() => document.activeElement.id), "ask");
     assert.equal(await page.locator(".thinking").evaluate((d) => d.open), false);
     await page.locator(".thinking summary").click();
+    await page.waitForFunction(() => document.querySelector(".thinking .md").textContent);
     assert.match(await page.locator(".thinking").innerText(), /Thought for [\d.]+ s\s+17 \+ 25/);
     assert.match(await page.locator(".msg.assistant .stats").innerText(), /t\/s · \d+ tokens/);
     assert.match(await page.locator("#gauge").getAttribute("aria-valuetext"), /of 2,048 tokens/);
