@@ -24,7 +24,7 @@ impl Server {
             let mut line = String::new();
             assert!(stderr.read_line(&mut line).expect("a line") > 0, "weft serve ended: {said}");
             if let Some(at) = line.trim().strip_prefix("listening at http://") {
-                break at.trim_end_matches("/v1").to_owned();
+                break at.split('/').next().expect("an address").to_owned();
             }
             said += &line;
         };

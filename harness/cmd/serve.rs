@@ -16,9 +16,10 @@ use crate::{Error, Result, error, interrupt, output};
 
 /// Answer over HTTP, as OpenAI's clients ask
 ///
-/// Without -m it serves weft-mini, the model on board. At its address a browser finds a page to chat with it. A field of a request is honoured or refused by name; --lenient
-/// ignores those that are not known. Only programs of this computer can ask, and pages of other sites cannot; other
-/// computers can with --host, and then a key is needed. SIGTERM and Ctrl-C let answers on their way finish, for 20 seconds at most.
+/// Without -m it serves weft-mini, the model on board. At its address a browser finds a page to chat with it. A field
+/// of a request is honoured or refused by name; --lenient ignores those that are not known. Only programs of this
+/// computer can ask, and pages of other sites cannot; other computers can with --host, and then a key is needed. SIGTERM
+/// and Ctrl-C let answers on their way finish, for 20 seconds at most.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft serve

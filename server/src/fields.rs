@@ -171,7 +171,10 @@ impl Fields {
 
     /// Refuses what was not taken; a lenient server passes it on to `ignored` in place of that.
     pub(crate) fn finish(self, ignored: Option<&mut Vec<String>>) -> Result<()> {
-        let Some(name) = self.map.keys().next() else { return Ok(()) };
+        // Clients send null for what was not given, by whatever name.
+        let Some(name) = self.map.iter().find(|(_, v)| !v.is_null()).map(|(name, _)| name) else {
+            return Ok(());
+        };
         if let Some(ignored) = ignored {
             ignored.extend(self.map.keys().map(|name| self.path(name)));
             return Ok(());

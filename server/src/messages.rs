@@ -35,7 +35,8 @@ fn message(value: Value, at: &str, ignored: &mut Option<&mut Vec<String>>) -> Re
         ("audio", "this server takes text alone"),
         ("function_call", "it was replaced by tool_calls"),
     ])?;
-    // Clients send back what they were given.
+    // Clients send back what they were given, and what they made of it.
+    f.ignore(&["parsed"]);
     if f.list("annotations", 0).is_err() {
         let path = format!("{at}.annotations");
         return Err(ApiError::unsupported(&path, format!("\"{path}\" is not supported: it must be empty")));
@@ -129,6 +130,7 @@ fn call(value: Value, at: &str) -> Result<Value> {
         },
         Some(other) => return Err(wrong(&path, "a string that holds a JSON object", &other)),
     };
+    function.ignore(&["parsed_arguments"]);
     function.finish(None)?;
     let mut call = json!({ "type": "function", "function": { "name": name, "arguments": arguments } });
     if let Some(id) = id {
