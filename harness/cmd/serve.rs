@@ -71,6 +71,9 @@ pub(super) struct Flags {
     /// Origin of web pages that may ask, such as http://localhost:3000; may be repeated
     #[arg(long, value_name = "ORIGIN", help_heading = "Access")]
     allow_origin: Vec<String>,
+    /// Folder where answers of /v1/responses are kept for 30 days [default: in memory, until the server ends]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
     /// Ignore fields of requests that are not known, and log them
     #[arg(long)]
     lenient: bool,
@@ -172,7 +175,12 @@ pub(super) fn run(f: Flags) -> Result<()> {
         served.push(start.served);
         workers.extend(start.worker);
     }
-    let app = App::new(config, served);
+    let mut app = App::new(config, served);
+    if let Some(folder) = &f.cache_dir {
+        let file = folder.join("responses.redb");
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        app = app.keep_in(&file).map_err(|why| Error::input(format!("{}: {why}", file.display())))?;
+    }
     let ready = |at: SocketAddr| {
         lines.iter().for_each(|line| output::note(line));
         output::note(&format!("a page to chat is at http://{at}/"));

@@ -9,6 +9,7 @@ use crate::engine::{Full, Handle, Limits, VectorHandle};
 use crate::error::{ApiError, Result};
 use crate::grammar::Grammars;
 use crate::guard::Keys;
+use crate::store::Store;
 
 /// Takes lines for whoever runs the server: faults, what was ignored. They hold no prompts and no keys.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
@@ -123,6 +124,8 @@ pub struct App {
     pub(crate) config: Config,
     pub(crate) models: Vec<Arc<Served>>,
     pub(crate) ending: AtomicBool,
+    /// The answers that conversations can go on from.
+    pub(crate) store: Option<Store>,
     ids: AtomicU64,
     id_base: u64,
 }
@@ -135,9 +138,18 @@ impl App {
             config,
             models: models.into_iter().map(Arc::new).collect(),
             ending: AtomicBool::new(false),
+            store: Store::in_memory().ok(),
             ids: AtomicU64::new(0),
             id_base: now.as_nanos() as u64,
         }
+    }
+
+    /// Keeps the answers of /v1/responses in this file, which outlives the server, in place of its memory.
+    ///
+    /// # Errors
+    /// It cannot be opened, or another server has it.
+    pub fn keep_in(self, path: &std::path::Path) -> std::result::Result<App, String> {
+        Ok(App { store: Some(Store::open(path)?), ..self })
     }
 
     /// The model of this name.

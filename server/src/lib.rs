@@ -14,11 +14,13 @@ pub mod grammar;
 mod guard;
 mod http;
 mod messages;
+mod one;
 mod openapi;
 mod reader;
 mod routes;
 mod said;
 mod shape;
+mod store;
 mod stream;
 pub mod tools;
 

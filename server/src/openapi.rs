@@ -63,6 +63,68 @@ const FORM: &[Field] = &[
     ("structured_outputs", "object", "json, regex, choice or json_object, for vLLM's clients"),
 ];
 
+const ANTHROPIC: &[Field] = &[
+    ("max_tokens", "integer", "Tokens of the answer at most, thoughts included"),
+    ("messages", "array", "The conversation; an answer goes on where its last message is the assistant's"),
+    ("system", "string or array", "What sets the model's behaviour"),
+    ("stop_sequences", "array", "Texts that end the answer and are no part of it"),
+    ("thinking", "object", "enabled, disabled or adaptive; budget_tokens must be below max_tokens"),
+    ("tools", "array", "Functions that may be called"),
+    ("tool_choice", "object", "auto, any, tool or none; disable_parallel_tool_use"),
+    ("output_format", "object", "A schema that the text is held to"),
+    ("output_config", "object", "format: a schema that the text is held to"),
+    ("stream", "boolean", "Whether the answer comes as events"),
+];
+
+const RESPONSES: &[Field] = &[
+    (
+        "input",
+        "string or array",
+        "What the user says, or items: message, reasoning, function_call, function_call_output",
+    ),
+    ("previous_response_id", "string", "The answer that this goes on from"),
+    ("instructions", "string", "What sets the model's behaviour"),
+    ("background", "boolean", "false alone"),
+    ("metadata", "object", "Comes back with the answer"),
+    ("tools", "array", "Functions that may be called"),
+    ("tool_choice", "string or object", "none, auto, required, a function, or allowed_tools"),
+    ("parallel_tool_calls", "boolean", "Whether there may be several calls"),
+    ("text", "object", "format: text, json_object or json_schema"),
+    ("max_output_tokens", "integer", "Tokens of the answer at most, thoughts included"),
+    ("top_logprobs", "integer", "0 alone"),
+    ("reasoning", "object", "effort"),
+    ("include", "array", "reasoning.encrypted_content, which is not needed"),
+    ("truncation", "string", "disabled alone"),
+    ("store", "boolean", "Whether the answer is kept [true]"),
+    ("stream", "boolean", "Whether the answer comes as events"),
+    ("stream_options", "object", "include_obfuscation: false"),
+];
+
+const OLLAMA: &[Field] = &[
+    ("name", "string", "The older name of model"),
+    ("format", "string or object", "\"json\", or a schema that the answer is held to"),
+    ("options", "object", "num_predict, num_ctx and how tokens are drawn, as for a chat of OpenAI's clients"),
+    ("logprobs", "boolean", "false alone"),
+    ("top_logprobs", "integer", "0 alone"),
+    ("think", "boolean or string", "Whether the model thinks first"),
+    ("truncate", "boolean", "Nothing is cut in any case"),
+    ("keep_alive", "string or number", "Models stay loaded as long as the server runs"),
+    ("stream", "boolean", "Whether the answer comes as lines [true]"),
+];
+
+const OLLAMA_CHAT: &[Field] = &[
+    ("messages", "array", "The conversation"),
+    ("tools", "array", "Functions that may be called"),
+    ("parallel_tool_calls", "boolean", "Whether there may be several calls"),
+    ("tool_choice", "string or object", "none, auto, required, a function, or allowed_tools"),
+];
+
+const OLLAMA_GENERATE: &[Field] = &[
+    ("prompt", "string", "What the user says; with raw, the text to go on with"),
+    ("system", "string", "What sets the model's behaviour"),
+    ("raw", "boolean", "Whether the template is left out"),
+];
+
 const COMPLETION: &[Field] = &[
     ("prompt", "string or array", "A text or token ids, or an array of either"),
     ("max_tokens", "integer", "Tokens of an answer at most [16]"),
@@ -81,6 +143,29 @@ pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
     match path {
         "/v1/chat/completions" => (with(&[CHAT, FORM, DRAW]), &["model", "messages"]),
         "/v1/completions" => (with(&[COMPLETION, FORM, DRAW]), &["model", "prompt"]),
+        "/v1/responses" => (with(&[RESPONSES, DRAW]), &["model", "input"]),
+        "/v1/messages" => (with(&[ANTHROPIC, DRAW]), &["model", "max_tokens", "messages"]),
+        "/v1/messages/count_tokens" => (with(&[ANTHROPIC, DRAW]), &["model", "messages"]),
+        "/api/chat" => (with(&[OLLAMA_CHAT, OLLAMA]), &["model"]),
+        "/api/generate" => (with(&[OLLAMA_GENERATE, OLLAMA]), &["model"]),
+        "/api/show" => {
+            let own: &[Field] = &[
+                ("name", "string", "The older name of model"),
+                ("verbose", "boolean", "Nothing more is told"),
+            ];
+            (with(&[own]), &["model"])
+        }
+        "/api/embed" => {
+            let own: &[Field] = &[
+                ("name", "string", "The older name of model"),
+                ("input", "string or array", "A text, or several"),
+                ("dimensions", "integer", "The first values alone, of length 1 again"),
+                ("truncate", "boolean", "Nothing is cut in any case"),
+                ("keep_alive", "string or number", "Models stay loaded as long as the server runs"),
+                ("options", "object", "num_ctx"),
+            ];
+            (with(&[own]), &["model", "input"])
+        }
         "/v1/embeddings" => {
             let own: &[Field] = &[
                 ("input", "string or array", "A text or token ids, or an array of either"),
@@ -137,6 +222,17 @@ fn about(path: &str) -> &'static str {
         "/v1/models/{*id}" => "A model",
         "/v1/chat/completions" => "Answers a conversation",
         "/v1/completions" => "Goes on with a text",
+        "/api/chat" => "Answers a conversation, for Ollama's clients",
+        "/api/generate" => "Answers a prompt, or goes on with a text, for Ollama's clients",
+        "/api/embed" => "Turns texts into vectors, for Ollama's clients",
+        "/api/ps" => "The models that are loaded, for Ollama's clients",
+        "/api/show" => "What is known of a model, for Ollama's clients",
+        "/api/tags" => "The models, for Ollama's clients",
+        "/api/version" => "The version of this server",
+        "/v1/responses" => "Answers a conversation, and keeps it",
+        "/v1/responses/{*id}" => "An answer that is kept; with /input_items behind it, what led to it",
+        "/v1/messages" => "Answers a conversation, for Anthropic's clients",
+        "/v1/messages/count_tokens" => "Counts the tokens of a conversation",
         "/v1/embeddings" => "Turns texts into vectors",
         "/v1/rerank" => "Orders documents by how well they answer a query",
         "/metrics" => "Counters for Prometheus",
@@ -154,6 +250,8 @@ fn schema(kind: &str) -> Value {
     match kind {
         "string or array" => json!({ "oneOf": [{ "type": "string" }, { "type": "array" }] }),
         "string or object" => json!({ "oneOf": [{ "type": "string" }, { "type": "object" }] }),
+        "boolean or string" => json!({ "oneOf": [{ "type": "boolean" }, { "type": "string" }] }),
+        "string or number" => json!({ "oneOf": [{ "type": "string" }, { "type": "number" }] }),
         kind => json!({ "type": kind }),
     }
 }

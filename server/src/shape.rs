@@ -15,10 +15,7 @@ pub(crate) fn calls(f: &mut Fields) -> Result<Calls> {
     let tools = f.list("tools", MOST_TOOLS)?.unwrap_or_default();
     let tools: Vec<Tool> =
         tools.into_iter().enumerate().map(|(i, t)| tool(t, &format!("tools[{i}]"))).collect::<Result<_>>()?;
-    if let Some(i) = (1..tools.len()).find(|&i| tools[..i].iter().any(|t| t.name == tools[i].name)) {
-        let path = format!("tools[{i}].function.name");
-        return Err(ApiError::value(&path, format!("\"{path}\" is the name of another tool, too")));
-    }
+    let tools = unlike(tools, "tools")?;
     let parallel = f.flag("parallel_tool_calls")?.unwrap_or(true);
     let given = f.take("tool_choice");
     let none = tools.is_empty();
@@ -30,6 +27,20 @@ pub(crate) fn calls(f: &mut Fields) -> Result<Calls> {
         return Err(ApiError::value("tool_choice", "\"tool_choice\" needs \"tools\""));
     }
     Ok(calls)
+}
+
+/// No tools.
+pub(crate) fn no_calls() -> Calls {
+    Calls { tools: Vec::new(), choice: Choice::None, parallel: false }
+}
+
+/// Refuses tools of one name.
+pub(crate) fn unlike(tools: Vec<Tool>, at: &str) -> Result<Vec<Tool>> {
+    if let Some(i) = (1..tools.len()).find(|&i| tools[..i].iter().any(|t| t.name == tools[i].name)) {
+        let path = format!("{at}[{i}]");
+        return Err(ApiError::value(&path, format!("\"{path}\" has the name of another tool")));
+    }
+    Ok(tools)
 }
 
 fn tool(value: Value, at: &str) -> Result<Tool> {
@@ -72,7 +83,8 @@ pub(crate) fn check_name(name: &str, path: &str) -> Result<()> {
     }
 }
 
-fn choose(value: Value, calls: &mut Calls) -> Result<()> {
+/// Reads a `tool_choice`.
+pub(crate) fn choose(value: Value, calls: &mut Calls) -> Result<()> {
     const WANTED: &str = "none, auto, required, or an object that names a function";
     match value {
         Value::String(word) => {
@@ -134,7 +146,7 @@ fn allow(f: &mut Fields, calls: &mut Calls) -> Result<()> {
     Ok(())
 }
 
-fn known(calls: &Calls, name: &str, path: &str) -> Result<()> {
+pub(crate) fn known(calls: &Calls, name: &str, path: &str) -> Result<()> {
     if calls.tools.iter().any(|t| t.name == name) {
         return Ok(());
     }

@@ -2,9 +2,12 @@
 
 mod support;
 
+mod anthropic;
 mod chat;
 mod guard;
 mod load;
+mod ollama;
 mod page;
+mod responses;
 mod state;
 mod tools;

@@ -1,10 +1,13 @@
 //! The routes.
 
+mod anthropic;
 mod chat;
 mod completions;
 mod metrics;
 mod models;
+mod ollama;
 pub(crate) mod page;
+mod responses;
 mod state;
 mod text;
 mod vectors;
@@ -32,6 +35,17 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/v1/models/{*id}", &["GET"]),
     ("/v1/chat/completions", &["POST"]),
     ("/v1/completions", &["POST"]),
+    ("/v1/messages", &["POST"]),
+    ("/v1/responses", &["POST"]),
+    ("/v1/responses/{*id}", &["GET", "DELETE"]),
+    ("/v1/messages/count_tokens", &["POST"]),
+    ("/api/chat", &["POST"]),
+    ("/api/embed", &["POST"]),
+    ("/api/generate", &["POST"]),
+    ("/api/ps", &["GET"]),
+    ("/api/show", &["POST"]),
+    ("/api/tags", &["GET"]),
+    ("/api/version", &["GET"]),
     ("/v1/embeddings", &["POST"]),
     ("/v1/rerank", &["POST"]),
     ("/metrics", &["GET"]),
@@ -52,6 +66,17 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/completions", post(completions::completions))
+        .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses/{*id}", get(responses::get).delete(responses::delete))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .route("/api/chat", post(ollama::chat))
+        .route("/api/embed", post(ollama::embed))
+        .route("/api/generate", post(ollama::generate))
+        .route("/api/ps", get(ollama::ps))
+        .route("/api/show", post(ollama::show))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/version", get(ollama::version))
         .route("/v1/embeddings", post(vectors::embeddings))
         .route("/v1/rerank", post(vectors::rerank))
         .route("/metrics", get(metrics::metrics))

@@ -33,7 +33,7 @@ fn other(served: &Served) -> &'static str {
     }
 }
 
-async fn ask(served: &Served, reranker: bool, texts: Texts, param: &'static str) -> Result<Given> {
+pub(super) async fn ask(served: &Served, reranker: bool, texts: Texts, param: &'static str) -> Result<Given> {
     match &served.vectors {
         Some(v) if v.is_reranker == reranker => v.ask(texts).await.map_err(refused(param)),
         _ => {
@@ -86,6 +86,24 @@ fn shorten(vector: &mut Vec<f32>, dimensions: usize) {
     }
 }
 
+/// The first values of each vector, if fewer are asked for than there are.
+pub(super) fn shorten_all(vectors: &mut [Vec<f32>], dimensions: Option<usize>) -> Result<()> {
+    let width = vectors.first().map_or(0, Vec::len);
+    match dimensions {
+        Some(n) if n > width => {
+            let line = format!(
+                "\"dimensions\" must be from 1 to {width}, the values of this model's vectors, not {n}"
+            );
+            Err(ApiError::value("dimensions", line))
+        }
+        Some(n) => {
+            vectors.iter_mut().for_each(|v| shorten(v, n));
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
 pub(super) async fn embeddings(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
     let mut f = Fields::body(post.body)?;
     let name = draw::model_name(&mut f, app.config.lenient)?;
@@ -96,16 +114,7 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, post: Post) -> Resul
     f.ignore(&["user"]);
     super::finish(&app, f)?;
     let mut given = ask(&served, false, texts, "input").await?;
-    let width = given.vectors.first().map_or(0, Vec::len);
-    if let Some(n) = dimensions {
-        if n > width {
-            let line = format!(
-                "\"dimensions\" must be from 1 to {width}, the values of this model's vectors, not {n}"
-            );
-            return Err(ApiError::value("dimensions", line));
-        }
-        given.vectors.iter_mut().for_each(|v| shorten(v, n));
-    }
+    shorten_all(&mut given.vectors, dimensions)?;
     let entry = |(index, vector): (usize, &Vec<f32>)| {
         let embedding = if base64 { Value::from(base64_of(vector)) } else { json!(vector) };
         json!({ "object": "embedding", "index": index, "embedding": embedding })

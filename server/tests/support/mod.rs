@@ -214,10 +214,19 @@ impl Reply {
     /// The code and the field of an error.
     #[track_caller]
     pub(crate) fn error(&self) -> (u16, String, String) {
-        let e = &self.json()["error"];
-        assert!(e["message"].is_string() && e["type"].is_string(), "{self:?}");
+        let body = self.json();
+        // Ollama's clients take a line of text, and the rest stands beside it.
+        let e = if body["error"].is_string() { &body } else { &body["error"] };
+        assert!(self.line().is_some(), "{self:?}");
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         (self.status, text(&e["code"]), text(&e["param"]))
+    }
+
+    /// The line of an error.
+    pub(crate) fn line(&self) -> Option<String> {
+        let error = &self.json()["error"];
+        let line = if error.is_string() { error } else { &error["message"] };
+        line.as_str().map(str::to_owned)
     }
 
     /// The JSON of each event; `[DONE]` must come last.

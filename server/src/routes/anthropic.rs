@@ -1,0 +1,84 @@
+//! POST /v1/messages and /v1/messages/count_tokens, in Anthropic's shape.
+
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::{Post, json};
+use crate::app::App;
+use crate::draw;
+use crate::error::{ApiError, Result};
+use crate::fields::Fields;
+use crate::one;
+
+pub(super) async fn messages(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
+    answer(&app, post).await.unwrap_or_else(|e| refused(&e))
+}
+
+async fn answer(app: &Arc<App>, post: Result<Post>) -> Result<Response> {
+    let post = post?;
+    let mut f = Fields::body(post.body)?;
+    let name = draw::model_name(&mut f, app.config.lenient)?;
+    let served = app.model(name.as_deref())?;
+    let ask = read::ask(f, app, &served.card, true)?;
+    let begun = one::begin(&ask, app, &served, post.who.0)?;
+    let head = write::Head {
+        id: format!("msg_{:016x}", app.id()),
+        model: served.card.id.clone(),
+        prompt: begun.prompt,
+    };
+    if ask.stream {
+        let writer = write::Events::new(head, begun.listener);
+        return crate::stream::respond(begun.said, 1, writer, app.config.ping, "text/event-stream").await;
+    }
+    Ok(json(write::whole(&head, &begun.whole().await?).to_string()))
+}
+
+pub(super) async fn count_tokens(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
+    let count = || {
+        let mut f = Fields::body(post?.body)?;
+        let name = draw::model_name(&mut f, app.config.lenient)?;
+        let served = app.model(name.as_deref())?;
+        let ask = read::ask(f, &app, &served.card, false)?;
+        let prepared = tokio::task::block_in_place(|| ask.prepare(&served, 0))?;
+        let tokens = prepared.requests.first().map_or(0, |r| r.prompt.len());
+        Ok::<_, ApiError>(json(json!({ "input_tokens": tokens }).to_string()))
+    };
+    count().unwrap_or_else(|e| refused(&e))
+}
+
+/// Anthropic's word for what is wrong.
+fn kind(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+/// An error as its clients read it; `param` and `code` stand beside what they know.
+fn error(e: &ApiError) -> Value {
+    json!({ "type": "error", "error": {
+        "type": kind(e.status), "message": e.message, "param": e.param, "code": e.code,
+    }})
+}
+
+fn refused(e: &ApiError) -> Response {
+    let body = error(e).to_string();
+    let mut response = e.clone().into_response();
+    *response.body_mut() = body.into();
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,199 @@
+//! Ollama's API: chats and texts as lines of JSON, and what there is to know of the models.
+
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::{Post, json};
+use crate::app::{App, Served, now};
+use crate::ask::Ask;
+use crate::engine::Texts;
+use crate::error::{ApiError, Result};
+use crate::fields::{Fields, missing, wrong};
+use crate::one::{self, Begun};
+use read::{Asked, Kind};
+
+/// Lines of JSON.
+const LINES: &str = "application/x-ndjson";
+/// Texts of a request for vectors at most.
+const MOST: usize = 2048;
+
+pub(super) async fn chat(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
+    answer(&app, post, Kind::Chat).await.unwrap_or_else(|e| refused(&e))
+}
+
+pub(super) async fn generate(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
+    answer(&app, post, Kind::Generate).await.unwrap_or_else(|e| refused(&e))
+}
+
+async fn answer(app: &Arc<App>, post: Result<Post>, kind: Kind) -> Result<Response> {
+    let post = post?;
+    let mut f = Fields::body(post.body)?;
+    let served = model(app, &mut f)?;
+    let Asked { ask, raw } = read::asked(f, app, &served.card, kind)?;
+    let head = write::Head { model: served.card.id.clone(), kind };
+    let Some(ask) = ask else { return Ok(json(head.loaded().to_string())) };
+    let begun = match raw {
+        Some(text) => raw_text(&ask, &text, app, &served, post.who.0)?,
+        None => one::begin(&ask, app, &served, post.who.0)?,
+    };
+    if ask.stream {
+        let writer = write::Lines::new(head, begun.listener);
+        return crate::stream::respond(begun.said, 1, writer, app.config.ping, LINES).await;
+    }
+    Ok(json(head.whole(&begun.whole().await?).to_string()))
+}
+
+/// A text that the model goes on with, outside of its template.
+fn raw_text(ask: &Ask, text: &str, app: &App, served: &Served, key: u64) -> Result<Begun> {
+    let prompt = served.card.tokenizer.encode_prompt(text);
+    served.card.check_length(prompt.len(), "prompt")?;
+    one::begin_raw(ask, prompt, app, served, key)
+}
+
+/// The model of a request; Ollama's names may end in `:latest`.
+fn model(app: &App, f: &mut Fields) -> Result<Arc<Served>> {
+    let name = match (f.text("model")?, f.text("name")?) {
+        (Some(name), _) | (None, Some(name)) => name,
+        (None, None) => return Err(missing("model")),
+    };
+    let bare = name.strip_suffix(":latest").filter(|bare| app.models.iter().any(|m| m.card.id == *bare));
+    app.model(Some(bare.unwrap_or(&name)))
+}
+
+/// An error as its clients read it: a line of text, with the code and the field beside it.
+fn error(e: &ApiError) -> Value {
+    json!({ "error": e.message, "code": e.code, "param": e.param })
+}
+
+fn refused(e: &ApiError) -> Response {
+    let mut response = e.clone().into_response();
+    *response.body_mut() = error(e).to_string().into();
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn details(served: &Served) -> Value {
+    let facts = &served.card.facts;
+    let family = facts.get("architecture").and_then(Value::as_str).unwrap_or_default();
+    json!({
+        "parent_model": "", "format": "gguf", "family": family, "families": [family],
+        "parameter_size": facts.get("parameters").map(ToString::to_string).unwrap_or_default(),
+        "quantization_level": facts.get("quantization").and_then(Value::as_str).unwrap_or_default(),
+    })
+}
+
+fn entry(served: &Served) -> Value {
+    let card = &served.card;
+    json!({
+        "name": card.id, "model": card.id, "modified_at": write::moment(card.created, 0),
+        "size": card.facts.get("size").and_then(Value::as_u64).unwrap_or(0), "details": details(served),
+    })
+}
+
+/// GET /api/tags
+pub(super) async fn tags(State(app): State<Arc<App>>) -> Response {
+    let models: Vec<Value> = app.models.iter().map(|m| entry(m)).collect();
+    json(json!({ "models": models }).to_string())
+}
+
+/// GET /api/ps: every model is loaded, and stays so.
+pub(super) async fn ps(State(app): State<Arc<App>>) -> Response {
+    let loaded = |m: &Arc<Served>| {
+        let mut entry = entry(m);
+        entry["expires_at"] = write::moment(now() + 10 * 365 * 86_400, 0).into();
+        entry["size_vram"] = entry["size"].clone();
+        entry["context_length"] = m.card.context.into();
+        entry
+    };
+    let models: Vec<Value> = app.models.iter().map(loaded).collect();
+    json(json!({ "models": models }).to_string())
+}
+
+/// GET /api/version
+pub(super) async fn version() -> Response {
+    json(json!({ "version": env!("CARGO_PKG_VERSION") }).to_string())
+}
+
+pub(super) async fn show(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
+    let show = || {
+        let mut f = Fields::body(post?.body)?;
+        let served = model(&app, &mut f)?;
+        // It asks for the tensors, which clients show nowhere.
+        f.flag("verbose")?;
+        super::finish(&app, f)?;
+        Ok::<_, ApiError>(json(shown(&served).to_string()))
+    };
+    show().unwrap_or_else(|e| refused(&e))
+}
+
+fn shown(served: &Served) -> Value {
+    let card = &served.card;
+    let template = card.template.as_ref().ok();
+    let mut capabilities = Vec::new();
+    if served.engine.is_some() {
+        // Where a template has no place for tools, the model is told of them in its system message.
+        capabilities.extend(["completion", "tools"]);
+    }
+    if template.is_some_and(|t| crate::tools::think_of(t, "").is_some()) {
+        capabilities.push("thinking");
+    }
+    if served.vectors.as_ref().is_some_and(|v| !v.is_reranker) {
+        capabilities.push("embedding");
+    }
+    let family = card.facts.get("architecture").and_then(Value::as_str).unwrap_or("model");
+    let mut info = json!({ "general.architecture": family });
+    info[format!("{family}.context_length")] = card.trained.into();
+    info[format!("{family}.vocab_size")] = card.vocabulary.into();
+    let s = &card.sampling;
+    json!({
+        "modified_at": write::moment(card.created, 0), "template": template.map(|t| t.source()).unwrap_or_default(),
+        "parameters": format!("temperature {}\ntop_k {}\ntop_p {}\nmin_p {}", s.temperature, s.top_k, s.top_p, s.min_p),
+        "details": details(served), "model_info": info, "capabilities": capabilities,
+    })
+}
+
+pub(super) async fn embed(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
+    vectors(&app, post).await.unwrap_or_else(|e| refused(&e))
+}
+
+async fn vectors(app: &App, post: Result<Post>) -> Result<Response> {
+    let mut f = Fields::body(post?.body)?;
+    let served = model(app, &mut f)?;
+    let texts = match f.need("input")? {
+        Value::String(text) => vec![text],
+        Value::Array(all) if all.len() <= MOST => {
+            let text = |v| match v {
+                Value::String(text) => Ok(text),
+                other => Err(wrong("input", "a string or an array of strings", &other)),
+            };
+            all.into_iter().map(text).collect::<Result<_>>()?
+        }
+        other => return Err(wrong("input", "a string or an array of at most 2048 strings", &other)),
+    };
+    if texts.iter().any(String::is_empty) {
+        return Err(ApiError::value("input", "\"input\" has an entry that is empty"));
+    }
+    let dimensions = f.whole("dimensions", 1, 1 << 20)?.map(|n| n as usize);
+    // Nothing is cut in silence here, so that both its values come to the same for texts that fit.
+    f.flag("truncate")?;
+    read::keep_alive(&mut f)?;
+    if let Some(options) = f.object("options")? {
+        read::no_options(options)?;
+    }
+    super::finish(app, f)?;
+    let given = super::vectors::ask(&served, false, Texts::Each(texts), "input").await?;
+    let mut all = given.vectors;
+    super::vectors::shorten_all(&mut all, dimensions)?;
+    let tokens: usize = given.tokens.iter().sum();
+    let body = json!({ "model": served.card.id, "embeddings": all, "prompt_eval_count": tokens,
+                       "total_duration": 0, "load_duration": 0 });
+    Ok(json(body.to_string()))
+}

@@ -1,0 +1,107 @@
+//! /v1/responses: a conversation as items, which this server can keep.
+
+mod read;
+mod write;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::{Post, json};
+use crate::app::{App, now};
+use crate::draw;
+use crate::error::{ApiError, Result};
+use crate::fields::Fields;
+use crate::guard::Who;
+use crate::one;
+use crate::store::{Record, Store};
+use read::Asked;
+
+pub(super) async fn create(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
+    let mut f = Fields::body(post.body)?;
+    let name = draw::model_name(&mut f, app.config.lenient)?;
+    let served = app.model(name.as_deref())?;
+    let before = match f.text("previous_response_id")? {
+        None => Vec::new(),
+        Some(id) => conversation(find(&app, &id, post.who.0).map_err(|e| e.at("previous_response_id"))?),
+    };
+    let Asked { ask, input, echo, store } = read::asked(f, &app, &served.card, &before)?;
+    let begun = one::begin(&ask, &app, &served, post.who.0)?;
+    let created = now();
+    let head =
+        write::Head { id: format!("resp_{:016x}", app.id()), created, model: served.card.id.clone(), echo };
+    let keep = store.then(|| write::Keep {
+        app: app.clone(),
+        record: Record::new(post.who.0, created, before, input, Value::Null),
+    });
+    if ask.stream {
+        let writer = write::Events::new(head, begun.listener, keep);
+        return crate::stream::respond(begun.said, 1, writer, app.config.ping, "text/event-stream").await;
+    }
+    let response = head.whole(&begun.whole().await?);
+    if let Some(keep) = keep {
+        keep.keep(&head.id, &response)?;
+    }
+    Ok(json(response.to_string()))
+}
+
+/// The items of a conversation up to an answer's end.
+fn conversation(record: Record) -> Vec<Value> {
+    let output = record.response["output"].as_array().cloned().unwrap_or_default();
+    [record.before, record.input, output].concat()
+}
+
+fn store(app: &App) -> Result<&Store> {
+    app.store.as_ref().ok_or_else(|| ApiError::fault("there is no store of responses"))
+}
+
+fn find(app: &App, id: &str, key: u64) -> Result<Record> {
+    let record = tokio::task::block_in_place(|| store(app)?.get(id, key).map_err(ApiError::fault))?;
+    record.ok_or_else(|| {
+        let shown: String = id.chars().take(80).collect();
+        let line =
+            format!("there is no response \"{shown}\": it was not stored, is too old or is another key's");
+        ApiError::missing("response_not_found", line)
+    })
+}
+
+/// Who asks, where a request has no body.
+type Asker = Option<Extension<Who>>;
+
+fn key(who: &Asker) -> u64 {
+    who.as_ref().map_or(0, |w| w.0.0)
+}
+
+/// GET /v1/responses/{id}, and its input items.
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    Path(path): Path<String>,
+    who: Asker,
+) -> Result<Response> {
+    match path.strip_suffix("/input_items") {
+        None => Ok(json(find(&app, &path, key(&who))?.response.to_string())),
+        Some(id) => {
+            let record = find(&app, id, key(&who))?;
+            // The newest first, as OpenAI has it.
+            let items: Vec<Value> = [record.before, record.input].concat().into_iter().rev().collect();
+            let id = |item: Option<&Value>| item.map(|i| i["id"].clone()).unwrap_or_default();
+            let (first, last) = (id(items.first()), id(items.last()));
+            let list = json!({ "object": "list", "data": items, "first_id": first, "last_id": last, "has_more": false });
+            Ok(json(list.to_string()))
+        }
+    }
+}
+
+/// DELETE /v1/responses/{id}
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    who: Asker,
+) -> Result<Response> {
+    find(&app, &id, key(&who))?;
+    tokio::task::block_in_place(|| store(&app)?.remove(&id, key(&who)).map_err(ApiError::fault))?;
+    Ok(json(json!({ "id": id, "object": "response", "deleted": true }).to_string()))
+}
