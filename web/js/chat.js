@@ -36,9 +36,26 @@ export class Chats extends EventTarget {
     }
 
     async load() {
-        this.list = await store.allChats();
+        const stored = await store.allChats();
+        const known = new Map(this.list.map((c) => [c.id, c]));
+        const open = known.get(this.chat?.id);
+        let newer = false;
+        // What another tab changed comes into the objects that are here, which answers on their way hold.
+        this.list = stored.map((c) => {
+            const here = known.get(c.id);
+            if (!here) return c;
+            if (here === open) newer = c.updated > here.updated && !this.running.has(c.id);
+            const { title, named, pinned } = c;
+            return Object.assign(here, this.running.has(c.id) ? { title, named, pinned } : c);
+        });
         this.sort();
         this.tell("list");
+        if (!open) return;
+        if (!this.list.includes(open) && !this.running.has(open.id)) this.fresh();
+        else if (newer) {
+            this.messages = await store.messagesOf(open.id);
+            this.tell("path");
+        }
     }
     sort() { this.list.sort((a, b) => Number(b.pinned) - Number(a.pinned) || b.updated - a.updated); }
 

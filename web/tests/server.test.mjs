@@ -150,6 +150,29 @@ test("an answer in one tab is not taken up by another", async () => {
     assert.deepEqual(await answers(page), ["alpha beta"]);
 });
 
+test("two tabs keep one list", async () => {
+    await ask(page, "from the first");
+    const other = await context.newPage();
+    await other.goto(page.url());
+    await ready(other);
+    await ask(other, "from the second");
+    await page.waitForFunction(() => document.querySelectorAll(".msg.user").length === 2);
+    await other.focus("#chats a");
+    await other.keyboard.press("F2");
+    await other.keyboard.type("Renamed");
+    await other.keyboard.press("Enter");
+    await page.waitForFunction(() => document.getElementById("title").textContent === "Renamed");
+    await ask(page, "third");
+    assert.equal(mock.chats.at(-1).body.messages.length, 5);
+    assert.equal(await page.locator("#chats a").count(), 1);
+    assert.equal(await other.locator("#chats a").count(), 1);
+    await other.waitForFunction(() => document.querySelectorAll(".msg.user").length === 3);
+    await other.focus("#chats a");
+    await other.keyboard.press("Delete");
+    await page.waitForFunction(() => document.querySelectorAll(".msg").length === 0);
+    assert.equal(await page.evaluate(() => location.hash), "#/");
+});
+
 test("the page opens without a server once it was visited", async () => {
     await ask(page, "Keep this");
     await page.evaluate(() => navigator.serviceWorker.ready);
