@@ -86,6 +86,17 @@ export async function get(path, signal) {
     return response.json();
 }
 
+// The server's counters of each model: {model: {name: value}}; null where it tells none.
+export async function metrics() {
+    const response = await send("metrics", {});
+    if (!response.ok) return null;
+    const all = {};
+    for (const [, name, model, value] of (await response.text()).matchAll(/^weft_(\w+)\{model="((?:[^"\\]|\\.)*)"\} ([\d.eE+-]+)$/gm)) {
+        (all[model.replace(/\\(.)/g, "$1")] ??= {})[name] = Number(value);
+    }
+    return all;
+}
+
 // The lines of a byte stream as events: the data of each, its lines joined.
 export async function* events(body) {
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();

@@ -57,6 +57,7 @@ async function route() {
         if (a.getAttribute("href") === `#/${page}`) a.setAttribute("aria-current", "page");
         else a.removeAttribute("aria-current");
     }
+    pages.leave();
     if (named) {
         panel.toggle(false);
         $("title").textContent = page === "models" ? "Models" : "Device";

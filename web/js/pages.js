@@ -7,16 +7,53 @@ const table = (rows) => el("dl", {}, rows.filter(([, v]) => v !== undefined && v
 
 const TITLES = { models: "Models", device: "Device" };
 
+// Only the page that was asked for last is drawn, and watched as long as it is there.
+let turn = 0;
+export const leave = () => { turn += 1; };
+
 export async function show(root, name, retry) {
+    turn += 1;
+    const mine = turn;
     root.setAttribute("aria-label", TITLES[name]);
     root.replaceChildren(el("h2", {}, TITLES[name]), el("p", {}, "Asking the server …"));
     try {
         const { models, props } = await api.facts();
         const slots = name === "models" ? await api.get("slots").catch(() => null) : null;
+        if (mine !== turn) return;
         root.replaceChildren(el("h2", {}, TITLES[name]), ...(name === "models" ? modelCards(models, props, slots) : device(props)));
+        if (name === "models") watchLoad(root, mine);
     } catch (e) {
+        if (mine !== turn) return;
         root.replaceChildren(el("h2", {}, TITLES[name]), el("div.problem", {}, el("p", { role: "alert" }, e.message),
             el("div.ways", {}, el("button", { type: "button", onclick: retry }, "Try again"))));
+    }
+}
+
+// What each model does now, asked for every two seconds while somebody looks.
+async function watchLoad(root, mine) {
+    const before = new Map();
+    while (mine === turn) {
+        const all = document.hidden ? {} : await api.metrics().catch(() => ({}));
+        if (mine !== turn || !all) return;
+        const now = performance.now();
+        for (const [model, m] of Object.entries(all)) {
+            const place = [...root.querySelectorAll("[data-load]")].find((n) => n.dataset.load === model);
+            if (!place) continue;
+            const old = before.get(model);
+            const rate = old ? ((m.tokens_generated_total - old.tokens) * 1000) / (now - old.now) : 0;
+            before.set(model, { tokens: m.tokens_generated_total, now });
+            place.replaceChildren(table([
+                ["Answers now", m.requests_running],
+                ["Waiting", m.requests_waiting],
+                ["Tokens a second now", number(Math.round(rate))],
+                ["Cache in use", m.kv_blocks && `${Math.round((100 * m.kv_blocks_used) / m.kv_blocks)} %`],
+                ["Answers so far", m.requests_finished_total],
+                ["Tokens so far", number(m.tokens_generated_total ?? 0)],
+                ["Prompt tokens from the cache", m.prompt_tokens_total && `${Math.round((100 * m.prompt_tokens_cached_total) / m.prompt_tokens_total)} %`],
+                ["Failed", m.requests_failed_total || null],
+            ]));
+        }
+        await new Promise((resolve) => { setTimeout(resolve, 2000); });
     }
 }
 
@@ -32,7 +69,7 @@ function modelCards(models, props, slots) {
             ["State", m.status?.value ?? m.state],
             ["Gives", meta.answers === false ? "vectors or scores" : meta.answers && "answers"],
             ...Object.entries(meta).filter(([k, v]) => v !== null && v !== "" && k !== "answers").map(([k, v]) => [named[k] ?? words(k), shown(k, v)]),
-        ]));
+        ]), el("div", { "data-load": m.id }));
     });
     const settings = props.default_generation_settings;
     cards.push(el("section.card", { "aria-label": "Serving" }, el("h3", {}, "Serving"), table([

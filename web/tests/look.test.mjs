@@ -95,7 +95,7 @@ for (const [size, width, height] of sizes) {
             await state("keys");
             await page.keyboard.press("Escape");
             await page.click("a[href='#/models']");
-            await page.waitForSelector("#page dl");
+            await page.waitForFunction(() => /Cache in use\s*25 %/.test(document.querySelector("[data-load]")?.textContent));
             await state("models", !dark);
             await page.goto(`${mock.url}#/device`);
             await page.waitForFunction(() => document.querySelector("#page h3")?.textContent.includes("llvmpipe"));

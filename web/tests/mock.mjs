@@ -70,6 +70,13 @@ export class Mock {
         if (path === "/v1/models") return json(200, { object: "list", data: this.models });
         if (path === "/props") return json(200, this.props);
         if (path === "/slots") return json(200, [{ id: 0, is_processing: false }, { id: 1, is_processing: true }]);
+        if (path === "/metrics") {
+            this.tokens = (this.tokens ?? 1000) + 90;
+            const values = { requests_running: 1, requests_waiting: 0, tokens_generated_total: this.tokens, kv_blocks: 64, kv_blocks_used: 16, requests_finished_total: 12, prompt_tokens_total: 400, prompt_tokens_cached_total: 100, requests_failed_total: 0 };
+            res.writeHead(200, { "content-type": "text/plain; version=0.0.4" });
+            res.end(Object.entries(values).map(([k, v]) => `# TYPE weft_${k} gauge\nweft_${k}{model="weft-mini"} ${v}\n`).join(""));
+            return;
+        }
         if (path === "/v1/chat/completions") return this.answer(entry, req, res, json);
         return this.file(path, res);
     }

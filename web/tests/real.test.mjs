@@ -136,6 +136,12 @@ real("Models and Device show what the server says", async () => {
     const { page, context, faults } = await visit(browser, weft.url, { hash: "#/models" });
     await page.waitForSelector("#page dl");
     assert.match(await page.locator("#page").innerText(), /weft-mini[\s\S]*1,024 tokens[\s\S]*Slots/);
+    const load = () => page.locator("[data-load]").innerText();
+    await page.waitForSelector("[data-load] dl");
+    assert.match(await load(), /Answers now\s+0/);
+    const running = page.evaluate((body) => fetch("v1/chat/completions", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }).then((r) => r.text()), ENDLESS);
+    await page.waitForFunction(() => /Answers now\s*1/.test(document.querySelector("[data-load]").textContent) && !/now0/.test(document.querySelector("[data-load]").textContent.replace(/\s/g, "")), null, { timeout: 20000 });
+    await running;
     assert.deepEqual(await violations(page), []);
     await page.goto(`${weft.url}#/device`);
     await page.waitForFunction(() => document.querySelector("#page [aria-label=Limits]"));
