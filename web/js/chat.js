@@ -111,6 +111,9 @@ export class Chats extends EventTarget {
         this.tell("list");
         return gone;
     }
+    async removeAll() {
+        for (const chat of [...this.list]) await this.remove(chat);
+    }
     async restore({ chat, messages }) {
         await store.putAll([{ chat, messages }]);
         await this.load();
@@ -218,6 +221,8 @@ export class Chats extends EventTarget {
     }
 
     async run(chat, message, path, resume) {
+        // A model that is no longer served cannot be asked again.
+        if (this.talkers.length && !this.talkers.some((m) => m.id === message.model)) message.model = this.model;
         const abort = new AbortController();
         this.running.set(chat.id, { abort, message });
         const answer = new Answer(message, () => this.tell("grow", message));

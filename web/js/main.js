@@ -32,7 +32,7 @@ const actions = {
     refocus: () => $("ask").focus(),
     settings: () => panel.toggle(true),
     fresh: () => go("#/"),
-    refresh: () => lookAtServer(true),
+    refresh: async (m) => { await lookAtServer(true); if (chats.talkers.length) chats.retry(m); },
     key: (m) => askKey(m),
     explain: (m) => explain(m, actions),
 };
@@ -138,7 +138,7 @@ async function lookAtServer(said) {
         await api.health();
         const { models, props } = await api.facts(chats.chat?.settings.model);
         Object.assign(chats, { models, props });
-        banner("");
+        banner(chats.talkers.length ? "" : "The server has no model that answers. Start it with “weft serve -m FILE.gguf”.");
         pickModels();
         welcome();
         if (chats.chat) show(false);

@@ -39,7 +39,7 @@ export function explain(message, on) {
     case "key":
         return { text: "The server asks for a key, and this page has none that it takes.", ways: [{ label: "Enter the key", run: () => on.key(message) }] };
     case "model":
-        return { text: p.text, ways: [{ label: "Look for models again", run: on.refresh }, again] };
+        return { text: p.text, ways: [{ label: "Ask a model that is there", run: () => on.refresh(message) }] };
     case "request":
         return { text: `The server did not take the request: ${short(p.text)}${p.param ? ` It is about “${p.param}”.` : ""}`, ways: [settings, again] };
     default:

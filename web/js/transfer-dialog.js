@@ -24,8 +24,23 @@ export function transferDialog(chats, go) {
         }
     });
     const wrong = el("p.wrong", { role: "alert" });
+    // Pressed twice, since there is no way back.
+    const wipe = el("button", {
+        type: "button",
+        disabled: !chats.list.length,
+        onclick: async () => {
+            if (!wipe.dataset.sure) {
+                wipe.dataset.sure = "yes";
+                wipe.textContent = `Really delete ${plural(chats.list.length, "chat")}`;
+                return;
+            }
+            await chats.removeAll();
+            wipe.closest("dialog").close();
+            toast("All chats were deleted.");
+        },
+    }, "Delete all …");
     const button = (label, run, off) => el("button", { type: "button", onclick: run, disabled: off }, label);
-    return dialog("Export and import", el("div.fields", {},
+    return dialog("Export, import, delete", el("div.fields", {},
         el("h3", {}, "This chat"),
         el("div.ways", {},
             button("Markdown", async () => {
@@ -37,7 +52,7 @@ export function transferDialog(chats, go) {
         el("div.ways", {}, button("JSON", async () => {
             const list = await Promise.all(chats.list.map(async (chat) => ({ chat, messages: await store.messagesOf(chat.id) })));
             download("weft-chats.json", toJson(list), "application/json");
-        }, !chats.list.length)),
+        }, !chats.list.length), wipe),
         el("h3", {}, "Import"),
         el("p.note", {}, "A JSON file from here. What is in this browser already stays as it is."),
         picker, wrong));

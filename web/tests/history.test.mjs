@@ -293,3 +293,29 @@ test("two models answer the same question, side by side", async () => {
     await until(() => document.querySelector(".branch span").textContent === "1/2");
     assert.deepEqual(await answers(page), ["I do not know."]);
 });
+
+test("all chats are deleted by two presses, and not by one", async () => {
+    await ask(page, "one");
+    await page.keyboard.press("Alt+N");
+    await ask(page, "two");
+    const wipe = page.locator("dialog button", { hasText: /elete/ }).last();
+    await page.click("#export");
+    await wipe.click();
+    assert.equal(await wipe.innerText(), "Really delete 2 chats");
+    await page.keyboard.press("Escape");
+    assert.equal((await titles()).length, 2);
+    await page.click("#export");
+    await wipe.click();
+    await wipe.click();
+    await until(() => !document.querySelector("#chats a") && !document.querySelector(".msg"));
+    await page.reload();
+    await ready(page);
+    assert.deepEqual(await titles(), []);
+    const left = await page.evaluate(() => new Promise((resolve) => {
+        indexedDB.open("weft").onsuccess = (e) => {
+            const count = e.target.result.transaction("messages").objectStore("messages").count();
+            count.onsuccess = () => resolve(count.result);
+        };
+    }));
+    assert.equal(left, 0);
+});

@@ -109,6 +109,21 @@ test("a refused field is named, and the settings are near", async () => {
     assert.equal(await page.locator("#panel").isVisible(), true);
 });
 
+test("a model that is gone is no dead end", async () => {
+    mock.plan({ status: 404, error: { message: "there is no model \"weft-mini\" here; known: other", code: "model_not_found", param: "model" } }, { text: "From the other." });
+    mock.models = [{ ...mock.models[0], id: "other" }];
+    await ask(page, "x");
+    assert.match(await problem(), /no model "weft-mini"/);
+    await way("Ask a model that is there").click();
+    await page.waitForFunction(() => document.querySelector(".msg.assistant .md")?.textContent.includes("From the other."));
+    assert.equal(mock.chats.at(-1).body.model, "other");
+    assert.equal(await page.locator("#model").inputValue(), "other");
+    mock.models = [{ id: "vectors", object: "model", meta: { answers: false } }];
+    await page.reload();
+    await ready(page);
+    assert.match(await page.locator("#banner").innerText(), /no model that answers.*weft serve -m/);
+});
+
 test("a key that is asked for is given", async () => {
     mock.plan({ status: 401, error: { message: "no key", code: "invalid_api_key" } }, { text: "Welcome." });
     await ask(page, "x");
