@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::cli::{command, file, folder, ok, weft};
+use crate::support::cli::{command, fails, file, folder, ok, weft};
 
 struct Server {
     child: Child,
@@ -152,4 +152,18 @@ fn sigterm_ends_it_in_order() {
     let mut rest = String::new();
     server.stderr.read_to_string(&mut rest).expect("text");
     assert!(rest.starts_with("ending; answers that are on their way are finished first"), "{rest}");
+}
+
+/// `weft bench --url` asks as clients do, and counts every answer.
+#[test]
+fn a_server_is_measured_by_its_clients_times() {
+    let server = Server::start(&[]);
+    let url = format!("http://{}/v1", server.at);
+    let asked =
+        ["bench", "--url", &url, "--clients", "2", "--requests", "5", "--rate", "50", "-p", "20", "-n", "6"];
+    let table = ok(&asked);
+    let row: Vec<&str> = table.lines().nth(2).expect("a row").split('|').map(str::trim).collect();
+    assert_eq!((row[1], row[2], row[3], row[4]), ("2", "50/s", "20/6", "5 of 5"), "{table}");
+    assert!(row[5].parse::<f64>().expect("a rate") > 0.0 && !table.contains("NaN"), "{table}");
+    fails(&["bench", "--url", "http://127.0.0.1:9/v1"], &["127.0.0.1:9"]);
 }

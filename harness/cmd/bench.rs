@@ -2,6 +2,7 @@
 
 mod profile;
 mod table;
+mod url;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ use table::{Format, Row, Rows, Subject};
   weft bench --synthetic qwen3-4b:q4_k_m           made-up weights of a real shape; needs no file
   weft bench --synthetic qwen3-8b:q8_0 --layers 4  its first 4 layers only
   weft bench -m model.gguf -p 2048 -n 16 --profile  time by kernel; weft-trace.json for ui.perfetto.dev
+  weft bench --url http://127.0.0.1:8080 --clients 32 -p 1000 -n 200    a server, as its clients see it
   weft bench -m model.gguf --without coop -o json | jq '.[] | {test, avg_ts}'")]
 pub(super) struct Flags {
     #[command(flatten)]
@@ -79,6 +81,8 @@ pub(super) struct Flags {
     /// Tokens of a prefill batch [default: by device]
     #[arg(long, value_name = "N", help_heading = "Device", value_parser = clap::value_parser!(u32).range(1..))]
     chunk: Option<u32>,
+    #[command(flatten)]
+    server: url::Flags,
     /// The form of the table on stdout
     #[arg(short, long, value_name = "FORMAT", default_value = "md")]
     output: Format,
@@ -365,6 +369,9 @@ fn source(f: &Flags) -> Result<Source> {
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
+    if f.server.is_asked() {
+        return url::run(&f.server, f.n_prompt[0], f.n_gen[0]);
+    }
     let source = source(&f)?;
     let tests = tests(&f);
     if tests.is_empty() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use weft_server::engine::Limits;
-use weft_server::{App, Config, Keys};
+use weft_server::{App, Config, Keys, Shelf};
 
 use crate::options::{CacheFlag, DeviceFlags, SamplingFlags, TemplateFlag, read_text};
 use crate::{Error, Result, error, interrupt, output};
@@ -20,11 +20,12 @@ use crate::{Error, Result, error, interrupt, output};
 /// of a request is honoured or refused by name; --lenient ignores those that are not known. Only programs of this
 /// computer can ask, and pages of other sites cannot; other computers can with --host, and then a key is needed. SIGTERM
 /// and Ctrl-C let answers on their way finish, for 20 seconds at most.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   weft serve
   weft serve -m model.gguf --port 8000 --slots 8 -c 8192
   weft serve -m chat.gguf -m embedding.gguf --lora medical=adapter.gguf
+  weft serve --models ~/models --max-models 2 --keep-alive 600
   weft serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt
   weft serve -m model.gguf --allow-origin http://localhost:3000
 
@@ -35,6 +36,25 @@ pub(super) struct Flags {
     /// GGUF file, or any shard of a split one; may be repeated. Without it, weft-mini, the model on board
     #[arg(short, long = "model", value_name = "FILE")]
     model: Vec<PathBuf>,
+    /// Folder of GGUF files, which are opened when they are asked for by name, without .gguf
+    #[arg(long, value_name = "DIR", help_heading = "Models on demand")]
+    models: Option<PathBuf>,
+    /// How many of these are open at a time; the one that was not asked for longest is closed for another
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "models", help_heading = "Models on demand",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_models: u32,
+    /// Seconds after which one of these is closed that nobody asks for; 0 keeps it open
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 300,
+        requires = "models",
+        help_heading = "Models on demand"
+    )]
+    keep_alive: u32,
+    /// As of `weft bench`, for measuring a server: its texts are made of weft-mini's tokens
+    #[arg(long, value_name = "SHAPE:TYPE", conflicts_with = "model", hide = true)]
+    synthetic: Option<String>,
     /// LoRA adapter of the first model, which answers as MODEL+NAME; may be repeated
     #[arg(long, value_name = "NAME=FILE[:SCALE]", value_parser = named)]
     lora: Vec<(String, String)>,
@@ -180,6 +200,16 @@ pub(super) fn run(f: Flags) -> Result<()> {
         let file = folder.join("responses.redb");
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         app = app.keep_in(&file).map_err(|why| Error::input(format!("{}: {why}", file.display())))?;
+    }
+    if let Some(folder) = &f.models {
+        let keep = (f.keep_alive > 0).then(|| Duration::from_secs(f.keep_alive.into()));
+        let library = open::Folder::new(folder, f.clone())?;
+        lines.push(format!(
+            "{}: {} models, opened when they are asked for",
+            folder.display(),
+            library.count()
+        ));
+        app = app.with_shelf(Shelf::new(Box::new(library), f.max_models as usize, keep));
     }
     let ready = |at: SocketAddr| {
         lines.iter().for_each(|line| output::note(line));

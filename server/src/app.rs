@@ -9,6 +9,7 @@ use crate::engine::{Full, Handle, Limits, VectorHandle};
 use crate::error::{ApiError, Result};
 use crate::grammar::Grammars;
 use crate::guard::Keys;
+use crate::shelf::Shelf;
 use crate::store::Store;
 
 /// Takes lines for whoever runs the server: faults, what was ignored. They hold no prompts and no keys.
@@ -123,9 +124,12 @@ impl std::fmt::Debug for Served {
 pub struct App {
     pub(crate) config: Config,
     pub(crate) models: Vec<Arc<Served>>,
+    pub(crate) shelf: Option<Shelf>,
     pub(crate) ending: AtomicBool,
     /// The answers that conversations can go on from.
     pub(crate) store: Option<Store>,
+    /// When it began, in seconds since 1970.
+    pub(crate) since: u64,
     ids: AtomicU64,
     id_base: u64,
 }
@@ -137,8 +141,10 @@ impl App {
         App {
             config,
             models: models.into_iter().map(Arc::new).collect(),
+            shelf: None,
             ending: AtomicBool::new(false),
             store: Store::in_memory().ok(),
+            since: now.as_secs(),
             ids: AtomicU64::new(0),
             id_base: now.as_nanos() as u64,
         }
@@ -152,19 +158,45 @@ impl App {
         Ok(App { store: Some(Store::open(path)?), ..self })
     }
 
-    /// The model of this name.
+    /// The same, with models beside those that are opened when they are asked for.
+    #[must_use]
+    pub fn with_shelf(self, shelf: Shelf) -> App {
+        App { shelf: Some(shelf), ..self }
+    }
+
+    /// The names of all models.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.models.iter().map(|m| m.card.id.clone()).collect();
+        for name in self.shelf.iter().flat_map(Shelf::names) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The models that are open.
+    pub(crate) fn open_models(&self) -> Vec<Arc<Served>> {
+        let shelf = self.shelf.iter().flat_map(Shelf::opened);
+        self.models.iter().cloned().chain(shelf).collect()
+    }
+
+    /// The model of this name. One from the shelf is opened, which takes the time that it takes.
     pub(crate) fn model(&self, name: Option<&str>) -> Result<Arc<Served>> {
-        let known = || self.models.iter().map(|m| m.card.id.as_str()).collect::<Vec<_>>();
         let Some(name) = name else {
             return match self.models.first() {
                 Some(first) if self.config.lenient || self.models.len() == 1 => Ok(first.clone()),
                 _ => Err(crate::fields::missing("model")),
             };
         };
-        self.models.iter().find(|m| m.card.id == name).cloned().ok_or_else(|| {
+        if let Some(found) = self.models.iter().find(|m| m.card.id == name) {
+            return Ok(found.clone());
+        }
+        let shelf = self.shelf.as_ref().and_then(|s| tokio::task::block_in_place(|| s.get(name)));
+        shelf.unwrap_or_else(|| {
             let shown: String = name.chars().take(80).collect();
-            let line = format!("there is no model \"{shown}\" here; known: {}", known().join(", "));
-            ApiError::missing("model_not_found", line).at("model")
+            let line = format!("there is no model \"{shown}\" here; known: {}", self.names().join(", "));
+            Err(ApiError::missing("model_not_found", line).at("model"))
         })
     }
 

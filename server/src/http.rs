@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -93,6 +93,9 @@ pub async fn serve_until(app: Arc<App>, listener: TcpListener, end: impl Future<
     let room = Arc::new(Semaphore::new(app.config.connections));
     let (ending, is_ending) = watch::channel(false);
     let mut end = pin!(end);
+    if app.shelf.is_some() {
+        tokio::spawn(sweep(Arc::downgrade(&app)));
+    }
     loop {
         let next = async {
             // A connection beyond the bound waits in the system's queue.
@@ -118,7 +121,7 @@ pub async fn serve_until(app: Arc<App>, listener: TcpListener, end: impl Future<
     drop(listener);
     app.ending.store(true, Ordering::Relaxed);
     let deadline = Instant::now() + app.config.grace;
-    for engine in app.models.iter().filter_map(|m| m.engine.as_ref()) {
+    for engine in app.open_models().iter().filter_map(|m| m.engine.as_ref()) {
         engine.end(deadline.into_std());
     }
     // Who asked nothing is sent away, who waits for an answer gets it.
@@ -126,6 +129,17 @@ pub async fn serve_until(app: Arc<App>, listener: TcpListener, end: impl Future<
     let all = u32::try_from(app.config.connections).unwrap_or(u32::MAX);
     let drained = room.acquire_many(all);
     let _ = tokio::time::timeout_at(deadline + Duration::from_secs(1), drained).await;
+}
+
+/// Closes models that nobody asks for, as long as there is a server.
+async fn sweep(app: Weak<App>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let Some(app) = app.upgrade() else { return };
+        if let Some(shelf) = &app.shelf {
+            tokio::task::block_in_place(|| shelf.sweep());
+        }
+    }
 }
 
 async fn connection(app: Arc<App>, router: Router, stream: TcpStream, mut ending: watch::Receiver<bool>) {

@@ -20,6 +20,7 @@ mod reader;
 mod routes;
 mod said;
 mod shape;
+mod shelf;
 mod store;
 mod stream;
 pub mod tools;
@@ -32,6 +33,7 @@ pub use card::Card;
 pub use error::ApiError;
 pub use guard::Keys;
 pub use http::{router, serve_until};
+pub use shelf::{Library, Opened, Shelf};
 
 /// Answers on `listener` until the process is asked to end (Ctrl-C, SIGTERM), and then as long as streams go on, within
 /// [`Config::grace`]. `ready` is told the address, `again` runs when the process is asked once more.

@@ -65,3 +65,48 @@ fn clients_come_and_go() {
     assert!(slots.as_array().expect("slots").iter().all(|s| s["is_processing"] == false), "{slots}");
     assert_eq!(server.post("/v1/chat/completions", &body(2)).status, 200);
 }
+/// Processor time of the threads of this process whose name begins so, in seconds.
+#[cfg(target_os = "linux")]
+fn busy(name: &str) -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("the threads");
+    let mut sum = 0.0;
+    for task in tasks.filter_map(Result::ok) {
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        if read("comm").starts_with(name) {
+            // Nanoseconds on a processor come first.
+            sum += read("schedstat").split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0.0) / 1e9;
+        }
+    }
+    sum
+}
+
+/// What the server does for a token of a stream, from the engine's event to the socket, costs microseconds.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_token_costs_little() {
+    const STREAMS: usize = 32;
+    const TOKENS: usize = 400;
+    let engine = Engine { slots: STREAMS, step: Duration::from_millis(1), ..Default::default() };
+    let server = Server::named(Config::default(), engine, "measured");
+    let (before, engine_before) = (busy("measured"), busy("engine"));
+    let events: usize = std::thread::scope(|scope| {
+        let one = |i: usize| {
+            let server = &server;
+            scope.spawn(move || {
+                let body = json!({ "model": "fake", "seed": i, "ignore_eos": true, "max_tokens": TOKENS, "stream": true,
+                                   "messages": [{ "role": "user", "content": format!("Question {i}") }] });
+                server.post("/v1/chat/completions", &body).events().len()
+            })
+        };
+        let all: Vec<_> = (0..STREAMS).map(one).collect();
+        all.into_iter().map(|t| t.join().expect("an answer")).sum()
+    });
+    let spent = busy("measured") - before;
+    let each = spent / events as f64 * 1e6;
+    let engine = (busy("engine") - engine_before) / (STREAMS * TOKENS) as f64 * 1e6;
+    println!(
+        "{each:.2} us of HTTP a token, and {engine:.2} us of the engine's thread, its stand-in included"
+    );
+    // Twenty times what it takes on a quiet machine.
+    assert!(each < 100.0, "{each} us a token");
+}

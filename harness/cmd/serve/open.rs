@@ -1,18 +1,19 @@
 //! Opening the models that are served.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
-use weft_models::Model;
-use weft_models::engine::{Engine, Options};
+use weft_formats::tokenizer::Tokenizer;
+use weft_models::engine::{Engine, Event, Id, Options, Request};
+use weft_models::{Model, Synthetic};
 use weft_runtime::DeviceKind;
 use weft_server::engine::{Backend, Limits, Packed, Start, VectorHandle, Vectors, Worker};
-use weft_server::{Card, Served};
+use weft_server::{Card, Library, Served};
 
 use super::Flags;
-use crate::options::{LoraFlag, ModelFlag, context};
-use crate::{Error, Result, mini, report};
+use crate::options::{self, LoraFlag, ModelFlag, context};
+use crate::{Error, Result, mini, output, report};
 
 /// A model that is open, under the name that requests use.
 pub(super) struct Opened {
@@ -21,6 +22,48 @@ pub(super) struct Opened {
     lora: LoraFlag,
     model: Model,
     took: Duration,
+    /// Names the tokens of a model that has no names for them.
+    named: Option<Tokenizer>,
+}
+
+/// An engine whose model has no tokenizer, with the texts of another one's: what a server has to do for a token is what
+/// it is for any.
+struct Named(Engine, Tokenizer);
+
+impl Backend for Named {
+    fn submit(&mut self, request: Request) -> weft_models::Result<Id> {
+        self.0.submit(request)
+    }
+
+    fn cancel(&mut self, id: Id) -> bool {
+        self.0.cancel(id)
+    }
+
+    fn step(&mut self) -> weft_models::Result<Vec<Event>> {
+        let mut events = self.0.step()?;
+        for event in &mut events {
+            if let Event::Token { token, text, .. } = event {
+                // A letter stands in front of what is said, so that each token is some text.
+                *text = format!(
+                    "t{}",
+                    self.1.token_text(*token % self.1.vocab_size() as u32).unwrap_or_default()
+                );
+            }
+        }
+        Ok(events)
+    }
+
+    fn slots(&self) -> usize {
+        self.0.slots()
+    }
+
+    fn blocks(&self) -> (usize, usize) {
+        self.0.blocks()
+    }
+
+    fn preempted(&self) -> u64 {
+        self.0.preempted()
+    }
 }
 
 /// A model that answers.
@@ -47,8 +90,12 @@ fn name(f: &Flags, i: usize, path: Option<&PathBuf>) -> String {
 /// # Errors
 /// Anything wrong with a file or the device; two models of one name.
 pub(super) fn all(f: &Flags) -> Result<Vec<Opened>> {
-    let paths: Vec<Option<&PathBuf>> =
-        if f.model.is_empty() { vec![None] } else { f.model.iter().map(Some).collect() };
+    let paths: Vec<Option<&PathBuf>> = match f.model.is_empty() {
+        // Where there is a folder, weft-mini is not asked for.
+        true if f.models.is_some() => Vec::new(),
+        true => vec![None],
+        false => f.model.iter().map(Some).collect(),
+    };
     if f.alias.len() > paths.len() {
         return Err(Error::usage("there are more --alias than models"));
     }
@@ -61,16 +108,26 @@ pub(super) fn all(f: &Flags) -> Result<Vec<Opened>> {
             )));
         }
         let flag = ModelFlag { model: path.cloned() };
-        let (model, took) = flag.open(&f.device, None, f.c, f.cache)?;
-        all.push(Opened { name, flag, lora: LoraFlag::default(), model, took });
+        let (model, took) = match &f.synthetic {
+            None => flag.open(&f.device, None, f.c, f.cache)?,
+            Some(text) => {
+                let made = Synthetic::parse(text, None);
+                let made = made.map_err(|line| Error::input(format!("--synthetic: {line}")))?;
+                options::begin(made.into(), &f.device, None, f.c, f.cache)?.finish()?
+            }
+        };
+        let named = f.synthetic.as_ref().map(|_| flag.open_tokenizer()).transpose()?;
+        all.push(Opened { name, flag, lora: LoraFlag::default(), model, took, named });
     }
     for (name, file) in &f.lora {
-        let base = &all[0];
+        let Some(base) = all.first() else {
+            return Err(Error::usage("--lora is for the first -m, and there is none"));
+        };
         let lora = LoraFlag { lora: vec![file.clone()] };
         let name = format!("{}+{name}", base.name);
         let (model, took) = (lora.apply(base.model.clone())?, Duration::ZERO);
         let flag = base.flag.clone();
-        all.push(Opened { name, flag, lora, model, took });
+        all.push(Opened { name, flag, lora, model, took, named: None });
     }
     Ok(all)
 }
@@ -86,9 +143,13 @@ impl Opened {
 
     fn card(&self, f: &Flags, context: u32, slots: u32) -> Result<Card> {
         let (model, spec) = (&self.model, self.model.spec());
-        let tokenizer = model.tokenizer()?.clone();
+        let tokenizer = match &self.named {
+            Some(tokenizer) => tokenizer.clone(),
+            None => model.tokenizer()?.clone(),
+        };
         let template = match f.template.open(&tokenizer)? {
             Some(template) => Ok(template),
+            None if self.named.is_some() => Err("its weights are made up".into()),
             None => model.template().cloned().map_err(|e| e.to_string()),
         };
         let mut facts = Map::new();
@@ -133,17 +194,22 @@ impl Opened {
         let card = self.card(f, context, slots)?;
         let line = format!("{}: {slots} answers at a time, {context} tokens each{loaded}", card.id);
         let (flag, lora, device, cache, c) = (self.flag, self.lora, f.device.clone(), f.cache, f.c);
+        let named = self.named;
         let positions = f.cache_tokens;
         let mut first = Some(self.model);
         let start: Start = Box::new(move || {
             let model = match first.take() {
                 Some(model) => Ok(model),
+                None if named.is_some() => return Err("the device was lost".into()),
                 // The device was lost, and all that was on it.
                 None => flag.open(&device, None, c, cache).and_then(|(model, _)| lora.apply(model)),
             };
             let options = Options { slots, context: Some(context), positions };
             let engine = model.and_then(|m| Ok(Engine::new(&m, &options)?)).map_err(|e| e.to_string())?;
-            Ok(Box::new(engine) as Box<dyn Backend>)
+            Ok(match &named {
+                Some(tokenizer) => Box::new(Named(engine, tokenizer.clone())),
+                None => Box::new(engine) as Box<dyn Backend>,
+            })
         });
         let worker = Worker::spawn(start, limits).map_err(Error::input)?;
         let served = Served::text(card, worker.handle());
@@ -163,5 +229,68 @@ impl Opened {
         let does = if reranker { "scores of documents" } else { "vectors of texts" };
         let line = format!("{}: {does}, {context} tokens each{loaded}", card.id);
         Ok(Started { served: Served::vectors(card, vectors), worker: None, line })
+    }
+}
+
+/// A folder of files that are opened when they are asked for.
+pub(super) struct Folder {
+    path: PathBuf,
+    flags: Flags,
+}
+
+impl Folder {
+    /// # Errors
+    /// It is no folder.
+    pub(super) fn new(path: &Path, flags: Flags) -> Result<Folder> {
+        std::fs::read_dir(path).map_err(|e| Error::io(path, e))?;
+        Ok(Folder { path: path.to_owned(), flags })
+    }
+
+    /// How many models there are.
+    pub(super) fn count(&self) -> usize {
+        self.files().len()
+    }
+
+    /// Names and files. Shards of a split model but the first are none.
+    fn files(&self) -> Vec<(String, PathBuf)> {
+        let Ok(entries) = std::fs::read_dir(&self.path) else { return Vec::new() };
+        let mut all: Vec<(String, PathBuf)> = entries
+            .filter_map(|e| {
+                let path = e.ok()?.path();
+                let stem = path.file_stem()?.to_str()?.to_owned();
+                let further = stem.rsplit_once("-of-").is_some_and(|(name, _)| {
+                    name.rsplit_once('-')
+                        .is_some_and(|(_, n)| n.len() == 5 && n != "00001" && n.parse::<u32>().is_ok())
+                });
+                let is = path.extension()?.eq_ignore_ascii_case("gguf") && !further;
+                is.then_some((stem, path))
+            })
+            .collect();
+        all.sort();
+        all
+    }
+}
+
+impl Library for Folder {
+    fn names(&self) -> Vec<String> {
+        self.files().into_iter().map(|(name, _)| name).collect()
+    }
+
+    fn open(&self, name: &str) -> std::result::Result<weft_server::Opened, String> {
+        let path = self.files().into_iter().find(|(n, _)| n == name).map(|(_, path)| path);
+        let path = path.ok_or("it is gone")?;
+        let flags = Flags {
+            model: vec![path.clone()],
+            alias: Vec::new(),
+            lora: Vec::new(),
+            models: None,
+            ..self.flags.clone()
+        };
+        let plain = |e: Error| e.to_string().replace(&path.display().to_string(), name);
+        let one = all(&flags).map_err(plain)?.pop().ok_or("it is gone")?;
+        let limits = flags.config().map_err(plain)?.limits;
+        let started = one.start(&flags, limits).map_err(plain)?;
+        output::note(&started.line);
+        Ok((started.served, started.worker))
     }
 }

@@ -17,17 +17,33 @@ fn entry(served: &Served) -> Value {
     for (name, value) in &card.facts {
         meta[name] = value.clone();
     }
+    meta["open"] = true.into();
     meta["answers"] = served.engine.is_some().into();
     json!({ "id": card.id, "object": "model", "created": card.created, "owned_by": "weft", "meta": meta })
 }
 
+/// One that is opened when it is asked for.
+fn closed(app: &App, name: &str) -> Value {
+    json!({ "id": name, "object": "model", "created": app.since, "owned_by": "weft", "meta": { "open": false } })
+}
+
 /// GET /v1/models
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
-    let data: Vec<Value> = app.models.iter().map(|m| entry(m)).collect();
+    let open = app.open_models();
+    let mut data: Vec<Value> = open.iter().map(|m| entry(m)).collect();
+    let names = app.names();
+    let others = names.iter().filter(|name| !open.iter().any(|m| m.card.id == **name));
+    data.extend(others.map(|name| closed(&app, name)));
     json(json!({ "object": "list", "data": data }).to_string())
 }
 
 /// GET /v1/models/{id}
 pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response> {
-    Ok(json(entry(&*app.model(Some(&id))?).to_string()))
+    let found = match app.open_models().iter().find(|m| m.card.id == id) {
+        Some(served) => entry(served),
+        None if app.names().contains(&id) => closed(&app, &id),
+        // It says which there are.
+        None => entry(&*app.model(Some(&id))?),
+    };
+    Ok(json(found.to_string()))
 }

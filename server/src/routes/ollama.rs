@@ -63,7 +63,7 @@ fn model(app: &App, f: &mut Fields) -> Result<Arc<Served>> {
         (Some(name), _) | (None, Some(name)) => name,
         (None, None) => return Err(missing("model")),
     };
-    let bare = name.strip_suffix(":latest").filter(|bare| app.models.iter().any(|m| m.card.id == *bare));
+    let bare = name.strip_suffix(":latest").filter(|bare| app.names().iter().any(|name| name == bare));
     app.model(Some(bare.unwrap_or(&name)))
 }
 
@@ -100,11 +100,19 @@ fn entry(served: &Served) -> Value {
 
 /// GET /api/tags
 pub(super) async fn tags(State(app): State<Arc<App>>) -> Response {
-    let models: Vec<Value> = app.models.iter().map(|m| entry(m)).collect();
+    let open = app.open_models();
+    let mut models: Vec<Value> = open.iter().map(|m| entry(m)).collect();
+    let names = app.names();
+    let closed = names.iter().filter(|name| !open.iter().any(|m| m.card.id == **name));
+    models.extend(closed.map(|name| {
+        let details = json!({ "parent_model": "", "format": "gguf", "family": "", "families": [],
+                              "parameter_size": "", "quantization_level": "" });
+        json!({ "name": name, "model": name, "modified_at": write::moment(app.since, 0), "size": 0, "details": details })
+    }));
     json(json!({ "models": models }).to_string())
 }
 
-/// GET /api/ps: every model is loaded, and stays so.
+/// GET /api/ps: the models that are open.
 pub(super) async fn ps(State(app): State<Arc<App>>) -> Response {
     let loaded = |m: &Arc<Served>| {
         let mut entry = entry(m);
@@ -113,7 +121,7 @@ pub(super) async fn ps(State(app): State<Arc<App>>) -> Response {
         entry["context_length"] = m.card.context.into();
         entry
     };
-    let models: Vec<Value> = app.models.iter().map(loaded).collect();
+    let models: Vec<Value> = app.open_models().iter().map(loaded).collect();
     json(json!({ "models": models }).to_string())
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn props(State(app): State<Arc<App>>, RawQuery(q): RawQuery) ->
         },
         "total_slots": card.slots,
         "model": card.id,
-        "models": app.models.iter().map(|m| m.card.id.as_str()).collect::<Vec<_>>(),
+        "models": app.names(),
         "chat_template": template.map(|t| t.source()),
         "chat_template_caps": {
             "is_fallback": template.is_some_and(|t| t.is_fallback()),

@@ -56,6 +56,11 @@ fn vocabulary() -> (Tokenizer, Template) {
 
 impl Server {
     pub(crate) fn start(config: Config, engine: Engine) -> Server {
+        Server::named(config, engine, "server")
+    }
+
+    /// With a name for the threads that speak HTTP.
+    pub(crate) fn named(config: Config, engine: Engine, name: &'static str) -> Server {
         let (tokenizer, template) = vocabulary();
         let own = |source| Template::new(source, "", "<|im_end|>").expect("a template");
         let card = Card {
@@ -88,6 +93,7 @@ impl Server {
         let run = move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
+                .thread_name(name)
                 .enable_all()
                 .build()
                 .expect("a runtime");

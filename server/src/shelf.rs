@@ -1,0 +1,252 @@
+//! Models that are opened when they are asked for, and closed when others need their room or nobody asks any more.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::app::Served;
+use crate::engine::Worker;
+use crate::error::{ApiError, Result};
+
+/// A model that was opened, and the thread that draws its answers, if it has one.
+pub type Opened = (Served, Option<Worker>);
+
+/// Models that can be opened.
+pub trait Library: Send + Sync {
+    /// The names that there are now.
+    fn names(&self) -> Vec<String>;
+
+    /// Opens a model, which may take minutes.
+    ///
+    /// # Errors
+    /// Why it cannot be opened; the line names no path.
+    fn open(&self, name: &str) -> std::result::Result<Opened, String>;
+}
+
+/// Where models lie that are not asked for, and those that are open.
+pub struct Shelf {
+    library: Box<dyn Library>,
+    /// How many may be open.
+    room: usize,
+    /// How long one stays open that nobody asks for; None for ever.
+    keep: Option<Duration>,
+    open: Mutex<Vec<Open>>,
+    /// Held while a model is opened: one at a time, and who waits for the same finds it open.
+    opening: Mutex<()>,
+}
+
+struct Open {
+    served: Arc<Served>,
+    worker: Option<Worker>,
+    last: Instant,
+}
+
+impl Open {
+    fn is_idle(&self) -> bool {
+        // Somebody who has it is about to ask it something.
+        let busy = self.served.engine.as_ref().is_some_and(|e| e.load() != (0, 0));
+        !busy && Arc::strong_count(&self.served) == 1
+    }
+
+    fn close(self) {
+        if let Some(worker) = self.worker {
+            worker.end(Instant::now());
+        }
+    }
+}
+
+impl std::fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shelf(room for {})", self.room)
+    }
+}
+
+impl Shelf {
+    /// A shelf of which `room` models are open at a time, at least one.
+    pub fn new(library: Box<dyn Library>, room: usize, keep: Option<Duration>) -> Shelf {
+        Shelf { library, room: room.max(1), keep, open: Mutex::default(), opening: Mutex::default() }
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The names that there are.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.library.names()
+    }
+
+    /// The models that are open.
+    pub(crate) fn opened(&self) -> Vec<Arc<Served>> {
+        self.all().iter().map(|o| o.served.clone()).collect()
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Served>> {
+        let mut all = self.all();
+        let found = all.iter_mut().find(|o| o.served.card.id == name)?;
+        found.last = Instant::now();
+        Some(found.served.clone())
+    }
+
+    /// The model of a name, opened where it is not; None where there is none.
+    ///
+    /// # Errors
+    /// It cannot be opened, or all that are open are busy.
+    pub(crate) fn get(&self, name: &str) -> Option<Result<Arc<Served>>> {
+        if let Some(found) = self.find(name) {
+            return Some(Ok(found));
+        }
+        if !self.names().iter().any(|n| n == name) {
+            return None;
+        }
+        let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have opened it meanwhile.
+        Some(self.find(name).map_or_else(|| self.open(name), Ok))
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<Served>> {
+        let closing = {
+            let mut all = self.all();
+            let mut closing = Vec::new();
+            while all.len() >= self.room {
+                let oldest = (0..all.len()).filter(|i| all[*i].is_idle()).min_by_key(|i| all[*i].last);
+                let Some(oldest) = oldest else {
+                    let line = format!(
+                        "\"{name}\" is not open, and all {} models that are have work to do",
+                        all.len()
+                    );
+                    all.extend(closing);
+                    return Err(ApiError::unavailable("overloaded", line, 5));
+                };
+                closing.push(all.swap_remove(oldest));
+            }
+            closing
+        };
+        closing.into_iter().for_each(Open::close);
+        let (served, worker) = self.library.open(name).map_err(|why| {
+            ApiError::unavailable("model_failed", format!("\"{name}\" cannot be opened: {why}"), 30)
+        })?;
+        let served = Arc::new(served);
+        self.all().push(Open { served: served.clone(), worker, last: Instant::now() });
+        Ok(served)
+    }
+
+    /// Closes what nobody has asked for in a while.
+    pub(crate) fn sweep(&self) {
+        let Some(keep) = self.keep else { return };
+        let old: Vec<Open> = {
+            let mut all = self.all();
+            let (old, stay) =
+                std::mem::take(&mut *all).into_iter().partition(|o| o.is_idle() && o.last.elapsed() >= keep);
+            *all = stay;
+            old
+        };
+        old.into_iter().for_each(Open::close);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Barrier};
+    use std::time::Duration;
+
+    use weft_formats::gguf::File;
+    use weft_formats::tokenizer::Tokenizer;
+    use weft_models::Sampling;
+
+    use super::{Library, Opened, Shelf};
+    use crate::engine::fake::Fake;
+    use crate::engine::{Backend, Limits, Start, Worker};
+    use crate::{Card, Served};
+
+    struct Three {
+        tokenizer: Tokenizer,
+        opened: Arc<AtomicUsize>,
+    }
+
+    impl Library for Three {
+        fn names(&self) -> Vec<String> {
+            ["a", "b", "c", "broken"].map(String::from).to_vec()
+        }
+
+        fn open(&self, name: &str) -> Result<Opened, String> {
+            if name == "broken" {
+                return Err("it is no model".into());
+            }
+            self.opened.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(20));
+            let tokenizer = self.tokenizer.clone();
+            let fake: Start =
+                Box::new(move || Ok(Box::new(Fake::new(tokenizer.clone(), 1, 64)) as Box<dyn Backend>));
+            let worker = Worker::spawn(fake, Limits::default())?;
+            let card = Card {
+                id: name.into(),
+                tokenizer: self.tokenizer.clone(),
+                template: Err("none".into()),
+                context: 64,
+                trained: 64,
+                slots: 1,
+                vocabulary: 10,
+                sampling: Sampling::default(),
+                created: 0,
+                facts: Default::default(),
+            };
+            Ok((Served::text(card, worker.handle()), Some(worker)))
+        }
+    }
+
+    fn shelf(keep: Option<Duration>) -> (Shelf, Arc<AtomicUsize>) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/assets/weft-mini.gguf");
+        let file = File::open(&path).expect("weft-mini");
+        let opened = Arc::new(AtomicUsize::new(0));
+        let three =
+            Three { tokenizer: Tokenizer::from_metadata(file.metadata()).unwrap(), opened: opened.clone() };
+        (Shelf::new(Box::new(three), 2, keep), opened)
+    }
+
+    fn open(shelf: &Shelf) -> Vec<String> {
+        let mut all: Vec<_> = shelf.opened().iter().map(|s| s.card.id.clone()).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn the_one_that_was_not_asked_for_longest_is_closed() {
+        let (shelf, opened) = shelf(None);
+        for name in ["a", "b", "a", "c"] {
+            assert_eq!(shelf.get(name).unwrap().unwrap().card.id, name);
+        }
+        assert_eq!((open(&shelf), opened.load(Ordering::SeqCst)), (vec!["a".into(), "c".into()], 3));
+        assert!(shelf.get("d").is_none());
+        let error = shelf.get("broken").unwrap().unwrap_err();
+        assert!(error.status == 503 && error.message.contains("it is no model"), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_in_use_stays_open() {
+        let (shelf, _) = shelf(Some(Duration::ZERO));
+        let (a, b) = (shelf.get("a").unwrap().unwrap(), shelf.get("b").unwrap().unwrap());
+        assert_eq!(shelf.get("c").unwrap().unwrap_err().code, "overloaded");
+        shelf.sweep();
+        assert_eq!(open(&shelf), ["a", "b"]);
+        drop((a, b));
+        shelf.sweep();
+        assert_eq!(open(&shelf), [""; 0]);
+    }
+
+    #[test]
+    fn many_who_ask_for_one_wait_for_one_opening() {
+        let (shelf, opened) = shelf(None);
+        let all = Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    all.wait();
+                    assert_eq!(shelf.get("a").unwrap().unwrap().card.id, "a");
+                });
+            }
+        });
+        assert_eq!(opened.load(Ordering::SeqCst), 1);
+    }
+}
