@@ -1,5 +1,6 @@
 //! `weft bench`: how fast a model runs, beside what the device could do.
 
+mod arrivals;
 mod profile;
 mod table;
 mod url;
@@ -35,6 +36,7 @@ use table::{Format, Row, Rows, Subject};
   weft bench --synthetic qwen3-8b:q8_0 --layers 4  its first 4 layers only
   weft bench -m model.gguf -p 2048 -n 16 --profile  time by kernel; weft-trace.json for ui.perfetto.dev
   weft bench --url http://127.0.0.1:8080 --clients 32 -p 1000 -n 200    a server, as its clients see it
+  weft bench -m model.gguf --arrivals 4 --requests 200 -b 32 -p 1000 -n 200  as a server has it
   weft bench -m model.gguf --without coop -o json | jq '.[] | {test, avg_ts}'")]
 pub(super) struct Flags {
     #[command(flatten)]
@@ -55,10 +57,21 @@ pub(super) struct Flags {
     /// Tokens that the cache holds before
     #[arg(short = 'd', long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
     n_depth: Vec<u32>,
-    /// Slots that decode at a time, up to 64
+    /// Slots that decode at a time, up to 256
     #[arg(short = 'b', long, alias = "streams", value_name = "N,...", value_delimiter = ',', default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..=weft_models::engine::MAX_SLOTS as i64))]
     slots: Vec<u32>,
+    /// In place of tests, requests that arrive in time, RATE a second on average (inf: all at once), each with a
+    /// prompt of -p and an answer of -n tokens, on -b slots: how long first tokens take, and how evenly others come
+    #[arg(long, value_name = "RATE", conflicts_with_all = ["profile", "output_err"], value_parser = rate)]
+    arrivals: Option<f64>,
+    /// How many requests arrive
+    #[arg(long, value_name = "N", requires = "arrivals", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    requests: u32,
+    /// One more request arrives with a prompt of N tokens once all other slots decode
+    #[arg(long, value_name = "N", requires = "arrivals", value_parser = clap::value_parser!(u32).range(1..))]
+    long: Option<u32>,
     /// How often each test is repeated
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
@@ -89,6 +102,14 @@ pub(super) struct Flags {
     /// The same once more on stderr, in another format
     #[arg(long, value_name = "FORMAT")]
     output_err: Option<Format>,
+}
+
+/// A number of requests a second.
+fn rate(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 => Ok(rate),
+        _ => Err("it must be a number above 0, or inf".into()),
+    }
 }
 
 /// One line of the table.
@@ -374,7 +395,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     let source = source(&f)?;
     let tests = tests(&f);
-    if tests.is_empty() {
+    if f.arrivals.is_none() && tests.is_empty() {
         return Err(Error::input("nothing to measure: give -p or -n a number of tokens above 0"));
     }
     // Ctrl-C ends the process at once, in the middle of a load or a measurement: there is nothing to save.
@@ -392,8 +413,12 @@ pub(super) fn run(f: Flags) -> Result<()> {
     if f.profile && !model.gpu().caps().timestamps {
         return Err(Error::input("--profile: this device gives no time stamps"));
     }
+    let file = f.synthetic.clone().unwrap_or_else(|| f.model.name());
+    if let Some(rate) = f.arrivals {
+        return arrivals::run(&f, &model, &file, rate);
+    }
     let subject = Subject {
-        file: f.synthetic.clone().unwrap_or_else(|| f.model.name()),
+        file,
         synthetic: f.synthetic.is_some(),
         model: &model,
         flags: &f,
