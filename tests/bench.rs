@@ -232,3 +232,39 @@ fn a_prompt_ends_between_two_submits() {
     let mut fresh = model.session(64).expect("a session");
     assert_eq!(draw(&mut fresh, u32::MAX).expect("an answer").0, after);
 }
+
+/// Requests that arrive in time, and a long prompt among them.
+#[test]
+fn requests_arrive_in_time() {
+    let args = [
+        &SMALL[..5],
+        &[
+            "--arrivals",
+            "inf",
+            "--requests",
+            "5",
+            "-b",
+            "3",
+            "-p",
+            "20",
+            "-n",
+            "8",
+            "--long",
+            "90",
+            "-o",
+            "json",
+        ],
+    ];
+    let all = json(&args.concat());
+    assert_eq!((all["requests"].as_u64(), all["slots"].as_u64()), (Some(5), Some(3)));
+    for key in ["first_token_ms", "between_tokens_ms"] {
+        let at = |part: &str| all[key][part].as_f64().expect("a figure");
+        assert!(0.0 < at("p50") && at("p50") <= at("p99") && at("p99") <= at("most"), "{key}: {all}");
+    }
+    assert!(
+        all["tokens_per_s"].as_f64() > Some(0.0) && all["long_prompt"]["first_token_ms"].is_f64(),
+        "{all}"
+    );
+    let ran = weft(&["bench", "--arrivals", "0"]);
+    assert!(ran.code == Some(2) && ran.stderr.contains("above 0"), "{}", ran.stderr);
+}

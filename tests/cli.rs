@@ -35,6 +35,27 @@ fn stdout_holds_the_text_and_json_the_rest() {
     assert_eq!(weft_with(&["run", "-"], b"What is 12 + 9?").stdout, text);
 }
 
+/// Guesses leave an answer as it is, its end, its stop texts and its seed.
+#[test]
+fn drafts_change_no_answer() {
+    let repeats = "Add 123456 and 654321.";
+    for args in [
+        &["-n", "120", repeats][..],
+        &["-n", "60", "--temp", "0.7", "--seed", "5", repeats],
+        &["--stop", "left", repeats],
+        &["What is 12 + 9?"],
+    ] {
+        let plain = json(&[&["run", "--json"], args].concat());
+        let drafted = json(&[&["run", "--json", "--draft", "ngram"], args].concat());
+        assert!(plain["drafts"].is_null() && drafted["drafts"]["made"].is_u64());
+        for key in ["text", "stop", "prompt_tokens"] {
+            assert_eq!(plain[key], drafted[key], "{key} of {args:?}");
+        }
+    }
+    let ran = weft(&["run", "--draft", "ngram", "-n", "9", repeats]);
+    assert!(ran.stderr.contains("tokens a step"), "{}", ran.stderr);
+}
+
 #[test]
 fn same_seed_same_text() {
     let run = |seed: &str| {

@@ -313,7 +313,7 @@ impl Run<'_> {
 
     fn slots(&mut self, done: &mut dyn FnMut()) -> Result<Measured> {
         let test = self.test;
-        let room = Room { slots: test.slots, context: Some(test.context()), positions: None };
+        let room = Room { slots: test.slots, context: Some(test.context()), ..Room::default() };
         let mut engine = Engine::new(self.model, &room)?;
         let before = self.ids.take(test.depth);
         let last = self.ids.take(test.slots);
@@ -321,12 +321,15 @@ impl Run<'_> {
         let mut ids: Vec<Id> = Vec::new();
         let mut once = || {
             ids.drain(..).for_each(|id| _ = engine.cancel(id));
-            for &id in &last {
+            for (slot, &id) in last.iter().enumerate() {
                 let prompt: Vec<u32> = before.iter().copied().chain([id]).collect();
+                // Slots share nothing, since the keys of one prompt for all would be read from memory once.
+                let salt = slot as u64;
                 // Those that begin first are ahead of the others, and still on their way when the last has all of its
                 // tokens.
                 let most = test.decode + test.slots + SPARE;
-                ids.push(engine.submit(Request::new(prompt, sampling, most as usize))?);
+                let request = Request { salt, ..Request::new(prompt, sampling, most as usize) };
+                ids.push(engine.submit(request)?);
             }
             let mut begun = 0;
             while begun < test.slots {

@@ -122,7 +122,7 @@ fn planned(f: &Flags, file: &File) -> Result<Planned> {
     let mut plan = plan(file, &spec, context, &options, (&caps, &budget))?;
     let engine = match f.slots {
         Some(slots) => {
-            let room = engine::Options { slots, context: Some(context), positions: None };
+            let room = engine::Options { slots, context: Some(context), ..Default::default() };
             Some((slots, engine::plan(file, &spec, &options, &room, (&caps, &budget))?))
         }
         None => None,

@@ -1,13 +1,16 @@
 //! `weft run`: one prompt, one answer.
 
+mod draft;
+
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use weft_formats::tokenizer::StreamDecoder;
 use weft_models::{Loading, Message, Model, Sampling, Session, Stop};
+use weft_runtime::MemoryReport;
 
 use super::stops::Stops;
 use crate::options::{
@@ -30,6 +33,7 @@ use crate::{Error, Result, interrupt, output};
   weft run -m model.gguf --system \"Answer in French.\" < question.txt
   weft run -m model.gguf --lora adapter.gguf --lora style.gguf:0.5 \"Hello\"
   weft run -m model.gguf --raw -n 20 \"Once upon a time\"
+  weft run -m model.gguf --draft ngram \"Rename x to y in this file:\" < main.rs
   weft run -m model.gguf --json \"Hello\" | jq -r .text
   weft run -m model.gguf --limits adreno --without f16,subgroups --explain \"Hello\"
   weft run -m model.gguf --variant tiled,rows --explain \"Hello\"")]
@@ -61,6 +65,10 @@ pub(super) struct Flags {
     /// Ask a model that can think to answer at once (the template's enable_thinking = false)
     #[arg(long)]
     no_think: bool,
+    /// Guess what comes next, and verify several guesses in one step. The answer is the same; it comes faster where it
+    /// repeats what was said before, as an edit of code does
+    #[arg(long, value_name = "HOW")]
+    draft: Option<Draft>,
     #[command(flatten)]
     device: DeviceFlags,
     #[command(flatten)]
@@ -85,6 +93,13 @@ pub(super) struct Flags {
     /// The prompt; without it, or with "-", it is read from stdin. A GGUF file in front of it is the model
     #[arg(value_name = "[MODEL] PROMPT")]
     words: Vec<String>,
+}
+
+/// Where guesses are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Draft {
+    /// What followed the last time that the prompt or the answer had the same three tokens
+    Ngram,
 }
 
 /// One answer, as it came.
@@ -308,16 +323,29 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
     let (model, load) = started.finish()?;
     options::note_context(trained, context);
     let model = f.lora.apply(model)?;
-    let mut session = model.session(context)?;
     if f.explain {
         explain_device(&model, &f.device);
     }
     let stops = Stops::new(&f.stop)?;
-    let done =
-        answer(&mut session, &ids, &sampling, most(f.n), (&mut stream, stops), &mut |part| match f.json {
-            true => Ok(()),
-            false => output::text(part),
-        })?;
+    let mut show = |part: &str| match f.json {
+        true => Ok(()),
+        false => output::text(part),
+    };
+    let (done, ran, memory, drafts) = match f.draft {
+        Some(Draft::Ngram) => {
+            let (most, stop) = (most(f.n), &f.stop[..]);
+            let asked = draft::Asked { context, prompt: &ids, sampling, most, stop };
+            let drafted = draft::answer(&model, &asked, &mut show)?;
+            let line = drafted.line();
+            (drafted.answer, drafted.explain, drafted.memory, Some((drafted.guesses, line)))
+        }
+        None => {
+            let mut session = model.session(context)?;
+            let text = (&mut stream, stops);
+            let done = answer(&mut session, &ids, &sampling, most(f.n), text, &mut show)?;
+            (done, session.explain(), model.gpu().memory(), None)
+        }
+    };
     let timings = Timings { load, ..done.timings };
     let opening = Start { opening: model.opening(), compiled: model.gpu().compiled(), first: timings.first };
     match f.json {
@@ -330,25 +358,30 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
             "temperature": sampling.temperature,
             "context": context,
             "prompt_tokens": done.prompt_tokens,
+            "drafts": drafts.as_ref().map(|((made, right), _)| json!({ "made": made, "right": right })),
             "timings": timings.json(),
             "start": opening.json(),
-            "memory": report::memory_json(&model.gpu().memory()),
+            "memory": report::memory_json(&memory),
             "model": report::model_json(&f.model.name(), &model),
             "device": device_json(&model),
         }))?,
-        false => notes(&f, &model, &done, &timings, &sampling)?,
+        false => notes(&f, &model, (&done, &memory, drafts.map(|d| d.1)), &timings, &sampling)?,
     }
     if f.explain {
         output::note(&opening.line());
-        for line in session.explain() {
-            output::note(&line);
-        }
+        ran.iter().for_each(|line| output::note(line));
     }
     if done.stop.is_none() && !done.stopped_by_text { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// What stands below the answer, on stderr.
-fn notes(f: &Flags, model: &Model, done: &Answer, timings: &Timings, sampling: &Sampling) -> Result<()> {
+fn notes(
+    f: &Flags,
+    model: &Model,
+    (done, memory, drafts): (&Answer, &MemoryReport, Option<String>),
+    timings: &Timings,
+    sampling: &Sampling,
+) -> Result<()> {
     // Piped text stays as it is; where both streams go to one place, the line feed is stderr's.
     match done.text.ends_with('\n') {
         true => {}
@@ -356,7 +389,8 @@ fn notes(f: &Flags, model: &Model, done: &Answer, timings: &Timings, sampling: &
         false => output::note(""),
     }
     output::note(&timings.line());
-    output::note(&report::memory_line(&model.gpu().memory()));
+    drafts.iter().for_each(|line| output::note(line));
+    output::note(&report::memory_line(memory));
     let seed = if sampling.temperature > 0.0 { format!(", seed {}", sampling.seed) } else { String::new() };
     output::note(&format!(
         "{} on {}; stopped by {}{seed}",

@@ -36,7 +36,7 @@ impl Model {
     pub fn cost(&self, slots: u32, tokens: u32, position: u32) -> Cost {
         let m = &*self.0;
         let context = (position + tokens).max(1);
-        let extent = Extent { sequences: 1, context, batch: tokens };
+        let extent = Extent { sequences: 1, rows: 1, context, batch: tokens };
         let kv = Shapes::new(&m.spec, m.cache, extent, m.gpu.budget()).expect("a cache that fits");
         m.frame(&kv, None).cost(slots, tokens, position)
     }

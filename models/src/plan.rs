@@ -52,7 +52,7 @@ impl MemoryPlan {
             let plan = MemoryPlan::packed(&f, choices.chunk, context);
             return Ok(MemoryPlan { weights: weights.bytes(budget), ..plan });
         }
-        let extent = Extent { sequences: 1, context, batch: choices.chunk.min(context) };
+        let extent = Extent { sequences: 1, rows: 1, context, batch: choices.chunk.min(context) };
         let kv = Shapes::new(spec, choices.cache, extent, budget)?;
         let f = Frame { spec, weights, caps, budget, kv: &kv, lora: None, integers };
         Ok(MemoryPlan { weights: weights.bytes(budget), ..MemoryPlan::session(&f, choices.chunk) })

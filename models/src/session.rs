@@ -97,7 +97,7 @@ impl Session {
         if context == 0 || context > MAX_CONTEXT {
             return Err(Error::Context { wanted: context, most: MAX_CONTEXT });
         }
-        let extent = Extent { sequences: 1, context, batch: model.0.chunk.min(context) };
+        let extent = Extent { sequences: 1, rows: 1, context, batch: model.0.chunk.min(context) };
         let shapes = Shapes::new(spec, model.0.cache, extent, gpu.budget())?;
         let lora = model.1.as_deref();
         let plan = MemoryPlan::session(&model.0.frame(&shapes, lora), model.0.chunk);

@@ -173,7 +173,7 @@ fn answers_that_lose_their_room_come_back() {
     let model = model("qwen3-f32", exact(), None, false);
     let prompts = prompts("qwen3-f32");
     let want = alone(&model, &prompts, 50);
-    let room = Room { slots: 4, context: Some(CONTEXT), positions: Some(160) };
+    let room = Room { slots: 4, context: Some(CONTEXT), positions: Some(160), ..Room::default() };
     let mut engine = Engine::new(&model, &room).unwrap();
     assert_eq!(tokens(&mut engine, &prompts, 50), want);
     assert!(engine.preempted() > 0, "no answer lost its slot");
@@ -246,7 +246,7 @@ fn masks_hold_for_their_own_request() {
 #[test]
 fn memory_is_as_planned() {
     let model = model("gemma3-f32", exact(), None, false);
-    let room = Room { slots: 6, context: Some(CONTEXT), positions: Some(300) };
+    let room = Room { slots: 6, context: Some(CONTEXT), positions: Some(300), ..Room::default() };
     let plan = Engine::plan(&model, &room).unwrap();
     assert!(plan.positions >= 300 && plan.positions < 6 * u64::from(CONTEXT) && plan.block_bytes > 0);
     let used = || model.gpu().memory().pools.values().map(|p| p.used).sum::<u64>();
@@ -278,4 +278,52 @@ fn what_cannot_be_is_an_error() {
     assert!(matches!(refused(vec![1 << 30]), Error::TokenRange { .. }));
     // The engine is none the worse for it.
     assert_eq!(tokens(&mut engine, &[(vec![1, 2], Sampling::greedy())], 3)[0].len(), 3);
+}
+
+/// Guesses change no token, greedy or sampled, with and without penalties, over full and windowed layers.
+#[test]
+fn guesses_change_nothing() {
+    for (case, cache) in [("gemma3-f32", None), ("qwen3-f32", Some(CacheType::Q8_0))] {
+        let model = model(case, exact(), cache, false);
+        let prompts = prompts(case);
+        let want = alone(&model, &prompts, 50);
+        let (got, _) = guessed(&model, &prompts, 50, CONTEXT);
+        assert_eq!(got, want, "{case}");
+    }
+}
+
+/// Most guesses are right where the model on board repeats itself.
+#[test]
+fn guesses_are_right_where_a_text_repeats_itself() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/weft-mini.gguf");
+    let options = Options { device: exact(), context: Some(256), ..Options::default() };
+    let model = Model::open(path, &options).unwrap();
+    // Its division of that goes round and round.
+    let text = "Add 123456 and 654321.";
+    let prompt = model.chat(&[weft_models::Message::user(text)], None).unwrap();
+    let on = |temperature| Sampling { temperature, ..Sampling::greedy() };
+    let prompts = [0.0, 0.3].map(|t| (prompt.clone(), on(t)));
+    let want: Vec<Vec<u32>> = prompts
+        .iter()
+        .map(|(prompt, sampling)| {
+            let mut session = model.session(256).unwrap();
+            let mut g = session.generate(prompt, sampling, 200).unwrap();
+            std::iter::from_fn(|| g.next_token().unwrap()).collect()
+        })
+        .collect();
+    let (got, usage) = guessed(&model, &prompts, 200, 256);
+    assert_eq!(got, want);
+    let (made, right) = usage[0].drafted;
+    assert!(right > 40 && made >= right, "{right} of {made} guesses were right");
+}
+
+/// Answers with guesses wherever there are any.
+fn guessed(model: &Model, prompts: &[Asked], n: usize, context: u32) -> (Vec<Vec<u32>>, Vec<Usage>) {
+    let room = Room { slots: 2, context: Some(context), guesses: 6, ..Room::default() };
+    let mut engine = Engine::new(model, &room).unwrap();
+    engine.always_guess();
+    let ask = |(p, s): &Asked| Request { draft: 5, ..Request::new(p.clone(), *s, n) };
+    let ids: Vec<Id> = prompts.iter().map(|p| engine.submit(ask(p)).unwrap()).collect();
+    let mut done = finish(&mut engine);
+    ids.iter().map(|id| done.remove(id).unwrap()).map(|a| (a.tokens, a.usage)).unzip()
 }

@@ -52,7 +52,7 @@ fn what_is_closed_leaves_nothing() {
         session.logits(&tokens[..20], Rows::Prefill, &mut |_, _| ControlFlow::Continue(())).unwrap();
         let refused = session.generate(&[0; 97], &Sampling::greedy(), 1).map(drop);
         assert!(matches!(refused, Err(Error::PromptTooLong { .. })), "{refused:?}");
-        let room = |slots| Room { slots, context: Some(96), positions: None };
+        let room = |slots| Room { slots, context: Some(96), ..Room::default() };
         let mut engine = Engine::new(&model, &room(3)).unwrap();
         for n in [3, 50] {
             engine.submit(Request::new(tokens[..9].to_vec(), Sampling::greedy(), n)).unwrap();

@@ -78,7 +78,7 @@ fn session(model: &Model, what: &str, all: &mut Recordings) {
 }
 
 fn slots(model: &Model, what: &str, rows: &[u32], all: &mut Recordings) {
-    let room = Room { slots: 64, context: Some(128), positions: None };
+    let room = Room { slots: 64, context: Some(128), ..Room::default() };
     let engine = Engine::new(model, &room).unwrap();
     for &n in rows {
         all.push((format!("{what}{n} slots"), engine.recording(n, 128).unwrap()));

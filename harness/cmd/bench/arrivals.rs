@@ -142,7 +142,7 @@ fn line(what: &str, v: &Value) -> String {
 pub(super) fn run(f: &Flags, model: &Model, file: &str, rate: f64) -> Result<()> {
     let slots = f.slots[0];
     let most = f.n_prompt[0].max(f.long.unwrap_or(0)) + f.n_gen[0] + 1;
-    let room = Room { slots, context: Some(most), positions: None };
+    let room = Room { slots, context: Some(most), ..Room::default() };
     let mut engine = Engine::new(model, &room)?;
     let mut ids =
         Ids { rng: weft_kernels::testing::Rng::new(1), vocabulary: model.spec().vocabulary as usize };

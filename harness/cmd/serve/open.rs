@@ -204,7 +204,7 @@ impl Opened {
                 // The device was lost, and all that was on it.
                 None => flag.open(&device, None, c, cache).and_then(|(model, _)| lora.apply(model)),
             };
-            let options = Options { slots, context: Some(context), positions };
+            let options = Options { slots, context: Some(context), positions, ..Options::default() };
             let engine = model.and_then(|m| Ok(Engine::new(&m, &options)?)).map_err(|e| e.to_string())?;
             Ok(match &named {
                 Some(tokenizer) => Box::new(Named(engine, tokenizer.clone())),

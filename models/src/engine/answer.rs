@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::choose::{self, Choice, NoToken};
+use super::draft::Guesser;
 use super::pool::Sequence;
 use super::request::{Event, Finish, Id, Request, Usage};
 use super::text::{Step, Text};
@@ -39,6 +40,8 @@ pub(super) struct Answer {
     pub(super) asked: Instant,
     pub(super) started: Option<Instant>,
     pub(super) first: Option<Instant>,
+    /// Guesses of what comes next, where they are wanted.
+    pub(super) guesser: Option<Guesser>,
     mask: Vec<u32>,
 }
 
@@ -60,6 +63,7 @@ impl Answer {
             asked: now,
             started: None,
             first: None,
+            guesser: (request.draft > 0).then(Guesser::new),
             mask,
             request,
         }
@@ -68,6 +72,11 @@ impl Answer {
     /// Whether another token is to be drawn, of those submitted already.
     pub(super) fn wants_more(&self, context: usize) -> bool {
         self.submitted - self.prompt < self.request.max_tokens && self.submitted < context
+    }
+
+    /// Whether the next step may verify guesses: all that was submitted has come back.
+    pub(super) fn may_guess(&self) -> bool {
+        self.guesser.is_some() && self.submitted == self.known.len()
     }
 
     /// Draws the next token from its logits.
@@ -110,6 +119,9 @@ impl Answer {
         now: Instant,
     ) -> Result<(Vec<Event>, bool), Error> {
         self.known.push(token);
+        if let Some(guesser) = &mut self.guesser {
+            guesser.push(&self.known);
+        }
         self.usage.generated += 1;
         if self.first.is_none() {
             self.first = Some(now);

@@ -8,6 +8,8 @@ use crate::{Result, Sampling};
 pub(super) struct Layout {
     /// Answers at a time.
     pub(super) slots: usize,
+    /// Rows of a step at most: one for each slot, and some for guesses.
+    pub(super) rows: usize,
     /// Positions of a sequence.
     pub(super) context: usize,
     /// Positions of a block.
@@ -44,15 +46,23 @@ pub(super) trait Device {
     /// Computes a piece of a prompt; a word comes back: the token drawn, if one was to be.
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Self::Ticket>;
 
-    /// The next step computes the last of `known` on this slot, and so do those after it what was drawn.
-    fn wake(&mut self, slot: usize, known: &[u32], sampling: &Sampling) -> Result<()>;
+    /// The next step computes the last of `known` on this row, and so do those after it what was drawn.
+    fn wake(&mut self, row: usize, known: &[u32], sampling: &Sampling) -> Result<()>;
 
-    /// The next steps leave this slot alone.
-    fn sleep(&mut self, slot: usize) -> Result<()>;
+    /// The next steps leave this row alone.
+    fn sleep(&mut self, row: usize) -> Result<()>;
 
-    /// A step of the slots below `rows` that are awake, with at most so many positions in the cache of each; a word for
-    /// each row comes back, the token drawn.
-    fn step(&mut self, rows: usize, positions: usize) -> Result<Self::Ticket>;
+    /// Has a row that is asleep see and write the cache of a slot, until its own table is written.
+    fn lend(&mut self, slot: usize, row: usize) -> Result<()>;
+
+    /// Rows that a step of the first `rows` computes, those that are asleep among them.
+    fn rows(&self, rows: usize) -> usize {
+        rows.next_power_of_two().min(self.layout().rows)
+    }
+
+    /// A step of the rows below `rows` that are awake, with at most so many positions in the cache of each; a word for
+    /// each row comes back, the token drawn. With `shared` some rows are of one slot, which see what the others write.
+    fn step(&mut self, rows: usize, positions: usize, shared: bool) -> Result<Self::Ticket>;
 
     /// The logits of a row of what was asked for last, as bits of f32: of a slot of a step, or 0 of a piece.
     fn logits(&mut self, row: usize) -> Result<Self::Ticket>;

@@ -19,6 +19,9 @@ use crate::graph::{Frame, Graph, Memory, Pass, Want};
 use crate::kv::{Cache, Group};
 use crate::{Model, Result, Sampling};
 
+/// Rows, positions, and whether rows share a slot.
+type StepKey = (u32, u32, bool);
+
 /// A program, and where its logits are afterwards.
 type Recorded = (Program, Option<Slice>);
 
@@ -34,18 +37,20 @@ pub(super) struct Gpu {
     state: Slice,
     rows: Rows,
     piece: Rows,
+    /// By group, row and entry, what the state's tables hold.
+    known: Vec<Vec<Vec<u32>>>,
     /// The angles of each rotary embedding.
     tables: Vec<Slice>,
     last_row: Slice,
     activations: Slice,
     /// What adapters hold between their two products.
     between: Option<Slice>,
-    /// Programs of steps, by rows and positions.
-    steps: HashMap<(u32, u32), Recorded>,
+    /// Programs of steps, by rows, positions, and whether rows share a slot.
+    steps: HashMap<StepKey, Recorded>,
     /// Programs of pieces, by tokens.
     pieces: HashMap<(Want, u32), Recorded>,
     /// The step that ran last.
-    last: Option<(u32, u32)>,
+    last: Option<StepKey>,
     /// Where the logits of what ran last are.
     logits: Option<Slice>,
 }
@@ -60,24 +65,24 @@ struct Rows {
 
 impl Gpu {
     pub(super) fn new(model: &Model, options: &Options) -> Result<Gpu> {
-        let Room { shapes, groups, plan, slots, context } = Room::of(model, options)?;
+        let Room { shapes, groups, plan, slots, rows, context } = Room::of(model, options)?;
         let gpu = model.gpu();
         let cache = Cache::new(gpu, shapes, Pool::KvCache, "the KV cache")?;
         let words = (state_bytes(&groups) / 4) as usize;
         let idle = State { position: IDLE, ..bytemuck::Zeroable::zeroed() };
-        let mut state: Vec<u32> = bytemuck::cast_slice(&vec![idle; slots as usize]).to_vec();
+        let mut state: Vec<u32> = bytemuck::cast_slice(&vec![idle; rows as usize]).to_vec();
         state.resize(words, 0);
         let alloc = |words: u64, label| gpu.alloc(Pool::State, words * 4, label);
-        let all = u64::from(slots) * u64::from(context);
-        let between = |l: &crate::lora::Lora| {
-            gpu.alloc(Pool::State, l.scratch_bytes(slots.max(plan.chunk)), "adapters")
-        };
+        let all = u64::from(rows) * u64::from(context);
+        let between =
+            |l: &crate::lora::Lora| gpu.alloc(Pool::State, l.scratch_bytes(rows.max(plan.chunk)), "adapters");
         let table = |t: Vec<[f32; 2]>| gpu.alloc_init(Pool::State, bytemuck::cast_slice(&t), "rotary table");
         let group =
             |g: &Group| pool::Group { window: g.window, chunks: g.pages.chunks, blocks: g.pages.blocks };
         Ok(Gpu {
             layout: Layout {
                 slots: slots as usize,
+                rows: rows as usize,
                 context: context as usize,
                 block: BLOCK as usize,
                 batch: plan.chunk as usize,
@@ -87,7 +92,7 @@ impl Gpu {
             gpu: gpu.clone(),
             between: model.1.as_deref().map(between).transpose()?,
             state: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&state), "sampler states and tables")?,
-            rows: Rows { ids: alloc(slots.into(), "token ids")?, history: alloc(all, "token histories")? },
+            rows: Rows { ids: alloc(rows.into(), "token ids")?, history: alloc(all, "token histories")? },
             piece: Rows {
                 ids: alloc(plan.chunk.into(), "token ids of a piece")?,
                 history: alloc(context.into(), "token history of a piece")?,
@@ -95,6 +100,7 @@ impl Gpu {
             tables: rotary(model.spec(), context).map(table).collect::<std::result::Result<_, _>>()?,
             last_row: alloc(model.spec().width.into(), "last residual")?,
             activations: gpu.alloc(Pool::Activations, plan.activations, "activations")?,
+            known: groups.iter().map(|g| vec![vec![0; g.pages.width as usize]; rows as usize]).collect(),
             model: model.clone(),
             groups,
             cache,
@@ -138,7 +144,11 @@ impl Gpu {
 
     /// What a step of so many rows records, for the tests.
     pub(super) fn recording(&self, rows: u32, positions: u32) -> Result<Recorder> {
-        Ok(self.record(pass(rows, self.layout.context as u32, positions))?.0)
+        Ok(self.record(self.pass((rows, positions, false)))?.0)
+    }
+
+    fn pass(&self, (rows, positions, shared): StepKey) -> Pass {
+        Pass { shared, ..pass(rows, self.layout.context as u32, positions) }
     }
 
     /// Computes the last step once more, and says how long that took. None if there was none.
@@ -153,8 +163,10 @@ impl Gpu {
         steps.sort_by_key(|(k, _)| **k);
         let mut pieces: Vec<_> = self.pieces.iter().collect();
         pieces.sort_by_key(|((want, tokens), _)| (*tokens, *want == Want::Token));
-        let what =
-            |&(rows, positions): &(u32, u32)| format!("decode of {rows} slots, up to {positions} positions");
+        let what = |&(rows, positions, shared): &StepKey| {
+            let of = if shared { "slots and guesses" } else { "slots" };
+            format!("decode of {rows} {of}, up to {positions} positions")
+        };
         let steps = steps.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0));
         let what = |&(want, tokens): &(Want, u32)| match want {
             Want::Token => format!("prefill of {tokens} tokens and the next token"),
@@ -163,9 +175,10 @@ impl Gpu {
         pieces.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0)).chain(steps).collect()
     }
 
-    /// Where a slot's history begins, in bytes.
-    fn history_at(&self, slot: usize) -> u64 {
-        (slot * self.layout.context) as u64 * 4
+    fn write_table(&mut self, group: usize, row: usize, first: usize, ids: &[u32]) -> Result<()> {
+        let word = self.groups[group].pages.word(row as u32, first as u32);
+        self.known[group][row][first..first + ids.len()].copy_from_slice(ids);
+        Ok(self.gpu.write(&self.state, u64::from(word) * 4, bytemuck::cast_slice(ids))?)
     }
 }
 
@@ -177,8 +190,19 @@ impl Device for Gpu {
     }
 
     fn table(&mut self, group: usize, slot: usize, first: usize, ids: &[u32]) -> Result<()> {
-        let word = self.groups[group].pages.word(slot as u32, first as u32);
-        Ok(self.gpu.write(&self.state, u64::from(word) * 4, bytemuck::cast_slice(ids))?)
+        self.write_table(group, slot, first, ids)
+    }
+
+    fn lend(&mut self, slot: usize, row: usize) -> Result<()> {
+        for group in 0..self.known.len() {
+            let [from, to] = [slot, row].map(|r| &self.known[group][r]);
+            let differ = || from.iter().zip(to).enumerate().filter(|(_, (a, b))| a != b).map(|(i, _)| i);
+            if let (Some(first), Some(last)) = (differ().next(), differ().next_back()) {
+                let ids = from[first..=last].to_vec();
+                self.write_table(group, row, first, &ids)?;
+            }
+        }
+        Ok(())
     }
 
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Readback> {
@@ -192,7 +216,7 @@ impl Device for Gpu {
         let at = self.cache.shapes.piece().expect("caches lie in blocks");
         gpu.write(&self.state, at, bytemuck::cast_slice(&words))?;
         gpu.write(&self.piece.ids, 0, bytemuck::cast_slice(tokens))?;
-        if draw.is_some() {
+        if draw.is_some_and(|s| s.repeat_penalty != 1.0) {
             gpu.write(&self.piece.history, 0, bytemuck::cast_slice(known))?;
         }
         let want = if draw.is_some() { Want::Token } else { Want::Cache };
@@ -209,27 +233,29 @@ impl Device for Gpu {
         Ok(gpu.run(program, Some(&token))?.readback.expect("asked for"))
     }
 
-    fn wake(&mut self, slot: usize, known: &[u32], sampling: &Sampling) -> Result<()> {
+    fn wake(&mut self, row: usize, known: &[u32], sampling: &Sampling) -> Result<()> {
         let gpu = &self.gpu;
-        gpu.write(&self.rows.history, self.history_at(slot), bytemuck::cast_slice(known))?;
-        let last = known.last().expect("a token");
-        gpu.write(&self.rows.ids, slot as u64 * 4, bytemuck::bytes_of(last))?;
-        let state = sampling.state(known.len() as u32 - 1);
-        Ok(gpu.write(&self.state, (slot * size_of::<State>()) as u64, bytemuck::bytes_of(&state))?)
+        let last = known.len() - 1;
+        let state = sampling.state(last as u32);
+        // Only the penalty looks back.
+        let back = if state.penalty == 1.0 { 0 } else { (state.last_n as usize).min(last) };
+        let at = (row * self.layout.context + last - back) as u64 * 4;
+        gpu.write(&self.rows.history, at, bytemuck::cast_slice(&known[last - back..]))?;
+        gpu.write(&self.rows.ids, row as u64 * 4, bytemuck::bytes_of(&known[last]))?;
+        Ok(gpu.write(&self.state, (row * size_of::<State>()) as u64, bytemuck::bytes_of(&state))?)
     }
 
-    fn sleep(&mut self, slot: usize) -> Result<()> {
-        let at = (slot * size_of::<State>()) as u64;
+    fn sleep(&mut self, row: usize) -> Result<()> {
+        let at = (row * size_of::<State>()) as u64;
         Ok(self.gpu.write(&self.state, at, bytemuck::bytes_of(&IDLE))?)
     }
 
-    fn step(&mut self, rows: usize, positions: usize) -> Result<Readback> {
+    fn step(&mut self, rows: usize, positions: usize, shared: bool) -> Result<Readback> {
         let gpu = self.gpu.clone();
         let tokens = self.rows.ids.range(0, rows as u64 * 4);
-        let rows = (rows as u32).next_power_of_two().min(self.layout.slots as u32);
-        let key = (rows, (positions as u32).next_power_of_two().max(64));
+        let key = (self.rows(rows) as u32, (positions as u32).next_power_of_two().max(64), shared);
         if !self.steps.contains_key(&key) {
-            let (rec, logits) = self.record(pass(key.0, self.layout.context as u32, key.1))?;
+            let (rec, logits) = self.record(self.pass(key))?;
             self.steps.insert(key, (rec.finish()?, logits));
         }
         self.last = Some(key);
@@ -254,8 +280,9 @@ impl Device for Gpu {
             return Ok(self.model.gpu().without_f16().is_some());
         };
         self.gpu = gpu;
-        let (slots, context) = (self.layout.slots as u32, self.layout.context as u32);
-        let bytes = activations(&self.frame(), slots, context, self.layout.batch as u32);
+        let (rows, context) = (self.layout.rows as u32, self.layout.context as u32);
+        let guesses = self.layout.rows > self.layout.slots;
+        let bytes = activations(&self.frame(), (rows, guesses), context, self.layout.batch as u32);
         if bytes > self.activations.size() {
             self.activations = self.gpu.alloc(Pool::Activations, bytes, "activations")?;
         }

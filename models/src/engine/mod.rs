@@ -33,7 +33,9 @@
 mod answer;
 mod choose;
 mod device;
+mod draft;
 mod gpu;
+mod pace;
 mod pool;
 mod request;
 mod room;
@@ -41,6 +43,7 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 mod text;
+mod verify;
 
 use std::time::Instant;
 
@@ -64,11 +67,14 @@ pub struct Options {
     /// Positions of all together, at least those of one; None for as many as all may have. With fewer, answers wait for
     /// room, or are sent back to the queue and computed again, and share what their prompts begin with all the more.
     pub positions: Option<u64>,
+    /// Rows of a step besides those of slots, for guesses that are verified: see [`Request::draft`]. Slots that nobody
+    /// has serve as well.
+    pub guesses: u32,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { slots: 4, context: None, positions: None }
+        Options { slots: 4, context: None, positions: None, guesses: 0 }
     }
 }
 
@@ -103,6 +109,12 @@ impl Engine {
     #[doc(hidden)]
     pub fn recording(&self, rows: u32, positions: u32) -> Result<weft_runtime::Recorder> {
         self.scheduler.device.recording(rows, positions)
+    }
+
+    /// Has guesses made wherever there are any, whatever they cost: for tests.
+    #[doc(hidden)]
+    pub fn always_guess(&mut self) {
+        self.scheduler.pace.always_guess = true;
     }
 
     /// Computes the last step once more and says how long that took: see [`weft_runtime::Gpu::measure`]. Answers, and what

@@ -58,6 +58,10 @@ pub struct Request {
     pub salt: u64,
     /// Whether the text shows control tokens.
     pub special: bool,
+    /// The most tokens to guess and verify in one step; 0 for none. The answer is the same, and comes faster where it
+    /// repeats what was said. There are none where the host draws, or the engine has no room for them
+    /// ([`Options::guesses`](super::Options::guesses)).
+    pub draft: usize,
 }
 
 impl Request {
@@ -74,6 +78,7 @@ impl Request {
             mask: None,
             salt: 0,
             special: false,
+            draft: 0,
         }
     }
 

@@ -48,6 +48,8 @@ pub(super) struct Room {
     pub(super) groups: Vec<Group>,
     pub(super) plan: Plan,
     pub(super) slots: u32,
+    /// Rows of a step at most.
+    pub(super) rows: u32,
     pub(super) context: u32,
 }
 
@@ -77,24 +79,26 @@ impl Room {
             return Err(Error::Context { wanted: context, most: u32::MAX / slots });
         }
         let batch = chunk.min(context);
-        let extent = Extent { sequences: slots, context, batch };
+        let rows = (slots + options.guesses).min(most);
+        let extent = Extent { sequences: slots, rows, context, batch };
         let positions = options.positions.unwrap_or(all).clamp(u64::from(context), all);
         let (shapes, groups) = Shapes::paged(spec, cache, extent, positions, budget)?;
         let frame = Frame { kv: &shapes, ..*f };
         let chunk = Graph::fitting_chunk(&frame, batch, Want::Token);
-        let words = all + u64::from(context + slots + chunk + spec.width);
+        let histories = u64::from(rows + 1) * u64::from(context);
+        let words = histories + u64::from(rows + chunk + spec.width);
         let plan = Plan {
             cache: shapes.bytes(budget),
             positions: positions_of(&groups).unwrap_or(positions).min(all),
             block: BLOCK,
             block_bytes: shapes.block_bytes(0),
-            activations: activations(&frame, slots, context, chunk),
+            activations: activations(&frame, (rows, rows > slots), context, chunk),
             state: state_bytes(&groups)
                 + words * 4
                 + rotary(spec, context).map(|t| t.len() as u64 * 8).sum::<u64>(),
             chunk,
         };
-        Ok(Room { shapes, groups, plan, slots, context })
+        Ok(Room { shapes, groups, plan, slots, rows, context })
     }
 }
 
@@ -134,15 +138,25 @@ pub(super) fn rotary(spec: &Spec, context: u32) -> impl Iterator<Item = Vec<[f32
     spec.rotations().into_iter().map(move |r| r.table(context))
 }
 
-/// Bytes of activations for steps of up to so many slots, and for pieces of up to `chunk` tokens.
-pub(super) fn activations(frame: &Frame<'_>, slots: u32, context: u32, chunk: u32) -> u64 {
-    let rows = (0..=slots.ilog2()).map(|i| 1 << i).chain([slots]);
-    let step = |rows| Graph::plan(frame, pass(rows, context, context)).bytes();
-    let steps = rows.map(step).max().unwrap_or(0);
+/// Bytes of activations for steps of up to so many rows, and for pieces of up to `chunk` tokens.
+pub(super) fn activations(frame: &Frame<'_>, (rows, guesses): (u32, bool), context: u32, chunk: u32) -> u64 {
+    let rows = (0..=rows.ilog2()).map(|i| 1 << i).chain([rows]);
+    // Rows of one slot keep their queries until all keys are written.
+    let kinds = if guesses { &[false, true][..] } else { &[false] };
+    let step = |(rows, &shared): (u32, &bool)| {
+        Graph::plan(frame, Pass { shared, ..pass(rows, context, context) }).bytes()
+    };
+    let steps = rows.flat_map(|n| kinds.iter().map(move |k| (n, k))).map(step).max().unwrap_or(0);
     steps.max(Graph::most_bytes(frame, chunk, &[Want::Token, Want::Cache]))
 }
 
 /// A step of so many rows.
 pub(super) fn pass(rows: u32, context: u32, positions: u32) -> Pass {
-    Pass { tokens: rows, sequences: Sequences::Slots { context }, positions, want: Want::Token }
+    Pass {
+        tokens: rows,
+        sequences: Sequences::Slots { context },
+        positions,
+        want: Want::Token,
+        shared: false,
+    }
 }

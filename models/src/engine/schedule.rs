@@ -16,9 +16,11 @@ use weft_kernels::ops::sample::NOT_FINITE;
 
 use super::answer::{Answer, Phase};
 use super::device::{Device, Piece};
+use super::pace::{Kind, Pace, Round};
 use super::pool::{Blocks, Change};
 use super::request::{Event, Finish, Id, Request};
 use super::text::Text;
+use super::verify::Guesses;
 use crate::{Error, Result, Sampling};
 
 /// Rounds submitted before the first of them is read.
@@ -33,14 +35,11 @@ struct Flight<T> {
     round: u64,
     what: What,
     ticket: T,
-    /// Tokens of a prompt that it computes.
-    tokens: usize,
-    submitted: Instant,
 }
 
 enum What {
-    /// By row, whose token comes: the answer's epoch.
-    Step(Vec<Option<u64>>),
+    /// By row, whose token comes: the answer's epoch. And guesses that it verifies.
+    Step { rows: Vec<Option<u64>>, guesses: Vec<Guesses> },
     /// Logits of an answer, from a step or behind its prompt.
     Logits { slot: usize, epoch: u64 },
     /// A piece: with the token that was drawn, or none.
@@ -56,22 +55,21 @@ pub(super) enum Next<T> {
 /// Requests, slots and blocks, on a device.
 pub(super) struct Scheduler<D: Device> {
     pub(super) device: D,
-    blocks: Blocks,
+    pub(super) blocks: Blocks,
     queue: VecDeque<Answer>,
-    slots: Vec<Option<Answer>>,
+    pub(super) slots: Vec<Option<Answer>>,
     /// Slots that the device may still compute.
-    awake: Vec<bool>,
+    pub(super) awake: Vec<bool>,
     flights: VecDeque<Flight<D::Ticket>>,
     /// What the flight that is waited for is about.
-    landing: Option<(What, usize, Instant)>,
+    landing: Option<What>,
+    /// The rounds of flights, the oldest first; `round` is the number of the last.
+    rounds: VecDeque<Round>,
     round: u64,
+    pub(super) pace: Pace,
     events: Vec<Event>,
     last_id: u64,
     epochs: u64,
-    /// Tokens of prompts a second, as measured.
-    rate: Option<f64>,
-    /// When the last ticket was there.
-    last_landing: Instant,
     now: Instant,
     /// Answers that lost their slot for want of blocks.
     pub(super) preempted: u64,
@@ -83,20 +81,20 @@ impl<D: Device> Scheduler<D> {
         let slots = layout.slots;
         Scheduler {
             blocks: Blocks::new(&layout.groups, layout.block),
-            device,
             queue: VecDeque::new(),
             slots: (0..slots).map(|_| None).collect(),
-            awake: vec![false; slots],
+            awake: vec![false; device.layout().rows],
             flights: VecDeque::new(),
             landing: None,
+            rounds: VecDeque::new(),
             round: 0,
+            pace: Pace::default(),
             events: Vec::new(),
             last_id: 0,
             epochs: 0,
-            rate: None,
-            last_landing: now,
             now,
             preempted: 0,
+            device,
         }
     }
 
@@ -154,7 +152,7 @@ impl<D: Device> Scheduler<D> {
         }
         Ok(match self.flights.pop_front() {
             Some(f) => {
-                self.landing = Some((f.what, f.tokens, f.submitted));
+                self.landing = Some(f.what);
                 Next::Wait(f.ticket)
             }
             None => Next::Events(Vec::new()),
@@ -163,21 +161,21 @@ impl<D: Device> Scheduler<D> {
 
     /// Takes the words of the ticket that [`Scheduler::next`] gave.
     pub(super) fn landed(&mut self, words: Vec<u32>, now: Instant) -> Result<()> {
-        let (what, tokens, submitted) = self.landing.take().expect("a flight is landing");
-        if tokens > 0 {
-            // From the later of the two on the device did nothing else.
-            let took = now - submitted.max(self.last_landing);
-            let rate = tokens as f64 / took.as_secs_f64().max(1e-6);
-            self.rate = Some(self.rate.map_or(rate, |r| 0.7 * r + 0.3 * rate));
+        let what = self.landing.take().expect("a flight is landing");
+        self.now = now;
+        let left = self.flights.front().map_or(0, |f| self.round + 1 - f.round) as usize;
+        while self.rounds.len() > left {
+            let round = self.rounds.pop_front().expect("longer than none");
+            self.pace.take(&round, now);
         }
-        (self.last_landing, self.now) = (now, now);
         match what {
-            What::Step(rows) => {
-                for (slot, (epoch, token)) in rows.into_iter().zip(words).enumerate() {
+            What::Step { rows, guesses } => {
+                for (slot, (epoch, &token)) in rows.into_iter().zip(&words).enumerate() {
                     if epoch.is_some_and(|e| self.is(slot, e)) {
                         self.take(slot, token, None, now)?;
                     }
                 }
+                guesses.into_iter().try_for_each(|g| self.verified(&g, &words, now))?;
             }
             What::Logits { slot, epoch } if self.is(slot, epoch) => {
                 let answer = self.slots[slot].as_mut().expect("an answer");
@@ -185,7 +183,7 @@ impl<D: Device> Scheduler<D> {
                     Ok((token, logprobs)) => {
                         answer.submitted += 1;
                         self.take(slot, token, logprobs, now)?;
-                        self.resume(slot)?;
+                        self.resume(slot);
                     }
                     Err(Error::NotFiniteLogits { .. }) => self.once_more(slot)?,
                     Err(error) => self.fail(slot, error),
@@ -198,7 +196,7 @@ impl<D: Device> Scheduler<D> {
                 if draws {
                     answer.submitted += 1;
                     self.take(slot, words[0], None, now)?;
-                    self.resume(slot)?;
+                    self.resume(slot);
                 }
             }
             _ => {}
@@ -207,7 +205,7 @@ impl<D: Device> Scheduler<D> {
     }
 
     /// Whether a slot still has the answer of this epoch.
-    fn is(&self, slot: usize, epoch: u64) -> bool {
+    pub(super) fn is(&self, slot: usize, epoch: u64) -> bool {
         self.slots[slot].as_ref().is_some_and(|a| a.epoch == epoch)
     }
 
@@ -253,7 +251,11 @@ impl<D: Device> Scheduler<D> {
         Ok(())
     }
 
-    fn write_tables(&mut self, slot: usize, changes: impl IntoIterator<Item = Change>) -> Result<()> {
+    pub(super) fn write_tables(
+        &mut self,
+        slot: usize,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Result<()> {
         changes.into_iter().try_for_each(|(group, first, ids)| self.device.table(group, slot, first, &ids))
     }
 
@@ -261,26 +263,29 @@ impl<D: Device> Scheduler<D> {
     fn submit_round(&mut self) -> Result<bool> {
         self.round += 1;
         let step = self.submit_step()?;
-        let pieces = self.submit_pieces(step)?;
-        if !step && !pieces {
-            self.round -= 1;
+        let tokens = self.submit_pieces(step.is_some())?;
+        let any = step.is_some() || tokens > 0;
+        match any {
+            true => self.rounds.push_back(Round { submitted: self.now, step, tokens }),
+            false => self.round -= 1,
         }
-        Ok(step || pieces)
+        Ok(any)
     }
 
-    fn fly(&mut self, what: What, ticket: D::Ticket, tokens: usize) {
-        self.flights.push_back(Flight { round: self.round, what, ticket, tokens, submitted: self.now });
+    fn fly(&mut self, what: What, ticket: D::Ticket) {
+        self.flights.push_back(Flight { round: self.round, what, ticket });
     }
 
-    /// A step of all answers that are being decoded and want another token.
-    fn submit_step(&mut self) -> Result<bool> {
+    /// A step of all answers that are being decoded and want another token; what kind it is, if there is one.
+    fn submit_step(&mut self) -> Result<Option<Kind>> {
         let context = self.device.layout().context;
         let mut rows: Vec<Option<u64>> = Vec::new();
         let mut on_host = Vec::new();
+        let mut guessing = Vec::new();
         let mut positions = 0;
         for slot in 0..self.slots.len() {
             let wants = |a: &Answer| a.phase == Phase::Decoding && a.wants_more(context);
-            if !self.slots[slot].as_ref().is_some_and(wants) {
+            if !self.slots[slot].as_ref().is_some_and(wants) || self.holds(slot) {
                 // One that waits, or has all that it may have, is not computed any further.
                 self.put_to_sleep(slot)?;
                 continue;
@@ -288,6 +293,7 @@ impl<D: Device> Scheduler<D> {
             if !self.make_room(slot)? {
                 continue;
             }
+            self.rouse(slot)?;
             let a = self.slots[slot].as_mut().expect("an answer");
             positions = positions.max(a.submitted);
             rows.resize(slot, None);
@@ -296,6 +302,9 @@ impl<D: Device> Scheduler<D> {
                 on_host.push((slot, a.epoch));
                 rows.push(None);
             } else {
+                if a.may_guess() {
+                    guessing.push((slot, a.epoch));
+                }
                 a.submitted += 1;
                 rows.push(Some(a.epoch));
             }
@@ -307,16 +316,33 @@ impl<D: Device> Scheduler<D> {
             }
         }
         on_host.retain(|&(slot, epoch)| self.is(slot, epoch));
+        guessing.retain(|&(slot, epoch)| self.is(slot, epoch));
         if rows.iter().all(Option::is_none) && on_host.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
-        let ticket = self.device.step(rows.len(), positions)?;
-        self.fly(What::Step(rows), ticket, 0);
+        let (guesses, all, positions) = self.guess(&guessing, &mut rows, positions)?;
+        let kind = (self.device.rows(all), !guesses.is_empty());
+        let ticket = self.device.step(all, positions, kind.1)?;
+        self.asleep_behind(&guesses)?;
+        self.fly(What::Step { rows, guesses }, ticket);
         for (slot, epoch) in on_host {
             let ticket = self.device.logits(slot)?;
-            self.fly(What::Logits { slot, epoch }, ticket, 0);
+            self.fly(What::Logits { slot, epoch }, ticket);
         }
-        Ok(true)
+        Ok(Some(kind))
+    }
+
+    /// Has the device compute the next token of a slot that was left alone, all of whose tokens are known.
+    fn rouse(&mut self, slot: usize) -> Result<()> {
+        if !self.awake[slot] {
+            let a = self.slots[slot].as_ref().expect("an answer");
+            // Where the host draws, the device leaves the logits as they are.
+            let plain = Sampling::greedy();
+            let sampling = if a.request.on_host() { &plain } else { &a.request.sampling };
+            self.device.wake(slot, &a.known, sampling)?;
+            self.awake[slot] = true;
+        }
+        Ok(())
     }
 
     /// Blocks for the token that a slot computes next; false where its answer lost the slot.
@@ -356,7 +382,7 @@ impl<D: Device> Scheduler<D> {
         self.put_to_sleep(slot)
     }
 
-    fn put_to_sleep(&mut self, slot: usize) -> Result<()> {
+    pub(super) fn put_to_sleep(&mut self, slot: usize) -> Result<()> {
         if std::mem::take(&mut self.awake[slot]) {
             self.device.sleep(slot)?;
         }
@@ -366,7 +392,7 @@ impl<D: Device> Scheduler<D> {
     /// Tokens of prompts that a round may compute.
     fn budget(&self, decoding: bool) -> usize {
         let batch = self.device.layout().batch;
-        match (decoding, self.rate) {
+        match (decoding, self.pace.rate) {
             (false, _) => batch,
             (true, None) => (4 * LEAST_PIECE).min(batch),
             (true, Some(rate)) => {
@@ -378,10 +404,10 @@ impl<D: Device> Scheduler<D> {
         }
     }
 
-    /// Pieces of prompts, the oldest prompt first.
-    fn submit_pieces(&mut self, decoding: bool) -> Result<bool> {
+    /// Pieces of prompts, the oldest prompt first; how many tokens they have.
+    fn submit_pieces(&mut self, decoding: bool) -> Result<usize> {
         let mut budget = self.budget(decoding);
-        let mut any = false;
+        let mut all = 0;
         let phase = |a: &Option<Answer>| match a {
             Some(Answer { phase: Phase::Prompt(done), id, .. }) => Some((*id, *done)),
             _ => None,
@@ -398,10 +424,10 @@ impl<D: Device> Scheduler<D> {
                 break;
             }
             let tokens = self.submit_piece(slot, done, budget)?;
-            any |= tokens > 0;
+            all += tokens;
             budget -= tokens;
         }
-        Ok(any)
+        Ok(all)
     }
 
     /// A piece of at most `most` tokens; how many it has.
@@ -424,16 +450,16 @@ impl<D: Device> Scheduler<D> {
         a.phase = if last { Phase::Waiting } else { Phase::Prompt(to) };
         self.blocks.computed(&mut a.seq, &a.known, to);
         let epoch = a.epoch;
-        self.fly(What::Piece { slot, epoch, done: to, draws }, ticket, to - from);
+        self.fly(What::Piece { slot, epoch, done: to, draws }, ticket);
         if last && on_host {
             let ticket = self.device.logits(0)?;
-            self.fly(What::Logits { slot, epoch }, ticket, 0);
+            self.fly(What::Logits { slot, epoch }, ticket);
         }
         Ok(to - from)
     }
 
     /// A token of an answer came.
-    fn take(
+    pub(super) fn take(
         &mut self,
         slot: usize,
         token: u32,
@@ -477,16 +503,10 @@ impl<D: Device> Scheduler<D> {
     }
 
     /// Lets an answer whose next token is known take part in steps, if it goes on.
-    fn resume(&mut self, slot: usize) -> Result<()> {
+    pub(super) fn resume(&mut self, slot: usize) {
         if let Some(a) = self.slots[slot].as_mut() {
             a.phase = Phase::Decoding;
-            // Where the host draws, the device leaves the logits as they are.
-            let plain = Sampling::greedy();
-            let sampling = if a.request.on_host() { &plain } else { &a.request.sampling };
-            self.device.wake(slot, &a.known, sampling)?;
-            self.awake[slot] = true;
         }
-        Ok(())
     }
 
     fn fail(&mut self, slot: usize, error: Error) {

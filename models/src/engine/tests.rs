@@ -22,11 +22,13 @@ fn mix(h: u64, v: u64) -> u64 {
     (h ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
-/// The logits behind `tokens`: of all of them, and of the last of them once more, as a layer with a window sees them.
+/// The logits behind `tokens`: of all of them, and of the last of them once more, as a layer with a window sees them. Most
+/// of the time the last token alone counts, so that texts repeat themselves.
 fn logits(tokens: &[u32]) -> Vec<f32> {
     let hash = |t: &[u32]| t.iter().fold(7, |h, &t| mix(h, u64::from(t)));
-    let window = &tokens[tokens.len().saturating_sub(WINDOW as usize)..];
-    let h = mix(hash(tokens), hash(window));
+    let last = |n: usize| &tokens[tokens.len().saturating_sub(n)..];
+    let all = mix(hash(tokens), hash(last(WINDOW as usize)));
+    let h = if all.is_multiple_of(9) { all } else { hash(last(1)) };
     (0..VOCABULARY).map(|i| (mix(h, u64::from(i)) >> 40) as f32 / 1e6).collect()
 }
 
@@ -63,20 +65,25 @@ struct Fake {
     /// Tokens computed.
     work: usize,
     longest_piece_beside_rows: usize,
+    /// Steps in which rows shared a slot.
+    shared: usize,
 }
 
 impl Fake {
-    fn new(slots: usize, context: usize, groups: Vec<Group>) -> Fake {
+    /// With so many rows for guesses.
+    fn new(slots: usize, guesses: usize, context: usize, groups: Vec<Group>) -> Fake {
+        let rows = slots + guesses;
         let width = context.div_ceil(BLOCK);
         let chunk = |g: &Group| vec![None; g.blocks as usize * BLOCK];
         Fake {
             memory: groups.iter().map(|g| (0..g.chunks).map(|_| chunk(g)).collect()).collect(),
-            tables: groups.iter().map(|_| vec![vec![0; width]; slots]).collect(),
-            rows: vec![None; slots],
+            tables: groups.iter().map(|_| vec![vec![0; width]; rows]).collect(),
+            rows: vec![None; rows],
             last_logits: BTreeMap::new(),
-            layout: Layout { slots, context, block: BLOCK, batch: 64, groups, vocabulary: VOCABULARY },
+            layout: Layout { slots, rows, context, block: BLOCK, batch: 64, groups, vocabulary: VOCABULARY },
             work: 0,
             longest_piece_beside_rows: 0,
+            shared: 0,
         }
     }
 
@@ -156,23 +163,34 @@ impl Device for Fake {
         Ok(())
     }
 
-    fn step(&mut self, rows: usize, positions: usize) -> Result<Vec<u32>> {
+    fn lend(&mut self, slot: usize, row: usize) -> Result<()> {
+        assert!(self.rows[row].is_none(), "a row that is in use");
+        self.tables.iter_mut().for_each(|t| t[row] = t[slot].clone());
+        Ok(())
+    }
+
+    fn step(&mut self, rows: usize, positions: usize, shared: bool) -> Result<Vec<u32>> {
         self.last_logits.clear();
+        assert!(self.rows[rows..].iter().all(Option::is_none), "a row that is awake was left out");
+        let awake: Vec<(usize, Row)> =
+            self.rows.iter().enumerate().filter_map(|(i, r)| Some((i, r.clone()?))).collect();
+        // All write before any of them reads.
+        for (row, r) in &awake {
+            assert!(r.position < positions, "row {row} is beyond the positions of its program");
+            self.write(*row, r.position, r.token);
+        }
         let mut drawn = vec![0; rows];
-        for (slot, drawn) in drawn.iter_mut().enumerate() {
-            let Some(mut row) = self.rows[slot].clone() else { continue };
-            assert!(row.position < positions, "row {slot} is beyond the positions of its program");
-            self.write(slot, row.position, row.token);
-            let seen = self.seen(slot, row.position);
+        for (i, mut row) in awake {
+            let seen = self.seen(i, row.position);
             assert_eq!(seen, row.history);
-            self.last_logits.insert(slot, logits(&seen));
+            self.last_logits.insert(i, logits(&seen));
             row.token = draw(&seen, &row.sampling);
             row.position += 1;
             row.history.push(row.token);
-            *drawn = row.token;
-            self.rows[slot] = Some(row);
+            drawn[i] = row.token;
+            self.rows[i] = Some(row);
         }
-        assert!(self.rows[rows..].iter().all(Option::is_none), "a row that is awake was left out");
+        self.shared += usize::from(shared);
         Ok(drawn)
     }
 
@@ -190,6 +208,8 @@ impl Device for Fake {
 struct Got {
     tokens: Vec<u32>,
     cached: Option<usize>,
+    /// Guesses, and those of them that were right.
+    drafted: (usize, usize),
     end: Option<Finish>,
     failed: Option<String>,
 }
@@ -202,8 +222,13 @@ struct Bench {
 
 impl Bench {
     fn new(slots: usize, context: usize, groups: Vec<Group>) -> Bench {
+        Bench::guessing(slots, 0, context, groups)
+    }
+
+    fn guessing(slots: usize, guesses: usize, context: usize, groups: Vec<Group>) -> Bench {
         let now = Instant::now();
-        Bench { s: Scheduler::new(Fake::new(slots, context, groups), now), now, got: BTreeMap::new() }
+        let device = Fake::new(slots, guesses, context, groups);
+        Bench { s: Scheduler::new(device, now), now, got: BTreeMap::new() }
     }
 
     fn ask(&mut self, request: Request) -> Id {
@@ -245,6 +270,7 @@ impl Bench {
                     got.tokens.len() + usize::from(matches!(reason, Finish::StopToken(_)))
                 );
                 got.end = Some(reason.clone());
+                got.drafted = usage.drafted;
             }
             Event::Failed { error, .. } => got.failed = Some(error.to_string()),
         }
@@ -361,6 +387,30 @@ fn a_long_prompt_does_not_stop_the_others() {
     b.run();
 }
 
+/// Guesses change nothing but the number of steps, whatever becomes of them, up to the last token that fits.
+#[test]
+fn guesses_are_verified() {
+    let prompt: Vec<u32> = (1..9).chain(1..9).collect();
+    for (temperature, penalty) in [(0.0, 1.0), (0.9, 1.0), (0.0, 1.4)] {
+        let sampling =
+            Sampling { temperature, repeat_penalty: penalty, repeat_last_n: 7, ..Sampling::default() };
+        for (n, context) in [(200, 400), (500, 150)] {
+            let mut b = Bench::guessing(2, 15, context, vec![full(1, 200), window(90)]);
+            let ids: Vec<Id> = (0..2)
+                .map(|_| b.ask(Request { draft: 15, ..Request::new(prompt.clone(), sampling, n) }))
+                .collect();
+            b.run();
+            for id in ids {
+                let got = &b.got[&id];
+                assert_eq!(got.tokens, alone(&prompt, &sampling, n.min(context - prompt.len())));
+                if penalty == 1.0 && temperature == 0.0 {
+                    assert!(got.drafted.1 > 40, "{:?}", got.drafted);
+                }
+            }
+        }
+    }
+}
+
 struct Odd;
 
 impl Mask for Odd {
@@ -429,7 +479,7 @@ fn ten_thousand_requests() {
             1 => vec![full(3, 25)],
             _ => vec![full(1, 70), window(90)],
         };
-        let mut b = Bench::new(6, 120, groups);
+        let mut b = Bench::guessing(6, 5, 120, groups);
         let beginnings: Vec<Vec<u32>> = (0..5).map(|i| rng.tokens(10 + 7 * i)).collect();
         let mut asked: BTreeMap<Id, (Vec<u32>, Sampling, usize)> = BTreeMap::new();
         let mut waiting: VecDeque<(Id, Instant)> = VecDeque::new();
@@ -450,7 +500,8 @@ fn ten_thousand_requests() {
                 let n = rng.below(40) as usize;
                 let request = Request::new(prompt.clone(), sampling, n);
                 let host = rng.below(6) == 0;
-                let id = b.ask(Request { logprobs: host.then_some(2), ..request });
+                let draft = [0, 3, 20][rng.below(3) as usize];
+                let id = b.ask(Request { logprobs: host.then_some(2), draft, ..request });
                 asked.insert(id, (prompt, sampling, n));
                 waiting.push_back((id, b.now));
             }
@@ -474,6 +525,8 @@ fn ten_thousand_requests() {
         assert_eq!(b.s.blocks().0, 0, "a block is lost");
         assert!(cancelled > 20 && asked.len() > 1200, "{cancelled} cancelled of {}", asked.len());
         assert!(b.s.preempted > 0, "seed {seed}: nobody lost a slot");
+        let right: usize = b.got.values().map(|g| g.drafted.1).sum();
+        assert!(b.s.device.shared > 50 && right > 50, "{} steps, {right} right", b.s.device.shared);
         for (id, (prompt, sampling, n)) in &asked {
             let got = &b.got[id];
             assert_eq!(got.failed, None);

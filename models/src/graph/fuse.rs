@@ -37,7 +37,10 @@ fn one_attention(f: &Frame<'_>, pass: Pass, nodes: Vec<Node>) -> Vec<Node> {
             (Some(&Node::Rope { layer, qkv, .. }), Node::Attend { out: to, scratch, .. })
                 if pass.steps() && decodes(f, pass, layer) =>
             {
-                out.pop();
+                // Rows that see what others write come behind all of the writing; their own they write once more.
+                if !pass.shared {
+                    out.pop();
+                }
                 out.push(Node::AttendOne { layer, qkv, out: to, ints: None, scratch });
             }
             (_, node) => out.push(node),

@@ -32,6 +32,8 @@ pub(crate) struct Pass {
     /// Positions that the cache holds at most.
     pub(crate) positions: u32,
     pub(crate) want: Want,
+    /// Whether some rows are of one slot, so that keys have to be written before any of them is read.
+    pub(crate) shared: bool,
 }
 
 /// What is to come out of a program.
@@ -65,12 +67,12 @@ pub(crate) struct Vectors {
 impl Pass {
     /// Tokens of one sequence.
     pub(crate) fn one(tokens: u32, positions: u32, want: Want) -> Pass {
-        Pass { tokens, sequences: Sequences::One, positions, want }
+        Pass { tokens, sequences: Sequences::One, positions, want, shared: false }
     }
 
     /// Whole sequences of `tokens` tokens in all.
     pub(crate) fn packed(tokens: u32, vectors: Vectors) -> Pass {
-        Pass { tokens, sequences: Sequences::One, positions: 0, want: Want::Vectors(vectors) }
+        Pass { tokens, sequences: Sequences::One, positions: 0, want: Want::Vectors(vectors), shared: false }
     }
 
     /// Whether sequences are whole, so that keys and values come from the batch.

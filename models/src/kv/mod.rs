@@ -32,8 +32,11 @@ pub(crate) struct Group {
 /// What caches are for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extent {
-    /// Sequences, which lie one after the other.
+    /// Sequences.
     pub(crate) sequences: u32,
+    /// Tables of blocks, where caches lie in blocks: one for each sequence, and more for rows that see what one of them
+    /// has.
+    pub(crate) rows: u32,
     /// Positions of each.
     pub(crate) context: u32,
     /// The most tokens of a sequence that are written before the first of them looks.
@@ -92,7 +95,7 @@ impl Shapes {
         kinds.dedup();
         let state = (size_of::<State>() / 4) as u32;
         // A piece has a binding of its own, which begins at a multiple of 256 bytes in any case.
-        let piece = (e.sequences * state).next_multiple_of(64);
+        let piece = (e.rows * state).next_multiple_of(64);
         let mut table = piece + 2 * state;
         let mut groups = Vec::new();
         for window in kinds {
@@ -102,8 +105,8 @@ impl Shapes {
                 .try_fold(u32::MAX, |a, b| b.map(|b| a.min(b)))?;
             let width = e.context.div_ceil(BLOCK);
             let (chunks, blocks) = cut(window, width, &e, positions, most);
-            let pages = Pages { blocks, chunks, slots: e.sequences, width, table, piece };
-            table += e.sequences * width;
+            let pages = Pages { blocks, chunks, slots: e.rows, width, table, piece };
+            table += e.rows * width;
             groups.push(Group { window, pages });
         }
         let shape = |b: &Block| {

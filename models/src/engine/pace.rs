@@ -1,0 +1,126 @@
+//! How fast a device is, as rounds show. What comes back is no clock by itself: the host waits while it submits, and finds
+//! several things there at once.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// How many rows a step has, and whether some are of one answer.
+pub(super) type Kind = (usize, bool);
+
+/// A round on its way.
+pub(super) struct Round {
+    pub(super) submitted: Instant,
+    /// The step, where there is one.
+    pub(super) step: Option<Kind>,
+    /// Tokens of prompts that it computes.
+    pub(super) tokens: usize,
+}
+
+/// What rounds took.
+#[derive(Default)]
+pub(super) struct Pace {
+    /// Seconds of a step; none yet of a kind whose first step waited for its kernels.
+    steps: HashMap<Kind, Option<f64>>,
+    /// Guess as much as there is room for, whatever steps take.
+    pub(super) always_guess: bool,
+    /// Tokens of prompts a second.
+    pub(super) rate: Option<f64>,
+    /// When the last round ended.
+    last: Option<Instant>,
+}
+
+fn mix(old: Option<f64>, new: f64) -> f64 {
+    old.map_or(new, |old| 0.7 * old + 0.3 * new)
+}
+
+impl Pace {
+    /// A round has ended.
+    pub(super) fn take(&mut self, round: &Round, now: Instant) {
+        // From the later of the two on the device did nothing else.
+        let begin = self.last.map_or(round.submitted, |last| last.max(round.submitted));
+        let took = (now - begin).as_secs_f64();
+        self.last = Some(now);
+        match round.step {
+            Some(kind) if round.tokens == 0 => {
+                // One that took long for another reason does not count as much.
+                let fair = |old: f64| took.min(4.0 * old);
+                let new = self.steps.get(&kind).map(|&old| mix(old, old.map_or(took, fair)));
+                self.steps.insert(kind, new);
+            }
+            step => {
+                let step = step.and_then(|kind| *self.steps.get(&kind)?).unwrap_or(0.0);
+                let pieces = (took - step).max(0.1 * took).max(1e-6);
+                self.rate = Some(mix(self.rate, round.tokens as f64 / pieces));
+            }
+        }
+    }
+
+    /// Seconds of a step, measured, or by the one of fewer rows that was.
+    fn step(&self, kind: Kind) -> f64 {
+        if let Some(Some(took)) = self.steps.get(&kind) {
+            return *took;
+        }
+        let fewer = self.steps.iter().filter_map(|((rows, _), took)| Some((*rows, (*took)?)));
+        let nearest = fewer.filter(|(rows, _)| *rows <= kind.0).max_by_key(|(rows, _)| *rows);
+        nearest.map_or(1.0, |(rows, took)| took * (1.0 + 0.01 * (kind.0 - rows) as f64))
+    }
+
+    /// How many guesses are worth a row each. `right` is how likely a guess is right if those before it are, `plain` the
+    /// step without any, `rows(n)` how many rows one with n has, and `others` how many tokens it gives besides.
+    pub(super) fn guesses(
+        &self,
+        right: f64,
+        most: usize,
+        plain: Kind,
+        others: usize,
+        rows: impl Fn(usize) -> usize,
+    ) -> usize {
+        if self.always_guess {
+            return most;
+        }
+        let tokens = |n: usize| others as f64 + (0..=n).map(|i| right.powi(i as i32)).sum::<f64>();
+        let rate = |n: usize| tokens(n) / self.step((rows(n), true));
+        // A little better is not worth the change.
+        let mut best = (0, 1.05 * tokens(0) / self.step(plain));
+        for n in [1, 3, 7, 15].into_iter().map(|n: usize| n.min(most)) {
+            if n > 0 && rate(n) > best.1 {
+                best = (n, rate(n));
+            }
+        }
+        best.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Pace, Round};
+
+    /// Pieces are timed apart from the steps beside them, and guesses are tried and given up by what steps take.
+    #[test]
+    fn what_rounds_take_decides() {
+        let mut p = Pace::default();
+        let mut now = Instant::now();
+        let mut round = |p: &mut Pace, step, tokens, ms| {
+            let submitted = now;
+            now += Duration::from_millis(ms);
+            p.take(&Round { submitted, step, tokens }, now);
+        };
+        // The first of a kind does not count.
+        round(&mut p, Some((1, false)), 0, 100);
+        round(&mut p, Some((1, false)), 0, 10);
+        round(&mut p, Some((1, false)), 300, 40);
+        assert!((p.rate.unwrap() - 10_000.0).abs() < 1.0, "{:?}", p.rate);
+        let rows = |n: usize| (n + 1).next_power_of_two();
+        let guesses = |p: &Pace, right| p.guesses(right, 20, (1, false), 0, rows);
+        assert_eq!(guesses(&p, 0.9), 15);
+        assert_eq!(guesses(&p, 0.0), 0);
+        (0..2).for_each(|_| round(&mut p, Some((16, true)), 0, 90));
+        assert_eq!(guesses(&p, 0.9), 7);
+        for rows in [2, 4, 8, 2, 4, 8] {
+            round(&mut p, Some((rows, true)), 0, 80);
+        }
+        assert_eq!(guesses(&p, 0.9), 0);
+    }
+}
