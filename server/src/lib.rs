@@ -35,6 +35,9 @@ pub use guard::Keys;
 pub use http::{router, serve_until};
 pub use shelf::{Library, Opened, Shelf};
 
+/// Threads that speak HTTP at most.
+const THREADS: usize = 4;
+
 /// Answers on `listener` until the process is asked to end (Ctrl-C, SIGTERM), and then as long as streams go on, within
 /// [`Config::grace`]. `ready` is told the address, `again` runs when the process is asked once more.
 ///
@@ -46,7 +49,9 @@ pub fn serve(
     ready: impl FnOnce(SocketAddr),
     again: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // The work is small, and threads that wake each other cost more than it does.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     listener.set_nonblocking(true)?;
     let log = app.config.log.clone();
     runtime.block_on(async {

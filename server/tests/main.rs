@@ -11,3 +11,4 @@ mod page;
 mod responses;
 mod state;
 mod tools;
+mod vectors;

@@ -164,3 +164,20 @@ fn the_document_is_what_the_routes_take() {
     }
     assert!(checked >= 7, "{checked}");
 }
+
+#[test]
+fn what_was_done_is_counted() {
+    let server = Server::open();
+    let body = json!({ "model": "fake", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 7, "ignore_eos": true });
+    for _ in 0..3 {
+        assert_eq!(server.post("/v1/chat/completions", &body).status, 200);
+    }
+    let text = server.get("/metrics").body;
+    let value = |name: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix("{model=\"fake\"} "));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse::<f64>().expect("a number")
+    };
+    assert_eq!((value("weft_requests_finished_total"), value("weft_tokens_generated_total")), (3.0, 21.0));
+    assert_eq!((value("weft_requests_running"), value("weft_time_to_first_token_seconds_count")), (0.0, 3.0));
+    assert!(text.contains("weft_time_per_token_seconds_bucket{model=\"fake\",le=\"+Inf\"} 3"), "{text}");
+}

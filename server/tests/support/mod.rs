@@ -14,8 +14,10 @@ use weft_formats::gguf::File;
 use weft_formats::tokenizer::Tokenizer;
 use weft_models::Sampling;
 use weft_server::engine::fake::Fake;
-use weft_server::engine::{Backend, Handle, Start, Worker};
+use weft_server::engine::{Backend, Handle, Start, VectorHandle, Vectors, Worker};
 use weft_server::{App, Card, Config, Served};
+
+use crate::vectors::Letters;
 
 /// Positions of an answer.
 pub(crate) const CONTEXT: usize = 512;
@@ -28,11 +30,13 @@ pub(crate) struct Engine {
     pub(crate) lost_after: Option<u64>,
     /// A template in place of weft-mini's.
     pub(crate) template: Option<&'static str>,
+    /// Whether it judges pairs, where it gives vectors in place of text.
+    pub(crate) vectors: Option<bool>,
 }
 
 impl Default for Engine {
     fn default() -> Engine {
-        Engine { slots: 4, step: Duration::ZERO, lost_after: None, template: None }
+        Engine { slots: 4, step: Duration::ZERO, lost_after: None, template: None, vectors: None }
     }
 }
 
@@ -85,7 +89,14 @@ impl Server {
         });
         let worker = Worker::spawn(start, config.limits).expect("a thread");
         let handle = worker.handle();
-        let app = App::new(config, vec![Served::text(card, worker.handle())]);
+        let served = match engine.vectors {
+            None => Served::text(card, worker.handle()),
+            Some(reranker) => {
+                let letters = move || Ok(Box::new(Letters { reranker }) as Box<dyn Vectors>);
+                Served::vectors(card, VectorHandle::spawn(letters).expect("a thread"))
+            }
+        };
+        let app = App::new(config, vec![served]);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
@@ -107,6 +118,11 @@ impl Server {
         let thread = std::thread::spawn(run);
         is_ready.recv().expect("a server");
         Server { at, engine: handle, stop: Some(stop), thread: Some(thread), worker: Some(worker) }
+    }
+
+    /// One that turns texts into vectors, or judges pairs.
+    pub(crate) fn of_vectors(reranker: bool) -> Server {
+        Server::start(Config::default(), Engine { vectors: Some(reranker), ..Default::default() })
     }
 
     pub(crate) fn open() -> Server {
