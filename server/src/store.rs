@@ -27,7 +27,7 @@ const OLDEST: Duration = Duration::from_secs(30 * 86_400);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// Who may read it.
-    pub(crate) key: u64,
+    pub(crate) owner: String,
     /// When it was made, in seconds since 1970.
     pub(crate) created: u64,
     /// The conversation before the answer, as items.
@@ -42,13 +42,13 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(
-        key: u64,
+        owner: String,
         created: u64,
         before: Vec<Value>,
         input: Vec<Value>,
         response: Value,
     ) -> Record {
-        Record { key, created, before, input, response, order: 0 }
+        Record { owner, created, before, input, response, order: 0 }
     }
 
     /// The same with the answer.
@@ -135,11 +135,11 @@ impl Store {
         write.commit().map_err(line)
     }
 
-    /// The record of this id, if this key may read it.
+    /// The record of this id, if it is this owner's.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(crate) fn get(&self, id: &str, key: u64) -> Result<Option<Record>, String> {
+    pub(crate) fn get(&self, id: &str, owner: &str) -> Result<Option<Record>, String> {
         let read = self.0.begin_read().map_err(line)?;
         let records = match read.open_table(RECORDS) {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -147,15 +147,15 @@ impl Store {
         };
         let Some(text) = records.get(id).map_err(line)? else { return Ok(None) };
         let record: Record = serde_json::from_slice(text.value()).map_err(line)?;
-        Ok(Some(record).filter(|r| r.key == key))
+        Ok(Some(record).filter(|r| r.owner == owner))
     }
 
-    /// Drops a record; whether it was there and this key's.
+    /// Drops a record; whether it was there and this owner's.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(crate) fn remove(&self, id: &str, key: u64) -> Result<bool, String> {
-        let Some(record) = self.get(id, key)? else { return Ok(false) };
+    pub(crate) fn remove(&self, id: &str, owner: &str) -> Result<bool, String> {
+        let Some(record) = self.get(id, owner)? else { return Ok(false) };
         let write = self.0.begin_write().map_err(line)?;
         {
             let mut records = write.open_table(RECORDS).map_err(line)?;
@@ -176,16 +176,16 @@ mod tests {
 
     use super::{Record, Store};
 
-    fn record(key: u64, created: u64, text: &str) -> Record {
-        Record::new(key, created, Vec::new(), vec![json!({ "a": 1 })], json!({ "text": text }))
+    fn record(created: u64, text: &str) -> Record {
+        Record::new("k".into(), created, Vec::new(), vec![json!({ "a": 1 })], json!({ "text": text }))
     }
 
     #[test]
     fn what_is_kept_is_there_after_the_file_is_opened_again() {
         let path = std::env::temp_dir().join(format!("weft-store-{}.redb", std::process::id()));
         let store = Store::open(&path).expect("a store");
-        assert_eq!(store.get("a", 1), Ok(None));
-        store.put("a", record(1, 100, "x")).expect("kept");
+        assert_eq!(store.get("a", "k"), Ok(None));
+        store.put("a", record(100, "x")).expect("kept");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -195,10 +195,10 @@ mod tests {
         assert!(Store::open(&path).is_err(), "one server at a time");
         drop(store);
         let store = Store::open(&path).expect("a store");
-        assert_eq!(store.get("a", 1).expect("readable").expect("there").response, json!({ "text": "x" }));
-        assert_eq!(store.get("a", 2), Ok(None), "another key's");
+        assert_eq!(store.get("a", "k").expect("readable").expect("there").response, json!({ "text": "x" }));
+        assert_eq!(store.get("a", "l"), Ok(None), "another key's");
         assert_eq!(
-            (store.remove("a", 2), store.remove("a", 1), store.remove("a", 1)),
+            (store.remove("a", "l"), store.remove("a", "k"), store.remove("a", "k")),
             (Ok(false), Ok(true), Ok(false))
         );
         drop(store);
@@ -211,15 +211,15 @@ mod tests {
     fn the_oldest_go_first() {
         let store = Store::in_memory().expect("a store");
         let old = 40 * 86_400;
-        store.put("old", record(1, 0, "x")).expect("kept");
-        store.put("new", record(1, old, "x")).expect("kept");
-        assert_eq!(store.get("old", 1), Ok(None), "too old");
+        store.put("old", record(0, "x")).expect("kept");
+        store.put("new", record(old, "x")).expect("kept");
+        assert_eq!(store.get("old", "k"), Ok(None), "too old");
         let large = "x".repeat(100 << 20);
         for id in ["a", "b", "c"] {
-            store.put(id, record(1, old, &large)).expect("kept");
+            store.put(id, record(old, &large)).expect("kept");
         }
-        assert_eq!(store.get("new", 1), Ok(None));
-        assert_eq!(store.get("a", 1), Ok(None), "too many bytes");
-        assert!(store.get("c", 1).is_ok_and(|r| r.is_some()));
+        assert_eq!(store.get("new", "k"), Ok(None));
+        assert_eq!(store.get("a", "k"), Ok(None), "too many bytes");
+        assert!(store.get("c", "k").is_ok_and(|r| r.is_some()));
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn create(State(app): State<Arc<App>>, post: Post) -> Result<Re
     let served = app.model(name.as_deref())?;
     let before = match f.text("previous_response_id")? {
         None => Vec::new(),
-        Some(id) => conversation(find(&app, &id, post.who.0).map_err(|e| e.at("previous_response_id"))?),
+        Some(id) => conversation(find(&app, &id, post.who).map_err(|e| e.at("previous_response_id"))?),
     };
     let Asked { ask, input, echo, store } = read::asked(f, &app, &served.card, &before)?;
     let begun = one::begin(&ask, &app, &served, post.who.0)?;
@@ -35,7 +35,7 @@ pub(super) async fn create(State(app): State<Arc<App>>, post: Post) -> Result<Re
         write::Head { id: format!("resp_{:016x}", app.id()), created, model: served.card.id.clone(), echo };
     let keep = store.then(|| write::Keep {
         app: app.clone(),
-        record: Record::new(post.who.0, created, before, input, Value::Null),
+        record: Record::new(app.config.keys.owner(post.who), created, before, input, Value::Null),
     });
     if ask.stream {
         let writer = write::Events::new(head, begun.listener, keep);
@@ -58,8 +58,9 @@ fn store(app: &App) -> Result<&Store> {
     app.store.as_ref().ok_or_else(|| ApiError::fault("there is no store of responses"))
 }
 
-fn find(app: &App, id: &str, key: u64) -> Result<Record> {
-    let record = tokio::task::block_in_place(|| store(app)?.get(id, key).map_err(ApiError::fault))?;
+fn find(app: &App, id: &str, who: Who) -> Result<Record> {
+    let owner = app.config.keys.owner(who);
+    let record = tokio::task::block_in_place(|| store(app)?.get(id, &owner).map_err(ApiError::fault))?;
     record.ok_or_else(|| {
         let shown: String = id.chars().take(80).collect();
         let line =
@@ -71,8 +72,8 @@ fn find(app: &App, id: &str, key: u64) -> Result<Record> {
 /// Who asks, where a request has no body.
 type Asker = Option<Extension<Who>>;
 
-fn key(who: &Asker) -> u64 {
-    who.as_ref().map_or(0, |w| w.0.0)
+fn asker(who: &Asker) -> Who {
+    who.as_ref().map_or(Who(0), |w| w.0)
 }
 
 /// GET /v1/responses/{id}, and its input items.
@@ -82,9 +83,9 @@ pub(super) async fn get(
     who: Asker,
 ) -> Result<Response> {
     match path.strip_suffix("/input_items") {
-        None => Ok(json(find(&app, &path, key(&who))?.response.to_string())),
+        None => Ok(json(find(&app, &path, asker(&who))?.response.to_string())),
         Some(id) => {
-            let record = find(&app, id, key(&who))?;
+            let record = find(&app, id, asker(&who))?;
             // The newest first, as OpenAI has it.
             let items: Vec<Value> = [record.before, record.input].concat().into_iter().rev().collect();
             let id = |item: Option<&Value>| item.map(|i| i["id"].clone()).unwrap_or_default();
@@ -101,7 +102,9 @@ pub(super) async fn delete(
     Path(id): Path<String>,
     who: Asker,
 ) -> Result<Response> {
-    find(&app, &id, key(&who))?;
-    tokio::task::block_in_place(|| store(&app)?.remove(&id, key(&who)).map_err(ApiError::fault))?;
+    find(&app, &id, asker(&who))?;
+    tokio::task::block_in_place(|| {
+        store(&app)?.remove(&id, &app.config.keys.owner(asker(&who))).map_err(ApiError::fault)
+    })?;
     Ok(json(json!({ "id": id, "object": "response", "deleted": true }).to_string()))
 }
