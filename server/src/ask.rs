@@ -10,7 +10,7 @@ use crate::card::{Card, Rendering};
 use crate::draw::{self, Draw};
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
-use crate::grammar::{Refusal, Think};
+use crate::grammar::{Entry, Refusal, Think};
 use crate::shape::{self, Form};
 use crate::tools::{Calls, Choice, Format, format_of, needs_special, plan, think_of};
 
@@ -50,6 +50,8 @@ pub(crate) struct Ask {
     pub(crate) calls: Calls,
     /// What the answer must look like.
     pub(crate) form: Option<Form>,
+    /// Tokens that the model may think at most, where it thinks aloud.
+    pub(crate) budget: Option<usize>,
     /// Whether thoughts are a part of the content.
     pub(crate) raw_thoughts: bool,
     pub(crate) stream: bool,
@@ -78,13 +80,14 @@ impl Ask {
         draw.logprobs = logprobs(&mut f)?;
         let (thinking, extra) = thinking(&mut f, card)?;
         let raw = f.choice("reasoning_format", &["auto", "deepseek", "none"])? == Some("none");
+        let budget = f.whole("thinking_budget", 0, 1 << 31)?.map(|n| n as usize);
         let goes_on = goes_on(&mut f)?;
         let (stream, usage) = draw::streaming(&mut f)?;
         let progress = f.flag("return_progress")?.unwrap_or(false);
         f.finish(lenient)?;
         app.log_ignored(&ignored);
         let with = Rendering { tools: None, thinking, extra, goes_on };
-        Ok(Ask { messages, with, draw, calls, form, raw_thoughts: raw, stream, usage, progress })
+        Ok(Ask { messages, with, draw, calls, form, budget, raw_thoughts: raw, stream, usage, progress })
     }
 }
 
@@ -157,28 +160,23 @@ impl Ask {
         format: Option<&'static Format>,
         think: Option<&Think>,
     ) -> Result<Vec<Option<Box<dyn Mask>>>> {
-        let n = self.draw.n;
-        match (format, &self.form) {
-            (Some(_), Some((_, param))) => {
-                let line = format!(
-                    "\"{param}\" and \"tools\" do not go together here, unless \"tool_choice\" is none"
-                );
-                Err(ApiError::unsupported(*param, line))
-            }
-            (Some(format), None) => {
+        let mut entry = match (format, &self.form) {
+            (Some(format), form) => {
                 let grammars = served.grammars()?;
-                let entry = plan(grammars, &served.card.tokenizer, format, &self.calls, think.cloned())
-                    .map_err(|why| refusal(why, "tools"))?;
-                Ok((0..n).map(|_| entry.clone().map(|e| e.mask())).collect())
+                let form = form.as_ref().map(|(source, _)| source);
+                plan(grammars, &served.card.tokenizer, format, &self.calls, form, think.cloned())
+                    .map_err(|why| refusal(why, "tools"))?
             }
             (None, Some((source, param))) => {
-                let grammars = served.grammars()?;
-                let mask =
-                    |_| grammars.mask(source, think.cloned()).map(Some).map_err(|why| refusal(why, param));
-                (0..n).map(mask).collect()
+                let made = served.grammars()?.entry(source, think.cloned());
+                Some(made.map_err(|why| refusal(why, param))?)
             }
-            (None, None) => Ok((0..n).map(|_| None).collect()),
+            (None, None) => None,
+        };
+        if let (Some(budget), Some(think)) = (self.budget, think) {
+            entry = Some(served.grammars()?.end_thought(entry, think.clone(), budget));
         }
+        Ok((0..self.draw.n).map(|_| entry.clone().map(Entry::mask)).collect())
     }
 }
 

@@ -206,7 +206,6 @@ fn what_cannot_be_enforced_is_refused() {
         (json!({ "response_format": schema(json!({ "type": "string", "pattern": "(?=a)b" })) }), "pattern"),
         (json!({ "grammar": "root ::= missing" }), "missing"),
         (json!({ "response_format": { "type": "regex", "regex": "(" } }), "regex"),
-        (json!({ "tools": tools(), "response_format": { "type": "json_object" } }), "do not go together"),
     ] {
         let reply = server.post(CHAT, &ask(1, &more));
         assert_eq!(reply.status, 400, "{more}: {reply:?}");

@@ -65,6 +65,10 @@ impl Compiler {
         Ok(Compiler { factory: Arc::new(factory), vocabulary, running: Arc::default() })
     }
 
+    pub(super) fn vocabulary(&self) -> Arc<Vocabulary> {
+        self.vocabulary.clone()
+    }
+
     /// # Errors
     /// What cannot be enforced, or which limit is passed.
     pub(super) fn compile(&self, source: &Source) -> Result<Compiled, Refusal> {

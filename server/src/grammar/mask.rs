@@ -40,15 +40,23 @@ pub struct Entry {
     pub triggers: Vec<Trigger>,
     /// The grammar of the answer behind the thought, where there are no triggers.
     pub grammar: Option<Arc<Compiled>>,
+    /// Where a thought must come to its end.
+    pub budget: Option<Budget>,
+}
+
+/// After how many tokens a thought must end.
+#[derive(Clone)]
+pub struct Budget {
+    pub(super) tokens: usize,
+    pub(super) vocabulary: Arc<Vocabulary>,
 }
 
 impl Entry {
     /// The mask of one answer.
     pub fn mask(self) -> Box<dyn Mask> {
-        let Some(any) = self.grammar.as_ref().or(self.triggers.first().map(|t| &t.grammar)) else {
-            return Box::new(Free);
-        };
-        let vocabulary = any.vocabulary.clone();
+        let any = self.grammar.as_ref().or(self.triggers.first().map(|t| &t.grammar));
+        let known = any.map(|g| &g.vocabulary).or(self.budget.as_ref().map(|b| &b.vocabulary));
+        let Some(vocabulary) = known.cloned() else { return Box::new(Free) };
         let stage = match &self.think {
             Some(think) if think.opened => Stage::Think(Vec::new()),
             Some(_) => Stage::Open {
@@ -57,7 +65,7 @@ impl Entry {
             },
             None => self.after_think(),
         };
-        Box::new(Staged { entry: self, vocabulary, stage })
+        Box::new(Staged { entry: self, vocabulary, stage, thought: 0 })
     }
 
     fn after_think(&self) -> Stage {
@@ -159,6 +167,8 @@ struct Staged {
     entry: Entry,
     vocabulary: Arc<Vocabulary>,
     stage: Stage,
+    /// Tokens that were thought.
+    thought: usize,
 }
 
 impl Staged {
@@ -190,6 +200,36 @@ impl Staged {
     /// Whether the text may not end yet: a thought with an answer under a grammar behind it.
     fn must_go_on(&self) -> bool {
         matches!(self.stage, Stage::Think(_)) && self.entry.grammar.is_some()
+    }
+
+    /// Whether the thought has had its share and must close now.
+    fn must_close(&self) -> bool {
+        let over = self.entry.budget.as_ref().is_some_and(|b| self.thought >= b.tokens);
+        over && matches!(self.stage, Stage::Think(_))
+    }
+
+    /// Sets the bits of the tokens that go on with a text from where `seen` ends in a part of it.
+    fn spell(&self, text: &[u8], seen: &[u8], bits: &mut [u32]) {
+        let known = (0..text.len()).rev().find(|&n| seen.ends_with(&text[..n])).unwrap_or(0);
+        let rest = &text[known..];
+        let mut allow = |id: u32| {
+            if let Some(word) = bits.get_mut(id as usize / 32) {
+                *word |= 1 << (id % 32);
+            }
+        };
+        for n in 1..rest.len() {
+            let same = self.vocabulary.starting_with(&rest[..n]);
+            same.take_while(|&id| self.vocabulary.bytes(id).len() == n).for_each(&mut allow);
+        }
+        self.vocabulary.starting_with(rest).for_each(&mut allow);
+    }
+
+    /// The end of the text that may be a beginning of what is watched for.
+    fn seen(&self) -> &[u8] {
+        match &self.stage {
+            Stage::Open { seen, .. } | Stage::Think(seen) | Stage::Wait { seen, .. } => seen,
+            Stage::Enforced(_) => &[],
+        }
     }
 
     /// The tokens that would end what is watched for and go on in a way that the grammar behind it does not take.
@@ -243,7 +283,8 @@ impl Staged {
                 let begins = |t: &Trigger| t.at_start && t.text.as_bytes().starts_with(&seen[begun..]);
                 *start = *start && self.entry.triggers.iter().any(begins);
                 let longest = self.entry.triggers.iter().map(|t| t.text.len()).max().unwrap_or(0);
-                seen.drain(..(seen.len() + 1).saturating_sub(longest));
+                let old = (seen.len() + 1).saturating_sub(longest.max(1));
+                seen.drain(..old);
                 Ok(())
             }
             Stage::Open { .. } | Stage::Enforced(_) => Ok(()),
@@ -300,18 +341,19 @@ impl Mask for Staged {
                     grammar.allowed(bits)?;
                 }
                 let open = self.entry.think.as_ref().map(|t| t.open.as_bytes()).unwrap_or_default();
-                let rest = &open[seen.len()..];
-                let mut allow = |id: u32| bits[id as usize / 32] |= 1 << (id % 32);
-                for n in 1..rest.len() {
-                    self.vocabulary
-                        .starting_with(&rest[..n])
-                        .take_while(|&id| self.vocabulary.bytes(id).len() == n)
-                        .for_each(&mut allow);
-                }
-                self.vocabulary.starting_with(rest).for_each(&mut allow);
+                let seen = seen.clone();
+                self.spell(open, &seen, bits);
                 return Ok(());
             }
             _ => {}
+        }
+        if self.must_close() {
+            let close = self.entry.think.as_ref().map(|t| t.close.as_bytes()).unwrap_or_default();
+            self.spell(close, self.seen(), bits);
+            for id in self.wrong_ends() {
+                bits[id as usize / 32] &= !(1 << (id % 32));
+            }
+            return Ok(());
         }
         let n = self.vocabulary.len();
         let words = bits.len();
@@ -332,6 +374,7 @@ impl Mask for Staged {
             Stage::Enforced(enforced) => enforced.accept(token),
             Stage::Open { .. } => self.open(token),
             _ => {
+                self.thought += usize::from(matches!(self.stage, Stage::Think(_)));
                 let vocabulary = self.vocabulary.clone();
                 self.hear(vocabulary.bytes(token))
             }
@@ -342,7 +385,7 @@ impl Mask for Staged {
         match &self.stage {
             Stage::Enforced(_) => false,
             Stage::Open { .. } if self.entry.grammar.is_some() => false,
-            _ => !self.must_go_on() && self.wrong_ends().is_empty(),
+            _ => !self.must_go_on() && !self.must_close() && self.wrong_ends().is_empty(),
         }
     }
 }

@@ -30,7 +30,7 @@ use weft_formats::tokenizer::Tokenizer;
 use weft_models::engine::Mask;
 
 pub use compile::Compiled;
-pub use mask::{Entry, Think, Trigger};
+pub use mask::{Budget, Entry, Think, Trigger};
 
 /// What an answer must look like.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -125,28 +125,53 @@ impl Grammars {
         Ok(compiled)
     }
 
-    /// A mask that enforces `source` from where `think` ends, or from the first token on.
+    /// Enforces `source` from where `think` ends, or from the first token on.
+    ///
+    /// # Errors
+    /// Those of [`Grammars::compile`].
+    pub fn entry(&self, source: &Source, think: Option<Think>) -> Result<Entry, Refusal> {
+        let grammar =
+            if think.is_some() { self.compile(&after_space(source)?)? } else { self.compile(source)? };
+        Ok(Entry { think, grammar: Some(grammar), ..Entry::default() })
+    }
+
+    /// The same as a mask.
     ///
     /// # Errors
     /// Those of [`Grammars::compile`].
     pub fn mask(&self, source: &Source, think: Option<Think>) -> Result<Box<dyn Mask>, Refusal> {
-        let grammar =
-            if think.is_some() { self.compile(&after_space(source)?)? } else { self.compile(source)? };
-        Ok(Entry { think, triggers: Vec::new(), grammar: Some(grammar) }.mask())
+        Ok(self.entry(source, think)?.mask())
+    }
+
+    /// Makes a thought end after so many tokens, whatever is enforced behind it.
+    pub fn end_thought(&self, entry: Option<Entry>, think: Think, tokens: usize) -> Entry {
+        let budget = Budget { tokens, vocabulary: self.compiler.vocabulary() };
+        Entry { think: Some(think), budget: Some(budget), ..entry.unwrap_or_default() }
+    }
+}
+
+impl Source {
+    /// The same as a part of a grammar.
+    ///
+    /// # Errors
+    /// What is wrong with a text.
+    pub(crate) fn part(&self, name: &str) -> Result<Part, Refusal> {
+        let body = match self {
+            Source::JsonObject => Body::Schema(serde_json::json!({"type": "object"})),
+            Source::JsonSchema(schema) => Body::Schema(schema.clone()),
+            _ => Body::Lark(limits::as_lark(self)?),
+        };
+        Ok(Part { name: name.into(), body })
     }
 }
 
 /// The same grammar behind the blank lines that models write when they have thought.
 fn after_space(source: &Source) -> Result<Source, Refusal> {
-    let inner = match source {
-        Source::JsonObject => Body::Schema(serde_json::json!({"type": "object"})),
-        Source::JsonSchema(schema) => Body::Schema(schema.clone()),
-        Source::Regex(_) | Source::Gbnf(_) | Source::Lark(_) => Body::Lark(limits::as_lark(source)?),
-        Source::Parts(_) => return Ok(source.clone()),
-    };
+    if let Source::Parts(_) = source {
+        return Ok(source.clone());
+    }
     let first = Body::Lark(format!("start: (/{SPACE}/)? @inner\n"));
-    let part = |name: &str, body| Part { name: name.into(), body };
-    Ok(Source::Parts(vec![part("spaced", first), part("inner", inner)]))
+    Ok(Source::Parts(vec![Part { name: "spaced".into(), body: first }, source.part("inner")?]))
 }
 
 /// A schema with its references resolved and its annotations gone.

@@ -11,7 +11,7 @@ use crate::grammar::{Body, Entry, Grammars, Part, Refusal, SPACE, Source, Think,
 ///
 /// With `auto`, the grammar is in force from what opens a call on, so that a call that is begun is a call; otherwise from
 /// the first token behind the thought. Arguments are held to the tool's schema; where that cannot be enforced and the tool
-/// is not strict, to an object.
+/// is not strict, to an object. With a `form`, an answer that calls nothing has that form.
 ///
 /// # Errors
 /// A strict tool's schema that cannot be enforced, or a name that no tool has.
@@ -20,6 +20,7 @@ pub fn plan(
     tokenizer: &Tokenizer,
     format: &'static Format,
     calls: &Calls,
+    form: Option<&Source>,
     think: Option<Think>,
 ) -> Result<Option<Entry>, Refusal> {
     let tools: Vec<&Tool> = match &calls.choice {
@@ -60,19 +61,23 @@ pub fn plan(
                 }
             }
         }
+        if start.contains("@form") {
+            parts.extend(form.map(|f| f.part("form")).transpose()?);
+        }
         parts.insert(0, Part { name: "calls".into(), body: Body::Lark(lark) });
         grammars.compile(&Source::Parts(parts))
     };
-    if calls.choice != Choice::Auto {
+    if calls.choice != Choice::Auto || form.is_some() {
         let rules = (format.grammar.whole)(&writer, &names, calls.parallel);
-        let start = if think.is_some() { format!("(/{SPACE}/)? calls") } else { "calls".into() };
-        return Ok(Some(Entry { think, triggers: Vec::new(), grammar: Some(source(&start, &rules)?) }));
+        let body = if calls.choice == Choice::Auto { "(calls | @form)" } else { "calls" };
+        let start = if think.is_some() { format!("(/{SPACE}/)? {body}") } else { body.into() };
+        return Ok(Some(Entry { think, grammar: Some(source(&start, &rules)?), ..Entry::default() }));
     }
     let each = |(text, at_start, rules): (String, bool, String)| {
         Ok(Trigger { text, at_start, grammar: source("calls", &rules)? })
     };
     let triggers = (format.grammar.triggers)(&writer, &names, calls.parallel).into_iter().map(each);
-    Ok(Some(Entry { think, triggers: triggers.collect::<Result<_, Refusal>>()?, grammar: None }))
+    Ok(Some(Entry { think, triggers: triggers.collect::<Result<_, Refusal>>()?, ..Entry::default() }))
 }
 
 /// Whether rules name the arguments of a tool.

@@ -73,13 +73,16 @@ pub(crate) fn tokenizer(words: &[&str], controls: &[&str]) -> Tokenizer {
     Tokenizer::from_metadata(&meta).expect("a tokenizer")
 }
 
-/// Numbers by a linear congruence; the seed is the case.
+/// Numbers of splitmix64; the seed is the case.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     pub(crate) fn roll(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) % below as u64) as usize
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % below as u64) as usize
     }
 }
 
@@ -430,6 +433,46 @@ fn a_grammar_waits_for_the_end_of_a_thought() {
 }
 
 #[test]
+fn a_thought_ends_when_it_has_had_its_share() {
+    let t = tokenizer(&["</think>\n", "</th", "Hm"], &[]);
+    let g = Grammars::new(&t).expect("grammars");
+    let schema = Source::JsonSchema(json!({"enum": [1, 2]}));
+    for seed in 0..200u64 {
+        let opened = seed % 2 == 0;
+        let think = Think { open: "<think>".into(), close: "</think>".into(), opened };
+        let enforced = (seed % 4 < 2).then(|| g.entry(&schema, Some(think.clone())).expect("an entry"));
+        let budget = (seed % 7) as usize;
+        let mut mask = g.end_thought(enforced, think, budget).mask();
+        if !opened {
+            t.encode("<think>", false).into_iter().for_each(|id| mask.accept(id).expect("a thought"));
+        }
+        let (mut text, mut dice, mut tokens) = (String::new(), Dice(seed), 0);
+        let mut bits = vec![0; t.vocab_size().div_ceil(32)];
+        while !text.contains("</think>") {
+            bits.fill(0);
+            mask.allowed(&mut bits).expect("a mask");
+            let may = |id: &u32| bits[*id as usize / 32] >> (id % 32) & 1 == 1;
+            let all: Vec<u32> = (0..t.vocab_size() as u32).filter(may).collect();
+            assert!(tokens < budget || !mask.is_free());
+            assert!(tokens < budget || all.iter().all(|id| !t.is_eog(*id)), "{text:?}");
+            let hm = t.encode("H", false)[0];
+            let token = if tokens < budget { hm } else { all[dice.roll(all.len())] };
+            mask.accept(token).expect("an allowed token");
+            text += &t.decode(&[token], true);
+            tokens += 1;
+        }
+        assert_eq!(text.trim_start_matches('H').trim_end(), "</think>", "{text:?}");
+        assert!(tokens <= budget + 8, "{tokens} {budget}");
+        if seed % 4 < 2 {
+            let rest = write(&mut *mask, &t, &mut dice, 100).expect("an end");
+            assert!(["1", "2"].contains(&rest.trim()), "{rest:?}");
+        } else {
+            assert!(mask.is_free());
+        }
+    }
+}
+
+#[test]
 fn a_trigger_switches_a_grammar_on() {
     let t = tokenizer(&["<tool", "<tool_call>{", "<tool_call>["], &["<call>"]);
     let g = Grammars::new(&t).expect("grammars");
@@ -441,7 +484,7 @@ fn a_trigger_switches_a_grammar_on() {
         Entry {
             think,
             triggers: vec![trigger("<tool_call>", at_start), trigger("<call>", false)],
-            grammar: None,
+            ..Entry::default()
         }
         .mask()
     };
@@ -479,7 +522,7 @@ fn a_trigger_switches_a_grammar_on() {
     let mut mask = Entry {
         think: None,
         triggers: vec![Trigger { text: "<tool_call>".into(), at_start: false, grammar }],
-        grammar: None,
+        ..Entry::default()
     }
     .mask();
     assert!(mask.is_free());

@@ -53,7 +53,7 @@ pub(super) fn ask(mut f: Fields, app: &App, card: &Card, answers: bool) -> Resul
     let mut draw = Draw::read(&mut f, card, app.id())?;
     draw.stop.extend(stops.into_iter().map(stop).collect::<Result<Vec<_>>>()?);
     draw.max_tokens = max_tokens.map(|n| n as usize);
-    let thinking = thinking(&mut f, card, max_tokens)?;
+    let (thinking, budget) = thinking(&mut f, card, max_tokens)?;
     let calls = calls(&mut f)?;
     let form = output(&mut f)?;
     let stream = f.flag("stream")?.unwrap_or(false);
@@ -63,18 +63,28 @@ pub(super) fn ask(mut f: Fields, app: &App, card: &Card, answers: bool) -> Resul
     let goes_on =
         messages.last().is_some_and(|m| m.role == "assistant" && !m.extra.contains_key("tool_calls"));
     let with = Rendering { tools: None, thinking, extra: Map::new(), goes_on };
-    Ok(Ask { messages, with, draw, calls, form, raw_thoughts: false, stream, usage: false, progress: false })
+    Ok(Ask {
+        messages,
+        with,
+        draw,
+        calls,
+        form,
+        budget,
+        raw_thoughts: false,
+        stream,
+        usage: false,
+        progress: false,
+    })
 }
 
 /// Whether the model thinks first.
-fn thinking(f: &mut Fields, card: &Card, max_tokens: Option<u64>) -> Result<Option<bool>> {
-    let Some(mut f) = f.object("thinking")? else { return Ok(None) };
+fn thinking(f: &mut Fields, card: &Card, max_tokens: Option<u64>) -> Result<(Option<bool>, Option<usize>)> {
+    let Some(mut f) = f.object("thinking")? else { return Ok((None, None)) };
     let kind =
         f.choice("type", &["enabled", "disabled", "adaptive"])?.ok_or_else(|| missing("thinking.type"))?;
     let budget = f.whole("budget_tokens", 1, 1 << 31)?;
     f.choice("display", &["summarized", "full", "omitted"])?;
     f.finish(None)?;
-    // A budget is where the model should come to an end, and the answer's own limit holds in any case.
     if let (Some(budget), Some(most)) = (budget, max_tokens)
         && budget >= most
     {
@@ -83,16 +93,17 @@ fn thinking(f: &mut Fields, card: &Card, max_tokens: Option<u64>) -> Result<Opti
     }
     let template = card.template.as_ref().ok();
     let has_switch = template.is_some_and(|t| t.has_thinking_switch());
-    match kind {
-        "disabled" => Ok(has_switch.then_some(false)),
-        _ if has_switch => Ok(Some(true)),
-        _ if template.is_some_and(|t| crate::tools::think_of(t, "").is_some()) => Ok(None),
-        "adaptive" => Ok(None),
+    let on = match kind {
+        "disabled" => has_switch.then_some(false),
+        _ if has_switch => Some(true),
+        _ if template.is_some_and(|t| crate::tools::think_of(t, "").is_some()) => None,
+        "adaptive" => None,
         _ => {
             let line = format!("\"{}\" does not think aloud", card.id);
-            Err(ApiError::unsupported("thinking", line))
+            return Err(ApiError::unsupported("thinking", line));
         }
-    }
+    };
+    Ok((on, budget.map(|n| n as usize)))
 }
 
 fn calls(f: &mut Fields) -> Result<Calls> {

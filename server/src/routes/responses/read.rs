@@ -111,8 +111,18 @@ pub(super) fn asked(mut f: Fields, app: &App, card: &Card, before: &[Value]) -> 
         "truncation": "disabled", "reasoning": { "effort": effort, "summary": null },
     });
     let with = Rendering { tools: None, thinking, extra, goes_on: false };
-    let ask =
-        Ask { messages, with, draw, calls, form, raw_thoughts: false, stream, usage: false, progress: false };
+    let ask = Ask {
+        messages,
+        with,
+        draw,
+        calls,
+        form,
+        budget: None,
+        raw_thoughts: false,
+        stream,
+        usage: false,
+        progress: false,
+    };
     Ok(Asked { ask, input, echo, store })
 }
 

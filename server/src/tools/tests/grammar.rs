@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::formats;
 use super::{think, whole};
 use crate::grammar::tests::{Dice, takes, tokenizer, validate, write};
-use crate::grammar::{Grammars, Think};
+use crate::grammar::{Grammars, Source, Think};
 use crate::tools::{Calls, Choice, Tool, plan};
 
 fn tools(strict: bool) -> Vec<Tool> {
@@ -71,7 +71,8 @@ fn required_and_named_are_obeyed_whatever_the_logits() {
                 let parallel = seed % 3 == 0;
                 let calls = Calls { tools: tools(true), choice, parallel };
                 let think = [None, Some(think(false)), Some(think(true))][seed % 3].clone();
-                let entry = plan(&g, &t, format, &calls, think.clone()).expect("a plan").expect("a grammar");
+                let entry =
+                    plan(&g, &t, format, &calls, None, think.clone()).expect("a plan").expect("a grammar");
                 let mut mask = entry.mask();
                 let start = if think.as_ref().is_some_and(|t| t.opened) { "Hm.</think>" } else { "" };
                 t.encode(start, false).into_iter().for_each(|id| mask.accept(id).expect("a thought"));
@@ -101,7 +102,8 @@ fn a_call_that_is_begun_is_a_call() {
             _ => format.openers[0].text,
         };
         for seed in 0..30 {
-            let entry = plan(&g, &t, format, &calls, Some(think(false))).expect("a plan").expect("a grammar");
+            let entry =
+                plan(&g, &t, format, &calls, None, Some(think(false))).expect("a plan").expect("a grammar");
             let mut mask = entry.mask();
             assert!(mask.is_free(), "{}", format.name);
             let thought = ["", "<think>so</think>\n\n"][seed % 2];
@@ -116,10 +118,34 @@ fn a_call_that_is_begun_is_a_call() {
             );
         }
         // Free text ends freely.
-        let entry = plan(&g, &t, format, &calls, None).expect("a plan").expect("a grammar");
+        let entry = plan(&g, &t, format, &calls, None, None).expect("a plan").expect("a grammar");
         assert!(takes(&mut *entry.mask(), &t, "There is nothing to call {x}."), "{}", format.name);
         let none = Calls { choice: Choice::None, ..calls };
-        assert!(plan(&g, &t, format, &none, None).expect("a plan").is_none());
+        assert!(plan(&g, &t, format, &none, None, None).expect("a plan").is_none());
+    }
+}
+
+/// With a form, an answer is a call or has it.
+#[test]
+fn calls_and_a_form_go_together() {
+    for format in formats::all() {
+        let t = tokenizer(&[], format.tags);
+        let g = Grammars::new(&t).expect("grammars");
+        let calls = Calls { tools: tools(true), choice: Choice::Auto, parallel: true };
+        let form = Source::JsonSchema(json!({"type": "array", "items": {"type": "boolean"}, "maxItems": 3}));
+        let entry = || plan(&g, &t, format, &calls, Some(&form), None).expect("a plan").expect("a grammar");
+        for (text, good) in [("[true,false]", true), ("[]", true), ("[1]", false), ("no", false)] {
+            assert_eq!(takes(&mut *entry().mask(), &t, text), good, "{}: {text}", format.name);
+        }
+        let (mut called, mut formed) = (0, 0);
+        for seed in 0..60 {
+            let Some(text) = write(&mut *entry().mask(), &t, &mut Dice(seed), 4000) else { continue };
+            match serde_json::from_str::<Vec<bool>>(&text) {
+                Ok(_) => formed += 1,
+                Err(_) => called += check(format, None, &text, format.name).len(),
+            }
+        }
+        assert!(called > 0 && formed > 0, "{}: {called} {formed}", format.name);
     }
 }
 
@@ -133,13 +159,13 @@ fn strict_tools_must_be_enforceable_and_others_need_not() {
                 Some(json!({"type": "object", "properties": {"a": {"type": "array", "uniqueItems": true}}}));
             let tool = Tool { name: "f".into(), description: None, parameters, strict };
             let calls = Calls { tools: vec![tool], choice: Choice::Required, parallel: false };
-            plan(&g, &t, format, &calls, None)
+            plan(&g, &t, format, &calls, None, None)
         };
         let Err(e) = make(true) else { panic!("{} takes uniqueItems", format.name) };
         assert_eq!(e.path.as_deref(), Some("#/properties/a/uniqueItems"), "{e}");
         assert!(e.message.contains("\"f\""), "{e}");
         assert!(make(false).expect("a plan").is_some());
         let calls = Calls { tools: tools(false), choice: Choice::Named("nobody".into()), parallel: false };
-        assert!(plan(&g, &t, format, &calls, None).is_err());
+        assert!(plan(&g, &t, format, &calls, None, None).is_err());
     }
 }
