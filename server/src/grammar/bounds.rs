@@ -4,8 +4,9 @@
 const DIGITS: u32 = 20;
 /// Digits of an exponent: what is written stays a finite double.
 const EXPONENT: u32 = 2;
-/// White space between two tokens of JSON: a line end and 15 levels of four spaces.
-const SPACES: u32 = 64;
+/// White space between two tokens of JSON: so many spaces, or a line end and so many for each level.
+const SPACES: u32 = 2;
+const INDENT: u32 = 4;
 /// Arrays and objects inside each other; readers of JSON give up at 128.
 const LEVELS: u32 = 100;
 /// Bytes of a string.
@@ -16,11 +17,15 @@ const REPEATS: u32 = 512;
 /// Where in JSON a text stands, as far as the bounds ask.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Bounds {
+    /// Whether anything but white space came: what stands before is the grammar's to bound.
+    begun: bool,
     in_string: bool,
     escaped: bool,
     exponent: bool,
     digits: u32,
+    /// White space in a row, and whether there is a line end in it.
     spaces: u32,
+    line: bool,
     levels: u32,
     string: u32,
     last: [u8; 2],
@@ -38,7 +43,8 @@ impl Bounds {
 
     fn string(&mut self, b: u8) {
         if !self.escaped && b == b'"' {
-            *self = Bounds { levels: self.levels, passed: self.passed, ..Bounds::default() };
+            let Bounds { levels, passed, .. } = *self;
+            *self = Bounds { begun: true, levels, passed, ..Bounds::default() };
             return;
         }
         self.escaped = !self.escaped && b == b'\\';
@@ -57,12 +63,23 @@ impl Bounds {
             b']' | b'}' => self.levels = self.levels.saturating_sub(1),
             _ => {}
         }
-        self.spaces = if b.is_ascii_whitespace() { self.spaces + 1 } else { 0 };
+        match b {
+            _ if !self.begun => self.begun = !b.is_ascii_whitespace(),
+            b'\n' => {
+                self.passed |= self.line;
+                (self.line, self.spaces) = (true, 0);
+            }
+            // It stands in front of a line end.
+            b'\r' => self.passed |= self.line,
+            b' ' | b'\t' => self.spaces += 1,
+            _ => (self.line, self.spaces) = (false, 0),
+        }
+        let spaces = if self.line { INDENT * self.levels } else { SPACES };
         let number = b.is_ascii_digit() || (self.exponent && matches!(b, b'+' | b'-'));
         self.exponent = (self.exponent && number) || (self.digits > 0 && matches!(b, b'e' | b'E'));
         self.digits = if b.is_ascii_digit() { self.digits + 1 } else { 0 };
         let digits = if self.exponent { EXPONENT } else { DIGITS };
-        self.passed |= self.digits > digits || self.spaces > SPACES || self.levels > LEVELS;
+        self.passed |= self.digits > digits || self.spaces > spaces || self.levels > LEVELS;
     }
 
     /// Whether some token may pass a bound, so that it is worth to look at each.
@@ -111,7 +128,11 @@ mod tests {
             ("-1.".to_owned() + &"1".repeat(20), "-1.".to_owned() + &"1".repeat(21)),
             ("1.5e-12".into(), "1.5e-123".into()),
             ("1E+99".into(), "1E100".into()),
-            (" ".repeat(64), "\n".repeat(65)),
+            ("{\n    \"a\":  1,\r\n    \"b\": [\n        1\n    ]\n}\n".into(), "{\n     ".into()),
+            ("{ \"a\" : 1 }".into(), "{ \"a\" :   1".into()),
+            ("[\n\t1,\n\t2]".into(), "[\n\n".into()),
+            ("{}\n".into(), "{}\n ".into()),
+            ("\n\n    {".into(), "\n\n{\n\n".into()),
             ("[".repeat(100), "[".repeat(101)),
             ("[]".repeat(1000), "[{".repeat(51)),
             (format!("\"{}", "-".repeat(513)), format!("\"{}", "-".repeat(515))),

@@ -5,9 +5,9 @@
 //! are kept in a bounded cache, and each request gets a copy of its own.
 //!
 //! A small model, once it is forced into a number, tends to write digits until its context is full. JSON is therefore held
-//! inside bounds that no schema asked for ([`bounds`] lists them): 20 digits in a row, 2 in an exponent, 64 characters of
-//! white space between tokens, 100 levels, 128 KiB in a string and 512 repeats of one character or pair. A schema that
-//! leaves no other choice overrides them.
+//! inside bounds that no schema asked for ([`bounds`] lists them): 20 digits in a row, 2 in an exponent, 2 spaces between
+//! tokens or a line end and 4 for each level, 100 levels, 128 KiB in a string and 512 repeats of one character or pair. A
+//! schema that leaves no other choice overrides them.
 
 mod bounds;
 mod cache;

@@ -215,7 +215,9 @@ fn no_digits_until_the_context_is_full() {
     assert_eq!(stubborn(json!({"type": "number"}), "-0.", "7"), 20);
     assert_eq!(stubborn(json!({"type": "number"}), "1e", "7"), 2);
     assert_eq!(stubborn(json!({"type": "object"}), "{\"a\": ", "7"), 20);
-    assert_eq!(stubborn(json!({"type": "object"}), "{", "\n"), 64);
+    assert_eq!(stubborn(json!({"type": "object"}), "{", "\n"), 1);
+    assert_eq!(stubborn(json!({"type": "object"}), "{", " "), 2);
+    assert_eq!(stubborn(json!({"type": "object"}), "{\n", " "), 4);
     assert_eq!(stubborn(json!({}), "", "["), 100);
     assert_eq!(stubborn(json!({"type": "string"}), "\"", "a"), 513);
     // A schema that wants more gets more.
