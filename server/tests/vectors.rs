@@ -40,7 +40,7 @@ impl Vectors for Letters {
             if s.ids.len() > 100 {
                 return Err(Error::TextTooLong { number: i + 1, tokens: s.ids.len(), context: 100 });
             }
-            let mut v = vec![0.0; 4];
+            let mut v = [0.0_f32; 4];
             s.ids.iter().for_each(|id| v[*id as usize % 4] += 1.0);
             let length = v.iter().map(|x| x * x).sum::<f32>().sqrt();
             Ok(v.iter().map(|x| x / length).collect())
