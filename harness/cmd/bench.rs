@@ -65,9 +65,8 @@ pub(super) struct Flags {
     /// prompt of -p and an answer of -n tokens, on -b slots: how long first tokens take, and how evenly others come
     #[arg(long, value_name = "RATE", conflicts_with_all = ["profile", "output_err"], value_parser = rate)]
     arrivals: Option<f64>,
-    /// How many requests arrive
-    #[arg(long, value_name = "N", requires = "arrivals", default_value_t = 100,
-          value_parser = clap::value_parser!(u32).range(1..))]
+    /// How many requests arrive, with --arrivals or --url
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     requests: u32,
     /// One more request arrives with a prompt of N tokens once all other slots decode
     #[arg(long, value_name = "N", requires = "arrivals", value_parser = clap::value_parser!(u32).range(1..))]
@@ -394,7 +393,7 @@ fn source(f: &Flags) -> Result<Source> {
 
 pub(super) fn run(f: Flags) -> Result<()> {
     if f.server.is_asked() {
-        return url::run(&f.server, f.n_prompt[0], f.n_gen[0]);
+        return url::run(&f.server, f.requests as usize, f.n_prompt[0], f.n_gen[0]);
     }
     let source = source(&f)?;
     let tests = tests(&f);

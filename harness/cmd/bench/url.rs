@@ -22,10 +22,6 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", default_value_t = 32, requires = "url", help_heading = "A server",
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     clients: u32,
-    /// Requests in all [default: 4 a client]
-    #[arg(long, value_name = "N", requires = "url", help_heading = "A server",
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    requests: Option<u32>,
     /// Requests a second, at random times (a Poisson process) [default: the next when one is answered]
     #[arg(long, value_name = "X", requires = "url", help_heading = "A server")]
     rate: Option<f64>,
@@ -230,7 +226,7 @@ fn first_model(target: &Target) -> Result<String> {
 ///
 /// # Errors
 /// It does not answer; every request failed.
-pub(super) fn run(f: &Flags, prompt: u32, tokens: u32) -> Result<()> {
+pub(super) fn run(f: &Flags, n: usize, prompt: u32, tokens: u32) -> Result<()> {
     interrupt::install(1);
     let mut target = Target::parse(f.url.as_deref().unwrap_or_default())
         .map_err(|why| Error::usage(format!("--url: {why}")))?;
@@ -238,7 +234,6 @@ pub(super) fn run(f: &Flags, prompt: u32, tokens: u32) -> Result<()> {
         target.key = crate::options::read_text(path)?.lines().next().map(|l| l.trim().to_owned());
     }
     let model = f.model_name.clone().map_or_else(|| first_model(&target), Ok)?;
-    let n = f.requests.unwrap_or(4 * f.clients) as usize;
     let mut rng = Rng::new(1);
     // Gaps of a Poisson process are exponential.
     let mut at = 0.0;
