@@ -5,6 +5,7 @@ mod profile;
 mod table;
 mod url;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -140,7 +141,7 @@ impl Test {
 
     /// Positions that a slot needs: those that count, and some for the steps that are timed by the device.
     fn context(&self) -> u32 {
-        let spare = SPARE + 2 * self.slots;
+        let spare = SPARE + 3 * self.slots;
         self.depth.saturating_add(self.prompt).saturating_add(self.decode).saturating_add(spare)
     }
 }
@@ -194,6 +195,14 @@ impl Ids {
 
 fn check() -> Result<()> {
     if interrupt::asked() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// Requests of a bench do not fail.
+fn failed(events: &[Event]) -> Result<()> {
+    match events.iter().find(|e| matches!(e, Event::Failed { .. })) {
+        Some(Event::Failed { error, .. }) => Err(Error::input(format!("a slot failed: {error}"))),
+        _ => Ok(()),
+    }
 }
 
 /// Steps until so many tokens have come.
@@ -317,24 +326,34 @@ impl Run<'_> {
         let before = self.ids.take(test.depth);
         let last = self.ids.take(test.slots);
         let sampling = self.sampling;
+        let request = |slot: usize, id: u32, most: u32| {
+            let prompt: Vec<u32> = before.iter().copied().chain([id]).collect();
+            // Slots share nothing, since the keys of one prompt for all would be read from memory once.
+            Request { salt: slot as u64, ..Request::new(prompt, sampling, most as usize) }
+        };
+        // What is before counts for nothing, and is in the cache from here on.
+        for (slot, &id) in last.iter().enumerate() {
+            engine.submit(request(slot, id, 1))?;
+        }
+        while engine.load() != (0, 0) {
+            check()?;
+            failed(&engine.step()?)?;
+        }
         let mut ids: Vec<Id> = Vec::new();
         let mut once = || {
             ids.drain(..).for_each(|id| _ = engine.cancel(id));
             for (slot, &id) in last.iter().enumerate() {
-                let prompt: Vec<u32> = before.iter().copied().chain([id]).collect();
-                // Slots share nothing, since the keys of one prompt for all would be read from memory once.
-                let salt = slot as u64;
                 // Those that begin first are ahead of the others, and still on their way when the last has all of its
                 // tokens.
-                let most = test.decode + test.slots + SPARE;
-                let request = Request { salt, ..Request::new(prompt, sampling, most as usize) };
-                ids.push(engine.submit(request)?);
+                ids.push(engine.submit(request(slot, id, test.decode + 2 * test.slots + SPARE))?);
             }
-            let mut begun = 0;
-            while begun < test.slots {
+            let mut begun: HashSet<Id> = HashSet::new();
+            while begun.len() < last.len() {
                 check()?;
-                let first = |e: &Event| matches!(e, Event::Started { .. });
-                begun += engine.step()?.iter().filter(|e| first(e)).count() as u32;
+                let events = engine.step()?;
+                failed(&events)?;
+                let tokens = events.iter().filter(|e| matches!(e, Event::Token { .. }));
+                begun.extend(tokens.map(Event::id));
             }
             // A round in which all take part.
             tokens(&mut engine, 2 * test.slots)?;

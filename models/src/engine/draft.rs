@@ -24,8 +24,8 @@ pub(super) struct Guesser {
 
 impl Guesser {
     pub(super) fn new() -> Guesser {
-        // So that a text that repeats itself from its start on is found out at once.
-        Guesser { places: HashMap::new(), indexed: GRAM, next: None, right: 0.7 }
+        // So that a text that repeats itself from its start on is soon found out.
+        Guesser { places: HashMap::new(), indexed: GRAM, next: None, right: 0.5 }
     }
 
     /// The share of guesses that are right, as of late.

@@ -13,9 +13,9 @@ use weft_runtime::{Gpu as Runtime, Pool, Program, Readback, Recorder, Replay, Sl
 
 use super::Options;
 use super::device::{Device, Layout, Piece};
-use super::pool;
 use super::room::{Room, activations, pass, rotary, state_bytes};
-use crate::graph::{Frame, Graph, Memory, Pass, Want};
+use super::{pace, pool};
+use crate::graph::{Frame, Graph, Memory, Pass, UNSPLIT, Want};
 use crate::kv::{Cache, Group};
 use crate::{Model, Result, Sampling};
 
@@ -47,8 +47,8 @@ pub(super) struct Gpu {
     between: Option<Slice>,
     /// Programs of steps, by rows, positions, and whether rows share a slot.
     steps: HashMap<StepKey, Recorded>,
-    /// Programs of pieces, by tokens.
-    pieces: HashMap<(Want, u32), Recorded>,
+    /// Programs of pieces, by tokens and positions.
+    pieces: HashMap<(Want, u32, u32), Recorded>,
     /// The step that ran last.
     last: Option<StepKey>,
     /// Where the logits of what ran last are.
@@ -79,7 +79,7 @@ impl Gpu {
         let table = |t: Vec<[f32; 2]>| gpu.alloc_init(Pool::State, bytemuck::cast_slice(&t), "rotary table");
         let group =
             |g: &Group| pool::Group { window: g.window, chunks: g.pages.chunks, blocks: g.pages.blocks };
-        Ok(Gpu {
+        let device = Gpu {
             layout: Layout {
                 slots: slots as usize,
                 rows: rows as usize,
@@ -108,7 +108,20 @@ impl Gpu {
             pieces: HashMap::new(),
             last: None,
             logits: None,
-        })
+        };
+        device.prepare()?;
+        Ok(device)
+    }
+
+    /// Requests the kernels of steps with guesses, and does not wait for them: the first guess would.
+    fn prepare(&self) -> Result<()> {
+        if self.layout.rows == self.layout.slots {
+            return Ok(());
+        }
+        for n in pace::GUESSES {
+            self.record(self.pass((self.rows(n + 1) as u32, 64, true)))?;
+        }
+        Ok(())
     }
 
     fn frame(&self) -> Frame<'_> {
@@ -162,15 +175,15 @@ impl Gpu {
         let mut steps: Vec<_> = self.steps.iter().collect();
         steps.sort_by_key(|(k, _)| **k);
         let mut pieces: Vec<_> = self.pieces.iter().collect();
-        pieces.sort_by_key(|((want, tokens), _)| (*tokens, *want == Want::Token));
+        pieces.sort_by_key(|((want, tokens, positions), _)| (*tokens, *positions, *want == Want::Token));
         let what = |&(rows, positions, shared): &StepKey| {
             let of = if shared { "slots and guesses" } else { "slots" };
             format!("decode of {rows} {of}, up to {positions} positions")
         };
         let steps = steps.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0));
-        let what = |&(want, tokens): &(Want, u32)| match want {
-            Want::Token => format!("prefill of {tokens} tokens and the next token"),
-            _ => format!("prefill of {tokens} tokens"),
+        let what = |&(want, tokens, positions): &(Want, u32, u32)| {
+            let next = if want == Want::Token { " and the next token" } else { "" };
+            format!("prefill of {tokens} tokens{next}, up to {positions} positions")
         };
         pieces.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0)).chain(steps).collect()
     }
@@ -220,9 +233,12 @@ impl Device for Gpu {
             gpu.write(&self.piece.history, 0, bytemuck::cast_slice(known))?;
         }
         let want = if draw.is_some() { Want::Token } else { Want::Cache };
-        let key = (want, tokens.len() as u32);
+        // Where much is seen, attention is cut as far as that asks for.
+        let most = (self.layout.context as u32).next_power_of_two();
+        let positions = (known.len() as u32).next_power_of_two().max(UNSPLIT).min(most);
+        let key = (want, tokens.len() as u32, positions);
         if !self.pieces.contains_key(&key) {
-            let (rec, logits) = self.record(Pass::one(key.1, self.layout.context as u32, want))?;
+            let (rec, logits) = self.record(Pass::one(key.1, positions, want))?;
             // Odd sizes come from prompts' ends and are not likely to come again.
             self.pieces.retain(|k, _| k.1.is_power_of_two());
             self.pieces.insert(key, (rec.finish()?, logits));

@@ -2,10 +2,15 @@
 //! several things there at once.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How many rows a step has, and whether some are of one answer.
 pub(super) type Kind = (usize, bool);
+
+/// How many tokens are guessed at a time: few kinds, since each is compiled and has to be tried.
+pub(super) const GUESSES: [usize; 2] = [3, 15];
+/// A device that had nothing to do for longer was not waited for.
+const IDLE: Duration = Duration::from_millis(50);
 
 /// A round on its way.
 pub(super) struct Round {
@@ -36,8 +41,15 @@ fn mix(old: Option<f64>, new: f64) -> f64 {
 impl Pace {
     /// A round has ended.
     pub(super) fn take(&mut self, round: &Round, now: Instant) {
-        // From the later of the two on the device did nothing else.
-        let begin = self.last.map_or(round.submitted, |last| last.max(round.submitted));
+        // From the later of the two on the device did nothing else. Guesses wait for all that is under way, and the time
+        // that the device stands still for them is theirs.
+        let guesses = round.step.is_some_and(|(_, shared)| shared);
+        let waited = |last: Instant| guesses && round.submitted.saturating_duration_since(last) < IDLE;
+        let begin = match self.last {
+            Some(last) if waited(last) => last,
+            Some(last) => last.max(round.submitted),
+            None => round.submitted,
+        };
         let took = (now - begin).as_secs_f64();
         self.last = Some(now);
         match round.step {
@@ -81,8 +93,8 @@ impl Pace {
         let tokens = |n: usize| others as f64 + (0..=n).map(|i| right.powi(i as i32)).sum::<f64>();
         let rate = |n: usize| tokens(n) / self.step((rows(n), true));
         // A little better is not worth the change.
-        let mut best = (0, 1.05 * tokens(0) / self.step(plain));
-        for n in [1, 3, 7, 15].into_iter().map(|n: usize| n.min(most)) {
+        let mut best = (0, 1.2 * tokens(0) / self.step(plain));
+        for n in GUESSES.map(|n| n.min(most)) {
             if n > 0 && rate(n) > best.1 {
                 best = (n, rate(n));
             }
@@ -117,8 +129,8 @@ mod tests {
         assert_eq!(guesses(&p, 0.9), 15);
         assert_eq!(guesses(&p, 0.0), 0);
         (0..2).for_each(|_| round(&mut p, Some((16, true)), 0, 90));
-        assert_eq!(guesses(&p, 0.9), 7);
-        for rows in [2, 4, 8, 2, 4, 8] {
+        assert_eq!(guesses(&p, 0.9), 3);
+        for rows in [4, 4] {
             round(&mut p, Some((rows, true)), 0, 80);
         }
         assert_eq!(guesses(&p, 0.9), 0);

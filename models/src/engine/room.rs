@@ -147,7 +147,10 @@ pub(super) fn activations(frame: &Frame<'_>, (rows, guesses): (u32, bool), conte
         Graph::plan(frame, Pass { shared, ..pass(rows, context, context) }).bytes()
     };
     let steps = rows.flat_map(|n| kinds.iter().map(move |k| (n, k))).map(step).max().unwrap_or(0);
-    steps.max(Graph::most_bytes(frame, chunk, &[Want::Token, Want::Cache]))
+    // Small pieces have scratch that large ones have not.
+    let pieces = (5..=9).map(|i| chunk.min(1 << i)).chain([chunk]);
+    let pieces = pieces.map(|n| Graph::most_bytes(frame, n, &[Want::Token, Want::Cache])).max().unwrap_or(0);
+    steps.max(pieces)
 }
 
 /// A step of so many rows.

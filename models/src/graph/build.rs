@@ -141,12 +141,14 @@ impl<'a> Builder<'a> {
         let (a, cache) = (&self.block(layer).attention, self.f.kv.layer(layer));
         let Pass { tokens, sequences, .. } = self.pass;
         let splits = match sequences {
-            Sequences::One => splits(tokens, self.f.kv.held(layer, self.f.kv.context().next_power_of_two())),
+            Sequences::One => {
+                splits(tokens, self.f.kv.held(layer, self.f.kv.context().next_power_of_two()), cache)
+            }
             Sequences::Slots { context } => {
                 let positions = self.f.kv.held(layer, context.next_power_of_two());
                 let pick = decode::SplitConfig::pick(a.heads, a.kv_heads, cache.ty, positions, tokens);
                 // A tuned split of one slot may have more.
-                pick.splits.max(splits(tokens, positions))
+                pick.splits.max(splits(tokens, positions, cache))
             }
         };
         let shape = attention::Shape { tokens, heads: a.heads, window: 0, scale: 1.0, splits, sequences };

@@ -25,7 +25,7 @@ mod training;
 pub(crate) use common::{Common, attention_shape};
 pub(crate) use learner::Lesson;
 pub(crate) use node::{Info, Routes, Value};
-pub(crate) use pass::{Frame, Pass, Vectors, Want};
+pub(crate) use pass::{Frame, Pass, UNSPLIT, Vectors, Want};
 pub(crate) use planned::Graph;
 pub(crate) use record::{Memory, Packed, Sums};
 pub(crate) use step::{Room, Step};

@@ -1,7 +1,7 @@
 //! What programs are planned from, and what they are to compute.
 
 use weft_kernels::Budget;
-use weft_kernels::ops::attention::{Sequences, decode};
+use weft_kernels::ops::attention::{CacheShape, Sequences, decode};
 use weft_runtime::Caps;
 
 use crate::kv::Shapes;
@@ -92,7 +92,15 @@ impl Pass {
 }
 
 /// Splits of the attention's keys for a program of `tokens` tokens when the cache holds up to `positions`: one token
-/// alone cannot fill a GPU otherwise.
-pub(super) fn splits(tokens: u32, positions: u32) -> u32 {
-    if tokens > 1 { 1 } else { decode::most_splits(positions) }
+/// alone cannot fill a GPU otherwise, and neither can a few hundred that see many thousands.
+pub(super) fn splits(tokens: u32, positions: u32, cache: &CacheShape) -> u32 {
+    match tokens {
+        1 => decode::most_splits(positions),
+        // Pieces between steps are small at any depth, the batches of a session only at a prompt's end.
+        2..=512 if cache.pages.is_some() && positions > UNSPLIT => (1024 / tokens).clamp(1, 8),
+        _ => 1,
+    }
 }
+
+/// Positions that a piece's attention goes through in one go.
+pub(crate) const UNSPLIT: u32 = 2048;

@@ -290,7 +290,10 @@ impl Ctx<'_> {
             window: a.mask.window(),
             scale: a.scale,
             splits: match pass.sequences {
-                Sequences::One => splits(pass.tokens, self.f.kv.held(layer, pass.positions)),
+                Sequences::One => {
+                    let kv = self.f.kv;
+                    splits(pass.tokens, kv.held(layer, pass.positions), kv.layer(layer))
+                }
                 Sequences::Slots { .. } => 1,
             },
             sequences: pass.sequences,
