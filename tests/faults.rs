@@ -106,6 +106,8 @@ fn what_is_beyond_f16_is_computed_once_more() {
     };
     let (ids, again) = run(&["--variant", "coop,coop_wide"]);
     assert!(again, "{ids}");
+    // The engine does the same.
+    assert_eq!((ids.clone(), true), run(&["--variant", "coop,coop_wide", "--draft", "ngram"]));
     assert_eq!((ids, false), run(&["--without", "coop,f16"]));
 }
 

@@ -115,6 +115,10 @@ pub(super) struct Answer {
     pub(super) reused: usize,
 }
 
+/// What is said where a model was computed once more.
+const BEYOND_F16: &str = "note: activations were beyond what f16 holds, so the prompt was computed once more without \
+                          it; --without coop,f16 does so from the start";
+
 /// `-n`: negative is no bound.
 pub(super) fn most(n: i64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
@@ -167,10 +171,7 @@ pub(super) fn answer(
     piece(&stops.finish(&stream.finish()))?;
     let end = Instant::now();
     if generation.without_f16() && !already {
-        output::note(
-            "note: activations were beyond what f16 holds, so the prompt was computed once more without it; \
-             --without coop,f16 does so from the start",
-        );
+        output::note(BEYOND_F16);
     }
     let first = first.unwrap_or(end);
     Ok(Answer {

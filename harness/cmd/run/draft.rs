@@ -88,6 +88,9 @@ pub(super) fn answer(
         }
     }
     bar.finish_and_clear();
+    if engine.without_f16() {
+        output::note(super::BEYOND_F16);
+    }
     let now = Instant::now();
     let first = first.unwrap_or(now);
     let stop = end.as_ref().and_then(|(reason, _)| match reason {

@@ -170,6 +170,11 @@ impl Gpu {
         Ok(last.map(|(program, _)| self.gpu.measure(program, apart)).transpose()?)
     }
 
+    /// Whether it has fallen back.
+    pub(super) fn without_f16(&self) -> bool {
+        self.gpu.without_f16().is_none() && self.model.gpu().without_f16().is_some()
+    }
+
     /// What has run here.
     pub(super) fn explain(&self) -> Vec<String> {
         let mut steps: Vec<_> = self.steps.iter().collect();
@@ -293,7 +298,7 @@ impl Device for Gpu {
     fn fall_back(&mut self) -> Result<bool> {
         let Some(gpu) = self.gpu.without_f16() else {
             // Either it has been done, or there is no other way to compute.
-            return Ok(self.model.gpu().without_f16().is_some());
+            return Ok(self.without_f16());
         };
         self.gpu = gpu;
         let (rows, context) = (self.layout.rows as u32, self.layout.context as u32);

@@ -208,6 +208,12 @@ impl Engine {
         self.scheduler.preempted
     }
 
+    /// Whether programs use neither f16 arithmetic nor cooperative matrices because logits were not finite with them; it
+    /// stays so, as in [`Session::without_f16`](crate::Session::without_f16).
+    pub fn without_f16(&self) -> bool {
+        self.scheduler.device.without_f16()
+    }
+
     /// What has run here: each distinct pipeline with how often a replay dispatches it and its largest grid.
     pub fn explain(&self) -> Vec<String> {
         self.scheduler.device.explain()
