@@ -146,10 +146,7 @@ async fn connection(app: Arc<App>, router: Router, stream: TcpStream, mut ending
     // Tokens go out when they come.
     let _ = stream.set_nodelay(true);
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(app.config.read_timeout)
-        .max_buf_size(HEAD)
-        .writev(false);
+    http.timer(TokioTimer::new()).header_read_timeout(app.config.read_timeout).max_buf_size(HEAD);
     let mut conn = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
     let mut told = false;
     loop {
