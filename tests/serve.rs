@@ -96,6 +96,22 @@ fn the_model_on_board_answers() {
     assert_eq!(status, 403);
 }
 
+/// With guesses answers are what they are without.
+#[test]
+fn guesses_change_no_answer() {
+    let server = Server::start(&["--draft", "ngram"]);
+    let question = "Add 123456 and 654321.";
+    let (status, body) = server.ask(&json!({
+        "messages": [{ "role": "user", "content": question }],
+        "max_tokens": 90,
+        "reasoning_format": "none",
+    }));
+    assert_eq!(status, 200, "{body}");
+    let whole: Value = serde_json::from_str(&body).expect("JSON");
+    let text = whole["choices"][0]["message"]["content"].as_str().expect("a text");
+    assert_eq!(text.trim_end(), ok(&["run", "-n", "90", question]).trim_end());
+}
+
 /// A schema holds the model to it, and a call that is required comes.
 #[test]
 fn answers_keep_to_schemas_and_tools() {

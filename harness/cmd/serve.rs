@@ -11,6 +11,7 @@ use clap::Args;
 use weft_server::engine::Limits;
 use weft_server::{App, Config, Keys, Shelf};
 
+use crate::cmd::run::Draft;
 use crate::options::{CacheFlag, DeviceFlags, SamplingFlags, TemplateFlag, read_text};
 use crate::{Error, Result, error, interrupt, output};
 
@@ -79,6 +80,10 @@ pub(super) struct Flags {
     /// Tokens that the KV cache holds, those of all answers together [default: the context of every slot]
     #[arg(long, value_name = "N")]
     cache_tokens: Option<u64>,
+    /// Guess what comes next, and verify several guesses in one step. Answers are the same; they come faster where they
+    /// repeat what was said before, as an edit of code does
+    #[arg(long, value_name = "HOW")]
+    draft: Option<Draft>,
     /// File with the keys that open the server, one a line
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     api_key_file: Option<PathBuf>,

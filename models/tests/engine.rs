@@ -344,7 +344,7 @@ fn guessed(model: &Model, prompts: &[Asked], n: usize, context: u32) -> (Vec<Vec
     let room = Room { slots: 2, context: Some(context), guesses: 6, ..Room::default() };
     let mut engine = Engine::new(model, &room).unwrap();
     engine.always_guess();
-    let ask = |(p, s): &Asked| Request { draft: 5, ..Request::new(p.clone(), *s, n) };
+    let ask = |(p, s): &Asked| Request { draft: Some(5), ..Request::new(p.clone(), *s, n) };
     let ids: Vec<Id> = prompts.iter().map(|p| engine.submit(ask(p)).unwrap()).collect();
     let mut done = finish(&mut engine);
     ids.iter().map(|id| done.remove(id).unwrap()).map(|a| (a.tokens, a.usage)).unzip()

@@ -2,16 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use weft_models::engine::{Engine, Event, Finish, Options, Request};
+use weft_models::engine::{Engine, Event, Finish, GUESSES, Options, Request};
 use weft_models::{Model, Sampling, Stop};
 use weft_runtime::MemoryReport;
 
 use super::Answer;
 use crate::report::{self, Timings};
 use crate::{Result, interrupt, output};
-
-/// The most guesses of a step: with them it has 16 rows.
-const MOST: u32 = 15;
 
 /// What is asked for.
 pub(super) struct Asked<'a> {
@@ -50,12 +47,11 @@ pub(super) fn answer(
     asked: &Asked<'_>,
     each: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Drafted> {
-    let room = Options { slots: 1, context: Some(asked.context), guesses: MOST, ..Options::default() };
+    let room = Options { slots: 1, context: Some(asked.context), guesses: GUESSES, ..Options::default() };
     let mut engine = Engine::new(model, &room)?;
     let start = Instant::now();
     engine.submit(Request {
         stop: asked.stop.to_vec(),
-        draft: MOST as usize,
         ..Request::new(asked.prompt.to_vec(), asked.sampling, asked.most)
     })?;
     let bar = output::bar(

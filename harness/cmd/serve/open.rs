@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 use weft_formats::tokenizer::Tokenizer;
-use weft_models::engine::{Engine, Event, Id, Options, Request};
+use weft_models::engine::{Engine, Event, GUESSES, Id, Options, Request};
 use weft_models::{Model, Synthetic};
 use weft_runtime::DeviceKind;
 use weft_server::engine::{Backend, Limits, Packed, Start, VectorHandle, Vectors, Worker};
@@ -196,6 +196,7 @@ impl Opened {
         let (flag, lora, device, cache, c) = (self.flag, self.lora, f.device.clone(), f.cache, f.c);
         let named = self.named;
         let positions = f.cache_tokens;
+        let guesses = if f.draft.is_some() { GUESSES } else { 0 };
         let mut first = Some(self.model);
         let start: Start = Box::new(move || {
             let model = match first.take() {
@@ -204,7 +205,7 @@ impl Opened {
                 // The device was lost, and all that was on it.
                 None => flag.open(&device, None, c, cache).and_then(|(model, _)| lora.apply(model)),
             };
-            let options = Options { slots, context: Some(context), positions, ..Options::default() };
+            let options = Options { slots, context: Some(context), positions, guesses };
             let engine = model.and_then(|m| Ok(Engine::new(&m, &options)?)).map_err(|e| e.to_string())?;
             Ok(match &named {
                 Some(tokenizer) => Box::new(Named(engine, tokenizer.clone())),

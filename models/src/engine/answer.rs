@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::choose::{self, Choice, NoToken};
+use super::device::Layout;
 use super::draft::Guesser;
 use super::pool::Sequence;
 use super::request::{Event, Finish, Id, Request, Usage};
@@ -42,11 +43,15 @@ pub(super) struct Answer {
     pub(super) first: Option<Instant>,
     /// Guesses of what comes next, where they are wanted.
     pub(super) guesser: Option<Guesser>,
+    /// The most of them in a step.
+    pub(super) draft: usize,
     mask: Vec<u32>,
 }
 
 impl Answer {
-    pub(super) fn new(id: Id, request: Request, text: Text, now: Instant, vocabulary: u32) -> Answer {
+    pub(super) fn new(id: Id, request: Request, text: Text, now: Instant, layout: &Layout) -> Answer {
+        let vocabulary = layout.vocabulary;
+        let draft = request.draft.unwrap_or(usize::MAX).min(layout.rows - layout.slots);
         let mask =
             if request.mask.is_some() { vec![0; vocabulary.div_ceil(32) as usize] } else { Vec::new() };
         Answer {
@@ -63,7 +68,8 @@ impl Answer {
             asked: now,
             started: None,
             first: None,
-            guesser: (request.draft > 0).then(Guesser::new),
+            guesser: (draft > 0).then(Guesser::new),
+            draft,
             mask,
             request,
         }

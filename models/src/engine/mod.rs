@@ -48,7 +48,7 @@ mod verify;
 use std::time::Instant;
 
 pub use request::{Event, Finish, Id, Logprobs, Mask, Request, Usage};
-pub use room::{MAX_SLOTS, Plan, plan};
+pub use room::{GUESSES, MAX_SLOTS, Plan, plan};
 
 use crate::{Model, Result};
 use device::Device;
@@ -67,8 +67,8 @@ pub struct Options {
     /// Positions of all together, at least those of one; None for as many as all may have. With fewer, answers wait for
     /// room, or are sent back to the queue and computed again, and share what their prompts begin with all the more.
     pub positions: Option<u64>,
-    /// Rows of a step besides those of slots, for guesses that are verified: see [`Request::draft`]. Slots that nobody
-    /// has serve as well.
+    /// Rows of a step besides those of slots, for guesses that are verified ([`Request::draft`]), such as [`GUESSES`]; 0
+    /// for none. Slots that nobody has serve as well.
     pub guesses: u32,
 }
 

@@ -58,10 +58,10 @@ pub struct Request {
     pub salt: u64,
     /// Whether the text shows control tokens.
     pub special: bool,
-    /// The most tokens to guess and verify in one step; 0 for none. The answer is the same, and comes faster where it
-    /// repeats what was said. There are none where the host draws, or the engine has no room for them
-    /// ([`Options::guesses`](super::Options::guesses)).
-    pub draft: usize,
+    /// The most tokens to guess and verify in one step, 0 for none; None for as many as the engine has room for
+    /// ([`Options::guesses`](super::Options::guesses)). The answer is the same, and comes faster where it repeats what was
+    /// said. Where the host draws, there are none.
+    pub draft: Option<usize>,
 }
 
 impl Request {
@@ -78,7 +78,7 @@ impl Request {
             mask: None,
             salt: 0,
             special: false,
-            draft: 0,
+            draft: None,
         }
     }
 

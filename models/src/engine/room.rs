@@ -13,6 +13,9 @@ use crate::plan::Choices;
 use crate::weights::{Layout, refuse_unknown};
 use crate::{Error, Model, Result, Spec};
 
+/// Guesses that are worth having room for: with them a step of one slot has 16 rows.
+pub const GUESSES: u32 = 15;
+
 /// The most slots of an engine.
 pub const MAX_SLOTS: u32 = 256;
 

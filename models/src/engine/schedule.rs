@@ -105,10 +105,9 @@ impl<D: Device> Scheduler<D> {
         if request.prompt.len() > most {
             return Err(Error::PromptTooLong { tokens: request.prompt.len(), context: most as u32 });
         }
-        let vocabulary = layout.vocabulary;
         self.last_id += 1;
         let id = Id(self.last_id);
-        self.queue.push_back(Answer::new(id, request, text, now, vocabulary));
+        self.queue.push_back(Answer::new(id, request, text, now, layout));
         Ok(id)
     }
 

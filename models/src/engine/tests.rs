@@ -397,7 +397,7 @@ fn guesses_are_verified() {
         for (n, context) in [(200, 400), (500, 150)] {
             let mut b = Bench::guessing(2, 15, context, vec![full(1, 200), window(90)]);
             let ids: Vec<Id> = (0..2)
-                .map(|_| b.ask(Request { draft: 15, ..Request::new(prompt.clone(), sampling, n) }))
+                .map(|_| b.ask(Request { draft: Some(15), ..Request::new(prompt.clone(), sampling, n) }))
                 .collect();
             b.run();
             for id in ids {
@@ -501,7 +501,7 @@ fn ten_thousand_requests() {
                 let request = Request::new(prompt.clone(), sampling, n);
                 let host = rng.below(6) == 0;
                 let draft = [0, 3, 20][rng.below(3) as usize];
-                let id = b.ask(Request { logprobs: host.then_some(2), draft, ..request });
+                let id = b.ask(Request { logprobs: host.then_some(2), draft: Some(draft), ..request });
                 asked.insert(id, (prompt, sampling, n));
                 waiting.push_back((id, b.now));
             }

@@ -30,7 +30,7 @@ impl<D: Device> Scheduler<D> {
         if !self.awake[slot] {
             return true;
         }
-        let sure = guesser.guess(&a.known, under_way + a.request.draft).len().saturating_sub(under_way);
+        let sure = guesser.guess(&a.known, under_way + a.draft).len().saturating_sub(under_way);
         // What is on its way has to be as guessed, too.
         let right = guesser.right();
         let all = right.powi(under_way as i32);
@@ -45,7 +45,7 @@ impl<D: Device> Scheduler<D> {
         let Some(a) = &self.slots[slot] else { return 0 };
         let left = a.prompt.saturating_add(a.request.max_tokens).min(self.device.layout().context);
         // The token behind the last guess is drawn as well.
-        left.saturating_sub(a.known.len() + 1).min(a.request.draft)
+        left.saturating_sub(a.known.len() + 1).min(a.draft)
     }
 
     /// Other answers that a step gives a token.
