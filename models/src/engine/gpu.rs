@@ -19,6 +19,9 @@ use crate::graph::{Frame, Graph, Memory, Pass, UNSPLIT, Want};
 use crate::kv::{Cache, Group};
 use crate::{Model, Result, Sampling};
 
+/// The most programs of pieces that are kept. Prompts end anywhere, so a server comes to have one for each size.
+const MOST_PIECES: usize = 64;
+
 /// Rows, positions, and whether rows share a slot.
 type StepKey = (u32, u32, bool);
 
@@ -47,8 +50,10 @@ pub(super) struct Gpu {
     between: Option<Slice>,
     /// Programs of steps, by rows, positions, and whether rows share a slot.
     steps: HashMap<StepKey, Recorded>,
-    /// Programs of pieces, by tokens and positions.
-    pieces: HashMap<(Want, u32, u32), Recorded>,
+    /// Programs of pieces, by tokens and positions, with when each ran last.
+    pieces: HashMap<(Want, u32, u32), (Recorded, u64)>,
+    /// Pieces so far.
+    ran: u64,
     /// The step that ran last.
     last: Option<StepKey>,
     /// Where the logits of what ran last are.
@@ -106,6 +111,7 @@ impl Gpu {
             cache,
             steps: HashMap::new(),
             pieces: HashMap::new(),
+            ran: 0,
             last: None,
             logits: None,
         };
@@ -190,7 +196,7 @@ impl Gpu {
             let next = if want == Want::Token { " and the next token" } else { "" };
             format!("prefill of {tokens} tokens{next}, up to {positions} positions")
         };
-        pieces.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0)).chain(steps).collect()
+        pieces.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0.0)).chain(steps).collect()
     }
 
     fn write_table(&mut self, group: usize, row: usize, first: usize, ids: &[u32]) -> Result<()> {
@@ -244,11 +250,16 @@ impl Device for Gpu {
         let key = (want, tokens.len() as u32, positions);
         if !self.pieces.contains_key(&key) {
             let (rec, logits) = self.record(Pass::one(key.1, positions, want))?;
-            // Odd sizes come from prompts' ends and are not likely to come again.
-            self.pieces.retain(|k, _| k.1.is_power_of_two());
-            self.pieces.insert(key, (rec.finish()?, logits));
+            if self.pieces.len() >= MOST_PIECES
+                && let Some(oldest) = self.pieces.iter().min_by_key(|(_, (_, ran))| *ran).map(|(k, _)| *k)
+            {
+                self.pieces.remove(&oldest);
+            }
+            self.pieces.insert(key, ((rec.finish()?, logits), 0));
         }
-        let (program, logits) = &self.pieces[&key];
+        self.ran += 1;
+        let ((program, logits), ran) = self.pieces.get_mut(&key).expect("just put there");
+        *ran = self.ran;
         self.logits.clone_from(logits);
         let token = self.piece.ids.range(0, 4);
         Ok(gpu.run(program, Some(&token))?.readback.expect("asked for"))

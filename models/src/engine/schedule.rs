@@ -406,6 +406,8 @@ impl<D: Device> Scheduler<D> {
     /// Pieces of prompts, the oldest prompt first; how many tokens they have.
     fn submit_pieces(&mut self, decoding: bool) -> Result<usize> {
         let mut budget = self.budget(decoding);
+        // Each size has a program: what is left over by a round is not made into pieces of any size.
+        let least = LEAST_PIECE.min(self.device.layout().batch);
         let mut all = 0;
         let phase = |a: &Option<Answer>| match a {
             Some(Answer { phase: Phase::Prompt(done), id, .. }) => Some((*id, *done)),
@@ -419,7 +421,7 @@ impl<D: Device> Scheduler<D> {
             .collect();
         waiting.sort_unstable();
         for (_, slot, done) in waiting {
-            if budget == 0 {
+            if budget < least {
                 break;
             }
             let tokens = self.submit_piece(slot, done, budget)?;
@@ -432,7 +434,9 @@ impl<D: Device> Scheduler<D> {
     /// A piece of at most `most` tokens; how many it has.
     fn submit_piece(&mut self, slot: usize, from: usize, most: usize) -> Result<usize> {
         let a = self.slots[slot].as_mut().expect("an answer");
-        let to = a.known.len().min(from + most);
+        let left = a.known.len() - from;
+        let whole = most - most % LEAST_PIECE.min(most);
+        let to = from + if left <= most { left } else { whole };
         self.blocks.leave_behind(&mut a.seq, from);
         let Some(changes) = self.blocks.grow(&mut a.seq, from, to) else {
             // Only a window's pool can be short here, until the pieces before this one have passed.

@@ -103,4 +103,4 @@ pub(super) fn splits(tokens: u32, positions: u32, cache: &CacheShape) -> u32 {
 }
 
 /// Positions that a piece's attention goes through in one go.
-pub(crate) const UNSPLIT: u32 = 2048;
+pub(crate) const UNSPLIT: u32 = 1024;
