@@ -143,7 +143,7 @@ fn what_is_unknown_lists_what_is_known() {
     fails(&["bench", "--synthetic", "qwen3-4b:q8_0", "--layers", "37"], &["1 to 36 layers"]);
     fails(&["bench", "-p", "0", "-n", "0"], &["nothing to measure", "-p"]);
     fails(&["bench", "-m", "no-such.gguf"], &["no-such.gguf"]);
-    for args in [["-r", "0"], ["-b", "65"], ["-o", "xml"], ["-p", "x"]] {
+    for args in [["-r", "0"], ["-b", "257"], ["-o", "xml"], ["-p", "x"]] {
         assert_eq!(weft(&[&["bench"][..], &args].concat()).code, Some(2), "{args:?}");
     }
     let help = ok(&["bench", "--help"]);
