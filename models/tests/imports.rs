@@ -22,7 +22,7 @@ const ORDER: &[&str] = &[
     "session",
     "generate",
     "importance",
-    "batch",
+    "engine",
     "embedder",
     "measure",
     "train",

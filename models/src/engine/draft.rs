@@ -60,6 +60,15 @@ impl Guesser {
     }
 }
 
+/// Guesses of an answer that a step verifies.
+pub(super) struct Guesses {
+    pub(super) slot: usize,
+    pub(super) epoch: u64,
+    pub(super) tokens: Vec<u32>,
+    /// By guess, the row that computes it.
+    pub(super) rows: Vec<usize>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::Guesser;

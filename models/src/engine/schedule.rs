@@ -16,11 +16,11 @@ use weft_kernels::ops::sample::NOT_FINITE;
 
 use super::answer::{Answer, Phase};
 use super::device::{Device, Piece};
+use super::draft::Guesses;
 use super::pace::{Kind, Pace, Round};
 use super::pool::{Blocks, Change};
 use super::request::{Event, Finish, Id, Request};
 use super::text::Text;
-use super::verify::Guesses;
 use crate::{Error, Result, Sampling};
 
 /// Rounds submitted before the first of them is read.

@@ -6,17 +6,9 @@
 use std::time::Instant;
 
 use super::device::Device;
+use super::draft::Guesses;
 use super::schedule::Scheduler;
 use crate::{Result, Sampling};
-
-/// Guesses of an answer that a step verifies.
-pub(super) struct Guesses {
-    pub(super) slot: usize,
-    pub(super) epoch: u64,
-    tokens: Vec<u32>,
-    /// By guess, the row that computes it.
-    rows: Vec<usize>,
-}
 
 impl<D: Device> Scheduler<D> {
     /// Whether an answer waits for what it has on its way, so that guesses behind that can be verified. One that was left
