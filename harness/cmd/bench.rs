@@ -412,7 +412,7 @@ fn source(f: &Flags) -> Result<Source> {
 
 pub(super) fn run(f: Flags) -> Result<()> {
     if f.server.is_asked() {
-        return url::run(&f.server, f.requests as usize, f.n_prompt[0], f.n_gen[0]);
+        return url::run(&f.server, f.requests, f.n_prompt[0], f.n_gen[0]);
     }
     let source = source(&f)?;
     let tests = tests(&f);

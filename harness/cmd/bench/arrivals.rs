@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use weft_kernels::testing::Rng;
 use weft_models::engine::{Engine, Event, Id, Options as Room, Request};
 use weft_models::{Model, Sampling};
 
@@ -29,10 +30,10 @@ struct Run {
 
 /// Times between arrivals, exponentially distributed: a Poisson process of `rate` requests a second; all at once where
 /// that is infinite.
-fn arrivals(rate: f64, requests: u32, ids: &mut Ids) -> Vec<Duration> {
+pub(super) fn arrivals(rate: f64, requests: u32, rng: &mut Rng) -> Vec<Duration> {
     let mut at = 0.0;
     let mut next = || {
-        let uniform = (ids.rng.below(1 << 24) as f64 + 1.0) / f64::from(1 << 24);
+        let uniform = (rng.below(1 << 24) as f64 + 1.0) / f64::from(1 << 24);
         at += if rate.is_finite() { -uniform.ln() / rate } else { 0.0 };
         Duration::from_secs_f64(at)
     };
@@ -48,7 +49,7 @@ fn request(ids: &mut Ids, prompt: u32, answer: u32) -> Request {
 /// decode.
 fn serve(engine: &mut Engine, f: &Flags, (rate, long): (f64, Option<u32>), ids: &mut Ids) -> Result<Run> {
     let (prompt, answer) = (f.n_prompt[0].max(1), f.n_gen[0].max(1));
-    let mut waiting = arrivals(rate, f.requests, ids).into_iter().peekable();
+    let mut waiting = arrivals(rate, f.requests, &mut ids.rng).into_iter().peekable();
     let mut run = Run { asked: HashMap::new(), long: None, took: Duration::ZERO };
     let start = Instant::now();
     let mut begun = 0;
@@ -144,8 +145,7 @@ pub(super) fn run(f: &Flags, model: &Model, file: &str, rate: f64) -> Result<()>
     let most = f.n_prompt[0].max(f.long.unwrap_or(0)) + f.n_gen[0] + 1;
     let room = Room { slots, context: Some(most), ..Room::default() };
     let mut engine = Engine::new(model, &room)?;
-    let mut ids =
-        Ids { rng: weft_kernels::testing::Rng::new(1), vocabulary: model.spec().vocabulary as usize };
+    let mut ids = Ids { rng: Rng::new(1), vocabulary: model.spec().vocabulary as usize };
     if !f.no_warmup {
         // What is compiled for the first of its kind would be counted as waiting.
         serve(&mut engine, f, (f64::INFINITY, f.long), &mut ids)?;

@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use weft_kernels::testing::Rng;
 
+use super::arrivals::arrivals;
 use crate::{Error, Result, interrupt, output};
 
 /// A server to measure, and how it is asked.
@@ -23,7 +24,7 @@ pub(super) struct Flags {
           value_parser = clap::value_parser!(u32).range(1..=1024))]
     clients: u32,
     /// Requests a second, at random times (a Poisson process) [default: the next when one is answered]
-    #[arg(long, value_name = "X", requires = "url", help_heading = "A server")]
+    #[arg(long, value_name = "X", requires = "url", help_heading = "A server", value_parser = super::rate)]
     rate: Option<f64>,
     /// Name of the model in requests [default: the first that the server lists]
     #[arg(long, value_name = "NAME", requires = "url", help_heading = "A server")]
@@ -226,7 +227,7 @@ fn first_model(target: &Target) -> Result<String> {
 ///
 /// # Errors
 /// It does not answer; every request failed.
-pub(super) fn run(f: &Flags, n: usize, prompt: u32, tokens: u32) -> Result<()> {
+pub(super) fn run(f: &Flags, n: u32, prompt: u32, tokens: u32) -> Result<()> {
     interrupt::install(1);
     let mut target = Target::parse(f.url.as_deref().unwrap_or_default())
         .map_err(|why| Error::usage(format!("--url: {why}")))?;
@@ -235,16 +236,7 @@ pub(super) fn run(f: &Flags, n: usize, prompt: u32, tokens: u32) -> Result<()> {
     }
     let model = f.model_name.clone().map_or_else(|| first_model(&target), Ok)?;
     let mut rng = Rng::new(1);
-    // Gaps of a Poisson process are exponential.
-    let mut at = 0.0;
-    let due: Vec<f64> = (0..n)
-        .map(|_| {
-            let part = (rng.below(1 << 24) + 1) as f64 / f64::from(1 << 24);
-            let gap = f.rate.map_or(0.0, |rate| -part.ln() / rate);
-            at += gap;
-            at
-        })
-        .collect();
+    let due = arrivals(f.rate.unwrap_or(f64::INFINITY), n, &mut rng);
     // No two prompts share more than chance has it, so that no cache helps.
     let bodies: Vec<String> = (0..n)
         .map(|_| {
@@ -254,7 +246,7 @@ pub(super) fn run(f: &Flags, n: usize, prompt: u32, tokens: u32) -> Result<()> {
             .to_string()
         })
         .collect();
-    let bar = output::bar(n as u64, "{bar:30} {pos} of {len} requests, {elapsed}");
+    let bar = output::bar(n.into(), "{bar:30} {pos} of {len} requests, {elapsed}");
     let (next, seen) = (AtomicUsize::new(0), Mutex::new((Vec::new(), Vec::new())));
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -263,7 +255,7 @@ pub(super) fn run(f: &Flags, n: usize, prompt: u32, tokens: u32) -> Result<()> {
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(body) = bodies.get(i) else { return };
-                    let mut when = start + Duration::from_secs_f64(due[i]);
+                    let mut when = start + due[i];
                     std::thread::sleep(when.saturating_duration_since(Instant::now()));
                     if f.rate.is_none() {
                         when = Instant::now();
