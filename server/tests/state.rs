@@ -80,11 +80,10 @@ fn a_full_queue_says_when_to_come_again() {
     assert!(server.is_idle());
 }
 
-#[test]
-fn a_server_ends_in_order() {
-    let config = Config { grace: Duration::from_secs(5), ..Default::default() };
-    let engine = Engine { step: Duration::from_millis(2), ..Default::default() };
-    let mut server = Server::start(config, engine);
+/// Ends a server in the middle of an answer that has no end of its own; gives it with what came of the answer.
+fn ended(grace: Duration, step: Duration) -> (Server, String) {
+    let mut server =
+        Server::start(Config { grace, ..Default::default() }, Engine { step, ..Default::default() });
     let mut stream = server.connect();
     stream
         .write_all((server.head("/v1/chat/completions", ENDLESS.len()) + ENDLESS).as_bytes())
@@ -92,24 +91,19 @@ fn a_server_ends_in_order() {
     stream.read_exact(&mut [0; 12]).expect("an answer has begun");
     let rest = std::thread::spawn(move || Reply::read(&mut stream).body);
     server.end();
-    let rest = rest.join().expect("read");
+    (server, rest.join().expect("read"))
+}
+
+#[test]
+fn a_server_ends_in_order() {
+    let (server, rest) = ended(Duration::from_secs(5), Duration::from_millis(2));
     assert!(rest.contains("data: [DONE]"), "the stream went on to its end: {rest:?}");
     assert!(std::net::TcpStream::connect(server.at).is_err());
 }
 
 #[test]
 fn a_server_that_must_end_says_so() {
-    let config = Config { grace: Duration::from_millis(100), ..Default::default() };
-    let engine = Engine { step: Duration::from_millis(20), ..Default::default() };
-    let mut server = Server::start(config, engine);
-    let mut stream = server.connect();
-    stream
-        .write_all((server.head("/v1/chat/completions", ENDLESS.len()) + ENDLESS).as_bytes())
-        .expect("written");
-    stream.read_exact(&mut [0; 12]).expect("an answer has begun");
-    let rest = std::thread::spawn(move || Reply::read(&mut stream).body);
-    server.end();
-    let rest = rest.join().expect("read");
+    let (_, rest) = ended(Duration::from_millis(100), Duration::from_millis(20));
     assert!(rest.contains("\"code\":\"ending\"") && !rest.contains("[DONE]"), "{rest:?}");
 }
 
