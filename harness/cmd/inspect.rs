@@ -48,7 +48,7 @@ pub(super) struct Flags {
 struct Planned {
     context: u32,
     plan: MemoryPlan,
-    /// For several answers at a time: how many, and what they take in place of a session.
+    /// With --slots, how many answers there are at a time, and what they take in place of a session.
     engine: Option<(u32, engine::Plan)>,
     device: Option<Caps>,
     budget: Budget,

@@ -53,7 +53,7 @@ pub(super) struct Flags {
         help_heading = "Models on demand"
     )]
     keep_alive: u32,
-    /// As of `weft bench`, for measuring a server: its texts are made of weft-mini's tokens
+    /// A made-up model, as `weft bench` has it, to measure a server with: its texts are made of weft-mini's tokens
     #[arg(long, value_name = "SHAPE:TYPE", conflicts_with = "model", hide = true)]
     synthetic: Option<String>,
     /// LoRA adapter of the first model, which answers as MODEL+NAME; may be repeated

@@ -24,7 +24,7 @@ pub(super) struct Guesser {
 
 impl Guesser {
     pub(super) fn new() -> Guesser {
-        // So that a text that repeats itself from its start on is soon found out.
+        // It begins in the middle, where a text that repeats itself from its start on is soon found out.
         Guesser { places: HashMap::new(), indexed: GRAM, next: None, right: 0.5 }
     }
 
@@ -65,7 +65,7 @@ pub(super) struct Guesses {
     pub(super) slot: usize,
     pub(super) epoch: u64,
     pub(super) tokens: Vec<u32>,
-    /// By guess, the row that computes it.
+    /// The row that computes each guess.
     pub(super) rows: Vec<usize>,
 }
 

@@ -36,11 +36,11 @@ pub(super) struct Gpu {
     /// The device as programs may use it: all of it, or without f16.
     gpu: Runtime,
     cache: Cache,
-    /// `[slots]` of [`State`], the state of a piece with its slot, and the tables of each group, u32 and f32.
+    /// `[rows]` of [`State`], the state of a piece with its slot, and the tables of each group, u32 and f32.
     state: Slice,
     rows: Rows,
     piece: Rows,
-    /// By group, row and entry, what the state's tables hold.
+    /// What the tables in the state hold, by group, row and entry.
     known: Vec<Vec<Vec<u32>>>,
     /// The angles of each rotary embedding.
     tables: Vec<Slice>,
@@ -198,12 +198,6 @@ impl Gpu {
         };
         pieces.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0.0)).chain(steps).collect()
     }
-
-    fn write_table(&mut self, group: usize, row: usize, first: usize, ids: &[u32]) -> Result<()> {
-        let word = self.groups[group].pages.word(row as u32, first as u32);
-        self.known[group][row][first..first + ids.len()].copy_from_slice(ids);
-        Ok(self.gpu.write(&self.state, u64::from(word) * 4, bytemuck::cast_slice(ids))?)
-    }
 }
 
 impl Device for Gpu {
@@ -214,7 +208,9 @@ impl Device for Gpu {
     }
 
     fn table(&mut self, group: usize, slot: usize, first: usize, ids: &[u32]) -> Result<()> {
-        self.write_table(group, slot, first, ids)
+        let word = self.groups[group].pages.word(slot as u32, first as u32);
+        self.known[group][slot][first..first + ids.len()].copy_from_slice(ids);
+        Ok(self.gpu.write(&self.state, u64::from(word) * 4, bytemuck::cast_slice(ids))?)
     }
 
     fn lend(&mut self, slot: usize, row: usize) -> Result<()> {
@@ -223,7 +219,7 @@ impl Device for Gpu {
             let differ = || from.iter().zip(to).enumerate().filter(|(_, (a, b))| a != b).map(|(i, _)| i);
             if let (Some(first), Some(last)) = (differ().next(), differ().next_back()) {
                 let ids = from[first..=last].to_vec();
-                self.write_table(group, row, first, &ids)?;
+                self.table(group, row, first, &ids)?;
             }
         }
         Ok(())

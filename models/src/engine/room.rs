@@ -68,7 +68,7 @@ impl Room {
         Room::new(&frame, (model.0.chunk, model.0.cache), options, context)
     }
 
-    /// For the model of a frame, with pieces of at most `chunk` tokens and a type of cache.
+    /// Plans for the model of a frame, with pieces of at most `chunk` tokens and a type of cache.
     fn new(f: &Frame<'_>, (chunk, cache): (u32, CacheType), options: &Options, context: u32) -> Result<Room> {
         let (spec, budget, slots) = (f.spec, f.budget, options.slots);
         // A step has the logits of every slot in one binding.

@@ -38,7 +38,7 @@ struct Flight<T> {
 }
 
 enum What {
-    /// By row, whose token comes: the answer's epoch. And guesses that it verifies.
+    /// `rows` has the epoch of the answer whose token comes in each row, and `guesses` are verified by it.
     Step { rows: Vec<Option<u64>>, guesses: Vec<Guesses> },
     /// Logits of an answer, from a step or behind its prompt.
     Logits { slot: usize, epoch: u64 },

@@ -171,7 +171,7 @@ impl Shapes {
     }
 }
 
-/// By layer the window that it sees; 0 for all.
+/// The window that each layer sees; 0 for all.
 fn windows(spec: &Spec) -> Vec<u32> {
     spec.blocks.iter().map(|b| b.attention.mask.window()).collect()
 }
