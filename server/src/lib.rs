@@ -56,12 +56,14 @@ pub fn serve(
     let log = app.config.log.clone();
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
+        // Before anyone is told that the server is there: a signal that finds no handler would cut answers off.
+        let mut asked = Asked::watch();
         ready(listener.local_addr()?);
-        let end = async {
-            asked_to_end().await;
+        let end = async move {
+            asked.to_end().await;
             log("ending; answers that are on their way are finished first, asked again it ends at once");
-            tokio::spawn(async {
-                asked_to_end().await;
+            tokio::spawn(async move {
+                asked.to_end().await;
                 again();
             });
         };
@@ -70,28 +72,49 @@ pub fn serve(
     })
 }
 
-/// Is done when the process is asked to end.
-async fn asked_to_end() {
-    let interrupt = async {
-        // Where no handler can be installed, the signal ends the process by itself.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    #[cfg(unix)]
-    {
+/// What asks the process to end: Ctrl-C, and SIGTERM where there is one. Where no handler can be installed, the signal
+/// ends the process by itself.
+#[cfg(unix)]
+struct Asked([Option<tokio::signal::unix::Signal>; 2]);
+
+#[cfg(unix)]
+impl Asked {
+    /// Counts what asks from here on.
+    fn watch() -> Asked {
         use tokio::signal::unix::{SignalKind, signal};
-        let terminate = async {
-            match signal(SignalKind::terminate()) {
-                Ok(mut s) => drop(s.recv().await),
-                Err(_) => std::future::pending::<()>().await,
-            }
-        };
+        Asked([SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok()))
+    }
+
+    async fn to_end(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
         tokio::select! {
-            () = interrupt => {}
-            () = terminate => {}
+            () = next(interrupt) => {}
+            () = next(terminate) => {}
         }
     }
-    #[cfg(not(unix))]
-    interrupt.await;
+}
+
+#[cfg(unix)]
+async fn next(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(windows)]
+struct Asked(Option<tokio::signal::windows::CtrlC>);
+
+#[cfg(windows)]
+impl Asked {
+    fn watch() -> Asked {
+        Asked(tokio::signal::windows::ctrl_c().ok())
+    }
+
+    async fn to_end(&mut self) {
+        match &mut self.0 {
+            Some(signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
+        }
+    }
 }
