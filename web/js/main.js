@@ -1,5 +1,5 @@
 // Starts the page: wires the parts together, and has the keyboard, the addresses and the watch for the server.
-import { $, copyText, dialog, el, icon, number, toast } from "./ui.js";
+import { $, copyText, dialog, el, icon, number, scriptURL, toast } from "./ui.js";
 import * as api from "./api.js";
 import * as store from "./store.js";
 import { Chats } from "./chat.js";
@@ -283,8 +283,7 @@ store.onFailure((e) => {
 })();
 
 if ("serviceWorker" in navigator && isSecureContext) {
-    const own = globalThis.trustedTypes?.createPolicy("weft", { createScriptURL: (url) => (url === "sw.js" ? url : "") });
-    navigator.serviceWorker.register(own ? own.createScriptURL("sw.js") : "sw.js").catch(() => {
+    navigator.serviceWorker.register(scriptURL("sw.js")).catch(() => {
         // Without it the page works all the same, but not offline.
     });
 }

@@ -4,7 +4,7 @@
 // left is sanitised. Pictures are never loaded, since their addresses could carry a chat away.
 import { Lexer, Marked, Parser } from "../vendor/marked/marked.esm.js";
 import "../vendor/dompurify/purify.min.js";
-import { el, icon } from "./ui.js";
+import { classic, el, icon } from "./ui.js";
 
 const { DOMPurify } = globalThis;
 
@@ -178,20 +178,32 @@ async function highlight(block) {
     }
 }
 
-let katex;
+// Styles that formulas come with as text, which the policy of the page forbids, become styles that a script sets.
+function restyle(node) {
+    const text = node.attributes?.style;
+    if (text) {
+        delete node.attributes.style;
+        for (const [, name, value] of text.matchAll(/([a-z-]+)\s*:\s*([^;]+)/g)) {
+            node.style[name.replace(/-(.)/g, (_, c) => c.toUpperCase())] = value.trim();
+        }
+    }
+    node.children?.forEach(restyle);
+}
+
+let temml;
 async function typeset(span) {
     const tex = span.textContent;
     try {
-        katex ??= import("../vendor/katex/katex.min.js").then(() => globalThis.katex);
-        (await katex).render(tex, span, {
-            output: "mathml",
+        temml ??= classic("vendor/temml/temml.min.js").then(() => globalThis.temml);
+        const tree = (await temml).__renderToMathMLTree(tex, {
             displayMode: span.classList.contains("math-block"),
             throwOnError: true,
             trust: false,
-            strict: "ignore",
-            maxSize: 20,
+            maxSize: [20, 400],
             maxExpand: 200,
         });
+        restyle(tree);
+        span.replaceChildren(tree.toNode());
         span.classList.add("set");
     } catch {
         // What is no formula stays as it was written.

@@ -63,6 +63,22 @@ export function iconButton(name, label, onclick, props = {}) {
     return el("button.icon", { type: "button", "aria-label": label, title: label, onclick, ...props }, icon(name));
 }
 
+// The scripts that are not modules: no other address becomes one.
+const SCRIPTS = ["sw.js", "vendor/temml/temml.min.js"];
+const own = globalThis.trustedTypes?.createPolicy("weft", { createScriptURL: (url) => (SCRIPTS.includes(url) ? url : "") });
+export const scriptURL = (url) => (own ? own.createScriptURL(url) : url);
+
+// Loads a script that leaves its functions in the global scope.
+export function classic(url) {
+    return new Promise((resolve, reject) => {
+        const script = document.createElement("script");
+        script.addEventListener("load", resolve);
+        script.addEventListener("error", () => reject(new Error(`${url} could not be loaded`)));
+        script.src = scriptURL(url);
+        document.head.append(script);
+    });
+}
+
 export const $ = (id) => document.getElementById(id);
 
 // A modal dialog; resolves when it is closed, and gives the focus back to where it was.

@@ -93,6 +93,33 @@ test("regenerate, edit and branches make a tree that survives a reload", async (
     assert.deepEqual(await page.locator(".branch span").allInnerTexts(), ["1/2", "1/2"]);
 });
 
+test("formulas are set, and what is none stays as it was written", async () => {
+    const text = [
+        "$\\frac{a}{b} + \\sqrt[3]{x}$", "\\(\\sum_{i=1}^{n} i^2\\)", "$$\\begin{aligned} a &= b \\\\ c &= d \\end{aligned}$$",
+        "$\\sideset{_a^b}{_c^d}\\sum \\pmb{v}$", "$\\begin{pmatrix}1&0\\\\0&1\\end{pmatrix}$", "$\\frac{1$", "It costs $5 and $6.",
+        "$\\rule{9999em}{9999em}$", "$\\def\\x{\\x\\x}\\x$", "$\\style{position:fixed}{x}\\class{problem}{y}\\id{ask}{z}$",
+    ].join("\n\n");
+    mock.plan({ text });
+    await ask(page, "Formulas");
+    await page.waitForFunction(() => document.querySelectorAll(".msg.assistant .math.set").length === 6);
+    const seen = await page.evaluate(() => ({
+        math: document.querySelectorAll(".msg.assistant math").length,
+        kinds: ["mfrac", "mroot", "msubsup", "mtable", "mmultiscripts"].map((t) => document.querySelectorAll(`.msg.assistant math ${t}`).length > 0),
+        bold: [...document.querySelectorAll(".msg.assistant math *")].some((n) => n.style?.fontWeight === "bold"),
+        odd: document.querySelectorAll(".msg.assistant math [id], .msg.assistant math .problem, .msg.assistant math [style*=fixed]").length,
+        wide: Math.max(...[...document.querySelectorAll(".msg.assistant math *")].map((n) => n.getBoundingClientRect().height)),
+        text: document.querySelector(".msg.assistant .md").textContent,
+    }));
+    assert.deepEqual(seen.kinds, [true, true, true, true, true]);
+    assert.equal(seen.math, 6);
+    assert.ok(seen.bold);
+    assert.equal(seen.odd, 0);
+    assert.ok(seen.wide < 600, String(seen.wide));
+    assert.match(seen.text, /\\frac\{1/);
+    assert.match(seen.text, /It costs \$5 and \$6\./);
+    assert.match(seen.text, /\\def\\x/);
+});
+
 test("hostile Markdown runs nothing and asks for nothing", async () => {
     const text = [
         "<script>globalThis.hit = 1</script>", "<img src=x onerror=\"globalThis.hit = 2\">",
@@ -111,17 +138,19 @@ test("hostile Markdown runs nothing and asks for nothing", async () => {
         const md = document.querySelector(".msg.assistant .md");
         return {
             tags: [...new Set([...md.querySelectorAll("*")].map((n) => n.tagName.toLowerCase()))],
-            attrs: [...new Set([...md.querySelectorAll("*")].flatMap((n) => n.getAttributeNames()))],
+            // A formula has styles of the typesetter, which a test of its own looks at.
+            attrs: [...new Set([...md.querySelectorAll(":not(math, math *)")].flatMap((n) => n.getAttributeNames()))],
             links: [...md.querySelectorAll("a")].map((a) => [a.getAttribute("href"), a.target, a.rel]),
             text: md.textContent,
         };
     });
     for (const t of ["script", "img", "iframe", "style", "form", "input"]) assert.ok(!inside.tags.includes(t), t);
-    assert.deepEqual(inside.attrs.filter((a) => /^on|^style$|^id$|^src$/.test(a)), []);
+    assert.deepEqual(inside.attrs.filter((a) => /^on|^style$|^id$|^src$|^href$/.test(a)), ["href"]);
     const rel = "noopener noreferrer nofollow";
     assert.deepEqual(inside.links.filter(([href]) => href), [
         ["https://example.com/x", "_blank", rel], ["https://evil.example/leak.png", "_blank", rel],
     ]);
+    assert.equal(await page.locator(".msg.assistant math [href], .msg.assistant math a").count(), 0);
     // What was not taken as a tag is shown, not dropped.
     assert.match(inside.text, /<script>globalThis\.hit = 1<\/script>/);
     assert.match(inside.text, /<img src=x onerror=/);

@@ -3,21 +3,14 @@ import test from "node:test";
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { join, relative } from "node:path";
-import { gzipSync } from "node:zlib";
+import { join } from "node:path";
 import { csp, web } from "./mock.mjs";
+import { LIMIT, served as all, sizes, sum, walk } from "./size.mjs";
 import { ancestors, choose, fault, pathOf, siblings } from "../js/tree.js";
 import { numberOf, requestOf, SAMPLING, schemaOf, toolsOf, wireMessages } from "../js/settings.js";
 import { events, fromError, Problem } from "../js/api.js";
 
-function* walk(folder) {
-    for (const entry of readdirSync(folder, { withFileTypes: true })) {
-        const path = join(folder, entry.name);
-        if (entry.isDirectory()) yield* walk(path);
-        else yield relative(web, path);
-    }
-}
-const served = [...walk(web)].filter((p) => !/^(?:tests|screens)\//.test(p) && !/(?:\.md|LICENSE|versions\.json|csp\.txt|sw\.js)$/.test(p));
+const served = all.filter((p) => p !== "sw.js");
 
 test("the service worker keeps every file of the page", () => {
     const source = readFileSync(join(web, "sw.js"), "utf8");
@@ -27,8 +20,8 @@ test("the service worker keeps every file of the page", () => {
 });
 
 test("the page is under 200 KiB compressed", () => {
-    const total = [...served, "sw.js"].reduce((n, p) => n + gzipSync(readFileSync(join(web, p)), { level: 9 }).length, 0);
-    assert.ok(total < 200 * 1024, `${total} bytes`);
+    const total = sum(sizes());
+    assert.ok(total < LIMIT, `${total} bytes`);
     assert.ok(total > 50 * 1024, `only ${total} bytes were found`);
 });
 

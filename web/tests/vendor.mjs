@@ -12,7 +12,7 @@ const languages = ["bash", "c", "cpp", "css", "diff", "go", "ini", "java", "java
 const libraries = {
     marked: { from: "marked", files: { "lib/marked.esm.js": "marked.esm.js" }, licence: "LICENSE" },
     dompurify: { from: "dompurify", files: { "dist/purify.min.js": "purify.min.js" }, licence: "LICENSE" },
-    katex: { from: "katex", files: { "dist/katex.min.js": "katex.min.js" }, licence: "LICENSE" },
+    temml: { from: "temml", files: { "dist/temml.min.js": "temml.min.js" }, licence: "LICENSE" },
     highlight: {
         from: "@highlightjs/cdn-assets",
         files: {
