@@ -80,6 +80,15 @@ impl Error {
     }
 }
 
+impl From<weft_hub::Error> for Error {
+    fn from(e: weft_hub::Error) -> Error {
+        match e.kind {
+            weft_hub::Kind::Stopped => Error::Interrupted,
+            _ => Error::Input(e.line),
+        }
+    }
+}
+
 impl From<weft_evals::Error> for Error {
     fn from(e: weft_evals::Error) -> Error {
         match e {

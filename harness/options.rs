@@ -17,9 +17,23 @@ use crate::{Error, Result, interrupt, mini, output, report};
 /// Which file.
 #[derive(Debug, Clone, Args)]
 pub struct ModelFlag {
-    /// GGUF file, or any shard of a split one; without it, weft-mini, the model on board
-    #[arg(short, long = "model", value_name = "FILE")]
+    /// GGUF file, any shard of a split one, or the name of a model that was pulled; without it, weft-mini, the model on
+    /// board
+    #[arg(short, long = "model", value_name = "FILE", value_parser = model_file())]
     pub model: Option<PathBuf>,
+}
+
+/// Reads `-m`: a file, or else the name of a model that was pulled.
+pub fn model_file() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
+    use clap::builder::TypedValueParser;
+    clap::builder::OsStringValueParser::new().map(|text| {
+        let path = PathBuf::from(text);
+        let pulled = || weft_hub::Store::standard().ok()?.find(path.to_str()?)?.files.into_iter().next();
+        match path.exists() {
+            true => path,
+            false => pulled().unwrap_or(path),
+        }
+    })
 }
 
 /// Which device and how much of it.

@@ -14,13 +14,15 @@ const MAY: &[(&str, &[&str])] = &[
     ("weft-models", &["weft-formats", "weft-kernels", "weft-runtime"]),
     ("weft-curriculum", &[]),
     ("weft-evals", &["weft-curriculum", "weft-formats"]),
-    ("weft-server", &["weft-formats", "weft-models", "weft-runtime"]),
+    ("weft-hub", &["weft-formats"]),
+    ("weft-server", &["weft-formats", "weft-hub", "weft-models", "weft-runtime"]),
     (
         "weft-harness",
         &[
             "weft-curriculum",
             "weft-evals",
             "weft-formats",
+            "weft-hub",
             "weft-kernels",
             "weft-models",
             "weft-runtime",
@@ -40,6 +42,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("axum", &["weft-server"]),
     ("hyper", &["weft-server"]),
     ("tokio", &["weft-server"]),
+    ("rustls", &["weft-hub"]),
 ];
 
 /// (package, dependency, kind) for every dependency that one of ours names; kind is null, "build" or "dev".
@@ -129,7 +132,7 @@ fn is_table(path: &str) -> bool {
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders: Vec<_> =
-        ["formats", "runtime", "kernels", "models", "curriculum", "evals", "server", "harness"]
+        ["formats", "runtime", "kernels", "models", "curriculum", "evals", "hub", "server", "harness"]
             .map(|f| root.join(f))
             .to_vec();
     let mut all = BTreeMap::new();

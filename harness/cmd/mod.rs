@@ -15,7 +15,9 @@ mod inspect;
 mod kernels;
 mod logits;
 mod merge;
+mod models;
 mod perplexity;
+mod pull;
 mod quantize;
 mod rerank;
 mod run;
@@ -54,6 +56,8 @@ enum Command {
     Rerank(rerank::Flags),
     Batch(batch::Flags),
     Serve(Box<serve::Flags>),
+    Pull(pull::Flags),
+    Models(models::Flags),
     Bench(bench::Flags),
     Eval(Box<eval::Flags>),
     Perplexity(perplexity::Flags),
@@ -71,8 +75,9 @@ enum Command {
 }
 
 /// What the commands are for, as `weft --help` groups them. One that is missing here is listed at the end.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Use a model", &["run", "chat", "batch", "serve", "embed", "rerank"]),
+    ("Get models", &["pull", "models"]),
     ("Make models", &["convert", "quantize", "imatrix", "merge", "split", "merge-splits"]),
     ("Train", &["finetune", "genesis", "curriculum"]),
     ("Measure", &["eval", "perplexity", "bench", "logits"]),
@@ -132,6 +137,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Rerank(f) => rerank::run(f),
         Command::Batch(f) => batch::run(f),
         Command::Serve(f) => serve::run(*f),
+        Command::Pull(f) => pull::run(f),
+        Command::Models(f) => models::run(f),
         Command::Bench(f) => bench::run(f),
         Command::Eval(f) => eval::run(*f),
         Command::Perplexity(f) => perplexity::run(f),

@@ -11,8 +11,9 @@ use clap::Args;
 use weft_server::engine::Limits;
 use weft_server::{App, Config, Keys, Shelf};
 
+use crate::cmd::pull::store_of;
 use crate::cmd::run::Draft;
-use crate::options::{CacheFlag, DeviceFlags, SamplingFlags, TemplateFlag, read_text};
+use crate::options::{self, CacheFlag, DeviceFlags, SamplingFlags, TemplateFlag, read_text};
 use crate::{Error, Result, error, interrupt, output};
 
 /// Answer over HTTP, as OpenAI's clients ask
@@ -27,6 +28,7 @@ use crate::{Error, Result, error, interrupt, output};
   weft serve -m model.gguf --port 8000 --slots 8 -c 8192
   weft serve -m chat.gguf -m embedding.gguf --lora medical=adapter.gguf
   weft serve --models ~/models --max-models 2 --keep-alive 600
+  weft serve --models
   weft serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt
   weft serve -m model.gguf --allow-origin http://localhost:3000
 
@@ -34,11 +36,13 @@ Then, from another terminal:
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"model\": \"weft-mini\", \"messages\": [{\"role\": \"user\", \"content\": \"What is 17 + 25?\"}]}'")]
 pub(super) struct Flags {
-    /// GGUF file, or any shard of a split one; may be repeated. Without it, weft-mini, the model on board
-    #[arg(short, long = "model", value_name = "FILE")]
+    /// GGUF file, any shard of a split one, or the name of a model that was pulled; may be repeated. Without it,
+    /// weft-mini, the model on board
+    #[arg(short, long = "model", value_name = "FILE", value_parser = options::model_file())]
     model: Vec<PathBuf>,
-    /// Folder of GGUF files, which are opened when they are asked for by name, without .gguf
-    #[arg(long, value_name = "DIR", help_heading = "Models on demand")]
+    /// Folder of GGUF files, which are opened when they are asked for by name, without .gguf; without DIR, the folder
+    /// that `weft pull` fills
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "", help_heading = "Models on demand")]
     models: Option<PathBuf>,
     /// How many of these are open at a time; the one that was not asked for longest is closed for another
     #[arg(long, value_name = "N", default_value_t = 1, requires = "models", help_heading = "Models on demand",
@@ -151,7 +155,7 @@ impl Flags {
 
 fn named(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, file)) if open::is_name(name) && !file.is_empty() => Ok((name.into(), file.into())),
+        Some((name, file)) if weft_hub::is_name(name) && !file.is_empty() => Ok((name.into(), file.into())),
         _ => {
             Err("an adapter has a name of letters, digits, '-', '_' and '.', such as medical=adapter.gguf"
                 .into())
@@ -208,10 +212,11 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     if let Some(folder) = &f.models {
         let keep = (f.keep_alive > 0).then(|| Duration::from_secs(f.keep_alive.into()));
-        let library = open::Folder::new(folder, f.clone())?;
+        let store = store_of(Some(folder))?;
+        let library = open::Folder::new(&store, f.clone())?;
         lines.push(format!(
             "{}: {} models, opened when they are asked for",
-            folder.display(),
+            store.folder().display(),
             library.count()
         ));
         app = app.with_shelf(Shelf::new(Box::new(library), f.max_models as usize, keep));

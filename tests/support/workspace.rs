@@ -13,6 +13,7 @@ pub(crate) const OURS: &[&str] = &[
     "weft-models",
     "weft-curriculum",
     "weft-evals",
+    "weft-hub",
     "weft-server",
     "weft-harness",
 ];

@@ -1,10 +1,11 @@
 //! Opening the models that are served.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 use weft_formats::tokenizer::Tokenizer;
+use weft_hub::Store;
 use weft_models::engine::{Engine, Event, GUESSES, Id, Options, Request};
 use weft_models::{Model, Synthetic};
 use weft_runtime::DeviceKind;
@@ -72,12 +73,6 @@ pub(super) struct Started {
     pub(super) worker: Option<Worker>,
     /// What there is to say of it.
     pub(super) line: String,
-}
-
-/// Whether a name can stand in a request, in a path and behind a '+'.
-pub(super) fn is_name(name: &str) -> bool {
-    let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    !name.is_empty() && name.len() <= 128 && name.chars().all(known)
 }
 
 fn name(f: &Flags, i: usize, path: Option<&PathBuf>) -> String {
@@ -235,54 +230,35 @@ impl Opened {
 
 /// A folder of files that are opened when they are asked for.
 pub(super) struct Folder {
-    path: PathBuf,
+    store: Store,
     flags: Flags,
 }
 
 impl Folder {
     /// # Errors
     /// It is no folder.
-    pub(super) fn new(path: &Path, flags: Flags) -> Result<Folder> {
-        std::fs::read_dir(path).map_err(|e| Error::io(path, e))?;
-        Ok(Folder { path: path.to_owned(), flags })
+    pub(super) fn new(store: &Store, flags: Flags) -> Result<Folder> {
+        std::fs::read_dir(store.folder()).map_err(|e| Error::io(store.folder(), e))?;
+        Ok(Folder { store: store.clone(), flags })
     }
 
     /// How many models there are.
     pub(super) fn count(&self) -> usize {
-        self.files().len()
-    }
-
-    /// Names and files. Shards of a split model but the first are none.
-    fn files(&self) -> Vec<(String, PathBuf)> {
-        let Ok(entries) = std::fs::read_dir(&self.path) else { return Vec::new() };
-        let mut all: Vec<(String, PathBuf)> = entries
-            .filter_map(|e| {
-                let path = e.ok()?.path();
-                let stem = path.file_stem()?.to_str()?.to_owned();
-                let further = stem.rsplit_once("-of-").is_some_and(|(name, _)| {
-                    name.rsplit_once('-')
-                        .is_some_and(|(_, n)| n.len() == 5 && n != "00001" && n.parse::<u32>().is_ok())
-                });
-                let is = path.extension()?.eq_ignore_ascii_case("gguf") && !further;
-                is.then_some((stem, path))
-            })
-            .collect();
-        all.sort();
-        all
+        self.names().len()
     }
 }
 
 impl Library for Folder {
     fn names(&self) -> Vec<String> {
-        self.files().into_iter().map(|(name, _)| name).collect()
+        self.store.list().into_iter().map(|e| e.name).collect()
     }
 
     fn open(&self, name: &str) -> std::result::Result<weft_server::Opened, String> {
-        let path = self.files().into_iter().find(|(n, _)| n == name).map(|(_, path)| path);
-        let path = path.ok_or("it is gone")?;
+        let entry = self.store.list().into_iter().find(|e| e.name == name);
+        let path = entry.and_then(|e| e.files.into_iter().next()).ok_or("it is gone")?;
         let flags = Flags {
             model: vec![path.clone()],
-            alias: Vec::new(),
+            alias: vec![name.to_owned()],
             lora: Vec::new(),
             models: None,
             ..self.flags.clone()
