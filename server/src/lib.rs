@@ -60,10 +60,10 @@ pub fn serve(
         let mut asked = Asked::watch();
         ready(listener.local_addr()?);
         let end = async move {
-            asked.to_end().await;
+            asked.once().await;
             log("ending; answers that are on their way are finished first, asked again it ends at once");
             tokio::spawn(async move {
-                asked.to_end().await;
+                asked.once().await;
                 again();
             });
         };
@@ -85,7 +85,7 @@ impl Asked {
         Asked([SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok()))
     }
 
-    async fn to_end(&mut self) {
+    async fn once(&mut self) {
         let [interrupt, terminate] = &mut self.0;
         tokio::select! {
             () = next(interrupt) => {}
@@ -111,7 +111,7 @@ impl Asked {
         Asked(tokio::signal::windows::ctrl_c().ok())
     }
 
-    async fn to_end(&mut self) {
+    async fn once(&mut self) {
         match &mut self.0 {
             Some(signal) => drop(signal.recv().await),
             None => std::future::pending().await,
