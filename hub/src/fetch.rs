@@ -227,7 +227,7 @@ impl Fetching<'_, '_> {
                     format!("{}: it is shorter there than here", remote.file),
                 ));
             }
-            200..=299 => return Err(odd(remote, format!("the server answers with {}", answer.status))),
+            201..=299 => return Err(odd(remote, format!("the server answers with {}", answer.status))),
             _ => return Err(hub::refused(answer, &remote.file, self.token.is_some())),
         };
         let linked = answer.first_header("x-linked-size").and_then(|v| v.parse().ok());

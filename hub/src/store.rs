@@ -314,26 +314,34 @@ impl Store {
     /// # Errors
     /// No such model, or one that is being pulled.
     pub fn remove(&self, name: &str) -> Result<u64> {
-        let part = self.partial().into_iter().find(|p| p.name == name || p.asked == name);
-        let (name, files, size) = match (self.find(name), part) {
-            (Some(entry), _) => (entry.name, entry.files, entry.size),
-            (None, Some(part)) => {
-                self.clear(&part.name)?;
-                return Ok(part.done);
+        let entry = match self.find(name) {
+            Some(entry) => entry,
+            None if self.partial().iter().any(|p| p.name == name || p.asked == name) => {
+                return self.discard(name);
             }
-            (None, None) => (String::new(), self.need(name)?.files, 0),
+            None => self.need(name)?,
         };
-        let lock = self.lock(&name)?;
+        let _lock = self.lock(&entry.name)?;
         // The first last: without it the others are no model.
-        for path in files.iter().rev() {
+        for path in entry.files.iter().rev() {
             std::fs::remove_file(path).map_err(|e| Error::io(path, &e))?;
         }
-        let _ = std::fs::remove_file(self.record_path(&name));
-        drop(lock);
-        Ok(size)
+        let _ = std::fs::remove_file(self.record_path(&entry.name));
+        Ok(entry.size)
     }
 
-    /// Drops what there is of a model that was not pulled whole.
+    /// Drops what there is of a model that was asked for so and was not pulled whole; gives the bytes that are free now.
+    ///
+    /// # Errors
+    /// None such, or one that is being pulled.
+    pub fn discard(&self, asked: &str) -> Result<u64> {
+        let part = self.partial().into_iter().find(|p| p.asked == asked || p.name == asked);
+        let part = part.ok_or_else(|| Error::new(Kind::Missing, "no part of such a model is there"))?;
+        self.clear(&part.name)?;
+        Ok(part.done)
+    }
+
+    /// Drops a model of which a part is there.
     fn clear(&self, name: &str) -> Result<()> {
         let _lock = self.lock(name)?;
         let path = self.pending_path(name);
