@@ -3,6 +3,7 @@
 mod adapter;
 mod chat_templates;
 mod gguf_file;
+mod gguf_pieces;
 mod hf_convert;
 mod merge;
 mod quant_blocks;

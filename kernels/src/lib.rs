@@ -43,4 +43,4 @@ pub(crate) use plan::params;
 pub use plan::{Bind, Dispatch, Fields, fold, record, split_rows};
 pub use types::{Layout, WeightType};
 pub use weft_runtime::Budget;
-pub use weight::{Piece, Slab, Weight, WeightShape, fill};
+pub use weight::{Cut, Feed, Piece, Slab, Weight, WeightShape, fill};

@@ -144,16 +144,23 @@ const BATCH: usize = 2 << 20;
 #[cfg(not(target_arch = "wasm32"))]
 const THREADS: usize = 16;
 
-/// Rows of a file that go to the GPU at a time.
+/// Rows of a file that go to the GPU at a time, without their bytes.
 #[derive(Debug, Clone)]
-pub struct Piece<'a> {
+pub struct Cut {
     ty: WeightType,
-    bytes: &'a [u8],
     /// Which tensor of those that make up the matrix, and the bytes of it.
     pub part: (usize, Range<usize>),
     to: Slice,
     /// Where each plane's bytes go.
     at: [u64; 4],
+}
+
+/// Rows of a file that go to the GPU at a time.
+#[derive(Debug, Clone)]
+pub struct Piece<'a> {
+    /// Which these are.
+    pub cut: Cut,
+    bytes: &'a [u8],
 }
 
 impl Weight {
@@ -180,20 +187,30 @@ impl Weight {
     /// If the parts are not the size of the matrix, or one but the last has rows that are no multiple
     /// of 4.
     pub fn pieces<'a>(&self, parts: &[&'a [u8]]) -> Vec<Piece<'a>> {
+        let sizes: Vec<usize> = parts.iter().map(|p| p.len()).collect();
+        let piece = |cut: Cut| Piece { bytes: &parts[cut.part.0][cut.part.1.clone()], cut };
+        self.cuts(&sizes).into_iter().map(piece).collect()
+    }
+
+    /// As [`Weight::pieces`], of parts of which only the sizes are known: their bytes are given to [`Feed::put`].
+    ///
+    /// # Panics
+    /// As [`Weight::pieces`].
+    pub fn cuts(&self, parts: &[usize]) -> Vec<Cut> {
         let shape = &self.shape;
         let layout = shape.ty.layout();
         let row_bytes = shape.ty.row_bytes(shape.cols as usize);
         let blocks_per_row = shape.cols as usize / layout.block;
-        let rows: usize = parts.iter().map(|p| p.len() / row_bytes).sum();
+        let rows: usize = parts.iter().map(|p| p / row_bytes).sum();
         assert_eq!(rows, shape.rows as usize, "rows of {}", shape.ty);
         // Batches of 16 rows, and parts of 4, keep every plane's write a multiple of 4 bytes.
         let batch = (BATCH / row_bytes / 16 * 16).max(16);
-        let mut pieces = Vec::new();
+        let mut cuts = Vec::new();
         for (slab, slice) in shape.slabs.iter().zip(&self.slices) {
             let (start, end) = (slab.rows.start as usize, slab.rows.end as usize);
             let mut first = 0;
             for (i, part) in parts.iter().enumerate() {
-                let last = first + part.len() / row_bytes;
+                let last = first + part / row_bytes;
                 assert!(i + 1 == parts.len() || last.is_multiple_of(4), "part {i} ends at row {last}");
                 let mut row = first.max(start);
                 while row < last.min(end) {
@@ -204,14 +221,13 @@ impl Weight {
                     for (at, bytes) in at.iter_mut().zip(layout.planes) {
                         *at += (before * bytes) as u64;
                     }
-                    let (ty, bytes) = (shape.ty, &part[range.clone()]);
-                    pieces.push(Piece { ty, bytes, part: (i, range), to: slice.clone(), at });
+                    cuts.push(Cut { ty: shape.ty, part: (i, range), to: slice.clone(), at });
                     row = to;
                 }
                 first = last;
             }
         }
-        pieces
+        cuts
     }
 
     /// Repacks `parts` into new GPU memory, as [`Weight::alloc`], [`Weight::pieces`] and [`fill`].
@@ -256,9 +272,9 @@ fn here(
     most: usize,
     done: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>> {
-    let (mut staging, mut planes) = (gpu.staging(most as u64), Vec::new());
+    let mut feed = Feed::new(gpu, most);
     for (i, piece) in pieces.iter().enumerate() {
-        piece.put(&mut staging, &mut planes)?;
+        feed.put(&piece.cut, piece.bytes)?;
         if done(i).is_break() {
             return Ok(ControlFlow::Break(()));
         }
@@ -282,11 +298,11 @@ fn threaded(
         for _ in 0..threads {
             let (send, next) = (send.clone(), &next);
             scope.spawn(move || {
-                let (mut staging, mut planes) = (gpu.staging(most as u64), Vec::new());
+                let mut feed = Feed::new(gpu, most);
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(piece) = pieces.get(i) else { break };
-                    let result = piece.put(&mut staging, &mut planes).map(|()| i);
+                    let result = feed.put(&piece.cut, piece.bytes).map(|()| i);
                     if send.send(result).is_err() {
                         break;
                     }
@@ -311,32 +327,59 @@ fn threaded(
 impl Piece<'_> {
     /// Bytes of its planes, each padded to a multiple of 4.
     fn bytes(&self) -> usize {
+        self.cut.bytes()
+    }
+}
+
+impl Cut {
+    /// Bytes of its planes, each padded to a multiple of 4.
+    pub fn bytes(&self) -> usize {
         self.planes().map(|(_, bytes)| bytes).sum()
     }
 
     /// Bytes of a block and of the piece in each plane, those padded to a multiple of 4.
     fn planes(&self) -> impl Iterator<Item = (usize, usize)> {
         let layout = self.ty.layout();
-        let blocks = self.bytes.len() / layout.bytes;
+        let blocks = self.part.1.len() / layout.bytes;
         layout.planes.iter().map(move |&b| (b, (blocks * b).next_multiple_of(4)))
     }
+}
 
-    /// Repacks it in `space`, which is kept between pieces, and sends it off.
-    fn put(&self, staging: &mut Staging, space: &mut Vec<u8>) -> Result<()> {
-        let layout = self.ty.layout();
-        if layout.planes == [layout.bytes] && self.bytes.len().is_multiple_of(4) {
-            return Ok(staging.put(&[(self.bytes, &self.to, self.at[0])])?);
+/// Host memory through which one thread repacks weights.
+pub struct Feed {
+    staging: Staging,
+    space: Vec<u8>,
+}
+
+impl Feed {
+    /// For cuts of at most so many bytes ([`Cut::bytes`]).
+    pub fn new(gpu: &Gpu, most: usize) -> Feed {
+        Feed { staging: gpu.staging(most as u64), space: Vec::new() }
+    }
+
+    /// Repacks the bytes of `cut` and sends them off.
+    ///
+    /// # Errors
+    /// Out of memory; a fault of the device.
+    ///
+    /// # Panics
+    /// If they are not as many as the cut has.
+    pub fn put(&mut self, cut: &Cut, bytes: &[u8]) -> Result<()> {
+        let layout = cut.ty.layout();
+        assert_eq!(bytes.len(), cut.part.1.len(), "bytes of a cut");
+        if layout.planes == [layout.bytes] && bytes.len().is_multiple_of(4) {
+            return Ok(self.staging.put(&[(bytes, &cut.to, cut.at[0])])?);
         }
-        space.resize(self.bytes(), 0);
-        let mut rest = &mut space[..];
+        self.space.resize(cut.bytes(), 0);
+        let mut rest = &mut self.space[..];
         let mut planes: [&mut [u8]; 4] = Default::default();
-        for (plane, (_, bytes)) in planes.iter_mut().zip(self.planes()) {
+        for (plane, (_, bytes)) in planes.iter_mut().zip(cut.planes()) {
             (*plane, rest) = std::mem::take(&mut rest).split_at_mut(bytes);
         }
-        repack(layout, self.bytes, &mut planes);
-        let planes = planes.iter().zip(self.at).take(layout.planes.len());
-        let planes: Vec<_> = planes.map(|(plane, at)| (&plane[..], &self.to, at)).collect();
-        Ok(staging.put(&planes)?)
+        repack(layout, bytes, &mut planes);
+        let planes = planes.iter().zip(cut.at).take(layout.planes.len());
+        let planes: Vec<_> = planes.map(|(plane, at)| (&plane[..], &cut.to, at)).collect();
+        Ok(self.staging.put(&planes)?)
     }
 }
 

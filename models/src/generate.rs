@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use weft_formats::tokenizer::StreamDecoder;
 use weft_kernels::ops::sample::NOT_FINITE;
-use weft_runtime::Readback;
+use weft_runtime::{Readback, Wait};
 
 use crate::graph::Want;
 use crate::{Error, Result, Sampling, Session};
@@ -51,16 +51,37 @@ impl Session {
     ) -> Result<Generation<'_>> {
         sampling.check()?;
         sampling.check_on_device()?;
-        let reused = self.prefill(prompt, sampling, progress)?;
+        // The device takes no more submits than it should, so nothing has to wait between batches.
+        let reused = pollster::block_on(self.prefill(prompt, sampling, progress, None))?;
+        Ok(Generation::new(self, sampling, prompt.len(), reused, max_tokens))
+    }
+
+    /// As [`Session::generate_with`], without blocking: it waits for each batch of the prompt, as in a browser nothing
+    /// else keeps the device's queue short.
+    ///
+    /// # Errors
+    /// As [`Session::generate_with`].
+    pub async fn generate_with_async(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        max_tokens: usize,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Generation<'_>> {
+        sampling.check()?;
+        sampling.check_on_device()?;
+        let reused = self.prefill(prompt, sampling, progress, Some(Wait::Await)).await?;
         Ok(Generation::new(self, sampling, prompt.len(), reused, max_tokens))
     }
 
     /// Brings the cache to the end of `prompt` and draws the token behind it. Gives how many tokens it held already.
-    fn prefill(
+    /// With `settle` it waits for the device after each batch.
+    async fn prefill(
         &mut self,
         prompt: &[u32],
         sampling: &Sampling,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+        settle: Option<Wait>,
     ) -> Result<usize> {
         if prompt.is_empty() {
             return Err(Error::EmptyPrompt);
@@ -93,6 +114,9 @@ impl Session {
             if gpu.run_while(program, None, &mut || progress(done, total))?.is_none() {
                 return Err(Error::Cancelled);
             }
+            if let Some(wait) = settle {
+                gpu.settle(wait).await?;
+            }
             self.tokens.extend_from_slice(&prompt[start..end]);
             self.computed = end;
             self.written = self.written.max(end);
@@ -113,8 +137,7 @@ impl Session {
         sampling: &Sampling,
         max_tokens: usize,
     ) -> Result<Generation<'_>> {
-        // Prefill only submits; what waits for results is `Generation::next_async`.
-        self.generate(prompt, sampling, max_tokens)
+        self.generate_with_async(prompt, sampling, max_tokens, &mut |_, _| ControlFlow::Continue(())).await
     }
 }
 
@@ -229,7 +252,8 @@ impl<'a> Generation<'a> {
         if !self.session.fall_back()? {
             return Err(Error::NotFiniteLogits { position: tokens.len().saturating_sub(1) as u32 });
         }
-        self.session.prefill(&tokens, &self.sampling, &mut |_, _| ControlFlow::Continue(()))?;
+        let mut go_on = |_, _| ControlFlow::Continue(());
+        pollster::block_on(self.session.prefill(&tokens, &self.sampling, &mut go_on, None))?;
         (self.submitted, self.drawn) = (tokens.len(), tokens.len());
         Ok(())
     }
@@ -285,6 +309,19 @@ impl<'a> Generation<'a> {
     /// A fault of the device; a model without a tokenizer.
     pub fn next_text(&mut self) -> Result<Option<String>> {
         let token = self.next_token()?;
+        self.text_of(token)
+    }
+
+    /// As [`Generation::next_text`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Generation::next_text`].
+    pub async fn next_text_async(&mut self) -> Result<Option<String>> {
+        let token = self.next_async().await?;
+        self.text_of(token)
+    }
+
+    fn text_of(&mut self, token: Option<u32>) -> Result<Option<String>> {
         self.session.model.tokenizer()?;
         let decoder = self.text.as_mut().expect("the model has a tokenizer");
         match token {

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use weft_formats::chat::Template;
 use weft_formats::gguf::{File, TensorInfo};
 use weft_formats::tokenizer::Tokenizer;
-use weft_runtime::{Gpu, Pool, Stopwatch};
+use weft_kernels::{Cut, Feed};
+use weft_runtime::{Gpu, Pool, Stopwatch, Wait};
 
 use crate::model::{Inner, Opening};
 use crate::plan::{Choices, MemoryPlan};
@@ -41,7 +42,7 @@ impl Model {
     /// As [`Model::open`].
     pub async fn open_async(source: impl Into<Source>, options: &Options) -> Result<Model> {
         let loading = begin(source.into(), options).await?;
-        loading.finish(&mut |_| ControlFlow::Continue(()))
+        loading.finish_async(&mut |_| ControlFlow::Continue(())).await
     }
 
     /// The first half of [`Model::open`]: the file is read and checked, the device open and its memory taken.
@@ -52,7 +53,18 @@ impl Model {
     pub fn begin(source: impl Into<Source>, options: &Options) -> Result<Loading> {
         pollster::block_on(begin(source.into(), options))
     }
+
+    /// As [`Model::begin`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Model::begin`].
+    pub async fn begin_async(source: impl Into<Source>, options: &Options) -> Result<Loading> {
+        begin(source.into(), options).await
+    }
 }
+
+/// Bytes of weights that may wait for a device which is fed piece by piece.
+const MOST_WAITING: usize = 32 << 20;
 
 /// A model whose weights are not there yet.
 #[derive(Debug)]
@@ -107,21 +119,24 @@ impl Loading {
     ///
     /// # Errors
     /// A fault of the device; [`Error::Cancelled`].
-    pub fn finish(mut self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Model> {
+    pub fn finish(self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Model> {
+        if self.file.is_in_pieces() {
+            return pollster::block_on(self.finish_pieces(progress, Wait::Block));
+        }
         let start = Stopwatch::start();
         let (mut pieces, mut tensors) = (Vec::new(), Vec::new());
         for (weight, parts) in &self.matrices {
             let bytes: Vec<&[u8]> = parts.iter().map(|(t, part)| &self.file.bytes(t)[part.clone()]).collect();
             for piece in weight.pieces(&bytes) {
-                let (tensor, part) = &parts[piece.part.0];
+                let (tensor, part) = &parts[piece.cut.part.0];
                 tensors.push((tensor, part.start));
                 pieces.push(piece);
             }
         }
-        let total = pieces.iter().map(|p| p.part.1.len() as u64).sum();
+        let total = pieces.iter().map(|p| p.cut.part.1.len() as u64).sum();
         let mut at = Progress { done: 0, total };
         let flow = weft_kernels::fill(self.model.gpu(), &pieces, &mut |i| {
-            let (part, (tensor, start)) = (pieces[i].part.1.clone(), tensors[i]);
+            let (part, (tensor, start)) = (pieces[i].cut.part.1.clone(), tensors[i]);
             at.done += part.len() as u64;
             self.file.release_part(tensor, start + part.start..start + part.end);
             progress(at)
@@ -129,10 +144,61 @@ impl Loading {
         if flow.is_break() {
             return Err(Error::Cancelled);
         }
+        Ok(self.finished(start, total))
+    }
+
+    fn finished(mut self, start: Stopwatch, bytes: u64) -> Model {
         self.opening.upload = start.elapsed();
-        self.opening.bytes = total;
+        self.opening.bytes = bytes;
         let _ = self.model.0.opening.set(self.opening);
-        Ok(self.model)
+        self.model
+    }
+
+    /// As [`Loading::finish`], without blocking where the file is read piece by piece, and in a browser.
+    ///
+    /// # Errors
+    /// As [`Loading::finish`].
+    pub async fn finish_async(self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Model> {
+        if self.file.is_in_pieces() || cfg!(target_arch = "wasm32") {
+            return self.finish_pieces(progress, Wait::Await).await;
+        }
+        self.finish(progress)
+    }
+
+    /// One piece after the other, of which at most a few wait for the device.
+    async fn finish_pieces(
+        self,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        wait: Wait,
+    ) -> Result<Model> {
+        let start = Stopwatch::start();
+        let cuts = |(weight, parts): &Matrix| -> Vec<(Cut, Arc<TensorInfo>, usize)> {
+            let sizes: Vec<usize> = parts.iter().map(|(_, part)| part.len()).collect();
+            let tensor = |c: Cut| {
+                let (tensor, part) = &parts[c.part.0];
+                (c, tensor.clone(), part.start)
+            };
+            weight.cuts(&sizes).into_iter().map(tensor).collect()
+        };
+        let cuts: Vec<_> = self.matrices.iter().flat_map(cuts).collect();
+        let total = cuts.iter().map(|(c, ..)| c.part.1.len() as u64).sum();
+        let gpu = self.model.gpu().clone();
+        let mut feed = Feed::new(&gpu, cuts.iter().map(|(c, ..)| c.bytes()).max().unwrap_or(0));
+        let (mut at, mut waiting) = (Progress { done: 0, total }, 0);
+        for (cut, tensor, from) in &cuts {
+            let part = &cut.part.1;
+            feed.put(cut, &self.file.read(tensor, from + part.start..from + part.end)?)?;
+            at.done += part.len() as u64;
+            waiting += part.len();
+            if waiting >= MOST_WAITING || at.done == total {
+                waiting = 0;
+                gpu.settle(wait).await?;
+            }
+            if progress(at).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(self.finished(start, total))
     }
 }
 
@@ -152,6 +218,7 @@ pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> 
             });
         }
         Source::Bytes(bytes) => File::from_bytes(bytes)?,
+        Source::Pieces(name, pieces) => File::from_pieces(&name, pieces)?,
         Source::Synthetic(synthetic) => synthetic.outline()?,
     };
     let spec = Spec::read(&file)?;

@@ -1,7 +1,9 @@
 //! What a model is opened from, and how.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use weft_formats::gguf::Pieces;
 use weft_kernels::ops::attention::CacheType;
 
 use crate::Synthetic;
@@ -30,6 +32,8 @@ pub enum Source {
     File(PathBuf),
     /// A GGUF file in memory.
     Bytes(Vec<u8>),
+    /// A GGUF file of this name that is read piece by piece, such as one that somebody picked in a browser.
+    Pieces(String, Arc<dyn Pieces>),
     /// No file: a real shape with made-up weights.
     Synthetic(Synthetic),
 }

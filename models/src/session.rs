@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use weft_kernels::ops::rope::Rotation;
 use weft_kernels::ops::sample::State;
-use weft_runtime::{Gpu, Pool, Program, Recorder, Slice};
+use weft_runtime::{Gpu, Pool, Program, Recorder, Slice, Wait};
 
 use crate::graph::{Frame, Graph, Memory, Pass, Sums, Want};
 use crate::kv::{Cache, Extent, Shapes};
@@ -279,25 +279,48 @@ impl Session {
         rows: Rows,
         each: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
     ) -> Result<()> {
-        match self.finite_logits(tokens, rows, 0, each) {
+        pollster::block_on(self.logits_by(tokens, rows, each, Wait::Block))
+    }
+
+    /// As [`Session::logits`], without blocking.
+    ///
+    /// # Errors
+    /// As [`Session::logits`].
+    pub async fn logits_async(
+        &mut self,
+        tokens: &[u32],
+        rows: Rows,
+        each: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.logits_by(tokens, rows, each, Wait::Await).await
+    }
+
+    async fn logits_by(
+        &mut self,
+        tokens: &[u32],
+        rows: Rows,
+        each: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
+        wait: Wait,
+    ) -> Result<()> {
+        match self.finite_logits((tokens, rows), 0, each, wait).await {
             Err(Error::NotFiniteLogits { position }) if self.fall_back()? => {
-                self.finite_logits(tokens, rows, position, each)
+                self.finite_logits((tokens, rows), position, each, wait).await
             }
             done => done,
         }
     }
 
     /// As [`Session::logits`], given to `each` from position `from` on, and with no second try.
-    fn finite_logits(
+    async fn finite_logits(
         &mut self,
-        tokens: &[u32],
-        rows: Rows,
+        (tokens, rows): (&[u32], Rows),
         from: u32,
         each: &mut dyn FnMut(u32, &[f32]) -> ControlFlow<()>,
+        wait: Wait,
     ) -> Result<()> {
         let vocabulary = self.model.0.spec.vocabulary as usize;
         let mut broken = None;
-        let done = self.batches(tokens, rows, false, &mut |start, _, logits| {
+        let mut rows_of = |start: u32, _: &[Vec<f32>], logits: &[f32]| {
             for (position, row) in (start..).zip(logits.chunks_exact(vocabulary)) {
                 if !row.iter().all(|v| v.is_finite()) {
                     broken = Some(position);
@@ -307,7 +330,8 @@ impl Session {
                 }
             }
             ControlFlow::Continue(())
-        });
+        };
+        let done = self.batches((tokens, rows), false, &mut rows_of, wait).await;
         match broken {
             Some(position) => Err(Error::NotFiniteLogits { position }),
             None => done,
@@ -321,23 +345,24 @@ impl Session {
     pub fn taps(&mut self, tokens: &[u32], rows: Rows) -> Result<Taps> {
         let layers = self.model.0.spec.layers() as usize;
         let mut out = Taps { residual: vec![Vec::new(); layers + 1], last: Vec::new(), logits: Vec::new() };
-        self.batches(tokens, rows, true, &mut |_, taps, logits| {
+        let mut each = |_: u32, taps: &[Vec<f32>], logits: &[f32]| {
             for (all, part) in out.residual.iter_mut().chain([&mut out.last]).zip(taps) {
                 all.extend(part);
             }
             out.logits.extend_from_slice(logits);
             ControlFlow::Continue(())
-        })?;
+        };
+        pollster::block_on(self.batches((tokens, rows), true, &mut each, Wait::Block))?;
         Ok(out)
     }
 
     /// Runs `tokens` from position 0 with the logits of every position, batch by batch.
-    fn batches(
+    async fn batches(
         &mut self,
-        tokens: &[u32],
-        rows: Rows,
+        (tokens, rows): (&[u32], Rows),
         with_taps: bool,
         each: &mut dyn FnMut(u32, &[Vec<f32>], &[f32]) -> ControlFlow<()>,
+        wait: Wait,
     ) -> Result<()> {
         let m = self.model.0.clone();
         let (gpu, c) = (&m.gpu, &m.spec);
@@ -375,13 +400,15 @@ impl Session {
             gpu.write(&ids, 0, bytemuck::cast_slice(batch))?;
             let used = logits.range(0, u64::from(n) * u64::from(c.vocabulary) * 4);
             let submission = gpu.run(program, Some(&used))?;
-            let bytes = submission.readback.expect("asked for").wait()?;
-            let taps =
-                taps.iter().map(|t| gpu.read_vec::<f32>(t)).collect::<std::result::Result<Vec<_>, _>>()?;
+            let bytes = submission.readback.expect("asked for").by(wait).await?;
+            let mut values = Vec::new();
+            for tap in taps {
+                values.push(bytemuck::pod_collect_to_vec(&gpu.read(tap).by(wait).await?));
+            }
             self.tokens.extend_from_slice(batch);
             self.computed = self.tokens.len();
             self.written = self.computed;
-            if each(start, &taps, &bytemuck::pod_collect_to_vec::<u8, f32>(&bytes)).is_break() {
+            if each(start, &values, &bytemuck::pod_collect_to_vec::<u8, f32>(&bytes)).is_break() {
                 return Err(Error::Cancelled);
             }
         }

@@ -9,6 +9,7 @@ mod golden_model;
 mod imports;
 mod lora;
 mod memory;
+mod pieces;
 mod refusals;
 mod snapshots;
 #[path = "../../formats/tests/support/fuzz.rs"]

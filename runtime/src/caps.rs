@@ -148,6 +148,11 @@ impl Caps {
         }
     }
 
+    /// Whether a browser compiles the shaders, which proves more of them than drivers do.
+    pub fn is_browser(&self) -> bool {
+        self.backend == "webgpu"
+    }
+
     /// Bytes and operations a second that even a slow device of this kind reaches: estimates err on the
     /// side of shorter submits.
     pub(crate) fn rates(&self) -> (f64, f64) {
@@ -231,6 +236,14 @@ pub(crate) fn instance() -> wgpu::Instance {
 
 /// Adapters in a stable order: real GPUs before software ones, otherwise as the drivers list them.
 pub(crate) async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    // A browser has no list; it has a GPU that is fast, and one that saves power.
+    #[cfg(target_arch = "wasm32")]
+    let mut list: Vec<wgpu::Adapter> = {
+        let power_preference = wgpu::PowerPreference::HighPerformance;
+        let options = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
+        instance.request_adapter(&options).await.into_iter().collect()
+    };
+    #[cfg(not(target_arch = "wasm32"))]
     let mut list = instance.enumerate_adapters(wgpu::Backends::all()).await;
     list.sort_by_key(|a| match a.get_info().device_type {
         wgpu::DeviceType::DiscreteGpu => 0,

@@ -53,7 +53,7 @@ pub use measure::{Replay, Span};
 pub use pipeline::{Access, Compiled, Pipeline, Shader};
 pub use pool::{Pool, human};
 pub use program::{Cost, Program, Recorder, Submission};
-pub use readback::Readback;
+pub use readback::{Readback, Wait};
 pub use slice::{MemoryReport, PoolReport, Slice};
 pub use staging::Staging;
 pub use tuning::{Tuned, Tuning};

@@ -72,6 +72,7 @@ pub struct Compiled {
 
 /// Pipelines that wait for a thread.
 #[derive(Default)]
+#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 pub(crate) struct Compiler {
     pub(crate) waiting: VecDeque<CompileJob>,
     pub(crate) threads: usize,

@@ -8,6 +8,16 @@ use crate::gpu::Gpu;
 use crate::slice::Slice;
 use crate::{Error, Result};
 
+/// How code waits that serves natively and in browsers: the blocking form of a function is its asynchronous form, run
+/// with [`Wait::Block`], which never suspends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// The thread stops until it is there. A browser cannot.
+    Block,
+    /// Whoever awaits does something else meanwhile.
+    Await,
+}
+
 #[derive(Default)]
 struct Mapped {
     done: Option<std::result::Result<(), String>>,
@@ -90,7 +100,55 @@ impl Readback {
     }
 }
 
+impl Readback {
+    /// The bytes, waited for as `wait` says.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub async fn by(self, wait: Wait) -> Result<Vec<u8>> {
+        match wait {
+            Wait::Block => self.wait(),
+            Wait::Await => self.await,
+        }
+    }
+}
+
 impl Gpu {
+    /// Waits until all that was submitted and uploaded is done. In a browser this is what keeps the queue short, since
+    /// no submit waits there.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub async fn settle(&self, wait: Wait) -> Result<()> {
+        if wait == Wait::Block {
+            return self.sync();
+        }
+        let done = Arc::new(Mutex::new(Mapped::default()));
+        let signal = done.clone();
+        self.0.queue.on_submitted_work_done(move || {
+            let mut d = signal.lock().unwrap();
+            d.done = Some(Ok(()));
+            if let Some(w) = d.waker.take() {
+                w.wake();
+            }
+        });
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let gpu = self.clone();
+            std::thread::spawn(move || gpu.wait(None));
+        }
+        std::future::poll_fn(|cx| {
+            let mut d = done.lock().unwrap();
+            if d.done.is_some() {
+                return Poll::Ready(());
+            }
+            d.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        self.check()
+    }
+
     /// Reads `slice` back. Await it, or block on it with [`Readback::wait`].
     pub fn read(&self, slice: &Slice) -> Readback {
         let mut encoder = self.0.device.create_command_encoder(&Default::default());

@@ -82,6 +82,8 @@ pub enum Cause {
         "is shard {no} of a split file of {count}, but is not named PREFIX-00001-of-{count:05}.gguf; give the shards their original names"
     )]
     ShardName { no: u64, count: u64 },
+    #[error("is shard {no} of a split file of {count}; join them with `weft merge-splits` first")]
+    LoneShard { no: u64, count: u64 },
     #[error("is named as shard {no} of {count}, but its split.count says {found}")]
     SplitCount { no: u32, count: u32, found: String },
     #[error("is named as shard {no}, but its split.no says {found} (counted from 0)")]

@@ -1,7 +1,10 @@
 //! An open GGUF file, or all the shards of a split one.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::{Cause, Error};
 use super::parse::{self, TensorInfo};
@@ -23,6 +26,22 @@ pub struct File {
     by_name: HashMap<String, usize>,
     shards: Vec<Data>,
 }
+
+/// Where the bytes of a file come from that is neither mapped nor whole in memory, such as one that somebody picked in
+/// a browser.
+pub trait Pieces: std::fmt::Debug + Send + Sync {
+    /// How many bytes there are.
+    fn size(&self) -> u64;
+
+    /// Fills `into` with what lies at `at` and behind it, all of which is within the size.
+    ///
+    /// # Errors
+    /// What keeps it from being read.
+    fn read(&self, at: u64, into: &mut [u8]) -> std::io::Result<()>;
+}
+
+/// So much of a file in pieces is read at first; twice as much where its header goes on.
+const FIRST: u64 = 4 << 20;
 
 /// One shard, parsed.
 struct Shard {
@@ -57,6 +76,30 @@ impl File {
     pub fn from_bytes(bytes: Vec<u8>) -> Result<File, Error> {
         let name = "(memory)";
         let shard = parse_shard(name.to_owned(), Data::Bytes(bytes))?;
+        Self::assemble(Path::new(name), vec![shard])
+    }
+
+    /// A file that is read piece by piece: its header now, tensors when [`File::read`] asks for them. Errors call it
+    /// `name`. A shard of a split file is refused.
+    pub fn from_pieces(name: &str, pieces: Arc<dyn Pieces>) -> Result<File, Error> {
+        let size = pieces.size();
+        let mut bytes = Vec::new();
+        let header = loop {
+            let from = bytes.len();
+            let most = size.min((2 * from as u64).max(FIRST));
+            bytes.resize(usize::try_from(most).map_err(|_| too_long(name))?, 0);
+            pieces.read(from as u64, &mut bytes[from..]).map_err(|e| Cause::io(e).of(name))?;
+            match parse::header(&bytes) {
+                Err(Cause::Truncated { .. } | Cause::Count { .. }) if most < size => {}
+                done => break done.map_err(|c| c.of(name))?,
+            }
+        };
+        if let Some(count @ 2..) = header.metadata.u64("split.count") {
+            let no = header.metadata.u64("split.no").unwrap_or(0).saturating_add(1);
+            return Err(Cause::LoneShard { no, count }.of(name));
+        }
+        let shard = Shard { name: name.to_owned(), data: Data::Pieces(pieces), header };
+        shard.check_ends()?;
         Self::assemble(Path::new(name), vec![shard])
     }
 
@@ -151,16 +194,51 @@ impl File {
 
     /// Bytes of all shards together.
     pub fn size(&self) -> u64 {
-        self.shards.iter().map(|s| s.bytes().len() as u64).sum()
+        self.shards.iter().map(Data::size).sum()
     }
 
     /// The bytes of one of this file's tensors, `tensor.size` of them.
     ///
     /// # Panics
-    /// With an entry that is not from this file's table and lies outside it; on an outline.
+    /// With an entry that is not from this file's table and lies outside it; on an outline; on a file that
+    /// is read piece by piece, of which [`File::read`] gives the bytes.
     pub fn bytes(&self, tensor: &TensorInfo) -> &[u8] {
         // Checked against the length when the file was opened, so both fit usize.
         &self.shards[tensor.shard].bytes()[tensor.offset as usize..][..tensor.size as usize]
+    }
+
+    /// Whether it is read piece by piece, so that [`File::read`] gives what [`File::bytes`] cannot.
+    pub fn is_in_pieces(&self) -> bool {
+        self.shards.iter().any(|s| matches!(s, Data::Pieces(_)))
+    }
+
+    /// The bytes `part` of one of this file's tensors: as they lie in memory, or read where the file is in pieces.
+    ///
+    /// # Errors
+    /// What keeps them from being read.
+    ///
+    /// # Panics
+    /// With an entry that is not from this file's table, or a part that is not within it; on an outline.
+    pub fn read(&self, tensor: &TensorInfo, part: Range<usize>) -> Result<Cow<'_, [u8]>, Error> {
+        let Data::Pieces(pieces) = &self.shards[tensor.shard] else {
+            return Ok(Cow::Borrowed(&self.bytes(tensor)[part]));
+        };
+        assert!(part.start <= part.end && part.end as u64 <= tensor.size, "{part:?} of {}", tensor.name);
+        let mut bytes = vec![0; part.len()];
+        let read = pieces.read(tensor.offset + part.start as u64, &mut bytes);
+        read.map_err(|e| Cause::io(e).of(&self.path.display().to_string()))?;
+        Ok(Cow::Owned(bytes))
+    }
+
+    /// All bytes of one of this file's tensors, as [`File::read`].
+    ///
+    /// # Errors
+    /// The same.
+    ///
+    /// # Panics
+    /// The same.
+    pub fn read_all(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>, Error> {
+        self.read(tensor, 0..tensor.size as usize)
     }
 
     /// Tells the kernel that the tensor's pages can leave memory, which keeps a process small that
@@ -261,17 +339,34 @@ fn open_shard(path: &Path) -> Result<Shard, Error> {
 
 fn parse_shard(name: String, data: Data) -> Result<Shard, Error> {
     let header = parse::header(data.bytes()).map_err(|c| c.of(&name))?;
-    let len = data.bytes().len() as u64;
-    if let Some(t) = header.tensors.iter().find(|t| t.offset + t.size > len) {
-        return Err(Cause::TensorEnd { name: t.name.clone(), end: t.offset + t.size, len }.of(&name));
+    let shard = Shard { name, data, header };
+    shard.check_ends()?;
+    Ok(shard)
+}
+
+impl Shard {
+    /// All tensors must end within the file.
+    fn check_ends(&self) -> Result<(), Error> {
+        let len = self.data.size();
+        match self.header.tensors.iter().find(|t| t.offset + t.size > len) {
+            Some(t) => {
+                Err(Cause::TensorEnd { name: t.name.clone(), end: t.offset + t.size, len }.of(&self.name))
+            }
+            None => Ok(()),
+        }
     }
-    Ok(Shard { name, data, header })
+}
+
+/// A header that is longer than what this machine can address.
+fn too_long(name: &str) -> Error {
+    Cause::Io(std::io::Error::other("the header is longer than memory")).of(name)
 }
 
 /// The bytes of one shard.
 #[derive(Debug)]
 enum Data {
     Bytes(Vec<u8>),
+    Pieces(Arc<dyn Pieces>),
     #[cfg(not(target_arch = "wasm32"))]
     Map(memmap2::Mmap),
 }
@@ -300,9 +395,17 @@ impl Data {
         std::fs::read(path).map(Data::Bytes).map_err(Cause::io)
     }
 
+    fn size(&self) -> u64 {
+        match self {
+            Data::Pieces(p) => p.size(),
+            whole => whole.bytes().len() as u64,
+        }
+    }
+
     fn bytes(&self) -> &[u8] {
         match self {
             Data::Bytes(v) => v,
+            Data::Pieces(_) => panic!("a file in pieces has no bytes in memory"),
             #[cfg(not(target_arch = "wasm32"))]
             Data::Map(m) => m,
         }

@@ -183,7 +183,7 @@ pub(super) fn rotation(k: &Keys<'_>, head_dim: u32, context: u32, pairing: Pairi
                 expected,
             });
         }
-        factors = Some(bytemuck::pod_collect_to_vec::<u8, f32>(k.file.bytes(t)));
+        factors = Some(bytemuck::pod_collect_to_vec::<u8, f32>(&k.file.read_all(t)?));
     }
     Ok(Rotation::new(dims, base, factors.as_deref(), scaling, pairing))
 }

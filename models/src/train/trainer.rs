@@ -6,7 +6,7 @@ use std::ops::Range;
 use weft_kernels::ops::adamw;
 use weft_kernels::ops::cross_entropy::Stats;
 use weft_kernels::ops::rope::Rotation;
-use weft_runtime::{MemoryReport, Pool, Program, Recorder, Replay, Slice};
+use weft_runtime::{MemoryReport, Pool, Program, Recorder, Replay, Slice, Wait};
 
 use super::adapter::Flat;
 use super::batch::{AdamW, Batch, IGNORE, Losses, TrainOptions, TrainState};
@@ -187,6 +187,14 @@ impl Trainer {
     /// [`Error::Training`] for a batch that is empty, too large or inconsistent; an id out of range; a fault
     /// of the device.
     pub fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<Losses> {
+        pollster::block_on(self.accumulate_by(batch, scale, Wait::Block))
+    }
+
+    /// As [`Trainer::accumulate`], waiting as `wait` says.
+    ///
+    /// # Errors
+    /// As [`Trainer::accumulate`].
+    pub async fn accumulate_by(&mut self, batch: &Batch, scale: f32, wait: Wait) -> Result<Losses> {
         if !(scale.is_finite() && scale > 0.0) {
             return bad(format!("a gradient cannot be scaled by {scale}"));
         }
@@ -198,7 +206,7 @@ impl Trainer {
         let losses = self.losses(batch, Phase::LossAndGradient)?;
         self.replay(Phase::Backward(tokens))?;
         self.batches += 1;
-        let losses = read(losses)?;
+        let losses = read(losses, wait).await?;
         self.diverged |= !losses.loss_sum.is_finite();
         Ok(losses)
     }
@@ -210,6 +218,14 @@ impl Trainer {
     /// [`Error::NotFinite`] where the norm, a loss or a parameter is NaN or infinite: the parameters stay as they are, the
     /// gradient is cleared; a fault of the device.
     pub fn step(&mut self, o: &AdamW) -> Result<f32> {
+        pollster::block_on(self.step_by(o, Wait::Block))
+    }
+
+    /// As [`Trainer::step`], waiting as `wait` says.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub async fn step_by(&mut self, o: &AdamW, wait: Wait) -> Result<f32> {
         if std::mem::take(&mut self.diverged) {
             self.scatter(&self.memory.gradient, &vec![0.0; self.parameters()])?;
             self.batches = 0;
@@ -232,7 +248,7 @@ impl Trainer {
         gpu.write(&self.optimiser.settings, 0, bytemuck::bytes_of(&settings))?;
         let norm = self.optimiser.norm.clone();
         let program = self.program(Phase::Step)?;
-        let bytes = gpu.run(program, Some(&norm))?.readback.expect("asked for").wait()?;
+        let bytes = gpu.run(program, Some(&norm))?.readback.expect("asked for").by(wait).await?;
         self.batches = 0;
         let norm = f32::from_le_bytes(bytes[..4].try_into().expect("four bytes")) * self.unit;
         if !norm.is_finite() {
@@ -253,7 +269,7 @@ impl Trainer {
         } else {
             Phase::Forward(tokens)
         })?;
-        read(self.losses(batch, Phase::Loss)?)
+        pollster::block_on(read(self.losses(batch, Phase::Loss)?, Wait::Block))
     }
 
     /// The adapter as it is now.
@@ -261,8 +277,16 @@ impl Trainer {
     /// # Errors
     /// A fault of the device.
     pub fn adapter(&self) -> Result<Adapter> {
+        pollster::block_on(self.adapter_by(Wait::Block))
+    }
+
+    /// As [`Trainer::adapter`], waiting as `wait` says.
+    ///
+    /// # Errors
+    /// As [`Trainer::adapter`].
+    pub async fn adapter_by(&self, wait: Wait) -> Result<Adapter> {
         let spec = self.model.spec();
-        let values = self.gather(&self.memory.parameters)?;
+        let values = self.values_of(&self.memory.parameters, wait).await?;
         let mut rest = &values[..];
         let mut take = |n: u32| {
             let (head, tail) = rest.split_at(n as usize);
@@ -362,7 +386,11 @@ impl Trainer {
 
     /// The values of a flat buffer, in the order of pairs.
     fn gather(&self, slice: &Slice) -> Result<Vec<f32>> {
-        let all: Vec<f32> = self.model.gpu().read_vec(slice)?;
+        pollster::block_on(self.values_of(slice, Wait::Block))
+    }
+
+    async fn values_of(&self, slice: &Slice, wait: Wait) -> Result<Vec<f32>> {
+        let all: Vec<f32> = bytemuck::pod_collect_to_vec(&self.model.gpu().read(slice).by(wait).await?);
         let part = |&(offset, bytes): &(u64, u64)| &all[offset as usize / 4..(offset + bytes) as usize / 4];
         Ok(self.flat.places.iter().flat_map(|(_, ab)| ab.iter().flat_map(part)).copied().collect())
     }
@@ -537,10 +565,10 @@ fn values(model: &Model, homes: &Homes) -> Result<Vec<Option<Slice>>> {
 }
 
 /// Waits for the losses of each piece.
-fn read(parts: Vec<(usize, weft_runtime::Readback)>) -> Result<Losses> {
+async fn read(parts: Vec<(usize, weft_runtime::Readback)>, wait: Wait) -> Result<Losses> {
     let mut losses = Losses::default();
     for (rows, readback) in parts {
-        let stats: Vec<Stats> = bytemuck::pod_collect_to_vec(&readback.wait()?);
+        let stats: Vec<Stats> = bytemuck::pod_collect_to_vec(&readback.by(wait).await?);
         for row in &stats[..rows] {
             losses.loss_sum += f64::from(row.loss);
             losses.correct += u64::from(row.correct);

@@ -187,7 +187,8 @@ impl Upload<'_> {
         let mut out = Vec::new();
         for word in ["yes", "no"] {
             let id = tokens.iter().position(|t| t == word).ok_or_else(missing)?;
-            out.extend(self.dequantized(t, &self.file.bytes(t)[id * row..][..row], spec.width as usize)?);
+            let bytes = self.file.read(t, id * row..(id + 1) * row)?;
+            out.extend(self.dequantized(t, &bytes, spec.width as usize)?);
         }
         Ok(out)
     }
@@ -195,7 +196,7 @@ impl Upload<'_> {
     /// A matrix of `[columns, rows]` as f32.
     fn matrix(&self, name: &str, [cols, rows]: [u32; 2]) -> Result<Vec<f32>> {
         let t = shaped(self.file, name, &[cols.into(), rows.into()])?;
-        self.dequantized(t, self.file.bytes(t), (cols * rows) as usize)
+        self.dequantized(t, &self.file.read_all(t)?, (cols * rows) as usize)
     }
 
     fn dequantized(&self, t: &TensorInfo, bytes: &[u8], len: usize) -> Result<Vec<f32>> {
@@ -216,7 +217,7 @@ impl Upload<'_> {
             // Norms; no synthetic shape has biases.
             return Ok(vec![1.0; len as usize]);
         }
-        self.dequantized(t, self.file.bytes(t), len as usize)
+        self.dequantized(t, &self.file.read_all(t)?, len as usize)
     }
 
     fn vector(&self, values: &[f32], label: &str) -> Result<Slice> {

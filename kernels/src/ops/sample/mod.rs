@@ -92,17 +92,35 @@ fn chunks_shader(chunk: u32) -> Shader {
     }
 }
 
-fn draw_shader(chunk: u32) -> Shader {
+/// The line of kernel.wgsl that loads the slot's state, and what stands for it in a browser. A browser takes no barrier
+/// behind a branch unless it sees that all invocations take it alike, and memory that is written is not seen to hold
+/// the same for all. Natively it would cost a barrier.
+const LOADED: &str = "    let state = states[slot];\n";
+const HANDED: &str = "    if (lid == 0u) {\n        handed = states[slot];\n    }\n    let state = workgroupUniformLoad(&handed);\n";
+
+/// What a draw is called: one for browsers has a name of its own.
+fn draw_name(browser: bool) -> &'static str {
+    if browser { "draw_handed" } else { "draw" }
+}
+
+fn draw_shader(chunk: u32, browser: bool) -> Shader {
+    let kernel = include_str!("kernel.wgsl");
+    let handed = || format!("{}\nvar<workgroup> handed: State;\n", kernel.replacen(LOADED, HANDED, 1));
+    let kernel = if browser { handed() } else { kernel.to_owned() };
     Shader {
-        name: name("draw", chunk),
-        source: compose(&[], &[("CHUNK", chunk), ("MAX_CHUNKS", MAX_CHUNKS)], &[include_str!("kernel.wgsl")]),
+        name: name(draw_name(browser), chunk),
+        source: compose(&[], &[("CHUNK", chunk), ("MAX_CHUNKS", MAX_CHUNKS)], &[&kernel]),
         bindings: vec![Access::ReadWrite; 5],
     }
 }
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    vec![(chunks_shader(256), Params::FIELDS), (draw_shader(256), Params::FIELDS)]
+    vec![
+        (chunks_shader(256), Params::FIELDS),
+        (draw_shader(256, false), Params::FIELDS),
+        (draw_shader(256, true), Params::FIELDS),
+    ]
 }
 
 /// The operands of the draw of a token for each of `slots` slots, after a batch of `tokens` of each.
@@ -135,7 +153,8 @@ impl Sample<'_> {
         let Sample { state, logits, maxima, ids, history, vocab, slots, tokens } = *self;
         let size = chunk(vocab);
         let chunks = rec.gpu().pipeline(&name("chunks", size), || chunks_shader(size))?;
-        let draw = rec.gpu().pipeline(&name("draw", size), || draw_shader(size))?;
+        let browser = rec.gpu().caps().is_browser();
+        let draw = rec.gpu().pipeline(&name(draw_name(browser), size), || draw_shader(size, browser))?;
         let capacity = (history.size() / 4) as u32 / slots;
         let operands = [state, logits, maxima, ids, history];
         for [first, second] in plan(vocab, slots, tokens, capacity, rec.gpu().budget())? {
