@@ -28,7 +28,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     for path in entries.flatten().map(|e| e.path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
-            if name != "tests" && name != "screens" {
+            if !["tests", "screens", "engine", "wasm", "bundle", "dist"].contains(&name.as_str()) {
                 walk(&path, found);
             }
         } else if kind(&name).is_some() {

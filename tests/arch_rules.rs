@@ -16,6 +16,7 @@ const MAY: &[(&str, &[&str])] = &[
     ("weft-evals", &["weft-curriculum", "weft-formats"]),
     ("weft-hub", &["weft-formats"]),
     ("weft-server", &["weft-formats", "weft-hub", "weft-models", "weft-runtime"]),
+    ("weft-web", &["weft-formats", "weft-models", "weft-runtime"]),
     (
         "weft-harness",
         &[
@@ -43,6 +44,8 @@ const ONLY: &[(&str, &[&str])] = &[
     ("hyper", &["weft-server"]),
     ("tokio", &["weft-server"]),
     ("rustls", &["weft-hub"]),
+    ("wasm-bindgen", &["weft-web"]),
+    ("js-sys", &["weft-web"]),
 ];
 
 /// (package, dependency, kind) for every dependency that one of ours names; kind is null, "build" or "dev".
@@ -91,6 +94,17 @@ fn no_arrow_points_upwards() {
 }
 
 #[test]
+fn the_page_s_module_is_written_by_the_version_that_it_was_compiled_for() {
+    let metadata = metadata();
+    let mut packages = metadata["packages"].as_array().expect("packages").iter();
+    let own = packages.find(|p| p["name"] == "wasm-bindgen").expect("wasm-bindgen")["version"].as_str();
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("web/bundle/Cargo.toml");
+    let bundle = std::fs::read_to_string(bundle).expect("a manifest");
+    let wanted = format!("wasm-bindgen-cli-support = \"={}\"", own.expect("a version"));
+    assert!(bundle.contains(&wanted), "web/bundle/Cargo.toml should say {wanted}");
+}
+
+#[test]
 fn the_gpu_stays_below_and_the_terminal_above() {
     for (from, to, kind) in &arrows() {
         if let Some((_, only)) = ONLY.iter().find(|(name, _)| name == to) {
@@ -132,7 +146,7 @@ fn is_table(path: &str) -> bool {
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders: Vec<_> =
-        ["formats", "runtime", "kernels", "models", "curriculum", "evals", "hub", "server", "harness"]
+        ["formats", "runtime", "kernels", "models", "curriculum", "evals", "hub", "server", "harness", "web"]
             .map(|f| root.join(f))
             .to_vec();
     let mut all = BTreeMap::new();

@@ -8,7 +8,7 @@ const TARGETS: &[(&str, &str)] = &[
     ("weft-harness", "aarch64-linux-android"),
     ("weft-harness", "x86_64-pc-windows-msvc"),
     ("weft-harness", "aarch64-apple-darwin"),
-    ("weft-models", "wasm32-unknown-unknown"),
+    ("weft-web", "wasm32-unknown-unknown"),
 ];
 
 /// Packages that compile C or C++, or find and link what somebody compiled.

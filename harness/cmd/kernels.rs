@@ -35,6 +35,7 @@ enum Command {
     #[command(after_help = "Examples:
   weft kernels list
   weft kernels list --op matmul --json
+  weft kernels list --wgsl shaders
   weft kernels list --explain --device 0")]
     List(List),
     /// Run every case of every op against its reference in double precision
@@ -105,6 +106,9 @@ struct List {
     explain: bool,
     #[command(flatten)]
     device: DeviceFlags,
+    /// Write the text of every shader into this folder, a file each, for other compilers of WGSL
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["explain", "json"])]
+    wgsl: Option<PathBuf>,
     /// Print one JSON array
     #[arg(long)]
     json: bool,
@@ -230,7 +234,22 @@ impl Choice {
     }
 }
 
+/// A shader's text is that of core WebGPU unless it says `enable` or speaks of subgroups.
+fn write_wgsl(folder: &std::path::Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    let all = registry::shaders();
+    for (shader, _) in &all {
+        let path = folder.join(format!("{}.wgsl", shader.name.replace('/', "-")));
+        std::fs::write(&path, &shader.source).map_err(|e| Error::io(&path, e))?;
+    }
+    output::note(&format!("{}: {} shaders", folder.display(), all.len()));
+    Ok(())
+}
+
 fn list(f: &List) -> Result<()> {
+    if let Some(folder) = &f.wgsl {
+        return write_wgsl(folder);
+    }
     /// An op in one variant, with all its types.
     struct Row {
         op: &'static str,

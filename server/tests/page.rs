@@ -14,7 +14,7 @@ fn files() -> Vec<(String, PathBuf)> {
             let name = entry.file_name().into_string().expect("a name");
             let path = entry.path();
             if path.is_dir() {
-                if name != "tests" && name != "screens" {
+                if !["tests", "screens", "engine", "wasm", "bundle", "dist"].contains(&name.as_str()) {
                     walk(&path, &format!("{at}{name}/"), found);
                 }
             } else if !["README.md", "LICENSE", "versions.json", "csp.txt"].contains(&name.as_str()) {

@@ -15,6 +15,7 @@ pub(crate) const OURS: &[&str] = &[
     "weft-evals",
     "weft-hub",
     "weft-server",
+    "weft-web",
     "weft-harness",
 ];
 

@@ -83,7 +83,7 @@ export class Mock {
 
     file(path, res) {
         const name = normalize(path === "/" ? "/index.html" : path);
-        if (/^\/(?:tests|screens)\//.test(name)) { res.writeHead(404).end(); return; }
+        if (/^\/(?:tests|screens|engine|wasm|bundle|dist)\//.test(name)) { res.writeHead(404).end(); return; }
         try {
             const data = readFileSync(join(web, name));
             res.writeHead(200, {

@@ -16,7 +16,7 @@ export function* walk(folder) {
 }
 
 // The files that a server gives, by their paths in web/.
-export const served = [...walk(web)].filter((p) => !/^(?:tests|screens)\//.test(p) && !/(?:\.md|LICENSE|versions\.json|csp\.txt)$/.test(p));
+export const served = [...walk(web)].filter((p) => !/^(?:tests|screens|engine|wasm|bundle|dist)\//.test(p) && !/(?:\.md|LICENSE|versions\.json|csp\.txt)$/.test(p));
 export const sizes = () => served.map((path) => [path, gzipSync(readFileSync(join(web, path)), { level: 9 }).length]);
 export const sum = (all) => all.reduce((n, [, size]) => n + size, 0);
 
