@@ -13,7 +13,9 @@ const FILES = [
 ];
 
 const scope = new URL("./", self.location);
-const kept = new Set(FILES.map((f) => new URL(f, scope).href));
+// Kept once they were asked for: the engine, where the page comes with one.
+const LATER = [];
+const kept = new Set([...FILES, ...LATER].map((f) => new URL(f, scope).href));
 
 self.addEventListener("install", (event) => {
     event.waitUntil(caches.open(CACHE).then((c) => c.addAll(FILES)).then(() => self.skipWaiting()));

@@ -71,9 +71,14 @@ export function fromError(error, status = 0, h = null) {
     return new Problem("request", said || `The server answered with status ${status}.`, more);
 }
 
+// The engine in this browser, where the page came with one: it stands between the page and its server.
+export let device = null;
+export const setDevice = (d) => { device = d; };
+
+const ask = (path, init) => fetch(path, { ...init, headers: { ...headers(), ...init?.headers }, cache: "no-store" });
 async function send(path, init) {
     try {
-        return await fetch(path, { ...init, headers: { ...headers(), ...init?.headers }, cache: "no-store" });
+        return await (device ? device.route(path, init, ask) : ask(path, init));
     } catch (e) {
         if (e.name === "AbortError") throw e;
         throw new Problem("gone", "The server does not answer. It may have been stopped.");

@@ -202,7 +202,9 @@ function welcome() {
         : ["Explain what a KV cache is, in three sentences.", "Write a haiku about weaving.", "What can you help me with?"];
     $("welcome").replaceChildren(
         el("h2", {}, `Ask ${model}`),
-        el("p", {}, "It runs on this server alone. Chats stay in this browser."),
+        el("p", {}, chats.models.find((m) => m.id === chats.model)?.owned_by === "this browser"
+            ? "It runs in this browser, on this device: nothing that you write leaves it."
+            : "It runs on this server alone. Chats stay in this browser."),
         el("div.ideas", {}, ideas.map((t) => el("button", { type: "button", onclick: () => composer.send(t) }, t))));
 }
 
@@ -271,6 +273,11 @@ store.onFailure((e) => {
 
 (async () => {
     welcome();
+    const engine = document.querySelector("meta[name=weft-engine]")?.content;
+    if (engine) {
+        api.setDevice(await import(new URL(engine, document.baseURI)));
+        api.device.onModel((id) => { go("#/"); panel.set("model", id); lookAtServer(); });
+    }
     try {
         await chats.load();
     } catch {

@@ -58,7 +58,8 @@ async function watchLoad(root, mine) {
 }
 
 function modelCards(models, props, slots) {
-    if (!models.length) return [el("p", {}, "The server has no model loaded. Start it with “weft serve -m FILE.gguf”.")];
+    const own = api.device?.chooser();
+    if (!models.length) return [own ?? "", el("p", {}, "The server has no model loaded. Start it with “weft serve -m FILE.gguf”.")];
     const busy = Array.isArray(slots) ? slots.filter((s) => s.is_processing).length : null;
     const cards = models.map((m) => {
         const meta = m.meta ?? {};
@@ -71,6 +72,7 @@ function modelCards(models, props, slots) {
             ...Object.entries(meta).filter(([k, v]) => v !== null && v !== "" && k !== "answers").map(([k, v]) => [named[k] ?? words(k), shown(k, v)]),
         ]), el("div", { "data-load": m.id }));
     });
+    if (own) cards.unshift(own);
     const settings = props.default_generation_settings;
     cards.push(el("section.card", { "aria-label": "Serving" }, el("h3", {}, "Serving"), table([
         ["Context of a chat", settings?.n_ctx && plural(settings.n_ctx, "token")],

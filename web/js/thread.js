@@ -300,6 +300,7 @@ function shownText(message) {
 
 function waitText(message) {
     const p = message.progress;
+    if (p?.note) return p.note;
     if (p?.total) return `Reading the prompt: ${number(p.processed)} of ${plural(p.total, "token")} …`;
     if (message.queue != null) return `Waiting for a place: ${message.queue} before this one …`;
     return "Waiting for the first token …";
