@@ -10,9 +10,9 @@ use clap::{Args, ValueEnum};
 use weft_formats::gguf::File;
 use weft_formats::tokenizer::Tokenizer;
 use weft_models::finetune::{
-    self, Data, Finetune, Learn, Length, Overlong, Reading, Saving, Schedule, Settings, State, Warmup,
+    self, Data, Finetune, Learn, Length, Overlong, Reading, Recipe, Saving, Schedule, Settings, State, Warmup,
 };
-use weft_models::train::{AdamW, AdapterShape, MAX_RANK, Target};
+use weft_models::train::{AdamW, MAX_RANK, Target};
 use weft_models::{AdapterFile, Spec};
 
 use crate::options::{CacheFlag, DeviceFlags, ModelFlag, TemplateFlag, read_text};
@@ -164,17 +164,7 @@ enum Fall {
 struct Targets(BTreeSet<Target>);
 
 fn targets(text: &str) -> std::result::Result<Targets, String> {
-    let mut all = BTreeSet::new();
-    for part in text.split(',').map(str::trim) {
-        match (part, Target::parse(part)) {
-            ("attn", _) => all.extend(Target::ATTENTION),
-            ("mlp", _) => all.extend(Target::MLP),
-            ("all", _) => all.extend(Target::ALL),
-            (_, Some(t)) => drop(all.insert(t)),
-            _ => return Err(format!("{part:?} is none of attn, mlp, all, q, k, v, o, gate, up, down")),
-        }
-    }
-    Ok(Targets(all))
+    Recipe::parse_targets(text).map(Targets)
 }
 
 fn number(text: &str) -> std::result::Result<f32, String> {
@@ -232,7 +222,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     };
     let (tokenizer, data, val) = data(&f, &file, now)?;
     if f.show_batch {
-        return show::batch(&f, &data, &tokenizer);
+        return show::batch(&data.first_batch(&recipe(&f).settings(&file, &spec, now), &tokenizer));
     }
     let (settings, adapter) = settings(&f, &file, &spec, now)?;
     let saving = Saving {
@@ -266,19 +256,10 @@ pub(super) fn run(f: Flags) -> Result<()> {
     if ended == State::Completed { Ok(()) } else { Err(Error::Interrupted) }
 }
 
-/// The tokenizer, and training and validation data.
-fn data(f: &Flags, file: &File, now: i64) -> Result<(Tokenizer, Data, Option<Data>)> {
-    let source = f.template.chat_template.as_deref().map(read_text).transpose()?;
-    let (tokenizer, template) = finetune::tokenizer_and_template(file, source.as_deref()).map_err(|e| {
-        match &f.template.chat_template {
-            Some(path) => Error::input(e.to_string().replace("(memory)", &path.display().to_string())),
-            None => e.into(),
-        }
-    })?;
-    let how = Reading {
-        tokenizer: &tokenizer,
-        template: &template,
-        context: f.ctx,
+/// What the flags ask for.
+fn recipe(f: &Flags) -> Recipe {
+    let plain = Recipe::default();
+    Recipe {
         learn: match f.loss {
             Loss::Assistant => Learn::Assistant,
             Loss::All => Learn::All,
@@ -288,9 +269,40 @@ fn data(f: &Flags, file: &File, now: i64) -> Result<(Tokenizer, Data, Option<Dat
             Long::Drop => Overlong::Drop,
             Long::Error => Overlong::Error,
         },
-        now,
-        ignore_keys: &f.ignore_keys,
-    };
+        ignore_keys: f.ignore_keys.clone(),
+        targets: f.targets.as_ref().map(|t| t.0.clone()),
+        rank: f.rank.unwrap_or(plain.rank),
+        alpha: f.alpha.unwrap_or(plain.alpha),
+        rslora: f.rslora,
+        dropout: f.dropout,
+        optimiser: AdamW { lr: f.lr, weight_decay: f.weight_decay, clip: f.clip, ..plain.optimiser },
+        schedule: match f.schedule {
+            Fall::Constant => Schedule::Constant,
+            Fall::Cosine => Schedule::Cosine,
+            Fall::Linear => Schedule::Linear,
+        },
+        warmup: f.warmup,
+        length: f.steps.map_or(Length::Epochs(f.epochs.unwrap_or(1)), Length::Steps),
+        batch: f.batch,
+        accumulate: f.accumulate,
+        context: f.ctx,
+        pack: f.pack,
+        seed: f.seed,
+        checkpointing: !f.no_checkpointing,
+    }
+}
+
+/// The tokenizer, and training and validation data.
+fn data(f: &Flags, file: &File, now: i64) -> Result<(Tokenizer, Data, Option<Data>)> {
+    let source = f.template.chat_template.as_deref().map(read_text).transpose()?;
+    let (tokenizer, template) = finetune::tokenizer_and_template(file, source.as_deref()).map_err(|e| {
+        match &f.template.chat_template {
+            Some(path) => Error::input(e.to_string().replace("(memory)", &path.display().to_string())),
+            None => e.into(),
+        }
+    })?;
+    let recipe = recipe(f);
+    let how = recipe.reading(&tokenizer, &template, now);
     let (data, val) = read(f, &how)?;
     output::note(&format!("data: {}", data.counts));
     if let Some(val) = &val {
@@ -334,12 +346,8 @@ fn read_with_bar(path: &Path, how: &Reading<'_>) -> Result<Data> {
 
 /// The settings, and the adapter to go on with.
 fn settings(f: &Flags, file: &File, spec: &Spec, now: i64) -> Result<(Settings, Option<AdapterFile>)> {
-    let mut shape = AdapterShape::uniform(
-        spec,
-        &f.targets.as_ref().map_or(Target::of(spec).to_vec(), |t| t.0.iter().copied().collect()),
-        f.rank.unwrap_or(16),
-    );
-    let (mut alpha, mut rslora, mut adapter) = (f.alpha.unwrap_or(32.0), f.rslora, None);
+    let mut settings = recipe(f).settings(file, spec, now);
+    let mut adapter = None;
     if let Some(path) = &f.lora {
         let read = weft_models::open_adapter(path, spec)?;
         let wrong = |what: String| Error::input(format!("{}: {what}", path.display()));
@@ -353,8 +361,8 @@ fn settings(f: &Flags, file: &File, spec: &Spec, now: i64) -> Result<(Settings, 
         if let Some(alpha) = f.alpha.filter(|a| *a != own.alpha) {
             return Err(wrong(format!("its alpha is {}, and --alpha asks for {alpha}", own.alpha)));
         }
-        if f.targets.is_some() && own.shape() != shape {
-            let missing = shape.sites.symmetric_difference(&own.shape().sites).next().copied();
+        if f.targets.is_some() && own.shape() != settings.shape {
+            let missing = settings.shape.sites.symmetric_difference(&own.shape().sites).next().copied();
             let (layer, target) = missing.unwrap_or((0, Target::Q));
             let (adapts, asks) = match own.shape().sites.contains(&(layer, target)) {
                 true => ("adapts", "leaves it out"),
@@ -362,30 +370,8 @@ fn settings(f: &Flags, file: &File, spec: &Spec, now: i64) -> Result<(Settings, 
             };
             return Err(wrong(format!("{adapts} {}, and --targets {asks}", target.tensor(layer))));
         }
-        (shape, alpha, rslora) = (own.shape(), own.alpha, own.rslora);
+        settings = Settings { shape: own.shape(), alpha: own.alpha, rslora: own.rslora, ..settings };
         adapter = Some(read);
     }
-    let settings = Settings {
-        model: finetune::fingerprint(file),
-        shape,
-        alpha,
-        rslora,
-        dropout: f.dropout,
-        optimiser: AdamW { lr: f.lr, weight_decay: f.weight_decay, clip: f.clip, ..AdamW::default() },
-        schedule: match f.schedule {
-            Fall::Constant => Schedule::Constant,
-            Fall::Cosine => Schedule::Cosine,
-            Fall::Linear => Schedule::Linear,
-        },
-        warmup: f.warmup,
-        length: f.steps.map_or(Length::Epochs(f.epochs.unwrap_or(1)), Length::Steps),
-        batch: f.batch,
-        accumulate: f.accumulate,
-        context: f.ctx,
-        pack: f.pack,
-        seed: f.seed,
-        checkpointing: !f.no_checkpointing,
-        now,
-    };
     Ok((settings, adapter))
 }

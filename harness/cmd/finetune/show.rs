@@ -4,31 +4,22 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use weft_formats::tokenizer::Tokenizer;
 use weft_models::Model;
-use weft_models::finetune::{Data, Event, Finetune, State, Step};
-use weft_models::train::{IGNORE, Trainer};
+use weft_models::finetune::{Event, Finetune, Shown, State, Step};
+use weft_models::train::Trainer;
 use weft_runtime::human;
 
 use super::Flags;
 use crate::{Result, output, report};
 
 /// The first batch as text.
-pub(super) fn batch(f: &Flags, data: &Data, tokenizer: &Tokenizer) -> Result<()> {
-    let batches = data.epoch(f.seed, 0, f.batch, f.pack.then_some(f.ctx));
-    for (i, &index) in batches[0].iter().enumerate() {
-        let e = &data.examples[index];
-        let (tokens, learnt) = (e.ids.len(), e.supervised());
+pub(super) fn batch(batch: &[Shown]) -> Result<()> {
+    for (i, sequence) in batch.iter().enumerate() {
+        let (tokens, learnt) = (sequence.tokens, sequence.learnt);
         let mut text =
-            format!("--- sequence {} of {}: {tokens} tokens, {learnt} learnt\n", i + 1, batches[0].len());
-        let first = e.ids.first().map(|&id| (id, false));
-        let rest = e.ids.iter().skip(1).zip(&e.labels).map(|(&id, &label)| (id, label != IGNORE));
-        let last = e.labels.last().filter(|l| **l != IGNORE).map(|&l| (l, true));
-        let all: Vec<(u32, bool)> = first.into_iter().chain(rest).chain(last).collect();
-        for run in all.chunk_by(|a, b| a.1 == b.1) {
-            let ids: Vec<u32> = run.iter().map(|t| t.0).collect();
-            let part = tokenizer.decode(&ids, true);
-            text += &if run[0].1 { format!("⟦{part}⟧") } else { part };
+            format!("--- sequence {} of {}: {tokens} tokens, {learnt} learnt\n", i + 1, batch.len());
+        for (part, is_learnt) in &sequence.parts {
+            text += &if *is_learnt { format!("⟦{part}⟧") } else { part.clone() };
         }
         output::line(&text)?;
     }

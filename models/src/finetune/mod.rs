@@ -29,6 +29,8 @@ mod curve;
 mod data;
 mod files;
 mod handle;
+mod preview;
+mod recipe;
 mod run;
 mod settings;
 pub mod spans;
@@ -46,6 +48,8 @@ use crate::{Error, Result};
 pub use data::{Counts, Data, DataError, Example, Learn, Overlong, Reading};
 pub use files::check_free;
 pub use handle::{Handle, State};
+pub use preview::{Shown, measure};
+pub use recipe::Recipe;
 pub use run::{Event, Finetune, Saving, Step, TrainLoop, from_file, to_file};
 pub use settings::{Length, Schedule, Settings, Warmup};
 
@@ -97,4 +101,9 @@ pub fn fingerprint(file: &File) -> String {
 pub fn checkpoint_time(path: &Path) -> Result<i64> {
     let place = files::place(&files::find(path)?)?;
     Ok(place.options.get("now").and_then(serde_json::Value::as_i64).unwrap_or(0))
+}
+
+/// Whether a folder holds a checkpoint to go on from.
+pub fn has_checkpoint(folder: &Path) -> bool {
+    files::find(folder).is_ok()
 }

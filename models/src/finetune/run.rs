@@ -10,7 +10,7 @@ use super::curve::Point;
 use super::files::{self, Folder, Place};
 use super::handle::{Handle, State};
 use super::settings::{differences, short};
-use super::{Data, Length, Settings};
+use super::{Data, Settings};
 use crate::train::{AdamW, Adapter, Batch, Losses, Pair, Target, TrainPlan, TrainState, Trainer};
 use crate::{Error, Model, Result, Spec, adapter_base};
 
@@ -209,16 +209,7 @@ impl<O: TrainLoop> Finetune<O> {
         val: Option<Data>,
         saving: Saving,
     ) -> Result<Finetune<O>> {
-        let per_epoch = |epoch: u64| {
-            let batches = data.epoch(settings.seed, epoch, settings.batch, settings.pack()).len() as u64;
-            batches.div_ceil(settings.accumulate.into())
-        };
-        let steps = match settings.length {
-            Length::Steps(n) => n,
-            // Without packing all epochs are equally long.
-            Length::Epochs(n) if !settings.pack => n * per_epoch(0),
-            Length::Epochs(n) => (0..n).map(per_epoch).sum(),
-        };
+        let steps = settings.steps(&data);
         if steps == 0 || data.examples.is_empty() {
             return Err(Error::Finetune {
                 what: "there is no step to do: no epochs, steps or examples".into(),

@@ -121,6 +121,27 @@ impl Settings {
         }
     }
 
+    /// Updates of the whole run.
+    pub fn steps(&self, data: &Data) -> u64 {
+        let per_epoch = |epoch: u64| {
+            let batches = data.epoch(self.seed, epoch, self.batch, self.pack()).len() as u64;
+            batches.div_ceil(self.accumulate.into())
+        };
+        match self.length {
+            Length::Steps(n) => n,
+            // Without packing all epochs are equally long.
+            Length::Epochs(n) if !self.pack => n * per_epoch(0),
+            Length::Epochs(n) => (0..n).map(per_epoch).sum(),
+        }
+    }
+
+    /// Tokens that pass through the model in the whole run, near enough for a plan.
+    pub fn tokens(&self, data: &Data) -> u64 {
+        let once = data.epoch(self.seed, 0, self.batch, self.pack()).len() as u64;
+        let steps = once.div_ceil(self.accumulate.into()).max(1);
+        (data.counts.tokens as f64 * self.steps(data) as f64 / steps as f64).round() as u64
+    }
+
     pub(super) fn pack(&self) -> Option<u32> {
         self.pack.then_some(self.context)
     }

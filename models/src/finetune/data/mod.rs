@@ -40,6 +40,31 @@ pub enum DataError {
     AllDropped { file: String, examples: usize, context: u32 },
 }
 
+impl DataError {
+    /// Where in the file it is, such as "line 3", where it is about one record.
+    pub fn place(&self) -> Option<&str> {
+        match self {
+            DataError::Record { place, .. } | DataError::Overlong { place, .. } => Some(place),
+            _ => None,
+        }
+    }
+
+    /// The sentence without the name of the file and the place.
+    pub fn what(&self) -> String {
+        let all = self.to_string();
+        let (DataError::Io { file, .. }
+        | DataError::File { file, .. }
+        | DataError::Record { file, .. }
+        | DataError::Empty { file }
+        | DataError::Unsupervised { file, .. }
+        | DataError::Overlong { file, .. }
+        | DataError::AllDropped { file, .. }) = self;
+        let rest = all.strip_prefix(file.as_str()).and_then(|r| r.strip_prefix(": ")).unwrap_or(&all);
+        let place = self.place().map(|p| format!("{p}: ")).unwrap_or_default();
+        rest.strip_prefix(&place).unwrap_or(rest).to_owned()
+    }
+}
+
 /// Which tokens of a conversation are learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Learn {
@@ -199,6 +224,15 @@ impl Data {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Data, DataError> {
         read::file(path, how, progress)
+    }
+
+    /// As [`Data::read`], of the bytes of a file of this name. What is wrong with one record does not hide what is
+    /// wrong with the next: errors come together, up to `most` and one.
+    ///
+    /// # Errors
+    /// As [`Data::read`].
+    pub fn check(name: &str, bytes: Vec<u8>, how: &Reading<'_>, most: usize) -> Result<Data, Vec<DataError>> {
+        read::check(name, bytes, how, most)
     }
 
     /// Every `1 / share`-th example, spread over the set by `seed`, apart from the rest; at least one on both

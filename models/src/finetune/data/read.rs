@@ -28,6 +28,15 @@ pub(super) struct Reader<'a> {
     file: String,
     pub(super) how: &'a Reading<'a>,
     pub(super) data: Data,
+    /// What is wrong with records so far, and how many of these are gathered before one ends the reading.
+    problems: Vec<DataError>,
+    most: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn new(file: String, how: &'a Reading<'a>, most: usize) -> Reader<'a> {
+        Reader { file, how, data: Data::default(), problems: Vec::new(), most }
+    }
 }
 
 pub(super) fn file(
@@ -35,32 +44,51 @@ pub(super) fn file(
     how: &Reading<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Data, DataError> {
-    let reader = Reader { file: path.display().to_string(), how, data: Data::default() };
+    let mut reader = Reader::new(path.display().to_string(), how, 0);
     let bytes = reader.bytes(path)?;
     let name = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    looked_into(reader, &name, bytes, progress)
+    looked_into(&mut reader, &name, bytes, progress)?;
+    reader.finish()
+}
+
+/// As [`file`], of bytes under a name; gives all that is wrong, up to `most` and one.
+pub(super) fn check(
+    name: &str,
+    bytes: Vec<u8>,
+    how: &Reading<'_>,
+    most: usize,
+) -> Result<Data, Vec<DataError>> {
+    let mut reader = Reader::new(name.to_owned(), how, most);
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_lowercase()).unwrap_or_default();
+    let read = looked_into(&mut reader, &ending, bytes, &mut |_, _| ());
+    let mut problems = std::mem::take(&mut reader.problems);
+    problems.extend(read.err());
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    reader.finish().map_err(|e| vec![e])
 }
 
 /// As [`file`], of bytes in memory under a name with this ending.
 #[cfg(test)]
 pub(super) fn bytes(file: &str, ending: &str, bytes: Vec<u8>, how: &Reading<'_>) -> Result<Data, DataError> {
-    let reader = Reader { file: file.to_owned(), how, data: Data::default() };
-    looked_into(reader, ending, bytes, &mut |_, _| ())
+    let mut reader = Reader::new(file.to_owned(), how, 0);
+    looked_into(&mut reader, ending, bytes, &mut |_, _| ())?;
+    reader.finish()
 }
 
 fn looked_into(
-    mut reader: Reader<'_>,
+    reader: &mut Reader<'_>,
     name: &str,
     bytes: Vec<u8>,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Data, DataError> {
+) -> Result<(), DataError> {
     let file = reader.file.clone();
     if let Some((_, what)) = BINARY.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return Err(DataError::File { file, what: (*what).to_owned() });
     }
     if bytes.starts_with(b"PAR1") {
-        reader.table(bytes, progress)?;
-        return reader.finish();
+        return reader.table(bytes, progress);
     }
     let text = reader.utf8(bytes)?;
     let text = text.trim_start_matches('\u{FEFF}');
@@ -84,7 +112,7 @@ fn looked_into(
             reader.text(text);
         }
     }
-    reader.finish()
+    Ok(())
 }
 
 /// Whether the text begins with an object's first key, alone or in a list.
@@ -156,9 +184,11 @@ impl Reader<'_> {
                 continue;
             }
             let place = format!("line {}", i + 1);
-            let json = serde_json::from_str(line)
-                .map_err(|e| self.wrong(&place, format!("is not JSON ({})", at_column(&e))))?;
-            self.value(&place, json)?;
+            let read = match serde_json::from_str(line) {
+                Ok(json) => self.value(&place, json),
+                Err(e) => Err(self.wrong(&place, format!("is not JSON ({})", at_column(&e)))),
+            };
+            self.gather(read)?;
             progress(done, text.len() as u64);
         }
         Ok(())
@@ -172,7 +202,8 @@ impl Reader<'_> {
             number += 1;
             let place = format!("record {number}");
             let json = json.map_err(|e| self.wrong(&place, format!("is not JSON ({e})")))?;
-            self.value(&place, json)?;
+            let read = self.value(&place, json);
+            self.gather(read)?;
             progress(values.byte_offset() as u64, text.len() as u64);
         }
         Ok(())
@@ -198,7 +229,8 @@ impl Reader<'_> {
                     number += 1;
                     // What a record takes as text, near enough for a bar.
                     done += json.to_string().len() as u64;
-                    if let Err(e) = self.reader.value(&format!("record {number}"), json) {
+                    let read = self.reader.value(&format!("record {number}"), json);
+                    if let Err(e) = self.reader.gather(read) {
                         *self.failed = Some(e);
                         return Err(serde::de::Error::custom(""));
                     }
@@ -233,7 +265,8 @@ impl Reader<'_> {
         for (i, row) in table.iter().map_err(broken)?.enumerate() {
             let place = format!("row {}", i + 1);
             let row = row.map_err(|what| self.wrong(&place, what))?;
-            self.value(&place, row)?;
+            let read = self.value(&place, row);
+            self.gather(read)?;
             progress(size * (i as u64 + 1) / rows.max(1), size);
         }
         Ok(())
@@ -243,6 +276,17 @@ impl Reader<'_> {
     fn table(&mut self, _: Vec<u8>, _: &mut dyn FnMut(u64, u64)) -> Result<(), DataError> {
         let what = "is a Parquet file, which is not read here; save it as lines of JSON".to_owned();
         Err(DataError::File { file: self.file.clone(), what })
+    }
+
+    /// Keeps what is wrong with a record, as long as there is room for it.
+    fn gather(&mut self, read: Result<(), DataError>) -> Result<(), DataError> {
+        match read {
+            Err(e) if self.problems.len() < self.most => {
+                self.problems.push(e);
+                Ok(())
+            }
+            read => read,
+        }
     }
 
     fn value(&mut self, place: &str, json: Json) -> Result<(), DataError> {

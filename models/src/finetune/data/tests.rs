@@ -423,3 +423,22 @@ fn mutated_data_is_read_or_refused() {
     }
     assert!(start.elapsed().as_secs() < 120, "{:?}", start.elapsed());
 }
+
+#[test]
+fn all_problems_are_told_up_to_a_number() {
+    let (tokenizer, template) = mini();
+    let how = Reading::new(&tokenizer, &template);
+    let text = "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": 1}\n\nno JSON\n[]\n";
+    let told = |most: usize| {
+        let problems = Data::check("mine.jsonl", text.into(), &how, most).unwrap_err();
+        let places: Vec<String> = problems.iter().filter_map(|e| e.place().map(str::to_owned)).collect();
+        assert!(problems.iter().all(|e| !e.what().contains("mine.jsonl") && !e.what().starts_with("line")));
+        places
+    };
+    assert_eq!(told(9), ["line 2", "line 4", "line 5"]);
+    assert_eq!(told(1), ["line 2", "line 4"]);
+    let good = text.lines().next().unwrap();
+    assert_eq!(Data::check("mine.jsonl", good.into(), &how, 9).unwrap().counts.examples, 1);
+    let empty = Data::check("mine.jsonl", Vec::new(), &how, 9).unwrap_err();
+    assert_eq!((empty.len(), empty[0].what()), (1, "holds no examples".to_owned()));
+}
