@@ -10,7 +10,7 @@ use crate::cli_bad_input;
 use crate::support::cli::{command, fails, file, folder, json, ok, weft};
 
 /// Eight short conversations.
-fn data(folder: &Path) -> String {
+pub(crate) fn data(folder: &Path) -> String {
     let line = |i: u32| {
         let (q, a) = (format!("What is {i} + 2?"), format!("The answer is {}.", i + 2));
         serde_json::json!({ "prompt": q, "completion": a }).to_string() + "\n"
@@ -40,7 +40,7 @@ const RUN: [&str; 17] = [
 ];
 
 /// The first layer of weft-mini, whose steps take a ninth of the time.
-fn layer(folder: &Path) -> String {
+pub(crate) fn layer(folder: &Path) -> String {
     file(folder, "layer.gguf", &cli_bad_input::changed(|_, _| {}))
 }
 

@@ -16,6 +16,7 @@ mod no_c;
 mod quantize;
 mod serve;
 mod tune;
+mod tuning;
 mod support {
     pub(crate) mod cli;
     pub(crate) mod golden_model;

@@ -1,6 +1,7 @@
 //! `weft serve`: models behind HTTP.
 
 mod open;
+mod tuning;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use weft_server::engine::Limits;
+use weft_server::tuning::Jobs;
 use weft_server::{App, Config, Keys, Shelf};
 
 use crate::cmd::pull::store_of;
@@ -31,6 +33,7 @@ use crate::{Error, Result, error, interrupt, output};
   weft serve --models
   weft serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt
   weft serve -m model.gguf --allow-origin http://localhost:3000
+  weft serve -m model.gguf --jobs ~/weft-jobs
 
 Then, from another terminal:
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
@@ -103,6 +106,10 @@ pub(super) struct Flags {
     /// Folder where answers of /v1/responses are kept for 30 days [default: in memory, until the server ends]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+    /// Folder of fine-tuning: uploaded data, jobs with their checkpoints, and adapters. It switches fine-tuning on, in
+    /// the page and at /v1/fine_tuning; jobs go on after a restart
+    #[arg(long, value_name = "DIR", conflicts_with = "synthetic")]
+    jobs: Option<PathBuf>,
     /// Ignore fields of requests that are not known, and log them
     #[arg(long)]
     lenient: bool,
@@ -197,6 +204,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let opened = open::all(&f)?;
     config.device = opened.first().map(open::Opened::device).unwrap_or_default();
     keep_serving();
+    let bases = opened.iter().filter_map(open::Opened::base).collect();
+    let jobs = f.jobs.as_deref().map(|folder| begin_jobs(&f, folder, bases)).transpose()?;
     let (mut served, mut workers, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     for one in opened {
         let start = one.start(&f, config.limits)?;
@@ -221,6 +230,13 @@ pub(super) fn run(f: Flags) -> Result<()> {
         ));
         app = app.with_shelf(Shelf::new(Box::new(library), f.max_models as usize, keep));
     }
+    if let Some(jobs) = &jobs {
+        match jobs.waiting() {
+            0 => lines.push("fine-tuning is on".into()),
+            n => lines.push(format!("fine-tuning is on; {n} jobs go on")),
+        }
+        app = app.with_jobs(jobs.clone());
+    }
     let ready = |at: SocketAddr| {
         lines.iter().for_each(|line| output::note(line));
         output::note(&format!("a page to chat is at http://{at}/"));
@@ -228,6 +244,21 @@ pub(super) fn run(f: Flags) -> Result<()> {
     };
     weft_server::serve(app, listener, ready, || interrupt::leave(130))
         .map_err(|e| Error::input(format!("the server cannot run: {e}")))?;
+    if jobs.is_some_and(|jobs| !jobs.wait(Duration::from_secs(20))) {
+        output::note("a fine-tuning step took too long to wait for; it goes on from its last checkpoint");
+        interrupt::leave(0);
+    }
     workers.into_iter().for_each(|w| w.end(std::time::Instant::now()));
     Ok(())
+}
+
+/// Takes up the jobs of a folder.
+fn begin_jobs(f: &Flags, folder: &std::path::Path, open: Vec<tuning::Base>) -> Result<Arc<Jobs>> {
+    let models = match &f.models {
+        Some(models) => Some(open::Folder::new(&store_of(Some(models))?, f.clone())?),
+        None => None,
+    };
+    let bases = tuning::Bases { open, folder: models, flags: f.clone() };
+    let jobs = Jobs::open(folder, Box::new(bases));
+    Ok(Arc::new(jobs.map_err(|why| Error::input(format!("{}: {why}", folder.display())))?))
 }

@@ -11,6 +11,7 @@ use crate::grammar::Grammars;
 use crate::guard::Keys;
 use crate::shelf::Shelf;
 use crate::store::Store;
+use crate::tuning::Jobs;
 
 /// Takes lines for whoever runs the server: faults, what was ignored. They hold no prompts and no keys.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
@@ -124,7 +125,9 @@ impl std::fmt::Debug for Served {
 pub struct App {
     pub(crate) config: Config,
     pub(crate) models: Vec<Arc<Served>>,
-    pub(crate) shelf: Option<Shelf>,
+    pub(crate) shelves: Vec<Shelf>,
+    /// Fine-tuning, where it is switched on.
+    pub(crate) jobs: Option<Arc<Jobs>>,
     pub(crate) ending: AtomicBool,
     /// The answers that conversations can go on from.
     pub(crate) store: Option<Store>,
@@ -141,7 +144,8 @@ impl App {
         App {
             config,
             models: models.into_iter().map(Arc::new).collect(),
-            shelf: None,
+            shelves: Vec::new(),
+            jobs: None,
             ending: AtomicBool::new(false),
             store: Store::in_memory().ok(),
             since: now.as_secs(),
@@ -160,14 +164,24 @@ impl App {
 
     /// The same, with models beside those that are opened when they are asked for.
     #[must_use]
-    pub fn with_shelf(self, shelf: Shelf) -> App {
-        App { shelf: Some(shelf), ..self }
+    pub fn with_shelf(mut self, shelf: Shelf) -> App {
+        self.shelves.push(shelf);
+        self
+    }
+
+    /// The same with fine-tuning, and with a shelf of the models that come of it: two of them are open at a time, and
+    /// each for five minutes after it was asked.
+    #[must_use]
+    pub fn with_jobs(mut self, jobs: Arc<Jobs>) -> App {
+        self.shelves.push(Shelf::new(Box::new(jobs.library()), 2, Some(Duration::from_secs(300))));
+        self.jobs = Some(jobs);
+        self
     }
 
     /// The names of all models.
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.models.iter().map(|m| m.card.id.clone()).collect();
-        for name in self.shelf.iter().flat_map(Shelf::names) {
+        for name in self.shelves.iter().flat_map(Shelf::names) {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -177,7 +191,7 @@ impl App {
 
     /// The models that are open.
     pub(crate) fn open_models(&self) -> Vec<Arc<Served>> {
-        let shelf = self.shelf.iter().flat_map(Shelf::opened);
+        let shelf = self.shelves.iter().flat_map(Shelf::opened);
         self.models.iter().cloned().chain(shelf).collect()
     }
 
@@ -192,7 +206,7 @@ impl App {
         if let Some(found) = self.models.iter().find(|m| m.card.id == name) {
             return Ok(found.clone());
         }
-        let shelf = self.shelf.as_ref().and_then(|s| tokio::task::block_in_place(|| s.get(name)));
+        let shelf = self.shelves.iter().find_map(|s| tokio::task::block_in_place(|| s.get(name)));
         shelf.unwrap_or_else(|| {
             let shown: String = name.chars().take(80).collect();
             let line = format!("there is no model \"{shown}\" here; known: {}", self.names().join(", "));

@@ -61,6 +61,16 @@ impl Fields {
         self.map.remove(name).filter(|v| !v.is_null())
     }
 
+    /// Whether a field has this value; it is not taken.
+    pub(crate) fn is(&self, name: &str, value: &Value) -> bool {
+        self.map.get(name) == Some(value)
+    }
+
+    /// All fields, for a reader of their own.
+    pub(crate) fn rest(self) -> Map<String, Value> {
+        self.map
+    }
+
     /// Takes a field that must be there.
     pub(crate) fn need(&mut self, name: &'static str) -> Result<Value> {
         let path = self.path(name);

@@ -104,7 +104,7 @@ pub(crate) fn check<B>(config: &Config, request: &Request<B>) -> Result<Who> {
         false => key(&config.keys, headers)?,
     };
     if request.method() == Method::POST {
-        check_type(headers)?;
+        check_type(path, headers)?;
     }
     Ok(who)
 }
@@ -198,8 +198,26 @@ fn key(keys: &Keys, headers: &HeaderMap) -> Result<Who> {
     Ok(Who(found as u64 + 1))
 }
 
-fn check_type(headers: &HeaderMap) -> Result<()> {
+/// Where a form with a file is taken, too.
+const FORMS: &str = "/v1/files";
+
+/// The boundary of a form with files.
+pub(crate) fn boundary(kind: &str) -> Option<&str> {
+    let (name, rest) = kind.split_once(';')?;
+    if !name.trim().eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let boundary = rest.split(';').find_map(|p| p.trim().strip_prefix("boundary="))?.trim_matches('"');
+    (!boundary.is_empty() && boundary.len() <= 70).then_some(boundary)
+}
+
+fn check_type(path: &str, headers: &HeaderMap) -> Result<()> {
     let given = text(headers, &header::CONTENT_TYPE);
+    // A page of elsewhere can send a form, but not with one of these headers.
+    let ours = headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key");
+    if path == FORMS && ours && given.and_then(boundary).is_some() {
+        return Ok(());
+    }
     let kind = given.and_then(|t| t.split(';').next()).map(str::trim).unwrap_or_default();
     if kind.eq_ignore_ascii_case("application/json") {
         return Ok(());

@@ -93,7 +93,7 @@ pub async fn serve_until(app: Arc<App>, listener: TcpListener, end: impl Future<
     let room = Arc::new(Semaphore::new(app.config.connections));
     let (ending, is_ending) = watch::channel(false);
     let mut end = pin!(end);
-    if app.shelf.is_some() {
+    if !app.shelves.is_empty() {
         tokio::spawn(sweep(Arc::downgrade(&app)));
     }
     loop {
@@ -120,6 +120,9 @@ pub async fn serve_until(app: Arc<App>, listener: TcpListener, end: impl Future<
     }
     drop(listener);
     app.ending.store(true, Ordering::Relaxed);
+    if let Some(jobs) = &app.jobs {
+        jobs.end();
+    }
     let deadline = Instant::now() + app.config.grace;
     for engine in app.open_models().iter().filter_map(|m| m.engine.as_ref()) {
         engine.end(deadline.into_std());
@@ -136,7 +139,7 @@ async fn sweep(app: Weak<App>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let Some(app) = app.upgrade() else { return };
-        if let Some(shelf) = &app.shelf {
+        for shelf in &app.shelves {
             tokio::task::block_in_place(|| shelf.sweep());
         }
     }

@@ -24,6 +24,7 @@ mod shelf;
 mod store;
 mod stream;
 pub mod tools;
+pub mod tuning;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -140,6 +140,21 @@ const COMPLETION: &[Field] = &[
     ("stream_options", "object", "include_usage"),
 ];
 
+const TUNING: &[Field] = &[
+    ("training_file", "string", "The id of a file of /v1/files"),
+    ("validation_file", "string", "As training_file, to measure on"),
+    ("suffix", "string", "The name of what comes of it, behind the model's and a '+'"),
+    ("seed", "integer", "The same seed gives the same adapter [42]"),
+    ("method", "object", "type: supervised; supervised: hyperparameters"),
+    (
+        "hyperparameters",
+        "object",
+        "n_epochs or n_steps, batch_size, learning_rate or learning_rate_multiplier, rank, alpha, targets, rslora, \
+         dropout, weight_decay, clip, schedule, warmup, accumulate, context, pack, loss, overlong, checkpointing, \
+         validation_share, save_every, eval_every",
+    ),
+];
+
 const MODEL: Field = ("model", "string", "The name of the model");
 
 /// What a POST takes, and which fields it must have.
@@ -215,6 +230,19 @@ pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
             ];
             (with(&[own]), &["messages"])
         }
+        "/v1/files" => {
+            let own: &[Field] = &[
+                ("purpose", "string", "fine-tune alone"),
+                ("filename", "string", "What messages call it; its ending says what it is"),
+                ("content", "string", "Lines of JSON, an array of records, or plain text"),
+            ];
+            (own.to_vec(), &["purpose", "filename", "content"])
+        }
+        "/v1/fine_tuning/jobs" => (with(&[TUNING]), &["model", "training_file"]),
+        "/v1/fine_tuning/plan" => {
+            let own: &[Field] = &[("measure", "boolean", "Whether a step is timed on the device")];
+            (with(&[TUNING, own]), &["model", "training_file"])
+        }
         _ => (Vec::new(), &[]),
     }
 }
@@ -240,6 +268,20 @@ fn about(path: &str) -> &'static str {
         "/v1/messages/count_tokens" => "Counts the tokens of a conversation",
         "/v1/embeddings" => "Turns texts into vectors",
         "/v1/rerank" => "Orders documents by how well they answer a query",
+        "/v1/files" => "Data for fine-tuning, kept under an id",
+        "/v1/files/{id}" => "What is known of a file",
+        "/v1/files/{id}/content" => "What a file holds",
+        "/v1/fine_tuning/plan" => "What a run would do and take, with what is wrong with its data",
+        "/v1/fine_tuning/jobs" => "Trains an adapter on a model",
+        "/v1/fine_tuning/jobs/{id}" => "How far a job is",
+        "/v1/fine_tuning/jobs/{id}/cancel" => "Ends a job",
+        "/v1/fine_tuning/jobs/{id}/events" => "What happened, as a list or with stream=true as it happens",
+        "/v1/fine_tuning/jobs/{id}/pause" => "Writes a job down and frees its memory",
+        "/v1/fine_tuning/jobs/{id}/result/{file}" => {
+            "A file that came of a job: adapter.gguf, adapter_model.safetensors, adapter_config.json, metrics.jsonl, \
+             loss.svg"
+        }
+        "/v1/fine_tuning/jobs/{id}/resume" => "Goes on with a job from its checkpoint",
         "/metrics" => "Counters for Prometheus",
         "/props" => "Defaults, template and slots",
         "/slots" => "What each slot does",
@@ -280,11 +322,15 @@ fn operation(path: &str, method: &str) -> Value {
         operation["requestBody"] =
             json!({ "required": true, "content": { "application/json": { "schema": body } } });
     }
-    if let Some(name) = path.split("{*").nth(1) {
-        let name = name.trim_end_matches('}');
-        let parameter =
-            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
-        operation["parameters"] = json!([parameter]);
+    let names: Vec<&str> = path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| name.trim_start_matches('*'))
+        .collect();
+    let parameter =
+        |name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
+    if !names.is_empty() {
+        operation["parameters"] = names.into_iter().map(parameter).collect();
     }
     operation
 }

@@ -130,6 +130,25 @@ impl Shelf {
         Ok(served)
     }
 
+    /// Closes a model that is open.
+    ///
+    /// # Errors
+    /// It answers somebody.
+    pub(crate) fn close(&self, name: &str) -> Result<()> {
+        let found = {
+            let mut all = self.all();
+            match all.iter().position(|o| o.served.card.id == name) {
+                Some(at) if !all[at].is_idle() => {
+                    let line = format!("\"{name}\" answers somebody just now");
+                    return Err(ApiError::unavailable("busy", line, 5));
+                }
+                at => at.map(|at| all.swap_remove(at)),
+            }
+        };
+        found.into_iter().for_each(Open::close);
+        Ok(())
+    }
+
     /// Closes what nobody has asked for in a while.
     pub(crate) fn sweep(&self) {
         let Some(keep) = self.keep else { return };

@@ -11,4 +11,5 @@ mod page;
 mod responses;
 mod state;
 mod tools;
+mod tuning;
 mod vectors;

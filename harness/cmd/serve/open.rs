@@ -13,6 +13,7 @@ use weft_server::engine::{Backend, Limits, Packed, Start, VectorHandle, Vectors,
 use weft_server::{Card, Library, Served};
 
 use super::Flags;
+use super::tuning::Base;
 use crate::options::{self, LoraFlag, ModelFlag, context};
 use crate::{Error, Result, mini, output, report};
 
@@ -128,6 +129,22 @@ pub(super) fn all(f: &Flags) -> Result<Vec<Opened>> {
 }
 
 impl Opened {
+    /// A model with an adapter of its own.
+    pub(super) fn adapted(name: &str, flag: ModelFlag, lora: LoraFlag, model: Model) -> Opened {
+        Opened { name: name.to_owned(), flag, lora, model, took: Duration::ZERO, named: None }
+    }
+
+    /// As a model to train on: it has weights of a file, no adapter, and writes text.
+    pub(super) fn base(&self) -> Option<Base> {
+        let writes = self.model.spec().out.pooling.is_none();
+        let own = self.named.is_none() && self.lora.lora.is_empty();
+        (writes && own).then(|| Base {
+            name: self.name.clone(),
+            flag: self.flag.clone(),
+            model: self.model.clone(),
+        })
+    }
+
     /// What it computes on.
     pub(super) fn device(&self) -> Value {
         let caps = self.model.gpu().caps();
@@ -242,6 +259,17 @@ impl Folder {
         Ok(Folder { store: store.clone(), flags })
     }
 
+    /// The names of all models.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.store.list().into_iter().map(|e| e.name).collect()
+    }
+
+    /// The file of a model.
+    pub(super) fn find(&self, name: &str) -> Option<PathBuf> {
+        let entry = self.store.list().into_iter().find(|e| e.name == name)?;
+        entry.files.into_iter().next()
+    }
+
     /// How many models there are.
     pub(super) fn count(&self) -> usize {
         self.names().len()
@@ -250,12 +278,11 @@ impl Folder {
 
 impl Library for Folder {
     fn names(&self) -> Vec<String> {
-        self.store.list().into_iter().map(|e| e.name).collect()
+        self.all()
     }
 
     fn open(&self, name: &str) -> std::result::Result<weft_server::Opened, String> {
-        let entry = self.store.list().into_iter().find(|e| e.name == name);
-        let path = entry.and_then(|e| e.files.into_iter().next()).ok_or("it is gone")?;
+        let path = self.find(name).ok_or("it is gone")?;
         let flags = Flags {
             model: vec![path.clone()],
             alias: vec![name.to_owned()],

@@ -3,6 +3,7 @@
 mod anthropic;
 mod chat;
 mod completions;
+mod files;
 mod metrics;
 mod models;
 mod ollama;
@@ -10,12 +11,13 @@ pub(crate) mod page;
 mod responses;
 mod state;
 mod text;
+mod tuning;
 mod vectors;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -48,6 +50,17 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/api/version", &["GET"]),
     ("/v1/embeddings", &["POST"]),
     ("/v1/rerank", &["POST"]),
+    ("/v1/files", &["GET", "POST"]),
+    ("/v1/files/{id}", &["GET", "DELETE"]),
+    ("/v1/files/{id}/content", &["GET"]),
+    ("/v1/fine_tuning/plan", &["POST"]),
+    ("/v1/fine_tuning/jobs", &["GET", "POST"]),
+    ("/v1/fine_tuning/jobs/{id}", &["GET", "DELETE"]),
+    ("/v1/fine_tuning/jobs/{id}/cancel", &["POST"]),
+    ("/v1/fine_tuning/jobs/{id}/events", &["GET"]),
+    ("/v1/fine_tuning/jobs/{id}/pause", &["POST"]),
+    ("/v1/fine_tuning/jobs/{id}/result/{file}", &["GET"]),
+    ("/v1/fine_tuning/jobs/{id}/resume", &["POST"]),
     ("/metrics", &["GET"]),
     ("/openapi.json", &["GET"]),
     ("/props", &["GET"]),
@@ -79,6 +92,17 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/api/version", get(ollama::version))
         .route("/v1/embeddings", post(vectors::embeddings))
         .route("/v1/rerank", post(vectors::rerank))
+        .route("/v1/files", get(files::list).post(files::create))
+        .route("/v1/files/{id}", get(files::one).delete(files::delete))
+        .route("/v1/files/{id}/content", get(files::content))
+        .route("/v1/fine_tuning/plan", post(tuning::plan))
+        .route("/v1/fine_tuning/jobs", get(tuning::list).post(tuning::create))
+        .route("/v1/fine_tuning/jobs/{id}", get(tuning::one).delete(tuning::delete))
+        .route("/v1/fine_tuning/jobs/{id}/cancel", post(tuning::cancel))
+        .route("/v1/fine_tuning/jobs/{id}/events", get(tuning::events))
+        .route("/v1/fine_tuning/jobs/{id}/pause", post(tuning::pause))
+        .route("/v1/fine_tuning/jobs/{id}/result/{file}", get(tuning::result))
+        .route("/v1/fine_tuning/jobs/{id}/resume", post(tuning::resume))
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(state::openapi))
         .route("/props", get(state::props))
@@ -94,7 +118,13 @@ pub(crate) fn router() -> Router<Arc<App>> {
 fn methods(path: &str) -> Option<&'static [&'static str]> {
     let is = |known: &str| match known.strip_suffix("{*id}") {
         Some(prefix) => path.len() > prefix.len() && path.starts_with(prefix),
-        None => path == known,
+        None => {
+            let same = |(known, given): (&str, &str)| {
+                known == given || (known.starts_with('{') && !given.is_empty())
+            };
+            known.split('/').count() == path.split('/').count()
+                && known.split('/').zip(path.split('/')).all(same)
+        }
     };
     let known = PATHS.iter().find(|(known, _)| is(known)).map(|(_, methods)| *methods);
     known.or_else(|| page::has(path).then_some(&["GET"]))
@@ -142,22 +172,26 @@ impl FromRequest<Arc<App>> for Post {
 }
 
 async fn read(body: Body, app: &App) -> Result<Value> {
+    serde_json::from_slice(&bytes(body, app).await?)
+        .map_err(|e| ApiError::bad("invalid_json", format!("the body is no JSON that is read here: {e}")))
+}
+
+/// A body, within the server's bounds.
+async fn bytes(body: Body, app: &App) -> Result<Bytes> {
     let limit = app.config.body;
     let read = axum::body::to_bytes(body, limit);
-    let bytes = match tokio::time::timeout(app.config.read_timeout, read).await {
-        Ok(Ok(bytes)) => bytes,
+    match tokio::time::timeout(app.config.read_timeout, read).await {
+        Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(e)) if e.to_string().contains("length limit") => {
             let line = format!("the body is larger than {} MiB", limit >> 20);
-            return Err(ApiError::http(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", line));
+            Err(ApiError::http(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", line))
         }
-        Ok(Err(_)) => return Err(ApiError::bad("invalid_body", "the body broke off")),
+        Ok(Err(_)) => Err(ApiError::bad("invalid_body", "the body broke off")),
         Err(_) => {
             let line = "the body did not come in time";
-            return Err(ApiError::http(StatusCode::REQUEST_TIMEOUT, "timeout", line));
+            Err(ApiError::http(StatusCode::REQUEST_TIMEOUT, "timeout", line))
         }
-    };
-    serde_json::from_slice(&bytes)
-        .map_err(|e| ApiError::bad("invalid_json", format!("the body is no JSON that is read here: {e}")))
+    }
 }
 
 /// Refuses what nobody took of a request.

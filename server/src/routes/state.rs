@@ -50,6 +50,7 @@ pub(super) async fn props(State(app): State<Arc<App>>, RawQuery(q): RawQuery) ->
             "supports_thinking_switch": template.is_some_and(|t| t.has_thinking_switch()),
         },
         "modalities": { "vision": false, "audio": false },
+        "fine_tuning": { "on": app.jobs.is_some(), "models": app.jobs.as_ref().map(|j| j.bases()).unwrap_or_default() },
         "device": app.config.device,
         "build_info": concat!("weft ", env!("CARGO_PKG_VERSION")),
     });

@@ -58,6 +58,23 @@ fn vocabulary() -> (Tokenizer, Template) {
     (tokenizer, template.expect("its template"))
 }
 
+/// A card of weft-mini's vocabulary.
+pub(crate) fn card(name: &str) -> Card {
+    let (tokenizer, template) = vocabulary();
+    Card {
+        id: name.into(),
+        template: Ok(template),
+        context: CONTEXT,
+        trained: CONTEXT,
+        slots: 4,
+        vocabulary: tokenizer.vocab_size() as u32,
+        sampling: Sampling::default(),
+        created: 1_700_000_000,
+        facts: Default::default(),
+        tokenizer,
+    }
+}
+
 impl Server {
     pub(crate) fn start(config: Config, engine: Engine) -> Server {
         Server::named(config, engine, "server")
@@ -65,20 +82,22 @@ impl Server {
 
     /// With a name for the threads that speak HTTP.
     pub(crate) fn named(config: Config, engine: Engine, name: &'static str) -> Server {
-        let (tokenizer, template) = vocabulary();
-        let own = |source| Template::new(source, "", "<|im_end|>").expect("a template");
-        let card = Card {
-            id: "fake".into(),
-            template: Ok(engine.template.map_or(template, own)),
-            context: CONTEXT,
-            trained: CONTEXT,
-            slots: engine.slots,
-            vocabulary: tokenizer.vocab_size() as u32,
-            sampling: Sampling::default(),
-            created: 1_700_000_000,
-            facts: Default::default(),
-            tokenizer: tokenizer.clone(),
-        };
+        Server::made(config, engine, name, |app| app)
+    }
+
+    /// With what `change` adds to it.
+    pub(crate) fn made(
+        config: Config,
+        engine: Engine,
+        name: &'static str,
+        change: impl FnOnce(App) -> App,
+    ) -> Server {
+        let mut card = card("fake");
+        card.slots = engine.slots;
+        if let Some(source) = engine.template {
+            card.template = Ok(Template::new(source, "", "<|im_end|>").expect("a template"));
+        }
+        let tokenizer = card.tokenizer.clone();
         let mut starts = 0;
         let start: Start = Box::new(move || {
             starts += 1;
@@ -96,7 +115,7 @@ impl Server {
                 Served::vectors(card, VectorHandle::spawn(letters).expect("a thread"))
             }
         };
-        let app = App::new(config, vec![served]);
+        let app = change(App::new(config, vec![served]));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();

@@ -1,0 +1,615 @@
+//! The jobs: kept in a folder, run one after the other.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::watch;
+use weft_models::finetune::{Event, State as Ended};
+
+use super::files::{FileCard, Files};
+use super::order::settings;
+use super::record::{Job, Record, Row, Source, Status, Wanted};
+use super::{Order, Plan, Problem, Refused, Stop, Text, Told, Tuner, Wish, disk};
+use crate::app::now;
+use crate::error::{ApiError, Result};
+use crate::shelf::{Library, Opened};
+
+/// How many jobs are kept.
+const MOST: usize = 64;
+
+/// Files of a result that can be fetched, with their types.
+const RESULTS: &[(&str, &str)] = &[
+    ("adapter.gguf", "application/octet-stream"),
+    ("adapter_model.safetensors", "application/octet-stream"),
+    ("adapter_config.json", "application/json"),
+    ("metrics.jsonl", "application/jsonl"),
+    ("loss.svg", "image/svg+xml"),
+];
+
+/// What can be asked of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Pause,
+    Resume,
+    Cancel,
+}
+
+struct State {
+    files: Files,
+    /// In the order in which they were made.
+    jobs: Vec<Job>,
+    ending: bool,
+}
+
+struct Shared {
+    folder: PathBuf,
+    tuner: Box<dyn Tuner>,
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Counts what happened.
+    changed: watch::Sender<u64>,
+    /// Held as long as this server is there, so that no other runs the same jobs.
+    _lock: Option<std::fs::File>,
+}
+
+/// All jobs, and the thread that runs them.
+pub struct Jobs {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Jobs({})", self.shared.state().jobs.len())
+    }
+}
+
+fn kept(e: std::io::Error) -> ApiError {
+    ApiError::fault(format!("the job cannot be kept: {}", disk::plain(&e)))
+}
+
+fn is_job(name: &str) -> bool {
+    name.strip_prefix("ftjob-").is_some_and(|h| h.len() == 16 && h.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Locks a folder until the file is closed, which the system does where a process is killed.
+fn lock(folder: &Path) -> std::result::Result<Option<std::fs::File>, String> {
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(folder.join(".lock"));
+    let file = file.map_err(|e| disk::plain(&e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Err("another server runs the jobs there".into()),
+        // There are file systems without locks.
+        Err(std::fs::TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+impl Jobs {
+    /// Takes the jobs of a folder up again: those that ran when the server ended go on from their checkpoints.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or another server does.
+    pub fn open(folder: &Path, tuner: Box<dyn Tuner>) -> std::result::Result<Jobs, String> {
+        let plain = |e: std::io::Error| disk::plain(&e);
+        disk::folder(folder).map_err(plain)?;
+        let lock = lock(folder)?;
+        let files = Files::open(folder.join("files")).map_err(plain)?;
+        let mut jobs = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(plain)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = entry.path();
+            if name.strip_suffix(".gone").is_some_and(is_job) {
+                let _ = std::fs::remove_dir_all(&path);
+            }
+            if !is_job(&name) {
+                continue;
+            }
+            let record: Option<Record> =
+                std::fs::read(path.join("job.json")).ok().and_then(|b| serde_json::from_slice(&b).ok());
+            match record.filter(|r| r.id == name) {
+                Some(mut record) => {
+                    if record.status == Status::Running {
+                        record.status = Status::Queued;
+                    }
+                    jobs.push(Job::load(record, &path.join("run").join("metrics.jsonl")));
+                }
+                // Killed while it was made: nobody was told of it.
+                None => drop(std::fs::remove_dir_all(&path)),
+            }
+        }
+        jobs.sort_by(|a, b| (a.record.created, &a.record.id).cmp(&(b.record.created, &b.record.id)));
+        let state = Mutex::new(State { files, jobs, ending: false });
+        let shared = Arc::new(Shared {
+            folder: folder.to_owned(),
+            tuner,
+            state,
+            wake: Condvar::new(),
+            changed: watch::Sender::new(0),
+            _lock: lock,
+        });
+        let own = shared.clone();
+        let thread = std::thread::Builder::new().name("jobs".into()).spawn(move || own.work());
+        Ok(Jobs { shared, thread: Mutex::new(Some(thread.map_err(|e| e.to_string())?)) })
+    }
+
+    /// How many jobs go on now.
+    pub fn waiting(&self) -> usize {
+        self.shared.state().jobs.iter().filter(|j| j.record.status == Status::Queued).count()
+    }
+
+    /// Begins no job any more, and has the one that runs written down behind its step.
+    pub fn end(&self) {
+        let mut state = self.shared.state();
+        state.ending = true;
+        state.jobs.iter().for_each(|j| j.stop.ask());
+        drop(state);
+        self.shared.tell();
+    }
+
+    /// Waits for the thread, after [`Jobs::end`]. Whether it ended in time; if not, its last checkpoint is there.
+    pub fn wait(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return true };
+        while !thread.is_finished() {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // Its panics were told already.
+        let _ = thread.join();
+        true
+    }
+
+    pub(crate) fn bases(&self) -> Vec<String> {
+        self.shared.tuner.bases()
+    }
+
+    /// What opens the models that came of jobs.
+    pub(crate) fn library(&self) -> impl Library + use<> {
+        Tuned(self.shared.clone())
+    }
+
+    pub(crate) fn add_file(&self, owner: &str, text: Text) -> Result<FileCard> {
+        self.shared.state().files.add(owner, text, now())
+    }
+
+    pub(crate) fn files(&self, owner: &str) -> Vec<FileCard> {
+        self.shared.state().files.list(owner)
+    }
+
+    pub(crate) fn file(&self, owner: &str, id: &str) -> Result<FileCard> {
+        self.shared.state().files.find(owner, id)
+    }
+
+    pub(crate) fn content(&self, owner: &str, id: &str) -> Result<Text> {
+        let state = self.shared.state();
+        state.files.read(&state.files.find(owner, id)?)
+    }
+
+    pub(crate) fn remove_file(&self, owner: &str, id: &str) -> Result<()> {
+        self.shared.state().files.remove(owner, id)
+    }
+
+    fn order(&self, owner: &str, wish: &Wish) -> Result<Order> {
+        let bases = self.bases();
+        if !bases.contains(&wish.base) {
+            let shown: String = wish.base.chars().take(80).collect();
+            let line = format!("\"{shown}\" cannot be trained here; those that can: {}", bases.join(", "));
+            return Err(ApiError::missing("model_not_found", line).at("model"));
+        }
+        let data = self.content(owner, &wish.training).map_err(|e| e.at("training_file"))?;
+        let validation = wish.validation.as_deref().map(|id| self.content(owner, id)).transpose();
+        let validation = validation.map_err(|e| e.at("validation_file"))?;
+        order(wish.base.clone(), data, validation, &wish.asked, (wish.seed, now()))
+    }
+
+    /// What a run would do and take; the problems of its data, where it has any.
+    pub(crate) fn plan(
+        &self,
+        owner: &str,
+        wish: &Wish,
+    ) -> Result<std::result::Result<(Plan, Option<f64>), Vec<Problem>>> {
+        let order = self.order(owner, wish)?;
+        // A measurement beside a run would measure that run, too.
+        let runs = self.shared.state().jobs.iter().any(|j| j.record.status == Status::Running);
+        match self.shared.tuner.plan(&order, wish.measure && !runs) {
+            Ok(plan) => {
+                let seconds = plan.step_seconds.map(|s| s * plan.steps as f64);
+                let seconds = seconds.or_else(|| Some(plan.tokens as f64 / self.rate(&wish.base)?));
+                Ok(Ok((plan, seconds)))
+            }
+            Err(Refused::Data(problems)) => Ok(Err(problems)),
+            Err(Refused::Line(line)) => Err(ApiError::bad("invalid_value", line)),
+        }
+    }
+
+    /// Tokens a second of the last job on a model.
+    fn rate(&self, base: &str) -> Option<f64> {
+        let state = self.shared.state();
+        let rate = |j: &Job| j.last.as_ref()?["tokens_per_s"].as_f64().filter(|r| *r > 0.0);
+        state.jobs.iter().rev().filter(|j| j.record.base == base).find_map(rate)
+    }
+
+    /// Makes a job.
+    pub(crate) fn create(&self, owner: &str, wish: Wish, id: u64, names: &[String]) -> Result<Value> {
+        let id = format!("ftjob-{id:016x}");
+        let suffix = wish.suffix.clone().unwrap_or_else(|| id[6..14].to_owned());
+        let order = self.order(owner, &wish)?;
+        let plan = match self.shared.tuner.plan(&order, false) {
+            Ok(plan) => plan,
+            Err(Refused::Line(line)) => return Err(ApiError::bad("invalid_value", line)),
+            Err(Refused::Data(problems)) => {
+                let first = problems.first().map(Problem::line).unwrap_or_default();
+                let more = match problems.len() {
+                    0 | 1 => String::new(),
+                    n => format!("; {} more of this kind (POST /v1/fine_tuning/plan tells all)", n - 1),
+                };
+                let line = format!("{first}{more}");
+                return Err(ApiError::bad("invalid_training_file", line).at("training_file"));
+            }
+        };
+        if let Some(line) = plan.no_room {
+            return Err(ApiError::bad("not_enough_memory", line));
+        }
+        let source = |id: &str| self.file(owner, id).map(|f| Source { id: f.id, name: f.name });
+        let record = Record {
+            id: id.clone(),
+            owner: owner.to_owned(),
+            base: wish.base,
+            suffix,
+            training: source(&wish.training)?,
+            validation: wish.validation.as_deref().map(source).transpose()?,
+            asked: wish.asked,
+            seed: wish.seed,
+            created: order.now as u64,
+            started: None,
+            finished: None,
+            status: Status::Queued,
+            error: None,
+            steps: plan.steps,
+            tokens: plan.tokens,
+            messages: Vec::new(),
+        };
+        let model = record.model();
+        let mut state = self.shared.state();
+        let taken = names.contains(&model) || state.jobs.iter().any(|j| j.record.model() == model);
+        if taken {
+            let line = format!("there is a \"{model}\" already; give another name by \"suffix\"");
+            return Err(ApiError::value("suffix", line));
+        }
+        if state.jobs.len() >= MOST {
+            let line = format!("{MOST} jobs are kept here and no more; delete one that has ended");
+            return Err(ApiError::bad("too_many_jobs", line));
+        }
+        let folder = self.shared.folder.join(&id);
+        let mut job = Job::new(record);
+        job.say(now(), "info", format!("{} steps are to do on {}", plan.steps, plan.counts));
+        disk::folder(&folder)
+            .and_then(|()| disk::write(&folder.join("data"), &order.data.bytes))
+            .and_then(|()| {
+                order.validation.iter().try_for_each(|v| disk::write(&folder.join("validation"), &v.bytes))
+            })
+            // The record comes last: a job is there once it is.
+            .and_then(|()| self.shared.write(&job.record))
+            .map_err(kept)?;
+        let json = job.json();
+        state.jobs.push(job);
+        drop(state);
+        self.shared.tell();
+        Ok(json)
+    }
+
+    /// The jobs of an owner, the newest first.
+    pub(crate) fn list(&self, owner: &str) -> Vec<Value> {
+        self.shared.state().jobs.iter().rev().filter(|j| j.record.owner == owner).map(Job::json).collect()
+    }
+
+    pub(crate) fn find(&self, owner: &str, id: &str) -> Result<Value> {
+        Ok(self.shared.state().job(owner, id)?.json())
+    }
+
+    /// What happened behind a number, and whether nothing more comes.
+    pub(crate) fn rows(&self, owner: &str, id: &str, after: u64) -> Result<(Vec<Row>, bool)> {
+        let mut state = self.shared.state();
+        let ending = state.ending;
+        let job = state.job(owner, id)?;
+        let rows = job.rows.iter().filter(|r| r.number > after).cloned().collect();
+        Ok((rows, ending || job.record.status.is_over() || job.record.status == Status::Paused))
+    }
+
+    /// Is told of everything that happens.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Pauses, goes on or ends a job.
+    pub(crate) fn ask(&self, owner: &str, id: &str, ask: Ask) -> Result<Value> {
+        let mut state = self.shared.state();
+        let job = state.job(owner, id)?;
+        let status = job.record.status;
+        let to = match (ask, status) {
+            (Ask::Pause | Ask::Cancel, Status::Running) => {
+                job.wanted = if ask == Ask::Pause { Wanted::Pause } else { Wanted::Cancel };
+                job.stop.ask();
+                None
+            }
+            (Ask::Pause, Status::Queued) => Some((Status::Paused, "paused before it ran")),
+            (Ask::Cancel, Status::Queued | Status::Paused) => Some((Status::Cancelled, "cancelled")),
+            // What failed may go on from its last checkpoint, once its cause is gone.
+            (Ask::Resume, Status::Paused | Status::Failed) => {
+                Some((Status::Queued, "goes on as soon as it can"))
+            }
+            _ => {
+                let what = match ask {
+                    Ask::Pause => "paused",
+                    Ask::Resume => "resumed",
+                    Ask::Cancel => "cancelled",
+                };
+                let line = format!("the job is {} and cannot be {what}", status.name());
+                return Err(ApiError::bad("invalid_state", line));
+            }
+        };
+        if let Some((status, line)) = to {
+            job.record.status = status;
+            job.record.error = None;
+            job.record.finished = (status == Status::Cancelled).then(now);
+            job.say(now(), "info", line);
+            self.shared.write(&job.record).map_err(kept)?;
+        }
+        let json = job.json();
+        drop(state);
+        self.shared.tell();
+        Ok(json)
+    }
+
+    /// The name of the model of a job that can be removed.
+    pub(crate) fn removable(&self, owner: &str, id: &str) -> Result<String> {
+        let mut state = self.shared.state();
+        let job = state.job(owner, id)?;
+        match job.record.status {
+            Status::Queued | Status::Running => {
+                let line = format!("the job is {}; cancel it first", job.record.status.name());
+                Err(ApiError::bad("invalid_state", line))
+            }
+            _ => Ok(job.record.model()),
+        }
+    }
+
+    /// Removes a job with all that came of it.
+    pub(crate) fn remove(&self, owner: &str, id: &str) -> Result<()> {
+        self.removable(owner, id)?;
+        let mut state = self.shared.state();
+        disk::remove(&self.shared.folder.join(id)).map_err(kept)?;
+        state.jobs.retain(|j| j.record.id != id);
+        drop(state);
+        self.shared.tell();
+        Ok(())
+    }
+
+    /// A file that came of a job: its bytes' place, type and the name to keep it by.
+    pub(crate) fn result(
+        &self,
+        owner: &str,
+        id: &str,
+        file: &str,
+    ) -> Result<(PathBuf, &'static str, String)> {
+        let mut state = self.shared.state();
+        let record = &state.job(owner, id)?.record;
+        let Some((name, kind)) = RESULTS.iter().find(|(name, _)| *name == file) else {
+            let known: Vec<&str> = RESULTS.iter().map(|r| r.0).collect();
+            let shown: String = file.chars().take(80).collect();
+            let line = format!("a job has no \"{shown}\"; it has {}", known.join(", "));
+            return Err(ApiError::missing("file_not_found", line));
+        };
+        let path = self.shared.folder.join(&record.id).join("run").join(name);
+        match path.is_file() {
+            true => Ok((path, kind, format!("{}-{name}", record.suffix))),
+            false => {
+                let line = format!("the job is {}, and there is no {name} yet", record.status.name());
+                Err(ApiError::missing("file_not_found", line))
+            }
+        }
+    }
+}
+
+impl Problem {
+    /// One line.
+    fn line(&self) -> String {
+        let place = self.place.as_ref().map(|p| format!(": {p}")).unwrap_or_default();
+        format!("{}{place}: {}", self.file, self.what)
+    }
+}
+
+impl State {
+    fn job(&mut self, owner: &str, id: &str) -> Result<&mut Job> {
+        let found = self.jobs.iter_mut().find(|j| j.record.id == id && j.record.owner == owner);
+        found.ok_or_else(|| {
+            let shown: String = id.chars().take(80).collect();
+            let line = format!("there is no job \"{shown}\": it was deleted, or is another key's");
+            ApiError::missing("job_not_found", line)
+        })
+    }
+}
+
+fn order(
+    base: String,
+    data: Text,
+    validation: Option<Text>,
+    asked: &serde_json::Map<String, Value>,
+    (seed, now): (u64, u64),
+) -> Result<Order> {
+    let s = settings(asked, seed)?;
+    // Data of its own stands before a share.
+    let share = s.share.filter(|_| validation.is_none());
+    Ok(Order {
+        base,
+        data,
+        validation,
+        share,
+        recipe: s.recipe,
+        save_every: s.save_every,
+        eval_every: s.eval_every,
+        now: now as i64,
+    })
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) {
+        self.wake.notify_all();
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    fn write(&self, record: &Record) -> std::io::Result<()> {
+        let bytes = serde_json::to_vec_pretty(record).map_err(std::io::Error::other)?;
+        disk::write(&self.folder.join(&record.id).join("job.json"), &bytes)
+    }
+
+    /// Changes a job that is there, and writes it down if the change asks for it.
+    fn change(&self, id: &str, change: impl FnOnce(&mut Job) -> bool) {
+        let mut state = self.state();
+        if let Some(job) = state.jobs.iter_mut().find(|j| j.record.id == id)
+            && change(job)
+        {
+            // A disk that is full ends the run itself, which is told.
+            let _ = self.write(&job.record);
+        }
+        drop(state);
+        self.tell();
+    }
+
+    /// The thread: the oldest that waits runs.
+    fn work(&self) {
+        while let Some((id, stop)) = self.next() {
+            let ended = catch_unwind(AssertUnwindSafe(|| self.run(&id, &stop)));
+            self.settle(&id, ended.unwrap_or_else(|_| Err("the training met a bug of its own".into())));
+        }
+    }
+
+    fn next(&self) -> Option<(String, Stop)> {
+        let mut state = self.state();
+        loop {
+            if state.ending {
+                return None;
+            }
+            if let Some(job) = state.jobs.iter_mut().find(|j| j.record.status == Status::Queued) {
+                job.stop = Stop::default();
+                job.wanted = Wanted::Nothing;
+                job.record.status = Status::Running;
+                job.record.started.get_or_insert_with(now);
+                job.say(now(), "info", "the model is made ready");
+                let _ = self.write(&job.record);
+                let next = (job.record.id.clone(), job.stop.clone());
+                drop(state);
+                self.tell();
+                return Some(next);
+            }
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn run(&self, id: &str, stop: &Stop) -> std::result::Result<Ended, String> {
+        let record = self.state().jobs.iter().find(|j| j.record.id == id).map(|j| j.record.clone());
+        let record = record.ok_or("the job is gone")?;
+        let folder = self.folder.join(id);
+        let read = |name: &str, source: &Source| {
+            let bytes = std::fs::read(folder.join(name)).map_err(|e| disk::plain(&e))?;
+            Ok::<_, String>(Text { name: source.name.clone(), bytes })
+        };
+        let data = read("data", &record.training)?;
+        let validation = record.validation.as_ref().map(|v| read("validation", v)).transpose()?;
+        let order = order(record.base, data, validation, &record.asked, (record.seed, record.created));
+        let order = order.map_err(|e| e.message)?;
+        let run = folder.join("run");
+        disk::folder(&run).map_err(|e| disk::plain(&e))?;
+        self.tuner.run(&order, &run, stop, &mut |told| self.hear(id, told))
+    }
+
+    fn hear(&self, id: &str, told: Told) {
+        self.change(id, |job| match told {
+            Told::Ready { steps, done } => {
+                job.record.steps = steps;
+                job.saved = done;
+                let line = match done {
+                    0 => format!("training begins, {steps} steps"),
+                    _ => format!("training goes on after step {done} of {steps}"),
+                };
+                job.say(now(), "info", line);
+                true
+            }
+            Told::Event(Event::Step(s)) => {
+                job.step(now(), &s);
+                false
+            }
+            Told::Event(Event::Validating(done, of)) => {
+                job.validating = Some((done, of));
+                false
+            }
+            Told::Event(Event::Saved(_)) => {
+                job.saved = job.last.as_ref().and_then(|l| l["step"].as_u64()).unwrap_or(job.saved);
+                false
+            }
+            Told::Event(Event::State(_)) => false,
+        });
+    }
+
+    fn settle(&self, id: &str, ended: std::result::Result<Ended, String>) {
+        let ending = self.state().ending;
+        self.change(id, |job| {
+            let at = now();
+            job.validating = None;
+            let wanted = std::mem::replace(&mut job.wanted, Wanted::Nothing);
+            let (status, level, line) = match ended {
+                Ok(Ended::Completed) => {
+                    let line = format!("done; the model answers as \"{}\"", job.record.model());
+                    (Status::Succeeded, "info", line)
+                }
+                Ok(_) if wanted == Wanted::Cancel => (Status::Cancelled, "info", "cancelled".into()),
+                Ok(_) if wanted == Wanted::Pause => {
+                    (Status::Paused, "info", "paused; its memory is free".into())
+                }
+                // What a server that ends interrupts goes on with the next.
+                _ if ending => (Status::Queued, "info", "goes on when the server is there again".into()),
+                Ok(_) => (Status::Failed, "error", "the training stopped before its end".into()),
+                Err(why) => {
+                    job.record.error = Some(why.clone());
+                    (Status::Failed, "error", why)
+                }
+            };
+            job.record.status = status;
+            job.record.finished = status.is_over().then_some(at);
+            job.say(at, level, line);
+            true
+        });
+    }
+}
+
+/// The models that came of jobs, opened when they are asked for.
+struct Tuned(Arc<Shared>);
+
+impl Library for Tuned {
+    fn names(&self) -> Vec<String> {
+        let state = self.0.state();
+        let done = state.jobs.iter().filter(|j| j.record.status == Status::Succeeded);
+        done.map(|j| j.record.model()).collect()
+    }
+
+    fn open(&self, name: &str) -> std::result::Result<Opened, String> {
+        let state = self.0.state();
+        let job =
+            state.jobs.iter().find(|j| j.record.status == Status::Succeeded && j.record.model() == name);
+        let record = job.map(|j| j.record.clone()).ok_or("it is gone")?;
+        drop(state);
+        let adapter = self.0.folder.join(&record.id).join("run").join("adapter.gguf");
+        self.0.tuner.open(&record.base, name, &adapter)
+    }
+}
