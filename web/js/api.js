@@ -91,6 +91,23 @@ export async function get(path, signal) {
     return response.json();
 }
 
+async function asked(path, init) {
+    const response = await send(path, init);
+    if (!response.ok) throw await problemOf(response);
+    return response;
+}
+export const post = async (path, body) =>
+    (await asked(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) })).json();
+export const remove = (path) => asked(path, { method: "DELETE" });
+export const blob = async (path) => (await asked(path, {})).blob();
+// Calls `on` for each event of a stream, until it ends.
+export async function follow(path, signal, on) {
+    for await (const data of events((await asked(path, { signal })).body)) {
+        if (data === "[DONE]") return;
+        on(JSON.parse(data));
+    }
+}
+
 // The server's counters of each model: {model: {name: value}}; null where it tells none.
 export async function metrics() {
     const response = await send("metrics", {});

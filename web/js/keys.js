@@ -3,7 +3,7 @@ import { $, copyText, dialog, el } from "./ui.js";
 import { siblings } from "./tree.js";
 
 const mac = /Mac|iPhone|iPad/.test(navigator.platform);
-const alt = mac ? "⌥" : "Alt";
+export const alt = mac ? "⌥" : "Alt";
 const ctrl = mac ? "⌘" : "Ctrl";
 
 const KEYS = [

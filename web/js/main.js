@@ -10,7 +10,7 @@ import { Composer } from "./composer.js";
 import { compareDialog } from "./compare.js";
 import { explain } from "./problems.js";
 import * as pages from "./pages.js";
-import { installKeys, keysDialog } from "./keys.js";
+import { alt, installKeys, keysDialog } from "./keys.js";
 import { transferDialog } from "./transfer-dialog.js";
 
 for (const svg of document.querySelectorAll("svg[data-icon]")) icon(svg.dataset.icon, svg);
@@ -49,7 +49,7 @@ function go(hash) {
 async function route() {
     const [, page, id] = location.hash.split("/");
     closeSidebarOnPhone();
-    const named = page === "models" || page === "device";
+    const named = page in pages.TITLES;
     $("chat-page").hidden = named;
     $("page").hidden = !named;
     document.body.classList.toggle("on-page", named);
@@ -60,9 +60,9 @@ async function route() {
     pages.leave();
     if (named) {
         panel.toggle(false);
-        $("title").textContent = page === "models" ? "Models" : "Device";
+        $("title").textContent = pages.TITLES[page];
         document.title = `${$("title").textContent} · Weft`;
-        await pages.show($("page"), page, route);
+        await pages.show($("page"), page, route, trial);
     } else if (page === "chat") {
         if (chats.chat?.id === id) titles();
         else if (!(await chats.open(id))) {
@@ -72,6 +72,16 @@ async function route() {
     } else {
         chats.fresh();
     }
+}
+
+// A chat with an adapter that was just made.
+async function trial(model, base) {
+    go("#/");
+    await lookAtServer();
+    panel.set("model", model);
+    pickModels();
+    toast(`Ask ${model} something; ${alt} + V then asks ${base} the same, side by side.`);
+    $("ask").focus();
 }
 
 function titles() {

@@ -1,17 +1,18 @@
-// The pages Models and Device: what the server says of itself, and nothing that it does not.
+// The pages beside the chat. Models and Device: what the server says of itself, and nothing that it does not.
 import { bytes, el, number, plural } from "./ui.js";
 import * as api from "./api.js";
+import { tune } from "./tune.js";
 
 const table = (rows) => el("dl", {}, rows.filter(([, v]) => v !== undefined && v !== null && v !== "")
     .map(([k, v]) => el("div", {}, el("dt", {}, k), el("dd", {}, String(v)))));
 
-const TITLES = { models: "Models", device: "Device" };
+export const TITLES = { models: "Models", tune: "Fine-tune", device: "Device" };
 
 // Only the page that was asked for last is drawn, and watched as long as it is there.
 let turn = 0;
 export const leave = () => { turn += 1; };
 
-export async function show(root, name, retry) {
+export async function show(root, name, retry, trial) {
     turn += 1;
     const mine = turn;
     root.setAttribute("aria-label", TITLES[name]);
@@ -20,6 +21,7 @@ export async function show(root, name, retry) {
         const { models, props } = await api.facts();
         const slots = name === "models" ? await api.get("slots").catch(() => null) : null;
         if (mine !== turn) return;
+        if (name === "tune") { tune(root, props, () => mine === turn, trial); return; }
         root.replaceChildren(el("h2", {}, TITLES[name]), ...(name === "models" ? modelCards(models, props, slots) : device(props)));
         if (name === "models") watchLoad(root, mine);
     } catch (e) {

@@ -58,6 +58,14 @@ export function el(what, props = {}, ...children) {
     return node;
 }
 
+// An element of a drawing.
+export function svg(tag, props, ...children) {
+    const node = document.createElementNS(SVG, tag);
+    for (const [key, value] of Object.entries(props)) node.setAttribute(key, value);
+    node.append(...children);
+    return node;
+}
+
 // A button with an icon and a name that a screen reader says and a pointer shows.
 export function iconButton(name, label, onclick, props = {}) {
     return el("button.icon", { type: "button", "aria-label": label, title: label, onclick, ...props }, icon(name));

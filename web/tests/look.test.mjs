@@ -4,10 +4,11 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { ask, idle, launch, violations, visit } from "./browser.mjs";
 import { Mock, web } from "./mock.mjs";
+import { tuning } from "./tuning.mjs";
 import { webp } from "./webp.mjs";
 
 let browser, mock;
-before(async () => { browser = await launch(); mock = await new Mock().start(); });
+before(async () => { browser = await launch(); mock = await new Mock().start(); tuning(mock); });
 after(async () => { await browser?.close(); await mock?.stop(); });
 
 const ANSWER = `Weaving crosses two sets of threads:
@@ -97,6 +98,24 @@ for (const [size, width, height] of sizes) {
             await page.click("a[href='#/models']");
             await page.waitForFunction(() => /Cache in use\s*25 %/.test(document.querySelector("[data-load]")?.textContent));
             await state("models", !dark);
+            await page.goto(`${mock.url}#/tune`);
+            await page.fill("[data-key=data]", "bad\nbad");
+            await page.getByRole("button", { name: "Check" }).click();
+            await page.getByText("2 things are wrong").waitFor();
+            await state("tune-wrong");
+            await page.getByRole("button", { name: "Put in examples" }).click();
+            await page.fill("[data-key=name]", `cloth-${size}-${shade}`);
+            await page.getByRole("button", { name: "Check" }).click();
+            await page.getByText("Memory to train").waitFor();
+            await state("tune-plan", size === "phone" && dark);
+            await page.getByRole("button", { name: "Start" }).click();
+            await page.getByText("It makes the model ready.").first().waitFor();
+            for (let s = 1; s <= 22; s += 1) mock.step(s, s % 6 === 0 ? 2.9 * Math.exp(-s / 10) + 0.4 : null);
+            await page.getByText("22 of 30").first().waitFor();
+            await page.locator("svg.curve").first().scrollIntoViewIfNeeded();
+            await state("tune", !dark);
+            for (let s = 23; s <= 30; s += 1) mock.step(s);
+            await page.getByText("It is done.").first().waitFor();
             await page.goto(`${mock.url}#/device`);
             await page.waitForFunction(() => document.querySelector("#page h3")?.textContent.includes("llvmpipe"));
             await state("device", dark);

@@ -34,6 +34,8 @@ export class Mock {
         this.plans = [];
         this.models = [MODEL];
         this.props = PROPS;
+        // What else a test has the server answer: {"METHOD /path": ({entry, res, json}) => ...}.
+        this.routes = {};
         this.server = createServer((req, res) => this.handle(req, res).catch((e) => { res.destroy(e); }));
         this.sockets = new Set();
         this.server.on("connection", (s) => { this.sockets.add(s); s.on("close", () => this.sockets.delete(s)); });
@@ -60,12 +62,14 @@ export class Mock {
         const path = new URL(req.url, "http://x").pathname;
         let body = "";
         for await (const part of req) body += part;
-        const entry = { method: req.method, path, body: body ? JSON.parse(body) : null, headers: req.headers };
+        const entry = { method: req.method, path, query: new URL(req.url, "http://x").searchParams, body: body ? JSON.parse(body) : null, headers: req.headers };
         this.requests.push(entry);
         const json = (status, value, headers = {}) => {
             res.writeHead(status, { "content-type": "application/json", "x-request-id": "req-1", ...headers });
             res.end(JSON.stringify(value));
         };
+        const route = this.routes[`${req.method} ${path}`];
+        if (route) return route({ entry, res, json });
         if (path === "/health") return json(200, { status: "ok" });
         if (path === "/v1/models") return json(200, { object: "list", data: this.models });
         if (path === "/props") return json(200, this.props);

@@ -1,0 +1,68 @@
+// Fine-tuning from the page with the real server: weft-mini learns twenty pasted examples and answers as they do.
+import test, { after, before } from "node:test";
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { answers, ask, idle, launch, ready, violations, visit } from "./browser.mjs";
+import { missing, Weft } from "./weft.mjs";
+
+let browser, weft, folder;
+before(async () => {
+    if (missing) return;
+    browser = await launch();
+    folder = mkdtempSync(join(tmpdir(), "weft-jobs-"));
+    weft = await new Weft().start(0, ["--jobs", folder, "-c", "256"]);
+});
+after(async () => {
+    await browser?.close();
+    await weft?.stop();
+    if (folder) rmSync(folder, { recursive: true });
+});
+
+const NAMES = ["Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gus", "Hal", "Ida", "Jon", "Kim", "Leo", "Mia", "Ned", "Oda", "Pia", "Rob", "Sue", "Tom", "Uma"];
+const EXAMPLES = NAMES.map((n) => JSON.stringify({ prompt: `Hello, I am ${n}.`, completion: "Welcome to the loom." })).join("\n");
+const press = (page, name) => page.getByRole("button", { name, exact: true }).click();
+
+test("weft-mini learns twenty pasted examples, through a killed server, and answers as they do", { skip: missing }, async () => {
+    const { page, context, faults } = await visit(browser, weft.url);
+    await ask(page, "Hello, I am Vera.", { wait: false });
+    await idle(page, 120000);
+    assert.doesNotMatch((await answers(page))[0], /loom/);
+    await page.goto(`${weft.url}#/tune`);
+    const data = page.locator("[data-key=data]");
+    await data.fill(`${EXAMPLES}\n{"prompt": "Hello"}`);
+    await press(page, "Check");
+    await page.getByRole("button", { name: "Line 21" }).waitFor();
+    await data.fill(EXAMPLES);
+    await page.fill("[data-key=name]", "loom");
+    await page.locator("summary", { hasText: "Settings" }).click();
+    for (const [key, value] of Object.entries({ n_steps: 12, learning_rate: 0.005, rank: 8, context: 64 })) await page.fill(`[data-key=${key}]`, String(value));
+    await press(page, "Check");
+    await page.getByText("Memory to train").waitFor({ timeout: 300000 });
+    const learnt = await page.$$eval(".batch mark", (all) => all.map((n) => n.textContent));
+    assert.ok(learnt.length === 4 && learnt.every((t) => /^Welcome to the loom\..*<\|im_end\|>/s.test(t)), JSON.stringify(learnt));
+    assert.deepEqual(await violations(page), []);
+    await press(page, "Start");
+    const step = () => page.evaluate(() => Number(/(\d+) of 12/.exec(document.querySelector(".job dl")?.textContent ?? "")?.[1] ?? 0));
+    await page.waitForFunction(() => /(?:[2-9]|1\d) of 12/.test(document.querySelector(".job dl")?.textContent), null, { timeout: 300000 });
+    const before = await step();
+    const { port } = weft;
+    await weft.stop("SIGKILL");
+    await weft.start(port, ["--jobs", folder, "-c", "256"]);
+    await page.reload();
+    await ready(page);
+    // It goes on where it was, and the curve begins with the first step.
+    await page.waitForFunction((n) => Number(/(\d+) of 12/.exec(document.querySelector(".job dl")?.textContent ?? "")?.[1] ?? 0) >= n, before, { timeout: 300000 });
+    await page.getByText("It is done.").waitFor({ timeout: 300000 });
+    await page.waitForFunction(() => /at step 1,.* at step 12/.test(document.querySelector("svg.curve")?.getAttribute("aria-label")));
+    const [saved] = await Promise.all([page.waitForEvent("download"), press(page, "Save GGUF")]);
+    assert.equal(saved.suggestedFilename(), "loom.gguf");
+    await press(page, "Try it");
+    await page.waitForFunction(() => document.querySelector("#model").value === "weft-mini+loom");
+    await ask(page, "Hello, I am Vera.", { wait: false });
+    await idle(page, 120000);
+    assert.match((await answers(page))[0], /to the loom/);
+    assert.deepEqual(faults.filter((f) => !/Failed to load resource|net::ERR/.test(f)), []);
+    await context.close();
+});
