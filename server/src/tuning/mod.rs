@@ -9,6 +9,7 @@ mod files;
 mod jobs;
 mod order;
 mod record;
+mod work;
 
 use std::path::Path;
 use std::sync::Arc;
