@@ -52,8 +52,54 @@ fn drafts_change_no_answer() {
             assert_eq!(plain[key], drafted[key], "{key} of {args:?}");
         }
     }
+    // The same weights in another type guess nearly always right, where that pays.
+    let mini = concat!(env!("CARGO_MANIFEST_DIR"), "/models/assets/weft-mini-f16.gguf");
+    for more in [&[][..], &["--temp", "0.8", "--seed", "3"]] {
+        let plain = json(&[&["run", "--json", "-n", "40", repeats], more].concat());
+        let drafted = json(&[&["run", "--json", "--draft-model", mini, "-n", "40", repeats], more].concat());
+        assert_eq!(plain["text"], drafted["text"]);
+        assert!(drafted["drafts"]["made"].is_u64(), "{}", drafted["drafts"]);
+    }
+    fails(&["run", "--draft-model", "nowhere.gguf", "Hi"], &["nowhere.gguf"]);
     let ran = weft(&["run", "--draft", "ngram", "-n", "9", repeats]);
     assert!(ran.stderr.contains("tokens a step"), "{}", ran.stderr);
+}
+
+/// A prompt's keys and values are kept in a file, which another prompt with the same beginning takes them from; what the
+/// file is not for is refused, and it stays as it is.
+#[test]
+fn a_prompt_is_kept_in_a_file() {
+    let dir = folder("prompt-cache");
+    let kept = dir.join("kept.kv").display().to_string();
+    let text =
+        "Anna has 12 apples and Bob has 9 apples. They put all of their apples on one table. ".repeat(3);
+    let run = |question: &str, more: &[&str]| {
+        let prompt = format!("{text}{question}");
+        json(&[&["run", "--raw", "-n", "12", "--json"], more, &[&prompt]].concat())
+    };
+    let first = run("How many are there?", &["--prompt-cache", &kept]);
+    assert_eq!(first["cached_tokens"], 0);
+    let bytes = std::fs::read(&kept).expect("it was written");
+    let (again, plain) = (run("Who has more?", &["--prompt-cache", &kept]), run("Who has more?", &[]));
+    assert!(again["cached_tokens"].as_u64() >= Some(64), "{again}");
+    assert_eq!((&again["ids"], &again["prompt_tokens"]), (&plain["ids"], &plain["prompt_tokens"]));
+    assert_eq!(std::fs::read(&kept).expect("it is there"), bytes);
+    let ran = weft(&["run", "--raw", "-n", "2", "--prompt-cache", &kept, &text]);
+    assert!(ran.stderr.contains("tokens of the prompt were there"), "{}", ran.stderr);
+    fails(&["run", "--cache-type", "q8_0", "--prompt-cache", &kept, "Hello"], &["kept.kv", "--cache-type"]);
+    let short = file(&dir, "short.kv", &bytes[..bytes.len() - 1]);
+    fails(&["run", "--prompt-cache", &short, "Hello"], &["short.kv", "its header asks for"]);
+    let ran = weft(&[
+        "run",
+        "--prompt-cache",
+        &dir.join("none.kv").display().to_string(),
+        "--raw",
+        "-n",
+        "1",
+        "Hi",
+    ]);
+    assert!(ran.stderr.contains("shorter than a block"), "{}", ran.stderr);
+    assert!(!dir.join("none.kv").exists());
 }
 
 #[test]

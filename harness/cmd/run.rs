@@ -1,6 +1,6 @@
 //! `weft run`: one prompt, one answer.
 
-mod draft;
+mod engine;
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -34,6 +34,8 @@ use crate::{Error, Result, interrupt, output};
   weft run -m model.gguf --lora adapter.gguf --lora style.gguf:0.5 \"Hello\"
   weft run -m model.gguf --raw -n 20 \"Once upon a time\"
   weft run -m model.gguf --draft ngram \"Rename x to y in this file:\" < main.rs
+  weft run -m large.gguf --draft-model small.gguf \"Tell a story\"
+  weft run -m model.gguf --prompt-cache book.kv -f book.txt \"Who is the murderer?\"
   weft run -m model.gguf --json \"Hello\" | jq -r .text
   weft run -m model.gguf --limits adreno --without f16,subgroups --explain \"Hello\"
   weft run -m model.gguf --variant tiled,rows --explain \"Hello\"")]
@@ -69,6 +71,14 @@ pub(super) struct Flags {
     /// repeats what was said before, as an edit of code does
     #[arg(long, value_name = "HOW")]
     draft: Option<Draft>,
+    /// Have a smaller model of the same vocabulary guess what comes next, on the same device, with its context beside the
+    /// other's. The answer is the same
+    #[arg(long, value_name = "FILE", conflicts_with = "draft")]
+    draft_model: Option<PathBuf>,
+    /// Keep the keys and values of the prompt in this file; where it is there already, what prompts begin with is taken
+    /// from it. It is never changed: remove it to keep another prompt
+    #[arg(long, value_name = "FILE")]
+    prompt_cache: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceFlags,
     #[command(flatten)]
@@ -93,6 +103,19 @@ pub(super) struct Flags {
     /// The prompt; without it, or with "-", it is read from stdin. A GGUF file in front of it is the model
     #[arg(value_name = "[MODEL] PROMPT")]
     words: Vec<String>,
+}
+
+impl Flags {
+    /// Whether an engine draws the answer, and not a session.
+    fn uses_engine(&self) -> bool {
+        self.draft.is_some() || self.draft_model.is_some() || self.prompt_cache.is_some()
+    }
+}
+
+/// The model of `--draft-model`.
+fn open_drafter(path: &Path, f: &Flags, context: u32) -> Result<Model> {
+    let started = options::begin(path.into(), &f.device, f.chunk, Some(context), f.cache)?;
+    Ok(started.finish()?.0)
 }
 
 /// Where guesses are from.
@@ -332,20 +355,21 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
         true => Ok(()),
         false => output::text(part),
     };
-    let (done, ran, memory, drafts) = match f.draft {
-        Some(Draft::Ngram) => {
-            let (most, stop) = (most(f.n), &f.stop[..]);
-            let asked = draft::Asked { context, prompt: &ids, sampling, most, stop };
-            let drafted = draft::answer(&model, &asked, &mut show)?;
-            let line = drafted.line();
-            (drafted.answer, drafted.explain, drafted.memory, Some((drafted.guesses, line)))
-        }
-        None => {
-            let mut session = model.session(context)?;
-            let text = (&mut stream, stops);
-            let done = answer(&mut session, &ids, &sampling, most(f.n), text, &mut show)?;
-            (done, session.explain(), model.gpu().memory(), None)
-        }
+    let (done, ran, memory, drafts, lines) = if f.uses_engine() {
+        let (most, stop) = (most(f.n), &f.stop[..]);
+        let drafter = f.draft_model.as_deref().map(|path| open_drafter(path, &f, context)).transpose()?;
+        let (draft, drafter) = (f.draft.is_some() || drafter.is_some(), drafter.as_ref());
+        let prompt_cache = f.prompt_cache.as_deref();
+        let asked =
+            engine::Asked { context, prompt: &ids, sampling, most, stop, draft, drafter, prompt_cache };
+        let drawn = engine::answer(&model, &asked, &mut show)?;
+        let lines = drawn.lines();
+        (drawn.answer, drawn.explain, drawn.memory, drawn.guesses, lines)
+    } else {
+        let mut session = model.session(context)?;
+        let text = (&mut stream, stops);
+        let done = answer(&mut session, &ids, &sampling, most(f.n), text, &mut show)?;
+        (done, session.explain(), model.gpu().memory(), None, Vec::new())
     };
     let timings = Timings { load, ..done.timings };
     let opening = Start { opening: model.opening(), compiled: model.gpu().compiled(), first: timings.first };
@@ -359,14 +383,15 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
             "temperature": sampling.temperature,
             "context": context,
             "prompt_tokens": done.prompt_tokens,
-            "drafts": drafts.as_ref().map(|((made, right), _)| json!({ "made": made, "right": right })),
+            "cached_tokens": done.reused,
+            "drafts": drafts.map(|(made, right)| json!({ "made": made, "right": right })),
             "timings": timings.json(),
             "start": opening.json(),
             "memory": report::memory_json(&memory),
             "model": report::model_json(&f.model.name(), &model),
             "device": device_json(&model),
         }))?,
-        false => notes(&f, &model, (&done, &memory, drafts.map(|d| d.1)), &timings, &sampling)?,
+        false => notes(&f, &model, (&done, &memory, &lines), &timings, &sampling)?,
     }
     if f.explain {
         output::note(&opening.line());
@@ -379,7 +404,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
 fn notes(
     f: &Flags,
     model: &Model,
-    (done, memory, drafts): (&Answer, &MemoryReport, Option<String>),
+    (done, memory, lines): (&Answer, &MemoryReport, &[String]),
     timings: &Timings,
     sampling: &Sampling,
 ) -> Result<()> {
@@ -390,7 +415,7 @@ fn notes(
         false => output::note(""),
     }
     output::note(&timings.line());
-    drafts.iter().for_each(|line| output::note(line));
+    lines.iter().for_each(|line| output::note(line));
     output::note(&report::memory_line(memory));
     let seed = if sampling.temperature > 0.0 { format!(", seed {}", sampling.seed) } else { String::new() };
     output::note(&format!(

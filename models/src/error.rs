@@ -113,6 +113,8 @@ pub enum Error {
         "{tokens} tokens do not fit the KV cache that all answers share; give it more memory, or a smaller context"
     )]
     PoolFull { tokens: usize },
+    #[error("{file}: {what}")]
+    Prefix { file: String, what: String },
     #[error("cancelled")]
     Cancelled,
 }

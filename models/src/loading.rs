@@ -1,19 +1,25 @@
 //! From a file to weights on a device.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
+use sha2::{Digest, Sha256};
 use weft_formats::chat::Template;
 use weft_formats::gguf::{File, TensorInfo};
 use weft_formats::tokenizer::Tokenizer;
 use weft_kernels::{Cut, Feed};
 use weft_runtime::{Gpu, Pool, Stopwatch, Wait};
 
+use crate::lora::hex;
 use crate::model::{Inner, Opening};
 use crate::plan::{Choices, MemoryPlan};
 use crate::synthetic::Patterns;
 use crate::weights::{Layout, Matrix, refuse_unknown, upload};
 use crate::{Error, Message, Model, Options, Progress, Result, Source, Spec};
+
+/// Bytes of each tensor that go into [`Model::identity`].
+const SAMPLE: usize = 64;
 
 impl Model {
     /// Opens a model and waits for it.
@@ -135,22 +141,26 @@ impl Loading {
         }
         let total = pieces.iter().map(|p| p.cut.part.1.len() as u64).sum();
         let mut at = Progress { done: 0, total };
+        let mut samples = Samples::default();
         let flow = weft_kernels::fill(self.model.gpu(), &pieces, &mut |i| {
             let (part, (tensor, start)) = (pieces[i].cut.part.1.clone(), tensors[i]);
             at.done += part.len() as u64;
-            self.file.release_part(tensor, start + part.start..start + part.end);
+            let whole = start + part.start..start + part.end;
+            samples.take(tensor, whole.start, &self.file.bytes(tensor)[whole.clone()]);
+            self.file.release_part(tensor, whole);
             progress(at)
         })?;
         if flow.is_break() {
             return Err(Error::Cancelled);
         }
-        Ok(self.finished(start, total))
+        Ok(self.finished(start, total, &samples))
     }
 
-    fn finished(mut self, start: Stopwatch, bytes: u64) -> Model {
+    fn finished(mut self, start: Stopwatch, bytes: u64, samples: &Samples) -> Model {
         self.opening.upload = start.elapsed();
         self.opening.bytes = bytes;
         let _ = self.model.0.opening.set(self.opening);
+        let _ = self.model.0.identity.set(samples.identity(self.model.spec()));
         self.model
     }
 
@@ -185,9 +195,12 @@ impl Loading {
         let gpu = self.model.gpu().clone();
         let mut feed = Feed::new(&gpu, cuts.iter().map(|(c, ..)| c.bytes()).max().unwrap_or(0));
         let (mut at, mut waiting) = (Progress { done: 0, total }, 0);
+        let mut samples = Samples::default();
         for (cut, tensor, from) in &cuts {
             let part = &cut.part.1;
-            feed.put(cut, &self.file.read(tensor, from + part.start..from + part.end)?)?;
+            let bytes = self.file.read(tensor, from + part.start..from + part.end)?;
+            samples.take(tensor, from + part.start, &bytes);
+            feed.put(cut, &bytes)?;
             at.done += part.len() as u64;
             waiting += part.len();
             if waiting >= MOST_WAITING || at.done == total {
@@ -198,7 +211,28 @@ impl Loading {
                 return Err(Error::Cancelled);
             }
         }
-        Ok(self.finished(start, total))
+        Ok(self.finished(start, total, &samples))
+    }
+}
+
+/// What tensors begin with, which tells models apart and is read in any case.
+#[derive(Default)]
+struct Samples(BTreeMap<String, String>);
+
+impl Samples {
+    /// Takes bytes of a tensor from `at` on. How tensors are cut differs by device, so that only what they begin with
+    /// counts.
+    fn take(&mut self, tensor: &TensorInfo, at: usize, bytes: &[u8]) {
+        if at == 0 {
+            let begin = &bytes[..bytes.len().min(SAMPLE)];
+            self.0.insert(tensor.name.clone(), format!("{:?} {:?} {begin:?}", tensor.ty, tensor.shape));
+        }
+    }
+
+    fn identity(&self, spec: &Spec) -> String {
+        let mut sum = Sha256::new_with_prefix(format!("{spec:?}"));
+        self.0.iter().for_each(|sample| sum.update(format!("{sample:?}")));
+        hex(&sum.finalize())
     }
 }
 
@@ -285,6 +319,7 @@ pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> 
         tokenizer,
         template,
         opening: OnceLock::new(),
+        identity: OnceLock::new(),
     };
     Ok(Loading { model: Model(Arc::new(inner), None), file, matrices, opening })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
 use weft_formats::adapter::{Adapter, Base, Pair};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, linear};
 use weft_kernels::{Weight, WeightShape, WeightType};
@@ -24,6 +25,8 @@ pub(crate) struct Lora {
     sites: BTreeMap<(u32, Target), Site>,
     /// The largest rank of a site.
     rank: u32,
+    /// The SHA-256 of what it adds.
+    identity: String,
 }
 
 /// Ranks are padded to what a weight's rows must be a multiple of.
@@ -44,7 +47,8 @@ impl Lora {
                 pairs.entry(at).or_default().push((pair, strength * adapter.scale(pair)));
             }
         }
-        let mut lora = Lora { sites: BTreeMap::new(), rank: 0 };
+        let mut lora = Lora { sites: BTreeMap::new(), rank: 0, identity: String::new() };
+        let mut sum = Sha256::new();
         for (at, pairs) in pairs {
             let rank = pairs.iter().map(|(p, _)| p.rank).sum::<usize>().next_multiple_of(STEP);
             let (rows, cols) = (pairs[0].0.rows, pairs[0].0.cols);
@@ -58,6 +62,8 @@ impl Lora {
                 }
                 first += p.rank;
             }
+            sum.update(format!("{at:?} {rank} {rows} {cols};"));
+            [&a, &b].iter().for_each(|m| sum.update(bytemuck::cast_slice(m)));
             let upload = |values: &[f32], rows: usize, cols: usize| {
                 let shape = WeightShape::new(WeightType::F32, rows as u32, cols as u32, gpu.budget())?;
                 Weight::upload(gpu, shape, &[bytemuck::cast_slice(values)], "adapter")
@@ -66,7 +72,13 @@ impl Lora {
             lora.sites.insert(at, site);
             lora.rank = lora.rank.max(rank as u32);
         }
+        lora.identity = hex(&sum.finalize());
         Ok(lora)
+    }
+
+    /// Differs between adapters that compute different things.
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// Bytes between A and B for a batch of `tokens`.
@@ -102,6 +114,11 @@ impl Lora {
         }
         Ok(())
     }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The layer and the matrix of this name.

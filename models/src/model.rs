@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) tokenizer: std::result::Result<Tokenizer, weft_formats::tokenizer::Error>,
     pub(crate) template: std::result::Result<Template, chat::Error>,
     pub(crate) opening: OnceLock<Opening>,
+    /// A sum of the metadata and of what weights were uploaded begin with, piece by piece.
+    pub(crate) identity: OnceLock<String>,
 }
 
 /// A model on a device. Cheap to clone; all clones share the weights.
@@ -67,6 +69,11 @@ impl Model {
     /// How long the parts of opening it took.
     pub fn opening(&self) -> Opening {
         self.0.opening.get().copied().unwrap_or_default()
+    }
+
+    /// Differs between models: a SHA-256 of the file's metadata and of a part of its weights, in hexadecimal.
+    pub fn identity(&self) -> String {
+        self.0.identity.get().cloned().unwrap_or_default()
     }
 
     /// Hyper-parameters.

@@ -339,6 +339,33 @@ fn guesses_are_right_where_a_text_repeats_itself() {
     assert!(right > 40 && made >= right, "{right} of {made} guesses were right");
 }
 
+/// A model that guesses for itself is nearly always right, greedy and sampled: both add the same noise.
+#[test]
+fn a_model_guesses_for_another() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/weft-mini.gguf");
+    let options = Options { device: exact(), context: Some(CONTEXT), ..Options::default() };
+    let mini = Model::open(path, &options).unwrap();
+    let prompt = mini.chat(&[weft_models::Message::user("Add 123456 and 654321.")], None).unwrap();
+    let hot = Sampling { temperature: 0.9, seed: 3, ..Sampling::default() };
+    let asked = [Sampling::greedy(), hot].map(|s| (prompt.clone(), s));
+    let want = alone(&mini, &asked, 40);
+    let room = Room { slots: 2, context: Some(CONTEXT), guesses: 6, ..Room::default() };
+    let mut engine = Engine::new(&mini, &room).unwrap();
+    engine.draft_with(&mini).unwrap();
+    engine.always_guess();
+    let ids: Vec<Id> = asked.iter().map(|a| ask(&mut engine, a, 40)).collect();
+    let done = finish(&mut engine);
+    for (id, want) in ids.iter().zip(&want) {
+        assert_eq!(&done[id].tokens, want);
+        let (made, right) = done[id].usage.drafted;
+        assert!(right > 15 && right * 10 >= made * 8, "{right} of {made}");
+    }
+    // One without a tokenizer cannot be told apart from one of another vocabulary.
+    let bare = model("qwen3-f32", exact(), None, false);
+    let why = engine.draft_with(&bare).unwrap_err().to_string();
+    assert!(why.contains("tokenizer"), "{why}");
+}
+
 /// Answers with guesses wherever there are any.
 fn guessed(model: &Model, prompts: &[Asked], n: usize, context: u32) -> (Vec<Vec<u32>>, Vec<Usage>) {
     let room = Room { slots: 2, context: Some(context), guesses: 6, ..Room::default() };
@@ -348,4 +375,149 @@ fn guessed(model: &Model, prompts: &[Asked], n: usize, context: u32) -> (Vec<Vec
     let ids: Vec<Id> = prompts.iter().map(|p| engine.submit(ask(p)).unwrap()).collect();
     let mut done = finish(&mut engine);
     ids.iter().map(|id| done.remove(id).unwrap()).map(|a| (a.tokens, a.usage)).unzip()
+}
+
+/// What is drawn with guesses has the distribution of the model: a chi-square test of three tokens in a row, whose
+/// probabilities are computed one by one.
+#[test]
+fn what_is_drawn_with_guesses_has_the_models_distribution() {
+    const REQUESTS: u32 = 1500;
+    const KINDS: usize = 3;
+    let model = model("qwen3-f32", exact(), None, false);
+    let room = Room { slots: 8, context: Some(CONTEXT), guesses: 24, ..Room::default() };
+    let mut engine = Engine::new(&model, &room).unwrap();
+    engine.always_guess();
+    let hot = |seed| Sampling {
+        temperature: 1.0,
+        top_k: KINDS as u32,
+        top_p: 1.0,
+        min_p: 0.0,
+        seed,
+        ..Sampling::default()
+    };
+    // The likeliest tokens behind a text, with their share of what can be drawn.
+    let likely = |engine: &mut Engine, text: &[u32]| -> Vec<(u32, f64)> {
+        let asked = Request { logprobs: Some(KINDS), ..Request::new(text.to_vec(), Sampling::greedy(), 1) };
+        engine.submit(asked).unwrap();
+        let mut top = Vec::new();
+        loop {
+            let events = engine.step().unwrap();
+            for event in &events {
+                if let Event::Token { logprobs: Some(l), .. } = event {
+                    top.clone_from(&l.top);
+                }
+            }
+            if events.is_empty() {
+                break;
+            }
+        }
+        let all: f64 = top.iter().map(|(_, l)| f64::from(*l).exp()).sum();
+        top.iter().map(|(t, l)| (*t, f64::from(*l).exp() / all)).collect()
+    };
+    // What comes behind [x, y] stands there already for each token that is likely, so that there is something to guess.
+    let tokens = load("qwen3-f32").tokens;
+    let (x, y) = (tokens[0], tokens[1]);
+    let mut prompt = vec![x, y];
+    for _ in 0..3 {
+        let followers = likely(&mut engine, &prompt);
+        prompt =
+            followers.iter().flat_map(|(t, _)| [x, y, *t, likely(&mut engine, &[x, y, *t])[0].0]).collect();
+        prompt.extend([x, y]);
+    }
+    let mut expected: BTreeMap<Vec<u32>, f64> = BTreeMap::from([(Vec::new(), 1.0)]);
+    for _ in 0..3 {
+        let mut longer = BTreeMap::new();
+        for (text, p) in &expected {
+            for (t, q) in likely(&mut engine, &[&prompt[..], text].concat()) {
+                longer.insert([&text[..], &[t]].concat(), p * q);
+            }
+        }
+        expected = longer;
+    }
+    for seed in 0..REQUESTS {
+        engine.submit(Request::new(prompt.clone(), Sampling { ignore_eos: true, ..hot(seed) }, 3)).unwrap();
+    }
+    let done = finish(&mut engine);
+    let verified: usize = done.values().map(|a| a.usage.drafted.0).sum();
+    assert!(verified > REQUESTS as usize / 4, "{verified} guesses");
+    let mut seen: BTreeMap<Vec<u32>, f64> = BTreeMap::new();
+    done.into_values().for_each(|a| *seen.entry(a.tokens).or_default() += 1.0);
+    assert!(seen.keys().all(|k| expected.contains_key(k)), "a token that is not among the likeliest");
+    // What is rare counts together.
+    let (mut chi, mut cells, mut rest) = (0.0, 0, (0.0, 0.0));
+    for (text, p) in &expected {
+        let (want, got) = (p * f64::from(REQUESTS), seen.get(text).copied().unwrap_or(0.0));
+        match want < 5.0 {
+            true => rest = (rest.0 + want, rest.1 + got),
+            false => (chi, cells) = (chi + (got - want).powi(2) / want, cells + 1),
+        }
+    }
+    if rest.0 > 0.0 {
+        (chi, cells) = (chi + (rest.1 - rest.0).powi(2) / rest.0, cells + 1);
+    }
+    // Its mean is the degrees of freedom, its variance twice that; one in ten thousand is beyond four deviations.
+    let free = f64::from(cells - 1);
+    assert!(cells > 5 && chi < free + 4.0 * (2.0 * free).sqrt(), "chi-square {chi:.1} of {free} degrees");
+}
+
+/// What was saved is found by another engine and changes no token; whatever does not fit is refused by name.
+#[test]
+fn what_prompts_begin_with_outlives_the_engine() {
+    let splitting = Budget { max_binding: 40 << 10, ..Budget::WEBGPU };
+    let dir = std::env::temp_dir().join(format!("weft-prefix-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("prefix");
+    let text = |case: &str| load(case).tokens.iter().copied().cycle().take(80).collect::<Vec<u32>>();
+    for (case, device, cache) in [
+        ("qwen3-f32", exact(), None),
+        ("gemma3-f32", exact(), Some(CacheType::Q8_0)),
+        ("llama2-f16", DeviceOptions { budget: Some(splitting), ..exact() }, Some(CacheType::Q4_0)),
+    ] {
+        let model = model(case, device, cache, false);
+        let asked = (text(case), Sampling::greedy());
+        let want = alone(&model, std::slice::from_ref(&asked), 8);
+        let mut first = engine(&model, 2);
+        assert_eq!(first.save_prefix(&path, &asked.0, 0).unwrap(), 0, "nothing is there yet");
+        assert!(!path.exists());
+        assert_eq!(tokens(&mut first, std::slice::from_ref(&asked), 8), want);
+        assert_eq!(first.save_prefix(&path, &asked.0, 0).unwrap(), 64);
+        let mut second = engine(&model, 2);
+        assert_eq!(second.restore_prefix(&path, 7).unwrap(), 64);
+        let id = ask(&mut second, &asked, 8);
+        assert_eq!(finish(&mut second)[&id].usage.cached, 0, "another salt");
+        let mut third = engine(&model, 2);
+        for _ in 0..2 {
+            // The second time all of it is there.
+            assert_eq!(third.restore_prefix(&path, 0).unwrap(), 64);
+            let id = ask(&mut third, &asked, 8);
+            let answer = finish(&mut third).remove(&id).unwrap();
+            assert_eq!((answer.usage.cached, &answer.tokens), (64, &want[0]), "{case}");
+        }
+        let whole = std::fs::read(&path).unwrap();
+        let refused = |engine: &mut Engine, bytes: &[u8], why: &str| {
+            std::fs::write(&path, bytes).unwrap();
+            let e = engine.restore_prefix(&path, 0).unwrap_err().to_string();
+            assert!(e.contains(why) && e.contains("prefix: "), "{e}");
+            assert_eq!(engine.blocks().0, 0, "blocks are left");
+        };
+        let mut flipped = whole.clone();
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 4;
+        let mut fourth = engine(&model, 2);
+        refused(&mut fourth, &flipped, "checksum");
+        refused(&mut fourth, &whole[..middle], "bytes where");
+        refused(&mut fourth, b"GGUF", "is no file of");
+        // What was refused is not found.
+        let id = ask(&mut fourth, &asked, 8);
+        assert_eq!(finish(&mut fourth)[&id].usage.cached, 0);
+        let ty = if cache == Some(CacheType::Q8_0) { CacheType::Q4_0 } else { CacheType::Q8_0 };
+        let other = crate::engine::model(case, exact(), Some(ty), false);
+        refused(&mut engine(&other, 2), &whole, "--cache-type");
+        let other = crate::engine::model("qwen3-mixed", exact(), cache, false);
+        refused(&mut engine(&other, 2), &whole, "another model");
+        let room = Room { slots: 1, context: Some(32), ..Room::default() };
+        refused(&mut Engine::new(&model, &room).unwrap(), &whole, "more than the context");
+        std::fs::remove_file(&path).unwrap();
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
 }

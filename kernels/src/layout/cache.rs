@@ -312,6 +312,18 @@ impl CacheShape {
         (0..self.chunks()).map(|i| 2 * self.chunk_bytes(i).next_multiple_of(budget.align)).sum()
     }
 
+    /// Where a block of positions lies in chunk `i` of a pool, in bytes: its values, and its scales where there are any.
+    pub fn block_parts(&self, i: usize, block: u32) -> Vec<Range<u64>> {
+        let r = self.chunk(i);
+        let (heads, rows) = (u64::from(self.kv_heads), u64::from(PAGE) * u64::from(self.kv_heads));
+        let all = self.ty.value_bytes(u64::from(r.end - r.start) * heads, self.head_dim);
+        let part =
+            |start: u64, bytes: u64| start + u64::from(block) * bytes..start + (u64::from(block) + 1) * bytes;
+        let scales = rows * 4 * u64::from(self.blocks().div_ceil(2));
+        let parts = [part(0, self.ty.value_bytes(rows, self.head_dim)), part(all, scales)];
+        parts.into_iter().filter(|p| !p.is_empty()).collect()
+    }
+
     /// Bytes of chunk `i` of the keys, and of the values.
     pub fn chunk_bytes(&self, i: usize) -> u64 {
         let r = self.chunk(i);

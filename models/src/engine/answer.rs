@@ -49,7 +49,14 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn new(id: Id, request: Request, text: Text, now: Instant, layout: &Layout) -> Answer {
+    pub(super) fn new(
+        id: Id,
+        request: Request,
+        text: Text,
+        now: Instant,
+        layout: &Layout,
+        by_model: bool,
+    ) -> Answer {
         let vocabulary = layout.vocabulary;
         let draft = request.draft.unwrap_or(usize::MAX).min(layout.rows - layout.slots);
         let mask =
@@ -68,7 +75,7 @@ impl Answer {
             asked: now,
             started: None,
             first: None,
-            guesser: (draft > 0).then(Guesser::new),
+            guesser: (draft > 0).then(|| Guesser::new(by_model)),
             draft,
             mask,
             request,

@@ -1,17 +1,63 @@
-//! Guesses of the tokens that come next: what followed the last time that the text was where it is now. Where a text
-//! repeats itself, as an edit of code does, most of them are right, and a step that verifies several of them takes little
-//! more than one that draws a single token.
+//! Guesses of the tokens that come next. They are what followed the last time that the text was where it is now: where a
+//! text repeats itself, as an edit of code does, most of them are right. Or a smaller model of the same vocabulary draws
+//! them, with the answer's own seed: both models add the same noise at a position, so that the smaller one mostly draws
+//! what the larger one will, greedy or not. A step that verifies several guesses takes little more than one that draws a
+//! single token.
 
 use std::collections::HashMap;
+
+use crate::{Model, Result, Sampling, Session};
 
 /// Tokens by which a place is found again.
 const GRAM: usize = 3;
 /// How much the newest token counts in the share of guesses that are right.
 const NEWEST: f64 = 0.15;
 
+/// Tokens of a prompt that a smaller model reads at a time, while all answers wait.
+const READ: usize = 512;
+/// How fast a share of guesses that had become low is forgotten, where there are none that would show a change.
+const FORGET: f64 = 0.01;
+
+/// Draws guesses for the answers of an engine.
+pub(super) trait Drafter: Send {
+    /// Up to n tokens that may follow `known`, the text of this slot. None while it still reads that.
+    fn draft(&mut self, slot: usize, known: &[u32], sampling: &Sampling, n: usize) -> Result<Vec<u32>>;
+}
+
+/// A smaller model, which has a session for each slot.
+pub(super) struct Smaller {
+    model: Model,
+    context: u32,
+    sessions: Vec<Option<Session>>,
+}
+
+impl Smaller {
+    pub(super) fn new(model: &Model, slots: usize, context: u32) -> Smaller {
+        Smaller { model: model.clone(), context, sessions: (0..slots).map(|_| None).collect() }
+    }
+}
+
+impl Drafter for Smaller {
+    fn draft(&mut self, slot: usize, known: &[u32], sampling: &Sampling, n: usize) -> Result<Vec<u32>> {
+        let session = match &mut self.sessions[slot] {
+            Some(session) => session,
+            none => none.insert(self.model.session(self.context)?),
+        };
+        let common = known.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count();
+        if known.len() - common > READ {
+            session.generate(&known[..common + READ], sampling, 0)?;
+            return Ok(Vec::new());
+        }
+        let mut tokens = session.generate(known, sampling, n)?;
+        std::iter::from_fn(|| tokens.next_token().transpose()).collect()
+    }
+}
+
 /// Guesses for one answer.
 #[derive(Debug)]
 pub(super) struct Guesser {
+    /// Whether a smaller model makes them: then what is here is how many of them are right.
+    by_model: bool,
     /// Where what followed the last occurrence of these tokens begins.
     places: HashMap<[u32; GRAM], u32>,
     /// Tokens whose places are known.
@@ -23,9 +69,24 @@ pub(super) struct Guesser {
 }
 
 impl Guesser {
-    pub(super) fn new() -> Guesser {
+    pub(super) fn new(by_model: bool) -> Guesser {
         // It begins in the middle, where a text that repeats itself from its start on is soon found out.
-        Guesser { places: HashMap::new(), indexed: GRAM, next: None, right: 0.5 }
+        Guesser { by_model, places: HashMap::new(), indexed: GRAM, next: None, right: 0.5 }
+    }
+
+    pub(super) fn by_model(&self) -> bool {
+        self.by_model
+    }
+
+    /// A guess of a smaller model was right, or not.
+    pub(super) fn verified(&mut self, right: bool) {
+        if self.by_model {
+            self.hit(right);
+        }
+    }
+
+    fn hit(&mut self, right: bool) {
+        self.right += NEWEST * (f64::from(u8::from(right)) - self.right);
     }
 
     /// The share of guesses that are right, as of late.
@@ -35,9 +96,12 @@ impl Guesser {
 
     /// Takes note of `known`, whose last token is new.
     pub(super) fn push(&mut self, known: &[u32]) {
+        if self.by_model {
+            self.right += FORGET * (0.5 - self.right);
+            return;
+        }
         if let (Some(guess), Some(&token)) = (self.next, known.last()) {
-            let hit = if guess == token { 1.0 } else { 0.0 };
-            self.right += NEWEST * (hit - self.right);
+            self.hit(guess == token);
         }
         // The place behind the last tokens has nothing to offer yet.
         while self.indexed < known.len() {
@@ -75,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_followed_before_is_guessed() {
-        let mut g = Guesser::new();
+        let mut g = Guesser::new(false);
         let text = [1, 2, 3, 4, 5, 6, 9, 1, 2, 3];
         g.push(&text);
         assert_eq!(g.guess(&text, 3), [4, 5, 6]);
@@ -91,7 +155,7 @@ mod tests {
     /// The latest occurrence counts.
     #[test]
     fn the_last_time_counts() {
-        let mut g = Guesser::new();
+        let mut g = Guesser::new(false);
         let text = [1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3];
         g.push(&text);
         assert_eq!(g.guess(&text, 1), [5]);

@@ -161,6 +161,18 @@ impl Gpu {
         Ok((rec, logits))
     }
 
+    /// The memory that holds a block of a group's pool: keys and values of each of its layers.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn block(&self, group: usize, chunk: usize, id: u32) -> Vec<Slice> {
+        self.cache.block(self.groups[group].window, chunk, id)
+    }
+
+    /// Bytes of a block of a group's pool, in all layers.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn block_bytes(&self, group: usize) -> u64 {
+        self.cache.shapes.block_bytes(self.groups[group].window)
+    }
+
     /// What a step of so many rows records, for the tests.
     pub(super) fn recording(&self, rows: u32, positions: u32) -> Result<Recorder> {
         Ok(self.record(self.pass((rows, positions, false)))?.0)

@@ -37,6 +37,8 @@ mod draft;
 mod gpu;
 mod pace;
 mod pool;
+#[cfg(not(target_arch = "wasm32"))]
+mod prefix;
 mod request;
 mod room;
 mod schedule;
@@ -48,10 +50,13 @@ mod verify;
 use std::time::Instant;
 
 pub use request::{Event, Finish, Id, Logprobs, Mask, Request, Usage};
+pub use weft_kernels::layout::BLOCK;
+
 pub use room::{GUESSES, MAX_SLOTS, Plan, plan};
 
-use crate::{Model, Result};
+use crate::{Error, Model, Result};
 use device::Device;
+use draft::Smaller;
 use gpu::Gpu;
 use room::Room;
 use schedule::{Next, Scheduler};
@@ -102,6 +107,31 @@ impl Engine {
         Ok(Room::of(model, options)?.plan)
     }
 
+    /// Has a smaller model guess what comes next in answers that are asked for from now on, in place of a look at what
+    /// followed before. It takes a session of its own for each slot that guesses. Rows for guesses come from
+    /// [`Options::guesses`].
+    ///
+    /// # Errors
+    /// A model of another vocabulary, or one that has no tokenizer.
+    pub fn draft_with(&mut self, smaller: &Model) -> Result<()> {
+        let [ours, theirs] = [self.model.tokenizer()?, smaller.tokenizer()?];
+        let other = |what: String| {
+            Err(Error::Unsupported {
+                what: format!("{} cannot guess for {}: {what}", smaller.0.file, self.model.0.file),
+            })
+        };
+        let (n, m) = (ours.vocab_size(), theirs.vocab_size());
+        if n != m {
+            return other(format!("its vocabulary has {m} tokens, the other {n}"));
+        }
+        if let Some(id) = (0..n as u32).find(|&id| ours.token_text(id) != theirs.token_text(id)) {
+            return other(format!("token {id} is another in its vocabulary"));
+        }
+        let (slots, context) = (self.slots(), self.context() as u32);
+        self.scheduler.drafter = Some(Box::new(Smaller::new(smaller, slots, context)));
+        Ok(())
+    }
+
     /// What a step of so many rows records.
     ///
     /// # Errors
@@ -148,9 +178,9 @@ impl Engine {
     pub fn submit(&mut self, request: Request) -> Result<Id> {
         let tokenizer = self.model.tokenizer();
         if !request.stop.is_empty() {
-            tokenizer.as_ref().map_err(|e| crate::Error::Unsupported {
-                what: format!("stop strings need a tokenizer: {e}"),
-            })?;
+            tokenizer
+                .as_ref()
+                .map_err(|e| Error::Unsupported { what: format!("stop strings need a tokenizer: {e}") })?;
         }
         let text = Text::new(tokenizer.ok(), request.special, request.stop.clone());
         self.scheduler.submit(request, text, Instant::now())

@@ -19,6 +19,8 @@ pub(super) struct Round {
     pub(super) step: Option<Kind>,
     /// Tokens of prompts that it computes.
     pub(super) tokens: usize,
+    /// How long a smaller model guessed before it was submitted.
+    pub(super) drafting: Duration,
 }
 
 /// What rounds took.
@@ -28,6 +30,8 @@ pub(super) struct Pace {
     steps: HashMap<Kind, Option<f64>>,
     /// Guess as much as there is room for, whatever steps take.
     pub(super) always_guess: bool,
+    /// Seconds that a smaller model takes for a guess; none yet where its first ones waited for its kernels.
+    draft: Option<Option<f64>>,
     /// Tokens of prompts a second.
     pub(super) rate: Option<f64>,
     /// When the last round ended.
@@ -44,11 +48,12 @@ impl Pace {
         // From the later of the two on the device did nothing else. Guesses wait for all that is under way, and the time
         // that the device stands still for them is theirs.
         let guesses = round.step.is_some_and(|(_, shared)| shared);
-        let waited = |last: Instant| guesses && round.submitted.saturating_duration_since(last) < IDLE;
+        let begun = round.submitted.checked_sub(round.drafting).unwrap_or(round.submitted);
+        let waited = |last: Instant| guesses && begun.saturating_duration_since(last) < IDLE;
         let begin = match self.last {
             Some(last) if waited(last) => last,
-            Some(last) => last.max(round.submitted),
-            None => round.submitted,
+            Some(last) => last.max(begun),
+            None => begun,
         };
         let took = (now - begin).as_secs_f64();
         self.last = Some(now);
@@ -67,6 +72,14 @@ impl Pace {
         }
     }
 
+    /// A smaller model took so long for so many guesses.
+    pub(super) fn drafted(&mut self, took: Duration, guesses: usize) {
+        if guesses > 0 {
+            let each = took.as_secs_f64() / guesses as f64;
+            self.draft = Some(self.draft.map(|old| mix(old, old.map_or(each, |old| each.min(4.0 * old)))));
+        }
+    }
+
     /// Seconds of a step, measured, or by the one of fewer rows that was.
     fn step(&self, kind: Kind) -> f64 {
         if let Some(Some(took)) = self.steps.get(&kind) {
@@ -78,20 +91,28 @@ impl Pace {
     }
 
     /// How many guesses are worth a row each. `right` is how likely a guess is right if those before it are, `plain` the
-    /// step without any, `rows(n)` how many rows one with n has, and `others` how many tokens it gives besides.
+    /// step without any, `rows(n)` how many rows one with n has, and `others` how many tokens it gives besides. Where a
+    /// smaller model guesses, that takes its time.
     pub(super) fn guesses(
         &self,
         right: f64,
         most: usize,
         plain: Kind,
-        others: usize,
+        (others, by_model): (usize, bool),
         rows: impl Fn(usize) -> usize,
     ) -> usize {
         if self.always_guess {
             return most;
         }
         let tokens = |n: usize| others as f64 + (0..=n).map(|i| right.powi(i as i32)).sum::<f64>();
-        let rate = |n: usize| tokens(n) / self.step((rows(n), true));
+        // Steps with guesses are timed from the end of the one before, with what was drafted in between. Those that were
+        // not are estimated with it.
+        let draft = if by_model { self.draft.flatten().unwrap_or(0.0) } else { 0.0 };
+        let took = |n: usize| match self.steps.get(&(rows(n), true)) {
+            Some(Some(took)) => *took,
+            _ => self.step((rows(n), true)) + n as f64 * draft,
+        };
+        let rate = |n: usize| tokens(n) / took(n);
         // A little better is not worth the change.
         let mut best = (0, 1.2 * tokens(0) / self.step(plain));
         for n in GUESSES.map(|n| n.min(most)) {
@@ -117,7 +138,7 @@ mod tests {
         let mut round = |p: &mut Pace, step, tokens, ms| {
             let submitted = now;
             now += Duration::from_millis(ms);
-            p.take(&Round { submitted, step, tokens }, now);
+            p.take(&Round { submitted, step, tokens, drafting: Duration::ZERO }, now);
         };
         // The first of a kind does not count.
         round(&mut p, Some((1, false)), 0, 100);
@@ -125,7 +146,7 @@ mod tests {
         round(&mut p, Some((1, false)), 300, 40);
         assert!((p.rate.unwrap() - 10_000.0).abs() < 1.0, "{:?}", p.rate);
         let rows = |n: usize| (n + 1).next_power_of_two();
-        let guesses = |p: &Pace, right| p.guesses(right, 20, (1, false), 0, rows);
+        let guesses = |p: &Pace, right| p.guesses(right, 20, (1, false), (0, false), rows);
         assert_eq!(guesses(&p, 0.9), 15);
         assert_eq!(guesses(&p, 0.0), 0);
         (0..2).for_each(|_| round(&mut p, Some((16, true)), 0, 90));

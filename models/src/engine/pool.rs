@@ -141,6 +141,11 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
+    /// The blocks that it has of a group's pool: (entry, id).
+    pub(super) fn entries(&self, group: usize) -> impl Iterator<Item = (usize, u32)> {
+        self.tables[group].iter().enumerate().filter_map(|(e, id)| Some((e, (*id)?)))
+    }
+
     /// Counts what was found in the cache as what was computed: [`Blocks::forget`] takes the names of all.
     pub(super) fn distrust(&mut self) {
         self.found = 0;
@@ -164,6 +169,21 @@ impl Blocks {
     pub(super) fn new(groups: &[Group], block: usize) -> Blocks {
         let pools = groups.iter().map(Pool::new).collect();
         Blocks { pools, block, now: 0, hashers: [RandomState::new(), RandomState::new()] }
+    }
+
+    /// Positions of a block.
+    pub(super) fn block(&self) -> usize {
+        self.block
+    }
+
+    /// What the layers of each pool see, 0 for all positions.
+    pub(super) fn windows(&self) -> impl Iterator<Item = usize> {
+        self.pools.iter().map(|p| p.window)
+    }
+
+    /// The chunk of a pool in which an entry of each table lies.
+    pub(super) fn chunk_of(&self, group: usize, entry: usize) -> usize {
+        self.pools[group].chunk_of(entry)
     }
 
     /// The most positions that one sequence can have.

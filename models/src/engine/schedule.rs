@@ -16,7 +16,7 @@ use weft_kernels::ops::sample::NOT_FINITE;
 
 use super::answer::{Answer, Phase};
 use super::device::{Device, Piece};
-use super::draft::Guesses;
+use super::draft::{Drafter, Guesses};
 use super::pace::{Kind, Pace, Round};
 use super::pool::{Blocks, Change};
 use super::request::{Event, Finish, Id, Request};
@@ -67,6 +67,10 @@ pub(super) struct Scheduler<D: Device> {
     rounds: VecDeque<Round>,
     round: u64,
     pub(super) pace: Pace,
+    /// Who guesses, where a text that repeats itself is not all there is.
+    pub(super) drafter: Option<Box<dyn Drafter>>,
+    /// How long that took in this round.
+    pub(super) drafting: Duration,
     events: Vec<Event>,
     last_id: u64,
     epochs: u64,
@@ -89,6 +93,8 @@ impl<D: Device> Scheduler<D> {
             rounds: VecDeque::new(),
             round: 0,
             pace: Pace::default(),
+            drafter: None,
+            drafting: Duration::ZERO,
             events: Vec::new(),
             last_id: 0,
             epochs: 0,
@@ -107,7 +113,7 @@ impl<D: Device> Scheduler<D> {
         }
         self.last_id += 1;
         let id = Id(self.last_id);
-        self.queue.push_back(Answer::new(id, request, text, now, layout));
+        self.queue.push_back(Answer::new(id, request, text, now, layout, self.drafter.is_some()));
         Ok(id)
     }
 
@@ -265,7 +271,10 @@ impl<D: Device> Scheduler<D> {
         let tokens = self.submit_pieces(step.is_some())?;
         let any = step.is_some() || tokens > 0;
         match any {
-            true => self.rounds.push_back(Round { submitted: self.now, step, tokens }),
+            true => {
+                let drafting = std::mem::take(&mut self.drafting);
+                self.rounds.push_back(Round { submitted: self.now + drafting, step, tokens, drafting });
+            }
             false => self.round -= 1,
         }
         Ok(any)

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::device::{Device, Layout, Piece};
+use super::draft::Drafter;
 use super::pool::Group;
 use super::schedule::{Next, Scheduler};
 use super::text::Text;
@@ -407,6 +408,36 @@ fn guesses_are_verified() {
                     assert!(got.drafted.1 > 40, "{:?}", got.drafted);
                 }
             }
+        }
+    }
+}
+
+/// Guesses what the device will draw, but for every fifth token.
+struct Nearly;
+
+impl Drafter for Nearly {
+    fn draft(&mut self, _: usize, known: &[u32], sampling: &Sampling, n: usize) -> Result<Vec<u32>> {
+        let drawn = alone(known, sampling, n).into_iter().enumerate();
+        let wrong = |i: usize| (known.len() + i).is_multiple_of(5);
+        Ok(drawn.map(|(i, t)| if wrong(i) { (t + 1) % VOCABULARY } else { t }).collect())
+    }
+}
+
+/// A smaller model guesses most tokens, and none of its wrong ones is taken.
+#[test]
+fn guesses_of_a_model_are_verified() {
+    let prompt: Vec<u32> = (1..9).collect();
+    let hot = Sampling { temperature: 0.9, seed: 4, ..Sampling::default() };
+    for sampling in [Sampling::greedy(), hot] {
+        let mut b = Bench::guessing(2, 15, 400, vec![full(1, 200), window(90)]);
+        b.s.drafter = Some(Box::new(Nearly));
+        b.s.pace.always_guess = true;
+        let ids: Vec<Id> = (0..2).map(|_| b.ask(Request::new(prompt.clone(), sampling, 200))).collect();
+        b.run();
+        for id in ids {
+            let got = &b.got[&id];
+            assert_eq!(got.tokens, alone(&prompt, &sampling, 200));
+            assert!(got.drafted.1 > 120 && got.drafted.0 > got.drafted.1, "{:?}", got.drafted);
         }
     }
 }

@@ -22,14 +22,21 @@ impl<D: Device> Scheduler<D> {
         if !self.awake[slot] {
             return true;
         }
-        let sure = guesser.guess(&a.known, under_way + a.draft).len().saturating_sub(under_way);
-        // What is on its way has to be as guessed, too.
         let right = guesser.right();
-        let all = right.powi(under_way as i32);
+        // What is on its way has to be as guessed, too; a smaller model sees it first.
+        let (sure, all) = match guesser.by_model() {
+            true => (a.draft, 1.0),
+            false => {
+                let sure = guesser.guess(&a.known, under_way + a.draft).len();
+                (sure.saturating_sub(under_way), right.powi(under_way as i32))
+            }
+        };
         let (free, top) = (self.free_rows(), self.top_row());
         let most = sure.min(free.len()).min(self.most_guesses(slot));
         let rows = |n: usize| self.rows_with(top, &free, n);
-        all > 0.5 && self.pace.guesses(right, most, (rows(0), false), self.others(slot), rows) > 0
+        let worth =
+            self.pace.guesses(right, most, (rows(0), false), (self.others(slot), guesser.by_model()), rows);
+        all > 0.5 && worth > 0
     }
 
     /// Guesses that an answer can take without going beyond its end.
@@ -81,14 +88,20 @@ impl<D: Device> Scheduler<D> {
             let others = rows.iter().flatten().count() - 1;
             let a = self.slots[slot].as_ref().expect("it was there");
             let Some(guesser) = &a.guesser else { continue };
-            let found = guesser.guess(&a.known, self.most_guesses(slot).min(free.len()));
+            let (by_model, most) = (guesser.by_model(), self.most_guesses(slot).min(free.len()));
+            let found = guesser.guess(&a.known, most);
+            let most = if by_model { most } else { found.len() };
             let count = |n: usize| self.rows_with(all, &free, n);
-            let n = self.pace.guesses(guesser.right(), found.len(), (count(0), false), others, count);
+            let n = self.pace.guesses(guesser.right(), most, (count(0), false), (others, by_model), count);
             if n == 0 {
                 continue;
             }
-            let tokens = found[..n].to_vec();
             let (known, sampling) = (a.known.clone(), a.request.sampling);
+            let tokens = if by_model { self.draft(slot, &known, &sampling, n)? } else { found[..n].to_vec() };
+            let n = tokens.len();
+            if n == 0 {
+                continue;
+            }
             if !self.room_for(slot, n)? {
                 continue;
             }
@@ -107,6 +120,20 @@ impl<D: Device> Scheduler<D> {
             made.push(Guesses { slot, epoch, tokens, rows: taken });
         }
         Ok((made, all, positions))
+    }
+
+    /// Guesses of the smaller model, whose time is counted.
+    fn draft(&mut self, slot: usize, known: &[u32], sampling: &Sampling, n: usize) -> Result<Vec<u32>> {
+        let Some(drafter) = &mut self.drafter else { return Ok(Vec::new()) };
+        let begin = Instant::now();
+        let mut tokens = drafter.draft(slot, known, sampling, n)?;
+        let took = begin.elapsed();
+        self.drafting += took;
+        self.pace.drafted(took, tokens.len());
+        // Its vocabulary may have more rows.
+        let vocabulary = self.device.layout().vocabulary;
+        tokens.truncate(tokens.iter().position(|&t| t >= vocabulary).unwrap_or(n));
+        Ok(tokens)
     }
 
     /// Blocks for n guesses; false where there are none.
@@ -143,6 +170,7 @@ impl<D: Device> Scheduler<D> {
             let a = self.slots[g.slot].as_mut().expect("an answer");
             a.usage.drafted.0 += 1;
             a.usage.drafted.1 += usize::from(guess == drawn);
+            a.guesser.iter_mut().for_each(|g| g.verified(guess == drawn));
             if guess != drawn {
                 // What is behind it was of no use.
                 a.usage.drafted.0 += g.tokens.len() - right - 1;

@@ -214,6 +214,20 @@ impl Cache {
         Ok(Cache { shapes, layers })
     }
 
+    /// The memory that holds a block of the pool of layers with this window: keys and values of each of them.
+    pub(crate) fn block(&self, window: u32, chunk: usize, block: u32) -> Vec<Slice> {
+        let layers = self.shapes.layers.iter().zip(&self.shapes.windows).zip(&self.layers);
+        let of = |((shape, _), chunks): ((&CacheShape, &u32), &Vec<(Slice, Slice)>)| {
+            let (keys, values) = chunks[chunk].clone();
+            let parts = move |all: Slice| {
+                let parts = shape.block_parts(chunk, block);
+                parts.into_iter().map(move |p| all.range(p.start, p.end - p.start)).collect::<Vec<_>>()
+            };
+            [parts(keys), parts(values)].concat()
+        };
+        layers.filter(|((_, w), _)| **w == window).flat_map(of).collect()
+    }
+
     /// The chunks of (keys, values) of a layer.
     pub(crate) fn layer(&self, layer: u32) -> &[(Slice, Slice)] {
         &self.layers[layer as usize]
