@@ -9,6 +9,7 @@ use crate::engine::{Full, Handle, Limits, VectorHandle};
 use crate::error::{ApiError, Result};
 use crate::grammar::Grammars;
 use crate::guard::Keys;
+use crate::peers::Peers;
 use crate::shelf::Shelf;
 use crate::store::Store;
 use crate::tuning::Jobs;
@@ -131,6 +132,8 @@ pub struct App {
     pub(crate) ending: AtomicBool,
     /// The answers that conversations can go on from.
     pub(crate) store: Option<Store>,
+    /// The other machines.
+    pub(crate) peers: Option<Peers>,
     /// When it began, in seconds since 1970.
     pub(crate) since: u64,
     ids: AtomicU64,
@@ -148,6 +151,7 @@ impl App {
             jobs: None,
             ending: AtomicBool::new(false),
             store: Store::in_memory().ok(),
+            peers: None,
             since: now.as_secs(),
             ids: AtomicU64::new(0),
             id_base: now.as_nanos() as u64,
@@ -176,6 +180,12 @@ impl App {
         self.shelves.push(Shelf::new(Box::new(jobs.library()), 2, Some(Duration::from_secs(300))));
         self.jobs = Some(jobs);
         self
+    }
+
+    /// The same, with other machines: those that this one uses, and those that use it.
+    #[must_use]
+    pub fn with_peers(self, peers: Peers) -> App {
+        App { peers: Some(peers), ..self }
     }
 
     /// The names of all models.

@@ -53,6 +53,9 @@ impl Keys {
     /// Names whose something is, in what outlives the server: the order of its keys may be another next time. What is named
     /// says nothing of the key.
     pub(crate) fn owner(&self, who: Who) -> String {
+        if who.is_peer() {
+            return format!("peer-{:016x}", who.0);
+        }
         let key = (who.0 as usize).checked_sub(1).and_then(|i| self.0.get(i));
         key.map_or_else(String::new, |hash| {
             Sha256::digest(hash).iter().take(16).map(|b| format!("{b:02x}")).collect()
@@ -72,9 +75,24 @@ impl Keys {
     }
 }
 
-/// Who asks: the number of their key, from 1 on; 0 where the server is open.
+/// Who asks: the number of their key, from 1 on; 0 where the server is open; a number with the highest bit for another
+/// machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Who(pub(crate) u64);
+
+impl Who {
+    const PEER: u64 = 1 << 63;
+
+    /// Another machine, told apart by a number.
+    pub(crate) fn peer(number: u64) -> Who {
+        Who(number | Who::PEER)
+    }
+
+    /// Whether it is another machine.
+    pub(crate) fn is_peer(self) -> bool {
+        self.0 & Who::PEER != 0
+    }
+}
 
 /// Routes that need no key.
 const PUBLIC: &[&str] = &["/health", "/v1/health"];
@@ -107,6 +125,18 @@ pub(crate) fn check<B>(config: &Config, request: &Request<B>) -> Result<Who> {
         check_type(path, headers)?;
     }
     Ok(who)
+}
+
+/// The same for a request of another machine, which its channel has named.
+///
+/// # Errors
+/// 415.
+pub(crate) fn check_peer<B>(request: &Request<B>) -> Result<()> {
+    if request.method() == Method::POST {
+        check_type(request.uri().path(), request.headers())
+    } else {
+        Ok(())
+    }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {

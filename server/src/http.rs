@@ -9,17 +9,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::error::ApiError;
+use crate::error::{ApiError, Result};
+use crate::guard::Who;
+use crate::peers::forward;
+use crate::peers::listen::{self, Key};
 use crate::{guard, routes};
 
 /// Bytes of a request's head at most.
@@ -27,18 +31,60 @@ const HEAD: usize = 64 << 10;
 
 /// All routes behind the guard.
 pub fn router(app: Arc<App>) -> Router {
-    routes::router().layer(from_fn_with_state(app.clone(), enter)).with_state(app)
+    let forward = from_fn_with_state(app.clone(), forward::forward);
+    routes::router().layer(forward).layer(from_fn_with_state(app.clone(), enter)).with_state(app)
+}
+
+/// The routes that other machines may ask, for one whose channel says who it is.
+pub(crate) fn peer_router(app: Arc<App>) -> Router {
+    routes::peer_router().layer(from_fn_with_state(app.clone(), enter_peer)).with_state(app)
 }
 
 /// What every request passes.
-async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let id = format!("req_{:016x}", app.id());
+async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let origin = guard::allowed_origin(&app.config, request.headers()).map(str::to_owned);
     let preflight = *request.method() == Method::OPTIONS;
-    let what = format!("{} {}", request.method(), request.uri().path());
     let mut response = match guard::check(&app.config, &request) {
-        Err(e) => e.into_response(),
         Ok(_) if preflight => StatusCode::NO_CONTENT.into_response(),
+        checked => answer(&app, request, next, checked).await,
+    };
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        let mut set = |name: header::HeaderName, value: &str| set(headers, name, value);
+        set(header::ACCESS_CONTROL_ALLOW_ORIGIN, &origin);
+        set(header::VARY, "origin");
+        set(header::ACCESS_CONTROL_EXPOSE_HEADERS, "x-request-id, retry-after, x-weft-machine, x-weft-away");
+        if preflight {
+            set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE");
+            set(header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-api-key");
+            set(header::ACCESS_CONTROL_MAX_AGE, "600");
+        }
+    }
+    response
+}
+
+/// What every request of another machine passes.
+async fn enter_peer(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let known = request.extensions().get::<Key>().is_some_and(|key| key.is_known(&app));
+    let checked = match request.extensions().get::<Who>() {
+        Some(who) if known => guard::check_peer(&request).map(|()| *who),
+        _ => Err(ApiError::forbidden("not_paired", "this machine is no longer paired")),
+    };
+    answer(&app, request, next, checked).await
+}
+
+fn set(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// The answer to a request that the guard has looked at.
+async fn answer(app: &App, mut request: Request, next: Next, checked: Result<Who>) -> Response {
+    let id = format!("req_{:016x}", app.id());
+    let what = format!("{} {}", request.method(), request.uri().path());
+    let mut response = match checked {
+        Err(e) => e.into_response(),
         Ok(_) if app.ending.load(Ordering::Relaxed) && *request.method() == Method::POST => {
             ApiError::unavailable("ending", "the server is ending", 10).into_response()
         }
@@ -54,22 +100,12 @@ async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
         (app.config.log)(&format!("{id} {path}: {} {}", e.status.as_u16(), e.message));
     }
     let headers = response.headers_mut();
-    let mut set = |name: header::HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    };
-    set(header::HeaderName::from_static("x-request-id"), &id);
-    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    if let Some(origin) = origin {
-        set(header::ACCESS_CONTROL_ALLOW_ORIGIN, &origin);
-        set(header::VARY, "origin");
-        set(header::ACCESS_CONTROL_EXPOSE_HEADERS, "x-request-id, retry-after");
-        if preflight {
-            set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE");
-            set(header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-api-key");
-            set(header::ACCESS_CONTROL_MAX_AGE, "600");
-        }
+    set(headers, header::HeaderName::from_static("x-request-id"), &id);
+    set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if let Some(peers) = &app.peers
+        && !headers.contains_key(forward::MACHINE)
+    {
+        set(headers, forward::MACHINE, peers.name());
     }
     response
 }
@@ -93,6 +129,7 @@ pub async fn serve_until(app: Arc<App>, listener: TcpListener, end: impl Future<
     let room = Arc::new(Semaphore::new(app.config.connections));
     let (ending, is_ending) = watch::channel(false);
     let mut end = pin!(end);
+    tokio::spawn(listen::listen(app.clone(), room.clone(), is_ending.clone()));
     if !app.shelves.is_empty() {
         tokio::spawn(sweep(Arc::downgrade(&app)));
     }
@@ -106,6 +143,8 @@ pub async fn serve_until(app: Arc<App>, listener: TcpListener, end: impl Future<
             () = &mut end => break,
             next = next => match next {
                 Some((permit, Ok((stream, _)))) => {
+                    // Tokens go out when they come.
+                    let _ = stream.set_nodelay(true);
                     let one = connection(app.clone(), router.clone(), stream, is_ending.clone());
                     tokio::spawn(async move {
                         one.await;
@@ -145,9 +184,13 @@ async fn sweep(app: Weak<App>) {
     }
 }
 
-async fn connection(app: Arc<App>, router: Router, stream: TcpStream, mut ending: watch::Receiver<bool>) {
-    // Tokens go out when they come.
-    let _ = stream.set_nodelay(true);
+/// Speaks HTTP over one connection until either side ends it.
+pub(crate) async fn connection(
+    app: Arc<App>,
+    router: Router,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut ending: watch::Receiver<bool>,
+) {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(app.config.read_timeout).max_buf_size(HEAD);
     let mut conn = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));

@@ -16,6 +16,7 @@ mod http;
 mod messages;
 mod one;
 mod openapi;
+pub mod peers;
 mod reader;
 mod routes;
 mod said;
@@ -34,6 +35,7 @@ pub use card::Card;
 pub use error::ApiError;
 pub use guard::Keys;
 pub use http::{router, serve_until};
+pub use peers::Peers;
 pub use shelf::{Library, Opened, Shelf};
 
 /// Threads that speak HTTP at most.

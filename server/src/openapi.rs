@@ -203,6 +203,13 @@ pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
             ];
             (with(&[own]), &["model", "query", "documents"])
         }
+        "/v1/machines" => {
+            let own: &[Field] = &[
+                ("code", "string", "What the other machine showed, as CODE@HOST or CODE@HOST:PORT"),
+                ("name", "string", "What it is called here, in place of its own name"),
+            ];
+            (own.to_vec(), &["code"])
+        }
         "/tokenize" => {
             let own: &[Field] = &[
                 ("content", "string", "The text"),
@@ -282,6 +289,9 @@ fn about(path: &str) -> &'static str {
              loss.svg"
         }
         "/v1/fine_tuning/jobs/{id}/resume" => "Goes on with a job from its checkpoint",
+        "/v1/machines" => "Other machines that are paired; a POST adds the one that showed a code",
+        "/v1/machines/{*id}" => "Forgets a machine",
+        "/v1/pair" => "Makes a code, with which one other machine may be paired with this one",
         "/metrics" => "Counters for Prometheus",
         "/props" => "Defaults, template and slots",
         "/slots" => "What each slot does",

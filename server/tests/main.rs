@@ -8,6 +8,7 @@ mod guard;
 mod load;
 mod ollama;
 mod page;
+mod peers;
 mod responses;
 mod state;
 mod tools;

@@ -68,7 +68,7 @@ fn kind(status: StatusCode) -> &'static str {
 }
 
 /// An error as its clients read it; `param` and `code` stand beside what they know.
-fn error(e: &ApiError) -> Value {
+pub(super) fn error(e: &ApiError) -> Value {
     json!({ "type": "error", "error": {
         "type": kind(e.status), "message": e.message, "param": e.param, "code": e.code,
     }})

@@ -4,6 +4,7 @@ mod anthropic;
 mod chat;
 mod completions;
 mod files;
+mod machines;
 mod metrics;
 mod models;
 mod ollama;
@@ -21,13 +22,14 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde_json::Value;
 
 use crate::app::App;
 use crate::error::{ApiError, Result};
 use crate::fields::{Fields, nearest};
 use crate::guard::Who;
+use crate::peers::forward::Read;
 
 /// Every path with its methods, as `/openapi.json` says them.
 pub(crate) const PATHS: &[(&str, &[&str])] = &[
@@ -61,6 +63,9 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/v1/fine_tuning/jobs/{id}/pause", &["POST"]),
     ("/v1/fine_tuning/jobs/{id}/result/{file}", &["GET"]),
     ("/v1/fine_tuning/jobs/{id}/resume", &["POST"]),
+    ("/v1/machines", &["GET", "POST"]),
+    ("/v1/machines/{*id}", &["DELETE"]),
+    ("/v1/pair", &["POST"]),
     ("/metrics", &["GET"]),
     ("/openapi.json", &["GET"]),
     ("/props", &["GET"]),
@@ -70,28 +75,65 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/apply-template", &["POST"]),
 ];
 
-/// All routes, without the guard.
-pub(crate) fn router() -> Router<Arc<App>> {
-    page::add(Router::new())
-        .route("/health", get(state::health))
-        .route("/v1/health", get(state::health))
+/// Routes that ask a model, which the field "model" names.
+const INFERENCE: &[&str] = &[
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/rerank",
+    "/api/chat",
+    "/api/embed",
+    "/api/generate",
+    "/api/show",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+];
+
+/// Whether a path asks a model.
+pub(crate) fn is_inference(path: &str) -> bool {
+    INFERENCE.contains(&path)
+}
+
+/// The routes that ask a model, which are those that another machine may ask.
+fn inference() -> Router<Arc<App>> {
+    Router::new()
         .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/completions", post(completions::completions))
         .route("/v1/messages", post(anthropic::messages))
         .route("/v1/responses", post(responses::create))
-        .route("/v1/responses/{*id}", get(responses::get).delete(responses::delete))
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/api/chat", post(ollama::chat))
         .route("/api/embed", post(ollama::embed))
         .route("/api/generate", post(ollama::generate))
-        .route("/api/ps", get(ollama::ps))
         .route("/api/show", post(ollama::show))
-        .route("/api/tags", get(ollama::tags))
-        .route("/api/version", get(ollama::version))
         .route("/v1/embeddings", post(vectors::embeddings))
         .route("/v1/rerank", post(vectors::rerank))
+        .route("/props", get(state::props))
+        .route("/tokenize", post(text::tokenize))
+        .route("/detokenize", post(text::detokenize))
+        .route("/apply-template", post(text::apply_template))
+}
+
+/// What another machine may ask, without the guard.
+pub(crate) fn peer_router() -> Router<Arc<App>> {
+    inference().fallback(not_for_peers).method_not_allowed_fallback(method)
+}
+
+/// All routes, without the guard.
+pub(crate) fn router() -> Router<Arc<App>> {
+    page::add(inference())
+        .route("/health", get(state::health))
+        .route("/v1/health", get(state::health))
+        .route("/v1/models/{*id}", get(models::one))
+        .route("/v1/responses/{*id}", get(responses::get).delete(responses::delete))
+        .route("/v1/machines", get(machines::list).post(machines::add))
+        .route("/v1/machines/{*id}", delete(machines::remove))
+        .route("/v1/pair", post(machines::open))
         .route("/v1/files", get(files::list).post(files::create))
         .route("/v1/files/{id}", get(files::one).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))
@@ -103,15 +145,41 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/v1/fine_tuning/jobs/{id}/pause", post(tuning::pause))
         .route("/v1/fine_tuning/jobs/{id}/result/{file}", get(tuning::result))
         .route("/v1/fine_tuning/jobs/{id}/resume", post(tuning::resume))
+        .route("/api/ps", get(ollama::ps))
+        .route("/api/tags", get(ollama::tags))
+        .route("/api/version", get(ollama::version))
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(state::openapi))
-        .route("/props", get(state::props))
         .route("/slots", get(state::slots))
-        .route("/tokenize", post(text::tokenize))
-        .route("/detokenize", post(text::detokenize))
-        .route("/apply-template", post(text::apply_template))
         .fallback(unknown)
         .method_not_allowed_fallback(method)
+}
+
+async fn not_for_peers(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(80).collect();
+    ApiError::missing("route_not_found", format!("there is nothing at {path} for another machine"))
+}
+
+/// What ends a stream of `path` that broke off behind `count` events, as its clients read it.
+pub(crate) fn last_words(path: &str, error: &ApiError, count: u64) -> Vec<u8> {
+    let text = match path {
+        "/v1/messages" => format!("event: error\ndata: {}\n\n", anthropic::error(error)),
+        "/v1/responses" => {
+            let data = serde_json::json!({ "type": "error", "code": error.code, "message": error.message,
+                                           "param": error.param, "sequence_number": count });
+            format!("event: error\ndata: {data}\n\n")
+        }
+        path if path.starts_with("/api/") => format!("{}\n", ollama::error(error)),
+        _ => format!("data: {}\n\n", error.json()),
+    };
+    text.into_bytes()
+}
+
+/// The value of a field of a query.
+pub(crate) fn query(query: Option<&str>, name: &str) -> Option<String> {
+    let value = query?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    // What names of models have besides letters.
+    Some(value.replace("%40", "@").replace("%2B", "+").replace("%2b", "+"))
 }
 
 /// The methods of a path; None for one that is not there.
@@ -164,14 +232,18 @@ pub(crate) struct Post {
 impl FromRequest<Arc<App>> for Post {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Post> {
+    async fn from_request(mut request: Request, app: &Arc<App>) -> Result<Post> {
         let who = request.extensions().get().copied().unwrap_or(Who(0));
-        let body = read(request.into_body(), app).await?;
+        let body = match request.extensions_mut().remove::<Read>() {
+            Some(Read(read)) => read?,
+            None => read(request.into_body(), app).await?,
+        };
         Ok(Post { who, body })
     }
 }
 
-async fn read(body: Body, app: &App) -> Result<Value> {
+/// Reads a body of JSON, within the server's bounds.
+pub(crate) async fn read(body: Body, app: &App) -> Result<Value> {
     serde_json::from_slice(&bytes(body, app).await?)
         .map_err(|e| ApiError::bad("invalid_json", format!("the body is no JSON that is read here: {e}")))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use super::json;
 use crate::app::{App, Served};
 use crate::error::Result;
+use crate::guard::Who;
 
 /// A model as the lists show it.
 fn entry(served: &Served) -> Value {
@@ -27,18 +29,36 @@ fn closed(app: &App, name: &str) -> Value {
     json!({ "id": name, "object": "model", "created": app.since, "owned_by": "weft", "meta": { "open": false } })
 }
 
+/// The models of other machines, for whoever is no other machine.
+async fn elsewhere(app: &App, who: Who) -> Vec<Value> {
+    match &app.peers {
+        Some(peers) if !who.is_peer() => peers.models().await,
+        _ => Vec::new(),
+    }
+}
+
 /// GET /v1/models
-pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn list(State(app): State<Arc<App>>, Extension(who): Extension<Who>) -> Response {
     let open = app.open_models();
     let mut data: Vec<Value> = open.iter().map(|m| entry(m)).collect();
     let names = app.names();
     let others = names.iter().filter(|name| !open.iter().any(|m| m.card.id == **name));
     data.extend(others.map(|name| closed(&app, name)));
+    data.extend(elsewhere(&app, who).await);
     json(json!({ "object": "list", "data": data }).to_string())
 }
 
 /// GET /v1/models/{id}
-pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response> {
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Extension(who): Extension<Who>,
+) -> Result<Response> {
+    if id.contains('@')
+        && let Some(found) = elsewhere(&app, who).await.into_iter().find(|m| m["id"] == *id)
+    {
+        return Ok(json(found.to_string()));
+    }
     let found = match app.open_models().iter().find(|m| m.card.id == id) {
         Some(served) => entry(served),
         None if app.names().contains(&id) => closed(&app, &id),

@@ -68,7 +68,7 @@ fn model(app: &App, f: &mut Fields) -> Result<Arc<Served>> {
 }
 
 /// An error as its clients read it: a line of text, with the code and the field beside it.
-fn error(e: &ApiError) -> Value {
+pub(super) fn error(e: &ApiError) -> Value {
     json!({ "error": e.message, "code": e.code, "param": e.param })
 }
 
@@ -98,6 +98,18 @@ fn entry(served: &Served) -> Value {
     })
 }
 
+/// A model of another machine.
+fn elsewhere(model: &Value) -> Value {
+    let family = model["meta"]["architecture"].as_str().unwrap_or_default();
+    json!({
+        "name": model["id"], "model": model["id"],
+        "modified_at": write::moment(model["created"].as_u64().unwrap_or(0), 0),
+        "size": model["meta"]["size"].as_u64().unwrap_or(0),
+        "details": { "parent_model": "", "format": "gguf", "family": family, "families": [family],
+                     "parameter_size": "", "quantization_level": "" },
+    })
+}
+
 /// GET /api/tags
 pub(super) async fn tags(State(app): State<Arc<App>>) -> Response {
     let open = app.open_models();
@@ -109,6 +121,9 @@ pub(super) async fn tags(State(app): State<Arc<App>>) -> Response {
                               "parameter_size": "", "quantization_level": "" });
         json!({ "name": name, "model": name, "modified_at": write::moment(app.since, 0), "size": 0, "details": details })
     }));
+    if let Some(peers) = &app.peers {
+        models.extend(peers.models().await.iter().map(elsewhere));
+    }
     json(json!({ "models": models }).to_string())
 }
 

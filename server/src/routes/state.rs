@@ -7,7 +7,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::json;
+use super::{json, query};
 use crate::app::App;
 use crate::error::{ApiError, Result};
 
@@ -19,15 +19,10 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Result<Response> {
     }
 }
 
-/// The value of a query's field.
-fn query<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
-    query?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-}
-
 /// GET /props
 pub(super) async fn props(State(app): State<Arc<App>>, RawQuery(q): RawQuery) -> Result<Response> {
-    let served =
-        app.model(query(q.as_deref(), "model").or(app.models.first().map(|m| m.card.id.as_str())))?;
+    let served = app
+        .model(query(q.as_deref(), "model").as_deref().or(app.models.first().map(|m| m.card.id.as_str())))?;
     let card = &served.card;
     let s = &card.sampling;
     let template = card.template.as_ref().ok();
@@ -59,11 +54,13 @@ pub(super) async fn props(State(app): State<Arc<App>>, RawQuery(q): RawQuery) ->
 
 /// GET /slots
 pub(super) async fn slots(State(app): State<Arc<App>>, RawQuery(q): RawQuery) -> Result<Response> {
-    let served =
-        app.model(query(q.as_deref(), "model").or(app.models.first().map(|m| m.card.id.as_str())))?;
+    let served = app
+        .model(query(q.as_deref(), "model").as_deref().or(app.models.first().map(|m| m.card.id.as_str())))?;
     let look = served.engine()?.look().await;
     let look = look.ok_or_else(|| ApiError::unavailable("engine_lost", "the engine does not answer", 5))?;
-    if query(q.as_deref(), "fail_on_no_slot") == Some("1") && look.running.len() >= served.card.slots {
+    if query(q.as_deref(), "fail_on_no_slot").as_deref() == Some("1")
+        && look.running.len() >= served.card.slots
+    {
         return Err(ApiError::unavailable("no_slot", "all slots draw an answer", 1));
     }
     // No request shows what another one says.

@@ -15,7 +15,7 @@ use weft_formats::tokenizer::Tokenizer;
 use weft_models::Sampling;
 use weft_server::engine::fake::Fake;
 use weft_server::engine::{Backend, Handle, Start, VectorHandle, Vectors, Worker};
-use weft_server::{App, Card, Config, Served};
+use weft_server::{App, Card, Config, Peers, Served};
 
 use crate::vectors::Letters;
 
@@ -32,11 +32,19 @@ pub(crate) struct Engine {
     pub(crate) template: Option<&'static str>,
     /// Whether it judges pairs, where it gives vectors in place of text.
     pub(crate) vectors: Option<bool>,
+    pub(crate) name: &'static str,
 }
 
 impl Default for Engine {
     fn default() -> Engine {
-        Engine { slots: 4, step: Duration::ZERO, lost_after: None, template: None, vectors: None }
+        Engine {
+            slots: 4,
+            step: Duration::ZERO,
+            lost_after: None,
+            template: None,
+            vectors: None,
+            name: "fake",
+        }
     }
 }
 
@@ -85,6 +93,11 @@ impl Server {
         Server::made(config, engine, name, |app| app)
     }
 
+    /// With other machines.
+    pub(crate) fn with_peers(engine: Engine, peers: Peers) -> Server {
+        Server::made(Config::default(), engine, "server", |app| app.with_peers(peers))
+    }
+
     /// With what `change` adds to it.
     pub(crate) fn made(
         config: Config,
@@ -92,7 +105,7 @@ impl Server {
         name: &'static str,
         change: impl FnOnce(App) -> App,
     ) -> Server {
-        let mut card = card("fake");
+        let mut card = card(engine.name);
         card.slots = engine.slots;
         if let Some(source) = engine.template {
             card.template = Ok(Template::new(source, "", "<|im_end|>").expect("a template"));
