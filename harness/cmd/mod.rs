@@ -16,6 +16,7 @@ mod kernels;
 mod logits;
 mod merge;
 mod models;
+mod pair;
 mod perplexity;
 mod pull;
 mod quantize;
@@ -58,6 +59,7 @@ enum Command {
     Serve(Box<serve::Flags>),
     Pull(pull::Flags),
     Models(models::Flags),
+    Pair(pair::Flags),
     Bench(bench::Flags),
     Eval(Box<eval::Flags>),
     Perplexity(perplexity::Flags),
@@ -76,7 +78,7 @@ enum Command {
 
 /// What the commands are for, as `weft --help` groups them. One that is missing here is listed at the end.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Use a model", &["run", "chat", "batch", "serve", "embed", "rerank"]),
+    ("Use a model", &["run", "chat", "batch", "serve", "pair", "embed", "rerank"]),
     ("Get models", &["pull", "models"]),
     ("Make models", &["convert", "quantize", "imatrix", "merge", "split", "merge-splits"]),
     ("Train", &["finetune", "genesis", "curriculum"]),
@@ -139,6 +141,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Serve(f) => serve::run(*f),
         Command::Pull(f) => pull::run(f),
         Command::Models(f) => models::run(f),
+        Command::Pair(f) => pair::run(f),
         Command::Bench(f) => bench::run(f),
         Command::Eval(f) => eval::run(*f),
         Command::Perplexity(f) => perplexity::run(f),

@@ -1,6 +1,7 @@
 //! `weft serve`: models behind HTTP.
 
 mod open;
+mod peers;
 mod tuning;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -34,6 +35,7 @@ use crate::{Error, Result, error, interrupt, output};
   weft serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt
   weft serve -m model.gguf --allow-origin http://localhost:3000
   weft serve -m model.gguf --jobs ~/weft-jobs
+  weft serve -m model.gguf --pair
 
 Then, from another terminal:
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
@@ -120,6 +122,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     queue_time: u32,
     #[command(flatten)]
+    peers: peers::PeerFlags,
+    #[command(flatten)]
     sampling: SamplingFlags,
     #[command(flatten)]
     device: DeviceFlags,
@@ -201,6 +205,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             other => other,
         }
     })?;
+    let (peers, told) = f.peers.open()?;
     let opened = open::all(&f)?;
     config.device = opened.first().map(open::Opened::device).unwrap_or_default();
     keep_serving();
@@ -237,6 +242,10 @@ pub(super) fn run(f: Flags) -> Result<()> {
         }
         app = app.with_jobs(jobs.clone());
     }
+    if let Some(peers) = peers {
+        app = app.with_peers(peers);
+    }
+    lines.extend(told);
     let ready = |at: SocketAddr| {
         lines.iter().for_each(|line| output::note(line));
         output::note(&format!("a page to chat is at http://{at}/"));
