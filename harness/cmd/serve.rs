@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use weft_server::engine::Limits;
 use weft_server::tuning::Jobs;
-use weft_server::{App, Config, Keys, Shelf};
+use weft_server::{App, Config, Keys, Pulls, Shelf};
 
 use crate::cmd::pull::store_of;
 use crate::cmd::run::Draft;
@@ -31,7 +31,7 @@ use crate::{Error, Result, error, interrupt, output};
   weft serve -m model.gguf --port 8000 --slots 8 -c 8192
   weft serve -m chat.gguf -m embedding.gguf --lora medical=adapter.gguf
   weft serve --models ~/models --max-models 2 --keep-alive 600
-  weft serve --models
+  weft serve --models --allow-pull
   weft serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt
   weft serve -m model.gguf --allow-origin http://localhost:3000
   weft serve -m model.gguf --jobs ~/weft-jobs
@@ -49,6 +49,12 @@ pub(super) struct Flags {
     /// that `weft pull` fills
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "", help_heading = "Models on demand")]
     models: Option<PathBuf>,
+    /// Let requests pull models into the folder, and remove those that were pulled
+    #[arg(long, requires = "models", help_heading = "Models on demand")]
+    allow_pull: bool,
+    /// The hub that these are of [default: HF_ENDPOINT, else https://huggingface.co]
+    #[arg(long, value_name = "URL", requires = "allow_pull", help_heading = "Models on demand")]
+    endpoint: Option<String>,
     /// How many of these are open at a time; the one that was not asked for longest is closed for another
     #[arg(long, value_name = "N", default_value_t = 1, requires = "models", help_heading = "Models on demand",
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -206,6 +212,14 @@ pub(super) fn run(f: Flags) -> Result<()> {
         }
     })?;
     let (peers, told) = f.peers.open()?;
+    if let Some(folder) = &f.models {
+        let store = store_of(Some(folder))?;
+        if f.allow_pull || folder.as_os_str().is_empty() {
+            std::fs::create_dir_all(store.folder()).map_err(|e| Error::io(store.folder(), e))?;
+        }
+        let pulls = f.allow_pull.then(|| crate::cmd::pull::options(f.endpoint.as_deref())).transpose()?;
+        config.pulls = pulls.map(|options| Arc::new(Pulls::new(store, options)));
+    }
     let opened = open::all(&f)?;
     config.device = opened.first().map(open::Opened::device).unwrap_or_default();
     keep_serving();

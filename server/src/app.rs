@@ -10,6 +10,7 @@ use crate::error::{ApiError, Result};
 use crate::grammar::Grammars;
 use crate::guard::Keys;
 use crate::peers::Peers;
+use crate::pulls::Pulls;
 use crate::shelf::Shelf;
 use crate::store::Store;
 use crate::tuning::Jobs;
@@ -42,6 +43,8 @@ pub struct Config {
     pub grace: Duration,
     /// A comment is sent on a stream that is silent for so long.
     pub ping: Duration,
+    /// Where requests may pull models to, and remove them from; None where they may not.
+    pub pulls: Option<Arc<Pulls>>,
     /// What the engines compute on, as `/props` tells it.
     pub device: serde_json::Value,
     /// Where lines go.
@@ -62,6 +65,7 @@ impl Default for Config {
             read_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(20),
             ping: Duration::from_secs(15),
+            pulls: None,
             device: serde_json::Value::Null,
             log: Arc::new(|_| ()),
         }

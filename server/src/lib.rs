@@ -17,6 +17,7 @@ mod messages;
 mod one;
 mod openapi;
 pub mod peers;
+mod pulls;
 mod reader;
 mod routes;
 mod said;
@@ -36,6 +37,7 @@ pub use error::ApiError;
 pub use guard::Keys;
 pub use http::{router, serve_until};
 pub use peers::Peers;
+pub use pulls::Pulls;
 pub use shelf::{Library, Opened, Shelf};
 
 /// Threads that speak HTTP at most.

@@ -168,6 +168,18 @@ pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
         "/v1/messages/count_tokens" => (with(&[ANTHROPIC, DRAW]), &["model", "messages"]),
         "/api/chat" => (with(&[OLLAMA_CHAT, OLLAMA]), &["model"]),
         "/api/generate" => (with(&[OLLAMA_GENERATE, OLLAMA]), &["model"]),
+        "/v1/pulls" => {
+            (vec![("model", "string", "ORG/REPO:QUANT or ORG/REPO/FILE.gguf of the hub")], &["model"])
+        }
+        "/api/pull" => {
+            let own: &[Field] = &[
+                ("name", "string", "The older name of model"),
+                ("insecure", "boolean", "false alone"),
+                ("stream", "boolean", "Whether progress comes as lines [true]"),
+            ];
+            (with(&[own]), &["model"])
+        }
+        "/api/delete" => (with(&[&[("name", "string", "The older name of model")]]), &["model"]),
         "/api/show" => {
             let own: &[Field] = &[
                 ("name", "string", "The older name of model"),
@@ -259,7 +271,13 @@ fn about(path: &str) -> &'static str {
         "/" | "/{*file}" => "A page to chat with",
         "/health" | "/v1/health" => "Whether the server answers; needs no key",
         "/v1/models" => "The models",
-        "/v1/models/{*id}" => "A model",
+        "/v1/models/{*id}" => "A model; DELETE removes one that was pulled",
+        "/v1/pulls" => "Models that are being pulled; POST starts a pull, where the server allows it",
+        "/v1/pulls/{*id}" => {
+            "Stops a pull, which a POST of the same goes on with; once more drops what came of it"
+        }
+        "/api/delete" => "Removes a model that was pulled, for Ollama's clients",
+        "/api/pull" => "Pulls a model, for Ollama's clients",
         "/v1/chat/completions" => "Answers a conversation",
         "/v1/completions" => "Goes on with a text",
         "/api/chat" => "Answers a conversation, for Ollama's clients",
@@ -320,7 +338,7 @@ fn operation(path: &str, method: &str) -> Value {
         "summary": about(path),
         "responses": { "200": { "description": "The answer" }, "4XX": error, "5XX": error },
     });
-    if method == "POST" {
+    if method == "POST" || path == "/api/delete" {
         let (fields, required) = fields(path);
         let mut properties = Map::new();
         for (name, kind, about) in fields {

@@ -247,9 +247,12 @@ mod tests {
         let (shelf, _) = shelf(Some(Duration::ZERO));
         let (a, b) = (shelf.get("a").unwrap().unwrap(), shelf.get("b").unwrap().unwrap());
         assert_eq!(shelf.get("c").unwrap().unwrap_err().code, "overloaded");
+        assert_eq!(shelf.close("a").unwrap_err().code, "busy");
         shelf.sweep();
         assert_eq!(open(&shelf), ["a", "b"]);
         drop((a, b));
+        assert!(shelf.close("a").is_ok() && shelf.close("d").is_ok());
+        assert_eq!(open(&shelf), ["b"]);
         shelf.sweep();
         assert_eq!(open(&shelf), [""; 0]);
     }

@@ -9,6 +9,7 @@ mod load;
 mod ollama;
 mod page;
 mod peers;
+mod pulls;
 mod responses;
 mod state;
 mod tools;

@@ -9,6 +9,7 @@ mod metrics;
 mod models;
 mod ollama;
 pub(crate) mod page;
+mod pulls;
 mod responses;
 mod state;
 mod text;
@@ -36,7 +37,9 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/health", &["GET"]),
     ("/v1/health", &["GET"]),
     ("/v1/models", &["GET"]),
-    ("/v1/models/{*id}", &["GET"]),
+    ("/v1/models/{*id}", &["GET", "DELETE"]),
+    ("/v1/pulls", &["GET", "POST"]),
+    ("/v1/pulls/{*id}", &["DELETE"]),
     ("/v1/chat/completions", &["POST"]),
     ("/v1/completions", &["POST"]),
     ("/v1/messages", &["POST"]),
@@ -44,9 +47,11 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/v1/responses/{*id}", &["GET", "DELETE"]),
     ("/v1/messages/count_tokens", &["POST"]),
     ("/api/chat", &["POST"]),
+    ("/api/delete", &["DELETE"]),
     ("/api/embed", &["POST"]),
     ("/api/generate", &["POST"]),
     ("/api/ps", &["GET"]),
+    ("/api/pull", &["POST"]),
     ("/api/show", &["POST"]),
     ("/api/tags", &["GET"]),
     ("/api/version", &["GET"]),
@@ -129,7 +134,11 @@ pub(crate) fn router() -> Router<Arc<App>> {
     page::add(inference())
         .route("/health", get(state::health))
         .route("/v1/health", get(state::health))
-        .route("/v1/models/{*id}", get(models::one))
+        .route("/v1/models/{*id}", get(models::one).delete(pulls::remove))
+        .route("/v1/pulls", get(pulls::list).post(pulls::start))
+        .route("/v1/pulls/{*id}", delete(pulls::stop))
+        .route("/api/delete", delete(pulls::ollama_delete))
+        .route("/api/pull", post(pulls::ollama_pull))
         .route("/v1/responses/{*id}", get(responses::get).delete(responses::delete))
         .route("/v1/machines", get(machines::list).post(machines::add))
         .route("/v1/machines/{*id}", delete(machines::remove))

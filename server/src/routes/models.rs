@@ -45,7 +45,12 @@ pub(super) async fn list(State(app): State<Arc<App>>, Extension(who): Extension<
     let others = names.iter().filter(|name| !open.iter().any(|m| m.card.id == **name));
     data.extend(others.map(|name| closed(&app, name)));
     data.extend(elsewhere(&app, who).await);
-    json(json!({ "object": "list", "data": data }).to_string())
+    let mut list = json!({ "object": "list", "data": data });
+    if app.config.pulls.is_some() {
+        // The page asks for pulls where there are some.
+        list["pulls"] = true.into();
+    }
+    json(list.to_string())
 }
 
 /// GET /v1/models/{id}

@@ -20,7 +20,7 @@ use crate::one::{self, Begun};
 use read::{Asked, Kind};
 
 /// Lines of JSON.
-const LINES: &str = "application/x-ndjson";
+pub(super) const LINES: &str = "application/x-ndjson";
 /// Texts of a request for vectors at most.
 const MOST: usize = 2048;
 
@@ -72,7 +72,7 @@ pub(super) fn error(e: &ApiError) -> Value {
     json!({ "error": e.message, "code": e.code, "param": e.param })
 }
 
-fn refused(e: &ApiError) -> Response {
+pub(super) fn refused(e: &ApiError) -> Response {
     let mut response = e.clone().into_response();
     *response.body_mut() = error(e).to_string().into();
     response.headers_mut().remove(header::CONTENT_LENGTH);
