@@ -181,10 +181,11 @@ export async function complete(body, signal, on) {
 
 // What the server has: models, defaults and device. What it does not offer stays empty.
 export async function facts(model) {
-    const models = (await get("v1/models")).data ?? [];
+    const list = await get("v1/models");
+    const models = list.data ?? [];
     const one = models.some((m) => m.id === model) ? `?model=${encodeURIComponent(model)}` : "";
     const props = await get(`props${one}`).catch((e) => { if (e.kind === "gone") throw e; return {}; });
-    return { models, props };
+    return { models, props, pulls: list.pulls === true };
 }
 
 // Throws the problem of a server that is there and does not answer yet, or no longer.

@@ -62,7 +62,7 @@ async function route() {
         panel.toggle(false);
         $("title").textContent = pages.TITLES[page];
         document.title = `${$("title").textContent} · Weft`;
-        await pages.show($("page"), page, route, trial);
+        await pages.show($("page"), page, route, trial, () => { lookAtServer(); route(); });
     } else if (page === "chat") {
         if (chats.chat?.id === id) titles();
         else if (!(await chats.open(id))) {

@@ -1,6 +1,7 @@
 // The pages beside the chat. Models and Device: what the server says of itself, and nothing that it does not.
 import { bytes, el, number, plural } from "./ui.js";
 import * as api from "./api.js";
+import { pulls as pullSection } from "./pulls.js";
 import { tune } from "./tune.js";
 
 const table = (rows) => el("dl", {}, rows.filter(([, v]) => v !== undefined && v !== null && v !== "")
@@ -12,17 +13,18 @@ export const TITLES = { models: "Models", tune: "Fine-tune", device: "Device" };
 let turn = 0;
 export const leave = () => { turn += 1; };
 
-export async function show(root, name, retry, trial) {
+export async function show(root, name, retry, trial, changed) {
     turn += 1;
     const mine = turn;
     root.setAttribute("aria-label", TITLES[name]);
     root.replaceChildren(el("h2", {}, TITLES[name]), el("p", {}, "Asking the server …"));
     try {
-        const { models, props } = await api.facts();
+        const { models, props, pulls } = await api.facts();
         const slots = name === "models" ? await api.get("slots").catch(() => null) : null;
         if (mine !== turn) return;
         if (name === "tune") { tune(root, props, () => mine === turn, trial); return; }
         root.replaceChildren(el("h2", {}, TITLES[name]), ...(name === "models" ? modelCards(models, props, slots) : device(props)));
+        if (name === "models" && pulls) root.append(pullSection(() => mine === turn, changed));
         if (name === "models") watchLoad(root, mine);
     } catch (e) {
         if (mine !== turn) return;

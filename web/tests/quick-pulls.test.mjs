@@ -1,0 +1,116 @@
+// Models that the page pulls, from a hub on loopback, by the real server: progress, stopping, going on, removing.
+import test, { after, before } from "node:test";
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { launch, violations, visit } from "./browser.mjs";
+import { Mock, web } from "./mock.mjs";
+import { missing, Weft } from "./weft.mjs";
+
+const bytes = readFileSync(join(web, "../models/assets/weft-mini.gguf"));
+
+// A hub with one model. While it is slow it sends a part of the file, and then a little now and then.
+class Hub {
+    constructor() {
+        this.slow = true;
+        this.ranges = [];
+        this.server = createServer((req, res) => this.handle(req, res));
+    }
+
+    async start() {
+        await new Promise((resolve) => this.server.listen(0, "127.0.0.1", resolve));
+        this.url = `http://127.0.0.1:${this.server.address().port}`;
+        return this;
+    }
+
+    async handle(req, res) {
+        if (req.url.startsWith("/api/models/org/mini/")) {
+            res.end(JSON.stringify({ sha: "1", siblings: [{ rfilename: "mini-Q5_K.gguf", lfs: { size: bytes.length } }] }));
+        } else if (req.url === "/org/mini/resolve/1/mini-Q5_K.gguf") {
+            const from = Number(/bytes=(\d+)-/.exec(req.headers.range ?? "")?.[1] ?? 0);
+            this.ranges.push(from);
+            res.writeHead(from ? 206 : 200, { etag: "\"e\"", "content-length": bytes.length - from, ...(from && { "content-range": `bytes ${from}-${bytes.length - 1}/${bytes.length}` }) });
+            let at = from;
+            const end = Math.min(bytes.length, from + 2000000);
+            res.write(bytes.subarray(at, end));
+            at = end;
+            while (this.slow && !res.destroyed && at < bytes.length) {
+                res.write(bytes.subarray(at, at + 500));
+                at += 500;
+                await new Promise((resolve) => { setTimeout(resolve, 40); });
+            }
+            res.end(bytes.subarray(at));
+        } else {
+            res.writeHead(404).end();
+        }
+    }
+}
+
+let browser, hub, weft, folder;
+before(async () => {
+    if (missing) return;
+    browser = await launch();
+    hub = await new Hub().start();
+    folder = mkdtempSync(join(tmpdir(), "weft-pull-"));
+    weft = await new Weft().start(0, ["--models", folder, "--allow-pull", "--endpoint", hub.url]);
+});
+after(async () => {
+    await browser?.close();
+    await weft?.stop();
+    hub?.server.closeAllConnections();
+    hub?.server.close();
+    if (folder) rmSync(folder, { recursive: true });
+});
+
+test("a model is pulled, interrupted, gone on with and removed", { skip: missing }, async () => {
+    const { page, context, faults } = await visit(browser, weft.url, { hash: "#/models" });
+    const section = page.locator("section[aria-label='Pull a model']");
+    await section.waitFor();
+    await page.fill("#pull-name", "org/mini:Q5_K");
+    await page.press("#pull-name", "Enter");
+    const one = section.locator("[data-pull='org/mini:Q5_K']");
+    await one.locator("progress").waitFor();
+    await page.waitForFunction(() => /1\.9 MiB of 5\.\d MiB/.test(document.querySelector("[data-pull]")?.textContent ?? ""), null, { timeout: 20000 });
+    assert.deepEqual(await violations(page), []);
+    // A page that is loaded again sees the pull that goes on.
+    await page.reload();
+    await one.locator("progress").waitFor();
+    await one.getByRole("button", { name: /^Stop/ }).click();
+    await one.getByRole("button", { name: /^Go on/ }).waitFor();
+    assert.match(await one.innerText(), /stopped, 1\.9 MiB of/);
+    assert.throws(() => statSync(join(folder, "mini-Q5_K.gguf")));
+    hub.slow = false;
+    await one.getByRole("button", { name: /^Go on/ }).click();
+    await page.waitForFunction(() => /is there/.test(document.querySelector("[data-pull]")?.textContent ?? ""), null, { timeout: 20000 });
+    assert.ok(hub.ranges.length === 2 && hub.ranges[1] >= 2000000, String(hub.ranges));
+    assert.ok(readFileSync(join(folder, "mini-Q5_K.gguf")).equals(bytes));
+    // It is a model like any other now.
+    await page.waitForFunction(() => [...document.querySelectorAll("#page section.card h3")].some((h) => h.textContent === "mini-Q5_K"), null, { timeout: 20000 });
+    await page.waitForFunction(() => document.querySelector("#model")?.textContent.includes("mini-Q5_K") || document.querySelector("#model")?.value === "mini-Q5_K", null, { timeout: 20000 });
+    await section.getByRole("button", { name: "Remove mini-Q5_K" }).click();
+    await page.locator("dialog").getByRole("button", { name: "Remove" }).click();
+    await page.waitForFunction(() => ![...document.querySelectorAll("#page section.card h3")].some((h) => h.textContent === "mini-Q5_K"), null, { timeout: 20000 });
+    assert.throws(() => statSync(join(folder, "mini-Q5_K.gguf")));
+    // What the hub does not have is said.
+    await page.fill("#pull-name", "org/none");
+    await page.press("#pull-name", "Enter");
+    await section.locator("[data-pull='org/none'] .why").waitFor();
+    assert.match(await section.locator("[data-pull='org/none'] .why").innerText(), /no such model/);
+    assert.deepEqual(faults, []);
+    await context.close();
+});
+
+test("a server that pulls nothing has no such section", async () => {
+    const own = browser ?? await launch();
+    const mock = await new Mock().start();
+    const { page, context, faults } = await visit(own, mock.url, { hash: "#/models" });
+    await page.waitForSelector("#page dl");
+    assert.equal(await page.locator("#pull-name").count(), 0);
+    assert.ok(!mock.requests.some((r) => r.path.startsWith("/v1/pulls")));
+    assert.deepEqual(faults, []);
+    await context.close();
+    await mock.stop();
+    if (!browser) await own.close();
+});
