@@ -11,6 +11,7 @@ use crate::grammar::Grammars;
 use crate::guard::Keys;
 use crate::peers::Peers;
 use crate::pulls::Pulls;
+use crate::resume::Streams;
 use crate::shelf::Shelf;
 use crate::store::Store;
 use crate::tuning::Jobs;
@@ -138,6 +139,8 @@ pub struct App {
     pub(crate) store: Option<Store>,
     /// The other machines.
     pub(crate) peers: Option<Peers>,
+    /// Streams that can be taken up again.
+    pub(crate) streams: Streams,
     /// When it began, in seconds since 1970.
     pub(crate) since: u64,
     ids: AtomicU64,
@@ -156,6 +159,7 @@ impl App {
             ending: AtomicBool::new(false),
             store: Store::in_memory().ok(),
             peers: None,
+            streams: Streams::default(),
             since: now.as_secs(),
             ids: AtomicU64::new(0),
             id_base: now.as_nanos() as u64,
@@ -219,6 +223,16 @@ impl App {
         };
         if let Some(found) = self.models.iter().find(|m| m.card.id == name) {
             return Ok(found.clone());
+        }
+        if let Some((adapted, strength)) = name.rsplit_once(':')
+            && strength.parse::<f32>().is_ok()
+            && self.models.iter().any(|m| m.card.id == adapted && adapted.contains('+'))
+        {
+            let line = format!(
+                "the strength of an adapter is not chosen by a request; \"{adapted}\" has that of the server's --lora \
+                 NAME=FILE:STRENGTH, which may be given several times with other names"
+            );
+            return Err(ApiError::unsupported("model", line));
         }
         let shelf = self.shelves.iter().find_map(|s| tokio::task::block_in_place(|| s.get(name)));
         shelf.unwrap_or_else(|| {

@@ -19,6 +19,7 @@ mod openapi;
 pub mod peers;
 mod pulls;
 mod reader;
+mod resume;
 mod routes;
 mod said;
 mod shape;

@@ -47,6 +47,11 @@ const CHAT: &[Field] = &[
     ("modalities", "array", "text alone"),
     ("stream", "boolean", "Whether the answer comes as events"),
     ("stream_options", "object", "include_usage"),
+    (
+        "resumable",
+        "boolean",
+        "Whether the stream's events are numbered and kept, to go on at /v1/streams/{id} of its chunks' id",
+    ),
     ("return_progress", "boolean", "Whether a stream tells how far the prompt is"),
 ];
 
@@ -289,6 +294,9 @@ fn about(path: &str) -> &'static str {
         "/api/version" => "The version of this server",
         "/v1/responses" => "Answers a conversation, and keeps it",
         "/v1/responses/{*id}" => "An answer that is kept; with /input_items behind it, what led to it",
+        "/v1/streams/{*id}" => {
+            "Goes on with a resumable stream behind the event of Last-Event-ID; DELETE ends it"
+        }
         "/v1/messages" => "Answers a conversation, for Anthropic's clients",
         "/v1/messages/count_tokens" => "Counts the tokens of a conversation",
         "/v1/embeddings" => "Turns texts into vectors",

@@ -12,6 +12,7 @@ mod peers;
 mod pulls;
 mod responses;
 mod state;
+mod streams;
 mod tools;
 mod tuning;
 mod vectors;

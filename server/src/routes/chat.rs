@@ -12,7 +12,7 @@ use crate::ask::Ask;
 use crate::card::Card;
 use crate::draw;
 use crate::engine::Said;
-use crate::error::Result;
+use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::reader::{Parts, Reader};
 use crate::said::{push_logprobs, push_string, reason, sum, usage_json};
@@ -24,7 +24,14 @@ pub(super) async fn chat(State(app): State<Arc<App>>, post: Post) -> Result<Resp
     let name = draw::model_name(&mut f, app.config.lenient)?;
     let served = app.model(name.as_deref())?;
     let engine = served.engine()?.clone();
+    let resumable = f.flag("resumable")?.unwrap_or(false);
     let ask = Ask::read(f, &app, &served.card)?;
+    if resumable {
+        if !ask.stream {
+            return Err(ApiError::value("resumable", "\"resumable\" is for streams"));
+        }
+        app.streams.room()?;
+    }
     // A long prompt and a grammar take time, which others of this thread need not wait for.
     let prepared = tokio::task::block_in_place(|| ask.prepare(&served, post.who.0))?;
     let said = engine.submit(prepared.requests, post.who.0).map_err(no_room)?;
@@ -34,7 +41,12 @@ pub(super) async fn chat(State(app): State<Arc<App>>, post: Post) -> Result<Resp
     let head = Head { id: format!("chatcmpl-{seed:016x}"), created: now(), served };
     if ask.stream {
         let writer = Chunks::new(head, &ask, readers);
-        return stream::respond(said, ask.draw.n, writer, app.config.ping, "text/event-stream").await;
+        let response =
+            stream::respond(said, ask.draw.n, writer, app.config.ping, "text/event-stream").await?;
+        return Ok(match resumable {
+            true => app.streams.keep(&format!("chatcmpl-{seed:016x}"), post.who.0, response, app.config.ping),
+            false => response,
+        });
     }
     let whole = stream::collect(said, ask.draw.n).await?;
     Ok(json(answer(&head, &ask, readers, whole)))

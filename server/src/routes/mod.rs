@@ -12,6 +12,7 @@ pub(crate) mod page;
 mod pulls;
 mod responses;
 mod state;
+mod streams;
 mod text;
 mod tuning;
 mod vectors;
@@ -45,6 +46,7 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/v1/messages", &["POST"]),
     ("/v1/responses", &["POST"]),
     ("/v1/responses/{*id}", &["GET", "DELETE"]),
+    ("/v1/streams/{*id}", &["GET", "DELETE"]),
     ("/v1/messages/count_tokens", &["POST"]),
     ("/api/chat", &["POST"]),
     ("/api/delete", &["DELETE"]),
@@ -137,6 +139,7 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/v1/models/{*id}", get(models::one).delete(pulls::remove))
         .route("/v1/pulls", get(pulls::list).post(pulls::start))
         .route("/v1/pulls/{*id}", delete(pulls::stop))
+        .route("/v1/streams/{*id}", get(streams::resume).delete(streams::stop))
         .route("/api/delete", delete(pulls::ollama_delete))
         .route("/api/pull", post(pulls::ollama_pull))
         .route("/v1/responses/{*id}", get(responses::get).delete(responses::delete))
