@@ -12,7 +12,7 @@ use crate::support::golden_model::nmse;
 const F16: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/assets/weft-mini-f16.gguf");
 
 /// An adapter of weft-mini on three matrices of each layer.
-fn write_adapter(path: &Path, seed: u32, rank: usize) -> String {
+pub(crate) fn write_adapter(path: &Path, seed: u32, rank: usize) -> String {
     let model = File::open(Path::new(F16)).expect("weft-mini");
     let mut state = seed;
     let mut next = || {

@@ -96,6 +96,26 @@ fn the_model_on_board_answers() {
     assert_eq!(status, 403);
 }
 
+/// What a request says of an adapter's strength is refused by name, and with --log every request leaves a line that
+/// holds no prompt.
+#[test]
+fn requests_are_logged_and_strengths_refused() {
+    let adapter = crate::adapters::write_adapter(&folder("serve-log").join("a.gguf"), 1, 4);
+    let mut server = Server::start(&["--log", "json", "--lora", &format!("x={adapter}")]);
+    let (status, body) = server.ask(&json!({ "max_tokens": 1 }));
+    assert_eq!(status, 200, "{body}");
+    let mut line = String::new();
+    server.stderr.read_line(&mut line).expect("a line");
+    let told: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(
+        (&told["path"], &told["status"], &told["key"]),
+        (&json!("/v1/chat/completions"), &json!(200), &json!(0))
+    );
+    assert!(told["ms"].is_number() && told["id"].is_string() && !line.contains("17 + 25"), "{line}");
+    let (status, body) = server.ask(&json!({ "model": "weft-mini+x:0.5" }));
+    assert!(status == 400 && body.contains("strength") && body.contains("\"param\":\"model\""), "{body}");
+}
+
 /// With guesses answers are what they are without.
 #[test]
 fn guesses_change_no_answer() {

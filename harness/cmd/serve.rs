@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use weft_server::engine::Limits;
 use weft_server::tuning::Jobs;
-use weft_server::{App, Config, Keys, Pulls, Shelf};
+use weft_server::{App, Config, Keys, Pulls, Requests, Shelf, Told};
 
 use crate::cmd::pull::store_of;
 use crate::cmd::run::Draft;
@@ -59,6 +59,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "models", help_heading = "Models on demand",
           value_parser = clap::value_parser!(u32).range(1..))]
     max_models: u32,
+    /// Bytes of the device that those which are open may take together, with K, M or G for 1000, 1000² or 1000³; the one
+    /// that was not asked for longest is closed for another
+    #[arg(long, value_name = "BYTES", requires = "models", value_parser = bytes, help_heading = "Models on demand")]
+    memory: Option<u64>,
     /// Seconds after which one of these is closed that nobody asks for; 0 keeps it open
     #[arg(
         long,
@@ -121,6 +125,10 @@ pub(super) struct Flags {
     /// Ignore fields of requests that are not known, and log them
     #[arg(long)]
     lenient: bool,
+    /// Log every request on stderr as a line of text or of JSON: what was asked for, by which key of the file, and how it
+    /// ended; never prompts, answers or keys
+    #[arg(long, value_name = "FORMAT")]
+    log: Option<LogFormat>,
     /// Requests that may wait for a slot; further ones are told when to try again
     #[arg(long, value_name = "N", default_value_t = 128)]
     queue: u32,
@@ -164,9 +172,54 @@ impl Flags {
             any_address: !self.host.is_loopback(),
             origins: self.allow_origin.clone(),
             limits: Limits { waiting: self.queue as usize, age: Duration::from_secs(self.queue_time.into()) },
-            log: Arc::new(|line| output::note(&error::one_line(line))),
+            log: {
+                let format = self.log.unwrap_or(LogFormat::Text);
+                Arc::new(move |line| format.line(line))
+            },
+            requests: self
+                .log
+                .map(|format| Arc::new(move |told: &Told<'_>| format.request(told)) as Requests),
             ..Config::default()
         })
+    }
+}
+
+fn bytes(text: &str) -> std::result::Result<u64, String> {
+    crate::cmd::split::size(text).ok_or_else(|| "expected bytes, or 500M, or 8G".into())
+}
+
+/// How requests are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    /// Lines to read.
+    Text,
+    /// Objects, one a line.
+    Json,
+}
+
+/// Seconds since 1970.
+fn clock() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+impl LogFormat {
+    fn request(self, told: &Told<'_>) {
+        let ms = (told.took.as_secs_f64() * 1e4).round() / 10.0;
+        let Told { id, method, path, status, key, .. } = told;
+        output::note(&match self {
+            LogFormat::Text => error::one_line(&format!("{id} {method} {path}: {status}, {ms} ms, key {key}")),
+            LogFormat::Json => serde_json::json!({
+                "time": clock(), "id": id, "method": method, "path": path, "status": status, "ms": ms, "key": key,
+            })
+            .to_string(),
+        });
+    }
+
+    fn line(self, line: &str) {
+        output::note(&match self {
+            LogFormat::Text => error::one_line(line),
+            LogFormat::Json => serde_json::json!({ "time": clock(), "message": line }).to_string(),
+        });
     }
 }
 
@@ -247,7 +300,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             store.folder().display(),
             library.count()
         ));
-        app = app.with_shelf(Shelf::new(Box::new(library), f.max_models as usize, keep));
+        app = app.with_shelf(Shelf::new(Box::new(library), f.max_models as usize, keep).within(f.memory));
     }
     if let Some(jobs) = &jobs {
         match jobs.waiting() {

@@ -49,14 +49,18 @@ pub(super) struct MergeFlags {
 }
 
 /// "500M" in bytes.
-fn parse_size(text: &str) -> Result<u64> {
+pub(super) fn size(text: &str) -> Option<u64> {
     let (digits, unit) = match text.char_indices().next_back() {
         Some((i, 'k' | 'K')) => (&text[..i], 1000),
         Some((i, 'm' | 'M')) => (&text[..i], 1_000_000),
         Some((i, 'g' | 'G')) => (&text[..i], 1_000_000_000),
         _ => (text, 1),
     };
-    digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|n| *n > 0).ok_or_else(|| {
+    digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|n| *n > 0)
+}
+
+fn parse_size(text: &str) -> Result<u64> {
+    size(text).ok_or_else(|| {
         Error::input(format!("--max-size {text:?} is not a size; expected bytes, or 500M, or 2G"))
     })
 }

@@ -19,6 +19,26 @@ use crate::tuning::Jobs;
 /// Takes lines for whoever runs the server: faults, what was ignored. They hold no prompts and no keys.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// A request that was answered. It holds no prompt and no key.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// The number that its answer has.
+    pub id: &'a str,
+    /// Its method.
+    pub method: &'a str,
+    /// Its path, without a query.
+    pub path: &'a str,
+    /// The status of its answer.
+    pub status: u16,
+    /// How long it took until the answer began.
+    pub took: Duration,
+    /// The number of its key in the file of keys; 0 where there is none.
+    pub key: u64,
+}
+
+/// Hears of every request that was answered.
+pub type Requests = Arc<dyn Fn(&Told<'_>) + Send + Sync>;
+
 /// How a server behaves.
 #[derive(Clone)]
 pub struct Config {
@@ -50,6 +70,8 @@ pub struct Config {
     pub device: serde_json::Value,
     /// Where lines go.
     pub log: Log,
+    /// Who hears of requests, if anybody does.
+    pub requests: Option<Requests>,
 }
 
 impl Default for Config {
@@ -69,6 +91,7 @@ impl Default for Config {
             pulls: None,
             device: serde_json::Value::Null,
             log: Arc::new(|_| ()),
+            requests: None,
         }
     }
 }

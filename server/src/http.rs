@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::app::App;
+use crate::app::{App, Told};
 use crate::error::{ApiError, Result};
 use crate::guard::Who;
 use crate::peers::forward;
@@ -56,7 +56,10 @@ async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         set(header::ACCESS_CONTROL_EXPOSE_HEADERS, "x-request-id, retry-after, x-weft-machine, x-weft-away");
         if preflight {
             set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE");
-            set(header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, x-api-key");
+            set(
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                "authorization, content-type, last-event-id, x-api-key",
+            );
             set(header::ACCESS_CONTROL_MAX_AGE, "600");
         }
     }
@@ -82,10 +85,13 @@ fn set(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
 /// The answer to a request that the guard has looked at.
 async fn answer(app: &App, mut request: Request, next: Next, checked: Result<Who>) -> Response {
     let id = format!("req_{:016x}", app.id());
-    let what = format!("{} {}", request.method(), request.uri().path());
+    let began = Instant::now();
+    let method = request.method().clone();
+    let path: String = request.uri().path().chars().take(120).collect();
+    let key = checked.as_ref().map_or(0, |who| who.0);
     let mut response = match checked {
         Err(e) => e.into_response(),
-        Ok(_) if app.ending.load(Ordering::Relaxed) && *request.method() == Method::POST => {
+        Ok(_) if app.ending.load(Ordering::Relaxed) && method == Method::POST => {
             ApiError::unavailable("ending", "the server is ending", 10).into_response()
         }
         Ok(who) => {
@@ -96,8 +102,11 @@ async fn answer(app: &App, mut request: Request, next: Next, checked: Result<Who
     if let Some(e) = response.extensions().get::<ApiError>()
         && e.status.is_server_error()
     {
-        let path: String = what.chars().take(120).collect();
-        (app.config.log)(&format!("{id} {path}: {} {}", e.status.as_u16(), e.message));
+        (app.config.log)(&format!("{id} {method} {path}: {} {}", e.status.as_u16(), e.message));
+    }
+    if let Some(hear) = &app.config.requests {
+        let (method, status) = (method.as_str(), response.status().as_u16());
+        hear(&Told { id: &id, method, path: &path, status, took: began.elapsed(), key });
     }
     let headers = response.headers_mut();
     set(headers, header::HeaderName::from_static("x-request-id"), &id);

@@ -32,7 +32,7 @@ pub mod tuning;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-pub use app::{App, Config, Log, Served};
+pub use app::{App, Config, Log, Requests, Served, Told};
 pub use card::Card;
 pub use error::ApiError;
 pub use guard::Keys;

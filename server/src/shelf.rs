@@ -20,6 +20,12 @@ pub trait Library: Send + Sync {
     /// # Errors
     /// Why it cannot be opened; the line names no path.
     fn open(&self, name: &str) -> std::result::Result<Opened, String>;
+
+    /// Bytes of the device that a model takes once it is open.
+    ///
+    /// # Errors
+    /// Why that is not known; the line names no path.
+    fn bytes(&self, name: &str) -> std::result::Result<u64, String>;
 }
 
 /// Where models lie that are not asked for, and those that are open.
@@ -27,6 +33,8 @@ pub struct Shelf {
     library: Box<dyn Library>,
     /// How many may be open.
     room: usize,
+    /// Bytes that those that are open may take together.
+    memory: Option<u64>,
     /// How long one stays open that nobody asks for; None for ever.
     keep: Option<Duration>,
     open: Mutex<Vec<Open>>,
@@ -37,6 +45,8 @@ pub struct Shelf {
 struct Open {
     served: Arc<Served>,
     worker: Option<Worker>,
+    /// What it takes, where that is counted.
+    bytes: u64,
     last: Instant,
 }
 
@@ -63,7 +73,14 @@ impl std::fmt::Debug for Shelf {
 impl Shelf {
     /// A shelf of which `room` models are open at a time, at least one.
     pub fn new(library: Box<dyn Library>, room: usize, keep: Option<Duration>) -> Shelf {
-        Shelf { library, room: room.max(1), keep, open: Mutex::default(), opening: Mutex::default() }
+        let (open, opening) = (Mutex::default(), Mutex::default());
+        Shelf { library, room: room.max(1), memory: None, keep, open, opening }
+    }
+
+    /// The same, whose open models take so many bytes together at most.
+    #[must_use]
+    pub fn within(self, memory: Option<u64>) -> Shelf {
+        Shelf { memory, ..self }
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Open>> {
@@ -103,11 +120,28 @@ impl Shelf {
         Some(self.find(name).map_or_else(|| self.open(name), Ok))
     }
 
+    /// What a model takes, where that is counted.
+    fn needs(&self, name: &str) -> Result<u64> {
+        let Some(memory) = self.memory else { return Ok(0) };
+        let failed = |why: String| {
+            ApiError::unavailable("model_failed", format!("\"{name}\" cannot be opened: {why}"), 30)
+        };
+        match self.library.bytes(name).map_err(failed)? {
+            bytes if bytes > memory => {
+                Err(failed(format!("it takes {bytes} bytes, and models on demand may take {memory}")))
+            }
+            bytes => Ok(bytes),
+        }
+    }
+
     fn open(&self, name: &str) -> Result<Arc<Served>> {
+        let bytes = self.needs(name)?;
         let closing = {
             let mut all = self.all();
             let mut closing = Vec::new();
-            while all.len() >= self.room {
+            let used = |all: &[Open]| all.iter().map(|o| o.bytes).sum::<u64>();
+            while all.len() >= self.room || self.memory.is_some_and(|m| used(&all).saturating_add(bytes) > m)
+            {
                 let oldest = (0..all.len()).filter(|i| all[*i].is_idle()).min_by_key(|i| all[*i].last);
                 let Some(oldest) = oldest else {
                     let line = format!(
@@ -126,7 +160,7 @@ impl Shelf {
             ApiError::unavailable("model_failed", format!("\"{name}\" cannot be opened: {why}"), 30)
         })?;
         let served = Arc::new(served);
-        self.all().push(Open { served: served.clone(), worker, last: Instant::now() });
+        self.all().push(Open { served: served.clone(), worker, bytes, last: Instant::now() });
         Ok(served)
     }
 
@@ -189,6 +223,14 @@ mod tests {
             ["a", "b", "c", "broken"].map(String::from).to_vec()
         }
 
+        fn bytes(&self, name: &str) -> Result<u64, String> {
+            Ok(match name {
+                "a" => 10,
+                "b" => 20,
+                _ => 40,
+            })
+        }
+
         fn open(&self, name: &str) -> Result<Opened, String> {
             if name == "broken" {
                 return Err("it is no model".into());
@@ -240,6 +282,23 @@ mod tests {
         assert!(shelf.get("d").is_none());
         let error = shelf.get("broken").unwrap().unwrap_err();
         assert!(error.status == 503 && error.message.contains("it is no model"), "{error:?}");
+    }
+
+    #[test]
+    fn those_that_are_open_keep_to_the_memory() {
+        let (shelf, _) = shelf(None);
+        let shelf = Shelf { room: 9, ..shelf.within(Some(50)) };
+        for name in ["a", "b"] {
+            shelf.get(name).unwrap().unwrap();
+        }
+        assert_eq!(open(&shelf), ["a", "b"]);
+        // The one that was not asked for longest goes, and no more than has to.
+        shelf.get("a").unwrap().unwrap();
+        shelf.get("c").unwrap().unwrap();
+        assert_eq!(open(&shelf), ["a", "c"]);
+        let (shelf, _) = self::shelf(None);
+        let error = shelf.within(Some(39)).get("c").unwrap().unwrap_err();
+        assert!(error.message.contains("takes 40 bytes") && error.message.contains("39"), "{error:?}");
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Opening the models that are served.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
+use weft_formats::gguf::File;
 use weft_formats::tokenizer::Tokenizer;
 use weft_hub::Store;
 use weft_models::engine::{Engine, Event, GUESSES, Id, Options, Request};
-use weft_models::{Model, Synthetic};
-use weft_runtime::DeviceKind;
+use weft_models::{Model, Spec, Synthetic};
+use weft_runtime::{Budget, Caps, DeviceKind};
 use weft_server::engine::{Backend, Limits, Packed, Start, VectorHandle, Vectors, Worker};
 use weft_server::{Card, Library, Served};
 
@@ -66,6 +68,16 @@ impl Backend for Named {
     fn preempted(&self) -> u64 {
         self.0.preempted()
     }
+}
+
+/// Answers at a time.
+fn slots(f: &Flags, kind: DeviceKind) -> u32 {
+    f.slots.unwrap_or(if kind == DeviceKind::Cpu { 4 } else { 16 })
+}
+
+fn engine_options(f: &Flags, slots: u32, context: u32) -> Options {
+    let guesses = if f.draft.is_some() { GUESSES } else { 0 };
+    Options { slots, context: Some(context), positions: f.cache_tokens, guesses }
 }
 
 /// A model that answers.
@@ -192,7 +204,6 @@ impl Opened {
     /// # Errors
     /// There is not enough.
     pub(super) fn start(self, f: &Flags, limits: Limits) -> Result<Started> {
-        let software = self.model.gpu().caps().kind == DeviceKind::Cpu;
         let context = context(self.model.spec(), f.c);
         crate::options::note_context(self.model.spec().context, context);
         let loaded = match self.took.is_zero() {
@@ -202,13 +213,12 @@ impl Opened {
         if self.model.spec().out.pooling.is_some() {
             return self.start_vectors(f, context, &loaded);
         }
-        let slots = f.slots.unwrap_or(if software { 4 } else { 16 });
+        let slots = slots(f, self.model.gpu().caps().kind);
         let card = self.card(f, context, slots)?;
         let line = format!("{}: {slots} answers at a time, {context} tokens each{loaded}", card.id);
         let (flag, lora, device, cache, c) = (self.flag, self.lora, f.device.clone(), f.cache, f.c);
         let named = self.named;
-        let positions = f.cache_tokens;
-        let guesses = if f.draft.is_some() { GUESSES } else { 0 };
+        let options = engine_options(f, slots, context);
         let mut first = Some(self.model);
         let start: Start = Box::new(move || {
             let model = match first.take() {
@@ -217,7 +227,6 @@ impl Opened {
                 // The device was lost, and all that was on it.
                 None => flag.open(&device, None, c, cache).and_then(|(model, _)| lora.apply(model)),
             };
-            let options = Options { slots, context: Some(context), positions, guesses };
             let engine = model.and_then(|m| Ok(Engine::new(&m, &options)?)).map_err(|e| e.to_string())?;
             Ok(match &named {
                 Some(tokenizer) => Box::new(Named(engine, tokenizer.clone())),
@@ -249,6 +258,7 @@ impl Opened {
 pub(super) struct Folder {
     store: Store,
     flags: Flags,
+    limits: OnceLock<(Caps, Budget)>,
 }
 
 impl Folder {
@@ -256,7 +266,7 @@ impl Folder {
     /// It is no folder.
     pub(super) fn new(store: &Store, flags: Flags) -> Result<Folder> {
         std::fs::read_dir(store.folder()).map_err(|e| Error::io(store.folder(), e))?;
-        Ok(Folder { store: store.clone(), flags })
+        Ok(Folder { store: store.clone(), flags, limits: OnceLock::new() })
     }
 
     /// The names of all models.
@@ -276,7 +286,41 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// The device that models are opened on, as plans need it.
+    fn limits(&self) -> Result<&(Caps, Budget)> {
+        if let Some(known) = self.limits.get() {
+            return Ok(known);
+        }
+        let gpu = pollster::block_on(weft_kernels::open(&self.flags.device.options()?))?;
+        Ok(self.limits.get_or_init(|| (gpu.caps().clone(), gpu.budget().clone())))
+    }
+
+    /// What a model takes once it answers: weights, and the memory of its answers.
+    fn planned(&self, file: &File) -> Result<u64> {
+        let (f, spec) = (&self.flags, Spec::read(file)?);
+        let (caps, budget) = self.limits()?;
+        let context = context(&spec, f.c);
+        let own = weft_models::Options { cache: f.cache.cache_type, ..Default::default() };
+        let plan = weft_models::plan(file, &spec, context, &own, (caps, budget))?;
+        if spec.out.pooling.is_some() {
+            return Ok(plan.total());
+        }
+        let slots = slots(f, caps.kind);
+        let options = engine_options(f, slots, context);
+        let answers = weft_models::engine::plan(file, &spec, &own, &options, (caps, budget))?;
+        Ok(plan.weights + answers.total())
+    }
+}
+
 impl Library for Folder {
+    fn bytes(&self, name: &str) -> std::result::Result<u64, String> {
+        let entry = self.store.list().into_iter().find(|e| e.name == name);
+        let path = entry.and_then(|e| e.files.into_iter().next()).ok_or("it is gone")?;
+        let plain = |e: Error| e.to_string().replace(&path.display().to_string(), name);
+        File::open(&path).map_err(Error::from).and_then(|file| self.planned(&file)).map_err(plain)
+    }
+
     fn names(&self) -> Vec<String> {
         self.all()
     }
