@@ -29,6 +29,10 @@ use crate::{guard, routes};
 /// Bytes of a request's head at most.
 const HEAD: usize = 64 << 10;
 
+/// Headers of answers that pages of other origins may read.
+const EXPOSED: &str = "x-request-id, retry-after, x-weft-machine, x-weft-away, x-weft-queue-position, x-weft-queue-ms, \
+                       x-weft-prefill-ms, x-weft-decode-ms, x-weft-cached-tokens";
+
 /// All routes behind the guard.
 pub fn router(app: Arc<App>) -> Router {
     let forward = from_fn_with_state(app.clone(), forward::forward);
@@ -53,7 +57,7 @@ async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         let mut set = |name: header::HeaderName, value: &str| set(headers, name, value);
         set(header::ACCESS_CONTROL_ALLOW_ORIGIN, &origin);
         set(header::VARY, "origin");
-        set(header::ACCESS_CONTROL_EXPOSE_HEADERS, "x-request-id, retry-after, x-weft-machine, x-weft-away");
+        set(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         if preflight {
             set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE");
             set(

@@ -1,5 +1,6 @@
 //! From what the engine says to what a client is told: the pieces that all formats share.
 
+use axum::response::Response;
 use serde_json::json;
 use weft_models::engine::{Finish, Logprobs, Usage};
 
@@ -57,6 +58,21 @@ pub(crate) fn usage_json(u: &Usage, reasoning: usize) -> String {
         "x_weft": { "queue_ms": ms(u.queued), "prefill_ms": ms(u.prefill), "decode_ms": ms(u.decode) },
     })
     .to_string()
+}
+
+/// Tells in the head of an answer how many requests waited before it, and of a whole one what took how long.
+pub(crate) fn time_headers(response: &mut Response, ahead: usize, usage: Option<&Usage>) {
+    let headers = response.headers_mut();
+    headers.insert("x-weft-queue-position", ahead.into());
+    let Some(u) = usage else { return };
+    for (name, value) in [
+        ("x-weft-queue-ms", u.queued.as_millis() as u64),
+        ("x-weft-prefill-ms", u.prefill.as_millis() as u64),
+        ("x-weft-decode-ms", u.decode.as_millis() as u64),
+        ("x-weft-cached-tokens", u.cached as u64),
+    ] {
+        headers.insert(name, value.into());
+    }
 }
 
 /// Appends a text as a JSON string.

@@ -166,6 +166,20 @@ fn the_document_is_what_the_routes_take() {
 }
 
 #[test]
+fn answers_say_how_long_what_took() {
+    let server = Server::open();
+    let mut body =
+        json!({ "model": "fake", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 7 });
+    let whole = server.post("/v1/chat/completions", &body);
+    for name in ["queue-position", "queue-ms", "prefill-ms", "decode-ms", "cached-tokens"] {
+        let value = whole.header(&format!("x-weft-{name}"));
+        assert!(value.is_some_and(|v| v.parse::<u64>().is_ok()), "{name}: {}", whole.head);
+    }
+    body["stream"] = true.into();
+    assert_eq!(server.post("/v1/chat/completions", &body).header("x-weft-queue-position"), Some("0"));
+}
+
+#[test]
 fn what_was_done_is_counted() {
     let server = Server::open();
     let body = json!({ "model": "fake", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 7, "ignore_eos": true });

@@ -15,7 +15,7 @@ use crate::engine::Said;
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::reader::{Parts, Reader};
-use crate::said::{push_logprobs, push_string, reason, sum, usage_json};
+use crate::said::{push_logprobs, push_string, reason, sum, time_headers, usage_json};
 use crate::stream::{self, Token, Whole, Write};
 use crate::tools::Piece;
 
@@ -34,6 +34,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, post: Post) -> Result<Resp
     }
     // A long prompt and a grammar take time, which others of this thread need not wait for.
     let prepared = tokio::task::block_in_place(|| ask.prepare(&served, post.who.0))?;
+    let ahead = engine.load().0;
     let said = engine.submit(prepared.requests, post.who.0).map_err(no_room)?;
     let seed = app.id();
     let readers =
@@ -43,13 +44,18 @@ pub(super) async fn chat(State(app): State<Arc<App>>, post: Post) -> Result<Resp
         let writer = Chunks::new(head, &ask, readers);
         let response =
             stream::respond(said, ask.draw.n, writer, app.config.ping, "text/event-stream").await?;
-        return Ok(match resumable {
+        let mut response = match resumable {
             true => app.streams.keep(&format!("chatcmpl-{seed:016x}"), post.who.0, response, app.config.ping),
             false => response,
-        });
+        };
+        time_headers(&mut response, ahead, None);
+        return Ok(response);
     }
     let whole = stream::collect(said, ask.draw.n).await?;
-    Ok(json(answer(&head, &ask, readers, whole)))
+    let usage: Vec<Usage> = whole.iter().map(|w| w.usage).collect();
+    let mut response = json(answer(&head, &ask, readers, whole));
+    time_headers(&mut response, ahead, Some(&sum(&usage)));
+    Ok(response)
 }
 
 /// What all parts of an answer have in common.
