@@ -110,3 +110,88 @@ fn a_token_costs_little() {
     // Twenty times what it takes on a quiet machine.
     assert!(each < 100.0, "{each} us a token");
 }
+
+/// Memory that this process has, in KiB.
+#[cfg(target_os = "linux")]
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("what the system says");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// 64 clients for as long as `WEFT_SOAK` says in seconds, of whom every third leaves somewhere: memory stays what it was.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "memory_stays_flat runs it, in a process where no other test takes memory"]
+fn soak() {
+    let seconds: u64 = std::env::var("WEFT_SOAK").ok().and_then(|s| s.parse().ok()).unwrap_or(10);
+    let limits = Limits { waiting: 4 * CLIENTS, age: Duration::from_secs(60) };
+    let engine = Engine { slots: 16, step: Duration::from_micros(500), ..Default::default() };
+    let server = Server::start(Config { limits, ..Default::default() }, engine);
+    let (next, whole) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let began = std::time::Instant::now();
+    let all = Duration::from_secs(seconds);
+    let samples: Vec<f64> = std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (server, next, whole) = (&server, &next, &whole);
+            scope.spawn(move || {
+                let mut random = client as u64 * 0x9e37_79b9 + 1;
+                while began.elapsed() < all {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
+                    let asked = body(next.fetch_add(1, Ordering::Relaxed));
+                    if (random >> 33).is_multiple_of(3) {
+                        server.leave_after("/v1/chat/completions", &asked, (random >> 40) as usize % 900);
+                        continue;
+                    }
+                    let reply = server.post("/v1/chat/completions", &asked);
+                    assert_eq!(reply.status, 200, "{reply:?}");
+                    whole.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // The first third fills caches and what the allocator keeps.
+        std::thread::sleep(all / 3);
+        let mut samples = Vec::new();
+        while began.elapsed() < all {
+            samples.push(resident());
+            std::thread::sleep((all / 60).max(Duration::from_millis(50)));
+        }
+        samples
+    });
+    assert!(server.is_idle(), "{:?} wait and run", server.engine.load());
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let fifth = (samples.len() / 5).max(1);
+    let (first, last) = (mean(&samples[..fifth]), mean(&samples[samples.len() - fifth..]));
+    println!(
+        "{seconds} s, {} requests, {} whole answers: {first:.0} KiB at first, {last:.0} KiB at last, {:+.1} %",
+        next.load(Ordering::Relaxed),
+        whole.load(Ordering::Relaxed),
+        (last / first - 1.0) * 100.0
+    );
+    // On a process this small a few pages more are some per cent.
+    let room = (first * 0.05).max(3000.0);
+    assert!(last - first < room, "from {first} KiB to {last} KiB: {samples:?}");
+    assert!(whole.load(Ordering::Relaxed) > 100);
+}
+
+/// The soak, for as long as CI has time; `WEFT_SOAK=3600` has it last an hour.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_stays_flat() {
+    let own = std::env::current_exe().expect("this program");
+    let mut soak = std::process::Command::new(own);
+    soak.args(["--exact", "load::soak", "--ignored", "--nocapture"]);
+    if std::env::var_os("WEFT_SOAK").is_none() {
+        soak.env("WEFT_SOAK", "12");
+    }
+    let out = soak.output().expect("it runs");
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(
+        out.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    println!("{}", said.lines().find(|l| l.contains("whole answers")).unwrap_or_default());
+}
