@@ -12,7 +12,12 @@ mod docs;
 mod evals;
 mod faults;
 mod finetune;
+/// The hub of the tests of `weft-hub`.
+#[path = "../hub/tests/hub.rs"]
+#[allow(dead_code)]
+mod hub;
 mod no_c;
+mod pull;
 mod quantize;
 mod serve;
 mod tune;
