@@ -25,7 +25,9 @@ pub trait Library: Send + Sync {
     ///
     /// # Errors
     /// Why that is not known; the line names no path.
-    fn bytes(&self, name: &str) -> std::result::Result<u64, String>;
+    fn bytes(&self, name: &str) -> std::result::Result<u64, String> {
+        Err(format!("what \"{name}\" takes is not known before it is open"))
+    }
 }
 
 /// Where models lie that are not asked for, and those that are open.

@@ -95,12 +95,11 @@ fn drop_model(app: &App, name: &str) -> Result<()> {
         let line = format!("\"{name}\" was not pulled: whoever put its file there may remove it");
         return Err(ApiError::forbidden("not_pulled", line));
     }
-    let busy =
-        app.models.iter().any(|m| m.card.id == name) || !app.shelf.as_ref().is_none_or(|s| s.close(name));
-    if busy {
-        let line = format!("\"{name}\" has work to do; try again when it has none");
+    if app.models.iter().any(|m| m.card.id == name) {
+        let line = format!("\"{name}\" is served as long as the server runs");
         return Err(ApiError::http(StatusCode::CONFLICT, "busy", line));
     }
+    app.shelves.iter().try_for_each(|shelf| shelf.close(name))?;
     pulls.remove(name)
 }
 
