@@ -30,6 +30,10 @@ pub(super) async fn chat(State(app): State<Arc<App>>, post: Post) -> Result<Resp
         if !ask.stream {
             return Err(ApiError::value("resumable", "\"resumable\" is for streams"));
         }
+        if post.who.is_peer() {
+            let line = "\"resumable\" is not supported for a model of another machine";
+            return Err(ApiError::unsupported("resumable", line));
+        }
         app.streams.room()?;
     }
     // A long prompt and a grammar take time, which others of this thread need not wait for.
