@@ -15,6 +15,7 @@ use crate::{Error, Result, interrupt, output};
 
 /// A server to measure, and how it is asked.
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 pub(super) struct Flags {
     /// Measure a server in place of a model: times of answers to made-up prompts of -p tokens, -n tokens each
     #[arg(long, value_name = "URL", conflicts_with_all = ["model", "synthetic", "profile"], help_heading = "A server")]

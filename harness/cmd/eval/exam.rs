@@ -20,6 +20,7 @@ use crate::{Error, Result, interrupt, output};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Test sets")]
+#[group(skip)]
 pub(super) struct Flags {
     /// The test set's file, or a folder with its files
     #[arg(long, value_name = "PATH")]

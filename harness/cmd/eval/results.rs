@@ -10,6 +10,7 @@ use crate::{Error, Result, output};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Results and data")]
+#[group(skip)]
 pub(super) struct Flags {
     /// Compare two folders of results, question by question
     #[arg(long, value_name = "DIR", num_args = 2)]
