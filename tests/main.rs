@@ -10,6 +10,7 @@ mod cli;
 mod cli_bad_input;
 mod docs;
 mod evals;
+mod evaluations;
 mod faults;
 mod finetune;
 /// The hub of the tests of `weft-hub`.

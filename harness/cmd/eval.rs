@@ -3,7 +3,7 @@
 mod divergence;
 mod exam;
 mod health;
-mod questions;
+pub(crate) mod questions;
 mod results;
 mod types;
 

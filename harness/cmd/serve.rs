@@ -1,5 +1,6 @@
 //! `weft serve`: models behind HTTP.
 
+mod exams;
 mod open;
 mod peers;
 mod tuning;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use clap::Args;
 use weft_server::engine::Limits;
+use weft_server::exams::Exams;
 use weft_server::tuning::Jobs;
 use weft_server::{App, Config, Keys, Pulls, Requests, Shelf, Told};
 
@@ -276,8 +278,9 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let opened = open::all(&f)?;
     config.device = opened.first().map(open::Opened::device).unwrap_or_default();
     keep_serving();
-    let bases = opened.iter().filter_map(open::Opened::base).collect();
-    let jobs = f.jobs.as_deref().map(|folder| begin_jobs(&f, folder, bases)).transpose()?;
+    let bases = Arc::new(bases(&f, &opened)?);
+    let jobs = f.jobs.as_deref().map(|folder| begin_jobs(folder, bases.clone())).transpose()?;
+    let exams = Exams::new(bases).map_err(|e| Error::input(format!("the system gives no thread: {e}")))?;
     let (mut served, mut workers, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     for one in opened {
         let start = one.start(&f, config.limits)?;
@@ -285,7 +288,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         served.push(start.served);
         workers.extend(start.worker);
     }
-    let mut app = App::new(config, served);
+    let mut app = App::new(config, served).with_exams(Arc::new(exams));
     if let Some(folder) = &f.cache_dir {
         let file = folder.join("responses.redb");
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
@@ -328,13 +331,19 @@ pub(super) fn run(f: Flags) -> Result<()> {
     Ok(())
 }
 
-/// Takes up the jobs of a folder.
-fn begin_jobs(f: &Flags, folder: &std::path::Path, open: Vec<tuning::Base>) -> Result<Arc<Jobs>> {
-    let models = match &f.models {
+/// What can be trained and asked, besides what is asked by chat.
+fn bases(f: &Flags, opened: &[open::Opened]) -> Result<tuning::Bases> {
+    let folder = match &f.models {
         Some(models) => Some(open::Folder::new(&store_of(Some(models))?, f.clone())?),
         None => None,
     };
-    let bases = tuning::Bases { open, folder: models, flags: f.clone() };
-    let jobs = Jobs::open(folder, Box::new(bases));
+    let open = opened.iter().filter_map(open::Opened::base).collect();
+    let adapted = opened.iter().filter_map(open::Opened::with_adapter).collect();
+    Ok(tuning::Bases { open, adapted, folder, flags: f.clone() })
+}
+
+/// Takes up the jobs of a folder.
+fn begin_jobs(folder: &std::path::Path, bases: Arc<tuning::Bases>) -> Result<Arc<Jobs>> {
+    let jobs = Jobs::open(folder, bases);
     Ok(Arc::new(jobs.map_err(|why| Error::input(format!("{}: {why}", folder.display())))?))
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::card::Card;
 use crate::engine::{Full, Handle, Limits, VectorHandle};
 use crate::error::{ApiError, Result};
+use crate::exams::Exams;
 use crate::grammar::Grammars;
 use crate::guard::Keys;
 use crate::peers::Peers;
@@ -157,6 +158,8 @@ pub struct App {
     pub(crate) shelves: Vec<Shelf>,
     /// Fine-tuning, where it is switched on.
     pub(crate) jobs: Option<Arc<Jobs>>,
+    /// Evaluations, where somebody asks the questions.
+    pub(crate) exams: Option<Arc<Exams>>,
     pub(crate) ending: AtomicBool,
     /// The answers that conversations can go on from.
     pub(crate) store: Option<Store>,
@@ -179,6 +182,7 @@ impl App {
             models: models.into_iter().map(Arc::new).collect(),
             shelves: Vec::new(),
             jobs: None,
+            exams: None,
             ending: AtomicBool::new(false),
             store: Store::in_memory().ok(),
             peers: None,
@@ -217,6 +221,12 @@ impl App {
     #[must_use]
     pub fn with_peers(self, peers: Peers) -> App {
         App { peers: Some(peers), ..self }
+    }
+
+    /// The same with evaluations.
+    #[must_use]
+    pub fn with_exams(self, exams: Arc<Exams>) -> App {
+        App { exams: Some(exams), ..self }
     }
 
     /// The names of all models.

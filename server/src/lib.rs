@@ -9,6 +9,7 @@ mod card;
 mod draw;
 pub mod engine;
 mod error;
+pub mod exams;
 mod fields;
 pub mod grammar;
 mod guard;

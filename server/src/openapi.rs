@@ -254,6 +254,20 @@ pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
             ];
             (with(&[own]), &["messages"])
         }
+        "/v1/evaluations" => {
+            let own: &[Field] = &[
+                ("suite", "string", "curriculum or file"),
+                ("domains", "array", "Those of the curriculum's that are asked [the core ones]"),
+                ("limit", "integer", "Questions of each kind [100]"),
+                ("seed", "integer", "Draws the questions [1]"),
+                ("max_tokens", "integer", "Tokens of an answer at most [512]"),
+                ("content", "string", "Questions: lines of JSON, an array of records, CSV or TSV"),
+                ("filename", "string", "What messages call them; its ending says what they are"),
+                ("columns", "string", "Which column holds what, as weft eval --columns"),
+                ("mode", "string", "generate, or letter: the likeliest letter counts"),
+            ];
+            (with(&[own]), &["model"])
+        }
         "/v1/files" => {
             let own: &[Field] = &[
                 ("purpose", "string", "fine-tune alone"),
@@ -301,6 +315,9 @@ fn about(path: &str) -> &'static str {
         "/v1/messages/count_tokens" => "Counts the tokens of a conversation",
         "/v1/embeddings" => "Turns texts into vectors",
         "/v1/rerank" => "Orders documents by how well they answer a query",
+        "/v1/evaluations" => "Asks a model questions and scores its answers",
+        "/v1/evaluations/{id}" => "How far an evaluation is, and what came of it",
+        "/v1/evaluations/{id}/cancel" => "Ends an evaluation",
         "/v1/files" => "Data for fine-tuning, kept under an id",
         "/v1/files/{id}" => "What is known of a file",
         "/v1/files/{id}/content" => "What a file holds",

@@ -4,6 +4,7 @@ mod support;
 
 mod anthropic;
 mod chat;
+mod exams;
 mod guard;
 mod load;
 mod ollama;

@@ -129,7 +129,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn open(folder: &Path) -> Arc<Jobs> {
-    Arc::new(Jobs::open(folder, Box::new(Counting)).expect("a folder of jobs"))
+    Arc::new(Jobs::open(folder, Arc::new(Counting)).expect("a folder of jobs"))
 }
 
 fn server(name: &str, config: Config) -> Server {
@@ -415,7 +415,7 @@ fn a_server_that_ends_goes_on_with_its_jobs_at_the_next_start() {
     while server.get(&format!("{JOBS}/{id}")).json()["progress"]["step"].as_u64() < Some(3) {
         assert!(Instant::now() < end);
     }
-    assert!(Jobs::open(&folder, Box::new(Counting)).expect_err("a lock").contains("another server"));
+    assert!(Jobs::open(&folder, Arc::new(Counting)).expect_err("a lock").contains("another server"));
     server.end();
     assert!(jobs.wait(Duration::from_secs(10)));
     drop((jobs, server));

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use weft_models::engine::Request;
-use weft_models::{Message, Sampling};
+use weft_models::{Message, Model, Sampling};
 
 use super::Flags;
 use crate::answers::Local;
 use crate::{Result, interrupt, output, report};
 use weft_curriculum::score::{Scores, Tally, score_generation};
-use weft_curriculum::{self as curriculum, Format, Sample, Split};
+use weft_curriculum::{self as curriculum, Domain, Format, Sample, Split};
 
 /// The two ways a question is asked.
 const KINDS: [(&str, Format); 2] = [("generation", Format::Chat), ("multiple choice", Format::Mcq)];
@@ -28,18 +28,19 @@ pub(super) fn run(f: &Flags) -> Result<()> {
     // Before the first question, so that a file without a vocabulary is told as such.
     model.tokenizer()?;
     let start = Instant::now();
-    let mut asked = Vec::new();
-    for (name, format) in KINDS {
-        let samples = curriculum::generate(f.seed, limit, Split::Test, format, domains.clone());
-        let prompt = |s: Sample| Ok((model.chat(&[Message::new("user", s.prompt.as_str())], None)?, s));
-        asked.push((name, samples.map(prompt).collect::<Result<Vec<_>>>()?));
-    }
+    let asked = asked(&model, f.seed, limit, &domains)?;
     let mut local = Local::new(model.clone(), f.model.name(), f.slots);
     let bar = output::bar(2 * limit, "{msg} {bar:30} {pos} of {len}, {elapsed}, {eta} to go");
     let mut scored = Vec::new();
     for (name, questions) in asked {
         bar.set_message(name);
-        let scores = score(f, &mut local, questions, &bar);
+        let scores = score(&mut local, questions, f.n.unwrap_or(TOKENS), &mut |sample, text, right| {
+            if f.wrong && !right {
+                bar.suspend(|| show(sample, text));
+            }
+            bar.inc(1);
+            Ok(())
+        });
         if scores.is_err() {
             bar.finish_and_clear();
         }
@@ -74,25 +75,46 @@ pub(super) fn run(f: &Flags) -> Result<()> {
     Ok(())
 }
 
-/// Asks all of the questions, as many at a time as there are slots.
-fn score(
-    f: &Flags,
+/// A question's prompt, and the question.
+type Question = (Vec<u32>, Sample);
+
+/// The questions of the test split, so many of each kind.
+///
+/// # Errors
+/// A model without a vocabulary or a template.
+pub(crate) fn asked(
+    model: &Model,
+    seed: u64,
+    limit: u64,
+    domains: &[&'static Domain],
+) -> Result<Vec<(&'static str, Vec<Question>)>> {
+    let mut asked = Vec::new();
+    for (name, format) in KINDS {
+        let samples = curriculum::generate(seed, limit, Split::Test, format, domains.to_vec());
+        let prompt = |s: Sample| Ok((model.chat(&[Message::new("user", s.prompt.as_str())], None)?, s));
+        asked.push((name, samples.map(prompt).collect::<Result<Vec<_>>>()?));
+    }
+    Ok(asked)
+}
+
+/// Asks all of the questions, as many at a time as there are slots. `each` is told the answer to each and whether it is
+/// right, and may end it.
+///
+/// # Errors
+/// The model's; what `each` returns.
+pub(crate) fn score(
     local: &mut Local,
-    questions: Vec<(Vec<u32>, Sample)>,
-    bar: &indicatif::ProgressBar,
+    questions: Vec<Question>,
+    most: usize,
+    each: &mut dyn FnMut(&Sample, &str, bool) -> weft_evals::Result<()>,
 ) -> Result<Scores> {
     let mut scores = Scores::default();
-    let most = f.n.unwrap_or(TOKENS);
     let (prompts, samples): (Vec<_>, Vec<_>) = questions.into_iter().unzip();
     let requests = prompts.into_iter().map(|p| Request::new(p, Sampling::greedy(), most)).collect();
     local.ask(requests, &mut |i, answer, _| {
         let right = score_generation(&samples[i], &answer.text);
         scores.add(&samples[i], right);
-        if f.wrong && !right {
-            bar.suspend(|| show(&samples[i], &answer.text));
-        }
-        bar.inc(1);
-        Ok(())
+        each(&samples[i], &answer.text, right)
     })?;
     Ok(scores)
 }

@@ -157,6 +157,11 @@ impl Opened {
         })
     }
 
+    /// A model with the adapter of --lora, by its name.
+    pub(super) fn with_adapter(&self) -> Option<(String, Model)> {
+        (!self.lora.lora.is_empty()).then(|| (self.name.clone(), self.model.clone()))
+    }
+
     /// What it computes on.
     pub(super) fn device(&self) -> Value {
         let caps = self.model.gpu().caps();

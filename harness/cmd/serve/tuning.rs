@@ -25,6 +25,8 @@ pub(super) struct Base {
 /// All that can be trained on.
 pub(super) struct Bases {
     pub(super) open: Vec<Base>,
+    /// Those with an adapter of --lora, which can be asked alone.
+    pub(super) adapted: Vec<(String, Model)>,
     pub(super) folder: Option<Folder>,
     pub(super) flags: Flags,
 }
@@ -47,7 +49,7 @@ fn problem(file: &str, e: &DataError) -> Problem {
 }
 
 impl Bases {
-    fn flag(&self, base: &str) -> std::result::Result<ModelFlag, String> {
+    pub(super) fn flag(&self, base: &str) -> std::result::Result<ModelFlag, String> {
         if let Some(open) = self.open.iter().find(|b| b.name == base) {
             return Ok(open.flag.clone());
         }
@@ -56,7 +58,7 @@ impl Bases {
     }
 
     /// The model, opened where it does not answer under its own name, and whether it was open.
-    fn model(&self, base: &str, flag: &ModelFlag) -> Result<(Model, bool)> {
+    pub(super) fn model(&self, base: &str, flag: &ModelFlag) -> Result<(Model, bool)> {
         match self.open.iter().find(|b| b.name == base) {
             Some(open) => Ok((open.model.clone(), true)),
             // No cache is needed to train.
@@ -68,7 +70,7 @@ impl Bases {
     }
 
     /// An error without the path of the model's file.
-    fn plain(&self, base: &str, flag: &ModelFlag, e: impl Display) -> String {
+    pub(super) fn plain(&self, base: &str, flag: &ModelFlag, e: impl Display) -> String {
         e.to_string().replace(&flag.name(), base)
     }
 

@@ -27,7 +27,7 @@ fn entry(f: &FileCard) -> Value {
 }
 
 /// A name that can stand in a message: it is no path, and nothing is called so on the disk.
-fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: &str) -> Result<()> {
     let known = |c: char| (c.is_alphanumeric() || " -_.()+,".contains(c)) && !c.is_control();
     if !name.is_empty() && name.chars().count() <= NAME && name.chars().all(known) && !name.starts_with('.') {
         return Ok(());

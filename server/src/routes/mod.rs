@@ -3,6 +3,7 @@
 mod anthropic;
 mod chat;
 mod completions;
+mod exams;
 mod files;
 mod machines;
 mod metrics;
@@ -59,6 +60,9 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/api/version", &["GET"]),
     ("/v1/embeddings", &["POST"]),
     ("/v1/rerank", &["POST"]),
+    ("/v1/evaluations", &["GET", "POST"]),
+    ("/v1/evaluations/{id}", &["GET"]),
+    ("/v1/evaluations/{id}/cancel", &["POST"]),
     ("/v1/files", &["GET", "POST"]),
     ("/v1/files/{id}", &["GET", "DELETE"]),
     ("/v1/files/{id}/content", &["GET"]),
@@ -146,6 +150,9 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/v1/machines", get(machines::list).post(machines::add))
         .route("/v1/machines/{*id}", delete(machines::remove))
         .route("/v1/pair", post(machines::open))
+        .route("/v1/evaluations", get(exams::list).post(exams::create))
+        .route("/v1/evaluations/{id}", get(exams::one))
+        .route("/v1/evaluations/{id}/cancel", post(exams::cancel))
         .route("/v1/files", get(files::list).post(files::create))
         .route("/v1/files/{id}", get(files::one).delete(files::delete))
         .route("/v1/files/{id}/content", get(files::content))

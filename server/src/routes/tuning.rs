@@ -121,7 +121,7 @@ pub(super) async fn delete(
 }
 
 /// A POST without a body, or with an empty object, as clients send where there is nothing to say.
-async fn asked(app: &App, body: Body, who: &Asker, id: &str, ask: Ask) -> Result<Response> {
+pub(super) async fn empty(app: &App, body: Body) -> Result<()> {
     let bytes = axum::body::to_bytes(body, 1024).await;
     let bytes = bytes.map_err(|_| ApiError::bad("invalid_body", "the body must be empty, or {}"))?;
     if !bytes.is_empty() {
@@ -130,6 +130,11 @@ async fn asked(app: &App, body: Body, who: &Asker, id: &str, ask: Ask) -> Result
         })?;
         finish(app, Fields::body(body)?)?;
     }
+    Ok(())
+}
+
+async fn asked(app: &App, body: Body, who: &Asker, id: &str, ask: Ask) -> Result<Response> {
+    empty(app, body).await?;
     let (jobs, owner) = (jobs(app)?, owner(app, who));
     let job = tokio::task::block_in_place(|| jobs.ask(&owner, id, ask))?;
     Ok(json(job.to_string()))

@@ -73,7 +73,7 @@ impl Jobs {
     ///
     /// # Errors
     /// The folder cannot be used, or another server does.
-    pub fn open(folder: &Path, tuner: Box<dyn Tuner>) -> std::result::Result<Jobs, String> {
+    pub fn open(folder: &Path, tuner: Arc<dyn Tuner>) -> std::result::Result<Jobs, String> {
         let plain = |e: std::io::Error| disk::plain(&e);
         disk::folder(folder).map_err(plain)?;
         let lock = lock(folder)?;
@@ -153,6 +153,19 @@ impl Jobs {
     /// What opens the models that came of jobs.
     pub(crate) fn library(&self) -> impl Library + use<> {
         Tuned(self.shared.clone())
+    }
+
+    /// The models that came of jobs.
+    pub(crate) fn models(&self) -> Vec<String> {
+        self.library().names()
+    }
+
+    /// The model below one that came of a job, and the file of its adapter.
+    pub(crate) fn adapter(&self, name: &str) -> Option<(String, PathBuf)> {
+        let state = self.shared.state();
+        let done = |j: &&Job| j.record.status == Status::Succeeded && j.record.model() == name;
+        let record = &state.jobs.iter().find(done)?.record;
+        Some((record.base.clone(), self.shared.folder.join(&record.id).join("run").join("adapter.gguf")))
     }
 
     pub(crate) fn add_file(&self, owner: &str, text: Text) -> Result<FileCard> {

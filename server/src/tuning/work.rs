@@ -25,7 +25,7 @@ pub(super) struct State {
 
 pub(super) struct Shared {
     pub(super) folder: PathBuf,
-    pub(super) tuner: Box<dyn Tuner>,
+    pub(super) tuner: Arc<dyn Tuner>,
     pub(super) state: Mutex<State>,
     pub(super) wake: Condvar,
     /// Counts what happened.
