@@ -1,13 +1,14 @@
 // The pages beside the chat. Models and Device: what the server says of itself, and nothing that it does not.
-import { bytes, el, number, plural } from "./ui.js";
+import { bytes, copyText, el, number, plural } from "./ui.js";
 import * as api from "./api.js";
+import { exam } from "./exam.js";
 import { pulls as pullSection } from "./pulls.js";
 import { tune } from "./tune.js";
 
 const table = (rows) => el("dl", {}, rows.filter(([, v]) => v !== undefined && v !== null && v !== "")
     .map(([k, v]) => el("div", {}, el("dt", {}, k), el("dd", {}, String(v)))));
 
-export const TITLES = { models: "Models", tune: "Fine-tune", device: "Device" };
+export const TITLES = { models: "Models", tune: "Fine-tune", exam: "Evaluate", device: "Device" };
 
 // Only the page that was asked for last is drawn, and watched as long as it is there.
 let turn = 0;
@@ -19,6 +20,7 @@ export async function show(root, name, retry, trial, changed) {
     root.setAttribute("aria-label", TITLES[name]);
     root.replaceChildren(el("h2", {}, TITLES[name]), el("p", {}, "Asking the server …"));
     try {
+        if (name === "exam") { await exam(root, () => mine === turn); return; }
         const { models, props, pulls } = await api.facts();
         const slots = name === "models" ? await api.get("slots").catch(() => null) : null;
         if (mine !== turn) return;
@@ -107,7 +109,8 @@ function device(props) {
     const d = props.device;
     if (!d) return [el("p", {}, "This server says nothing about its device. “weft devices” lists what is there.")];
     const simple = Object.entries(d).filter(([k, v]) => k !== "name" && v !== null && typeof v !== "object");
-    const cards = [el("section.card", { "aria-label": "Adapter" }, el("h3", {}, d.name ?? "Adapter"),
+    const cards = [el("div.ways", {}, el("button", { type: "button", onclick: () => copyText(report(props)) }, "Copy a report for an issue")),
+        el("section.card", { "aria-label": "Adapter" }, el("h3", {}, d.name ?? "Adapter"),
         table(simple.map(([k, v]) => [words(k), k === "vendor" ? `0x${Number(v).toString(16)}` : value(k, v)])))];
     if (d.features) {
         cards.push(el("section.card", { "aria-label": "Features" }, el("h3", {}, "Features"),
@@ -118,6 +121,14 @@ function device(props) {
             table(Object.entries(d.limits).map(([k, v]) => [words(k), value(k, v)]))));
     }
     return cards;
+}
+
+// What somebody who looks for a fault needs to know of server and device; nothing that was said, and no path.
+export function report(props) {
+    const { name, kind, backend, driver, features, limits } = props.device;
+    return ["```", `server   ${props.build_info ?? "unknown"}`, `browser  ${navigator.userAgent}`,
+        `device   ${name}, ${kind}, ${backend}, ${driver}`, `features ${JSON.stringify(features)}`, `limits   ${JSON.stringify(limits)}`,
+        `models   ${(props.models ?? []).join(", ")}`, "```"].join("\n");
 }
 
 function feature(v) {

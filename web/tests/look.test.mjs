@@ -4,11 +4,11 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { ask, idle, launch, violations, visit } from "./browser.mjs";
 import { Mock, web } from "./mock.mjs";
-import { tuning } from "./tuning.mjs";
+import { exams, tuning } from "./tuning.mjs";
 import { webp } from "./webp.mjs";
 
-let browser, mock;
-before(async () => { browser = await launch(); mock = await new Mock().start(); tuning(mock); });
+let browser, mock, asked;
+before(async () => { browser = await launch(); mock = await new Mock().start(); tuning(mock); asked = exams(mock); });
 after(async () => { await browser?.close(); await mock?.stop(); });
 
 const ANSWER = `Weaving crosses two sets of threads:
@@ -116,6 +116,15 @@ for (const [size, width, height] of sizes) {
             await state("tune", !dark);
             for (let s = 23; s <= 30; s += 1) mock.step(s);
             await page.getByText("It is done.").first().waitFor();
+            await page.goto(`${mock.url}#/exam`);
+            await page.getByRole("button", { name: "Start" }).click();
+            await page.getByText("12 of 100 questions").first().waitFor();
+            asked.at(-1).done();
+            await page.locator(".job table").first().waitFor();
+            await state("exam", size === "phone" ? dark : !dark);
+            await page.selectOption("[data-key=suite]", "file");
+            await state("exam-own");
+            await page.selectOption("[data-key=suite]", "curriculum");
             await page.goto(`${mock.url}#/device`);
             await page.waitForFunction(() => document.querySelector("#page h3")?.textContent.includes("llvmpipe"));
             await state("device", dark);

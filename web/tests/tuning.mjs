@@ -49,3 +49,28 @@ export function tuning(mock) {
     });
     return jobs;
 }
+
+// Evaluations as the server has them: one that is begun stands at 12 questions until `done` is called.
+export function exams(mock) {
+    const all = [];
+    const PATH = "/v1/evaluations";
+    Object.assign(mock.routes, {
+        [`GET ${PATH}`]: ({ json }) => json(200, { object: "list", data: [...all].reverse(), has_more: false, models: ["weft-mini", "weft-mini+cloth"] }),
+        [`POST ${PATH}`]: ({ entry, json }) => {
+            const { body } = entry;
+            if (body.content === "bad") { json(400, { error: { message: "questions.jsonl: line 1: is not JSON (expected value)", code: "invalid_value" } }); return; }
+            const one = { id: `eval-${all.length + 1}`, model: body.model, suite: { name: body.suite, filename: body.filename }, status: "running", answered: 12, questions: 100, scores: [], error: null };
+            Object.defineProperty(one, "done", { value: () => {
+                const score = (kind, part, total, share, low, high) => ({ kind, part, total, share, low, high });
+                Object.assign(one, { status: "completed", answered: 100, scores: [
+                    score("generation", "all", 50, 0.72, 0.583, 0.825), score("generation", "physics", 25, 0.64, 0.445, 0.798),
+                    score("multiple choice", "all", 50, 0.9, 0.786, 0.957), score("multiple choice", "physics", 25, 0.88, 0.7, 0.958),
+                ] });
+            } });
+            all.push(one);
+            mock.routes[`POST ${PATH}/${one.id}/cancel`] = ({ json: say }) => { one.status = "cancelled"; say(200, one); };
+            json(200, one);
+        },
+    });
+    return all;
+}
