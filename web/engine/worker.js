@@ -19,7 +19,12 @@ class Fault extends Error {
 async function look() {
     if (!isSecureContext) throw new Fault("no-gpu", "This browser has WebGPU for pages over https or from this machine alone.");
     if (!navigator.gpu) throw new Fault("no-gpu", "This browser has no WebGPU. Chrome and Edge have it, and Safari from version 26; Firefox has it on some systems.");
-    const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+    let adapter = null;
+    // A browser that has just started, on a busy machine, may have none yet.
+    for (let tries = 0; !adapter && tries < 3; tries += 1) {
+        if (tries) await new Promise((resolve) => { setTimeout(resolve, 700); });
+        adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+    }
     if (!adapter) throw new Fault("no-gpu", "This browser has WebGPU but gives the page no GPU: it may be switched off in its settings, or its driver is on the browser's list of faulty ones.");
     const { vendor, architecture, description } = adapter.info;
     return { vendor, architecture, description, fallback: adapter.info.isFallbackAdapter ?? false };

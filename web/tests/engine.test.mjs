@@ -41,7 +41,7 @@ test("the wasm is under 6 MiB compressed", { skip: missing }, (t) => {
     assert.ok(small < 6 * 2 ** 20);
 });
 
-test("weft-mini answers on WebGPU, and its logits are the native ones", { skip: missing, timeout: 300000 }, async (t) => {
+test("weft-mini answers on WebGPU, and its logits are the native ones", { skip: missing, timeout: 900000 }, async (t) => {
     const { page, said } = await workerPage(browser, at.url);
     const about = await done(page, "open", MINI);
     t.diagnostic(`${about.device.name}: open after ${about.seconds.toFixed(1)} s; ${JSON.stringify(about.device)}`);
@@ -56,7 +56,7 @@ test("weft-mini answers on WebGPU, and its logits are the native ones", { skip: 
     await page.context().close();
 });
 
-test("logits of all positions are the native baseline's", { skip: missing || noWeft, timeout: 300000 }, async (t) => {
+test("logits of all positions are the native baseline's", { skip: missing || noWeft, timeout: 900000 }, async (t) => {
     const { page } = await workerPage(browser, at.url);
     const request = { prompt: "What is 17 + 25? The answer is 42. Water is made of hydrogen and oxygen, and the square of twelve is 144." };
     for (const options of [{}, { limits: "webgpu", without: "f16" }]) {
@@ -86,7 +86,7 @@ test("logits of all positions are the native baseline's", { skip: missing || noW
     await page.context().close();
 });
 
-test("an answer stops, and the next one is whole", { skip: missing, timeout: 300000 }, async () => {
+test("an answer stops, and the next one is whole", { skip: missing, timeout: 900000 }, async () => {
     const { page } = await workerPage(browser, at.url);
     await done(page, "open", MINI);
     const { done: end } = await page.evaluate((request) => globalThis.call("answer", { request }, (part, id) => { if (part.text) globalThis.stop(id); }), QUESTION);
@@ -115,7 +115,7 @@ test("a file from the disk is read by slices and answers", { skip: missing, time
     await page.context().close();
 });
 
-test("what cannot be opened or asked is refused in a sentence", { skip: missing, timeout: 300000 }, async () => {
+test("what cannot be opened or asked is refused in a sentence", { skip: missing, timeout: 900000 }, async () => {
     const { page } = await workerPage(browser, at.url);
     const fault = async (act, fields) => (await calls(page, act, fields)).fault;
     assert.match((await fault("answer", { request: QUESTION })).message, /No model is open/);
@@ -133,7 +133,7 @@ test("what cannot be opened or asked is refused in a sentence", { skip: missing,
     await page.context().close();
 });
 
-test("a browser without WebGPU is told so", { skip: missing, timeout: 60000 }, async () => {
+test("a browser without WebGPU is told so", { skip: missing, timeout: 120000 }, async () => {
     const plain = await launchWithoutGpu();
     const { page } = await workerPage(plain, at.url);
     const { fault } = await calls(page, "open", MINI);
@@ -142,7 +142,7 @@ test("a browser without WebGPU is told so", { skip: missing, timeout: 60000 }, a
     await plain.close();
 });
 
-test("the static page answers on this device, and opens a file", { skip: missing, timeout: 300000 }, async (t) => {
+test("the static page answers on this device, and opens a file", { skip: missing, timeout: 900000 }, async (t) => {
     const lines = [];
     const { page, context, faults } = await visit(browser, at.url);
     page.on("console", (m) => lines.push(m.text()));
@@ -150,7 +150,7 @@ test("the static page answers on this device, and opens a file", { skip: missing
     assert.match(await page.locator("#welcome p").innerText(), /nothing that you write leaves it/);
     await page.locator(".ideas button").first().click();
     await page.waitForFunction(() => /Loading weft-mini|Fetching weft-mini/.test(document.querySelector(".msg.assistant")?.textContent ?? ""), null, { timeout: 30000 });
-    await idle(page, 120000);
+    await idle(page, 400000);
     assert.deepEqual(await answers(page), ["The answer is 42."]);
     assert.match(await page.locator(".stats").innerText(), /t\/s · \d+ tokens/);
     t.diagnostic(lines.find((l) => /tokens\/s/.test(l)) ?? "no line of speed");
@@ -162,7 +162,7 @@ test("the static page answers on this device, and opens a file", { skip: missing
     await page.setInputFiles("#gguf", { name: "picked.gguf", mimeType: "application/octet-stream", buffer: readFileSync(join(dist, "models", "weft-mini.gguf")) });
     await page.waitForFunction(() => document.querySelector("#model").value === "picked on this device");
     await ask(page, "What is 12 * 9?", { wait: false });
-    await idle(page, 120000);
+    await idle(page, 400000);
     assert.match((await answers(page)).at(-1), /108/);
 
     // What the engine does not have is refused by name, and nothing is sent without it.
@@ -175,7 +175,7 @@ test("the static page answers on this device, and opens a file", { skip: missing
     await context.close();
 });
 
-test("the static page says in a sentence that there is no WebGPU", { skip: missing, timeout: 60000 }, async () => {
+test("the static page says in a sentence that there is no WebGPU", { skip: missing, timeout: 120000 }, async () => {
     const plain = await launchWithoutGpu();
     const { page, faults } = await visit(plain, at.url);
     await page.locator(".ideas button").first().click();
