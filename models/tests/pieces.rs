@@ -45,18 +45,18 @@ fn said(model: &Model, tokens: &[u32], blocking: bool) -> (Vec<f32>, Vec<u32>, u
         ControlFlow::Continue(())
     };
     if blocking {
-        session.logits(tokens, Rows::Prefill, &mut each).unwrap();
         let mut answer = session.generate_with(tokens, &sampling, 6, &mut told).unwrap();
         while let Some(id) = answer.next_token().unwrap() {
             ids.push(id);
         }
+        session.logits(tokens, Rows::Prefill, &mut each).unwrap();
     } else {
         pollster::block_on(async {
-            session.logits_async(tokens, Rows::Prefill, &mut each).await.unwrap();
             let mut answer = session.generate_with_async(tokens, &sampling, 6, &mut told).await.unwrap();
             while let Some(id) = answer.next_async().await.unwrap() {
                 ids.push(id);
             }
+            session.logits_async(tokens, Rows::Prefill, &mut each).await.unwrap();
         });
     }
     (logits, ids, batches)

@@ -10,8 +10,8 @@ fn narrow(x: mat2x4<f32>, block: u32) -> u32 {
     let inverse = select(1.0 / scale, 0.0, scale == 0.0);
     let low = vec4<u32>(clamp(x[0] * inverse + 8.5, vec4<f32>(0.0), vec4<f32>(15.0)));
     let high = vec4<u32>(clamp(x[1] * inverse + 8.5, vec4<f32>(0.0), vec4<f32>(15.0)));
-    return low.x | low.y << 16u | low.z << 4u | low.w << 20u
-        | high.x << 8u | high.y << 24u | high.z << 12u | high.w << 28u;
+    return low.x | (low.y << 16u) | (low.z << 4u) | (low.w << 20u)
+        | (high.x << 8u) | (high.y << 24u) | (high.z << 12u) | (high.w << 28u);
 }
 
 fn scales(block: u32, last: u32) -> u32 {

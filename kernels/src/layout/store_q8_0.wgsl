@@ -7,7 +7,7 @@ fn scale_for(extreme: f32) -> f32 {
 
 fn bytes(x: vec4<f32>, inverse: f32) -> u32 {
     let q = vec4<u32>(clamp(floor(x * inverse + 0.5), vec4<f32>(-127.0), vec4<f32>(127.0)) + 128.0);
-    return q.x | q.y << 16u | q.z << 8u | q.w << 24u;
+    return q.x | (q.y << 16u) | (q.z << 8u) | (q.w << 24u);
 }
 
 fn narrow(x: mat2x4<f32>, block: u32) -> vec2<u32> {
