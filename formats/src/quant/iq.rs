@@ -3,10 +3,10 @@
 
 use super::{f16_at, grids};
 
-const LEVELS_2: [f32; 4] = [8.0, 25.0, 43.0, 0.0]; // a code of 3 does not occur
-const LEVELS_3_XXS: [f32; 8] = [4.0, 12.0, 20.0, 28.0, 36.0, 44.0, 52.0, 62.0];
-const LEVELS_3_S: [f32; 8] = [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0];
-const DELTA_1: f32 = 0.125;
+pub(super) const LEVELS_2: [f32; 4] = [8.0, 25.0, 43.0, 0.0]; // a code of 3 does not occur
+pub(super) const LEVELS_3_XXS: [f32; 8] = [4.0, 12.0, 20.0, 28.0, 36.0, 44.0, 52.0, 62.0];
+pub(super) const LEVELS_3_S: [f32; 8] = [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0];
+pub(super) const DELTA_1: f32 = 0.125;
 
 fn u16_at(b: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([b[at], b[at + 1]])

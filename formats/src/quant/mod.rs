@@ -3,6 +3,7 @@
 //! The decoders here are plain loops, one block at a time, and define what a type means; the
 //! shaders are checked against them, and they against the `gguf` Python package.
 
+mod book;
 mod encode;
 mod fourbit;
 mod grid;
@@ -16,6 +17,7 @@ mod rows;
 mod search;
 mod ternary;
 mod types;
+mod vector;
 
 pub use grid::Grid;
 pub use rows::convert_rows;
@@ -140,6 +142,13 @@ pub const ENCODES: &[Type] = &[
     Type::Q6_K,
     Type::IQ4_NL,
     Type::IQ4_XS,
+    Type::IQ1_S,
+    Type::IQ1_M,
+    Type::IQ2_XXS,
+    Type::IQ2_XS,
+    Type::IQ2_S,
+    Type::IQ3_XXS,
+    Type::IQ3_S,
     Type::TQ1_0,
     Type::TQ2_0,
     Type::MXFP4,
@@ -203,7 +212,7 @@ pub fn dequantize(ty: Type, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> 
 /// that meet the column). Plain types, Q8_0, TQ1_0, TQ2_0 and MXFP4 have nothing to weigh. All zeros
 /// say nothing, and are as none.
 ///
-/// Without importance, all but the K-quants and IQ4 give ggml's own bytes.
+/// Without importance, all but the K-quants and the IQ types give ggml's own bytes.
 ///
 /// Values must be finite and, for all but F32 and BF16, within ±65504: scales are stored as f16.
 pub fn quantize(ty: Type, src: &[f32], importance: Option<&[f32]>, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -282,6 +291,13 @@ fn encoder(ty: Type) -> Option<Encoder> {
         Type::Q6_K => Encoder::Searched(encode::q6_k),
         Type::IQ4_NL => Encoder::Searched(encode::iq4_nl),
         Type::IQ4_XS => Encoder::Searched(encode::iq4_xs),
+        Type::IQ1_S => Encoder::Searched(vector::iq1_s),
+        Type::IQ1_M => Encoder::Searched(vector::iq1_m),
+        Type::IQ2_XXS => Encoder::Searched(vector::iq2_xxs),
+        Type::IQ2_XS => Encoder::Searched(vector::iq2_xs),
+        Type::IQ2_S => Encoder::Searched(vector::iq2_s),
+        Type::IQ3_XXS => Encoder::Searched(vector::iq3_xxs),
+        Type::IQ3_S => Encoder::Searched(vector::iq3_s),
         _ => return None,
     })
 }
