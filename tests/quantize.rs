@@ -69,6 +69,22 @@ fn importance(cols: u64) -> Vec<u8> {
     Writer::new(&metadata, table).expect("a header").to_bytes(&data).expect("a file")
 }
 
+/// An importance matrix for all matrices of a model, whose columns matter about alike.
+fn importance_of(model: &File) -> Vec<u8> {
+    let mut metadata = Metadata::new();
+    metadata.set("general.type", Value::Str("imatrix".into()));
+    let matrices: Vec<_> =
+        model.tensors().iter().filter(|t| t.shape.len() == 2).map(|t| (&t.name, t.shape[0])).collect();
+    let table = matrices.iter().flat_map(|(name, cols)| {
+        let tensor = |suffix, columns| (format!("{name}.{suffix}"), vec![columns, 1], Type::F32);
+        [tensor("in_sum2", *cols), tensor("counts", 1)]
+    });
+    let sums = |cols: u64| (0..cols).flat_map(|c| (1.0 + (c % 7) as f32 / 8.0).to_le_bytes()).collect();
+    let data: Vec<Vec<u8>> =
+        matrices.iter().flat_map(|(_, cols)| [sums(*cols), 1f32.to_le_bytes().to_vec()]).collect();
+    Writer::new(&metadata, table).expect("a header").to_bytes(&data).expect("a file")
+}
+
 fn values(file: &File, name: &str) -> Vec<f32> {
     let t = file.tensor(name).unwrap_or_else(|| panic!("no {name}"));
     let mut out = vec![0.0; t.elements() as usize];
@@ -83,8 +99,9 @@ fn weft_mini_at_every_type() {
     let source = File::open(Path::new(F16)).expect("weft-mini");
     let energy: f64 = values(&source, "blk.1.ffn_up.weight").iter().map(|v| f64::from(v * v)).sum();
     let mut last = 0;
+    let imatrix = file(&folder, "imatrix.gguf", &importance_of(&source));
     for r in RECIPES {
-        let report = json(&["quantize", F16, &out, r.name, "--json"]);
+        let report = json(&["quantize", F16, &out, r.name, "--imatrix", &imatrix, "--json"]);
         let size = std::fs::metadata(&out).expect("the file").len();
         assert_eq!(report["bytes_after"].as_u64(), Some(size), "{}", r.name);
         let made = File::open(Path::new(&out)).expect("a GGUF");
@@ -103,13 +120,18 @@ fn weft_mini_at_every_type() {
         let pairs =
             values(&source, "blk.1.ffn_up.weight").into_iter().zip(values(&made, "blk.1.ffn_up.weight"));
         let error = pairs.map(|(a, b)| f64::from((a - b) * (a - b))).sum::<f64>() / energy;
-        let bound = if r.name.starts_with("TQ") { 0.9 } else { 0.12 };
+        let bound = match r.name.get(..3) {
+            Some("TQ1" | "TQ2") => 0.9,
+            Some("IQ1") => 0.25,
+            Some("IQ2") => 0.15,
+            _ => 0.12,
+        };
         assert!(error < bound, "{}: {error}", r.name);
         // The list is in the order of the sizes, but for neighbours of the same base.
         assert!(size > last * 97 / 100, "{}: {size} after {last}", r.name);
         last = size;
     }
-    holds(&folder, &["out.gguf"]);
+    holds(&folder, &["imatrix.gguf", "out.gguf"]);
     ok(&["quantize", F16, &out, "F16"]);
     assert!(
         std::fs::read(&out).expect("the file") == std::fs::read(F16).expect("weft-mini"),
@@ -232,6 +254,13 @@ fn importance_that_cannot_be_collected() {
     holds(&folder, &["bytes.txt", "short.txt"]);
 }
 
+/// A model that has one of the matrices of [`small`].
+fn half_of(folder: &Path) -> String {
+    let table = [("blk.0.attn_v.weight".to_owned(), vec![256, 64], Type::F32)];
+    let bytes = Writer::new(&Metadata::new(), table).expect("a header").to_bytes(&[vec![0u8; 256 * 64 * 4]]);
+    file(folder, "part.gguf", &bytes.expect("a file"))
+}
+
 fn open(path: &str) -> File {
     File::open(Path::new(path)).expect("a GGUF")
 }
@@ -247,7 +276,11 @@ fn what_cannot_be_quantised() {
         assert!(!Path::new(&out).exists());
     };
     quantize(&["Q4_X"], &["\"Q4_X\"", "known: ", "Q4_K_M", "TQ1_0", "MXFP4"]);
-    quantize(&["IQ1_S"], &["\"IQ1_S\"", "known: "]);
+    let way_out = ["blk.0.ffn_down.weight", "IQ2_XXS", "weft imatrix -m", "--imatrix", "Q2_K"];
+    quantize(&["IQ2_XXS"], &way_out);
+    let half = file(&folder, "half.gguf", &importance_of(&open(&half_of(&folder))));
+    quantize(&["IQ2_XXS", "--imatrix", &half], &["half.gguf has nothing for tensor", "IQ2_XXS"]);
+    quantize(&["Q4_0", "--tensor", "ffn_down=IQ1_M"], &["blk.0.ffn_down.weight", "IQ1_M"]);
     quantize(&["Q4_0", "--tensor", "attn=Q9"], &["\"attn=Q9\"", "known: ", "Q8_0"]);
     quantize(&["Q4_0", "--tensor", "attn"], &["REGEX=TYPE"]);
     quantize(&["Q4_0", "--tensor", "(=Q8_0"], &["regular expression"]);
@@ -277,7 +310,8 @@ fn what_cannot_be_quantised() {
             .expect("a file")
     };
     fails(&["quantize", &file(&folder, "none.gguf", &vocabulary), &out, "Q4_0"], &["no tensors"]);
-    holds(&folder, &["in.gguf", "nan.gguf", "none.gguf", "other.gguf", "short.gguf"]);
+    let left = ["half.gguf", "in.gguf", "nan.gguf", "none.gguf", "other.gguf", "part.gguf", "short.gguf"];
+    holds(&folder, &left);
 }
 
 #[test]

@@ -25,10 +25,20 @@ const fn recipe(name: &'static str, base: Type, file_type: u32) -> Recipe {
 
 /// Every recipe, from small to large.
 pub const RECIPES: &[Recipe] = &[
+    recipe("IQ1_S", Type::IQ1_S, 24),
     recipe("TQ1_0", Type::TQ1_0, 36),
+    recipe("IQ1_M", Type::IQ1_M, 31),
+    recipe("IQ2_XXS", Type::IQ2_XXS, 19),
     recipe("TQ2_0", Type::TQ2_0, 37),
+    recipe("IQ2_XS", Type::IQ2_XS, 20),
+    recipe("IQ2_S", Type::IQ2_XS, 28),
+    recipe("IQ2_M", Type::IQ2_S, 29),
     recipe("Q2_K", Type::Q2_K, 10),
+    recipe("IQ3_XXS", Type::IQ3_XXS, 23),
+    recipe("IQ3_XS", Type::IQ3_S, 22),
     recipe("Q3_K_S", Type::Q3_K, 11),
+    recipe("IQ3_S", Type::IQ3_S, 26),
+    recipe("IQ3_M", Type::IQ3_S, 27),
     recipe("Q3_K_M", Type::Q3_K, 12),
     recipe("Q3_K_L", Type::Q3_K, 13),
     recipe("IQ4_XS", Type::IQ4_XS, 30),
@@ -170,6 +180,15 @@ fn quantisable(t: &Tensor) -> bool {
         && crate::quant::DECODES.contains(&t.ty)
 }
 
+/// Whether a tensor of this name would be of no use as `ty` without an importance matrix: two bits a value and less
+/// leave so little that where an error costs most decides. Embeddings and heads, for which there often is no
+/// importance, are excepted. llama.cpp refuses the same.
+pub fn needs_importance(name: &str, ty: Type) -> bool {
+    const TYPES: [Type; 6] =
+        [Type::IQ1_S, Type::IQ1_M, Type::IQ2_XXS, Type::IQ2_XS, Type::IQ2_S, Type::IQ3_XXS];
+    TYPES.contains(&ty) && !["token_embd.weight", "output.weight"].contains(&name)
+}
+
 /// `ty`, or what takes its place where rows of `cols` values are no whole blocks of it.
 fn fitted(ty: Type, cols: u64) -> Choice {
     let fits = |ty: Type| cols.is_multiple_of(ty.block_len() as u64);
@@ -177,7 +196,8 @@ fn fitted(ty: Type, cols: u64) -> Choice {
         return Choice { ty, instead_of: None };
     }
     let smaller = match ty {
-        Type::IQ4_XS => Type::IQ4_NL,
+        Type::IQ1_S | Type::IQ1_M | Type::IQ2_XXS | Type::IQ2_XS | Type::IQ2_S => Type::IQ4_NL,
+        Type::IQ3_XXS | Type::IQ3_S | Type::IQ4_XS => Type::IQ4_NL,
         Type::Q2_K | Type::Q3_K | Type::TQ1_0 | Type::TQ2_0 => Type::Q4_0,
         Type::Q4_K => Type::Q5_0,
         Type::Q5_K => Type::Q5_1,
@@ -194,11 +214,13 @@ fn layer(name: &str) -> Option<u64> {
 
 #[derive(PartialEq)]
 enum TensorRole {
-    /// attn_v, or a fused tensor that holds it.
+    /// The tensor attn_v, or a fused tensor that holds it.
     Value,
+    Query,
     Key,
     Output,
     Down,
+    Widen,
     Other,
 }
 
@@ -206,9 +228,11 @@ fn role(name: &str) -> TensorRole {
     let has = |s: &str| name.contains(s);
     match () {
         () if has("attn_v.weight") || has("attn_qkv.weight") || has("attn_kv_b.weight") => TensorRole::Value,
+        () if has("attn_q.weight") => TensorRole::Query,
         () if has("attn_k.weight") => TensorRole::Key,
         () if has("attn_output.weight") => TensorRole::Output,
         () if has("ffn_down") => TensorRole::Down,
+        () if has("ffn_gate") || has("ffn_up") => TensorRole::Widen,
         () => TensorRole::Other,
     }
 }
@@ -238,10 +262,24 @@ fn mixed(
     let name = recipe.name;
     if head {
         let whole = t.shape[0].is_multiple_of(base.block_len() as u64);
-        return if name == "Q8_0" || name == "MXFP4" || !whole { Type::Q8_0 } else { Type::Q6_K };
+        return match name {
+            "Q8_0" | "MXFP4" => Type::Q8_0,
+            _ if !whole => Type::Q8_0,
+            "IQ3_XXS" => Type::Q5_K,
+            _ if is_tiny(name) => Type::Q5_K,
+            _ => Type::Q6_K,
+        };
     }
     if t.name == "token_embd.weight" {
-        return if name.starts_with("TQ") { Type::Q4_K } else { base };
+        return match name {
+            "TQ1_0" | "TQ2_0" => Type::Q4_K,
+            "IQ2_S" | "IQ2_M" | "IQ3_XXS" => Type::IQ3_S,
+            _ if is_tiny(name) => Type::Q2_K,
+            _ => base,
+        };
+    }
+    if is_tiny(name) {
+        return tiny(recipe, model, t, counts);
     }
     let experts = model.experts == 8;
     match role(t.name) {
@@ -257,6 +295,9 @@ fn mixed(
                 "Q3_K_M" if i < 2 => Type::Q5_K,
                 "Q3_K_M" => Type::Q4_K,
                 "Q3_K_L" => Type::Q5_K,
+                "IQ3_XXS" | "IQ3_XS" | "IQ3_S" if model.gqa >= 4 => Type::Q4_K,
+                "IQ3_XXS" if !wishes.importance => Type::IQ3_S,
+                "IQ3_M" => Type::Q4_K,
                 "IQ4_NL" | "IQ4_XS" if model.gqa >= 4 => Type::Q5_K,
                 "Q4_K_M" | "Q5_K_M" if more_bits(i as u64, counts.values as u64) => Type::Q6_K,
                 "Q4_K_S" if i < 4 => Type::Q5_K,
@@ -265,6 +306,15 @@ fn mixed(
             if model.is_70b() && matches!(ty, Type::Q3_K | Type::Q4_K) { Type::Q5_K } else { ty }
         }
         TensorRole::Key if experts => Type::Q8_0,
+        TensorRole::Query | TensorRole::Key => match name {
+            "IQ3_XS" => Type::IQ3_XXS,
+            "IQ3_XXS" => Type::IQ2_S,
+            _ => base,
+        },
+        TensorRole::Widen => {
+            let (i, n) = (layer(t.name).unwrap_or(0), model.layers);
+            if name == "IQ3_XS" && (n / 8..7 * n / 8).contains(&i) { Type::IQ3_XXS } else { base }
+        }
         TensorRole::Down => {
             let i = if model.experts > 1 { layer(t.name).unwrap_or(0) } else { counts.down };
             counts.down += 1;
@@ -274,6 +324,10 @@ fn mixed(
                 "Q3_K_M" if i < n / 16 => Type::Q5_K,
                 "Q3_K_M" => Type::Q4_K,
                 "Q3_K_L" => Type::Q5_K,
+                "IQ3_XXS" if wishes.importance => base,
+                "IQ3_XXS" if i < n / 8 => Type::Q4_K,
+                "IQ3_XXS" => Type::Q3_K,
+                "IQ3_M" if i < n / 8 || (experts && more_bits(i, n)) => Type::Q4_K,
                 "Q4_K_M" | "Q5_K_M" if more_bits(i, n) => Type::Q6_K,
                 "IQ4_NL" | "IQ4_XS" if i < n / 8 && !wishes.importance => Type::Q5_K,
                 "Q4_K_S" if i < n / 8 => Type::Q5_K,
@@ -284,12 +338,40 @@ fn mixed(
         }
         TensorRole::Output => match name {
             "Q2_K" | "Q3_K_S" | "Q3_K_M" | "IQ4_NL" | "Q4_K_S" | "Q4_K_M" | "IQ4_XS" if experts => Type::Q5_K,
+            "IQ3_XXS" | "IQ3_XS" | "IQ3_S" | "IQ3_M" if experts => Type::Q5_K,
             _ if experts => base,
             "Q2_K" => Type::Q3_K,
-            "Q3_K_M" => Type::Q4_K,
+            "IQ3_XXS" => Type::IQ3_S,
+            "Q3_K_M" | "IQ3_M" => Type::Q4_K,
             "Q3_K_L" => Type::Q5_K,
             _ => base,
         },
         _ => base,
+    }
+}
+
+/// The recipes of about two bits a value and less.
+fn is_tiny(name: &str) -> bool {
+    name.starts_with("IQ1_") || name.starts_with("IQ2_")
+}
+
+/// The rules of the recipes that [`is_tiny`] names, for all but embedding and head.
+fn tiny(recipe: Recipe, model: &Model, t: &Tensor, counts: &mut Counts) -> Type {
+    let larger = matches!(recipe.name, "IQ2_S" | "IQ2_M");
+    let better = if larger { Type::IQ3_S } else { Type::Q2_K };
+    let experts = model.experts == 8;
+    match role(t.name) {
+        TensorRole::Value if model.gqa >= 4 || model.experts >= 4 => Type::Q4_K,
+        TensorRole::Value => better,
+        TensorRole::Key if experts => Type::Q4_K,
+        TensorRole::Down => {
+            let i = if model.experts > 1 { layer(t.name).unwrap_or(0) } else { counts.down };
+            counts.down += 1;
+            if i < model.layers / 8 { better } else { recipe.base }
+        }
+        TensorRole::Output if experts => Type::Q5_K,
+        TensorRole::Output if larger => Type::IQ3_S,
+        TensorRole::Output if recipe.name.starts_with("IQ1_") => Type::IQ2_XXS,
+        _ => recipe.base,
     }
 }

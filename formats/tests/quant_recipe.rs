@@ -4,7 +4,7 @@
 
 use weft_formats::gguf::{Array, Metadata, Value};
 use weft_formats::quant::{ENCODES, Type};
-use weft_formats::recipe::{Choice, Model, RECIPES, Recipe, Tensor, Wishes, choose};
+use weft_formats::recipe::{Choice, Model, RECIPES, Recipe, Tensor, Wishes, choose, needs_importance};
 
 const PARTS: [&str; 7] = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
@@ -113,6 +113,126 @@ const SNAPSHOTS: &[(&str, Type, Rows, Rows)] = &[
         &[("ffn_down", Type::Q5_K, "0-2")],
         &[("attn_v", Type::Q5_K, "0-39"), ("ffn_down", Type::Q5_K, "0-4")],
     ),
+    (
+        "IQ1_S",
+        Type::Q5_K,
+        &[
+            ("attn_v", Type::Q2_K, "0-27"),
+            ("ffn_down", Type::Q2_K, "0-2"),
+            ("attn_output", Type::IQ2_XXS, "0-27"),
+        ],
+        &[
+            ("attn_v", Type::Q4_K, "0-39"),
+            ("ffn_down", Type::Q2_K, "0-4"),
+            ("attn_output", Type::IQ2_XXS, "0-39"),
+        ],
+    ),
+    (
+        "IQ1_M",
+        Type::Q5_K,
+        &[
+            ("attn_v", Type::Q2_K, "0-27"),
+            ("ffn_down", Type::Q2_K, "0-2"),
+            ("attn_output", Type::IQ2_XXS, "0-27"),
+        ],
+        &[
+            ("attn_v", Type::Q4_K, "0-39"),
+            ("ffn_down", Type::Q2_K, "0-4"),
+            ("attn_output", Type::IQ2_XXS, "0-39"),
+        ],
+    ),
+    (
+        "IQ2_XXS",
+        Type::Q5_K,
+        &[("attn_v", Type::Q2_K, "0-27"), ("ffn_down", Type::Q2_K, "0-2")],
+        &[("attn_v", Type::Q4_K, "0-39"), ("ffn_down", Type::Q2_K, "0-4")],
+    ),
+    (
+        "IQ2_XS",
+        Type::Q5_K,
+        &[("attn_v", Type::Q2_K, "0-27"), ("ffn_down", Type::Q2_K, "0-2")],
+        &[("attn_v", Type::Q4_K, "0-39"), ("ffn_down", Type::Q2_K, "0-4")],
+    ),
+    (
+        "IQ2_S",
+        Type::Q5_K,
+        &[
+            ("attn_v", Type::IQ3_S, "0-27"),
+            ("ffn_down", Type::IQ3_S, "0-2"),
+            ("attn_output", Type::IQ3_S, "0-27"),
+        ],
+        &[
+            ("attn_v", Type::Q4_K, "0-39"),
+            ("ffn_down", Type::IQ3_S, "0-4"),
+            ("attn_output", Type::IQ3_S, "0-39"),
+        ],
+    ),
+    (
+        "IQ2_M",
+        Type::Q5_K,
+        &[
+            ("attn_v", Type::IQ3_S, "0-27"),
+            ("ffn_down", Type::IQ3_S, "0-2"),
+            ("attn_output", Type::IQ3_S, "0-27"),
+        ],
+        &[
+            ("attn_v", Type::Q4_K, "0-39"),
+            ("ffn_down", Type::IQ3_S, "0-4"),
+            ("attn_output", Type::IQ3_S, "0-39"),
+        ],
+    ),
+    (
+        "IQ3_XXS",
+        Type::Q5_K,
+        &[
+            ("attn_q", Type::IQ2_S, "0-27"),
+            ("attn_k", Type::IQ2_S, "0-27"),
+            ("attn_v", Type::IQ3_S, "0-27"),
+            ("attn_output", Type::IQ3_S, "0-27"),
+            ("ffn_down", Type::Q4_K, "0-2"),
+            ("ffn_down", Type::Q3_K, "3-27"),
+        ],
+        &[
+            ("attn_q", Type::IQ2_S, "0-39"),
+            ("attn_k", Type::IQ2_S, "0-39"),
+            ("attn_v", Type::Q4_K, "0-39"),
+            ("attn_output", Type::IQ3_S, "0-39"),
+            ("ffn_down", Type::Q4_K, "0-4"),
+            ("ffn_down", Type::Q3_K, "5-39"),
+        ],
+    ),
+    (
+        "IQ3_XS",
+        Type::Q6_K,
+        &[
+            ("attn_q", Type::IQ3_XXS, "0-27"),
+            ("attn_k", Type::IQ3_XXS, "0-27"),
+            ("ffn_gate", Type::IQ3_XXS, "3-23"),
+            ("ffn_up", Type::IQ3_XXS, "3-23"),
+        ],
+        &[
+            ("attn_q", Type::IQ3_XXS, "0-39"),
+            ("attn_k", Type::IQ3_XXS, "0-39"),
+            ("attn_v", Type::Q4_K, "0-39"),
+            ("ffn_gate", Type::IQ3_XXS, "5-34"),
+            ("ffn_up", Type::IQ3_XXS, "5-34"),
+        ],
+    ),
+    ("IQ3_S", Type::Q6_K, &[], &[("attn_v", Type::Q4_K, "0-39")]),
+    (
+        "IQ3_M",
+        Type::Q6_K,
+        &[
+            ("attn_v", Type::Q4_K, "0-27"),
+            ("attn_output", Type::Q4_K, "0-27"),
+            ("ffn_down", Type::Q4_K, "0-2"),
+        ],
+        &[
+            ("attn_v", Type::Q4_K, "0-39"),
+            ("attn_output", Type::Q4_K, "0-39"),
+            ("ffn_down", Type::Q4_K, "0-4"),
+        ],
+    ),
     ("TQ1_0", Type::Q6_K, &[], &[]),
     ("TQ2_0", Type::Q6_K, &[], &[]),
     // Ours: llama.cpp has MXFP4 for stacked experts only, and makes a dense model all Q8_0.
@@ -182,7 +302,12 @@ fn mixtures_are_those_of_the_snapshots() {
                 let expected = match (tensor.as_str(), row) {
                     (t, _) if t.contains("norm") || t.contains("bias") => Type::F32,
                     ("output.weight", _) => *head,
-                    ("token_embd.weight", _) if name.starts_with("TQ") => Type::Q4_K,
+                    ("token_embd.weight", _) => match *name {
+                        "TQ1_0" | "TQ2_0" => Type::Q4_K,
+                        "IQ2_S" | "IQ2_M" | "IQ3_XXS" => Type::IQ3_S,
+                        "IQ1_S" | "IQ1_M" | "IQ2_XXS" | "IQ2_XS" => Type::Q2_K,
+                        _ => recipe.base,
+                    },
                     (_, Some((_, ty, _))) => *ty,
                     _ => recipe.base,
                 };
@@ -203,7 +328,7 @@ fn every_recipe_can_be_written() {
         assert_eq!(Recipe::parse(&r.name.to_lowercase()), Some(*r));
     }
     assert_eq!(Recipe::parse("q4_k").unwrap().name, "Q4_K_M");
-    assert_eq!(Recipe::parse("IQ1_S"), None);
+    assert_eq!(Recipe::parse("IQ1_XS"), None);
     assert_eq!(Recipe::parse(""), None);
 }
 
@@ -231,6 +356,9 @@ fn rows_that_are_no_whole_blocks_fall_back() {
         ("Q2_K", 896, Type::Q4_0, Type::Q2_K),
         ("TQ1_0", 896, Type::Q4_0, Type::TQ1_0),
         ("IQ4_XS", 576, Type::IQ4_NL, Type::IQ4_XS),
+        ("IQ3_M", 576, Type::IQ4_NL, Type::IQ3_S),
+        ("IQ2_XXS", 576, Type::IQ4_NL, Type::IQ2_XXS),
+        ("IQ1_M", 100, Type::F16, Type::IQ1_M),
         ("Q4_K_M", 100, Type::F16, Type::Q4_K),
         ("Q8_0", 100, Type::F16, Type::Q8_0),
     ];
@@ -254,6 +382,14 @@ fn importance_wishes_and_large_models() {
         Type::IQ4_XS
     );
 
+    let all = chosen("IQ3_XXS", &model(32, 2), &names32, &with);
+    for part in ["attn_v", "ffn_down"] {
+        assert_eq!(of(&all, &format!("blk.0.{part}.weight")).ty, Type::IQ3_XXS);
+    }
+    assert!(needs_importance("blk.0.ffn_down.weight", Type::IQ3_XXS));
+    assert!(!needs_importance("output.weight", Type::IQ3_XXS));
+    assert!(!needs_importance("blk.0.ffn_down.weight", Type::IQ3_S));
+
     let overrides = vec![
         (regex::Regex::new("attn_(q|k)").unwrap(), Type::Q8_0),
         (regex::Regex::new(r"blk\.0\.").unwrap(), Type::F32),
@@ -269,6 +405,10 @@ fn importance_wishes_and_large_models() {
     let all = chosen("Q3_K_M", &llama, &names(80, 1024, false), &Wishes::default());
     assert_eq!(of(&all, "blk.40.attn_v.weight").ty, Type::Q5_K);
     let moe = Model { experts: 8, ..model(32, 4) };
+    let all = chosen("IQ2_XS", &moe, &names32, &with);
+    for (part, ty) in [("attn_k", Type::Q4_K), ("attn_v", Type::Q4_K), ("attn_output", Type::Q5_K)] {
+        assert_eq!(of(&all, &format!("blk.9.{part}.weight")).ty, ty);
+    }
     let all = chosen("Q4_K_M", &moe, &names32, &Wishes::default());
     assert_eq!(of(&all, "blk.9.attn_k.weight").ty, Type::Q8_0);
     assert_eq!(of(&all, "blk.9.attn_output.weight").ty, Type::Q5_K);

@@ -201,9 +201,15 @@ fn targets(f: &Flags, file: &File, recipe: Option<Recipe>, changes: &[Change<'_>
         }
         let line = |e: String| Error::input(format!("{}: tensor {:?}: {e}", f.model.name(), t.name));
         let kept = ty == t.ty && (change.is_empty() || Grid::has(ty) || !fixed);
-        if !kept && !ENCODES.contains(&ty) {
-            let way_out = if f.same_types { "leave --same-types away" } else { "choose another with --type" };
-            return Err(line(format!("is {ty}, which can be read and not written; {way_out}")));
+        if !kept && !writable(ty) {
+            let way_out = if f.same_types {
+                "leave --same-types away"
+            } else {
+                "choose another with --type, such as F16 for weft quantize --imatrix"
+            };
+            return Err(line(format!(
+                "is {ty}, which a merge cannot write, for want of importance or of an encoder; {way_out}"
+            )));
         }
         let target = match (change.is_empty(), fixed) {
             (true, _) => Target { ty, share: 1.0, own: None },
@@ -236,6 +242,11 @@ fn targets(f: &Flags, file: &File, recipe: Option<Recipe>, changes: &[Change<'_>
     }
 }
 
+/// Whether a type can be written where nothing is known of importance.
+fn writable(ty: Type) -> bool {
+    ENCODES.contains(&ty) && !recipe::needs_importance("", ty)
+}
+
 fn measured(
     file: &File,
     t: &TensorInfo,
@@ -254,7 +265,7 @@ fn smallest(file: &File, t: &TensorInfo, change: &Change<'_>) -> std::result::Re
     let mut own = None;
     for ty in [t.ty, Type::Q8_0, Type::F16, Type::F32] {
         let fits = t.shape[0].is_multiple_of(ty.block_len() as u64);
-        if !fits || (ty != t.ty && bits(ty) <= bits(t.ty)) || !(ENCODES.contains(&ty) || Grid::has(ty)) {
+        if !fits || (ty != t.ty && bits(ty) <= bits(t.ty)) || !(writable(ty) || Grid::has(ty)) {
             continue;
         }
         let share = match measured(file, t, change, ty, Rounding::Nearest) {

@@ -21,11 +21,11 @@ use crate::{Error, Result, interrupt, output};
 ///
 /// TYPE names a mixture: most tensors get the type in the name, those where errors cost most a larger one, as
 /// llama.cpp mixes them. Rows that are no whole blocks fall back to a type that fits. Norms and biases stay as
-/// they are. Needs no GPU.
+/// they are. IQ1_*, IQ2_*, IQ3_XXS and IQ3_XS need an importance matrix (`weft imatrix`). Needs no GPU.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft quantize model-f16.gguf model-q4_k_m.gguf Q4_K_M
-  weft quantize model-f16.gguf small.gguf Q2_K --imatrix imatrix.gguf
+  weft quantize model-f16.gguf small.gguf IQ3_M --imatrix imatrix.gguf
   weft quantize model-f16.gguf mixed.gguf Q4_0 --tensor 'attn_(q|k)=Q8_0' --keep-output
   weft quantize model-q8_0.gguf model-q4_0.gguf Q4_0 --requantize")]
 pub(super) struct Flags {
@@ -164,6 +164,7 @@ fn importance<'a>(
         }
     };
     let all = file.tensors().iter().zip(choices).map(|(t, c)| of(t, c)).collect::<Result<Vec<_>>>()?;
+    check_importance(f, file, choices, &all)?;
     if let Some(i) = imatrix {
         let without = file
             .tensors()
@@ -182,6 +183,26 @@ fn importance<'a>(
         }
     }
     Ok(all)
+}
+
+/// Types that are of no use without an importance matrix are refused where there is none.
+fn check_importance(f: &Flags, file: &File, choices: &[Choice], importance: &[Option<&[f32]>]) -> Result<()> {
+    let mut bare = file
+        .tensors()
+        .iter()
+        .zip(choices)
+        .zip(importance)
+        .filter(|((t, c), w)| t.ty != c.ty && w.is_none() && recipe::needs_importance(&t.name, c.ty));
+    let Some(((t, c), _)) = bare.next() else { return Ok(()) };
+    let tensor = &t.name;
+    let what = match &f.imatrix {
+        Some(path) => format!("{} has nothing for tensor {tensor:?}, and {}", path.display(), c.ty),
+        None => format!("tensor {tensor:?} would be {}, which", c.ty),
+    };
+    let model = f.input.display();
+    Err(Error::input(format!(
+        "{what} is of little use without importance: weft imatrix -m {model} -f TEXT -o imatrix.gguf collects it for --imatrix; Q2_K, Q3_K_S and IQ3_S need none"
+    )))
 }
 
 /// The source's, with what llama.cpp's own tool adds.

@@ -1,8 +1,8 @@
 """Compares `weft quantize` with libggml's own quantisers: the error of each type, without and with an
 importance matrix, and that their recipes agree with the files llama.cpp writes.
 
-    pip install gguf numpy pywhispercpp      (or llama-cpp-python: any package with a libggml-base)
-    python tests/reference/quantize_check.py WEFT LIBGGML_BASE.so [FOLDER]
+    pip install gguf numpy xllamacpp      (or any package whose library has ggml_quantize_chunk)
+    python tests/reference/quantize_check.py WEFT LIBGGML_BASE.so [FOLDER [TYPE...]]
 
 A GGUF of weights is made (Gaussian rows of many scales, heavy tails, outliers) with an importance matrix,
 quantised by WEFT with every tensor forced to the type, decoded by `gguf` and compared with what
@@ -20,7 +20,9 @@ import gguf
 import numpy as np
 
 TYPES = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
-         "TQ1_0", "TQ2_0", "MXFP4"]
+         "TQ1_0", "TQ2_0", "MXFP4", "IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"]
+# Those that weft and llama.cpp refuse without importance: where all columns matter alike they get ones.
+ASKS = {"IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"}
 ROWS, COLS = 256, 1024
 
 
@@ -39,7 +41,12 @@ def write_inputs(folder, tensors, importance):
     for name, x in tensors.items():
         w.add_tensor(f"blk.0.{name}.weight", x)
     w.write_header_to_file(), w.write_kv_data_to_file(), w.write_tensors_to_file(), w.close()
-    m = gguf.GGUFWriter(folder / "imatrix.gguf", "")
+    for file, values in (("imatrix.gguf", importance), ("ones.gguf", np.ones_like(importance))):
+        write_importance(folder / file, tensors, values)
+
+
+def write_importance(path, tensors, importance):
+    m = gguf.GGUFWriter(path, "")
     m.kv_data[0].pop("general.architecture", None)
     m.add_string("general.type", "imatrix")
     m.add_array("imatrix.datasets", ["made.txt"])
@@ -62,20 +69,23 @@ def main():
     importance = np.exp(1.5 * rng.normal(0, 1, COLS)).astype(np.float32)
     write_inputs(folder, tensors, importance)
     worst = 0.0
-    for name in TYPES:
+    for name in sys.argv[4:] or TYPES:
         ty = gguf.GGMLQuantizationType[name]
         for use in (False, True):
             out = folder / f"{name}{'-imatrix' if use else ''}.gguf"
             recipe = {"Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S"}.get(name, name)
             args = [weft, "quantize", folder / "in.gguf", out, recipe, "--tensor", f".={name}"]
-            subprocess.run(args + (["--imatrix", folder / "imatrix.gguf"] if use else []), check=True, stdout=subprocess.DEVNULL)
+            given = importance if use else np.ones(COLS, dtype=np.float32) if name in ASKS else None
+            matrix = "imatrix.gguf" if use else "ones.gguf"
+            args += [] if given is None else ["--imatrix", folder / matrix]
+            subprocess.run(args, check=True, stdout=subprocess.DEVNULL)
             reader = gguf.GGUFReader(out)
             for t in reader.tensors:
                 x = tensors[t.name.split(".")[2]]
                 assert t.tensor_type == ty, (t.name, t.tensor_type)
                 size = gguf.quant_shape_to_byte_shape(x.shape, ty)
                 theirs = np.zeros(size, dtype=np.uint8)
-                weight = importance.ctypes.data if use else None
+                weight = None if given is None else given.ctypes.data
                 lib.ggml_quantize_chunk(int(ty), x.ctypes.data, theirs.ctypes.data, 0, ROWS, COLS, weight)
                 w = importance if use else np.ones(COLS)
                 rmse = lambda b: float(np.sqrt((w * (gguf.dequantize(b, ty).reshape(x.shape) - x) ** 2).mean()))
