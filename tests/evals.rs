@@ -278,3 +278,42 @@ fn genesis_killed_twenty_times_and_in_shards_gives_one_set() {
     let all = args("new", &["--only", "4"]);
     fails(&all.iter().map(String::as_str).collect::<Vec<_>>(), &["no shard 4", "the last is 3"]);
 }
+
+/// Types are made, scored, set beside each other and removed; a second run makes no row again.
+#[test]
+fn sizes_against_scores() {
+    const F16: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/assets/weft-mini-f16.gguf");
+    let place = folder("evals-types");
+    let text =
+        "What is 17 + 25?\nThe sum of 17 and 25 is 42, since 10 + 20 = 30 and 7 + 5 = 12.\n".repeat(30);
+    let text = file(&place, "text.txt", text.as_bytes());
+    let (set, out) = (data("data/science.jsonl"), place.join("sizes").display().to_string());
+    let args = ["eval", "-m", F16, "--suite", "arc-easy", "--data", &set, "--mode", "letter", "--limit", "3"];
+    let more = ["--positions", "48", "-c", "48", "--types", "q8_0,IQ2_XS,q8_0", "-o", &out];
+    let args = [&args[..], &more, &["--imatrix-text", &text]].concat();
+    let rows = json(&[&args[..], &["--json"]].concat());
+    let rows = rows.as_array().expect("rows");
+    let names: Vec<_> = rows.iter().map(|r| r["type"].as_str().expect("a type")).collect();
+    assert_eq!(names, ["source", "Q8_0", "IQ2_XS"]);
+    let numbers = |key: &str| rows.iter().map(|r| r[key].as_f64().expect("a number")).collect::<Vec<_>>();
+    let (bytes, bits) = (numbers("bytes"), numbers("bits_per_weight"));
+    assert!(bytes[0] > bytes[1] && bytes[1] > bytes[2], "{bytes:?}");
+    assert!(bits[0] > 15.9 && (8.5..8.6).contains(&bits[1]) && (2.3..3.5).contains(&bits[2]), "{bits:?}");
+    let kl = |i: usize| rows[i]["divergence"]["kl"].as_f64().expect("a divergence");
+    assert!(kl(1) > 0.0 && kl(2) > 10.0 * kl(1), "{rows:#?}");
+    assert!(rows.iter().all(|r| r["score"]["n"] == 3));
+    let left = |name: &str| place.join("sizes").join(name).exists();
+    assert!(left("imatrix.gguf") && !left("q8_0.gguf") && !left("iq2_xs.gguf") && !left("imatrix.txt"));
+    let shown = std::fs::read_to_string(place.join("sizes/types.md")).expect("a table");
+    assert!(shown.contains("| Q8_0 | ") && shown.contains("bits a weight"), "{shown}");
+    let drawn = std::fs::read_to_string(place.join("sizes/types.svg")).expect("a drawing");
+    assert!(drawn.contains("IQ2_XS") && drawn.contains("</svg>"));
+
+    // The same bytes again, and nothing that needs the model.
+    let again = json(&[&args[..], &["--json"]].concat());
+    assert_eq!(again.as_array(), Some(rows));
+    let ran = crate::support::cli::weft(&args);
+    assert!(ran.stderr.contains("free") && ran.stderr.matches("its row is there already").count() == 3);
+    assert!(!ran.stderr.contains("scoring") && ran.stdout.contains("| IQ2_XS |"), "{}", ran.stderr);
+    fails(&[&args[..], &["--types", "q9_9"]].concat(), &["q9_9", "known: ", "IQ2_XS"]);
+}

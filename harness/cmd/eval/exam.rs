@@ -72,13 +72,19 @@ pub(super) struct Flags {
     /// Who reads the answers that no rule can: a model's file or an endpoint; it never sees the question
     #[arg(long, value_name = "MODEL|URL")]
     extractor: Option<String>,
-    /// Score the model in each of these types too, such as q8_0,q4_k_m, with size and divergence beside; what is made
-    /// is in --output
+    /// Score the model in each of these types too, such as q8_0,q4_k_m, with size and divergence beside; tables and
+    /// drawing are in --output, and a type's model goes once it has been scored
     #[arg(long, value_name = "TYPE,...", value_delimiter = ',')]
     pub(super) types: Vec<String>,
-    /// Importance matrix for making these types
-    #[arg(long, value_name = "FILE", requires = "types")]
-    pub(super) types_imatrix: Option<PathBuf>,
+    /// Importance matrix for making these types [default: one is collected where a type needs it]
+    #[arg(long, alias = "types-imatrix", value_name = "FILE", requires = "types")]
+    pub(super) imatrix: Option<PathBuf>,
+    /// Collect the importance matrix from this text
+    #[arg(long, value_name = "TEXT", requires = "types", conflicts_with = "imatrix")]
+    pub(super) imatrix_text: Option<PathBuf>,
+    /// Keep the models of --types
+    #[arg(long, requires = "types")]
+    pub(super) keep_files: bool,
     /// Who judges HealthBench's criteria: a model's file or an endpoint
     #[arg(long, value_name = "MODEL|URL")]
     pub(super) judge: Option<String>,

@@ -1,4 +1,7 @@
 //! Size against score: a model in several types, each quantised, scored and set beside the source.
+//!
+//! A type's row is a file of its own, `NAME/row.json`, so a run that was stopped makes no row again; the model of a
+//! type goes as soon as its row is there.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,23 +10,39 @@ use serde_json::{Value, json};
 use weft_evals::exam;
 use weft_evals::journal::write_text;
 use weft_evals::report::{self, Point};
-use weft_evals::stats::{Interval, Paired, bootstrap, paired};
+use weft_evals::stats::{Interval, bootstrap, paired};
+use weft_formats::gguf::File;
+use weft_formats::recipe::{self, Model, RECIPES, Recipe, Wishes};
+use weft_runtime::human;
 
-use crate::{Error, Result, interrupt, output};
-
-/// What one type gave.
-struct Row {
-    name: String,
-    bytes: u64,
-    score: Interval,
-    /// Beside the source: the score's difference.
-    beside: Option<Paired>,
-    divergence: Option<Value>,
-}
+use crate::options::read_text;
+use crate::{Error, Result, answers, interrupt, output};
 
 /// Flags that take a value and that each call of ours has its own of.
-const OWN: [&str; 8] =
-    ["--types", "--types-imatrix", "-m", "--model", "-o", "--output", "--suite", "--against"];
+const OWN: [&str; 10] = [
+    "--types",
+    "--imatrix",
+    "--types-imatrix",
+    "--imatrix-text",
+    "-m",
+    "--model",
+    "-o",
+    "--output",
+    "--suite",
+    "--against",
+];
+
+/// What is read for an importance matrix: chunks of 256 tokens.
+const CHUNKS: [&str; 4] = ["-c", "256", "--chunks", "64"];
+
+/// What is needed of the source, its results and the place.
+struct Run<'a> {
+    f: &'a super::Flags,
+    source: &'a Path,
+    folder: &'a Path,
+    file: File,
+    imatrix: Option<PathBuf>,
+}
 
 pub(super) fn run(f: &super::Flags) -> Result<()> {
     let e = &f.exam;
@@ -33,31 +52,142 @@ pub(super) fn run(f: &super::Flags) -> Result<()> {
         .output
         .as_deref()
         .ok_or_else(|| Error::input("--types needs --output DIR, for files and results"))?;
+    let mut recipes: Vec<Recipe> = Vec::new();
+    for name in &e.types {
+        let recipe = Recipe::parse(name).ok_or_else(|| {
+            let known: Vec<_> = RECIPES.iter().map(|r| r.name).collect();
+            Error::input(format!("--types: unknown type {name:?}; known: {}", known.join(", ")))
+        })?;
+        if !recipes.contains(&recipe) {
+            recipes.push(recipe);
+        }
+    }
+    let file = File::open(source)?;
     std::fs::create_dir_all(folder).map_err(|err| Error::io(folder, err))?;
     interrupt::install(2);
-    let mut rows = vec![row(f, folder, "source", source, None)?];
-    for name in &e.types {
-        let file = folder.join(format!("{}.gguf", name.to_lowercase()));
-        if !file.exists() {
-            let mut args = vec!["quantize".to_owned(), text(source), text(&file), name.to_uppercase()];
-            args.push("--requantize".to_owned());
-            if let Some(imatrix) = &e.types_imatrix {
-                args.extend(["--imatrix".to_owned(), text(imatrix)]);
-            }
-            call(&args)?;
-        }
-        rows.push(row(f, folder, name, &file, Some((&rows[0], source)))?);
+    let mut run = Run { f, source, folder, file, imatrix: e.imatrix.clone() };
+    check_space(&run, &recipes)?;
+    if run.imatrix.is_none() {
+        run.imatrix = collected(&run, &recipes)?;
+    }
+    let mut rows = vec![run.row("source", None)?];
+    for recipe in recipes {
+        rows.push(run.row(recipe.name, Some(recipe))?);
         write(f, folder, &rows)?;
     }
     if f.json {
-        return output::json(&rows_json(&rows));
+        return output::json(&Value::Array(rows));
     }
     output::text(&table(&rows))?;
     output::note(&format!("types.md, types.svg and types.json are in {}", folder.display()));
     Ok(())
 }
 
-fn text(path: &Path) -> String {
+/// What the tensors of a recipe take, and whether some would be of no use without importance.
+fn planned(file: &File, recipe: Recipe, importance: bool) -> (u64, bool) {
+    let own = file.tensors().iter().map(|t| recipe::Tensor { name: &t.name, shape: &t.shape, ty: t.ty });
+    let wishes = Wishes { importance, ..Wishes::default() };
+    let choices = recipe::choose(recipe, &Model::read(file.metadata()), &wishes, &own.collect::<Vec<_>>());
+    let pairs = || file.tensors().iter().zip(&choices);
+    let bytes = pairs().map(|(t, c)| {
+        let columns = t.shape.first().copied().unwrap_or(1);
+        c.ty.row_bytes(columns).unwrap_or(0) * t.shape.iter().skip(1).product::<u64>()
+    });
+    (bytes.sum(), pairs().any(|(t, c)| t.ty != c.ty && recipe::needs_importance(&t.name, c.ty)))
+}
+
+/// Says what will be taken of the disk, and refuses what it has not got.
+fn check_space(run: &Run<'_>, recipes: &[Recipe]) -> Result<()> {
+    // Vocabulary and keys come on top of the tensors.
+    let rest = run.file.size().saturating_sub(run.file.tensors().iter().map(|t| t.size).sum());
+    let sizes = recipes.iter().map(|r| planned(&run.file, *r, true).0 + rest);
+    let kept = run.f.exam.keep_files;
+    let needed = if kept { sizes.sum() } else { sizes.max().unwrap_or(0) };
+    let place = run.folder.display();
+    let what = if kept { "the models take" } else { "one model at a time takes up to" };
+    let Some(free) = free_space(run.folder) else {
+        output::note(&format!("{what} {} of {place}", human(needed)));
+        return Ok(());
+    };
+    output::note(&format!("{what} {} of {place}, which has {} free", human(needed), human(free)));
+    match needed <= free {
+        true => Ok(()),
+        false => Err(Error::input(format!(
+            "{place}: {what} {} and {} are free; take another --output{}",
+            human(needed),
+            human(free),
+            if kept { ", or leave --keep-files out" } else { "" }
+        ))),
+    }
+}
+
+/// Bytes that are free where a folder is.
+#[cfg(unix)]
+fn free_space(folder: &Path) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
+    // SAFETY: writes to a value of its own, for which all zeros is valid; the path ends in a zero.
+    let stat = unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &raw mut stat) == 0).then_some(stat)?
+    };
+    // The widths of these fields differ by platform.
+    #[allow(clippy::unnecessary_cast)]
+    Some((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
+}
+
+#[cfg(not(unix))]
+fn free_space(_: &Path) -> Option<u64> {
+    None
+}
+
+/// The importance matrix that is collected where a text is given, or where a type is of no use without.
+fn collected(run: &Run<'_>, recipes: &[Recipe]) -> Result<Option<PathBuf>> {
+    let text = run.f.exam.imatrix_text.as_deref();
+    let needed = recipes.iter().find(|r| planned(&run.file, **r, true).1);
+    if text.is_none() && needed.is_none() {
+        return Ok(None);
+    }
+    let made = run.folder.join("imatrix.gguf");
+    if made.exists() {
+        output::note(&format!("importance: {} is there already", made.display()));
+        return Ok(Some(made));
+    }
+    let own = run.folder.join("imatrix.txt");
+    let from = match (text, needed) {
+        (Some(text), _) => {
+            read_text(text)?;
+            text.to_owned()
+        }
+        (None, needed) => {
+            let name = needed.map_or("", |r| r.name);
+            output::note(&format!(
+                "{name} needs an importance matrix: it is collected from questions of the curriculum's training split; --imatrix-text FILE gives text like what the model will see"
+            ));
+            write_text(&own, &questions())?;
+            own.clone()
+        }
+    };
+    let args = ["imatrix", "-m", &text_of(run.source), "-f", &text_of(&from), "-o", &text_of(&made)];
+    call(&[&args[..], &["--parse-special"], &CHUNKS].concat())?;
+    if text.is_none() {
+        std::fs::remove_file(&own).map_err(|e| Error::io(&own, e))?;
+    }
+    Ok(Some(made))
+}
+
+/// Questions of the curriculum's training split with their answers, some 20,000 tokens.
+fn questions() -> String {
+    let of = |format| weft_curriculum::generate(1, 120, weft_curriculum::Split::Train, format, domains());
+    let samples = of(weft_curriculum::Format::Chat).zip(of(weft_curriculum::Format::Document));
+    samples.flat_map(|(a, b)| [a, b]).map(|s| format!("{}\n{}\n\n", s.prompt, s.target)).collect()
+}
+
+fn domains() -> Vec<&'static weft_curriculum::Domain> {
+    weft_curriculum::select(&[]).unwrap_or_default()
+}
+
+fn text_of(path: &Path) -> String {
     path.display().to_string()
 }
 
@@ -66,7 +196,7 @@ fn typed() -> Vec<String> {
     let (mut out, mut skip) = (Vec::new(), false);
     for arg in std::env::args().skip(1) {
         let own = OWN.iter().any(|o| arg == *o || o.starts_with("--") && arg.starts_with(&format!("{o}=")));
-        if !skip && !own && arg != "--json" {
+        if !skip && !own && arg != "--json" && arg != "--keep-files" {
             out.push(arg.clone());
         }
         skip = !skip && own && !arg.contains('=');
@@ -75,11 +205,12 @@ fn typed() -> Vec<String> {
 }
 
 /// Runs this program, whose memory on the device is free again afterwards, and gives what it prints.
-fn call(args: &[String]) -> Result<String> {
+fn call<S: AsRef<str>>(args: &[S]) -> Result<String> {
+    let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
     let io = |e| Error::Io { file: "weft".to_owned(), source: e };
     let program = std::env::current_exe().map_err(io)?;
     let done =
-        Command::new(program).args(args).stdin(Stdio::null()).stderr(Stdio::piped()).output().map_err(io)?;
+        Command::new(program).args(&args).stdin(Stdio::null()).stderr(Stdio::piped()).output().map_err(io)?;
     if interrupt::asked() {
         return Err(Error::Interrupted);
     }
@@ -93,69 +224,113 @@ fn call(args: &[String]) -> Result<String> {
     }
 }
 
-/// Scores one file, and measures how far it is from the source.
-fn row(
-    f: &super::Flags,
-    folder: &Path,
-    name: &str,
-    file: &Path,
-    source: Option<(&Row, &Path)>,
-) -> Result<Row> {
-    output::note(&format!("{name}: scoring ..."));
-    let results: PathBuf = folder.join(name.to_lowercase());
-    let mut args = typed();
-    args.extend(["--suite", &f.suite, "-m", &text(file), "-o", &text(&results), "--json"].map(str::to_owned));
-    call(&args)?;
-    let scores = exam::scores(&exam::lines(&results)?);
-    let mut row = Row {
-        name: name.to_owned(),
-        bytes: std::fs::metadata(file).map_err(|e| Error::io(file, e))?.len(),
-        score: bootstrap(&scores.values().copied().collect::<Vec<_>>()),
-        beside: None,
-        divergence: None,
-    };
-    if let Some((_, source)) = source {
-        let whole = exam::scores(&exam::lines(&folder.join("source"))?);
+impl Run<'_> {
+    /// The row of a type, or of the source: read where it is there, else made.
+    fn row(&self, name: &str, recipe: Option<Recipe>) -> Result<Value> {
+        let results = self.folder.join(name.to_lowercase());
+        let made_as = json!({
+            "source": answers::identity(&self.f.model)?,
+            "imatrix": recipe.and(self.imatrix.as_ref()).map(|p| p.display().to_string()),
+            "flags": typed(),
+        });
+        let path = results.join("row.json");
+        if path.exists() {
+            let there: Value = serde_json::from_str(&read_text(&path)?).unwrap_or_default();
+            if there["made_as"] == made_as {
+                output::note(&format!("{name}: its row is there already"));
+                return Ok(there["row"].clone());
+            }
+        }
+        let Some(recipe) = recipe else {
+            let row = self.scored(name, self.source, &results, None)?;
+            return self.kept(&path, made_as, row);
+        };
+        let file = self.folder.join(format!("{}.gguf", name.to_lowercase()));
+        let (from, to) = (text_of(self.source), text_of(&file));
+        let mut args: Vec<String> =
+            ["quantize", &from, &to, recipe.name, "--requantize", "--json"].map(str::to_owned).into();
+        args.extend(self.imatrix.iter().flat_map(|i| ["--imatrix".to_owned(), text_of(i)]));
+        output::note(&format!("{name}: quantising ..."));
+        let said: Value = serde_json::from_str(&call(&args)?).unwrap_or_default();
+        let row = self.scored(name, &file, &results, said["bits_per_weight_after"].as_f64());
+        if !self.f.exam.keep_files {
+            std::fs::remove_file(&file).map_err(|e| Error::io(&file, e))?;
+        }
+        self.kept(&path, made_as, row?)
+    }
+
+    fn kept(&self, path: &Path, made_as: Value, row: Value) -> Result<Value> {
+        write_text(path, &format!("{:#}\n", json!({ "made_as": made_as, "row": row })))?;
+        Ok(row)
+    }
+
+    /// Scores one file, and measures how far it is from the source where it is another.
+    fn scored(&self, name: &str, file: &Path, results: &Path, bits: Option<f64>) -> Result<Value> {
+        output::note(&format!("{name}: scoring ..."));
+        let mut args = typed();
+        let own = ["--suite", &self.f.suite, "-m", &text_of(file), "-o", &text_of(results), "--json"];
+        args.extend(own.map(str::to_owned));
+        call(&args)?;
+        let scores = exam::scores(&exam::lines(results)?);
+        let score = bootstrap(&scores.values().copied().collect::<Vec<_>>());
+        let own_bits = || {
+            let weights: u64 = self.file.tensors().iter().map(|t| t.elements()).sum();
+            self.file.tensors().iter().map(|t| t.size).sum::<u64>() as f64 * 8.0 / weights.max(1) as f64
+        };
+        let mut row = json!({
+            "type": name,
+            "bytes": std::fs::metadata(file).map_err(|e| Error::io(file, e))?.len(),
+            "bits_per_weight": bits.unwrap_or_else(own_bits),
+            "score": report::interval_json(score),
+            "beside_source": null,
+            "divergence": null,
+        });
+        if bits.is_none() {
+            return Ok(row);
+        }
+        let whole = exam::scores(&exam::lines(&self.folder.join("source"))?);
         let (own, other): (Vec<f64>, Vec<f64>) =
             scores.iter().filter_map(|(k, s)| Some((*s, *whole.get(k)?))).unzip();
-        row.beside = Some(paired(&own, &other));
-        let mut args = vec!["eval".to_owned(), "-m".to_owned(), text(file)];
-        args.extend(["--suite", "divergence", "--against", &text(source), "--json"].map(str::to_owned));
-        args.extend(f.divergence.typed());
+        row["beside_source"] = report::paired_json(&paired(&own, &other));
+        let mut args = vec!["eval".to_owned(), "-m".to_owned(), text_of(file)];
+        let more = ["--suite", "divergence", "--against", &text_of(self.source), "--json"];
+        args.extend(more.map(str::to_owned));
+        args.extend(self.f.divergence.typed());
+        output::note(&format!("{name}: divergence ..."));
         let said: Value = serde_json::from_str(&call(&args)?).unwrap_or_default();
-        row.divergence = Some(json!({ "kl": said["kl"]["mean"], "same_top": said["same_top"]["share"] }));
+        row["divergence"] = json!({ "kl": said["kl"]["mean"], "same_top": said["same_top"]["share"] });
+        Ok(row)
     }
-    Ok(row)
 }
 
-fn rows_json(rows: &[Row]) -> Value {
-    rows.iter()
-        .map(|r| {
-            json!({
-                "type": r.name, "bytes": r.bytes, "score": report::interval_json(r.score),
-                "beside_source": r.beside.as_ref().map(report::paired_json), "divergence": r.divergence,
-            })
-        })
-        .collect()
+fn interval(value: &Value) -> Interval {
+    let number = |key: &str| value[key].as_f64().unwrap_or_default();
+    let n = value["n"].as_u64().unwrap_or_default() as usize;
+    Interval { mean: number("mean"), low: number("low"), high: number("high"), n }
 }
 
-fn table(rows: &[Row]) -> String {
-    let mut text = "| type | MB | score, % | 95 % interval | points beside the source | KL divergence, nats | same top token, % \
-                    |\n|---|---:|---:|---:|---:|---:|---:|\n"
+fn table(rows: &[Value]) -> String {
+    let mut text = "| type | MB | bits a weight | score, % | 95 % interval | points beside the source | KL divergence, nats | \
+                    same top token, % |\n|---|---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned();
     for r in rows {
-        let number = |key: &str| r.divergence.as_ref().and_then(|d| d[key].as_f64());
-        let beside = r.beside.as_ref().map_or_else(String::new, |p| {
-            let d = p.difference;
-            format!("{:+.2} [{:+.2}, {:+.2}]", 100.0 * d.mean, 100.0 * d.low, 100.0 * d.high)
-        });
+        let number = |key: &str| r["divergence"][key].as_f64();
+        let beside = match r["beside_source"].is_null() {
+            true => String::new(),
+            false => {
+                let d = interval(&r["beside_source"]["difference"]);
+                format!("{:+.2} [{:+.2}, {:+.2}]", 100.0 * d.mean, 100.0 * d.low, 100.0 * d.high)
+            }
+        };
+        let score = interval(&r["score"]);
         text += &format!(
-            "| {} | {:.1} | {:.2} | {:.2} to {:.2} | {beside} | {} | {} |\n",
-            r.name,
-            r.bytes as f64 / 1e6,
-            100.0 * r.score.mean,
-            100.0 * r.score.low,
-            100.0 * r.score.high,
+            "| {} | {:.1} | {:.2} | {:.2} | {:.2} to {:.2} | {beside} | {} | {} |\n",
+            r["type"].as_str().unwrap_or_default(),
+            r["bytes"].as_f64().unwrap_or_default() / 1e6,
+            r["bits_per_weight"].as_f64().unwrap_or_default(),
+            100.0 * score.mean,
+            100.0 * score.low,
+            100.0 * score.high,
             number("kl").map_or_else(String::new, |v| format!("{v:.1e}")),
             number("same_top").map_or_else(String::new, |v| format!("{:.2}", 100.0 * v)),
         );
@@ -163,10 +338,16 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-fn write(f: &super::Flags, folder: &Path, rows: &[Row]) -> Result<()> {
+fn write(f: &super::Flags, folder: &Path, rows: &[Value]) -> Result<()> {
     let title = format!("{}, {}: size against score", f.model.name(), f.suite);
-    let points: Vec<Point> = rows.iter().map(|r| (r.name.clone(), r.bytes as f64 / 1e6, r.score)).collect();
+    let points: Vec<Point> = rows
+        .iter()
+        .map(|r| {
+            let name = r["type"].as_str().unwrap_or_default().to_owned();
+            (name, r["bytes"].as_f64().unwrap_or_default() / 1e6, interval(&r["score"]))
+        })
+        .collect();
     write_text(&folder.join("types.md"), &format!("# {title}\n\n{}", table(rows)))?;
-    write_text(&folder.join("types.json"), &format!("{:#}\n", rows_json(rows)))?;
+    write_text(&folder.join("types.json"), &format!("{:#}\n", Value::Array(rows.to_vec())))?;
     Ok(write_text(&folder.join("types.svg"), &report::plot(&title, "MB", &points))?)
 }
