@@ -14,6 +14,7 @@ use weft_curriculum::score::Tally;
 use weft_curriculum::{self as curriculum, Format, Split};
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Divergence")]
 #[group(skip)]
 pub(super) struct Flags {

@@ -19,6 +19,7 @@ use crate::options::read_text;
 use crate::{Error, Result, interrupt, output};
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Test sets")]
 #[group(skip)]
 pub(super) struct Flags {

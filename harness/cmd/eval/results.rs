@@ -9,6 +9,7 @@ use weft_evals::{exam, judge, overlap, report, stats, suites};
 use crate::{Error, Result, output};
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Results and data")]
 #[group(skip)]
 pub(super) struct Flags {
