@@ -49,7 +49,7 @@ pub(super) struct Flags {
     model: Vec<PathBuf>,
     /// Folder of GGUF files, which are opened when they are asked for by name, without .gguf; without DIR, the folder
     /// that `weft pull` fills
-    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "", help_heading = "Models on demand")]
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "", value_parser = folder(), help_heading = "Models on demand")]
     models: Option<PathBuf>,
     /// Let requests pull models into the folder, and remove those that were pulled
     #[arg(long, requires = "models", help_heading = "Models on demand")]
@@ -184,6 +184,12 @@ impl Flags {
             ..Config::default()
         })
     }
+}
+
+/// A folder; what clap has for paths refuses the empty one, which stands for that of `weft pull`.
+fn folder() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
+    use clap::builder::TypedValueParser;
+    clap::builder::OsStringValueParser::new().map(PathBuf::from)
 }
 
 fn bytes(text: &str) -> std::result::Result<u64, String> {
