@@ -37,7 +37,7 @@ export function pulls(here, changed) {
         const rate = p.status === "pulling" && p.rate ? `${bytes(p.rate)}/s` : "";
         const text = [WORDS[p.status] ?? p.status, part, rate, p.status === "pulling" ? left(p.seconds_left) : ""].filter(Boolean).join(", ");
         return el("li", { "data-pull": p.id }, el("strong", {}, p.id), " ", text,
-            p.error ? el("p.why", {}, p.error.message) : null,
+            p.status === "failed" ? el("p.why", {}, p.error.message) : null,
             over(p) ? null : el("progress", { "aria-label": p.id, max: p.total ?? 1, value: p.total ? p.completed : undefined }),
             el("div.ways", {}, ...over(p)
                 ? [p.status === "done" ? null : button("Go on", p.id, () => start(p.id)), button(p.status === "done" ? "Hide" : "Drop", p.id, () => stop(p.id))]
