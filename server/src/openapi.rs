@@ -173,18 +173,6 @@ pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
         "/v1/messages/count_tokens" => (with(&[ANTHROPIC, DRAW]), &["model", "messages"]),
         "/api/chat" => (with(&[OLLAMA_CHAT, OLLAMA]), &["model"]),
         "/api/generate" => (with(&[OLLAMA_GENERATE, OLLAMA]), &["model"]),
-        "/v1/pulls" => {
-            (vec![("model", "string", "ORG/REPO:QUANT or ORG/REPO/FILE.gguf of the hub")], &["model"])
-        }
-        "/api/pull" => {
-            let own: &[Field] = &[
-                ("name", "string", "The older name of model"),
-                ("insecure", "boolean", "false alone"),
-                ("stream", "boolean", "Whether progress comes as lines [true]"),
-            ];
-            (with(&[own]), &["model"])
-        }
-        "/api/delete" => (with(&[&[("name", "string", "The older name of model")]]), &["model"]),
         "/api/show" => {
             let own: &[Field] = &[
                 ("name", "string", "The older name of model"),
@@ -220,13 +208,6 @@ pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
             ];
             (with(&[own]), &["model", "query", "documents"])
         }
-        "/v1/machines" => {
-            let own: &[Field] = &[
-                ("code", "string", "What the other machine showed, as CODE@HOST or CODE@HOST:PORT"),
-                ("name", "string", "What it is called here, in place of its own name"),
-            ];
-            (own.to_vec(), &["code"])
-        }
         "/tokenize" => {
             let own: &[Field] = &[
                 ("content", "string", "The text"),
@@ -253,6 +234,33 @@ pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
                 ("add_generation_prompt", "boolean", "False with continue_final_message alone"),
             ];
             (with(&[own]), &["messages"])
+        }
+        _ => fields_of_keeping(path),
+    }
+}
+
+/// The same for what keeps something, or goes on by itself.
+fn fields_of_keeping(path: &str) -> (Vec<Field>, &'static [&'static str]) {
+    let with = |parts: &[&[Field]]| [&[MODEL][..], &parts.concat()[..]].concat();
+    match path {
+        "/v1/pulls" => {
+            (vec![("model", "string", "ORG/REPO:QUANT or ORG/REPO/FILE.gguf of the hub")], &["model"])
+        }
+        "/api/pull" => {
+            let own: &[Field] = &[
+                ("name", "string", "The older name of model"),
+                ("insecure", "boolean", "false alone"),
+                ("stream", "boolean", "Whether progress comes as lines [true]"),
+            ];
+            (with(&[own]), &["model"])
+        }
+        "/api/delete" => (with(&[&[("name", "string", "The older name of model")]]), &["model"]),
+        "/v1/machines" => {
+            let own: &[Field] = &[
+                ("code", "string", "What the other machine showed, as CODE@HOST or CODE@HOST:PORT"),
+                ("name", "string", "What it is called here, in place of its own name"),
+            ];
+            (own.to_vec(), &["code"])
         }
         "/v1/evaluations" => {
             let own: &[Field] = &[
