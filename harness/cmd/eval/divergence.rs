@@ -16,7 +16,6 @@ use weft_curriculum::{self as curriculum, Format, Split};
 #[derive(Debug, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Divergence")]
-#[group(skip)]
 pub(super) struct Flags {
     /// The model to compare with, most often the same one in F16
     #[arg(long, value_name = "FILE")]

@@ -21,7 +21,6 @@ use crate::{Error, Result, interrupt, output};
 #[derive(Debug, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Test sets")]
-#[group(skip)]
 pub(super) struct Flags {
     /// The test set's file, or a folder with its files
     #[arg(long, value_name = "PATH")]

@@ -11,7 +11,6 @@ use crate::{Error, Result, output};
 #[derive(Debug, Args)]
 #[group(skip)]
 #[command(next_help_heading = "Results and data")]
-#[group(skip)]
 pub(super) struct Flags {
     /// Compare two folders of results, question by question
     #[arg(long, value_name = "DIR", num_args = 2)]
