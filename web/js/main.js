@@ -189,6 +189,8 @@ function pickModels() {
     $("model-label").hidden = ids.length === 0;
     if (chats.chat) select.value = chats.model;
 }
+// A machine was added or forgotten, and its models with it.
+globalThis.addEventListener("weft-models", () => lookAtServer());
 $("model").addEventListener("change", (e) => { panel.set("model", e.target.value); lookAtServer(); });
 chats.addEventListener("open", pickModels);
 

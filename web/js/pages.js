@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { exam } from "./exam.js";
 import { pulls as pullSection } from "./pulls.js";
 import { tune } from "./tune.js";
+import { machines } from "./machines.js";
 
 const table = (rows) => el("dl", {}, rows.filter(([, v]) => v !== undefined && v !== null && v !== "")
     .map(([k, v]) => el("div", {}, el("dt", {}, k), el("dd", {}, String(v)))));
@@ -28,6 +29,7 @@ export async function show(root, name, retry, trial, changed) {
         root.replaceChildren(el("h2", {}, TITLES[name]), ...(name === "models" ? modelCards(models, props, slots) : device(props)));
         if (name === "models" && pulls) root.append(pullSection(() => mine === turn, changed));
         if (name === "models") watchLoad(root, mine);
+        else root.append(machines());
     } catch (e) {
         if (mine !== turn) return;
         root.replaceChildren(el("h2", {}, TITLES[name]), el("div.problem", {}, el("p", { role: "alert" }, e.message),

@@ -73,6 +73,7 @@ export class Mock {
         if (path === "/health") return json(200, { status: "ok" });
         if (path === "/v1/models") return json(200, { object: "list", data: this.models });
         if (path === "/props") return json(200, this.props);
+        if (path === "/v1/machines") return json(200, { object: "list", name: "mock", data: [], guests: [], listens: null, open: false, may_change: true });
         if (path === "/slots") return json(200, [{ id: 0, is_processing: false }, { id: 1, is_processing: true }]);
         if (path === "/metrics") {
             this.tokens = (this.tokens ?? 1000) + 90;
