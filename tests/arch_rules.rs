@@ -13,14 +13,16 @@ const MAY: &[(&str, &[&str])] = &[
     ("weft-kernels", &["weft-runtime"]),
     ("weft-models", &["weft-formats", "weft-kernels", "weft-runtime"]),
     ("weft-curriculum", &[]),
+    ("weft-documents", &[]),
     ("weft-evals", &["weft-curriculum", "weft-formats"]),
     ("weft-hub", &["weft-formats"]),
-    ("weft-server", &["weft-formats", "weft-hub", "weft-models", "weft-runtime"]),
+    ("weft-server", &["weft-documents", "weft-formats", "weft-hub", "weft-models", "weft-runtime"]),
     ("weft-web", &["weft-formats", "weft-models", "weft-runtime"]),
     (
         "weft-harness",
         &[
             "weft-curriculum",
+            "weft-documents",
             "weft-evals",
             "weft-formats",
             "weft-hub",
@@ -40,6 +42,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("rustyline", &["weft-harness"]),
     ("ctrlc", &["weft-harness"]),
     ("memmap2", &["weft-formats"]),
+    ("hayro-syntax", &["weft-documents"]),
     ("axum", &["weft-server"]),
     ("hyper", &["weft-server"]),
     ("tokio", &["weft-server"]),
@@ -145,10 +148,21 @@ fn is_table(path: &str) -> bool {
 /// The text of each file of ours that is neither a table nor a test, without the tests at its end, by path.
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders: Vec<_> =
-        ["formats", "runtime", "kernels", "models", "curriculum", "evals", "hub", "server", "harness", "web"]
-            .map(|f| root.join(f))
-            .to_vec();
+    let mut folders: Vec<_> = [
+        "formats",
+        "runtime",
+        "kernels",
+        "models",
+        "curriculum",
+        "documents",
+        "evals",
+        "hub",
+        "server",
+        "harness",
+        "web",
+    ]
+    .map(|f| root.join(f))
+    .to_vec();
     let mut all = BTreeMap::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder") {

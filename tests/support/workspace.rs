@@ -12,6 +12,7 @@ pub(crate) const OURS: &[&str] = &[
     "weft-kernels",
     "weft-models",
     "weft-curriculum",
+    "weft-documents",
     "weft-evals",
     "weft-hub",
     "weft-server",

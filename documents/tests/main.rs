@@ -1,0 +1,6 @@
+//! One test binary.
+
+mod kill;
+mod pdf;
+mod support;
+mod whole;
