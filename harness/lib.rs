@@ -5,6 +5,7 @@
 
 pub mod answers;
 pub mod cmd;
+pub mod documents;
 pub mod error;
 pub mod interrupt;
 pub mod mini;

@@ -20,6 +20,7 @@ mod hub;
 mod no_c;
 mod pull;
 mod quantize;
+mod rag;
 mod serve;
 mod tune;
 mod tuning;

@@ -39,7 +39,7 @@ pub(super) struct Flags {
     texts: Vec<String>,
 }
 
-fn pooling(name: &str) -> std::result::Result<Pooling, String> {
+pub(super) fn pooling(name: &str) -> std::result::Result<Pooling, String> {
     Pooling::parse(name).ok_or_else(|| {
         let known: Vec<_> = Pooling::ALL.iter().map(|p| p.name()).collect();
         format!("known: {}", known.join(", "))

@@ -20,6 +20,7 @@ mod pair;
 mod perplexity;
 mod pull;
 mod quantize;
+mod rag;
 mod rerank;
 mod run;
 mod serve;
@@ -55,6 +56,7 @@ enum Command {
     Logits(logits::Flags),
     Embed(embed::Flags),
     Rerank(rerank::Flags),
+    Rag(rag::Flags),
     Batch(batch::Flags),
     Serve(Box<serve::Flags>),
     Pull(pull::Flags),
@@ -78,7 +80,7 @@ enum Command {
 
 /// What the commands are for, as `weft --help` groups them. One that is missing here is listed at the end.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Use a model", &["run", "chat", "batch", "serve", "pair", "embed", "rerank"]),
+    ("Use a model", &["run", "chat", "batch", "serve", "pair", "embed", "rerank", "rag"]),
     ("Get models", &["pull", "models"]),
     ("Make models", &["convert", "quantize", "imatrix", "merge", "split", "merge-splits"]),
     ("Train", &["finetune", "genesis", "curriculum"]),
@@ -137,6 +139,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Logits(f) => logits::run(f),
         Command::Embed(f) => embed::run(f),
         Command::Rerank(f) => rerank::run(f),
+        Command::Rag(f) => rag::run(f),
         Command::Batch(f) => batch::run(f),
         Command::Serve(f) => serve::run(*f),
         Command::Pull(f) => pull::run(f),

@@ -1,5 +1,6 @@
 //! `weft serve`: models behind HTTP.
 
+mod documents;
 mod exams;
 mod open;
 mod peers;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use weft_models::Pooling;
 use weft_server::engine::Limits;
 use weft_server::exams::Exams;
 use weft_server::tuning::Jobs;
@@ -32,6 +34,7 @@ use crate::{Error, Result, error, interrupt, output};
   weft serve
   weft serve -m model.gguf --port 8000 --slots 8 -c 8192
   weft serve -m chat.gguf -m embedding.gguf --lora medical=adapter.gguf
+  weft serve -m chat.gguf --documents documents.redb --embedder minilm.gguf
   weft serve --models ~/models --max-models 2 --keep-alive 600
   weft serve --models --allow-pull
   weft serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt
@@ -124,6 +127,18 @@ pub(super) struct Flags {
     /// the page and at /v1/fine_tuning; jobs go on after a restart
     #[arg(long, value_name = "DIR", conflicts_with = "synthetic")]
     jobs: Option<PathBuf>,
+    /// File with documents that can be asked about, as `weft rag` keeps them; it is made where it is not there
+    #[arg(long, value_name = "FILE", requires = "embedder", help_heading = "Documents")]
+    documents: Option<PathBuf>,
+    /// GGUF file of the model that makes their vectors
+    #[arg(long, value_name = "FILE", requires = "documents", help_heading = "Documents")]
+    embedder: Option<PathBuf>,
+    /// How the embedder's tokens become one vector: mean, cls or last [default: what its file says]
+    #[arg(long, value_name = "HOW", requires = "embedder", value_parser = super::embed::pooling, help_heading = "Documents")]
+    pooling: Option<Pooling>,
+    /// GGUF file of a reranker, which orders the passages that are found
+    #[arg(long, value_name = "FILE", requires = "documents", help_heading = "Documents")]
+    reranker: Option<PathBuf>,
     /// Ignore fields of requests that are not known, and log them
     #[arg(long)]
     lenient: bool,
@@ -282,6 +297,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         config.pulls = pulls.map(|options| Arc::new(Pulls::new(store, options)));
     }
     let opened = open::all(&f)?;
+    let kept = documents::open(&f, &opened)?;
     config.device = opened.first().map(open::Opened::device).unwrap_or_default();
     keep_serving();
     let bases = Arc::new(bases(&f, &opened)?);
@@ -294,7 +310,19 @@ pub(super) fn run(f: Flags) -> Result<()> {
         served.push(start.served);
         workers.extend(start.worker);
     }
+    let documents = match kept {
+        None => None,
+        Some(kept) => {
+            let (documents, more, line) = kept.start(&f)?;
+            lines.push(line);
+            served.extend(more);
+            Some(documents)
+        }
+    };
     let mut app = App::new(config, served).with_exams(Arc::new(exams));
+    if let Some(documents) = documents {
+        app = app.with_documents(documents);
+    }
     if let Some(folder) = &f.cache_dir {
         let file = folder.join("responses.redb");
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::card::Card;
+use crate::documents::Documents;
 use crate::engine::{Full, Handle, Limits, VectorHandle};
 use crate::error::{ApiError, Result};
 use crate::exams::Exams;
@@ -167,6 +168,8 @@ pub struct App {
     pub(crate) peers: Option<Peers>,
     /// Streams that can be taken up again.
     pub(crate) streams: Streams,
+    /// The documents that can be asked about.
+    pub(crate) documents: Option<Arc<Documents>>,
     /// When it began, in seconds since 1970.
     pub(crate) since: u64,
     ids: AtomicU64,
@@ -187,6 +190,7 @@ impl App {
             store: Store::in_memory().ok(),
             peers: None,
             streams: Streams::default(),
+            documents: None,
             since: now.as_secs(),
             ids: AtomicU64::new(0),
             id_base: now.as_nanos() as u64,
@@ -227,6 +231,12 @@ impl App {
     #[must_use]
     pub fn with_exams(self, exams: Arc<Exams>) -> App {
         App { exams: Some(exams), ..self }
+    }
+
+    /// The same, with documents.
+    #[must_use]
+    pub fn with_documents(self, documents: Documents) -> App {
+        App { documents: Some(Arc::new(documents)), ..self }
     }
 
     /// The names of all models.

@@ -6,6 +6,7 @@
 mod app;
 mod ask;
 mod card;
+mod documents;
 mod draw;
 pub mod engine;
 mod error;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 
 pub use app::{App, Config, Log, Requests, Served, Told};
 pub use card::Card;
+pub use documents::{Documents, ReadPdf};
 pub use error::ApiError;
 pub use guard::Keys;
 pub use http::{router, serve_until};

@@ -255,6 +255,22 @@ fn fields_of_keeping(path: &str) -> (Vec<Field>, &'static [&'static str]) {
             (with(&[own]), &["model"])
         }
         "/api/delete" => (with(&[&[("name", "string", "The older name of model")]]), &["model"]),
+        "/v1/documents" => {
+            let own: &[Field] = &[
+                ("name", "string", "The name of the file; one of this name that is there is replaced"),
+                ("content", "string", "The file in base64: text in UTF-8 or UTF-16, Markdown or PDF"),
+                ("text", "string", "The text of the file, in place of content"),
+            ];
+            (own.to_vec(), &["name"])
+        }
+        "/v1/documents/search" => {
+            let own: &[Field] = &[
+                ("query", "string", "What the passages should answer"),
+                ("top_n", "integer", "Passages at most, 1 to 100 [5]"),
+                ("rerank", "boolean", "Whether the reranker orders them [true where there is one]"),
+            ];
+            (own.to_vec(), &["query"])
+        }
         "/v1/machines" => {
             let own: &[Field] = &[
                 ("code", "string", "What the other machine showed, as CODE@HOST or CODE@HOST:PORT"),
@@ -343,6 +359,9 @@ fn about(path: &str) -> &'static str {
         "/v1/machines" => "Other machines that are paired; a POST adds the one that showed a code",
         "/v1/machines/{*id}" => "Forgets a machine",
         "/v1/pair" => "Makes a code, with which one other machine may be paired with this one",
+        "/v1/documents" => "The documents that are kept, and what is on its way; or keeps one more",
+        "/v1/documents/search" => "The passages of documents that answer a query",
+        "/v1/documents/{*id}" => "A document, which is removed",
         "/metrics" => "Counters for Prometheus",
         "/props" => "Defaults, template and slots",
         "/slots" => "What each slot does",

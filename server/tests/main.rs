@@ -4,6 +4,7 @@ mod support;
 
 mod anthropic;
 mod chat;
+mod documents;
 mod exams;
 mod guard;
 mod load;

@@ -401,6 +401,28 @@ MINILM = {
 }
 
 
+# Questions in other words than the documents have, and the document and page that answer them.
+QUESTIONS = [
+    ("Who warned the others of the blaze?", "looms.pdf", 2),
+    ("How many machines for making cloth did the factory have?", "looms.pdf", 1),
+    ("What happens when somebody points a domain name of theirs at my machine?", "SECURITY.md", None),
+    ("In which form are passwords held?", "SECURITY.md", None),
+]
+
+
+def documents(table, weft, name, model):
+    """Files of this repository, cut into passages and asked about."""
+    root = HERE.parent.parent
+    store = weft.scratch / "documents.redb"
+    store.unlink(missing_ok=True)
+    weft("rag", "add", "-m", model, "--store", store, root / "documents/tests/data/looms.pdf", root / "SECURITY.md", root / "ARCHITECTURE.md")
+    right = 0
+    for question, document, page in QUESTIONS:
+        hit = json.loads(weft("rag", "search", "-m", model, "--store", store, "--top", "1", "--json", question))
+        right += (hit["name"], hit["page"]) == (document, page)
+    table.row(name, f"{len(QUESTIONS)} questions about three documents", f"{right} have the right document and page first", "all", right == len(QUESTIONS))
+
+
 def encoder(table, weft, name, path, more):
     """A folder of Hugging Face's: converted, tokenized, embedded, quantised."""
     import llama
@@ -438,6 +460,7 @@ def encoder(table, weft, name, path, more):
     )  # fmt: skip
     known = max(abs(vectors[lines.index(t), :6] - v).max() for t, v in MINILM.items())
     table.row(name, "first values of three vectors", f"{known:.1e} away at most", "2e-6", known <= 2e-6)
+    documents(table, weft, name, model)
     for kind, least in (("Q8_0", 0.999), ("Q4_K_M", 0.96)):
         small = weft.scratch / f"{kind}.gguf"
         weft("quantize", model, small, kind)

@@ -1,6 +1,6 @@
 //! Opening the models that are served.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use weft_formats::gguf::File;
 use weft_formats::tokenizer::Tokenizer;
 use weft_hub::Store;
 use weft_models::engine::{Engine, Event, GUESSES, Id, Options, Request};
-use weft_models::{Model, Spec, Synthetic};
+use weft_models::{Model, Pooling, Spec, Synthetic};
 use weft_runtime::{Budget, Caps, DeviceKind};
 use weft_server::engine::{Backend, Limits, Packed, Start, VectorHandle, Vectors, Worker};
 use weft_server::{Card, Library, Served};
@@ -21,10 +21,10 @@ use crate::{Error, Result, mini, output, report};
 
 /// A model that is open, under the name that requests use.
 pub(super) struct Opened {
-    name: String,
-    flag: ModelFlag,
+    pub(super) name: String,
+    pub(super) flag: ModelFlag,
     lora: LoraFlag,
-    model: Model,
+    pub(super) model: Model,
     took: Duration,
     /// Names the tokens of a model that has no names for them.
     named: Option<Tokenizer>,
@@ -140,6 +140,23 @@ pub(super) fn all(f: &Flags) -> Result<Vec<Opened>> {
     Ok(all)
 }
 
+/// Opens one more model, for what its file is for, with all the context that it was trained for.
+///
+/// # Errors
+/// As [`all`].
+pub(super) fn one(f: &Flags, path: &Path, others: &[Opened]) -> Result<Opened> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if !weft_hub::is_name(&name) || others.iter().any(|o| o.name == name) {
+        return Err(Error::usage(format!(
+            "{}: its name without .gguf must be one of letters, digits, '-', '_' and '.' that no other model has",
+            path.display()
+        )));
+    }
+    let flag = ModelFlag { model: Some(path.to_owned()) };
+    let (model, took) = flag.open(&f.device, None, None, f.cache)?;
+    Ok(Opened { name, flag, lora: LoraFlag::default(), model, took, named: None })
+}
+
 impl Opened {
     /// A model with an adapter of its own.
     pub(super) fn adapted(name: &str, flag: ModelFlag, lora: LoraFlag, model: Model) -> Opened {
@@ -216,7 +233,7 @@ impl Opened {
             false => format!("; loaded in {:.1} s", self.took.as_secs_f64()),
         };
         if self.model.spec().out.pooling.is_some() {
-            return self.start_vectors(f, context, &loaded);
+            return self.start_vectors(f, context, &loaded, None);
         }
         let slots = slots(f, self.model.gpu().caps().kind);
         let card = self.card(f, context, slots)?;
@@ -243,12 +260,20 @@ impl Opened {
         Ok(Started { served, worker: Some(worker), line })
     }
 
-    fn start_vectors(self, f: &Flags, context: u32, loaded: &str) -> Result<Started> {
+    /// As [`Opened::start`], for vectors or scores; `pooling` takes the place of the file's.
+    pub(super) fn start_vectors(
+        self,
+        f: &Flags,
+        context: u32,
+        loaded: &str,
+        pooling: Option<Pooling>,
+    ) -> Result<Started> {
         let card = self.card(f, context, 1)?;
-        let (model, c) = (self.model, f.c);
-        let reranker = model.spec().out.classes.is_some();
+        let model = self.model;
+        let reranker = model.spec().out.classes.is_some() && pooling.is_none();
         let vectors = VectorHandle::spawn(move || {
-            let embedder = if reranker { model.reranker(c) } else { model.embedder(None, c) };
+            let c = Some(context);
+            let embedder = if reranker { model.reranker(c) } else { model.embedder(pooling, c) };
             let embedder = embedder.map_err(|e| e.to_string())?;
             Ok(Box::new(Packed { embedder, reranker }) as Box<dyn Vectors>)
         })

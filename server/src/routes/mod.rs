@@ -3,6 +3,7 @@
 mod anthropic;
 mod chat;
 mod completions;
+mod documents;
 mod exams;
 mod files;
 mod machines;
@@ -77,6 +78,9 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/v1/machines", &["GET", "POST"]),
     ("/v1/machines/{*id}", &["DELETE"]),
     ("/v1/pair", &["POST"]),
+    ("/v1/documents", &["GET", "POST"]),
+    ("/v1/documents/search", &["POST"]),
+    ("/v1/documents/{*id}", &["DELETE"]),
     ("/metrics", &["GET"]),
     ("/openapi.json", &["GET"]),
     ("/props", &["GET"]),
@@ -147,6 +151,9 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/api/delete", delete(pulls::ollama_delete))
         .route("/api/pull", post(pulls::ollama_pull))
         .route("/v1/responses/{*id}", get(responses::get).delete(responses::delete))
+        .route("/v1/documents", get(documents::list).post(documents::add))
+        .route("/v1/documents/search", post(documents::search))
+        .route("/v1/documents/{*id}", delete(documents::delete))
         .route("/v1/machines", get(machines::list).post(machines::add))
         .route("/v1/machines/{*id}", delete(machines::remove))
         .route("/v1/pair", post(machines::open))

@@ -33,6 +33,8 @@ pub(crate) struct Engine {
     /// Whether it judges pairs, where it gives vectors in place of text.
     pub(crate) vectors: Option<bool>,
     pub(crate) name: &'static str,
+    /// Whether there are documents, whose vectors are made of words.
+    pub(crate) documents: bool,
 }
 
 impl Default for Engine {
@@ -44,6 +46,7 @@ impl Default for Engine {
             template: None,
             vectors: None,
             name: "fake",
+            documents: false,
         }
     }
 }
@@ -123,12 +126,17 @@ impl Server {
         let handle = worker.handle();
         let served = match engine.vectors {
             None => Served::text(card, worker.handle()),
+            Some(_) if engine.documents => Served::vectors(card, crate::documents::words()),
             Some(reranker) => {
                 let letters = move || Ok(Box::new(Letters { reranker }) as Box<dyn Vectors>);
                 Served::vectors(card, VectorHandle::spawn(letters).expect("a thread"))
             }
         };
-        let app = change(App::new(config, vec![served]));
+        let documents = engine.documents.then(|| crate::documents::of(&served));
+        let mut app = change(App::new(config, vec![served]));
+        if let Some(documents) = documents {
+            app = app.with_documents(documents);
+        }
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
@@ -155,6 +163,11 @@ impl Server {
     /// One that turns texts into vectors, or judges pairs.
     pub(crate) fn of_vectors(reranker: bool) -> Server {
         Server::start(Config::default(), Engine { vectors: Some(reranker), ..Default::default() })
+    }
+
+    /// One that keeps documents.
+    pub(crate) fn of_documents(config: Config) -> Server {
+        Server::start(config, Engine { vectors: Some(false), documents: true, ..Default::default() })
     }
 
     pub(crate) fn open() -> Server {

@@ -1,0 +1,156 @@
+//! /v1/documents: files that are kept with their vectors, and passages of them that answer a question.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use serde_json::{Value, json};
+use weft_documents::{Added, Record};
+
+use super::{Post, json};
+use crate::app::App;
+use crate::documents::Documents;
+use crate::error::{ApiError, Result};
+use crate::fields::{Fields, missing};
+
+/// Letters of a name at most.
+const LONGEST_NAME: usize = 255;
+
+fn documents(app: &App) -> Result<&Arc<Documents>> {
+    app.documents.as_ref().ok_or_else(|| {
+        let line = "this server keeps no documents; start it with \"weft serve --documents documents.redb --embedder \
+                    EMBEDDER.gguf\"";
+        ApiError::missing("documents_not_served", line)
+    })
+}
+
+fn value(record: &Record) -> Value {
+    json!({
+        "id": record.id, "object": "document", "name": record.name, "kind": record.kind.name(), "bytes": record.bytes,
+        "pages": record.pages, "passages": record.passages, "tokens": record.tokens, "created": record.created,
+    })
+}
+
+/// GET /v1/documents
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
+    let documents = documents(&app)?;
+    let data: Vec<Value> = documents.store.list().iter().map(value).collect();
+    let adding: Vec<Value> = documents
+        .adding()
+        .into_iter()
+        .map(|a| json!({ "name": a.name, "passages_done": a.done, "passages": a.of }))
+        .collect();
+    let (embedder, reranker) = documents.models();
+    let list = json!({ "object": "list", "data": data, "adding": adding, "embedder": embedder, "reranker": reranker });
+    Ok(json(list.to_string()))
+}
+
+/// POST /v1/documents
+pub(super) async fn add(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
+    let documents = documents(&app)?;
+    let mut f = Fields::body(post.body)?;
+    let name = f.need_text("name")?;
+    let (text, content) = (f.text("text")?, f.text("content")?);
+    super::finish(&app, f)?;
+    let plain = !name.trim().is_empty() && !name.contains(|c: char| c.is_control() || c == '/' || c == '\\');
+    if !plain || name.len() > LONGEST_NAME {
+        let line =
+            format!("\"name\" must be the name of a file, of at most {LONGEST_NAME} bytes, without folders");
+        return Err(ApiError::value("name", line));
+    }
+    let bytes = match (text, content) {
+        (Some(text), None) => text.into_bytes(),
+        (None, Some(content)) => decode(&content).ok_or_else(|| {
+            ApiError::value("content", "\"content\" must be the bytes of the file in base64")
+        })?,
+        (Some(_), Some(_)) => {
+            return Err(ApiError::value("content", "\"text\" and \"content\" cannot be given both"));
+        }
+        (None, None) => return Err(missing("content")),
+    };
+    let added = documents.add(name, bytes).await?;
+    let mut answer = value(added.record());
+    answer["known"] = matches!(added, Added::Known(_)).into();
+    Ok(json(answer.to_string()))
+}
+
+/// DELETE /v1/documents/{id}
+pub(super) async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response> {
+    let documents = documents(&app)?;
+    let removed = tokio::task::block_in_place(|| documents.store.remove(&id));
+    match removed.map_err(|e| ApiError::fault(e.to_string()))? {
+        Some(_) => Ok(json(json!({ "id": id, "object": "document", "deleted": true }).to_string())),
+        None => {
+            let shown: String = id.chars().take(80).collect();
+            Err(ApiError::missing("document_not_found", format!("there is no document \"{shown}\" here")))
+        }
+    }
+}
+
+/// POST /v1/documents/search
+pub(super) async fn search(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
+    let documents = documents(&app)?;
+    let mut f = Fields::body(post.body)?;
+    let query = f.need_text("query")?;
+    let top = f.whole("top_n", 1, 100)?.unwrap_or(5) as usize;
+    let judge = f.flag("rerank")?;
+    super::finish(&app, f)?;
+    if query.trim().is_empty() {
+        return Err(ApiError::value("query", "\"query\" is empty"));
+    }
+    if judge == Some(true) && documents.models().1.is_none() {
+        let line = "\"rerank\" needs a server that was started with --reranker FILE";
+        return Err(ApiError::unsupported("rerank", line));
+    }
+    let hits = documents.find(query, top, judge.unwrap_or(true)).await?;
+    Ok(json(json!({ "object": "list", "data": hits }).to_string()))
+}
+
+/// Bytes from base64, with or without its padding.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=').as_bytes();
+    let digit = |b: u8| {
+        Some(match b {
+            b'A'..=b'Z' => b - b'A',
+            b'a'..=b'z' => b - b'a' + 26,
+            b'0'..=b'9' => b - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        })
+    };
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
+    for group in text.chunks(4) {
+        let mut word = 0_u32;
+        for b in group {
+            word = word << 6 | u32::from(digit(*b)?);
+        }
+        word <<= 6 * (4 - group.len());
+        match group.len() {
+            1 => return None,
+            n => bytes.extend_from_slice(&word.to_be_bytes()[1..n]),
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode;
+
+    #[test]
+    fn base64_is_read() {
+        for (text, want) in [
+            ("", &b""[..]),
+            ("AA==", b"\0"),
+            ("AACAPw", b"\0\0\x80?"),
+            ("aGVsbG8=", b"hello"),
+            ("/+8=", b"\xff\xef"),
+        ] {
+            assert_eq!(decode(text).as_deref(), Some(want), "{text}");
+        }
+        for text in ["A", "AA A", "a-b_", "é"] {
+            assert_eq!(decode(text), None, "{text}");
+        }
+    }
+}
