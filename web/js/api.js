@@ -96,8 +96,8 @@ async function asked(path, init) {
     if (!response.ok) throw await problemOf(response);
     return response;
 }
-export const post = async (path, body) =>
-    (await asked(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) })).json();
+export const post = async (path, body, signal) =>
+    (await asked(path, { signal, method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) })).json();
 export const remove = (path) => asked(path, { method: "DELETE" });
 export const blob = async (path) => (await asked(path, {})).blob();
 // Calls `on` for each event of a stream, until it ends.

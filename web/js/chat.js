@@ -2,6 +2,7 @@
 import * as api from "./api.js";
 import * as store from "./store.js";
 import { ancestors, pathOf, ROOT } from "./tree.js";
+import { passagesFor } from "./documents.js";
 import { requestOf } from "./settings.js";
 
 const SAVE_EVERY = 400;
@@ -256,7 +257,22 @@ export class Chats extends EventTarget {
         }
     }
 
+    // Finds the passages for the last question, where this chat asks documents.
+    async lookUp(chat, message, path, signal) {
+        const asked = path.findLast((m) => m.role === "user");
+        if (!asked?.content || !chat.settings.documents || !this.props.documents) return;
+        if (!asked.passages) {
+            message.progress = { note: "Looking in the documents …" };
+            this.tell("grow", message);
+            asked.passages = await passagesFor(asked.content, this.context, signal);
+            message.progress = null;
+            await store.putMessage(asked);
+        }
+        message.sources = asked.passages;
+    }
+
     async attempts(chat, message, path, resume, answer, signal) {
+        await this.lookUp(chat, message, path, signal);
         for (let tries = 1; ; tries += 1) {
             const kept = message.dropped ? path.slice(message.dropped) : path;
             const body = requestOf(kept, chat.settings, message.model || this.model, resume);
@@ -316,7 +332,7 @@ export class Chats extends EventTarget {
     async shorten(message) {
         const path = ancestors(this.messages, message.parent);
         const { prompt, context } = message.problem ?? {};
-        const sizes = path.map((m) => m.content.length + (m.files ?? []).reduce((n, f) => n + f.text.length, 0) + 20);
+        const sizes = path.map((m) => m.content.length + (m.passages ?? []).concat(m.files ?? []).reduce((n, f) => n + f.text.length, 0) + 20);
         const total = sizes.reduce((a, b) => a + b, 0);
         // A quarter of the context is left for the answer.
         const room = prompt && context ? (total * 0.75 * context) / prompt : total / 2;

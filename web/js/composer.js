@@ -28,10 +28,17 @@ export class Composer {
             document.addEventListener(name, (e) => {
                 if (!e.dataTransfer?.types.includes("Files")) return;
                 e.preventDefault();
-                if (name === "drop") this.attach(e.dataTransfer.files);
+                // Another page has a place of its own for files.
+                if (name === "drop" && !$("chat-page").hidden) this.attach(e.dataTransfer.files);
             });
         }
-        chats.addEventListener("open", () => this.state());
+        this.books = $("with-documents");
+        this.books.addEventListener("click", () => {
+            panel.set("documents", this.books.getAttribute("aria-pressed") !== "true" || null);
+            this.documents();
+            this.field.focus();
+        });
+        chats.addEventListener("open", () => { this.state(); this.documents(); });
         chats.addEventListener("ended", () => this.state());
     }
 
@@ -43,6 +50,14 @@ export class Composer {
         this.button.title = busy ? "Stop (Esc)" : "Send (Enter)";
         this.button.classList.toggle("stop", busy);
         icon(busy ? "stop" : "send", this.button.querySelector("svg"));
+    }
+
+    // Whether questions of this chat are answered from documents.
+    documents() {
+        const on = Boolean(this.chats.chat?.settings.documents);
+        this.books.hidden = !this.chats.props.documents;
+        this.books.setAttribute("aria-pressed", String(on));
+        this.books.title = on ? "Answers come from documents" : "Answer from documents";
     }
 
     fit() {

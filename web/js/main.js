@@ -62,7 +62,7 @@ async function route() {
         panel.toggle(false);
         $("title").textContent = pages.TITLES[page];
         document.title = `${$("title").textContent} · Weft`;
-        await pages.show($("page"), page, route, trial, () => { lookAtServer(); route(); });
+        await pages.show($("page"), page, route, { trial, ask: askDocuments, changed: () => { lookAtServer(); route(); } });
     } else if (page === "chat") {
         if (chats.chat?.id === id) titles();
         else if (!(await chats.open(id))) {
@@ -72,6 +72,14 @@ async function route() {
     } else {
         chats.fresh();
     }
+}
+
+function askDocuments() {
+    go("#/");
+    chats.fresh();
+    panel.set("documents", true);
+    composer.documents();
+    $("ask").focus();
 }
 
 // A chat with an adapter that was just made.
@@ -150,6 +158,7 @@ async function lookAtServer(said) {
         Object.assign(chats, { models, props });
         banner(chats.talkers.length ? "" : "The server has no model that answers. Start it with “weft serve -m FILE.gguf”.");
         pickModels();
+        composer.documents();
         welcome();
         if (chats.chat) show(false);
         // Fields that a person is writing in stay as they are.

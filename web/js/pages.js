@@ -1,6 +1,7 @@
 // The pages beside the chat. Models and Device: what the server says of itself, and nothing that it does not.
 import { bytes, copyText, el, number, plural } from "./ui.js";
 import * as api from "./api.js";
+import { documentsPage } from "./documents.js";
 import { exam } from "./exam.js";
 import { pulls as pullSection } from "./pulls.js";
 import { tune } from "./tune.js";
@@ -9,13 +10,13 @@ import { machines } from "./machines.js";
 const table = (rows) => el("dl", {}, rows.filter(([, v]) => v !== undefined && v !== null && v !== "")
     .map(([k, v]) => el("div", {}, el("dt", {}, k), el("dd", {}, String(v)))));
 
-export const TITLES = { models: "Models", tune: "Fine-tune", exam: "Evaluate", device: "Device" };
+export const TITLES = { documents: "Documents", models: "Models", tune: "Fine-tune", exam: "Evaluate", device: "Device" };
 
 // Only the page that was asked for last is drawn, and watched as long as it is there.
 let turn = 0;
 export const leave = () => { turn += 1; };
 
-export async function show(root, name, retry, trial, changed) {
+export async function show(root, name, retry, { trial, ask, changed }) {
     turn += 1;
     const mine = turn;
     root.setAttribute("aria-label", TITLES[name]);
@@ -26,6 +27,10 @@ export async function show(root, name, retry, trial, changed) {
         const slots = name === "models" ? await api.get("slots").catch(() => null) : null;
         if (mine !== turn) return;
         if (name === "tune") { tune(root, props, () => mine === turn, trial); return; }
+        if (name === "documents") {
+            await documentsPage(root, props.documents, () => mine === turn, ask);
+            return;
+        }
         root.replaceChildren(el("h2", {}, TITLES[name]), ...(name === "models" ? modelCards(models, props, slots) : device(props)));
         if (name === "models" && pulls) root.append(pullSection(() => mine === turn, changed));
         if (name === "models") watchLoad(root, mine);

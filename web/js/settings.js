@@ -1,5 +1,7 @@
 // The settings of a chat, and the request that follows from them. Only what was set is sent: the rest is the server's.
 
+import { promptOf } from "./documents.js";
+
 export const SAMPLING = [
     { key: "temperature", label: "Temperature", min: 0, max: 2, step: 0.05, hint: "0 takes the likeliest token always" },
     { key: "top_p", label: "Top-p", min: 0, max: 1, step: 0.01, hint: "the likeliest tokens up to this share" },
@@ -77,20 +79,23 @@ export const EXAMPLE_SCHEMA = `{
   "additionalProperties": false
 }`;
 
-function textOf(message) {
-    if (!message.files?.length) return message.content;
+function textOf(message, last) {
+    // Passages are in the prompt of the question that they were found for, and not of those behind it.
+    const content = last && message.passages?.length ? promptOf(message.passages, message.content) : message.content;
+    if (!message.files?.length) return content;
     const files = message.files.map((f) => {
         const fence = "`".repeat(Math.max(3, ...(f.text.match(/`+/g) ?? []).map((run) => run.length + 1)));
         return `File: ${f.name}\n${fence}\n${f.text}\n${fence}`;
     });
-    return [...files, message.content].filter(Boolean).join("\n\n");
+    return [...files, content].filter(Boolean).join("\n\n");
 }
 
 // The messages of a branch as the server takes them.
 export function wireMessages(path, system) {
     const messages = system?.trim() ? [{ role: "system", content: system }] : [];
+    const asked = path.findLast((m) => m.role === "user");
     for (const [i, m] of path.entries()) {
-        if (m.role === "user") messages.push({ role: "user", content: textOf(m) });
+        if (m.role === "user") messages.push({ role: "user", content: textOf(m, m === asked) });
         else if (m.role === "tool") messages.push({ role: "tool", tool_call_id: m.callId, content: m.content });
         else {
             const calls = m.calls?.length ? m.calls.map((c) => ({

@@ -1,5 +1,6 @@
 // The messages of the open chat. Each has a view that is kept and updated; only the newest are in the document.
 import { $, el, icon, iconButton, number, plural, seconds } from "./ui.js";
+import { cite } from "./documents.js";
 import { copiedFrom, Growing } from "./markdown.js";
 import { siblings } from "./tree.js";
 import { copyText } from "./ui.js";
@@ -170,6 +171,7 @@ class View {
             this.body.append(p.text);
         }
         p.growing.set(shownText(message), !live);
+        this.sources(message, live);
         const waiting = live && !message.problem && !message.content && !thinking && !message.calls?.length;
         if (waiting || p.wait) {
             p.wait ??= el("p.wait");
@@ -179,6 +181,18 @@ class View {
         }
         this.calls(message);
         this.problem(message);
+    }
+
+    // The passages that an answer was given, and cites.
+    sources(message, live) {
+        const key = live || !message.sources?.length ? "" : message.content;
+        if (this.sourcesKey === key) return;
+        this.sourcesKey = key;
+        this.parts.sources?.remove();
+        this.parts.sources = null;
+        if (!key) return;
+        this.parts.sources = cite(this.parts.text, message.sources);
+        this.parts.text.after(this.parts.sources);
     }
 
     calls(message) {

@@ -55,6 +55,7 @@ function renamed(chat, messages) {
     }
     const now = Date.now();
     const strings = (list, keys) => (Array.isArray(list) ? list : []).map((x) => Object.fromEntries(keys.map((k) => [k, text(x?.[k], 1e8)])));
+    const passages = (list) => (list?.length ? strings(list, ["document", "name", "heading", "text"]).map((p, i) => ({ ...p, page: Number(list[i]?.page) || null })) : null);
     return {
         chat: {
             id, title: text(chat.title) || "Chat", named: Boolean(chat.named), pinned: Boolean(chat.pinned),
@@ -66,6 +67,7 @@ function renamed(chat, messages) {
             content: m.content, thinking: text(m.thinking, 1e8), model: text(m.model), problem: null,
             created: Number(m.created) || now, seq: Number(m.seq) || seq, thinkMs: Number(m.thinkMs) || 0,
             files: strings(m.files, ["name", "text"]), calls: strings(m.calls, ["id", "name", "arguments"]),
+            passages: passages(m.passages), sources: passages(m.sources),
             callId: text(m.callId), name: text(m.name), stats: numbers(m.stats), json: Boolean(m.json), inline: Boolean(m.inline),
             valid: typeof m.valid === "boolean" ? m.valid : null, edited: Boolean(m.edited), dropped: Number(m.dropped) || 0,
             state: m.state === "streaming" ? "cut" : text(m.state) || "done",

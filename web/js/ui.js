@@ -28,6 +28,7 @@ const ICONS = {
     wrench: "M14 6a4 4 0 0 1 5-1l-3 3 1 1 3-3a4 4 0 0 1-5 5L8 18a2 2 0 0 1-3-3l7-7a4 4 0 0 1 2-2",
     columns: "M4 5h7v14H4zM13 5h7v14h-7z",
     check: "M5 12l5 5 9-10",
+    book: "M5 4h9a4 4 0 0 1 4 4v12H8a3 3 0 0 1-3-3zM5 17a3 3 0 0 1 3-3h10",
 };
 
 const SVG = "http://www.w3.org/2000/svg";

@@ -8,7 +8,7 @@ import { exams, tuning } from "./tuning.mjs";
 import { webp } from "./webp.mjs";
 
 let browser, mock, asked;
-before(async () => { browser = await launch(); mock = await new Mock().start(); tuning(mock); asked = exams(mock); });
+before(async () => { browser = await launch(); mock = await new Mock().start(); tuning(mock); asked = exams(mock); mock.keep(DOCUMENTS); });
 after(async () => { await browser?.close(); await mock?.stop(); });
 
 const ANSWER = `Weaving crosses two sets of threads:
@@ -29,6 +29,10 @@ fn crosses(warp: usize, weft: usize) -> bool {
 \`\`\`
 
 A cloth of $n$ warp and $m$ weft threads has $n \\cdot m$ crossings.`;
+const DOCUMENTS = [
+    { id: "doc-1", name: "looms.pdf", pages: 2, text: "In the winter of 1811 a lamp fell in the carding room, and the mill burned for two days. Nobody was hurt, because the night watchman, Elias Thorne, rang the bell in time." },
+    { id: "doc-2", name: "dyes-and-mordants-of-the-northern-valleys.md", text: "Madder gives red, weld gives yellow, and woad gives blue." },
+];
 // WEFT_SCREENS=1 makes the committed images anew.
 const keepScreens = process.env.WEFT_SCREENS === "1";
 // The narrowest is what WCAG asks for without scrolling in two directions.
@@ -95,6 +99,20 @@ for (const [size, width, height] of sizes) {
             await page.click("#help");
             await state("keys");
             await page.keyboard.press("Escape");
+            await page.goto(`${mock.url}#/documents`);
+            await page.waitForSelector("#page .drop");
+            await state("documents", size === "desk" ? dark : !dark);
+            await page.goto(`${mock.url}#/`);
+            await page.click("#with-documents");
+            mock.plan({ text: "The mill burned in **1811**, for two days [1]. Elias Thorne rang the bell in time [1].", rate: 200 });
+            await ask(page, "When did the mill burn, and who rang the bell?");
+            await page.waitForSelector(".sources .cited");
+            await state("cited", size === "desk" ? !dark : dark);
+            await page.locator("button.cite").first().click();
+            await state("passage");
+            await page.keyboard.press("Escape");
+            await page.click("#with-documents");
+            if (size !== "desk") await page.click("#menu");
             await page.click("a[href='#/models']");
             await page.waitForFunction(() => /Cache in use\s*25 %/.test(document.querySelector("[data-load]")?.textContent));
             await state("models", !dark);

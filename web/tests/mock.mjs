@@ -82,8 +82,39 @@ export class Mock {
             res.end(Object.entries(values).map(([k, v]) => `# TYPE weft_${k} gauge\nweft_${k}{model="weft-mini"} ${v}\n`).join(""));
             return;
         }
+        if (path.startsWith("/v1/documents")) return this.document(entry, json);
         if (path === "/v1/chat/completions") return this.answer(entry, req, res, json);
         return this.file(path, res);
+    }
+
+    // Documents as a list of {id, name, text}; `documents` is null where the server keeps none.
+    async document({ method, path, body }, json) {
+        const value = (d) => ({ id: d.id, object: "document", name: d.name, kind: "text", bytes: d.text.length, pages: d.pages ?? null, passages: 3, tokens: 99, created: 1 });
+        if (path === "/v1/documents/search") {
+            const words = body.query.toLowerCase().match(/\w{4,}/g) ?? [];
+            const data = this.documents.map((d) => ({ document: d.id, name: d.name, passage: 0, page: d.pages ? 2 : null, heading: "", text: d.text, score: words.filter((w) => d.text.toLowerCase().includes(w)).length }))
+                .sort((a, b) => b.score - a.score).slice(0, body.top_n ?? 5);
+            return this.searchFault ? json(500, { error: this.searchFault }) : json(200, { object: "list", data });
+        }
+        if (method === "GET") return json(200, { object: "list", data: this.documents.map(value), adding: this.adding ?? [], embedder: "minilm", reranker: null });
+        if (method === "DELETE") {
+            this.documents = this.documents.filter((d) => d.id !== path.split("/").at(-1));
+            return json(200, { deleted: true });
+        }
+        const text = Buffer.from(body.content, "base64").toString("utf8");
+        if (text.includes("\0")) return json(400, { error: { message: `${body.name}: it is neither text (UTF-8 or UTF-16) nor PDF, which are what is read here`, code: "unreadable_document" } });
+        this.adding = [{ name: body.name, passages_done: 1, passages: 3 }];
+        await (this.slow ?? sleep(20));
+        this.adding = [];
+        const d = { id: `doc-${this.documents.length + 1}`, name: body.name, text, pages: body.name.endsWith(".pdf") ? 2 : null };
+        this.documents.push(d);
+        return json(200, { ...value(d), known: false });
+    }
+
+    // From now on the server keeps documents.
+    keep(documents) {
+        this.documents = documents;
+        this.props = { ...this.props, documents: { embedder: "minilm", reranker: null } };
     }
 
     file(path, res) {
