@@ -58,6 +58,8 @@ enum Before {
     Sentence,
     Paragraph,
     Heading,
+    /// A passage is on one page, so that the page which is cited is the right one.
+    Page,
 }
 
 #[derive(Debug)]
@@ -90,7 +92,7 @@ pub fn cut(document: &Document, sizes: &Sizes, tokens: &dyn Fn(&str) -> usize) -
                 tokens: tokens(&text[start..stop]),
             });
         }
-        first = match end < pieces.len() && pieces[end].before != Before::Heading {
+        first = match end < pieces.len() && pieces[end].before < Before::Heading {
             true => back(&pieces, first, end, sizes),
             false => end,
         };
@@ -105,7 +107,7 @@ fn passage(pieces: &[Piece], first: usize, sizes: &Sizes) -> usize {
     while end < pieces.len() {
         let piece = &pieces[end];
         if end > first {
-            if piece.before == Before::Heading && total >= sizes.least {
+            if piece.before == Before::Page || (piece.before == Before::Heading && total >= sizes.least) {
                 return end;
             }
             if total + piece.tokens > sizes.most {
@@ -169,6 +171,10 @@ fn pieces(document: &Document, sizes: &Sizes, tokens: &dyn Fn(&str) -> usize) ->
         let (start, end) = (at, at + line.len());
         at = end;
         let bare = line.trim();
+        if start > 0 && document.pages.binary_search(&start).is_ok() {
+            cutter.flush();
+            cutter.before = Before::Page;
+        }
         let fence = ["```", "~~~"].into_iter().find(|f| markdown && bare.starts_with(f));
         if let Some(level) = heading_level(line, markdown && code.is_none()) {
             cutter.flush();
@@ -177,7 +183,7 @@ fn pieces(document: &Document, sizes: &Sizes, tokens: &dyn Fn(&str) -> usize) ->
             // Code is cut at its lines alone.
             cutter.flush();
             if code.is_none() {
-                cutter.before = Before::Paragraph;
+                cutter.before = cutter.before.max(Before::Paragraph);
             }
             cutter.add(start, end, true);
             code = match (code, fence) {
@@ -187,9 +193,9 @@ fn pieces(document: &Document, sizes: &Sizes, tokens: &dyn Fn(&str) -> usize) ->
             };
         } else if bare.is_empty() {
             cutter.flush();
-            cutter.before = Before::Paragraph;
+            cutter.before = cutter.before.max(Before::Paragraph);
         } else {
-            if is_item(bare) || document.pages.binary_search(&start).is_ok() {
+            if is_item(bare) {
                 cutter.flush();
             }
             cutter.lines = Some((cutter.lines.map_or(start, |(s, _)| s), end));
@@ -212,7 +218,7 @@ impl Cutter<'_> {
         let title: String = bare.trim_matches('#').trim().chars().take(80).collect();
         self.open.push((level, title));
         self.headings.push(self.open.iter().map(|(_, t)| t.as_str()).collect::<Vec<_>>().join(" › "));
-        self.before = Before::Heading;
+        self.before = self.before.max(Before::Heading);
         self.add(start, end, true);
     }
 

@@ -156,11 +156,12 @@ impl Store {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(path).map_err(|e| at(e.to_string()))?;
-        let backend = FileBackend::new(file).map_err(|e| match e {
+        let opened = |e: redb::DatabaseError| match e {
             redb::DatabaseError::DatabaseAlreadyOpen => at("another program has it open".into()),
             e => at(e.to_string()),
-        })?;
-        let file = Builder::new().create_with_backend(backend).map_err(|e| at(e.to_string()))?;
+        };
+        let backend = FileBackend::new(file).map_err(opened)?;
+        let file = Builder::new().create_with_backend(backend).map_err(opened)?;
         Store::over(file).map_err(|e| match e {
             Error::Store(why) => at(why),
             e => e,
