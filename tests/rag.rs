@@ -51,7 +51,7 @@ fn what_cannot_be_added_is_said_in_a_line() {
     let add = |more: &[&str], parts: &[&str]| {
         fails(&[&["rag", "add", "--store", &store, "--pooling", "mean"], more].concat(), parts);
     };
-    add(&["missing.txt"], &["missing.txt", "No such file"]);
+    add(&["missing.txt"], &["missing.txt", "no such file or directory"]);
     add(&[folder.to_str().expect("UTF-8")], &["it is no file"]);
     add(&[&file(&folder, "x.bin", b"a\0b")], &["x.bin: it is neither text"]);
     add(&[&file(&folder, "e.txt", b" \n")], &["e.txt: there is no text in it"]);

@@ -76,10 +76,10 @@ fn small_types_lose_a_change_unless_it_is_kept() {
             Type::Q5_0 | Type::Q5_1 | Type::Q5_K | Type::Q6_K => assert!(nearest < 0.9, "{ty}: {nearest}"),
             _ => assert!(nearest < 0.3, "{ty}: {nearest}"),
         }
-        assert_eq!(
-            Grid::has(*ty),
-            !matches!(ty, Type::F32 | Type::F16 | Type::BF16 | Type::TQ1_0 | Type::TQ2_0)
-        );
+        // Where eight values share a code of a book, none of them can be moved alone.
+        let book = ["IQ1", "IQ2", "IQ3"].iter().any(|name| ty.to_string().starts_with(name));
+        let plain = matches!(ty, Type::F32 | Type::F16 | Type::BF16 | Type::TQ1_0 | Type::TQ2_0);
+        assert_eq!(Grid::has(*ty), !book && !plain, "{ty}");
         if Grid::has(*ty) {
             assert!((0.75..1.15).contains(&kept), "{ty}: {kept}");
         }

@@ -77,7 +77,7 @@ impl Engine {
     /// # Errors
     /// A file that cannot be written; a fault of the device.
     pub fn save_prefix(&mut self, path: &Path, tokens: &[u32], salt: u64) -> Result<usize> {
-        // Of a prompt the block of the last token is never taken from the cache; here it is one of those before it.
+        // The block of the last token is never taken from the cache: a token more makes it one of those before.
         let probe = [tokens, &[0]].concat();
         let (seq, found, _) = self.scheduler.blocks.open(&probe, salt);
         let saved = match found {
