@@ -37,7 +37,7 @@ impl Vectors for Words {
     ) -> Result<Vec<Vec<f32>>> {
         let one = |s: &Sequence| {
             let text: String = s.ids.iter().filter_map(|c| char::from_u32(*c)).collect();
-            let mut sum = vec![1e-6_f32; WIDTH];
+            let mut sum = [1e-6_f32; WIDTH];
             for word in weft_documents::words::words(&text).iter().filter(|w| w.len() > 3) {
                 let place = word.bytes().fold(0_usize, |h, b| h.wrapping_mul(31) + usize::from(b)) % WIDTH;
                 sum[place] += 1.0;

@@ -225,8 +225,15 @@ async fn refuse<S: AsyncWrite + Unpin, T>(io: &mut S, refusal: Refusal) -> Resul
 }
 
 /// Tells somebody that there is no room.
-pub(crate) async fn turn_away<S: AsyncWrite + Unpin>(mut io: S) {
-    let _ = tokio::time::timeout(Duration::from_secs(1), refuse::<S, ()>(&mut io, Refusal::Busy)).await;
+pub(crate) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut io: S) {
+    let told = async {
+        let _ = refuse::<S, ()>(&mut io, Refusal::Busy).await;
+        let _ = io.shutdown().await;
+        // What came and was not read would have the system break the connection off, and the byte with it.
+        let mut rest = [0; 64];
+        while io.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
 }
 
 /// Answers whoever comes: a channel and its key for one who is known; None for one who was paired.

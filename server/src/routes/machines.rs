@@ -65,11 +65,11 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
 
 /// POST /v1/machines
 pub(super) async fn add(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
-    let peers = from_here(&app)?;
     let mut f = Fields::body(post.body)?;
     let code = f.text("code")?.ok_or_else(|| missing("code"))?;
     let name = f.text("name")?;
     finish(&app, f)?;
+    let peers = from_here(&app)?;
     let machine = peers.pair(&code, name.as_deref()).await.map_err(|why| fault(why).at("code"))?;
     Ok(json(json!({ "name": machine.name, "address": machine.address }).to_string()))
 }
@@ -86,8 +86,8 @@ pub(super) async fn remove(State(app): State<Arc<App>>, Path(name): Path<String>
 
 /// POST /v1/pair
 pub(super) async fn open(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
-    let peers = from_here(&app)?;
     finish(&app, Fields::body(post.body)?)?;
+    let peers = from_here(&app)?;
     match peers.listens() {
         Some(port) => {
             let code = peers.open_door().map_err(ApiError::fault)?;

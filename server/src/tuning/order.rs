@@ -193,7 +193,7 @@ mod tests {
         let s = of(json!({ "n_epochs": "auto", "batch_size": 2, "learning_rate_multiplier": 5, "rank": 8 }))
             .unwrap();
         assert_eq!((s.recipe.length, s.recipe.batch, s.recipe.seed), (Length::Epochs(1), 2, 7));
-        assert_eq!((s.recipe.optimiser.lr, s.recipe.alpha), (1e-3, 16.0));
+        assert!((s.recipe.optimiser.lr - 1e-3).abs() < 1e-8 && s.recipe.alpha == 16.0, "{:?}", s.recipe);
         let line = |v| of(v).unwrap_err().message;
         assert_eq!(
             line(json!({ "epochs": 3 })),
