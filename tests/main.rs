@@ -18,6 +18,7 @@ mod finetune;
 #[allow(dead_code)]
 mod hub;
 mod no_c;
+mod pair;
 mod pull;
 mod quantize;
 mod rag;
