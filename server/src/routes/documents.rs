@@ -47,11 +47,11 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Response> {
 
 /// POST /v1/documents
 pub(super) async fn add(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
-    let documents = documents(&app)?;
     let mut f = Fields::body(post.body)?;
     let name = f.need_text("name")?;
     let (text, content) = (f.text("text")?, f.text("content")?);
     super::finish(&app, f)?;
+    let documents = documents(&app)?;
     let plain = !name.trim().is_empty() && !name.contains(|c: char| c.is_control() || c == '/' || c == '\\');
     if !plain || name.len() > LONGEST_NAME {
         let line =
@@ -89,12 +89,12 @@ pub(super) async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) 
 
 /// POST /v1/documents/search
 pub(super) async fn search(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
-    let documents = documents(&app)?;
     let mut f = Fields::body(post.body)?;
     let query = f.need_text("query")?;
     let top = f.whole("top_n", 1, 100)?.unwrap_or(5) as usize;
     let judge = f.flag("rerank")?;
     super::finish(&app, f)?;
+    let documents = documents(&app)?;
     if query.trim().is_empty() {
         return Err(ApiError::value("query", "\"query\" is empty"));
     }
