@@ -22,7 +22,7 @@ use crate::{Error, Result};
 /// What the whole file is: its version, its embedder.
 const ABOUT: TableDefinition<'_, &str, &str> = TableDefinition::new("about");
 const DOCUMENTS: TableDefinition<'_, u64, &str> = TableDefinition::new("documents");
-/// By document and place in it.
+/// A passage is found by its document and its place in that.
 const PASSAGES: TableDefinition<'_, u64, &str> = TableDefinition::new("passages");
 /// f16 in little-endian order.
 const VECTORS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("vectors");
@@ -132,7 +132,8 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T> {
     serde_json::from_str(text).map_err(|e| Error::Store(format!("an entry cannot be read: {e}")))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Two digits for each byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 

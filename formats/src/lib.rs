@@ -5,9 +5,11 @@
 
 pub mod adapter;
 mod atomic_file;
+pub mod base64;
 pub mod chat;
 pub mod gguf;
 pub mod guard;
+mod hex;
 pub mod hf;
 pub mod imatrix;
 pub mod merge;
@@ -19,3 +21,4 @@ pub mod table;
 pub mod tokenizer;
 
 pub use atomic_file::{AtomicFile, read_regular};
+pub use hex::hex;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// Bytes that this user may still write to the disk of a folder; None where the system does not say.
 #[cfg(unix)]
-pub(crate) fn free(folder: &Path) -> Option<u64> {
+pub fn free(folder: &Path) -> Option<u64> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
     // SAFETY: the path ends with a zero, the answer goes into a value of its own, for which all zeros is valid.
@@ -19,7 +19,7 @@ pub(crate) fn free(folder: &Path) -> Option<u64> {
 }
 
 #[cfg(windows)]
-pub(crate) fn free(folder: &Path) -> Option<u64> {
+pub fn free(folder: &Path) -> Option<u64> {
     use std::os::windows::ffi::OsStrExt;
     #[link(name = "kernel32")]
     unsafe extern "system" {
@@ -34,6 +34,6 @@ pub(crate) fn free(folder: &Path) -> Option<u64> {
 }
 
 #[cfg(not(any(unix, windows)))]
-pub(crate) fn free(_: &Path) -> Option<u64> {
+pub fn free(_: &Path) -> Option<u64> {
     None
 }

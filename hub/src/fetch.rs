@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::http::{self, Answer, Patience};
 use crate::hub::{self, Remote};
 use crate::pull::{Meter, Options, Stage};
-use crate::{disk, human, store};
+use crate::{disk, human};
 
 /// Bytes of the disk that are left to others.
 pub(crate) const SLACK: u64 = 64 << 20;
@@ -138,7 +138,7 @@ impl Fetching<'_, '_> {
             self.patience.wait(pause)?;
         }
         part.file.sync_all().map_err(|e| Error::io(path, &e))?;
-        let found = store::hex(&part.hash.finalize());
+        let found = weft_formats::hex(&part.hash.finalize());
         match &known.sha256 {
             Some(want) if *want != found => {
                 drop(part.file);

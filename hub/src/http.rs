@@ -1,5 +1,5 @@
-//! As much of HTTP as fetching files takes: GET over a connection of its own, redirects, ranges, proxies. Nothing of an
-//! answer is believed before it is checked.
+//! This is as much of HTTP as fetching files takes: GET over a connection of its own, redirects, ranges, proxies. Nothing
+//! of an answer is believed before it is checked.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -54,6 +54,11 @@ impl Patience<'_> {
 }
 
 /// A connection that failed, in words.
+/// Whether nothing has come yet, so that it may be waited on.
+pub(crate) fn is_late(e: &std::io::Error) -> bool {
+    matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
 pub(crate) fn broke(host: &str, e: &std::io::Error) -> Error {
     let text = match e.kind() {
         ErrorKind::ConnectionRefused => "nobody answers there".to_owned(),
@@ -93,14 +98,7 @@ impl Wire {
             };
             match read {
                 Ok(n) => return Ok(n),
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                    ) =>
-                {
-                    patience.check(host, since)?;
-                }
+                Err(e) if is_late(&e) => patience.check(host, since)?,
                 // TLS ended without saying so: what was promised and did not come is noticed by its length.
                 Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 Err(e) => return Err(broke(host, &e)),

@@ -16,6 +16,7 @@ mod store;
 mod tls;
 mod url;
 
+pub use disk::free;
 pub use error::{Error, Kind, Result};
 pub use name::{Name, is_name};
 pub use pull::{Options, Progress, Pulled, Stage, pull};

@@ -120,11 +120,6 @@ pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
     write().map_err(|e| Error::io(path, &e))
 }
 
-/// A digest in hexadecimal.
-pub(crate) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
 }
@@ -300,7 +295,7 @@ impl Store {
                 hash.update(bytes);
                 told(bytes.len() as u64)
             })?;
-            if hex(&hash.finalize()) != *sha256 {
+            if weft_formats::hex(&hash.finalize()) != *sha256 {
                 return Err(bad(format!("{file} is not what was pulled; remove it and pull it again")));
             }
         }

@@ -69,14 +69,7 @@ mod with {
         while connection.is_handshaking() {
             match connection.complete_io(&mut socket) {
                 Ok(_) => {}
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                    ) =>
-                {
-                    patience.check(host, since)?;
-                }
+                Err(e) if crate::http::is_late(&e) => patience.check(host, since)?,
                 Err(e) if e.kind() == ErrorKind::InvalidData => {
                     let line = format!("{host}: no safe connection: {e}");
                     return Err(Error::new(Kind::Tls, line));

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use weft_formats::adapter::{Adapter, Base, Pair};
+use weft_formats::hex;
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, linear};
 use weft_kernels::{Weight, WeightShape, WeightType};
 use weft_runtime::{Gpu, Recorder, Slice};
@@ -114,11 +115,6 @@ impl Lora {
         }
         Ok(())
     }
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The layer and the matrix of this name.

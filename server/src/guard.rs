@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use axum::http::{HeaderMap, Method, Request, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use weft_formats::hex;
 
 use crate::app::Config;
 use crate::error::{ApiError, Result};
@@ -57,9 +58,7 @@ impl Keys {
             return format!("peer-{:016x}", who.0);
         }
         let key = (who.0 as usize).checked_sub(1).and_then(|i| self.0.get(i));
-        key.map_or_else(String::new, |hash| {
-            Sha256::digest(hash).iter().take(16).map(|b| format!("{b:02x}")).collect()
-        })
+        key.map_or_else(String::new, |hash| hex(&Sha256::digest(hash)[..16]))
     }
 
     /// Which key this is, in a time that says nothing of how much of it is right.

@@ -6,6 +6,7 @@
 mod app;
 mod ask;
 mod card;
+mod disk;
 mod documents;
 mod draw;
 pub mod engine;

@@ -40,7 +40,7 @@ pub trait Pieces: std::fmt::Debug + Send + Sync {
     fn read(&self, at: u64, into: &mut [u8]) -> std::io::Result<()>;
 }
 
-/// So much of a file in pieces is read at first; twice as much where its header goes on.
+/// Bytes of a file in pieces that are read at first. Where its header goes on, twice as many are.
 const FIRST: u64 = 4 << 20;
 
 /// One shard, parsed.

@@ -5,7 +5,6 @@
 //! is written loads wherever its files do. What a folder says and GGUF cannot is refused by name, or told
 //! in [`Conversion::warnings`] where it may matter a little.
 
-mod base64;
 mod config;
 mod decoder;
 mod encoder;

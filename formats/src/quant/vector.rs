@@ -55,12 +55,12 @@ struct Part {
 /// What a block becomes.
 struct Block {
     d: f32,
-    /// By entry, in order.
+    /// The code of each entry stands in the order of the values.
     entries: Vec<u16>,
     shifts: Vec<u8>,
-    /// By eight values.
+    /// Each byte holds the signs of eight values.
     signs: [u8; 32],
-    /// By part.
+    /// Each part has one.
     scales: Vec<u8>,
 }
 

@@ -105,7 +105,7 @@ fn check_space(run: &Run<'_>, recipes: &[Recipe]) -> Result<()> {
     let needed = if kept { sizes.sum() } else { sizes.max().unwrap_or(0) };
     let place = run.folder.display();
     let what = if kept { "the models take" } else { "one model at a time takes up to" };
-    let Some(free) = free_space(run.folder) else {
+    let Some(free) = weft_hub::free(run.folder) else {
         output::note(&format!("{what} {} of {place}", human(needed)));
         return Ok(());
     };
@@ -119,26 +119,6 @@ fn check_space(run: &Run<'_>, recipes: &[Recipe]) -> Result<()> {
             if kept { ", or leave --keep-files out" } else { "" }
         ))),
     }
-}
-
-/// Bytes that are free where a folder is.
-#[cfg(unix)]
-fn free_space(folder: &Path) -> Option<u64> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
-    // SAFETY: writes to a value of its own, for which all zeros is valid; the path ends in a zero.
-    let stat = unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        (libc::statvfs(path.as_ptr(), &raw mut stat) == 0).then_some(stat)?
-    };
-    // The widths of these fields differ by platform.
-    #[allow(clippy::unnecessary_cast)]
-    Some((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
-}
-
-#[cfg(not(unix))]
-fn free_space(_: &Path) -> Option<u64> {
-    None
 }
 
 /// The importance matrix that is collected where a text is given, or where a type is of no use without.

@@ -8,6 +8,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use weft_formats::hex;
+
+use crate::disk;
 
 /// Bytes of a file of ours at most.
 const LARGEST: u64 = 1 << 20;
@@ -54,11 +57,6 @@ pub(crate) struct Identity {
 #[derive(Debug, Clone)]
 pub(crate) struct Folder(PathBuf);
 
-/// The digits of a key.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 /// The key of these digits.
 pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
     let text = text.trim();
@@ -83,11 +81,7 @@ impl Folder {
 
     /// Makes the folder, and keeps others from it while this is held.
     fn lock(&self) -> Result<File, String> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.create(&self.0).map_err(|e| self.line(e))?;
+        disk::folder(&self.0).map_err(|e| self.line(e))?;
         let lock = owners(&self.0.join("lock")).map_err(|e| self.line(e))?;
         lock.lock().map_err(|e| self.line(e))?;
         Ok(lock)
@@ -192,7 +186,9 @@ fn owners(path: &Path) -> std::io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Folder, Guest, hex, unhex};
+    use weft_formats::hex;
+
+    use super::{Folder, Guest, unhex};
 
     fn folder(name: &str) -> std::path::PathBuf {
         let path = std::env::temp_dir().join(format!("weft-peers-{name}-{}", std::process::id()));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Extension;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use weft_formats::hex;
 
-use super::folder::hex;
 use super::{Peers, handshake, lock, reach, who};
 use crate::app::App;
 use crate::http;

@@ -27,9 +27,10 @@ pub use folder::{Guest, Machine, Paired};
 
 use crate::guard::Who;
 use code::{Door, Secret};
-use folder::{Folder, Identity, hex};
+use folder::{Folder, Identity};
 use handshake::Refusal;
 use reach::{Pool, Reach};
+use weft_formats::hex;
 
 /// Where machines listen for each other unless told otherwise.
 pub const PORT: u16 = 8484;

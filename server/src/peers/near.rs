@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mdns_sd::{ServiceDaemon, ServiceEvent, ServiceInfo};
 use sha2::{Digest, Sha256};
 
-use super::folder::hex;
+use weft_formats::hex;
 
 /// What a Weft that may be paired with is among services.
 const KIND: &str = "_weft._tcp.local.";

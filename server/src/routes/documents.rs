@@ -6,6 +6,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 use weft_documents::{Added, Record};
+use weft_formats::base64;
 
 use super::{Post, json};
 use crate::app::App;
@@ -60,7 +61,7 @@ pub(super) async fn add(State(app): State<Arc<App>>, post: Post) -> Result<Respo
     }
     let bytes = match (text, content) {
         (Some(text), None) => text.into_bytes(),
-        (None, Some(content)) => decode(&content).ok_or_else(|| {
+        (None, Some(content)) => base64::decode(&content).ok_or_else(|| {
             ApiError::value("content", "\"content\" must be the bytes of the file in base64")
         })?,
         (Some(_), Some(_)) => {
@@ -104,53 +105,4 @@ pub(super) async fn search(State(app): State<Arc<App>>, post: Post) -> Result<Re
     }
     let hits = documents.find(query, top, judge.unwrap_or(true)).await?;
     Ok(json(json!({ "object": "list", "data": hits }).to_string()))
-}
-
-/// Bytes from base64, with or without its padding.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=').as_bytes();
-    let digit = |b: u8| {
-        Some(match b {
-            b'A'..=b'Z' => b - b'A',
-            b'a'..=b'z' => b - b'a' + 26,
-            b'0'..=b'9' => b - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        })
-    };
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for group in text.chunks(4) {
-        let mut word = 0_u32;
-        for b in group {
-            word = word << 6 | u32::from(digit(*b)?);
-        }
-        word <<= 6 * (4 - group.len());
-        match group.len() {
-            1 => return None,
-            n => bytes.extend_from_slice(&word.to_be_bytes()[1..n]),
-        }
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::decode;
-
-    #[test]
-    fn base64_is_read() {
-        for (text, want) in [
-            ("", &b""[..]),
-            ("AA==", b"\0"),
-            ("AACAPw", b"\0\0\x80?"),
-            ("aGVsbG8=", b"hello"),
-            ("/+8=", b"\xff\xef"),
-        ] {
-            assert_eq!(decode(text).as_deref(), Some(want), "{text}");
-        }
-        for text in ["A", "AA A", "a-b_", "é"] {
-            assert_eq!(decode(text), None, "{text}");
-        }
-    }
 }

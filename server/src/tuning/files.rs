@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use weft_formats::hex;
 
 use super::Text;
-use super::disk;
+use crate::disk;
 use crate::error::{ApiError, Result};
 
 /// How many files are kept.
@@ -63,8 +64,7 @@ impl Files {
             hash.update(part);
         }
         hash.update(&text.bytes);
-        let hex: String = hash.finalize().iter().take(12).map(|b| format!("{b:02x}")).collect();
-        let id = format!("file-{hex}");
+        let id = format!("file-{}", hex(&hash.finalize()[..12]));
         if let Some(known) = self.all.iter().find(|f| f.id == id) {
             return Ok(known.clone());
         }

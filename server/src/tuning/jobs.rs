@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use super::files::{FileCard, Files};
 use super::record::{Job, Record, Row, Source, Status, Wanted};
 use super::work::{Shared, State, Tuned, order};
-use super::{Order, Plan, Problem, Refused, Text, Tuner, Wish, disk};
+use super::{Order, Plan, Problem, Refused, Text, Tuner, Wish};
 use crate::app::now;
+use crate::disk;
 use crate::error::{ApiError, Result};
 use crate::shelf::Library;
 

@@ -4,7 +4,6 @@
 //! What trains is behind [`Tuner`], which the harness has; here is what there is to do, in which order, and where it is
 //! kept. Names of files come from this server alone, never from a request.
 
-mod disk;
 mod files;
 mod jobs;
 mod order;

@@ -11,8 +11,9 @@ use weft_models::finetune::{Event, State as Ended};
 use super::files::Files;
 use super::order::settings;
 use super::record::{Job, Record, Source, Status, Wanted};
-use super::{Order, Stop, Text, Told, Tuner, disk};
+use super::{Order, Stop, Text, Told, Tuner};
 use crate::app::now;
+use crate::disk;
 use crate::error::{ApiError, Result};
 use crate::shelf::{Library, Opened};
 

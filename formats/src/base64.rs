@@ -1,7 +1,7 @@
-//! Base64 as JSON files have it (RFC 4648, section 4).
+//! Base64 as JSON has it (RFC 4648, section 4).
 
-/// The bytes that `text` stands for, or `None` where it stands for none.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+/// The bytes that `text` stands for, with or without its padding, or `None` where it stands for none.
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     let mut out = Vec::with_capacity(digits.len() / 4 * 3 + 2);
     for group in digits.chunks(4) {
@@ -40,5 +40,21 @@ mod tests {
             assert_eq!(decode(text).as_deref(), Some(want.as_bytes()), "{text}");
         }
         assert_eq!((decode("Z"), decode("Zm9v!")), (None, None));
+    }
+
+    #[test]
+    fn bytes_of_any_kind_are_read_with_and_without_padding() {
+        for (text, want) in [
+            ("", &b""[..]),
+            ("AA==", b"\0"),
+            ("AACAPw", b"\0\0\x80?"),
+            ("aGVsbG8=", b"hello"),
+            ("/+8=", b"\xff\xef"),
+        ] {
+            assert_eq!(decode(text).as_deref(), Some(want), "{text}");
+        }
+        for text in ["A", "AA A", "a-b_", "é"] {
+            assert_eq!(decode(text), None, "{text}");
+        }
     }
 }

@@ -5,12 +5,12 @@ use std::io::Write;
 use std::path::Path;
 
 /// What is wrong with a disk, without a path.
-pub(super) fn plain(e: &std::io::Error) -> String {
+pub(crate) fn plain(e: &std::io::Error) -> String {
     e.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// Makes a folder that its owner alone can look into.
-pub(super) fn folder(path: &Path) -> std::io::Result<()> {
+pub(crate) fn folder(path: &Path) -> std::io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -19,7 +19,7 @@ pub(super) fn folder(path: &Path) -> std::io::Result<()> {
 }
 
 /// Writes a file so that a process that is killed leaves the old one or the new one.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let temporary = path.with_file_name(name);
@@ -40,7 +40,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Removes a folder; under another name first, so that one that is half removed is none.
-pub(super) fn remove(path: &Path) -> std::io::Result<()> {
+pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".gone");
     let gone = path.with_file_name(name);
