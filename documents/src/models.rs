@@ -59,5 +59,5 @@ pub trait Rerank {
 /// A mark of a file, from what was read of it.
 pub fn mark(seen: &[u8]) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(seen).iter().take(16).map(|b| format!("{b:02x}")).collect()
+    crate::store::hex(&sha2::Sha256::digest(seen)[..16])
 }

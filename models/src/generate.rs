@@ -49,11 +49,8 @@ impl Session {
         max_tokens: usize,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Generation<'_>> {
-        sampling.check()?;
-        sampling.check_on_device()?;
         // The device takes no more submits than it should, so nothing has to wait between batches.
-        let reused = pollster::block_on(self.prefill(prompt, sampling, progress, None))?;
-        Ok(Generation::new(self, sampling, prompt.len(), reused, max_tokens))
+        pollster::block_on(self.begin(prompt, sampling, max_tokens, progress, None))
     }
 
     /// As [`Session::generate_with`], without blocking: it waits for each batch of the prompt, as in a browser nothing
@@ -68,9 +65,21 @@ impl Session {
         max_tokens: usize,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Generation<'_>> {
+        self.begin(prompt, sampling, max_tokens, progress, Some(Wait::Await)).await
+    }
+
+    /// With `settle` it waits for the device after each batch of the prompt.
+    async fn begin(
+        &mut self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        max_tokens: usize,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+        settle: Option<Wait>,
+    ) -> Result<Generation<'_>> {
         sampling.check()?;
         sampling.check_on_device()?;
-        let reused = self.prefill(prompt, sampling, progress, Some(Wait::Await)).await?;
+        let reused = self.prefill(prompt, sampling, progress, settle).await?;
         Ok(Generation::new(self, sampling, prompt.len(), reused, max_tokens))
     }
 

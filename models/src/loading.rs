@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest, Sha256};
 use weft_formats::chat::Template;
 use weft_formats::gguf::{File, TensorInfo};
+use weft_formats::hex;
 use weft_formats::tokenizer::Tokenizer;
 use weft_kernels::{Cut, Feed};
 use weft_runtime::{Gpu, Pool, Stopwatch, Wait};
 
-use crate::lora::hex;
 use crate::model::{Inner, Opening};
 use crate::plan::{Choices, MemoryPlan};
 use crate::synthetic::Patterns;

@@ -62,6 +62,28 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
+    /// One with no more than every API has.
+    pub(crate) fn new(
+        (messages, with): (Vec<Message>, Rendering),
+        draw: Draw,
+        calls: Calls,
+        form: Option<Form>,
+        stream: bool,
+    ) -> Ask {
+        Ask {
+            messages,
+            with,
+            draw,
+            calls,
+            form,
+            stream,
+            budget: None,
+            raw_thoughts: false,
+            usage: false,
+            progress: false,
+        }
+    }
+
     /// Reads the body of a request, without its `model`.
     ///
     /// # Errors

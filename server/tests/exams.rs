@@ -1,7 +1,7 @@
 //! /v1/evaluations over real connections, with an examiner that counts.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use weft_server::exams::{Exam, Examiner, Exams, Score, Suite};
@@ -73,15 +73,7 @@ fn begin(server: &Server, more: Value) -> String {
 
 #[track_caller]
 fn until(server: &Server, id: &str, status: &str) -> Value {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        let one = server.get(&format!("{EVALUATIONS}/{id}")).json();
-        if one["status"] == status {
-            return one;
-        }
-        assert!(Instant::now() < end, "not {status}: {one}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    server.until(&format!("{EVALUATIONS}/{id}"), status)
 }
 
 #[test]

@@ -158,15 +158,7 @@ fn begin(server: &Server, content: &str) -> String {
 
 #[track_caller]
 fn until(server: &Server, id: &str, status: &str) -> Value {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        let job = server.get(&format!("{JOBS}/{id}")).json();
-        if job["status"] == status {
-            return job;
-        }
-        assert!(Instant::now() < end, "not {status}: {job}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    server.until(&format!("{JOBS}/{id}"), status)
 }
 
 fn ask(server: &Server, id: &str, what: &str) -> Reply {

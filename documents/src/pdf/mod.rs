@@ -148,7 +148,7 @@ enum Stop {
 
 struct Reader {
     letters: Letters,
-    /// By the place of their dictionaries.
+    /// The fonts that were read, under the addresses of their dictionaries.
     fonts: HashMap<*const u8, Rc<Font>>,
     room: usize,
     end: Instant,

@@ -163,7 +163,7 @@ impl Opened {
         Opened { name: name.to_owned(), flag, lora, model, took: Duration::ZERO, named: None }
     }
 
-    /// As a model to train on: it has weights of a file, no adapter, and writes text.
+    /// What can be trained on it, if it has the weights of a file, has no adapter, and writes text.
     pub(super) fn base(&self) -> Option<Base> {
         let writes = self.model.spec().out.pooling.is_none();
         let own = self.named.is_none() && self.lora.lora.is_empty();

@@ -108,9 +108,10 @@ impl Pace {
         // Steps with guesses are timed from the end of the one before, with what was drafted in between. Those that were
         // not are estimated with it.
         let draft = if by_model { self.draft.flatten().unwrap_or(0.0) } else { 0.0 };
-        let took = |n: usize| match self.steps.get(&(rows(n), true)) {
-            Some(Some(took)) => *took,
-            _ => self.step((rows(n), true)) + n as f64 * draft,
+        let took = |n: usize| {
+            let kind = (rows(n), true);
+            let measured = matches!(self.steps.get(&kind), Some(Some(_)));
+            self.step(kind) + if measured { 0.0 } else { n as f64 * draft }
         };
         let rate = |n: usize| tokens(n) / took(n);
         // A little better is not worth the change.

@@ -204,9 +204,20 @@ impl Blocks {
     /// A sequence that has the blocks of as much of `tokens` as is in the cache, but not of the last token, which has to
     /// be computed; how many tokens these are; and the entries of its tables.
     pub(super) fn open(&mut self, tokens: &[u32], salt: u64) -> (Sequence, usize, Vec<Change>) {
+        self.find(tokens, (tokens.len() - 1) / self.block, salt)
+    }
+
+    /// As [`Blocks::open`], with the block of the last token where that is full.
+    pub(super) fn held(&mut self, tokens: &[u32], salt: u64) -> (Sequence, usize) {
+        let (seq, found, _) = self.find(tokens, tokens.len() / self.block, salt);
+        (seq, found)
+    }
+
+    /// A sequence that has as many of the first `most` blocks of `tokens` as are in the cache.
+    fn find(&mut self, tokens: &[u32], most: usize, salt: u64) -> (Sequence, usize, Vec<Change>) {
         let mut seq = Sequence { tables: vec![Vec::new(); self.pools.len()], salt, ..Sequence::default() };
         // Without pools there is nothing to be found.
-        let most = if self.pools.is_empty() { 0 } else { (tokens.len() - 1) / self.block };
+        let most = if self.pools.is_empty() { 0 } else { most };
         self.names(&mut seq, tokens, most);
         let has = |p: &Pool, e: usize| p.named.contains_key(&seq.names[e]);
         let whole = |n: &usize| self.pools.iter().filter(|p| p.window == 0).all(|p| has(p, *n));

@@ -77,9 +77,7 @@ impl Engine {
     /// # Errors
     /// A file that cannot be written; a fault of the device.
     pub fn save_prefix(&mut self, path: &Path, tokens: &[u32], salt: u64) -> Result<usize> {
-        // The block of the last token is never taken from the cache: a token more makes it one of those before.
-        let probe = [tokens, &[0]].concat();
-        let (seq, found, _) = self.scheduler.blocks.open(&probe, salt);
+        let (seq, found) = self.scheduler.blocks.held(tokens, salt);
         let saved = match found {
             0 => Ok(()),
             n => self.write_prefix(path, &tokens[..n], &seq),
@@ -152,8 +150,7 @@ impl Engine {
         let mut tokens = vec![0u32; header.tokens];
         from.read_exact(bytemuck::cast_slice_mut(&mut tokens)).map_err(failed)?;
         self.model.check_ids(&tokens)?;
-        let probe = [&tokens[..], &[0]].concat();
-        let (mut seq, found, _) = self.scheduler.blocks.open(&probe, salt);
+        let (mut seq, found) = self.scheduler.blocks.held(&tokens, salt);
         let read =
             if found == tokens.len() { Ok(()) } else { self.read_blocks(path, &mut from, &header, &mut seq) };
         if read.is_ok() {
@@ -213,14 +210,12 @@ impl Engine {
         let gpu = self.model.gpu();
         let mut bytes = Vec::new();
         for (g, stored) in header.groups.iter().enumerate() {
-            let first = taken.iter().find(|t| t.0 == g).map_or(usize::MAX, |t| t.1);
+            let (first, ids) = taken.iter().find(|t| t.0 == g).map_or((0, &[][..]), |(_, e, ids)| (*e, ids));
             for entry in stored.first..header.tokens / header.block {
                 bytes.resize(stored.block as usize, 0);
                 from.read_exact(&mut bytes).map_err(|e| refused(path, e.to_string()))?;
-                if entry < first {
-                    continue;
-                }
-                let Some((_, id)) = seq.entries(g).find(|(e, _)| *e == entry) else { continue };
+                // What lies before those that were taken is in the cache.
+                let Some(&id) = entry.checked_sub(first).and_then(|n| ids.get(n)) else { continue };
                 let mut rest = &bytes[..];
                 for part in scheduler.device.block(g, scheduler.blocks.chunk_of(g, entry), id) {
                     let (now, later) = rest.split_at(part.size() as usize);

@@ -138,3 +138,12 @@ impl Recipe {
         Ok(all)
     }
 }
+
+impl Settings {
+    /// What `weft finetune` does with a model unless told otherwise: rank 16 on every matrix, batches of 4, one
+    /// epoch.
+    pub fn new(file: &File, spec: &Spec) -> Settings {
+        let usual = Recipe::default();
+        Recipe { context: usual.context.min(spec.context), ..usual }.settings(file, spec, 0)
+    }
+}

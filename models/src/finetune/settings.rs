@@ -1,11 +1,9 @@
 //! What decides a run: everything here is in its checkpoints, and a resumed run must have the same.
 
 use serde_json::{Map, Value as Json, json};
-use weft_formats::gguf::File;
 
 use super::Data;
-use crate::Spec;
-use crate::train::{AdamW, AdapterShape, Target, TrainOptions};
+use crate::train::{AdamW, AdapterShape, TrainOptions};
 
 /// How the learning rate goes from its peak, behind the warm-up, to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,29 +84,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What `weft finetune` does with a model unless told otherwise: rank 16 on every matrix, batches of 4, one
-    /// epoch.
-    pub fn new(file: &File, spec: &Spec) -> Settings {
-        Settings {
-            model: super::fingerprint(file),
-            shape: AdapterShape::uniform(spec, Target::of(spec), 16),
-            alpha: 32.0,
-            rslora: false,
-            dropout: 0.0,
-            optimiser: AdamW::default(),
-            schedule: Schedule::default(),
-            warmup: Warmup::Steps(0),
-            length: Length::Epochs(1),
-            batch: 4,
-            accumulate: 1,
-            context: 512.min(spec.context),
-            pack: false,
-            seed: 42,
-            checkpointing: true,
-            now: 0,
-        }
-    }
-
     /// What the trainer is made with.
     pub fn train_options(&self, data: &Data, val: Option<&Data>) -> TrainOptions {
         let most = |d: &Data| d.most_tokens(self.batch, self.pack());

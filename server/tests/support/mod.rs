@@ -192,6 +192,20 @@ impl Server {
         self.raw(&format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.at), b"")
     }
 
+    /// What stands at `path` once its status is this.
+    #[track_caller]
+    pub(crate) fn until(&self, path: &str, status: &str) -> Value {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let one = self.get(path).json();
+            if one["status"] == status {
+                return one;
+            }
+            assert!(Instant::now() < end, "not {status}: {one}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub(crate) fn post_bytes(&self, path: &str, body: &[u8]) -> Reply {
         self.raw(&self.head(path, body.len()), body)
     }

@@ -63,18 +63,7 @@ pub(super) fn ask(mut f: Fields, app: &App, card: &Card, answers: bool) -> Resul
     let goes_on =
         messages.last().is_some_and(|m| m.role == "assistant" && !m.extra.contains_key("tool_calls"));
     let with = Rendering { tools: None, thinking, extra: Map::new(), goes_on };
-    Ok(Ask {
-        messages,
-        with,
-        draw,
-        calls,
-        form,
-        budget,
-        raw_thoughts: false,
-        stream,
-        usage: false,
-        progress: false,
-    })
+    Ok(Ask { budget, ..Ask::new((messages, with), draw, calls, form, stream) })
 }
 
 /// Whether the model thinks first.

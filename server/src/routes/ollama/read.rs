@@ -104,18 +104,7 @@ pub(super) fn asked(mut f: Fields, app: &App, card: &Card, kind: Kind) -> Result
     let goes_on =
         messages.last().is_some_and(|m| m.role == "assistant" && !m.extra.contains_key("tool_calls"));
     let with = Rendering { tools: None, thinking, extra, goes_on };
-    let ask = Ask {
-        messages,
-        with,
-        draw,
-        calls,
-        form,
-        budget: None,
-        raw_thoughts: false,
-        stream,
-        usage: false,
-        progress: false,
-    };
+    let ask = Ask::new((messages, with), draw, calls, form, stream);
     Ok(Asked { ask: Some(ask), raw })
 }
 

@@ -111,18 +111,7 @@ pub(super) fn asked(mut f: Fields, app: &App, card: &Card, before: &[Value]) -> 
         "truncation": "disabled", "reasoning": { "effort": effort, "summary": null },
     });
     let with = Rendering { tools: None, thinking, extra, goes_on: false };
-    let ask = Ask {
-        messages,
-        with,
-        draw,
-        calls,
-        form,
-        budget: None,
-        raw_thoughts: false,
-        stream,
-        usage: false,
-        progress: false,
-    };
+    let ask = Ask::new((messages, with), draw, calls, form, stream);
     Ok(Asked { ask, input, echo, store })
 }
 
