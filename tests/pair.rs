@@ -1,69 +1,18 @@
 //! Two Wefts, as people run them: one shows a code, the other uses its model.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, ChildStderr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::serve::Server;
 use crate::support::cli::{command, fails, folder, ok, weft};
 
-struct Server {
-    child: Child,
-    /// Kept, since a server whose lines nobody takes would wait.
-    _stderr: BufReader<ChildStderr>,
-    said: Vec<String>,
-    at: String,
-}
-
-impl Server {
-    fn start(args: &[&str]) -> Server {
-        let mut child = command(&[&["serve", "--port", "0"], args].concat()).spawn().expect("weft starts");
-        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        let mut said = Vec::new();
-        let at = loop {
-            let mut line = String::new();
-            assert!(stderr.read_line(&mut line).expect("a line") > 0, "weft serve ended: {said:?}");
-            if let Some(at) = line.trim().strip_prefix("listening at http://") {
-                break at.split('/').next().expect("an address").to_owned();
-            }
-            said.push(line.trim().to_owned());
-        };
-        Server { child, _stderr: stderr, said, at }
-    }
-
-    /// The answer to a request, head and body.
-    fn send(&self, method: &str, path: &str, body: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(&self.at).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout");
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n",
-            self.at,
-            body.len()
-        );
-        stream.write_all((head + body).as_bytes()).expect("sent");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("an answer");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        (head.to_lowercase(), body.to_owned())
-    }
-
-    fn ask(&self, model: &str) -> (String, Value) {
-        let body = json!({ "model": model, "messages": [{ "role": "user", "content": "What is 17 + 25?" }] });
-        let (head, body) = self.send("POST", "/v1/chat/completions", &body.to_string());
-        (head, serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}")))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Head and body of the answer to a question.
+fn ask(server: &Server, model: &str) -> (String, Value) {
+    let body = json!({ "model": model, "messages": [{ "role": "user", "content": "What is 17 + 25?" }] });
+    let (head, body) = server.exchange("POST", "/v1/chat/completions", "", &body.to_string());
+    (head.to_lowercase(), serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}")))
 }
 
 #[test]
@@ -72,8 +21,8 @@ fn one_weft_uses_another() {
     let (there, here) = (format!("{dir}/there"), format!("{dir}/here"));
     let at = ["--peer-address", "127.0.0.1:0", "--machine-name", "desk", "--pair-dir", &there];
     let desk = Server::start(&[&["--pair"], &at[..]].concat());
-    let shown = desk.said.iter().find_map(|l| l.split_once("weft pair ").map(|(_, c)| c.to_owned()));
-    let code = shown.unwrap_or_else(|| panic!("{:?}", desk.said));
+    let shown = desk.said.lines().find_map(|l| l.trim().split_once("weft pair ").map(|(_, c)| c.to_owned()));
+    let code = shown.unwrap_or_else(|| panic!("{}", desk.said));
     let name = ["--machine-name", "laptop"];
     let pair = |code: &str| weft(&[&["pair", code, "--pair-dir", &here], &name[..]].concat());
     let paired = pair(&code);
@@ -90,9 +39,9 @@ fn one_weft_uses_another() {
 
     let args = [&["--alias", "own", "--pair-dir", &here], &name[..]].concat();
     let laptop = Server::start(&args);
-    let (_, models) = laptop.send("GET", "/v1/models", "");
+    let (_, models) = laptop.send("GET", "/v1/models", "", "");
     assert!(models.contains("\"id\":\"own\"") && models.contains("\"id\":\"weft-mini@desk\""), "{models}");
-    let (head, answer) = laptop.ask("weft-mini@desk");
+    let (head, answer) = ask(&laptop, "weft-mini@desk");
     assert!(head.contains("x-weft-machine: desk"), "{head}");
     assert_eq!(answer["choices"][0]["message"]["content"], "The answer is 42.", "{answer}");
     assert_eq!(answer["model"], "weft-mini@desk");
@@ -100,7 +49,7 @@ fn one_weft_uses_another() {
     fails(&["pair", "--remove", "nobody", "--pair-dir", &here], &["no machine is called \"nobody\""]);
     assert_eq!(weft(&["pair", "--remove", "desk", "--pair-dir", &here]).code, Some(0));
     // A server that runs knows it at once.
-    let (head, answer) = laptop.ask("weft-mini@desk");
+    let (head, answer) = ask(&laptop, "weft-mini@desk");
     assert!(head.starts_with("http/1.1 404") && answer["error"]["code"] == "model_not_found", "{answer}");
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct Server {
     child: Child,
     stderr: BufReader<ChildStderr>,
     at: String,
+    /// What it said before it listened.
+    pub(crate) said: String,
 }
 
 impl Server {
@@ -28,10 +30,17 @@ impl Server {
             }
             said += &line;
         };
-        Server { child, stderr, at }
+        Server { child, stderr, at, said }
     }
 
+    /// Status and body of the answer to a request.
     pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let (head, body) = self.exchange(method, path, headers, body);
+        (head[9..12].parse().expect("a status"), body)
+    }
+
+    /// Head and body of the answer to a request.
+    pub(crate) fn exchange(&self, method: &str, path: &str, headers: &str, body: &str) -> (String, String) {
         let mut stream = TcpStream::connect(&self.at).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout");
         let head = format!(
@@ -43,8 +52,8 @@ impl Server {
         stream.write_all((head + body).as_bytes()).expect("sent");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("an answer");
-        let status = text[9..12].parse().expect("a status");
-        (status, text.split_once("\r\n\r\n").expect("a head").1.to_owned())
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        (head.to_owned(), body.to_owned())
     }
 
     fn ask(&self, more: &Value) -> (u16, String) {

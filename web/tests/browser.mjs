@@ -1,7 +1,10 @@
 // Chromium of the system under playwright-core, with everything noted that a page must not do.
+import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
+import { after, afterEach, before, beforeEach } from "node:test";
 import axe from "axe-core";
 import { chromium } from "playwright-core";
+import { Mock } from "./mock.mjs";
 
 export const executablePath = process.env.WEFT_CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((p) => existsSync(p));
 
@@ -27,6 +30,25 @@ export async function visit(browser, url, { width = 1280, height = 800, dark = f
     await page.goto(`${url}${hash}`);
     await ready(page);
     return { page, context, faults };
+}
+
+// Each test of a file has a mock server and a page of its own, which `take` is told, and ends without a fault, but for those
+// that are expected.
+export function pageEach(take, expected) {
+    let browser, mock, context, faults;
+    before(async () => { browser = await launch(); });
+    after(async () => { await browser?.close(); });
+    beforeEach(async () => {
+        mock = await new Mock().start();
+        const visited = await visit(browser, mock.url);
+        ({ context, faults } = visited);
+        take({ browser, mock, ...visited });
+    });
+    afterEach(async () => {
+        await context.close();
+        await mock.stop();
+        assert.deepEqual(faults.filter((f) => !expected?.test(f)), []);
+    });
 }
 
 export function watch(page, faults) {

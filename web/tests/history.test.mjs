@@ -1,22 +1,11 @@
 // Chats that were had: search, rename, pin, delete, export and import; settings, tools, files and the keyboard.
-import test, { after, afterEach, before, beforeEach } from "node:test";
+import test from "node:test";
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { answers, ask, idle, launch, questions, ready, violations, visit } from "./browser.mjs";
-import { Mock } from "./mock.mjs";
+import { answers, ask, idle, pageEach, questions, ready, violations } from "./browser.mjs";
 
-let browser, mock, page, context, faults;
-before(async () => { browser = await launch(); });
-after(async () => { await browser?.close(); });
-beforeEach(async () => {
-    mock = await new Mock().start();
-    ({ page, context, faults } = await visit(browser, mock.url));
-});
-afterEach(async () => {
-    await context.close();
-    await mock.stop();
-    assert.deepEqual(faults, []);
-});
+let mock, page;
+pageEach((now) => { ({ mock, page } = now); });
 const titles = () => page.$$eval("#chats a", (all) => all.map((a) => a.textContent));
 const until = (what, arg) => page.waitForFunction(what, arg, { timeout: 5000 });
 

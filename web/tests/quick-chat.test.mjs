@@ -1,21 +1,10 @@
 // The chat, from the first question to the way back, in Chromium.
-import test, { after, afterEach, before, beforeEach } from "node:test";
+import test from "node:test";
 import assert from "node:assert/strict";
-import { answers, ask, idle, launch, questions, violations, visit } from "./browser.mjs";
-import { Mock } from "./mock.mjs";
+import { answers, ask, idle, pageEach, questions, violations } from "./browser.mjs";
 
-let browser, mock, page, context, faults;
-before(async () => { browser = await launch(); });
-after(async () => { await browser?.close(); });
-beforeEach(async () => {
-    mock = await new Mock().start();
-    ({ page, context, faults } = await visit(browser, mock.url));
-});
-afterEach(async () => {
-    await context.close();
-    await mock.stop();
-    assert.deepEqual(faults, []);
-});
+let mock, page;
+pageEach((now) => { ({ mock, page } = now); });
 
 test("a question is sent, its answer streams, thinking is folded", async () => {
     mock.plan({ thinking: "17 + 25: ones 7+5=12, write 2 carry 1.", text: "The answer is **42**.", rate: 60 });

@@ -1,21 +1,10 @@
 // The page stays quick: 500 tokens a second, long lines, long chats, many answers.
-import test, { after, afterEach, before, beforeEach } from "node:test";
+import test from "node:test";
 import assert from "node:assert/strict";
-import { ask, idle, launch, ready, visit } from "./browser.mjs";
-import { Mock } from "./mock.mjs";
+import { ask, idle, pageEach, ready } from "./browser.mjs";
 
-let browser, mock, page, context, faults;
-before(async () => { browser = await launch(); });
-after(async () => { await browser?.close(); });
-beforeEach(async () => {
-    mock = await new Mock().start();
-    ({ page, context, faults } = await visit(browser, mock.url));
-});
-afterEach(async () => {
-    await context.close();
-    await mock.stop();
-    assert.deepEqual(faults, []);
-});
+let browser, mock, page, context;
+pageEach((now) => { ({ browser, mock, page, context } = now); });
 
 const PARAGRAPH = "The **weft** goes over and under the `warp`, and [so](https://example.com) the cloth grows row by row, as it has for ten thousand years.\n\n";
 const MIXED = `${PARAGRAPH.repeat(3)}- one\n- two\n- three\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n\`\`\`js\n${"let threads = warp.map((t) => t.over(weft));\n".repeat(6)}\`\`\`\n\n## A part\n\n`;
