@@ -67,7 +67,10 @@ impl Pace {
             step => {
                 let step = step.and_then(|kind| *self.steps.get(&kind)?).unwrap_or(0.0);
                 let pieces = (took - step).max(0.1 * took).max(1e-6);
-                self.rate = Some(mix(self.rate, round.tokens as f64 / pieces));
+                // Pieces grow slower the deeper a prompt is: what was slower counts at once, since the others wait for
+                // the next one, and what was faster by and by.
+                let new = round.tokens as f64 / pieces;
+                self.rate = Some(mix(self.rate, new).min(new));
             }
         }
     }
@@ -146,6 +149,10 @@ mod tests {
         round(&mut p, Some((1, false)), 0, 10);
         round(&mut p, Some((1, false)), 300, 40);
         assert!((p.rate.unwrap() - 10_000.0).abs() < 1.0, "{:?}", p.rate);
+        round(&mut p, Some((1, false)), 300, 70);
+        assert!((p.rate.unwrap() - 5_000.0).abs() < 1.0, "{:?}", p.rate);
+        round(&mut p, Some((1, false)), 300, 40);
+        assert!((p.rate.unwrap() - 6_500.0).abs() < 1.0, "{:?}", p.rate);
         let rows = |n: usize| (n + 1).next_power_of_two();
         let guesses = |p: &Pace, right| p.guesses(right, 20, (1, false), (0, false), rows);
         assert_eq!(guesses(&p, 0.9), 15);
