@@ -13,6 +13,9 @@ pub const BASELINE: &str = "baseline";
 /// past it the tiled kernels win although they compute whole tiles.
 pub const MATVEC_TOKENS: u32 = 8;
 
+/// The fewest tokens whose products are worth a tile of matrices that is not full.
+pub const MATRIX_TOKENS: u32 = 6;
+
 /// What a device may have or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -104,7 +107,7 @@ const fn on(op: &'static str, variant: &'static str, needs: &'static [Need], why
 const FEW: RangeInclusive<u32> = 0..=MATVEC_TOKENS;
 
 /// The table. The last row of an op takes everything on every device.
-pub static RULES: [Rule; 35] = [
+pub static RULES: [Rule; 37] = [
     Rule {
         tokens: 1..=1,
         ..on("matmul", "chain", &[Need::Dot], "five dispatches a layer, where nothing is cut into slabs")
@@ -112,6 +115,10 @@ pub static RULES: [Rule; 35] = [
     Rule {
         needs: &[Need::Subgroups, Need::Software],
         ..rule("matmul", "broadcast", "a CPU's loads go lane by lane; what is handed round costs it little")
+    },
+    Rule {
+        tokens: MATRIX_TOKENS..=MATVEC_TOKENS,
+        ..on("matmul", "coop", &[Need::F16, Need::Coop], "a tile of 16 costs an H200 what five rows do")
     },
     Rule {
         tokens: FEW,
@@ -129,6 +136,10 @@ pub static RULES: [Rule; 35] = [
     on("matmul", "tiled_dot", &[Need::Dot], "types of integers"),
     on("matmul", "tiled_f16", &[Need::F16], "twice the f32 rate where f16 is packed"),
     rule("matmul", "tiled", "matrices gain a CPU nothing and take seconds to compile there"),
+    Rule {
+        tokens: 65..=u32::MAX,
+        ..on("matmul_dx", "direct", &[Need::F16, Need::Coop], "shapes of whole tiles, as matmul")
+    },
     on("matmul_dx", "coop", &[Need::F16, Need::Coop], "outputs that begin at a multiple of 4"),
     rule("matmul_dx", "tiled", "the rest"),
     Rule { tokens: FEW, ..on("experts", "matvec_dot", &[Need::Dot], "as matmul") },

@@ -7,7 +7,7 @@ pub mod reference;
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
 use crate::layout::Columns;
-use crate::select::MATVEC_TOKENS;
+use crate::select::MATRIX_TOKENS;
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record};
 
 params! {
@@ -52,7 +52,7 @@ pub fn short_prompt_bytes(tokens: u32, budget: &Budget) -> u64 {
 }
 
 /// The fewest tokens whose products tile.
-const FEW: u32 = MATVEC_TOKENS + 1;
+const FEW: u32 = MATRIX_TOKENS;
 
 /// How to share a sum of `depth` values among workgroups, of which `tiles` would be without: how many
 /// parts, and the values of each, a multiple of `step`. A part has `least` steps at least, and all parts of
