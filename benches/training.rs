@@ -1,5 +1,6 @@
 //! Speed and memory of fine-tuning on synthetic batches:
-//! `cargo bench --bench training -- -m MODEL.gguf --batch 8 --ctx 512`, or of the model on board.
+//! `cargo bench --bench training -- -m MODEL.gguf --batch 8 --ctx 512`, of a real shape with made-up weights
+//! (`--synthetic qwen3-1.7b:q4_k_m`), or of the model on board.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::time::Instant;
 use clap::Parser;
 use weft_harness::mini;
 use weft_models::train::{AdamW, Adapter, AdapterShape, Batch, Target, TrainOptions, TrainPlan, Trainer};
-use weft_models::{DeviceOptions, Model, Options, Profile, Result, Source, Without};
+use weft_models::{DeviceOptions, Model, Options, Profile, Result, Source, Synthetic, Without};
 use weft_runtime::human;
 
 /// Measures steps of fine-tuning, every token supervised.
@@ -17,6 +18,9 @@ struct Args {
     /// The model; the one on board if none is given.
     #[arg(short)]
     model: Option<PathBuf>,
+    /// In its place, a real shape with made-up weights: SHAPE:TYPE, as `weft bench --synthetic` has them.
+    #[arg(long, conflicts_with = "model", value_parser = |text: &str| Synthetic::parse(text, None))]
+    synthetic: Option<Synthetic>,
     /// Sequences of a batch.
     #[arg(long, default_value_t = 4)]
     batch: u32,
@@ -36,6 +40,9 @@ struct Args {
     /// Leave out what the device has besides core WebGPU.
     #[arg(long)]
     baseline: bool,
+    /// Kernel variants to take wherever they can run, such as coop.
+    #[arg(long, value_delimiter = ',')]
+    variant: Vec<String>,
     /// Count the dispatches of each kind.
     #[arg(long)]
     explain: bool,
@@ -58,9 +65,14 @@ fn main() -> std::process::ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let source = args.model.clone().map_or_else(|| Source::Bytes(mini::GGUF.to_vec()), Source::File);
+    let source = match (&args.synthetic, &args.model) {
+        (Some(made), _) => made.clone().into(),
+        (_, Some(file)) => Source::File(file.clone()),
+        _ => Source::Bytes(mini::GGUF.to_vec()),
+    };
     let device = DeviceOptions {
         profile: args.limits.as_deref().and_then(Profile::parse),
+        variants: args.variant.clone(),
         without: if args.baseline { Without::ALL } else { Without::default() },
         ..DeviceOptions::default()
     };

@@ -201,7 +201,8 @@ fn around_norms(n: u32) -> Vec<Op> {
             let (x, y) = (f32s(gpu, values)?, f32s(gpu, values)?);
             Ok(Box::new(move |rec| {
                 let (columns, rows, cols) = (Columns::all(WIDTH), n, WIDTH);
-                tile::Tile { x: &x, columns, y: &y, rows, cols, side: 16, scale: 1.0 }.record(rec)
+                let from = Format::F32;
+                tile::Tile { x: &x, from, columns, y: &y, rows, cols, side: 16, scale: 1.0 }.record(rec)
             }))
         }),
         op("rmsnorm_add", shape.clone(), v * 12.0, 5.0 * v, move |gpu| {

@@ -28,6 +28,8 @@ pub(crate) struct Lesson {
     pub(crate) dropout: bool,
     /// Bytes of the sums that workgroups share.
     pub(crate) parts: u64,
+    /// Whether products have room for their left sides in tiles.
+    pub(crate) tiles: bool,
 }
 
 /// Steps and values so far.
@@ -70,7 +72,9 @@ impl Build for Learner<'_> {
         let t = self.t(site);
         let room = self.room(site, x);
         // Routers and heads have few columns or few rows: their sums are not shared.
-        let room = if matches!(site, Site::Layer(..)) { room } else { Room { parts: None, ..room } };
+        let parts = room.parts.filter(|_| matches!(site, Site::Layer(..)));
+        let tiles = self.tiles(site, x);
+        let room = Room { parts, tiles, ..room };
         self.learn(Step::Product { x, site, out, t, room });
         out
     }
@@ -195,7 +199,16 @@ impl<'a> Learner<'a> {
     fn room(&mut self, site: Site, x: Value) -> Room {
         let Info { rows, cols, .. } = self.info(x);
         let dropped = (self.lesson.dropout && self.is_adapted(site)).then(|| self.rows(rows, cols));
-        Room { parts: Some(self.parts), dropped }
+        Room { parts: Some(self.parts), dropped, tiles: None }
+    }
+
+    /// Scratch for x, which a product reads, in tiles: half of the memory that it has as f32.
+    fn tiles(&mut self, site: Site, x: Value) -> Option<Value> {
+        let Info { rows, cols, .. } = self.info(x);
+        let wanted = self.lesson.tiles && !matches!(site, Site::Router(_));
+        // Tiles of either size take whole rows of the larger one. Batches that are too small for them have the value
+        // all the same: theirs lie where those of the largest do.
+        wanted.then(|| self.bytes(u64::from(rows.next_multiple_of(16)) * u64::from(cols) * 2))
     }
 
     /// `out += x`; returns out.
@@ -231,8 +244,8 @@ impl<'a> Learner<'a> {
         let dx = needed.then(|| self.rows(rows, self.inputs(site)));
         if dt.is_some() || dx.is_some() {
             let room = match dx {
-                Some(dx) => self.room(site, dx),
-                None => Room { parts: Some(self.parts), dropped: None },
+                Some(dx) => Room { tiles: self.tiles(site, dy), ..self.room(site, dx) },
+                None => Room { parts: Some(self.parts), dropped: None, tiles: None },
             };
             self.learn(Step::InputGradient { site, dy, dt, dx, add: false, room });
         }
@@ -272,7 +285,7 @@ impl<'a> Learner<'a> {
 
     /// From dy, the gradient of what the router of a layer gives, to that of what it reads, added to dx.
     pub(super) fn add_router_gradient(&mut self, layer: u32, dy: Value, dx: Value) {
-        let room = Room { parts: None, dropped: None };
+        let room = Room { parts: None, dropped: None, tiles: None };
         let (site, dx) = (Site::Router(layer), Some(dx));
         self.learn(Step::InputGradient { site, dy, dt: None, dx, add: true, room });
     }

@@ -371,8 +371,8 @@ impl Ctx<'_> {
     fn tile(&self, rec: &mut Recorder, x: Value, out: Value) -> Recorded {
         let Info { rows, cols, format, .. } = self.info(out);
         let Format::Tiles { side } = format else { return Ok(()) };
-        let (x, y) = (self.at(x), self.at(out));
-        Tile { x: &x, columns: Columns::all(cols), y: &y, rows, cols, side, scale: 1.0 }.record(rec)
+        let (from, x, y) = (self.info(x).format, self.at(x), self.at(out));
+        Tile { x: &x, from, columns: Columns::all(cols), y: &y, rows, cols, side, scale: 1.0 }.record(rec)
     }
 
     fn observe(&self, rec: &mut Recorder, x: Value, site: Site, experts: Option<(Left, Routes)>) -> Recorded {

@@ -15,6 +15,8 @@ pub(crate) struct Room {
     pub(crate) parts: Option<Value>,
     /// With dropout, what is left of the adapters' input, or the gradient of that.
     pub(crate) dropped: Option<Value>,
+    /// The left side of the product in tiles, where the device is likely to have matrices.
+    pub(crate) tiles: Option<Value>,
 }
 
 /// One step of a training program. `x` is what it reads, `out` what it writes, `into` what it adds to.
@@ -73,7 +75,7 @@ impl Step {
     /// The values that it reads, writes or works in.
     pub(crate) fn values(&self) -> Vec<Value> {
         let with = |some: &[Value], room: &Room| {
-            some.iter().copied().chain(room.parts).chain(room.dropped).collect::<Vec<_>>()
+            some.iter().copied().chain(room.parts).chain(room.dropped).chain(room.tiles).collect::<Vec<_>>()
         };
         match self {
             Step::Plain(node) => node.values(),

@@ -151,6 +151,7 @@ mod tests {
             checkpointing,
             dropout: false,
             parts: 1 << 10,
+            tiles: false,
         };
         let training = Training::build(&spec, &lesson);
         (spec, training)

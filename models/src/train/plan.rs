@@ -6,6 +6,7 @@ use weft_kernels::Budget;
 use weft_runtime::{Pool, human};
 
 use super::adapter::Flat;
+use super::products::TILED_ROWS;
 use super::{AdapterShape, TrainOptions};
 use crate::graph::{Lesson, Training};
 use crate::sites::Group;
@@ -198,6 +199,8 @@ pub(crate) fn lesson(c: &Spec, adapter: &AdapterShape, o: &TrainOptions, budget:
         checkpointing: o.checkpointing,
         dropout: o.dropout > 0.0,
         parts: (budget.max_binding / 32).min(16 << 20),
+        // A binding of 128 MiB is a phone's, whose products read rows.
+        tiles: tokens >= TILED_ROWS && budget.max_binding > 128 << 20,
     }
 }
 

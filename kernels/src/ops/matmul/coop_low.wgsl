@@ -1,4 +1,4 @@
-// An adapter's part of a product of coop.wgsl, with r up to p.ranks:
+// An adapter's part of a product of coop.wgsl or direct.wgsl, with r up to p.ranks:
 //   forward   y[t, n] += sum_r t[t, column + r] m[n, r]
 //   gradient  y[t, n] += sum_r t[t, column + r] m[r, n]
 //

@@ -91,8 +91,15 @@ impl DirectTile {
         2 * w + 4 * self.subgroups * self.coop.side * self.coop.side
     }
 
-    /// The WGSL text, of a kernel for whole tiles of tokens without a bias or of one for any.
-    pub(super) fn source(self, direction: Direction, ty: WeightType, whole: bool) -> String {
+    /// The WGSL text, of a kernel for whole tiles of tokens without a bias or of one for any; `low` is the binding of an
+    /// adapter's t where its product joins the sum.
+    pub(super) fn source(
+        self,
+        direction: Direction,
+        ty: WeightType,
+        whole: bool,
+        low: Option<u32>,
+    ) -> String {
         let forward = direction == Direction::Forward;
         let matrices = match self.coop.side {
             16 => include_str!("coop16.wgsl"),
@@ -100,6 +107,10 @@ impl DirectTile {
         };
         let mut parts = with_dequant(ty, include_str!("direct.wgsl"));
         parts.extend([include_str!("params.wgsl"), include_str!("coop_w.wgsl"), ty.half(), matrices]);
+        if low.is_some() {
+            parts.push(include_str!("coop_low.wgsl"));
+        }
+        let low_t = low.unwrap_or(0);
         let units = self.bn * self.bk / 16;
         let wg = self.invocations();
         // Pairs of units share what one load brings, where there are enough for everybody.
@@ -109,6 +120,11 @@ impl DirectTile {
             ("FORWARD", u32::from(forward)),
             ("ALIGNED", 1),
             ("WHOLE", u32::from(whole)),
+            ("LOW", u32::from(low.is_some())),
+            ("LOW_T", low_t),
+            ("LOW_M", low_t + 1),
+            // Fours of an adapter's matrix that an invocation loads.
+            ("ML", (self.coop.side * self.bn / 4).div_ceil(wg)),
             ("PREFETCH", u32::from(self.prefetch)),
             ("SG", self.coop.subgroup),
             ("SM", self.subgroups),

@@ -15,6 +15,9 @@
 // loads w a step ahead, too. What the weights are made of is kept from load to use, not the weights: it is a
 // third of the registers, and unpacking does not hold up the loads of x.
 //
+// An adapter's product can join the sum, see coop_low.wgsl: its ranks are the sum's first values, whose left side goes
+// through the tile of w, which nobody reads yet.
+//
 // Outputs and the sum are multiples of the tile. In a WHOLE kernel tokens are as well, and there is no bias: what
 // edges need costs a fifth of the speed at some shapes. Elsewhere tokens need not be: matrices past the last token are those of
 // the last, and what they give is not stored; rows of a matrix that lie past it touch no other row.
@@ -37,6 +40,16 @@ const WS: u32 = BN + 8u;
 const WI: u32 = BN / (16u * PER_ITEM);
 //@ end
 
+//@ if LOW
+const LS: u32 = T + 8u;         // values of a row of t in workgroup memory
+//@ if FORWARD
+const LMS: u32 = LS;            // and of one of m
+const LT: u32 = BN * LMS;       // where t begins, behind m
+//@ else
+const LMS: u32 = WS;
+const LT: u32 = T * LMS;
+//@ end
+//@ end
 var<workgroup> ws: array<H, WROWS * WS / PER>;
 //@ if !WHOLE
 var<workgroup> stage: array<f32, SM * T * T>;
@@ -95,6 +108,53 @@ fn main(
     var head$n = head_of(p.planes, at$n.x);
     //@ end
     //@ end
+    //@ end
+    //@ if LOW
+    let low_column = low_column_of(first);
+    for (var k = 0u; k < select(0u, p.ranks, wid.z == 0u); k += T) {
+        // All loads before the first store, so that a workgroup waits for memory once: for these and for what the loop
+        // begins with.
+        //@ for n in ML
+        let low_e$n = min(lid + $nu * WG, T * BN / 4u - 1u);
+        //@ if FORWARD
+        let low_row$n = low_e$n / (T / 4u);
+        let low_at$n = low_e$n % (T / 4u) * 4u;
+        //@ else
+        let low_row$n = low_e$n / (BN / 4u);
+        let low_at$n = low_e$n % (BN / 4u) * 4u;
+        //@ end
+        let low_m$n = low_m(first, k, low_row$n, low_at$n);
+        //@ end
+        let t_row = min(lid, SM * T * T / 8u - 1u) / (T / 8u);
+        let t_at = lid % (T / 8u) * 8u;
+        let t_token = token0 + t_row / T * (BM / SM) + t_row % T;
+        //@ for i in MT
+        let low_t$i = low_t(min(t_token + $iu * T, p.extent - 1u), low_column, k + t_at);
+        //@ end
+        //@ for n in ML
+        put_w(low_row$n * LMS + low_at$n, low_m$n);
+        //@ end
+        //@ for i in MT
+        // One matrix of each subgroup's tokens at a time: there is room for no more.
+        if (lid < SM * T * T / 8u) {
+            put_w(LT + t_row * LS + t_at, low_t$i[0]);
+            put_w(LT + t_row * LS + t_at + 4u, low_t$i[1]);
+        }
+        workgroupBarrier();
+        {
+            let t$i = coopLoadT<MatA>(&ws[(LT + sid * T * LS) / PER], LS / PER);
+            //@ for j in NT
+            //@ if FORWARD
+            let m$i_$j = coopLoad<MatB>(&ws[$ju * T * LS / PER], LS / PER);
+            //@ else
+            let m$i_$j = coopLoadT<MatB>(&ws[$ju * T / PER], WS / PER);
+            //@ end
+            acc$i_$j = coopMultiplyAdd(t$i, m$i_$j, acc$i_$j);
+            //@ end
+        }
+        workgroupBarrier();
+        //@ end
+    }
     //@ end
     for (var k = begin; k < depth; k += BK) {
         let next = min(k + BK, depth - BK);

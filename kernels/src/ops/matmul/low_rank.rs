@@ -30,7 +30,7 @@ impl LowRank<'_> {
     pub(super) fn joins(&self, kernel: Kernel, outputs: u32) -> bool {
         let fours = [self.rank, self.columns.stride, self.columns.column, outputs];
         let (_, bn) = kernel.tile();
-        kernel.variant() == Variant::Coop
+        matches!(kernel.variant(), Variant::Coop | Variant::Direct)
             && fours.iter().all(|v| v.is_multiple_of(4))
             && self.bounds.iter().all(|&b| b == u32::MAX || b.is_multiple_of(bn))
     }

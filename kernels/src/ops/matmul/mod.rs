@@ -28,7 +28,7 @@ pub use linear::{linear, linear_as, matvec_with};
 pub use low_rank::LowRank;
 pub use matvec::Matvec;
 pub use operands::{Epilogue, Input, Params};
-pub use pick::left_side;
+pub use pick::{left_side, tiles_of};
 pub use product::{Gradient, forward as linear_with, gradient as gradient_with, linear_gradient};
 pub use tile::{CoopTile, Lanes, Tile};
 pub use tiles::Kernel;

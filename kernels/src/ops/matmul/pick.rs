@@ -188,21 +188,34 @@ impl Kernel {
 /// the table says so and every shape is whole tiles, in f16 where every product would round it to that, in f32
 /// elsewhere.
 pub fn left_side(caps: &Caps, weights: &[&WeightShape], tokens: u32) -> Format {
+    let whole = weights.iter().map(|w| (*w, Columns::all(w.rows)));
+    match tiles_of(caps, Direction::Forward, whole, tokens) {
+        Some(tiles) => tiles,
+        _ if weights.iter().all(|w| Variant::pick(caps, w.ty, tokens) == Variant::Coop) => Format::F16,
+        _ => Format::F32,
+    }
+}
+
+/// The tiles that the left side of products in this direction should be written in for `tokens` tokens, if the table
+/// says so for all of `weights` and every shape is whole tiles; each weight has its outputs in these columns.
+pub fn tiles_of<'a>(
+    caps: &Caps,
+    direction: Direction,
+    mut weights: impl Iterator<Item = (&'a WeightShape, Columns)>,
+    tokens: u32,
+) -> Option<Format> {
     let tiles = DirectTile::all(caps);
-    let direct = |w: &&WeightShape| {
-        let takes = |t: &DirectTile| t.takes(w, Columns::all(w.rows));
+    let direct = |(w, columns): (&WeightShape, Columns)| {
+        let takes = |t: &DirectTile| t.takes(w, columns);
         let can = |name: &str| match Variant::named(name) {
             Some(Variant::Direct) => tiles.iter().all(takes) && supports_direct(caps, w.ty, tokens).is_ok(),
             Some(v) => v.supports(caps, w.ty, tokens).is_ok(),
             None => false,
         };
-        select::variant("matmul", caps, CallShape::tokens(tokens), can) == Variant::Direct.name()
+        select::variant(direction.op(), caps, CallShape::tokens(tokens), can) == Variant::Direct.name()
     };
-    match tiles.first() {
-        Some(tile) if weights.iter().all(direct) => Format::Tiles { side: tile.coop.side },
-        _ if weights.iter().all(|w| Variant::pick(caps, w.ty, tokens) == Variant::Coop) => Format::F16,
-        _ => Format::F32,
-    }
+    let side = tiles.first()?.coop.side;
+    weights.all(direct).then_some(Format::Tiles { side })
 }
 
 /// Whether the device can run this variant on this type; the reason if not.

@@ -192,10 +192,14 @@ pub fn linear_gradient(
     let direction = Direction::Gradient;
     let coop =
         Variant::Coop.supports(caps, w.shape.ty, MATVEC_TOKENS + 1).is_ok() && vec4_aligned(w, dy.columns);
-    let can = |name: &str| name == "tiled" || coop;
-    let picked = select::variant(direction.op(), caps, CallShape::tokens(tokens), can);
-    let variant = if picked == "coop" { Variant::Coop } else { Variant::Tiled };
-    let kernel = Kernel::pick(variant, direction, (Format::F32, w.shape.ty), caps, w.shape.cols, tokens);
+    let can = |name: &str| name == "tiled" || name == "coop" && coop;
+    let picked = || select::variant(direction.op(), caps, CallShape::tokens(tokens), can);
+    let variant = match dy.format {
+        Format::Tiles { .. } => Variant::Direct,
+        _ if picked() == "coop" => Variant::Coop,
+        _ => Variant::Tiled,
+    };
+    let kernel = Kernel::pick(variant, direction, (dy.format, w.shape.ty), caps, w.shape.cols, tokens);
     gradient(rec, kernel, w, dy, dx, tokens, add)
 }
 

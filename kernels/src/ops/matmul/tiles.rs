@@ -200,7 +200,7 @@ impl Kernel {
         match self {
             Kernel::Broadcast(_, Lanes { texels: true, .. }) => bindings[0] = Access::Texels,
             Kernel::TiledDot(_) => bindings.push(Access::ReadWrite),
-            Kernel::Coop(_) if low => bindings.extend([Access::ReadWrite, Access::Read]),
+            Kernel::Coop(_) | Kernel::Direct(_) if low => bindings.extend([Access::ReadWrite, Access::Read]),
             _ => {}
         }
         let source = match self {
@@ -209,7 +209,7 @@ impl Kernel {
             Kernel::TiledF16(t) => self.registers(t, ty, include_str!("tiled_f16.wgsl"), forward),
             Kernel::TiledDot(t) => self.registers(t, ty, include_str!("tiled_dot.wgsl"), forward),
             Kernel::Broadcast(t, lanes) => self.broadcast(t, lanes, ty),
-            Kernel::Direct(d) => d.source(direction, ty, aligned),
+            Kernel::Direct(d) => d.source(direction, ty, aligned, low.then_some(low_at)),
             Kernel::Coop(c) => coop_source(c, direction, ty, (x, aligned), low.then_some(low_at)),
         };
         Shader { name: self.name(direction, ty, x, aligned, low), source, bindings }
@@ -374,11 +374,14 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
         }
         for d in DirectTile::on_devices() {
             let x = Format::Tiles { side: d.coop.side };
-            all.extend(
-                [Direction::Forward, Direction::Gradient].map(|direction| {
-                    (Kernel::Direct(d).shader(direction, ty, x, false, false), Params::FIELDS)
-                }),
-            );
+            for direction in [Direction::Forward, Direction::Gradient] {
+                for low in [false, true] {
+                    // As above: of what an adapter adds, one type in integers and one not.
+                    if !low || matches!(ty, WeightType::F16 | WeightType::Q4_K) {
+                        all.push((Kernel::Direct(d).shader(direction, ty, x, false, low), Params::FIELDS));
+                    }
+                }
+            }
         }
     }
     all

@@ -1,6 +1,6 @@
 //! Cases of rows that become tiles.
 
-use weft_runtime::Recorder;
+use weft_runtime::{Pool, Recorder};
 
 use super::Tile;
 use crate::PlanError;
@@ -22,24 +22,39 @@ pub fn cases() -> Vec<Case> {
     ];
     shapes
         .into_iter()
-        .flat_map(|(shape, wide, most)| [8, 16].map(|side| case(shape, wide, most, side)))
+        .flat_map(|(shape, wide, most)| [8, 16].map(|side| case(shape, wide, most, (side, Format::F32))))
+        .chain([8, 16].map(|side| case([33, 64], (16, 4), 1.0, (side, Format::F16))))
         .collect()
 }
 
-fn case([rows, cols]: [u32; 2], (more, column): (u32, u32), magnitude: f32, side: u32) -> Case {
-    let name = format!("{rows} x {cols} of {} side {side} magnitude {magnitude:e}", cols + more);
+fn case(
+    [rows, cols]: [u32; 2],
+    (more, column): (u32, u32),
+    magnitude: f32,
+    (side, from): (u32, Format),
+) -> Case {
+    let half = if from == Format::F16 { " f16" } else { "" };
+    let name = format!("{rows} x {cols} of {}{half} side {side} magnitude {magnitude:e}", cols + more);
     Case::new("tile", BASELINE, name, 5e-7, move |gpu, _, seed| {
         if !gpu.caps().f16 {
             return Err(PlanError::Shape { op: "tile", what: "no f16".into() }.into());
         }
         let stride = cols + more;
         let x = Rng::seeded(rows * stride, seed).values((rows * stride) as usize);
-        let x: Vec<f32> = x.into_iter().map(|v| v * magnitude).collect();
+        let mut x: Vec<f32> = x.into_iter().map(|v| v * magnitude).collect();
+        let given = match from {
+            Format::F16 => {
+                let bits: Vec<u16> = x.iter().map(|&v| half::f16::from_f32(v).to_bits()).collect();
+                x = bits.iter().map(|&b| half::f16::from_bits(b).to_f32()).collect();
+                gpu.alloc_init(Pool::Activations, bytemuck::cast_slice(&bits), "case input")?
+            }
+            _ => input(gpu, &x)?,
+        };
         let format = Format::Tiles { side };
         let y = Guarded::new(gpu, (format.rows(rows) * u64::from(cols)) as usize / 2, None)?;
         let mut rec = Recorder::new(gpu);
         let columns = Columns { stride, column };
-        Tile { x: &input(gpu, &x)?, columns, y: &y.slice, rows, cols, side, scale: 0.5 }.record(&mut rec)?;
+        Tile { x: &given, from, columns, y: &y.slice, rows, cols, side, scale: 0.5 }.record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
         let read = x.chunks_exact(stride as usize);
         let read: Vec<f64> = read

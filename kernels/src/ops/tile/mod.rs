@@ -1,4 +1,4 @@
-//! Activations from rows of f32 into the tiles that cooperative products load straight into matrices.
+//! Activations from rows into the tiles that cooperative products load straight into matrices.
 
 pub mod cases;
 pub mod reference;
@@ -25,8 +25,10 @@ const WG: u32 = 256;
 /// What is moved.
 #[derive(Debug, Clone, Copy)]
 pub struct Tile<'a> {
-    /// `[rows, columns.stride]` f32.
+    /// `[rows, columns.stride]` f32 or f16.
     pub x: &'a Slice,
+    /// Which of the two: [`Format::F32`] or [`Format::F16`].
+    pub from: Format,
     /// Where the columns lie in it.
     pub columns: Columns,
     /// f16 `[rows / side, cols / side, side, side]`, its rows rounded up to whole tiles.
@@ -48,12 +50,16 @@ impl Tile<'_> {
     /// Columns that are no whole tiles, a row of tiles that exceeds a binding.
     fn plan(&self, budget: &Budget) -> std::result::Result<Vec<Dispatch<Params>>, PlanError> {
         let Columns { stride, column } = self.columns;
+        if matches!(self.from, Format::Tiles { .. }) {
+            let what = "the rows are tiles already".into();
+            return Err(PlanError::Shape { op: "tile", what });
+        }
         if !self.cols.is_multiple_of(self.side) || !stride.is_multiple_of(4) || !column.is_multiple_of(4) {
             let what = format!("{} columns from {column} on of {stride} make no tiles", self.cols);
             return Err(PlanError::Shape { op: "tile", what });
         }
         let out = Format::Tiles { side: self.side };
-        let (row, out_row) = (u64::from(stride) * 4, u64::from(self.cols) * out.bytes());
+        let (row, out_row) = (u64::from(stride) * self.from.bytes(), u64::from(self.cols) * out.bytes());
         let dispatch = |r: std::ops::Range<u32>| {
             let n = r.end - r.start;
             let grid = fold((n * (self.cols / 4)).div_ceil(WG), budget);
@@ -73,7 +79,7 @@ impl Tile<'_> {
                 params,
                 binds: vec![part(0, n.into(), row), part(1, out.rows(n), out_row)],
                 grid,
-                cost: Cost { bytes: values * 6.0, flops: values },
+                cost: Cost { bytes: values * (self.from.bytes() + out.bytes()) as f64, flops: values },
             }
         };
         let ranges = split_tokens("tile", self.rows, &[row, out_row], out, budget)?;
@@ -86,26 +92,29 @@ impl Tile<'_> {
     /// Columns that are no whole tiles, no plan under the budget, or a shader the device refuses.
     pub fn record(&self, rec: &mut Recorder) -> Result<()> {
         let plan = self.plan(rec.gpu().budget())?;
-        let pipeline = rec.gpu().pipeline(&name(self.side), || shader(self.side))?;
+        let pipeline = rec.gpu().pipeline(&name(self.from, self.side), || shader(self.from, self.side))?;
         record(rec, &pipeline, &[self.x, self.y], &plan);
         Ok(())
     }
 }
 
-fn name(side: u32) -> String {
-    format!("tile_{side}")
+fn name(from: Format, side: u32) -> String {
+    let half = if from == Format::F16 { "_xf16" } else { "" };
+    format!("tile_{side}{half}")
 }
 
-fn shader(side: u32) -> Shader {
+fn shader(from: Format, side: u32) -> Shader {
     let (fragment, enables) = Format::Tiles { side }.out();
+    let constants = [("WG", WG), ("HALF", u32::from(from == Format::F16))];
     Shader {
-        name: name(side),
-        source: compose(enables, &[("WG", WG)], &[include_str!("kernel.wgsl"), fragment]),
+        name: name(from, side),
+        source: compose(enables, &constants, &[include_str!("kernel.wgsl"), fragment]),
         bindings: vec![Access::ReadWrite; 2],
     }
 }
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    [8, 16].map(|side| (shader(side), Params::FIELDS)).into()
+    let from = |from| [8, 16].map(|side| (shader(from, side), Params::FIELDS));
+    [Format::F32, Format::F16].into_iter().flat_map(from).collect()
 }
