@@ -25,6 +25,7 @@ mutations() {
 2~types/q6_k/ints.wgsl~s/8u \* half, 8u/8u * half, 9u/~width 8 is 9~--op embed --type q6_k
 2~ops/activation/gelu_erf.wgsl~s/0\.23164188/0.24164188/~a coefficient off by a twentieth~--op activation
 2~ops/softcap/kernel.wgsl~s/p\.cap \* act/act/~not scaled back~--op softcap
+2~ops/strengths/kernel.wgsl~s/p\.first + /p.first * 0u + /~the strengths of other rows~--op strengths
 2~ops/rope/kernel.wgsl~s/>> 7u/>> 6u/~shift 7 is 6~--op rope
 2~ops/sample/kernel.wgsl~s/24u - 8u/25u - 8u/~shift 24 is 25~--op sample
 2~ops/attention/kernel.wgsl~drop 5~barrier after the values~--op attention --variant rows

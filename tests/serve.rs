@@ -105,10 +105,10 @@ fn the_model_on_board_answers() {
     assert_eq!(status, 403);
 }
 
-/// What a request says of an adapter's strength is refused by name, and with --log every request leaves a line that
-/// holds no prompt.
+/// An adapter answers at the strength that a request says, beside its model and in the same engine, and with --log every
+/// request leaves a line that holds no prompt.
 #[test]
-fn requests_are_logged_and_strengths_refused() {
+fn requests_are_logged_and_choose_strengths() {
     let adapter = crate::adapters::write_adapter(&folder("serve-log").join("a.gguf"), 1, 4);
     let mut server = Server::start(&["--log", "json", "--lora", &format!("x={adapter}")]);
     let (status, body) = server.ask(&json!({ "max_tokens": 1 }));
@@ -121,8 +121,19 @@ fn requests_are_logged_and_strengths_refused() {
         (&json!("/v1/chat/completions"), &json!(200), &json!(0))
     );
     assert!(told["ms"].is_number() && told["id"].is_string() && !line.contains("17 + 25"), "{line}");
-    let (status, body) = server.ask(&json!({ "model": "weft-mini+x:0.5" }));
-    assert!(status == 400 && body.contains("strength") && body.contains("\"param\":\"model\""), "{body}");
+    let said = |model: &str| {
+        let (status, body) = server.ask(&json!({ "model": model, "max_tokens": 12 }));
+        assert_eq!(status, 200, "{body}");
+        let told: Value = serde_json::from_str(&body).expect("JSON");
+        let message = &told["choices"][0]["message"];
+        format!("{}{}", message["reasoning_content"], message["content"])
+    };
+    let plain = said("weft-mini");
+    assert_eq!(said("weft-mini+x:0"), plain);
+    assert_ne!(said("weft-mini+x"), plain);
+    assert_eq!(said("weft-mini+x:1"), said("weft-mini+x"));
+    let (status, body) = server.ask(&json!({ "model": "weft-mini+y:0.5" }));
+    assert!(status == 404 && body.contains("known: x"), "{body}");
 }
 
 /// With guesses answers are what they are without.

@@ -80,7 +80,9 @@ pub(super) struct Flags {
     /// A made-up model, as `weft bench` has it, to measure a server with: its texts are made of weft-mini's tokens
     #[arg(long, value_name = "SHAPE:TYPE", conflicts_with = "model", hide = true)]
     synthetic: Option<String>,
-    /// LoRA adapter of the first model, which answers as MODEL+NAME; may be repeated
+    /// LoRA adapter of the first model, which answers as MODEL+NAME, and with several as MODEL+NAME+NAME; SCALE is its
+    /// strength where a request says none. Requests say MODEL+NAME:STRENGTH, or "lora": [{"name": NAME, "scale":
+    /// STRENGTH}]. All of them answer side by side in the memory of one model; may be repeated
     #[arg(long, value_name = "NAME=FILE[:SCALE]", value_parser = named)]
     lora: Vec<(String, String)>,
     #[command(flatten)]
@@ -372,7 +374,7 @@ fn bases(f: &Flags, opened: &[open::Opened]) -> Result<tuning::Bases> {
         None => None,
     };
     let open = opened.iter().filter_map(open::Opened::base).collect();
-    let adapted = opened.iter().filter_map(open::Opened::with_adapter).collect();
+    let adapted = opened.iter().flat_map(open::Opened::with_adapters).collect();
     Ok(tuning::Bases { open, adapted, folder, flags: f.clone() })
 }
 

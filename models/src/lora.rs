@@ -7,8 +7,9 @@ use sha2::{Digest, Sha256};
 use weft_formats::adapter::{Adapter, Base, Pair};
 use weft_formats::hex;
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, linear};
+use weft_kernels::ops::strengths::{Shape, Strengths};
 use weft_kernels::{Weight, WeightShape, WeightType};
-use weft_runtime::{Gpu, Recorder, Slice};
+use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use crate::sites::{Group, Target};
 use crate::{Error, Result, Spec};
@@ -19,6 +20,8 @@ struct Site {
     a: Weight,
     /// `[out, rank]`.
     b: Weight,
+    /// `[rank]` u32: the adapter that each rank is of, where each has a strength of its own.
+    owners: Option<Slice>,
 }
 
 /// All adapters of a model.
@@ -28,6 +31,19 @@ pub(crate) struct Lora {
     rank: u32,
     /// The SHA-256 of what it adds.
     identity: String,
+    /// Adapters.
+    count: u32,
+}
+
+/// Adapters as a program applies them.
+#[derive(Clone, Copy)]
+pub(crate) struct Applied<'a> {
+    pub(crate) lora: &'a Lora,
+    /// Room for what lies between their products.
+    pub(crate) between: &'a Slice,
+    /// Where each has a strength of its own for each row: `[all, adapters]` f32, the row of it that the first row takes,
+    /// and 1 where each row takes the next one, 0 where all take the same.
+    pub(crate) strengths: Option<(&'a Slice, u32, u32)>,
 }
 
 /// Ranks are padded to what a weight's rows must be a multiple of.
@@ -39,24 +55,41 @@ impl Lora {
     /// # Errors
     /// An adapter of another model; memory.
     pub(crate) fn new(gpu: &Gpu, spec: &Spec, adapters: &[(&Adapter, f32)]) -> Result<Lora> {
-        let mut pairs: BTreeMap<(u32, Target), Vec<(&Pair, f32)>> = BTreeMap::new();
-        for (adapter, strength) in adapters {
+        Lora::build(gpu, spec, adapters, false)
+    }
+
+    /// The adapters, each on its own scale, in memory; each row of a batch has strengths of its own for them
+    /// ([`Applied::strengths`]).
+    ///
+    /// # Errors
+    /// As [`Lora::new`].
+    pub(crate) fn apart(gpu: &Gpu, spec: &Spec, adapters: &[&Adapter]) -> Result<Lora> {
+        let adapters: Vec<_> = adapters.iter().map(|a| (*a, 1.0)).collect();
+        Lora::build(gpu, spec, &adapters, true)
+    }
+
+    fn build(gpu: &Gpu, spec: &Spec, adapters: &[(&Adapter, f32)], apart: bool) -> Result<Lora> {
+        let mut pairs: BTreeMap<(u32, Target), Vec<(&Pair, f32, u32)>> = BTreeMap::new();
+        for (owner, (adapter, strength)) in (0..).zip(adapters) {
             for pair in &adapter.pairs {
                 let at = site(spec, &pair.tensor).ok_or_else(|| Error::Adapter {
                     what: format!("it adapts {}, which the model lacks", pair.tensor),
                 })?;
-                pairs.entry(at).or_default().push((pair, strength * adapter.scale(pair)));
+                pairs.entry(at).or_default().push((pair, strength * adapter.scale(pair), owner));
             }
         }
-        let mut lora = Lora { sites: BTreeMap::new(), rank: 0, identity: String::new() };
+        let count = adapters.len() as u32;
+        let mut lora = Lora { sites: BTreeMap::new(), rank: 0, identity: String::new(), count };
         let mut sum = Sha256::new();
         for (at, pairs) in pairs {
-            let rank = pairs.iter().map(|(p, _)| p.rank).sum::<usize>().next_multiple_of(STEP);
+            let rank = pairs.iter().map(|(p, ..)| p.rank).sum::<usize>().next_multiple_of(STEP);
             let (rows, cols) = (pairs[0].0.rows, pairs[0].0.cols);
             let mut a = vec![0.0f32; rank * cols];
             let mut b = vec![0.0f32; rows * rank];
+            let mut owners = vec![0u32; rank];
             let mut first = 0;
-            for (p, scale) in pairs {
+            for (p, scale, owner) in pairs {
+                owners[first..][..p.rank].fill(owner);
                 a[first * cols..][..p.a.len()].copy_from_slice(&p.a);
                 for (row, from) in b.chunks_exact_mut(rank).zip(p.b.chunks_exact(p.rank)) {
                     row[first..][..p.rank].iter_mut().zip(from).for_each(|(b, v)| *b = scale * v);
@@ -69,7 +102,10 @@ impl Lora {
                 let shape = WeightShape::new(WeightType::F32, rows as u32, cols as u32, gpu.budget())?;
                 Weight::upload(gpu, shape, &[bytemuck::cast_slice(values)], "adapter")
             };
-            let site = Site { a: upload(&a, rank, cols)?, b: upload(&b, rows, rank)? };
+            let owners = apart
+                .then(|| gpu.alloc_init(Pool::State, bytemuck::cast_slice(&owners), "adapters of ranks"))
+                .transpose()?;
+            let site = Site { a: upload(&a, rank, cols)?, b: upload(&b, rows, rank)?, owners };
             lora.sites.insert(at, site);
             lora.rank = lora.rank.max(rank as u32);
         }
@@ -82,6 +118,11 @@ impl Lora {
         &self.identity
     }
 
+    /// Adapters.
+    pub(crate) fn count(&self) -> usize {
+        self.count as usize
+    }
+
     /// Bytes between A and B for a batch of `tokens`.
     pub(crate) fn scratch_bytes(&self, tokens: u32) -> u64 {
         u64::from(tokens) * u64::from(self.rank) * 4
@@ -91,7 +132,9 @@ impl Lora {
     pub(crate) fn adapts(&self, layer: u32, group: Group) -> bool {
         group.targets().iter().any(|&t| self.sites.contains_key(&(layer, t)))
     }
+}
 
+impl Applied<'_> {
     /// y[:, columns of each target] += B (A x), by way of `between`.
     pub(crate) fn add(
         &self,
@@ -99,16 +142,19 @@ impl Lora {
         (layer, group): (u32, Group),
         x: Input<'_>,
         y: &Slice,
-        between: &Slice,
         (spec, tokens): (&Spec, u32),
     ) -> std::result::Result<(), weft_kernels::Error> {
         let targets = group.targets();
         let stride = targets.iter().map(|t| t.outputs(spec)).sum();
         for target in targets {
-            let Some(site) = self.sites.get(&(layer, *target)) else { continue };
+            let Some(site) = self.lora.sites.get(&(layer, *target)) else { continue };
             let rank = site.a.shape.rows;
-            let t = between.range(0, u64::from(tokens) * u64::from(rank) * 4);
+            let t = self.between.range(0, u64::from(tokens) * u64::from(rank) * 4);
             linear(rec, &site.a, x, (&t, Columns::all(rank)), tokens, Epilogue::default())?;
+            if let (Some((strengths, first, step)), Some(owners)) = (self.strengths, &site.owners) {
+                let shape = Shape { rows: tokens, rank, adapters: self.lora.count, first, step };
+                Strengths { t: &t, strengths, owners, shape }.record(rec)?;
+            }
             let columns = Columns { stride, column: target.column(spec) };
             let add = Epilogue { add: true, ..Epilogue::default() };
             linear(rec, &site.b, Input::f32(&t), (y, columns), tokens, add)?;

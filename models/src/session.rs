@@ -10,6 +10,7 @@ use weft_runtime::{Gpu, Pool, Program, Recorder, Slice, Wait};
 
 use crate::graph::{Frame, Graph, Memory, Pass, Sums, Want};
 use crate::kv::{Cache, Extent, Shapes};
+use crate::lora::Applied;
 use crate::plan::MemoryPlan;
 use crate::{Error, Model, Result, Sampling};
 
@@ -257,7 +258,11 @@ impl Session {
             last_row: &self.last_row,
             cache: &self.cache,
             activations,
-            lora: self.model.1.as_deref().zip(self.between.as_ref()),
+            lora: self.model.1.as_deref().zip(self.between.as_ref()).map(|(lora, between)| Applied {
+                lora,
+                between,
+                strengths: None,
+            }),
             taps: extra.taps,
             sums: extra.sums,
             packed: None,

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use weft_formats::gguf::File;
 use weft_models::engine::{Engine, Event, Finish, Id, Mask, Options as Room, Request, Usage};
 use weft_models::{CacheType, DeviceOptions, Error, Model, Options, Profile, Sampling, Without};
 use weft_runtime::{Budget, Pool};
 
 use crate::golden_model::{build, exact, load};
+use crate::lora::{PARTS, adapter};
 
 const CONTEXT: u32 = 96;
 
@@ -177,6 +179,53 @@ fn answers_that_lose_their_room_come_back() {
     let mut engine = Engine::new(&model, &room).unwrap();
     assert_eq!(tokens(&mut engine, &prompts, 50), want);
     assert!(engine.preempted() > 0, "no answer lost its slot");
+}
+
+/// Answers with several adapters, at several strengths and without any are rows of the same steps, and each is what a model
+/// with its adapters alone says; once more when all prompts are in the cache.
+#[test]
+fn answers_with_adapters_and_without_run_together() {
+    for (case, device, slots, guesses) in
+        [("qwen3-f32", exact(), 3, 4), ("gemma3-f32", profile_minimal(), 5, 0)]
+    {
+        let file = File::from_bytes(build(case)).unwrap();
+        let (a, b) = (adapter(&file, &PARTS, 5, 1), adapter(&file, &PARTS[1..5], 17, 2));
+        let model = model(case, device, None, false);
+        let room = Room { slots, guesses, context: Some(CONTEXT), ..Room::default() };
+        let mut engine = Engine::with_adapters(&model, &room, &[&a, &b]).unwrap();
+        let sets: [&[(usize, f32)]; 5] = [&[], &[(0, 1.0)], &[(1, 0.5)], &[(1, -0.7), (0, 0.4)], &[(0, 0.0)]];
+        let prompts = prompts(case);
+        let mut asked = Vec::new();
+        for (i, prompt) in prompts.iter().chain(&prompts[..3]).enumerate() {
+            let set = sets[i % sets.len()];
+            let with: Vec<_> = set.iter().map(|&(i, strength)| ([&a, &b][i], strength)).collect();
+            let with = model.with_adapters(&with).unwrap();
+            let want = alone(&with, std::slice::from_ref(prompt), 8).remove(0);
+            asked.push((prompt, set, want));
+        }
+        let differ =
+            asked.iter().filter(|(p, _, want)| alone(&model, &[(*p).clone()], 8)[0] != *want).count();
+        assert!(differ >= 4, "{case}: the adapters change {differ} answers");
+        for round in 0..2 {
+            let submit = |((prompt, sampling), set, _): &(&Asked, &[(usize, f32)], Vec<u32>)| {
+                let request = Request::new(prompt.clone(), *sampling, 8);
+                engine.submit(Request { adapters: set.to_vec(), ..request }).unwrap()
+            };
+            let ids: Vec<Id> = asked.iter().map(submit).collect();
+            let done = finish(&mut engine);
+            for (id, (.., set, want)) in ids.iter().zip(&asked) {
+                assert_eq!(done[id].tokens, *want, "{case}, {set:?}, round {round}");
+            }
+        }
+        // What a model has for all of its answers, an answer cannot choose.
+        let with = model.with_adapters(&[(&a, 1.0)]).unwrap();
+        let error = Engine::with_adapters(&with, &room, &[&b]).err().unwrap();
+        assert!(error.to_string().contains("adapters by request"), "{error}");
+    }
+}
+
+fn profile_minimal() -> DeviceOptions {
+    DeviceOptions { profile: Some(Profile::Minimal), ..exact() }
 }
 
 /// Answers start, end and are cancelled while others are being drawn; a full context ends an answer.

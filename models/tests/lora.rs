@@ -10,10 +10,11 @@ use weft_runtime::DeviceKind;
 
 use crate::golden_model::{build, load, nmse};
 
-const PARTS: [&str; 7] = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+pub(crate) const PARTS: [&str; 7] =
+    ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
 /// An adapter on `parts` of every layer, large enough to change what the model says.
-fn adapter(file: &File, parts: &[&str], rank: usize, seed: u32) -> AdapterFile {
+pub(crate) fn adapter(file: &File, parts: &[&str], rank: usize, seed: u32) -> AdapterFile {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -113,21 +113,37 @@ pub struct Served {
     /// What turns texts into vectors or scores, if it does.
     pub vectors: Option<VectorHandle>,
     grammars: OnceLock<std::result::Result<Grammars, String>>,
+    /// The model that this is another name of, with adapters in effect: its engine answers.
+    of: Option<Arc<Served>>,
 }
 
 impl Served {
     /// A model that writes text.
     pub fn text(card: Card, engine: Handle) -> Served {
-        Served { card, engine: Some(engine), vectors: None, grammars: OnceLock::new() }
+        Served { card, engine: Some(engine), vectors: None, grammars: OnceLock::new(), of: None }
     }
 
     /// A model that gives vectors or scores.
     pub fn vectors(card: Card, vectors: VectorHandle) -> Served {
-        Served { card, engine: None, vectors: Some(vectors), grammars: OnceLock::new() }
+        Served { card, engine: None, vectors: Some(vectors), grammars: OnceLock::new(), of: None }
+    }
+
+    /// The same model with adapters in effect, under a name of its own.
+    fn adapted(of: &Arc<Served>, id: String, adapted: Vec<(usize, f32)>) -> Served {
+        let (card, engine) = (Card { id, adapted, ..of.card.clone() }, of.engine.clone());
+        Served { card, engine, vectors: None, grammars: OnceLock::new(), of: Some(of.clone()) }
+    }
+
+    /// Whether another name is that of its engine.
+    pub(crate) fn is_adapted(&self) -> bool {
+        self.of.is_some()
     }
 
     /// The grammars of its vocabulary. The first call prepares them, which takes a second.
     pub(crate) fn grammars(&self) -> Result<&Grammars> {
+        if let Some(of) = &self.of {
+            return of.grammars();
+        }
         let made = self.grammars.get_or_init(|| Grammars::new(&self.card.tokenizer).map_err(|e| e.message));
         made.as_ref()
             .map_err(|why| ApiError::fault(format!("this vocabulary cannot be held to grammars: {why}")))
@@ -177,12 +193,20 @@ pub struct App {
 }
 
 impl App {
-    /// Serves these models, the first of which is the one that is meant where none is named.
+    /// Serves these models, the first of which is the one that is meant where none is named; and each with each of its
+    /// adapters.
     pub fn new(config: Config, models: Vec<Served>) -> App {
+        let mut models: Vec<Arc<Served>> = models.into_iter().map(Arc::new).collect();
+        for of in models.clone() {
+            for (i, (name, strength)) in of.card.adapters.iter().enumerate() {
+                let id = format!("{}+{name}", of.card.id);
+                models.push(Arc::new(Served::adapted(&of, id, vec![(i, *strength)])));
+            }
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         App {
             config,
-            models: models.into_iter().map(Arc::new).collect(),
+            models,
             shelves: Vec::new(),
             jobs: None,
             exams: None,
@@ -264,25 +288,44 @@ impl App {
                 _ => Err(crate::fields::missing("model")),
             };
         };
+        if let Some(found) = self.named(name) {
+            return found;
+        }
+        if let Some((of, parts)) = self.split(name) {
+            let of = of?;
+            let adapted = crate::adapters::parse(&of.card, parts)?;
+            return Ok(Arc::new(Served::adapted(&of, name.to_owned(), adapted)));
+        }
+        let shown: String = name.chars().take(80).collect();
+        let line = format!("there is no model \"{shown}\" here; known: {}", self.names().join(", "));
+        Err(ApiError::missing("model_not_found", line).at("model"))
+    }
+
+    /// The model that has this very name.
+    fn named(&self, name: &str) -> Option<Result<Arc<Served>>> {
         if let Some(found) = self.models.iter().find(|m| m.card.id == name) {
-            return Ok(found.clone());
+            return Some(Ok(found.clone()));
         }
-        if let Some((adapted, strength)) = name.rsplit_once(':')
-            && strength.parse::<f32>().is_ok()
-            && self.models.iter().any(|m| m.card.id == adapted && adapted.contains('+'))
-        {
-            let line = format!(
-                "the strength of an adapter is not chosen by a request; \"{adapted}\" has that of the server's --lora \
-                 NAME=FILE:STRENGTH, which may be given several times with other names"
-            );
-            return Err(ApiError::unsupported("model", line));
+        self.shelves.iter().find_map(|s| tokio::task::block_in_place(|| s.get(name)))
+    }
+
+    /// The model that a name begins with, and the adapters behind it. One that came of a job has its adapter in its own
+    /// name, behind which there may be a strength.
+    fn split<'a>(&self, name: &'a str) -> Option<(Result<Arc<Served>>, &'a str)> {
+        let names = self.names();
+        let known = |name: &str| names.iter().any(|n| n == name);
+        let own = name.rsplit_once(':').filter(|(own, _)| known(own) && own.contains('+'));
+        let at = match own {
+            Some((own, _)) if !self.models.iter().any(|m| m.card.id == own) => {
+                own.rfind('+').map(|at| (at, own))
+            }
+            _ => None,
+        };
+        if let Some((at, own)) = at {
+            return Some((self.named(own)?, &name[at..]));
         }
-        let shelf = self.shelves.iter().find_map(|s| tokio::task::block_in_place(|| s.get(name)));
-        shelf.unwrap_or_else(|| {
-            let shown: String = name.chars().take(80).collect();
-            let line = format!("there is no model \"{shown}\" here; known: {}", self.names().join(", "));
-            Err(ApiError::missing("model_not_found", line).at("model"))
-        })
+        let at = name.match_indices('+').map(|(at, _)| at).find(|at| known(&name[..*at]))?;
+        Some((self.named(&name[..at])?, &name[at..]))
     }
 
     /// A number that no other of this server has, and that says nothing of how many there were.

@@ -36,7 +36,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("moderation", "this server moderates nothing"),
     ("functions", "it was replaced by tools"),
     ("function_call", "it was replaced by tool_choice"),
-    ("lora", "adapters are chosen by the name of the model"),
     ("chat_template", "the template is the model's; the server's --chat-template gives another"),
 ];
 

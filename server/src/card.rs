@@ -28,6 +28,10 @@ pub struct Card {
     pub sampling: Sampling,
     /// When it was opened, in seconds since 1970.
     pub created: u64,
+    /// The names of the adapters that its engine has, each with its strength where a request says none.
+    pub adapters: Vec<(String, f32)>,
+    /// Those that are in effect under this name: places among them, and strengths.
+    pub adapted: Vec<(usize, f32)>,
     /// What else its file says: architecture, parameters, bytes.
     pub facts: Map<String, Value>,
 }

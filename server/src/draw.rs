@@ -27,6 +27,8 @@ pub(crate) struct Draw {
     /// How many of the likeliest tokens are told with each, if log-probabilities are asked for.
     pub(crate) logprobs: Option<usize>,
     pub(crate) n: u32,
+    /// Adapters, by their places among those of the model.
+    pub(crate) adapters: Vec<(usize, f32)>,
 }
 
 /// What clients of other local servers send and this one does not do.
@@ -77,6 +79,7 @@ impl Draw {
             stop_tokens: ids(f, "stop_token_ids", card.vocabulary)?.unwrap_or_default(),
             logit_bias: bias(f, card.vocabulary)?,
             logprobs: None,
+            adapters: crate::adapters::read(f, card)?,
             n: f.whole("n", 1, MOST_ANSWERS)?.unwrap_or(1) as u32,
         })
     }
@@ -89,6 +92,7 @@ impl Draw {
             stop: self.stop.clone(),
             stop_tokens: self.stop_tokens.clone(),
             logprobs: self.logprobs,
+            adapters: self.adapters.clone(),
             salt,
             ..Request::new(
                 prompt.to_vec(),

@@ -3,6 +3,7 @@
 //! The engine runs on a thread of its own ([`engine`]); everything in front of it is async and holds no GPU. A field of
 //! a request is honoured or refused by name, never dropped.
 
+mod adapters;
 mod app;
 mod ask;
 mod card;

@@ -27,6 +27,12 @@ const DRAW: &[Field] = &[
     ("stop_token_ids", "array", "Tokens that end the answer"),
     ("logit_bias", "object", "Token ids and what is added to their logits, -100 to 100; -100 forbids"),
     ("n", "integer", "Answers, 1 to 128"),
+    (
+        "lora",
+        "array",
+        "Adapters of the model, each {name, scale}, or with its place among them as id; one that is not listed has the \
+         strength that the name of the model gives it",
+    ),
 ];
 
 const CHAT: &[Field] = &[

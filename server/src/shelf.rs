@@ -253,6 +253,8 @@ mod tests {
                 vocabulary: 10,
                 sampling: Sampling::default(),
                 created: 0,
+                adapters: Vec::new(),
+                adapted: Vec::new(),
                 facts: Default::default(),
             };
             Ok((Served::text(card, worker.handle()), Some(worker)))

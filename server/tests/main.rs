@@ -2,6 +2,7 @@
 
 mod support;
 
+mod adapters;
 mod anthropic;
 mod chat;
 mod documents;

@@ -1,6 +1,6 @@
 // The panel of one chat's settings: system prompt, sampling, structured output, tools.
 import { $, el, iconButton } from "./ui.js";
-import { EXAMPLE_SCHEMA, EXAMPLE_TOOL, numberOf, SAMPLING, schemaOf, toolsOf } from "./settings.js";
+import { EXAMPLE_SCHEMA, EXAMPLE_TOOL, numberOf, SAMPLING, schemaOf, STRENGTH, toolsOf } from "./settings.js";
 
 export class Panel {
     constructor(chats, closed) {
@@ -42,6 +42,7 @@ export class Panel {
             el("div.fields", {}, [
                 this.text("system", "System prompt", 4, "Told to the model before everything else"),
                 this.thinking(settings),
+                this.chats.model.includes("+") ? this.number(STRENGTH, settings) : null,
                 el("h3", {}, "Sampling"),
                 el("p.note", {}, "An empty field takes the server's value, shown in grey."),
                 el("div.grid", {}, SAMPLING.map((rule) => this.number(rule, settings))),

@@ -14,6 +14,14 @@ export const SAMPLING = [
     { key: "max_tokens", label: "Most tokens", min: 1, max: 1000000, step: 1, whole: true, hint: "where an answer ends at the latest" },
 ];
 
+// The strength of the adapter that the name of the model ends with.
+export const STRENGTH = { key: "strength", label: "Strength of the adapter", min: -10, max: 10, step: 0.05, hint: "0 is the model without it" };
+
+// The name of a model with a strength behind its adapter, and before the machine that has it.
+export function strong(model, strength) {
+    return strength == null || !/\+[^:@]+(@|$)/.test(model) ? model : model.replace(/(@[^@]*)?$/, `:${strength}$1`);
+}
+
 // The number in a field, or why there is none: {value} or {wrong}.
 export function numberOf(rule, text) {
     const said = text.trim();
@@ -117,7 +125,7 @@ export function wireMessages(path, system) {
 // The request that asks for what follows `path`; `resume` goes on with its last message.
 export function requestOf(path, settings, model, resume) {
     const body = {
-        model,
+        model: strong(model, settings.strength),
         messages: wireMessages(path, settings.system),
         stream: true,
         stream_options: { include_usage: true },

@@ -95,6 +95,11 @@ test("only settings that were made are sent", () => {
     assert.deepEqual(body.tools, [{ type: "function", function: { name: "f" } }]);
     assert.deepEqual(body.tool_choice, { type: "function", function: { name: "f" } });
     assert.equal(requestOf(path, {}, "x", true).continue_final_message, true);
+    const named = (model, strength) => requestOf(path, { strength }, model, false).model;
+    assert.deepEqual(
+        [named("a", 0.5), named("a+x", null), named("a+x", 0.5), named("a+x@desk", 0), named("a@desk", 1)],
+        ["a", "a+x", "a+x:0.5", "a+x:0@desk", "a@desk"],
+    );
 });
 
 test("files, calls and results go over the wire", () => {

@@ -81,8 +81,9 @@ impl Bases {
             None => (exam.model.as_str(), None),
             Some((base, file)) => (base.as_str(), Some(file.display().to_string())),
         };
-        if let Some((_, model)) = self.adapted.iter().find(|a| a.0 == name) {
-            return Ok(model.clone());
+        if let Some(adapted) = self.adapted.iter().find(|a| a.name == name) {
+            let plain = |e: crate::Error| adapted.plain(&e);
+            return adapted.lora.apply(adapted.model.clone()).map_err(plain);
         }
         let flag = self.flag(name)?;
         let (model, _) = self.model(name, &flag).map_err(|e| self.plain(name, &flag, e))?;
@@ -180,7 +181,7 @@ impl Bases {
 impl Examiner for Bases {
     fn examinees(&self) -> Vec<String> {
         use weft_server::tuning::Tuner;
-        self.bases().into_iter().chain(self.adapted.iter().map(|a| a.0.clone())).collect()
+        self.bases().into_iter().chain(self.adapted.iter().map(|a| a.name.clone())).collect()
     }
 
     fn check(&self, exam: &Exam) -> Told<()> {

@@ -9,7 +9,7 @@ use weft_formats::gguf::File;
 use weft_formats::tokenizer::Tokenizer;
 use weft_hub::Store;
 use weft_models::engine::{Engine, Event, GUESSES, Id, Options, Request};
-use weft_models::{Model, Pooling, Spec, Synthetic};
+use weft_models::{AdapterFile, Model, Pooling, Spec, Synthetic};
 use weft_runtime::{Budget, Caps, DeviceKind};
 use weft_server::engine::{Backend, Limits, Packed, Start, VectorHandle, Vectors, Worker};
 use weft_server::{Card, Library, Served};
@@ -23,7 +23,11 @@ use crate::{Error, Result, mini, output, report};
 pub(super) struct Opened {
     pub(super) name: String,
     pub(super) flag: ModelFlag,
+    /// Adapters that requests can take, and what they are called.
     lora: LoraFlag,
+    adapters: Vec<String>,
+    /// Whether all of them are in effect where a request says nothing of them.
+    adapted: bool,
     pub(super) model: Model,
     took: Duration,
     /// Names the tokens of a model that has no names for them.
@@ -80,6 +84,25 @@ fn engine_options(f: &Flags, slots: u32, context: u32) -> Options {
     Options { slots, context: Some(context), positions: f.cache_tokens, guesses }
 }
 
+/// A model with an adapter.
+pub(super) struct Adapted {
+    pub(super) name: String,
+    pub(super) lora: LoraFlag,
+    pub(super) model: Model,
+}
+
+impl Adapted {
+    /// An error without the path of the adapter's file.
+    pub(super) fn plain(&self, e: &Error) -> String {
+        let said = e.to_string();
+        let shorten = |said: String, file: &String| {
+            let path = file.rsplit_once(':').map_or(file.as_str(), |(path, _)| path);
+            said.replace(file, "its adapter").replace(path, "its adapter")
+        };
+        self.lora.lora.iter().fold(said, shorten)
+    }
+}
+
 /// A model that answers.
 pub(super) struct Started {
     pub(super) served: Served,
@@ -93,7 +116,7 @@ fn name(f: &Flags, i: usize, path: Option<&PathBuf>) -> String {
     f.alias.get(i).cloned().or_else(stem).unwrap_or_else(|| mini::NAME.to_owned())
 }
 
-/// Opens all models, and the first once more with each adapter: its weights are shared.
+/// Opens all models.
 ///
 /// # Errors
 /// Anything wrong with a file or the device; two models of one name.
@@ -125,17 +148,20 @@ pub(super) fn all(f: &Flags) -> Result<Vec<Opened>> {
             }
         };
         let named = f.synthetic.as_ref().map(|_| flag.open_tokenizer()).transpose()?;
-        all.push(Opened { name, flag, lora: LoraFlag::default(), model, took, named });
+        all.push(Opened::new(name, flag, model, took, named));
     }
     for (name, file) in &f.lora {
-        let Some(base) = all.first() else {
+        let Some(base) = all.first_mut() else {
             return Err(Error::usage("--lora is for the first -m, and there is none"));
         };
-        let lora = LoraFlag { lora: vec![file.clone()] };
-        let name = format!("{}+{name}", base.name);
-        let (model, took) = (lora.apply(base.model.clone())?, Duration::ZERO);
-        let flag = base.flag.clone();
-        all.push(Opened { name, flag, lora, model, took, named: None });
+        if base.model.spec().out.pooling.is_some() {
+            return Err(Error::usage("--lora is for a model that writes text, and the first -m does not"));
+        }
+        if base.adapters.contains(name) {
+            return Err(Error::usage(format!("two adapters have the name \"{name}\"")));
+        }
+        base.lora.lora.push(file.clone());
+        base.adapters.push(name.clone());
     }
     Ok(all)
 }
@@ -154,29 +180,48 @@ pub(super) fn one(f: &Flags, path: &Path, others: &[Opened]) -> Result<Opened> {
     }
     let flag = ModelFlag { model: Some(path.to_owned()) };
     let (model, took) = flag.open(&f.device, None, None, f.cache)?;
-    Ok(Opened { name, flag, lora: LoraFlag::default(), model, took, named: None })
+    Ok(Opened::new(name, flag, model, took, None))
 }
 
 impl Opened {
-    /// A model with an adapter of its own.
-    pub(super) fn adapted(name: &str, flag: ModelFlag, lora: LoraFlag, model: Model) -> Opened {
-        Opened { name: name.to_owned(), flag, lora, model, took: Duration::ZERO, named: None }
+    fn new(name: String, flag: ModelFlag, model: Model, took: Duration, named: Option<Tokenizer>) -> Opened {
+        Opened {
+            name,
+            flag,
+            lora: LoraFlag::default(),
+            adapters: Vec::new(),
+            adapted: false,
+            model,
+            took,
+            named,
+        }
     }
 
-    /// What can be trained on it, if it has the weights of a file, has no adapter, and writes text.
+    /// A model with an adapter of its own, which its name ends with.
+    pub(super) fn adapted(name: &str, flag: ModelFlag, lora: LoraFlag, model: Model) -> Opened {
+        let adapter = name.rsplit_once('+').map_or(name, |(_, adapter)| adapter).to_owned();
+        let opened = Opened::new(name.to_owned(), flag, model, Duration::ZERO, None);
+        Opened { lora, adapters: vec![adapter], adapted: true, ..opened }
+    }
+
+    /// What can be trained on it, if it has the weights of a file and writes text.
     pub(super) fn base(&self) -> Option<Base> {
         let writes = self.model.spec().out.pooling.is_none();
-        let own = self.named.is_none() && self.lora.lora.is_empty();
-        (writes && own).then(|| Base {
+        (writes && self.named.is_none()).then(|| Base {
             name: self.name.clone(),
             flag: self.flag.clone(),
             model: self.model.clone(),
         })
     }
 
-    /// A model with the adapter of --lora, by its name.
-    pub(super) fn with_adapter(&self) -> Option<(String, Model)> {
-        (!self.lora.lora.is_empty()).then(|| (self.name.clone(), self.model.clone()))
+    /// The names that it has with each of its adapters alone: (name, adapter, its own name).
+    pub(super) fn with_adapters(&self) -> impl Iterator<Item = Adapted> {
+        let one = |(name, file): (&String, &String)| Adapted {
+            name: format!("{}+{name}", self.name),
+            lora: LoraFlag { lora: vec![file.clone()] },
+            model: self.model.clone(),
+        };
+        self.adapters.iter().zip(&self.lora.lora).map(one)
     }
 
     /// What it computes on.
@@ -187,7 +232,7 @@ impl Opened {
         device
     }
 
-    fn card(&self, f: &Flags, context: u32, slots: u32) -> Result<Card> {
+    fn card(&self, f: &Flags, context: u32, slots: u32, strengths: &[f32]) -> Result<Card> {
         let (model, spec) = (&self.model, self.model.spec());
         let tokenizer = match &self.named {
             Some(tokenizer) => tokenizer.clone(),
@@ -217,6 +262,8 @@ impl Opened {
             vocabulary: spec.vocabulary,
             sampling: f.sampling.sampling(&self.flag),
             created,
+            adapters: self.adapters.iter().cloned().zip(strengths.iter().copied()).collect(),
+            adapted: strengths.iter().copied().enumerate().filter(|_| self.adapted).collect(),
             facts,
         })
     }
@@ -236,20 +283,32 @@ impl Opened {
             return self.start_vectors(f, context, &loaded, None);
         }
         let slots = slots(f, self.model.gpu().caps().kind);
-        let card = self.card(f, context, slots)?;
-        let line = format!("{}: {slots} answers at a time, {context} tokens each{loaded}", card.id);
+        let (adapters, strengths): (Vec<_>, Vec<_>) = self.lora.open(self.model.spec())?.into_iter().unzip();
+        let card = self.card(f, context, slots, &strengths)?;
+        let mut line = format!("{}: {slots} answers at a time, {context} tokens each{loaded}", card.id);
+        if !self.adapted {
+            self.adapters.iter().for_each(|name| line += &format!("; and as {}+{name}", card.id));
+        }
         let (flag, lora, device, cache, c) = (self.flag, self.lora, f.device.clone(), f.cache, f.c);
         let named = self.named;
         let options = engine_options(f, slots, context);
-        let mut first = Some(self.model);
+        let mut first = Some((self.model, adapters));
+        let again = move || -> Result<(Model, Vec<AdapterFile>)> {
+            let (model, _) = flag.open(&device, None, c, cache)?;
+            let adapters = lora.open(model.spec())?;
+            Ok((model, adapters.into_iter().map(|(adapter, _)| adapter).collect()))
+        };
         let start: Start = Box::new(move || {
-            let model = match first.take() {
-                Some(model) => Ok(model),
+            let parts = match first.take() {
+                Some(parts) => Ok(parts),
                 None if named.is_some() => return Err("the device was lost".into()),
                 // The device was lost, and all that was on it.
-                None => flag.open(&device, None, c, cache).and_then(|(model, _)| lora.apply(model)),
+                None => again(),
             };
-            let engine = model.and_then(|m| Ok(Engine::new(&m, &options)?)).map_err(|e| e.to_string())?;
+            let engine = parts.and_then(|(model, adapters)| {
+                Ok(Engine::with_adapters(&model, &options, &adapters.iter().collect::<Vec<_>>())?)
+            });
+            let engine = engine.map_err(|e| e.to_string())?;
             Ok(match &named {
                 Some(tokenizer) => Box::new(Named(engine, tokenizer.clone())),
                 None => Box::new(engine) as Box<dyn Backend>,
@@ -268,7 +327,7 @@ impl Opened {
         loaded: &str,
         pooling: Option<Pooling>,
     ) -> Result<Started> {
-        let card = self.card(f, context, 1)?;
+        let card = self.card(f, context, 1, &[])?;
         let model = self.model;
         let reranker = model.spec().out.classes.is_some() && pooling.is_none();
         let vectors = VectorHandle::spawn(move || {

@@ -11,7 +11,7 @@ use weft_runtime::human;
 use weft_server::tuning::{Order, PROBLEMS, Plan, Problem, Refused, Stop, Text, Told, Tuner};
 
 use super::Flags;
-use super::open::{Folder, Opened};
+use super::open::{Adapted, Folder, Opened};
 use crate::options::{CacheFlag, LoraFlag, ModelFlag, read_text};
 use crate::{Error, Result};
 
@@ -26,7 +26,7 @@ pub(super) struct Base {
 pub(super) struct Bases {
     pub(super) open: Vec<Base>,
     /// Those with an adapter of --lora, which can be asked alone.
-    pub(super) adapted: Vec<(String, Model)>,
+    pub(super) adapted: Vec<Adapted>,
     pub(super) folder: Option<Folder>,
     pub(super) flags: Flags,
 }
@@ -254,7 +254,6 @@ impl Tuner for Bases {
             None => flag.open(&self.flags.device, None, self.flags.c, self.flags.cache).map_err(plain)?.0,
         };
         let lora = LoraFlag { lora: vec![adapter.display().to_string()] };
-        let model = lora.apply(model).map_err(plain)?;
         let limits = self.flags.config().map_err(plain)?.limits;
         // Each answer takes a cache of its own, beside those of the base.
         let flags = Flags { slots: Some(self.flags.slots.unwrap_or(4).min(4)), ..self.flags.clone() };

@@ -25,6 +25,7 @@ pub mod router;
 pub mod sample;
 pub mod softcap;
 pub mod split_k;
+pub mod strengths;
 pub mod tile;
 
 pub use crate::layout::Format;

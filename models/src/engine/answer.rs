@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::choose::{self, Choice, NoToken};
-use super::device::Layout;
+use super::device::{Adapted, Layout};
 use super::draft::Guesser;
 use super::pool::Sequence;
 use super::request::{Event, Finish, Id, Request, Usage};
@@ -45,6 +45,8 @@ pub(super) struct Answer {
     pub(super) guesser: Option<Guesser>,
     /// The most of them in a step.
     pub(super) draft: usize,
+    /// What is in effect of the adapters of its request.
+    pub(super) adapters: Vec<Adapted>,
     mask: Vec<u32>,
 }
 
@@ -56,13 +58,14 @@ impl Answer {
         now: Instant,
         layout: &Layout,
         by_model: bool,
-    ) -> Answer {
+    ) -> Result<Answer, Error> {
         let vocabulary = layout.vocabulary;
         let draft = request.draft.unwrap_or(usize::MAX).min(layout.rows - layout.slots);
         let mask =
             if request.mask.is_some() { vec![0; vocabulary.div_ceil(32) as usize] } else { Vec::new() };
-        Answer {
+        Ok(Answer {
             id,
+            adapters: request.in_effect(layout.adapters)?,
             known: request.prompt.clone(),
             prompt: request.prompt.len(),
             submitted: 0,
@@ -79,7 +82,7 @@ impl Answer {
             draft,
             mask,
             request,
-        }
+        })
     }
 
     /// Whether another token is to be drawn, of those submitted already.

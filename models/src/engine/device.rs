@@ -19,7 +19,12 @@ pub(super) struct Layout {
     /// The pools.
     pub(super) groups: Vec<Group>,
     pub(super) vocabulary: u32,
+    /// Adapters that requests can name.
+    pub(super) adapters: usize,
 }
+
+/// The number of an adapter, and its strength.
+pub(super) type Adapted = (usize, f32);
 
 /// A piece of a prompt.
 #[derive(Debug)]
@@ -31,6 +36,17 @@ pub(super) struct Piece<'a> {
     pub(super) from: usize,
     /// How the token behind it is drawn, where it is the last of its prompt.
     pub(super) draw: Option<&'a Sampling>,
+    /// The adapters of its answer.
+    pub(super) adapters: &'a [Adapted],
+}
+
+/// What a step has to do beside what all do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Kind {
+    /// Some rows are of one slot, which see what the others write.
+    pub(super) shared: bool,
+    /// Some rows have adapters.
+    pub(super) adapted: bool,
 }
 
 /// Runs passes in the order in which they are asked for. Nothing waits but [`Device::wait`].
@@ -46,8 +62,9 @@ pub(super) trait Device {
     /// Computes a piece of a prompt; a word comes back: the token drawn, if one was to be.
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Self::Ticket>;
 
-    /// The next step computes the last of `known` on this row, and so do those after it what was drawn.
-    fn wake(&mut self, row: usize, known: &[u32], sampling: &Sampling) -> Result<()>;
+    /// The next step computes the last of `known` on this row, with these adapters, and so do those after it what was
+    /// drawn.
+    fn wake(&mut self, row: usize, known: &[u32], sampling: &Sampling, adapters: &[Adapted]) -> Result<()>;
 
     /// The next steps leave this row alone.
     fn sleep(&mut self, row: usize) -> Result<()>;
@@ -61,8 +78,8 @@ pub(super) trait Device {
     }
 
     /// A step of the rows below `rows` that are awake, with at most so many positions in the cache of each; a word for
-    /// each row comes back, the token drawn. With `shared` some rows are of one slot, which see what the others write.
-    fn step(&mut self, rows: usize, positions: usize, shared: bool) -> Result<Self::Ticket>;
+    /// each row comes back, the token drawn.
+    fn step(&mut self, rows: usize, positions: usize, kind: Kind) -> Result<Self::Ticket>;
 
     /// The logits of a row of what was asked for last, as bits of f32: of a slot of a step, or 0 of a piece.
     fn logits(&mut self, row: usize) -> Result<Self::Ticket>;

@@ -12,18 +12,22 @@ use weft_kernels::ops::sample::{IDLE, State};
 use weft_runtime::{Gpu as Runtime, Pool, Program, Readback, Recorder, Replay, Slice};
 
 use super::Options;
-use super::device::{Device, Layout, Piece};
-use super::room::{Room, activations, pass, rotary, state_bytes};
+use super::device::{Adapted, Device, Kind, Layout, Piece};
+use super::room::{Room, most_activations, pass, rotary, state_bytes};
 use super::{pace, pool};
 use crate::graph::{Frame, Graph, Memory, Pass, UNSPLIT, Want};
 use crate::kv::{Cache, Group};
-use crate::{Model, Result, Sampling};
+use crate::lora::{Applied, Lora};
+use crate::{AdapterFile, Error, Model, Result, Sampling};
 
 /// The most programs of pieces that are kept. Prompts end anywhere, so a server comes to have one for each size.
 const MOST_PIECES: usize = 64;
 
-/// Rows, positions, and whether rows share a slot.
-type StepKey = (u32, u32, bool);
+/// Rows, positions, and what there is to do.
+type StepKey = (u32, u32, Kind);
+
+/// What is wanted, tokens, positions, and whether there are adapters.
+type PieceKey = (Want, u32, u32, bool);
 
 /// A program, and where its logits are afterwards.
 type Recorded = (Program, Option<Slice>);
@@ -48,10 +52,11 @@ pub(super) struct Gpu {
     activations: Slice,
     /// What adapters hold between their two products.
     between: Option<Slice>,
-    /// Programs of steps, by rows, positions, and whether rows share a slot.
+    /// The adapters that requests can name.
+    apart: Option<Apart>,
     steps: HashMap<StepKey, Recorded>,
-    /// Programs of pieces, by tokens and positions, with when each ran last.
-    pieces: HashMap<(Want, u32, u32), (Recorded, u64)>,
+    /// Programs of pieces, with when each ran last.
+    pieces: HashMap<PieceKey, (Recorded, u64)>,
     /// Pieces so far.
     ran: u64,
     /// The step that ran last.
@@ -68,9 +73,41 @@ struct Rows {
     history: Slice,
 }
 
+/// Adapters that are each request's own.
+struct Apart {
+    lora: Lora,
+    /// `[rows + 1, adapters]` f32: the strength of each for each row of a step, and behind them for a piece.
+    strengths: Slice,
+    /// What that holds.
+    known: Vec<f32>,
+}
+
+impl Apart {
+    /// Nobody has any of them.
+    fn new(gpu: &Runtime, lora: Lora, rows: usize) -> Result<Apart> {
+        let known = vec![0.0; (rows + 1) * lora.count()];
+        let strengths = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&known), "strengths of adapters")?;
+        Ok(Apart { lora, strengths, known })
+    }
+
+    /// Gives a row these adapters alone.
+    fn write(&mut self, gpu: &Runtime, row: usize, adapters: &[Adapted]) -> Result<()> {
+        let n = self.lora.count();
+        let mut strengths = vec![0.0; n];
+        adapters.iter().for_each(|&(i, strength)| strengths[i] += strength);
+        let known = &mut self.known[row * n..][..n];
+        if *known == strengths[..] {
+            return Ok(());
+        }
+        known.copy_from_slice(&strengths);
+        Ok(gpu.write(&self.strengths, (row * n) as u64 * 4, bytemuck::cast_slice(&strengths))?)
+    }
+}
+
 impl Gpu {
-    pub(super) fn new(model: &Model, options: &Options) -> Result<Gpu> {
-        let Room { shapes, groups, plan, slots, rows, context } = Room::of(model, options)?;
+    pub(super) fn new(model: &Model, options: &Options, adapters: &[&AdapterFile]) -> Result<Gpu> {
+        let apart = apart(model, adapters)?;
+        let Room { shapes, groups, plan, slots, rows, context } = Room::of(model, options, apart.as_ref())?;
         let gpu = model.gpu();
         let cache = Cache::new(gpu, shapes, Pool::KvCache, "the KV cache")?;
         let words = (state_bytes(&groups) / 4) as usize;
@@ -93,9 +130,11 @@ impl Gpu {
                 batch: plan.chunk as usize,
                 groups: groups.iter().map(group).collect(),
                 vocabulary: model.spec().vocabulary,
+                adapters: adapters.len(),
             },
             gpu: gpu.clone(),
-            between: model.1.as_deref().map(between).transpose()?,
+            between: apart.as_ref().or(model.1.as_deref()).map(between).transpose()?,
+            apart: apart.map(|lora| Apart::new(gpu, lora, rows as usize)).transpose()?,
             state: gpu.alloc_init(Pool::State, bytemuck::cast_slice(&state), "sampler states and tables")?,
             rows: Rows { ids: alloc(rows.into(), "token ids")?, history: alloc(all, "token histories")? },
             piece: Rows {
@@ -125,17 +164,32 @@ impl Gpu {
             return Ok(());
         }
         for n in pace::GUESSES {
-            self.record(self.pass((self.rows(n + 1) as u32, 64, true)))?;
+            let kind = Kind { shared: true, adapted: false };
+            self.record(self.pass((self.rows(n + 1) as u32, 64, kind)), false)?;
         }
         Ok(())
     }
 
-    fn frame(&self) -> Frame<'_> {
-        let frame = self.model.0.frame(&self.cache.shapes, self.model.1.as_deref());
+    /// With the adapters of requests, or without.
+    fn frame(&self, adapted: bool) -> Frame<'_> {
+        let apart = self.apart.as_ref().filter(|_| adapted).map(|a| &a.lora);
+        let frame = self.model.0.frame(&self.cache.shapes, apart.or(self.model.1.as_deref()));
         Frame { caps: self.gpu.caps(), budget: self.gpu.budget(), ..frame }
     }
 
-    fn record(&self, pass: Pass) -> Result<(Recorder, Option<Slice>)> {
+    /// What a program applies to the first of its tokens and to those behind it: of its row, or of the piece.
+    fn applied<'a>(&'a self, f: &Frame<'a>, pass: &Pass) -> Option<Applied<'a>> {
+        let (lora, between) = f.lora.zip(self.between.as_ref())?;
+        let (first, step) = match pass.sequences {
+            Sequences::One => (self.layout.rows as u32, 0),
+            Sequences::Slots { .. } => (0, 1),
+        };
+        let strengths = self.apart.as_ref().map(|a| (&a.strengths, first, step));
+        Some(Applied { lora, between, strengths })
+    }
+
+    fn record(&self, pass: Pass, adapted: bool) -> Result<(Recorder, Option<Slice>)> {
+        let f = self.frame(adapted);
         let m = &self.model.0;
         let mut rec = Recorder::new(&self.gpu);
         let (rows, sequences) = match pass.sequences {
@@ -151,12 +205,11 @@ impl Gpu {
             last_row: &self.last_row,
             cache: &self.cache,
             activations: &self.activations,
-            lora: self.model.1.as_deref().zip(self.between.as_ref()),
+            lora: self.applied(&f, &pass),
             taps: &[],
             sums: None,
             packed: None,
         };
-        let f = self.frame();
         let logits = Graph::plan(&f, pass).record(&mut rec, &f, &m.weights, &memory)?;
         Ok((rec, logits))
     }
@@ -175,11 +228,11 @@ impl Gpu {
 
     /// What a step of so many rows records, for the tests.
     pub(super) fn recording(&self, rows: u32, positions: u32) -> Result<Recorder> {
-        Ok(self.record(self.pass((rows, positions, false)))?.0)
+        Ok(self.record(self.pass((rows, positions, Kind::default())), false)?.0)
     }
 
-    fn pass(&self, (rows, positions, shared): StepKey) -> Pass {
-        Pass { shared, ..pass(rows, self.layout.context as u32, positions) }
+    fn pass(&self, (rows, positions, kind): StepKey) -> Pass {
+        Pass { shared: kind.shared, ..pass(rows, self.layout.context as u32, positions) }
     }
 
     /// Computes the last step once more, and says how long that took. None if there was none.
@@ -198,18 +251,33 @@ impl Gpu {
         let mut steps: Vec<_> = self.steps.iter().collect();
         steps.sort_by_key(|(k, _)| **k);
         let mut pieces: Vec<_> = self.pieces.iter().collect();
-        pieces.sort_by_key(|((want, tokens, positions), _)| (*tokens, *positions, *want == Want::Token));
-        let what = |&(rows, positions, shared): &StepKey| {
-            let of = if shared { "slots and guesses" } else { "slots" };
-            format!("decode of {rows} {of}, up to {positions} positions")
+        pieces.sort_by_key(|((want, tokens, positions, with), _)| {
+            (*tokens, *positions, *want == Want::Token, *with)
+        });
+        let with = |adapted: bool| if adapted { ", with adapters" } else { "" };
+        let what = |&(rows, positions, kind): &StepKey| {
+            let of = if kind.shared { "slots and guesses" } else { "slots" };
+            format!("decode of {rows} {of}, up to {positions} positions{}", with(kind.adapted))
         };
         let steps = steps.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0));
-        let what = |&(want, tokens, positions): &(Want, u32, u32)| {
+        let what = |&(want, tokens, positions, adapted): &PieceKey| {
             let next = if want == Want::Token { " and the next token" } else { "" };
-            format!("prefill of {tokens} tokens{next}, up to {positions} positions")
+            format!("prefill of {tokens} tokens{next}, up to {positions} positions{}", with(adapted))
         };
         pieces.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0.0)).chain(steps).collect()
     }
+}
+
+/// The adapters that requests can name, in memory.
+fn apart(model: &Model, adapters: &[&AdapterFile]) -> Result<Option<Lora>> {
+    if adapters.is_empty() {
+        return Ok(None);
+    }
+    if model.1.is_some() {
+        let what = "adapters by request on a model that has some for all of them".into();
+        return Err(Error::Unsupported { what });
+    }
+    Lora::apart(model.gpu(), model.spec(), adapters).map(Some)
 }
 
 impl Device for Gpu {
@@ -238,7 +306,7 @@ impl Device for Gpu {
     }
 
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Readback> {
-        let Piece { slot, known, from, draw } = *piece;
+        let Piece { slot, known, from, draw, adapters } = *piece;
         let gpu = self.gpu.clone();
         let tokens = &known[from..];
         let greedy = Sampling::greedy();
@@ -251,13 +319,15 @@ impl Device for Gpu {
         if draw.is_some_and(|s| s.repeat_penalty != 1.0) {
             gpu.write(&self.piece.history, 0, bytemuck::cast_slice(known))?;
         }
+        let row = self.layout.rows;
+        self.apart.iter_mut().try_for_each(|a| a.write(&gpu, row, adapters))?;
         let want = if draw.is_some() { Want::Token } else { Want::Cache };
         // Where much is seen, attention is cut as far as that asks for.
         let most = (self.layout.context as u32).next_power_of_two();
         let positions = (known.len() as u32).next_power_of_two().max(UNSPLIT).min(most);
-        let key = (want, tokens.len() as u32, positions);
+        let key = (want, tokens.len() as u32, positions, !adapters.is_empty());
         if !self.pieces.contains_key(&key) {
-            let (rec, logits) = self.record(Pass::one(key.1, positions, want))?;
+            let (rec, logits) = self.record(Pass::one(key.1, positions, want), key.3)?;
             if self.pieces.len() >= MOST_PIECES
                 && let Some(oldest) = self.pieces.iter().min_by_key(|(_, (_, ran))| *ran).map(|(k, _)| *k)
             {
@@ -273,8 +343,9 @@ impl Device for Gpu {
         Ok(gpu.run(program, Some(&token))?.readback.expect("asked for"))
     }
 
-    fn wake(&mut self, row: usize, known: &[u32], sampling: &Sampling) -> Result<()> {
+    fn wake(&mut self, row: usize, known: &[u32], sampling: &Sampling, adapters: &[Adapted]) -> Result<()> {
         let gpu = &self.gpu;
+        self.apart.iter_mut().try_for_each(|a| a.write(gpu, row, adapters))?;
         let last = known.len() - 1;
         let state = sampling.state(last as u32);
         // Only the penalty looks back.
@@ -290,12 +361,12 @@ impl Device for Gpu {
         Ok(self.gpu.write(&self.state, at, bytemuck::bytes_of(&IDLE))?)
     }
 
-    fn step(&mut self, rows: usize, positions: usize, shared: bool) -> Result<Readback> {
+    fn step(&mut self, rows: usize, positions: usize, kind: Kind) -> Result<Readback> {
         let gpu = self.gpu.clone();
         let tokens = self.rows.ids.range(0, rows as u64 * 4);
-        let key = (self.rows(rows) as u32, (positions as u32).next_power_of_two().max(64), shared);
+        let key = (self.rows(rows) as u32, (positions as u32).next_power_of_two().max(64), kind);
         if !self.steps.contains_key(&key) {
-            let (rec, logits) = self.record(self.pass(key))?;
+            let (rec, logits) = self.record(self.pass(key), kind.adapted)?;
             self.steps.insert(key, (rec.finish()?, logits));
         }
         self.last = Some(key);
@@ -322,7 +393,8 @@ impl Device for Gpu {
         self.gpu = gpu;
         let (rows, context) = (self.layout.rows as u32, self.layout.context as u32);
         let guesses = self.layout.rows > self.layout.slots;
-        let bytes = activations(&self.frame(), (rows, guesses), context, self.layout.batch as u32);
+        let frame = self.frame(true);
+        let bytes = most_activations(&frame, (rows, guesses), context, self.layout.batch as u32);
         if bytes > self.activations.size() {
             self.activations = self.gpu.alloc(Pool::Activations, bytes, "activations")?;
         }

@@ -54,7 +54,7 @@ pub use weft_kernels::layout::BLOCK;
 
 pub use room::{GUESSES, MAX_SLOTS, Plan, plan};
 
-use crate::{Error, Model, Result};
+use crate::{AdapterFile, Error, Model, Result};
 use device::Device;
 use draft::Smaller;
 use gpu::Gpu;
@@ -95,7 +95,18 @@ impl Engine {
     /// # Errors
     /// A context of 0, no slots or too many, more memory than the device has left.
     pub fn new(model: &Model, options: &Options) -> Result<Engine> {
-        let device = Gpu::new(model, options)?;
+        Engine::with_adapters(model, options, &[])
+    }
+
+    /// The same, with adapters that each request takes by number and at strengths of its own ([`Request::adapters`]).
+    /// Answers with any of them, and with none, are rows of the same steps; where no answer has one, a step computes what
+    /// it would without them.
+    ///
+    /// # Errors
+    /// As [`Engine::new`]; an adapter of another model (see [`open_adapter`](crate::open_adapter), which checks), or a
+    /// model that has adapters for all requests already.
+    pub fn with_adapters(model: &Model, options: &Options, adapters: &[&AdapterFile]) -> Result<Engine> {
+        let device = Gpu::new(model, options, adapters)?;
         Ok(Engine { model: model.clone(), scheduler: Scheduler::new(device, Instant::now()) })
     }
 
@@ -104,7 +115,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::new`], but for memory.
     pub fn plan(model: &Model, options: &Options) -> Result<Plan> {
-        Ok(Room::of(model, options)?.plan)
+        Ok(Room::of(model, options, None)?.plan)
     }
 
     /// Has a smaller model guess what comes next in answers that are asked for from now on, in place of a look at what
@@ -159,6 +170,11 @@ impl Engine {
     /// The model that answers.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Adapters that requests can take.
+    pub fn adapters(&self) -> usize {
+        self.scheduler.device.layout().adapters
     }
 
     /// Answers that are drawn at a time.

@@ -8,6 +8,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
+use super::device::Adapted;
+
 /// The pool of a group of layers, as a device has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Group {
@@ -135,7 +137,7 @@ pub(super) struct Sequence {
     names: Vec<Name>,
     /// How many of its blocks have been named.
     named: usize,
-    salt: u64,
+    salt: Name,
     /// Entries that were found in the cache.
     found: usize,
 }
@@ -194,27 +196,38 @@ impl Blocks {
 
     fn names(&self, seq: &mut Sequence, tokens: &[u32], entries: usize) {
         for e in seq.names.len()..entries {
-            let before = seq.names.last().copied().unwrap_or(u128::from(seq.salt));
+            let before = seq.names.last().copied().unwrap_or(seq.salt);
             let piece = &tokens[e * self.block..(e + 1) * self.block];
             let [a, b] = [0, 1].map(|i| u128::from(self.hashers[i].hash_one((before, e, piece))));
             seq.names.push(a << 64 | b);
         }
     }
 
+    /// What tells the blocks of those apart who have a salt and adapters.
+    pub(super) fn salt(&self, salt: u64, adapters: &[Adapted]) -> Name {
+        if adapters.is_empty() {
+            return salt.into();
+        }
+        let adapters: Vec<_> =
+            adapters.iter().map(|(number, strength)| (number, strength.to_bits())).collect();
+        let [a, b] = [0, 1].map(|i| u128::from(self.hashers[i].hash_one((salt, &adapters))));
+        a << 64 | b
+    }
+
     /// A sequence that has the blocks of as much of `tokens` as is in the cache, but not of the last token, which has to
     /// be computed; how many tokens these are; and the entries of its tables.
-    pub(super) fn open(&mut self, tokens: &[u32], salt: u64) -> (Sequence, usize, Vec<Change>) {
+    pub(super) fn open(&mut self, tokens: &[u32], salt: Name) -> (Sequence, usize, Vec<Change>) {
         self.find(tokens, (tokens.len() - 1) / self.block, salt)
     }
 
     /// As [`Blocks::open`], with the block of the last token where that is full.
-    pub(super) fn held(&mut self, tokens: &[u32], salt: u64) -> (Sequence, usize) {
+    pub(super) fn held(&mut self, tokens: &[u32], salt: Name) -> (Sequence, usize) {
         let (seq, found, _) = self.find(tokens, tokens.len() / self.block, salt);
         (seq, found)
     }
 
     /// A sequence that has as many of the first `most` blocks of `tokens` as are in the cache.
-    fn find(&mut self, tokens: &[u32], most: usize, salt: u64) -> (Sequence, usize, Vec<Change>) {
+    fn find(&mut self, tokens: &[u32], most: usize, salt: Name) -> (Sequence, usize, Vec<Change>) {
         let mut seq = Sequence { tables: vec![Vec::new(); self.pools.len()], salt, ..Sequence::default() };
         // Without pools there is nothing to be found.
         let most = if self.pools.is_empty() { 0 } else { most };

@@ -71,13 +71,13 @@ impl<T: Write> Write for Summed<T> {
 }
 
 impl Engine {
-    /// Writes what the cache has of the beginning of `tokens`, behind `salt`, to a file that appears whole or not at all;
+    /// Writes what the cache has of the beginning of `tokens`, behind `salt` and without adapters of requests, to a file that appears whole or not at all;
     /// how many tokens these are, a multiple of a block. Without any, no file is written.
     ///
     /// # Errors
     /// A file that cannot be written; a fault of the device.
     pub fn save_prefix(&mut self, path: &Path, tokens: &[u32], salt: u64) -> Result<usize> {
-        let (seq, found) = self.scheduler.blocks.held(tokens, salt);
+        let (seq, found) = self.scheduler.blocks.held(tokens, salt.into());
         let saved = match found {
             0 => Ok(()),
             n => self.write_prefix(path, &tokens[..n], &seq),
@@ -150,7 +150,7 @@ impl Engine {
         let mut tokens = vec![0u32; header.tokens];
         from.read_exact(bytemuck::cast_slice_mut(&mut tokens)).map_err(failed)?;
         self.model.check_ids(&tokens)?;
-        let (mut seq, found) = self.scheduler.blocks.held(&tokens, salt);
+        let (mut seq, found) = self.scheduler.blocks.held(&tokens, salt.into());
         let read =
             if found == tokens.len() { Ok(()) } else { self.read_blocks(path, &mut from, &header, &mut seq) };
         if read.is_ok() {

@@ -1,7 +1,9 @@
 //! What an engine is asked, and what it answers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::device::Adapted;
 use crate::{Error, Result, Sampling};
 
 /// Names a request of an engine; no two of its requests have the same.
@@ -54,8 +56,12 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// Which tokens may come.
     pub mask: Option<Box<dyn Mask>>,
-    /// Requests share the keys and values of what their prompts begin with, where their salts are equal.
+    /// Requests share the keys and values of what their prompts begin with, where their salts are equal, and their
+    /// adapters with all strengths.
     pub salt: u64,
+    /// The adapters in effect, each by its number among those of [`Engine::with_adapters`](super::Engine::with_adapters)
+    /// and with a factor on its own scale. One that is named twice has the sum, and 0 is as if it was not named.
+    pub adapters: Vec<(usize, f32)>,
     /// Whether the text shows control tokens.
     pub special: bool,
     /// The most tokens to guess and verify in one step, 0 for none; None for as many as the engine has room for
@@ -77,6 +83,7 @@ impl Request {
             logprobs: None,
             mask: None,
             salt: 0,
+            adapters: Vec::new(),
             special: false,
             draft: None,
         }
@@ -88,6 +95,26 @@ impl Request {
             || !self.logit_bias.is_empty()
             || self.logprobs.is_some()
             || self.mask.is_some()
+    }
+
+    /// Adapters in the order of their numbers, without those that do nothing.
+    ///
+    /// # Errors
+    /// A number that no adapter has, or a strength that is none.
+    pub(super) fn in_effect(&self, adapters: usize) -> Result<Vec<Adapted>> {
+        let mut all: BTreeMap<usize, f32> = BTreeMap::new();
+        for &(number, strength) in &self.adapters {
+            if number >= adapters {
+                let what = format!("adapter {number}, where the engine has {adapters}");
+                return Err(Error::Unsupported { what });
+            }
+            if !strength.is_finite() {
+                let value = strength.to_string();
+                return Err(Error::Sampling { what: "an adapter's strength", range: "a number", value });
+            }
+            *all.entry(number).or_default() += strength;
+        }
+        Ok(all.into_iter().filter(|(_, strength)| *strength != 0.0).collect())
     }
 
     pub(super) fn check(&self, vocabulary: u32) -> Result<()> {

@@ -9,6 +9,7 @@ use weft_runtime::Caps;
 use super::Options;
 use crate::graph::{Frame, Graph, Pass, Want};
 use crate::kv::{Extent, Group, Shapes};
+use crate::lora::Lora;
 use crate::plan::Choices;
 use crate::weights::{Layout, refuse_unknown};
 use crate::{Error, Model, Result, Spec};
@@ -57,18 +58,19 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn of(model: &Model, options: &Options) -> Result<Room> {
+    /// For a model whose requests may have any of the adapters in `apart`.
+    pub(super) fn of(model: &Model, options: &Options, apart: Option<&Lora>) -> Result<Room> {
         if model.spec().is_encoder() {
             let (file, arch) = (model.0.file.clone(), model.spec().architecture.clone());
             return Err(Error::Encoder { file, arch });
         }
         let context = options.context.unwrap_or(model.default_context());
         let none = Shapes::none();
-        let frame = model.0.frame(&none, model.1.as_deref());
+        let frame = model.0.frame(&none, apart.or(model.1.as_deref()));
         Room::new(&frame, (model.0.chunk, model.0.cache), options, context)
     }
 
-    /// Plans for the model of a frame, with pieces of at most `chunk` tokens and a type of cache.
+    /// Plans for the model of a frame, with and without its adapters, with pieces of at most `chunk` tokens and a type of cache.
     fn new(f: &Frame<'_>, (chunk, cache): (u32, CacheType), options: &Options, context: u32) -> Result<Room> {
         let (spec, budget, slots) = (f.spec, f.budget, options.slots);
         // A step has the logits of every slot in one binding.
@@ -95,7 +97,7 @@ impl Room {
             positions: positions_of(&groups).unwrap_or(positions).min(all),
             block: BLOCK,
             block_bytes: shapes.block_bytes(0),
-            activations: activations(&frame, (rows, rows > slots), context, chunk),
+            activations: most_activations(&frame, (rows, rows > slots), context, chunk),
             state: state_bytes(&groups)
                 + words * 4
                 + rotary(spec, context).map(|t| t.len() as u64 * 8).sum::<u64>(),
@@ -141,8 +143,14 @@ pub(super) fn rotary(spec: &Spec, context: u32) -> impl Iterator<Item = Vec<[f32
     spec.rotations().into_iter().map(move |r| r.table(context))
 }
 
+/// As [`activations`], for programs with the adapters of a frame and for those without.
+pub(super) fn most_activations(frame: &Frame<'_>, rows: (u32, bool), context: u32, chunk: u32) -> u64 {
+    let with = frame.lora.map_or(0, |_| activations(frame, rows, context, chunk));
+    activations(&Frame { lora: None, ..*frame }, rows, context, chunk).max(with)
+}
+
 /// Bytes of activations for steps of up to so many rows, and for pieces of up to `chunk` tokens.
-pub(super) fn activations(frame: &Frame<'_>, (rows, guesses): (u32, bool), context: u32, chunk: u32) -> u64 {
+fn activations(frame: &Frame<'_>, (rows, guesses): (u32, bool), context: u32, chunk: u32) -> u64 {
     let rows = (0..=rows.ilog2()).map(|i| 1 << i).chain([rows]);
     // Rows of one slot keep their queries until all keys are written.
     let kinds = if guesses { &[false, true][..] } else { &[false] };

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use weft_kernels::ops::sample::NOT_FINITE;
 
 use super::answer::{Answer, Phase};
-use super::device::{Device, Piece};
+use super::device::{self, Device, Piece};
 use super::draft::{Drafter, Guesses};
 use super::pace::{Kind, Pace, Round};
 use super::pool::{Blocks, Change};
@@ -111,9 +111,10 @@ impl<D: Device> Scheduler<D> {
         if request.prompt.len() > most {
             return Err(Error::PromptTooLong { tokens: request.prompt.len(), context: most as u32 });
         }
+        let id = Id(self.last_id + 1);
+        let answer = Answer::new(id, request, text, now, layout, self.drafter.is_some())?;
         self.last_id += 1;
-        let id = Id(self.last_id);
-        self.queue.push_back(Answer::new(id, request, text, now, layout, self.drafter.is_some()));
+        self.queue.push_back(answer);
         Ok(id)
     }
 
@@ -219,7 +220,8 @@ impl<D: Device> Scheduler<D> {
         let now = self.now;
         while let Some(slot) = self.slots.iter().position(Option::is_none) {
             let Some(mut answer) = self.queue.pop_front() else { return Ok(()) };
-            let (mut seq, cached, found) = self.blocks.open(&answer.known, answer.request.salt);
+            let salt = self.blocks.salt(answer.request.salt, &answer.adapters);
+            let (mut seq, cached, found) = self.blocks.open(&answer.known, salt);
             let Some(grown) = self.blocks.reserve(&mut seq, cached, answer.known.len()) else {
                 self.blocks.close(seq);
                 if self.slots.iter().all(Option::is_none) {
@@ -330,7 +332,10 @@ impl<D: Device> Scheduler<D> {
         }
         let (guesses, all, positions) = self.guess(&guessing, &mut rows, positions)?;
         let kind = (self.device.rows(all), !guesses.is_empty());
-        let ticket = self.device.step(all, positions, kind.1)?;
+        let mut awake =
+            self.slots.iter().zip(&self.awake).filter_map(|(a, awake)| a.as_ref().filter(|_| *awake));
+        let adapted = awake.any(|a| !a.adapters.is_empty());
+        let ticket = self.device.step(all, positions, device::Kind { shared: kind.1, adapted })?;
         self.asleep_behind(&guesses)?;
         self.fly(What::Step { rows, guesses }, ticket);
         for (slot, epoch) in on_host {
@@ -347,7 +352,7 @@ impl<D: Device> Scheduler<D> {
             // Where the host draws, the device leaves the logits as they are.
             let plain = Sampling::greedy();
             let sampling = if a.request.on_host() { &plain } else { &a.request.sampling };
-            self.device.wake(slot, &a.known, sampling)?;
+            self.device.wake(slot, &a.known, sampling, &a.adapters)?;
             self.awake[slot] = true;
         }
         Ok(())
@@ -458,7 +463,8 @@ impl<D: Device> Scheduler<D> {
         let greedy = Sampling::greedy();
         let draw = last.then_some(if on_host { &greedy } else { &a.request.sampling });
         let draws = last && !on_host;
-        let ticket = self.device.piece(&Piece { slot, known: &a.known[..to], from, draw })?;
+        let piece = Piece { slot, known: &a.known[..to], from, draw, adapters: &a.adapters };
+        let ticket = self.device.piece(&piece)?;
         a.phase = if last { Phase::Waiting } else { Phase::Prompt(to) };
         self.blocks.computed(&mut a.seq, &a.known, to);
         let epoch = a.epoch;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::device::{Device, Layout, Piece};
+use super::device::{Adapted, Device, Kind, Layout, Piece};
 use super::draft::Drafter;
 use super::pool::Group;
 use super::schedule::{Next, Scheduler};
@@ -33,18 +33,29 @@ fn logits(tokens: &[u32]) -> Vec<f32> {
     (0..VOCABULARY).map(|i| (mix(h, u64::from(i)) >> 40) as f32 / 1e6).collect()
 }
 
-fn draw(tokens: &[u32], s: &Sampling) -> u32 {
-    weft_kernels::ops::sample::reference::sample(&s.state(0), &logits(tokens), tokens, tokens.len() as u32)
+fn draw(tokens: &[u32], s: &Sampling, adapters: &[Adapted]) -> u32 {
+    let logits = logits(&adapted(tokens, adapters));
+    weft_kernels::ops::sample::reference::sample(&s.state(0), &logits, tokens, tokens.len() as u32)
 }
 
 /// What a request gets alone.
 fn alone(prompt: &[u32], s: &Sampling, n: usize) -> Vec<u32> {
+    alone_with(prompt, s, n, &[])
+}
+
+fn alone_with(prompt: &[u32], s: &Sampling, n: usize, adapters: &[Adapted]) -> Vec<u32> {
     let mut known = prompt.to_vec();
     for _ in 0..n {
-        let token = draw(&known, s);
+        let token = draw(&known, s, adapters);
         known.push(token);
     }
     known.split_off(prompt.len())
+}
+
+/// The logits behind `tokens` with adapters: the tokens are taken for others.
+fn adapted(tokens: &[u32], adapters: &[Adapted]) -> Vec<u32> {
+    let by = adapters.iter().fold(0, |by, (i, s)| by + (3 * *i as u32 + 1) * s.to_bits() % VOCABULARY);
+    tokens.iter().map(|t| (t + by) % VOCABULARY).collect()
 }
 
 #[derive(Clone)]
@@ -53,12 +64,16 @@ struct Row {
     token: u32,
     sampling: Sampling,
     history: Vec<u32>,
+    adapters: Vec<Adapted>,
 }
+
+/// What lies in a place of a block: the position, the token, and what else its keys depend on.
+type Cell = (usize, u32, Vec<Adapted>);
 
 struct Fake {
     layout: Layout,
-    /// By group, chunk and place: (position, token).
-    memory: Vec<Vec<Vec<Option<(usize, u32)>>>>,
+    /// By group, chunk and place.
+    memory: Vec<Vec<Vec<Option<Cell>>>>,
     /// By group and slot.
     tables: Vec<Vec<Vec<u32>>>,
     rows: Vec<Option<Row>>,
@@ -81,7 +96,16 @@ impl Fake {
             tables: groups.iter().map(|_| vec![vec![0; width]; rows]).collect(),
             rows: vec![None; rows],
             last_logits: BTreeMap::new(),
-            layout: Layout { slots, rows, context, block: BLOCK, batch: 64, groups, vocabulary: VOCABULARY },
+            layout: Layout {
+                slots,
+                rows,
+                context,
+                block: BLOCK,
+                batch: 64,
+                groups,
+                vocabulary: VOCABULARY,
+                adapters: 3,
+            },
             work: 0,
             longest_piece_beside_rows: 0,
             shared: 0,
@@ -94,25 +118,26 @@ impl Fake {
         (entry % self.layout.groups[g].chunks as usize, id * BLOCK + position % BLOCK)
     }
 
-    fn write(&mut self, slot: usize, position: usize, token: u32) {
+    fn write(&mut self, slot: usize, position: usize, token: u32, adapters: &[Adapted]) {
         self.work += 1;
         for g in 0..self.memory.len() {
             let (chunk, at) = self.place(g, slot, position);
-            self.memory[g][chunk][at] = Some((position, token));
+            self.memory[g][chunk][at] = Some((position, token, adapters.to_vec()));
         }
     }
 
     /// The tokens that a layer of each group sees from a position.
-    fn seen(&self, slot: usize, position: usize) -> Vec<u32> {
+    fn seen(&self, slot: usize, position: usize, adapters: &[Adapted]) -> Vec<u32> {
         let mut all = Vec::new();
         for g in (0..self.memory.len()).rev() {
             let window = self.layout.groups[g].window as usize;
             let first = if window == 0 { 0 } else { (position + 1).saturating_sub(window) };
             let token = |p: usize| {
                 let (chunk, at) = self.place(g, slot, p);
-                let (position, token) = self.memory[g][chunk][at].expect("written");
-                assert_eq!(position, p, "group {g}, slot {slot}: another position's keys");
-                token
+                let (position, token, by) = self.memory[g][chunk][at].as_ref().expect("written");
+                assert_eq!(*position, p, "group {g}, slot {slot}: another position's keys");
+                assert_eq!(by, adapters, "group {g}, slot {slot}: the keys of other adapters");
+                *token
             };
             let seen: Vec<u32> = (first..=position).map(token).collect();
             assert!(all.is_empty() || seen.ends_with(&all), "the groups disagree");
@@ -135,23 +160,24 @@ impl Device for Fake {
     }
 
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Vec<u32>> {
-        let Piece { slot, known, from, draw: s } = *piece;
+        let Piece { slot, known, from, draw: s, adapters } = *piece;
         assert!(known.len() - from <= self.layout.batch);
         if self.rows.iter().any(Option::is_some) {
             self.longest_piece_beside_rows = self.longest_piece_beside_rows.max(known.len() - from);
         }
         for (p, &token) in known.iter().enumerate().skip(from) {
-            self.write(slot, p, token);
+            self.write(slot, p, token, adapters);
         }
-        let seen = self.seen(slot, known.len() - 1);
+        let seen = self.seen(slot, known.len() - 1, adapters);
         assert_eq!(seen, known, "what came before the piece is not what it should be");
-        self.last_logits = BTreeMap::from([(0, logits(&seen))]);
-        Ok(vec![s.map_or(0, |s| draw(&seen, s))])
+        self.last_logits = BTreeMap::from([(0, logits(&adapted(&seen, adapters)))]);
+        Ok(vec![s.map_or(0, |s| draw(&seen, s, adapters))])
     }
 
-    fn wake(&mut self, slot: usize, known: &[u32], sampling: &Sampling) -> Result<()> {
+    fn wake(&mut self, slot: usize, known: &[u32], sampling: &Sampling, adapters: &[Adapted]) -> Result<()> {
         let (&token, position) = (known.last().unwrap(), known.len() - 1);
-        self.rows[slot] = Some(Row { position, token, sampling: *sampling, history: known.to_vec() });
+        let (sampling, adapters) = (*sampling, adapters.to_vec());
+        self.rows[slot] = Some(Row { position, token, sampling, history: known.to_vec(), adapters });
         Ok(())
     }
 
@@ -170,28 +196,29 @@ impl Device for Fake {
         Ok(())
     }
 
-    fn step(&mut self, rows: usize, positions: usize, shared: bool) -> Result<Vec<u32>> {
+    fn step(&mut self, rows: usize, positions: usize, kind: Kind) -> Result<Vec<u32>> {
         self.last_logits.clear();
         assert!(self.rows[rows..].iter().all(Option::is_none), "a row that is awake was left out");
         let awake: Vec<(usize, Row)> =
             self.rows.iter().enumerate().filter_map(|(i, r)| Some((i, r.clone()?))).collect();
+        assert_eq!(awake.iter().any(|(_, r)| !r.adapters.is_empty()), kind.adapted);
         // All write before any of them reads.
         for (row, r) in &awake {
             assert!(r.position < positions, "row {row} is beyond the positions of its program");
-            self.write(*row, r.position, r.token);
+            self.write(*row, r.position, r.token, &r.adapters);
         }
         let mut drawn = vec![0; rows];
         for (i, mut row) in awake {
-            let seen = self.seen(i, row.position);
+            let seen = self.seen(i, row.position, &row.adapters);
             assert_eq!(seen, row.history);
-            self.last_logits.insert(i, logits(&seen));
-            row.token = draw(&seen, &row.sampling);
+            self.last_logits.insert(i, logits(&adapted(&seen, &row.adapters)));
+            row.token = draw(&seen, &row.sampling, &row.adapters);
             row.position += 1;
             row.history.push(row.token);
             drawn[i] = row.token;
             self.rows[i] = Some(row);
         }
-        self.shared += usize::from(shared);
+        self.shared += usize::from(kind.shared);
         Ok(drawn)
     }
 
@@ -388,6 +415,31 @@ fn a_long_prompt_does_not_stop_the_others() {
     b.run();
 }
 
+/// A number that no adapter has is refused, and a strength of 0 is as if none had been named.
+#[test]
+fn adapters_are_those_that_there_are() {
+    let mut b = Bench::new(1, 100, vec![full(1, 50)]);
+    let prompt: Vec<u32> = (0..40).collect();
+    let with =
+        |adapters: Vec<Adapted>| Request { adapters, ..Request::new(prompt.clone(), Sampling::greedy(), 3) };
+    let text = || Text::new(None, false, Vec::new());
+    assert!(matches!(b.s.submit(with(vec![(3, 1.0)]), text(), b.now), Err(Error::Unsupported { .. })));
+    assert!(matches!(b.s.submit(with(vec![(0, f32::NAN)]), text(), b.now), Err(Error::Sampling { .. })));
+    // The same adapters in another order, and the same strength in two parts, share what is in the cache.
+    for (adapters, same, cached) in [
+        (vec![(1, 0.0)], vec![], 0),
+        (vec![], vec![], 36),
+        (vec![(2, 1.0), (0, 0.5)], vec![(0, 0.5), (2, 1.0)], 0),
+        (vec![(0, 0.25), (2, 1.0), (0, 0.25)], vec![(0, 0.5), (2, 1.0)], 36),
+        (vec![(0, 0.25), (2, 1.0)], vec![(0, 0.25), (2, 1.0)], 0),
+    ] {
+        let id = b.ask(with(adapters));
+        b.run();
+        assert_eq!(b.got[&id].tokens, alone_with(&prompt, &Sampling::greedy(), 3, &same));
+        assert_eq!(b.got[&id].cached, Some(cached), "{same:?}");
+    }
+}
+
 /// Guesses change nothing but the number of steps, whatever becomes of them, up to the last token that fits.
 #[test]
 fn guesses_are_verified() {
@@ -512,7 +564,7 @@ fn ten_thousand_requests() {
         };
         let mut b = Bench::guessing(6, 5, 120, groups);
         let beginnings: Vec<Vec<u32>> = (0..5).map(|i| rng.tokens(10 + 7 * i)).collect();
-        let mut asked: BTreeMap<Id, (Vec<u32>, Sampling, usize)> = BTreeMap::new();
+        let mut asked: BTreeMap<Id, (Vec<u32>, Sampling, usize, Vec<Adapted>)> = BTreeMap::new();
         let mut waiting: VecDeque<(Id, Instant)> = VecDeque::new();
         let mut cancelled = 0;
         let mut left = 2000;
@@ -529,11 +581,14 @@ fn ten_thousand_requests() {
                     ..Sampling::default()
                 };
                 let n = rng.below(40) as usize;
-                let request = Request::new(prompt.clone(), sampling, n);
+                let adapters = [vec![], vec![], vec![(0, 1.0)], vec![(0, 0.5), (2, -1.0)]];
+                let adapters = adapters[rng.below(4) as usize].clone();
+                let request =
+                    Request { adapters: adapters.clone(), ..Request::new(prompt.clone(), sampling, n) };
                 let host = rng.below(6) == 0;
                 let draft = [0, 3, 20][rng.below(3) as usize];
                 let id = b.ask(Request { logprobs: host.then_some(2), draft: Some(draft), ..request });
-                asked.insert(id, (prompt, sampling, n));
+                asked.insert(id, (prompt, sampling, n, adapters));
                 waiting.push_back((id, b.now));
             }
             if rng.below(60) == 0
@@ -542,8 +597,8 @@ fn ten_thousand_requests() {
             {
                 assert!(b.s.cancel(id), "{id} was there");
                 let got = b.got.remove(&id).unwrap();
-                let (prompt, sampling, n) = asked.remove(&id).unwrap();
-                assert!(alone(&prompt, &sampling, n).starts_with(&got.tokens));
+                let (prompt, sampling, n, adapters) = asked.remove(&id).unwrap();
+                assert!(alone_with(&prompt, &sampling, n, &adapters).starts_with(&got.tokens));
                 waiting.retain(|w| w.0 != id);
                 cancelled += 1;
             }
@@ -558,10 +613,11 @@ fn ten_thousand_requests() {
         assert!(b.s.preempted > 0, "seed {seed}: nobody lost a slot");
         let right: usize = b.got.values().map(|g| g.drafted.1).sum();
         assert!(b.s.device.shared > 50 && right > 50, "{} steps, {right} right", b.s.device.shared);
-        for (id, (prompt, sampling, n)) in &asked {
+        for (id, (prompt, sampling, n, adapters)) in &asked {
             let got = &b.got[id];
             assert_eq!(got.failed, None);
-            assert_eq!(got.tokens, alone(prompt, sampling, *n), "seed {seed}, request {id}");
+            let want = alone_with(prompt, sampling, *n, adapters);
+            assert_eq!(got.tokens, want, "seed {seed}, request {id}");
         }
     }
 }

@@ -148,7 +148,8 @@ impl<D: Device> Scheduler<D> {
 
     fn lend(&mut self, slot: usize, row: usize, text: &[u32], sampling: &Sampling) -> Result<()> {
         self.device.lend(slot, row)?;
-        self.device.wake(row, text, sampling)
+        let adapters = self.slots[slot].as_ref().map_or(&[][..], |a| &a.adapters);
+        self.device.wake(row, text, sampling, adapters)
     }
 
     /// Rows of guesses, and those of their slots, are left alone until it is known what was right.

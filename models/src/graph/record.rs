@@ -24,7 +24,7 @@ use super::pass::{Frame, splits};
 use super::planned::Graph;
 use crate::Result;
 use crate::kv::Cache;
-use crate::lora::Lora;
+use crate::lora::Applied;
 use crate::sites::{NormSite, Site};
 use crate::spec::Pooling;
 use crate::weights::{Part, Weights};
@@ -45,8 +45,8 @@ pub(crate) struct Memory<'a> {
     /// Keys and values.
     pub(crate) cache: &'a Cache,
     pub(crate) activations: &'a Slice,
-    /// Adapters, and room for what lies between their products.
-    pub(crate) lora: Option<(&'a Lora, &'a Slice)>,
+    /// Adapters.
+    pub(crate) lora: Option<Applied<'a>>,
     /// For [`Want::Taps`](super::pass::Want::Taps): `[layers + 2]` of `[tokens, width]` f32.
     pub(crate) taps: &'a [Slice],
     /// For [`Want::Sums`](super::pass::Want::Sums).
@@ -240,9 +240,9 @@ impl Ctx<'_> {
             linear(rec, weight, input, (&y, Columns { stride, column }), rows, epilogue)?;
             column += weight.shape.rows;
         }
-        if let (Some((lora, between)), Site::Layer(layer, group)) = (self.m.lora, site) {
+        if let (Some(lora), Site::Layer(layer, group)) = (self.m.lora, site) {
             let input = Input { x: &x, ints: None, format };
-            lora.add(rec, (layer, group), input, &y, between, (self.f.spec, rows))?;
+            lora.add(rec, (layer, group), input, &y, (self.f.spec, rows))?;
         }
         Ok(())
     }

@@ -54,6 +54,10 @@ impl Fake {
     fn draw(&self, live: &mut Live) -> std::result::Result<u32, String> {
         let seed = if live.request.sampling.temperature == 0.0 { 0 } else { live.request.sampling.seed };
         let mut h = u64::from(seed) ^ 0x9e37_79b9_7f4a_7c15;
+        for (number, strength) in live.request.adapters.iter().filter(|(_, strength)| *strength != 0.0) {
+            let by = (*number as u64 + 1).wrapping_mul(u64::from(strength.to_bits()));
+            h = h.wrapping_add(by.wrapping_mul(0x94d0_49bb_1331_11eb));
+        }
         for id in live.known.iter().rev().take(32) {
             h = (h ^ u64::from(*id)).wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(29);
         }

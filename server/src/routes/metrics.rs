@@ -53,7 +53,7 @@ const METRICS: &[(&str, &str, &str, Read)] = &[
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let mut engines: Vec<(String, Handle, Look)> = Vec::new();
     for served in app.open_models() {
-        let Some(engine) = &served.engine else { continue };
+        let Some(engine) = served.engine.as_ref().filter(|_| !served.is_adapted()) else { continue };
         let label = served.card.id.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         engines.push((label, engine.clone(), engine.look().await.unwrap_or_default()));
     }

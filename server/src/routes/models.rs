@@ -19,6 +19,11 @@ fn entry(served: &Served) -> Value {
     for (name, value) in &card.facts {
         meta[name] = value.clone();
     }
+    let adapters: Vec<Value> =
+        card.adapters.iter().map(|(name, scale)| json!({ "name": name, "scale": scale })).collect();
+    if !adapters.is_empty() {
+        meta["adapters"] = adapters.into();
+    }
     meta["open"] = true.into();
     meta["answers"] = served.engine.is_some().into();
     json!({ "id": card.id, "object": "model", "created": card.created, "owned_by": "weft", "meta": meta })

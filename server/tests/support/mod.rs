@@ -33,6 +33,8 @@ pub(crate) struct Engine {
     /// Whether it judges pairs, where it gives vectors in place of text.
     pub(crate) vectors: Option<bool>,
     pub(crate) name: &'static str,
+    /// Its adapters.
+    pub(crate) adapters: &'static [(&'static str, f32)],
     /// Whether there are documents, whose vectors are made of words.
     pub(crate) documents: bool,
 }
@@ -46,6 +48,7 @@ impl Default for Engine {
             template: None,
             vectors: None,
             name: "fake",
+            adapters: &[],
             documents: false,
         }
     }
@@ -81,6 +84,8 @@ pub(crate) fn card(name: &str) -> Card {
         vocabulary: tokenizer.vocab_size() as u32,
         sampling: Sampling::default(),
         created: 1_700_000_000,
+        adapters: Vec::new(),
+        adapted: Vec::new(),
         facts: Default::default(),
         tokenizer,
     }
@@ -110,6 +115,7 @@ impl Server {
     ) -> Server {
         let mut card = card(engine.name);
         card.slots = engine.slots;
+        card.adapters = engine.adapters.iter().map(|(name, scale)| ((*name).into(), *scale)).collect();
         if let Some(source) = engine.template {
             card.template = Ok(Template::new(source, "", "<|im_end|>").expect("a template"));
         }
