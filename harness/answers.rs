@@ -153,7 +153,7 @@ fn all_of(
                     done(i, answer, top)?;
                 }
                 Event::Failed { error, .. } => return Err(wrong(name, error)),
-                Event::Started { .. } | Event::Progress { .. } => {}
+                Event::Started { .. } | Event::Progress { .. } | Event::Prompt { .. } => {}
             }
         }
         if interrupt::asked() {

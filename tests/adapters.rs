@@ -34,7 +34,7 @@ pub(crate) fn write_adapter(path: &Path, seed: u32, rank: usize) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
-fn logits(folder: &Path, args: &[&str]) -> Vec<f32> {
+pub(crate) fn logits(folder: &Path, args: &[&str]) -> Vec<f32> {
     let ids = file(folder, "ids.json", b"[1, 5, 9, 200, 42, 7, 300, 3]");
     let out = folder.join("out.safetensors");
     let mut all = vec!["logits", "--tokens", &ids, "-o", out.to_str().expect("UTF-8")];

@@ -152,6 +152,32 @@ fn guesses_change_no_answer() {
     assert_eq!(text.trim_end(), ok(&["run", "-n", "90", question]).trim_end());
 }
 
+/// What a prompt is given back with is the log-softmax of the logits that `weft logits` writes for it.
+#[test]
+fn prompts_come_back_with_their_log_probabilities() {
+    let server = Server::start(&["--slots", "2"]);
+    let ids = [1, 5, 9, 200, 42, 7, 300, 3];
+    let body = json!({ "model": "weft-mini", "prompt": ids, "echo": true, "logprobs": 1, "max_tokens": 0 });
+    let (status, body) = server.send("POST", "/v1/completions", "", &body.to_string());
+    assert_eq!(status, 200, "{body}");
+    let told: Value = serde_json::from_str(&body).expect("JSON");
+    let of = |name: &str, i: usize| told["choices"][0]["logprobs"][name][i].clone();
+    assert!(of("token_logprobs", 0).is_null() && told["usage"]["completion_tokens"] == 0, "{told}");
+    let logits = crate::adapters::logits(&folder("serve-echo"), &[]);
+    for (i, (row, &token)) in logits.chunks(logits.len() / ids.len()).zip(&ids[1..]).enumerate() {
+        let top = row.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f64 = row.iter().map(|v| f64::from(v - top).exp()).sum();
+        let near = |told: &Value, v: f32| {
+            let want = f64::from(v - top) - sum.ln();
+            let got = told.as_f64().expect("a number");
+            assert!((got - want).abs() < 0.02, "token {i}: {got}, not {want}");
+        };
+        near(&of("token_logprobs", i + 1), row[token]);
+        let likeliest = of("top_logprobs", i + 1);
+        near(likeliest.as_object().expect("one").values().next().expect("one"), top);
+    }
+}
+
 /// A schema holds the model to it, and a call that is required comes.
 #[test]
 fn answers_keep_to_schemas_and_tools() {

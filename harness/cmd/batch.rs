@@ -283,7 +283,7 @@ impl Run<'_> {
                     self.bar.inc(1);
                 }
             }
-            Event::Started { .. } | Event::Progress { .. } => {}
+            Event::Started { .. } | Event::Progress { .. } | Event::Prompt { .. } => {}
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub(crate) struct Draw {
     pub(crate) logit_bias: Vec<(u32, f32)>,
     /// How many of the likeliest tokens are told with each, if log-probabilities are asked for.
     pub(crate) logprobs: Option<usize>,
+    /// The same for the tokens of the prompt.
+    pub(crate) prompt_logprobs: Option<usize>,
     pub(crate) n: u32,
     /// Adapters, by their places among those of the model.
     pub(crate) adapters: Vec<(usize, f32)>,
@@ -79,6 +81,7 @@ impl Draw {
             stop_tokens: ids(f, "stop_token_ids", card.vocabulary)?.unwrap_or_default(),
             logit_bias: bias(f, card.vocabulary)?,
             logprobs: None,
+            prompt_logprobs: None,
             adapters: crate::adapters::read(f, card)?,
             n: f.whole("n", 1, MOST_ANSWERS)?.unwrap_or(1) as u32,
         })
@@ -92,6 +95,7 @@ impl Draw {
             stop: self.stop.clone(),
             stop_tokens: self.stop_tokens.clone(),
             logprobs: self.logprobs,
+            prompt_logprobs: self.prompt_logprobs,
             adapters: self.adapters.clone(),
             salt,
             ..Request::new(

@@ -96,7 +96,7 @@ impl Listener {
                 self.reader.finish(text, out);
                 Some(self.end(reason, *usage))
             }
-            Said::Started { .. } | Said::Progress { .. } | Said::Failed(_) => None,
+            Said::Started { .. } | Said::Progress { .. } | Said::Prompt { .. } | Said::Failed(_) => None,
         }
     }
 

@@ -143,8 +143,12 @@ const OLLAMA_GENERATE: &[Field] = &[
 
 const COMPLETION: &[Field] = &[
     ("prompt", "string or array", "A text or token ids, or an array of either"),
-    ("max_tokens", "integer", "Tokens of an answer at most [16]"),
-    ("logprobs", "integer", "0 to 5 of the likeliest tokens with each"),
+    ("max_tokens", "integer", "Tokens of an answer at most [16]; with echo it may be 0"),
+    (
+        "logprobs",
+        "integer",
+        "0 to 5 of the likeliest tokens with each; with echo, with each of the prompt as well",
+    ),
     ("best_of", "integer", "What n is"),
     ("echo", "boolean", "Whether the prompt begins the answer"),
     ("stream", "boolean", "Whether the answer comes as events"),

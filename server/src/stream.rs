@@ -184,6 +184,8 @@ pub(crate) struct Token {
 
 /// A whole answer to one request among several.
 pub(crate) struct Whole {
+    /// Log-probabilities of the prompt's tokens but the first, if they were asked for.
+    pub(crate) prompt: Vec<Logprobs>,
     pub(crate) tokens: Vec<Token>,
     /// Text that was certain with the end alone.
     pub(crate) rest: String,
@@ -200,22 +202,23 @@ impl Whole {
 /// Waits for `n` whole answers.
 pub(crate) async fn collect(mut said: Receiver, n: u32) -> Result<Vec<Whole>> {
     let mut open = n;
-    let mut all: Vec<(Vec<Token>, Option<_>)> = (0..n).map(|_| Default::default()).collect();
+    let mut all: Vec<(Vec<Logprobs>, Vec<Token>, Option<_>)> = (0..n).map(|_| Default::default()).collect();
     while open > 0 {
         let Some((index, one)) = said.recv().await else { return Err(said::fault(Fault::Ending)) };
         let to = &mut all[index as usize];
         match one {
             Said::Started { .. } | Said::Progress { .. } => {}
-            Said::Token { token: id, text, logprobs } => to.0.push(Token { id, text, logprobs }),
+            Said::Prompt { logprobs, .. } => to.0.extend(logprobs),
+            Said::Token { token: id, text, logprobs } => to.1.push(Token { id, text, logprobs }),
             Said::Finished { reason, text, usage } => {
-                to.1 = Some((text, reason, usage));
+                to.2 = Some((text, reason, usage));
                 open -= 1;
             }
             Said::Failed(fault) => return Err(said::fault(fault)),
         }
     }
-    let whole = |(tokens, end): (_, Option<_>)| {
-        end.map(|(rest, reason, usage)| Whole { tokens, rest, reason, usage })
+    let whole = |(prompt, tokens, end): (_, _, Option<_>)| {
+        end.map(|(rest, reason, usage)| Whole { prompt, tokens, rest, reason, usage })
     };
     Ok(all.into_iter().filter_map(whole).collect())
 }

@@ -109,6 +109,36 @@ fn completions_are_answered() {
     let reply = server.post("/v1/completions", &echo).json();
     assert!(reply["choices"][0]["text"].as_str().expect("a text").starts_with("One, two,"), "{reply}");
     let ids = server.post("/tokenize", &json!({ "content": "One, two," })).json()["tokens"].clone();
+    // With log-probabilities the prompt has its own, and may be all that is wanted.
+    let n = ids.as_array().expect("ids").len();
+    for (max_tokens, answers) in [(0, 1), (2, 2)] {
+        let body = json!({ "model": "fake", "prompt": ids, "echo": true, "logprobs": 1, "n": answers,
+                           "max_tokens": max_tokens, "ignore_eos": true, "seed": 5 });
+        let whole = server.post("/v1/completions", &body).json();
+        let mut streamed = body.clone();
+        streamed["stream"] = true.into();
+        let events = server.post("/v1/completions", &streamed).events();
+        let all = |i: u64, name: &str| -> Vec<Value> {
+            let of = |e: &Value| e["choices"][0]["index"] == i && !e["choices"][0]["logprobs"].is_null();
+            let list = |e: &Value| e["choices"][0]["logprobs"][name].as_array().expect(name).clone();
+            events.iter().filter(|e| of(e)).flat_map(list).collect()
+        };
+        for i in 0..answers {
+            let choice = &whole["choices"][i as usize];
+            let l = &choice["logprobs"];
+            for name in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+                assert_eq!(l[name].as_array().map(Vec::len), Some(n + max_tokens), "{whole}");
+                assert_eq!(l[name], Value::from(all(i, name)), "{name}");
+            }
+            assert!(l["token_logprobs"][0].is_null() && l["top_logprobs"][0].is_null());
+            assert!(l["token_logprobs"][1].is_number() && l["top_logprobs"][n - 1].is_object());
+            let said: String =
+                l["tokens"].as_array().expect("tokens").iter().filter_map(Value::as_str).collect();
+            assert_eq!(choice["text"], said.as_str());
+        }
+    }
+    let nothing = json!({ "model": "fake", "prompt": "One", "max_tokens": 0 });
+    assert_eq!(server.post("/v1/completions", &nothing).error().2, "max_tokens");
     for prompt in [ids.clone(), json!([ids])] {
         let body = json!({ "model": "fake", "prompt": prompt, "max_tokens": 3 });
         assert_eq!(server.post("/v1/completions", &body).status, 200);

@@ -45,6 +45,8 @@ pub(super) struct Answer {
     pub(super) guesser: Option<Guesser>,
     /// The most of them in a step.
     pub(super) draft: usize,
+    /// Tokens of the prompt whose log-probabilities were told, or have none.
+    pub(super) scored: usize,
     /// What is in effect of the adapters of its request.
     pub(super) adapters: Vec<Adapted>,
     mask: Vec<u32>,
@@ -66,6 +68,7 @@ impl Answer {
         Ok(Answer {
             id,
             adapters: request.in_effect(layout.adapters)?,
+            scored: 1,
             known: request.prompt.clone(),
             prompt: request.prompt.len(),
             submitted: 0,
@@ -88,6 +91,39 @@ impl Answer {
     /// Whether another token is to be drawn, of those submitted already.
     pub(super) fn wants_more(&self, context: usize) -> bool {
         self.submitted - self.prompt < self.request.max_tokens && self.submitted < context
+    }
+
+    /// Whether log-probabilities of its prompt are still to come.
+    pub(super) fn is_scoring(&self) -> bool {
+        self.request.prompt_logprobs.is_some() && self.scored < self.prompt
+    }
+
+    /// The log-probabilities that the logits behind the tokens from `from` on give to what follows them, as far as they
+    /// were not told.
+    ///
+    /// # Errors
+    /// Logits that are not finite.
+    pub(super) fn score(
+        &mut self,
+        bits: &[u32],
+        from: usize,
+        vocabulary: usize,
+    ) -> Result<Option<Event>, Error> {
+        let (first, n) = (self.scored, self.request.prompt_logprobs.unwrap_or(0));
+        let mut logprobs = Vec::new();
+        let mut logits = vec![0.0; vocabulary];
+        for (token, row) in (from + 1..).zip(bits.chunks_exact(vocabulary)) {
+            if token < first || token >= self.prompt {
+                continue;
+            }
+            logits.iter_mut().zip(row).for_each(|(v, bits)| *v = f32::from_bits(*bits));
+            if !logits.iter().all(|v| v.is_finite()) {
+                return Err(Error::NotFiniteLogits { position: token as u32 - 1 });
+            }
+            logprobs.push(choose::logprobs(&logits, self.known[token], n));
+        }
+        self.scored += logprobs.len();
+        Ok((!logprobs.is_empty()).then_some(Event::Prompt { id: self.id, first, logprobs }))
     }
 
     /// Whether the next step may verify guesses: all that was submitted has come back.

@@ -16,6 +16,8 @@ pub(super) struct Layout {
     pub(super) block: usize,
     /// The most tokens of a piece of a prompt.
     pub(super) batch: usize,
+    /// The most tokens of a piece that leaves logits of all of them.
+    pub(super) scored: usize,
     /// The pools.
     pub(super) groups: Vec<Group>,
     pub(super) vocabulary: u32,
@@ -38,6 +40,8 @@ pub(super) struct Piece<'a> {
     pub(super) draw: Option<&'a Sampling>,
     /// The adapters of its answer.
     pub(super) adapters: &'a [Adapted],
+    /// Whether the logits of all of its tokens come back, and none is drawn.
+    pub(super) scored: bool,
 }
 
 /// What a step has to do beside what all do.
@@ -59,7 +63,8 @@ pub(super) trait Device {
     /// Writes entries of a slot's table, from entry `first` on.
     fn table(&mut self, group: usize, slot: usize, first: usize, ids: &[u32]) -> Result<()>;
 
-    /// Computes a piece of a prompt; a word comes back: the token drawn, if one was to be.
+    /// Computes a piece of a prompt; a word comes back: the token drawn, if one was to be. Where the piece is scored, its
+    /// logits come back in place of that, row by row, as bits of f32.
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Self::Ticket>;
 
     /// The next step computes the last of `known` on this row, with these adapters, and so do those after it what was

@@ -13,7 +13,7 @@ use weft_runtime::{Gpu as Runtime, Pool, Program, Readback, Recorder, Replay, Sl
 
 use super::Options;
 use super::device::{Adapted, Device, Kind, Layout, Piece};
-use super::room::{Room, most_activations, pass, rotary, state_bytes};
+use super::room::{Room, most_activations, pass, rotary, scored_activations, state_bytes};
 use super::{pace, pool};
 use crate::graph::{Frame, Graph, Memory, Pass, UNSPLIT, Want};
 use crate::kv::{Cache, Group};
@@ -107,7 +107,8 @@ impl Apart {
 impl Gpu {
     pub(super) fn new(model: &Model, options: &Options, adapters: &[&AdapterFile]) -> Result<Gpu> {
         let apart = apart(model, adapters)?;
-        let Room { shapes, groups, plan, slots, rows, context } = Room::of(model, options, apart.as_ref())?;
+        let Room { shapes, groups, plan, slots, rows, scored, context } =
+            Room::of(model, options, apart.as_ref())?;
         let gpu = model.gpu();
         let cache = Cache::new(gpu, shapes, Pool::KvCache, "the KV cache")?;
         let words = (state_bytes(&groups) / 4) as usize;
@@ -128,6 +129,7 @@ impl Gpu {
                 context: context as usize,
                 block: BLOCK as usize,
                 batch: plan.chunk as usize,
+                scored: scored as usize,
                 groups: groups.iter().map(group).collect(),
                 vocabulary: model.spec().vocabulary,
                 adapters: adapters.len(),
@@ -261,7 +263,11 @@ impl Gpu {
         };
         let steps = steps.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0));
         let what = |&(want, tokens, positions, adapted): &PieceKey| {
-            let next = if want == Want::Token { " and the next token" } else { "" };
+            let next = match want {
+                Want::Token => " and the next token",
+                Want::Logits => " with logits of each",
+                _ => "",
+            };
             format!("prefill of {tokens} tokens{next}, up to {positions} positions{}", with(adapted))
         };
         pieces.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0.0)).chain(steps).collect()
@@ -306,7 +312,7 @@ impl Device for Gpu {
     }
 
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Readback> {
-        let Piece { slot, known, from, draw, adapters } = *piece;
+        let Piece { slot, known, from, draw, adapters, scored } = *piece;
         let gpu = self.gpu.clone();
         let tokens = &known[from..];
         let greedy = Sampling::greedy();
@@ -321,7 +327,11 @@ impl Device for Gpu {
         }
         let row = self.layout.rows;
         self.apart.iter_mut().try_for_each(|a| a.write(&gpu, row, adapters))?;
-        let want = if draw.is_some() { Want::Token } else { Want::Cache };
+        let want = match scored {
+            true => Want::Logits,
+            false if draw.is_some() => Want::Token,
+            false => Want::Cache,
+        };
         // Where much is seen, attention is cut as far as that asks for.
         let most = (self.layout.context as u32).next_power_of_two();
         let positions = (known.len() as u32).next_power_of_two().max(UNSPLIT).min(most);
@@ -339,8 +349,11 @@ impl Device for Gpu {
         let ((program, logits), ran) = self.pieces.get_mut(&key).expect("just put there");
         *ran = self.ran;
         self.logits.clone_from(logits);
-        let token = self.piece.ids.range(0, 4);
-        Ok(gpu.run(program, Some(&token))?.readback.expect("asked for"))
+        let back = match logits {
+            Some(all) if scored => all.range(0, tokens.len() as u64 * u64::from(self.layout.vocabulary) * 4),
+            _ => self.piece.ids.range(0, 4),
+        };
+        Ok(gpu.run(program, Some(&back))?.readback.expect("asked for"))
     }
 
     fn wake(&mut self, row: usize, known: &[u32], sampling: &Sampling, adapters: &[Adapted]) -> Result<()> {
@@ -395,6 +408,7 @@ impl Device for Gpu {
         let guesses = self.layout.rows > self.layout.slots;
         let frame = self.frame(true);
         let bytes = most_activations(&frame, (rows, guesses), context, self.layout.batch as u32);
+        let bytes = bytes.max(scored_activations(&frame, self.layout.scored as u32));
         if bytes > self.activations.size() {
             self.activations = self.gpu.alloc(Pool::Activations, bytes, "activations")?;
         }

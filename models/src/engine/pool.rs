@@ -220,6 +220,11 @@ impl Blocks {
         self.find(tokens, (tokens.len() - 1) / self.block, salt)
     }
 
+    /// As [`Blocks::open`], without a look at what is in the cache.
+    pub(super) fn begin(&mut self, tokens: &[u32], salt: Name) -> (Sequence, usize, Vec<Change>) {
+        self.find(tokens, 0, salt)
+    }
+
     /// As [`Blocks::open`], with the block of the last token where that is full.
     pub(super) fn held(&mut self, tokens: &[u32], salt: Name) -> (Sequence, usize) {
         let (seq, found, _) = self.find(tokens, tokens.len() / self.block, salt);

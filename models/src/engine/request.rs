@@ -54,6 +54,9 @@ pub struct Request {
     /// How many of the likeliest tokens are told with each token, and its own log-probability; None for neither. They are
     /// of the model's distribution, before temperature and masks.
     pub logprobs: Option<usize>,
+    /// The same for each token of the prompt but the first, as [`Event::Prompt`] tells it. All of the prompt is computed
+    /// then, whatever is in the cache.
+    pub prompt_logprobs: Option<usize>,
     /// Which tokens may come.
     pub mask: Option<Box<dyn Mask>>,
     /// Requests share the keys and values of what their prompts begin with, where their salts are equal, and their
@@ -81,6 +84,7 @@ impl Request {
             stop: Vec::new(),
             stop_tokens: Vec::new(),
             logprobs: None,
+            prompt_logprobs: None,
             mask: None,
             salt: 0,
             adapters: Vec::new(),
@@ -202,6 +206,16 @@ pub enum Event {
         /// Tokens in all.
         total: usize,
     },
+    /// Log-probabilities of tokens of a prompt that follow each other. They come in order, before the first token of the
+    /// answer.
+    Prompt {
+        /// Whose.
+        id: Id,
+        /// The place of the first of them in the prompt; the first ever is 1.
+        first: usize,
+        /// Of each.
+        logprobs: Vec<Logprobs>,
+    },
     /// A token came.
     Token {
         /// Whose.
@@ -240,6 +254,7 @@ impl Event {
         match self {
             Event::Started { id, .. }
             | Event::Progress { id, .. }
+            | Event::Prompt { id, .. }
             | Event::Token { id, .. }
             | Event::Finished { id, .. }
             | Event::Failed { id, .. } => *id,

@@ -20,6 +20,9 @@ pub const GUESSES: u32 = 15;
 /// The most slots of an engine.
 pub const MAX_SLOTS: u32 = 256;
 
+/// Tokens of a prompt whose log-probabilities are asked for that are computed at a time: each leaves all of its logits.
+const SCORED: u32 = 32;
+
 /// How much memory an engine takes besides its model's weights, in bytes, before any of it is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -54,6 +57,8 @@ pub(super) struct Room {
     pub(super) slots: u32,
     /// Rows of a step at most.
     pub(super) rows: u32,
+    /// Tokens at most of a piece that leaves logits of all of them.
+    pub(super) scored: u32,
     pub(super) context: u32,
 }
 
@@ -90,6 +95,7 @@ impl Room {
         let (shapes, groups) = Shapes::paged(spec, cache, extent, positions, budget)?;
         let frame = Frame { kv: &shapes, ..*f };
         let chunk = Graph::fitting_chunk(&frame, batch, Want::Token);
+        let scored = Graph::fitting_chunk(&frame, batch.min(SCORED), Want::Logits);
         let histories = u64::from(rows + 1) * u64::from(context);
         let words = histories + u64::from(rows + chunk + spec.width);
         let plan = Plan {
@@ -103,7 +109,8 @@ impl Room {
                 + rotary(spec, context).map(|t| t.len() as u64 * 8).sum::<u64>(),
             chunk,
         };
-        Ok(Room { shapes, groups, plan, slots, rows, context })
+        let plan = Plan { activations: plan.activations.max(scored_activations(&frame, scored)), ..plan };
+        Ok(Room { scored, shapes, groups, plan, slots, rows, context })
     }
 }
 
@@ -147,6 +154,14 @@ pub(super) fn rotary(spec: &Spec, context: u32) -> impl Iterator<Item = Vec<[f32
 pub(super) fn most_activations(frame: &Frame<'_>, rows: (u32, bool), context: u32, chunk: u32) -> u64 {
     let with = frame.lora.map_or(0, |_| activations(frame, rows, context, chunk));
     activations(&Frame { lora: None, ..*frame }, rows, context, chunk).max(with)
+}
+
+/// Bytes of activations for pieces that leave logits of up to `scored` tokens.
+pub(super) fn scored_activations(frame: &Frame<'_>, scored: u32) -> u64 {
+    let plain = Frame { lora: None, ..*frame };
+    let piece = |f, n| Graph::plan(f, Pass::one(n, frame.kv.context(), Want::Logits)).bytes();
+    let bytes = |f| (1..=scored).map(|n| piece(f, n)).max().unwrap_or(0);
+    bytes(&plain).max(frame.lora.map_or(0, |_| bytes(frame)))
 }
 
 /// Bytes of activations for steps of up to so many rows, and for pieces of up to `chunk` tokens.

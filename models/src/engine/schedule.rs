@@ -42,6 +42,8 @@ enum What {
     Step { rows: Vec<Option<u64>>, guesses: Vec<Guesses> },
     /// Logits of an answer, from a step or behind its prompt.
     Logits { slot: usize, epoch: u64 },
+    /// Logits of all tokens of a piece, from the token `from` on.
+    Scored { slot: usize, epoch: u64, from: usize, done: usize },
     /// A piece: with the token that was drawn, or none.
     Piece { slot: usize, epoch: u64, done: usize, draws: bool },
 }
@@ -195,6 +197,9 @@ impl<D: Device> Scheduler<D> {
                     Err(error) => self.fail(slot, error),
                 }
             }
+            What::Scored { slot, epoch, from, done } if self.is(slot, epoch) => {
+                self.scored(slot, &words, (from, done))?;
+            }
             What::Piece { slot, epoch, done, draws } if self.is(slot, epoch) => {
                 let answer = self.slots[slot].as_mut().expect("an answer");
                 let (id, total) = (answer.id, answer.prompt);
@@ -221,7 +226,11 @@ impl<D: Device> Scheduler<D> {
         while let Some(slot) = self.slots.iter().position(Option::is_none) {
             let Some(mut answer) = self.queue.pop_front() else { return Ok(()) };
             let salt = self.blocks.salt(answer.request.salt, &answer.adapters);
-            let (mut seq, cached, found) = self.blocks.open(&answer.known, salt);
+            // What the cache has leaves no logits.
+            let (mut seq, cached, found) = match answer.is_scoring() {
+                true => self.blocks.begin(&answer.known, salt),
+                false => self.blocks.open(&answer.known, salt),
+            };
             let Some(grown) = self.blocks.reserve(&mut seq, cached, answer.known.len()) else {
                 self.blocks.close(seq);
                 if self.slots.iter().all(Option::is_none) {
@@ -247,14 +256,34 @@ impl<D: Device> Scheduler<D> {
                 self.events.push(Event::Started { id: answer.id, prompt: answer.prompt, cached });
             }
             self.slots[slot] = Some(answer);
-            let answer = self.slots[slot].as_mut().expect("just put there");
-            if !answer.wants_more(self.device.layout().context) {
-                let reason = if answer.request.max_tokens == 0 { Finish::MaxTokens } else { Finish::Context };
-                let event = answer.finish(reason);
-                self.events.push(event);
-                self.free(slot);
-            }
+            self.end_without_tokens(slot);
         }
+        Ok(())
+    }
+
+    /// Ends an answer that has no room for a token, once nothing else is wanted of it.
+    fn end_without_tokens(&mut self, slot: usize) {
+        let context = self.device.layout().context;
+        let done = |a: &&mut Answer| !a.is_scoring() && !a.wants_more(context);
+        if let Some(answer) = self.slots[slot].as_mut().filter(done) {
+            let reason = if answer.request.max_tokens == 0 { Finish::MaxTokens } else { Finish::Context };
+            let event = answer.finish(reason);
+            self.events.push(event);
+            self.free(slot);
+        }
+    }
+
+    /// Logits of a piece of a prompt came, whose tokens are these.
+    fn scored(&mut self, slot: usize, words: &[u32], (from, done): (usize, usize)) -> Result<()> {
+        let vocabulary = self.device.layout().vocabulary as usize;
+        let answer = self.slots[slot].as_mut().expect("an answer");
+        let (id, total) = (answer.id, answer.prompt);
+        match answer.score(words, from, vocabulary) {
+            Ok(event) => self.events.extend(event),
+            Err(_) => return self.once_more(slot),
+        }
+        self.events.push(Event::Progress { id, done: done.min(total), total });
+        self.end_without_tokens(slot);
         Ok(())
     }
 
@@ -448,7 +477,17 @@ impl<D: Device> Scheduler<D> {
     /// A piece of at most `most` tokens; how many it has.
     fn submit_piece(&mut self, slot: usize, from: usize, most: usize) -> Result<usize> {
         let a = self.slots[slot].as_mut().expect("an answer");
-        let left = a.known.len() - from;
+        // Behind the last token there is none to be told of: that one's piece draws, as ever.
+        let scored = a.is_scoring() && from + 1 < a.prompt;
+        let (end, most) = match scored {
+            true => (a.prompt - 1, most.min(self.device.layout().scored)),
+            false => (a.known.len(), most),
+        };
+        if a.is_scoring() && !scored && !a.wants_more(self.device.layout().context) {
+            // What it waits for is on its way.
+            return Ok(0);
+        }
+        let left = end - from;
         let whole = most - most % LEAST_PIECE.min(most);
         let to = from + if left <= most { left } else { whole };
         self.blocks.leave_behind(&mut a.seq, from);
@@ -463,12 +502,18 @@ impl<D: Device> Scheduler<D> {
         let greedy = Sampling::greedy();
         let draw = last.then_some(if on_host { &greedy } else { &a.request.sampling });
         let draws = last && !on_host;
-        let piece = Piece { slot, known: &a.known[..to], from, draw, adapters: &a.adapters };
+        let piece = Piece { slot, known: &a.known[..to], from, draw, adapters: &a.adapters, scored };
         let ticket = self.device.piece(&piece)?;
         a.phase = if last { Phase::Waiting } else { Phase::Prompt(to) };
         self.blocks.computed(&mut a.seq, &a.known, to);
         let epoch = a.epoch;
-        self.fly(What::Piece { slot, epoch, done: to, draws }, ticket);
+        self.fly(
+            match scored {
+                true => What::Scored { slot, epoch, from, done: to },
+                false => What::Piece { slot, epoch, done: to, draws },
+            },
+            ticket,
+        );
         if last && on_host {
             let ticket = self.device.logits(0)?;
             self.fly(What::Logits { slot, epoch }, ticket);

@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::choose::logprobs;
 use super::device::{Adapted, Device, Kind, Layout, Piece};
 use super::draft::Drafter;
 use super::pool::Group;
 use super::schedule::{Next, Scheduler};
 use super::text::Text;
-use super::{Event, Finish, Id, Mask, Request};
+use super::{Event, Finish, Id, Logprobs, Mask, Request};
 use crate::{Error, Result, Sampling};
 
 const VOCABULARY: u32 = 97;
@@ -56,6 +57,12 @@ fn alone_with(prompt: &[u32], s: &Sampling, n: usize, adapters: &[Adapted]) -> V
 fn adapted(tokens: &[u32], adapters: &[Adapted]) -> Vec<u32> {
     let by = adapters.iter().fold(0, |by, (i, s)| by + (3 * *i as u32 + 1) * s.to_bits() % VOCABULARY);
     tokens.iter().map(|t| (t + by) % VOCABULARY).collect()
+}
+
+/// The log-probabilities of a prompt.
+fn scores(prompt: &[u32], adapters: &[Adapted], n: usize) -> Vec<Logprobs> {
+    let of = |i: usize| logprobs(&logits(&adapted(&prompt[..i], adapters)), prompt[i], n);
+    (1..prompt.len()).map(of).collect()
 }
 
 #[derive(Clone)]
@@ -102,6 +109,7 @@ impl Fake {
                 context,
                 block: BLOCK,
                 batch: 64,
+                scored: 8,
                 groups,
                 vocabulary: VOCABULARY,
                 adapters: 3,
@@ -160,7 +168,7 @@ impl Device for Fake {
     }
 
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Vec<u32>> {
-        let Piece { slot, known, from, draw: s, adapters } = *piece;
+        let Piece { slot, known, from, draw: s, adapters, scored } = *piece;
         assert!(known.len() - from <= self.layout.batch);
         if self.rows.iter().any(Option::is_some) {
             self.longest_piece_beside_rows = self.longest_piece_beside_rows.max(known.len() - from);
@@ -170,6 +178,11 @@ impl Device for Fake {
         }
         let seen = self.seen(slot, known.len() - 1, adapters);
         assert_eq!(seen, known, "what came before the piece is not what it should be");
+        if scored {
+            assert!(known.len() - from <= self.layout.scored && s.is_none());
+            let row = |p: usize| logits(&adapted(&seen[..=p], adapters)).into_iter().map(f32::to_bits);
+            return Ok((from..known.len()).flat_map(row).collect());
+        }
         self.last_logits = BTreeMap::from([(0, logits(&adapted(&seen, adapters)))]);
         Ok(vec![s.map_or(0, |s| draw(&seen, s, adapters))])
     }
@@ -236,6 +249,8 @@ impl Device for Fake {
 struct Got {
     tokens: Vec<u32>,
     cached: Option<usize>,
+    /// Log-probabilities of the prompt.
+    scored: Vec<Logprobs>,
     /// Guesses, and those of them that were right.
     drafted: (usize, usize),
     end: Option<Finish>,
@@ -291,6 +306,11 @@ impl Bench {
                 assert!(got.cached.replace(*cached).is_none(), "started twice");
             }
             Event::Progress { done, total, .. } => assert!(done <= total),
+            Event::Prompt { first, logprobs, .. } => {
+                assert_eq!(*first, got.scored.len() + 1, "out of order, or twice");
+                assert!(got.tokens.is_empty());
+                got.scored.extend(logprobs.iter().cloned());
+            }
             Event::Token { token, .. } => got.tokens.push(*token),
             Event::Finished { reason, usage, .. } => {
                 assert_eq!(
@@ -440,6 +460,33 @@ fn adapters_are_those_that_there_are() {
     }
 }
 
+/// Log-probabilities of a prompt are told in order and once, with an answer or without, though the cache has the prompt,
+/// and a prompt of one token has none.
+#[test]
+fn prompts_are_scored() {
+    let mut b = Bench::new(2, 200, vec![full(2, 60), window(60)]);
+    let prompt: Vec<u32> = (0..70).map(|i| i * 5 % VOCABULARY).collect();
+    for n in [0, 3] {
+        for _ in 0..2 {
+            let request = Request::new(prompt.clone(), Sampling::greedy(), n);
+            let id = b.ask(Request { prompt_logprobs: Some(3), ..request });
+            let other = b.ask(Request::new(prompt.clone(), Sampling::greedy(), n));
+            b.run();
+            let got = &b.got[&id];
+            assert!(got.scored == scores(&prompt, &[], 3) && got.cached == Some(0));
+            assert_eq!(got.tokens, alone(&prompt, &Sampling::greedy(), n));
+            assert_eq!(got.end, Some(Finish::MaxTokens));
+            assert_eq!(b.got[&other].tokens, got.tokens);
+            assert!(b.got[&other].scored.is_empty());
+        }
+    }
+    for n in [0, 2] {
+        let id = b.ask(Request { prompt_logprobs: Some(3), ..Request::new(vec![4], Sampling::greedy(), n) });
+        b.run();
+        assert!(b.got[&id].scored.is_empty() && b.got[&id].tokens.len() == n);
+    }
+}
+
 /// Guesses change nothing but the number of steps, whatever becomes of them, up to the last token that fits.
 #[test]
 fn guesses_are_verified() {
@@ -566,7 +613,7 @@ fn ten_thousand_requests() {
         let beginnings: Vec<Vec<u32>> = (0..5).map(|i| rng.tokens(10 + 7 * i)).collect();
         let mut asked: BTreeMap<Id, (Vec<u32>, Sampling, usize, Vec<Adapted>)> = BTreeMap::new();
         let mut waiting: VecDeque<(Id, Instant)> = VecDeque::new();
-        let mut cancelled = 0;
+        let (mut cancelled, mut to_score) = (0, Vec::new());
         let mut left = 2000;
         while left > 0 || b.s.load() != (0, 0) {
             while left > 0 && b.s.load().0 < 8 && rng.below(2) == 0 {
@@ -587,7 +634,16 @@ fn ten_thousand_requests() {
                     Request { adapters: adapters.clone(), ..Request::new(prompt.clone(), sampling, n) };
                 let host = rng.below(6) == 0;
                 let draft = [0, 3, 20][rng.below(3) as usize];
-                let id = b.ask(Request { logprobs: host.then_some(2), draft: Some(draft), ..request });
+                let scored = (rng.below(8) == 0).then_some(2);
+                let id = b.ask(Request {
+                    logprobs: host.then_some(2),
+                    prompt_logprobs: scored,
+                    draft: Some(draft),
+                    ..request
+                });
+                if scored.is_some() {
+                    to_score.push(id);
+                }
                 asked.insert(id, (prompt, sampling, n, adapters));
                 waiting.push_back((id, b.now));
             }
@@ -616,6 +672,8 @@ fn ten_thousand_requests() {
         for (id, (prompt, sampling, n, adapters)) in &asked {
             let got = &b.got[id];
             assert_eq!(got.failed, None);
+            let scores = if to_score.contains(id) { scores(prompt, adapters, 2) } else { Vec::new() };
+            assert!(got.scored == scores, "seed {seed}, request {id}: {:?}", got.scored);
             let want = alone_with(prompt, sampling, *n, adapters);
             assert_eq!(got.tokens, want, "seed {seed}, request {id}");
         }

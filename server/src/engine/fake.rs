@@ -24,6 +24,12 @@ pub struct Fake {
     steps: u64,
 }
 
+/// What is told of a token.
+fn likelihoods(token: u32, n: usize) -> Logprobs {
+    let top = (0..n as u32).map(|i| ((token + i) % 256, -0.5 - i as f32)).collect();
+    Logprobs { logprob: -0.5, top }
+}
+
 struct Live {
     request: Request,
     known: Vec<u32>,
@@ -89,6 +95,11 @@ impl Fake {
             let prompt = live.request.prompt.len();
             events.push(Event::Started { id, prompt, cached: 0 });
             events.push(Event::Progress { id, done: prompt, total: prompt });
+            if let Some(n) = live.request.prompt_logprobs.filter(|_| prompt > 1) {
+                let of = |token: &u32| likelihoods(*token, n);
+                let logprobs = live.request.prompt[1..].iter().map(of).collect();
+                events.push(Event::Prompt { id, first: 1, logprobs });
+            }
             return false;
         }
         if live.usage.generated >= live.request.max_tokens {
@@ -112,10 +123,7 @@ impl Fake {
             events.push(Event::Failed { id, error: Error::Mask { what } });
             return true;
         }
-        let logprobs = live.request.logprobs.map(|n| Logprobs {
-            logprob: -0.5,
-            top: (0..n as u32).map(|i| ((token + i) % 256, -0.5 - i as f32)).collect(),
-        });
+        let logprobs = live.request.logprobs.map(|n| likelihoods(token, n));
         live.held += &live.decoder.push(token);
         if let Some((at, stop)) = live
             .request

@@ -92,6 +92,13 @@ pub enum Said {
         /// Tokens in all.
         total: usize,
     },
+    /// Log-probabilities of tokens of its prompt.
+    Prompt {
+        /// The place of the first of them.
+        first: usize,
+        /// Of each.
+        logprobs: Vec<Logprobs>,
+    },
     /// A token came.
     Token {
         /// Its id.

@@ -330,6 +330,7 @@ impl Driver {
                 live.look.prompt.1 = done;
                 Said::Progress { done, total }
             }
+            Event::Prompt { first, logprobs, .. } => Said::Prompt { first, logprobs },
             Event::Token { token, text, logprobs, .. } => {
                 live.look.generated += 1;
                 add(&t.generated, 1);

@@ -307,7 +307,7 @@ impl Write for Chunks {
                 self.chunk(index, Some(why), to, |_| ());
                 self.all.push(usage);
             }
-            Said::Started { .. } | Said::Progress { .. } | Said::Failed(_) => {}
+            Said::Started { .. } | Said::Progress { .. } | Said::Prompt { .. } | Said::Failed(_) => {}
         }
         Ok(())
     }

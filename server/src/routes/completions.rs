@@ -41,7 +41,13 @@ impl Ask {
         f.refuse(&[("suffix", "this server does not fill in the middle")])?;
         let prompts = prompts(f.need("prompt")?, card)?;
         let mut draw = Draw::read(&mut f, card, app.id())?;
-        draw.max_tokens = Some(draw::max_tokens(&mut f, &["max_tokens"])?.unwrap_or(DEFAULT_TOKENS));
+        let echo = f.flag("echo")?.unwrap_or(false);
+        // Who wants the prompt back may want nothing else.
+        let none = echo && f.is("max_tokens", &0.into());
+        draw.max_tokens = match none {
+            true => f.whole("max_tokens", 0, 0)?.map(|_| 0),
+            false => Some(draw::max_tokens(&mut f, &["max_tokens"])?.unwrap_or(DEFAULT_TOKENS)),
+        };
         draw.logprobs = f.whole("logprobs", 0, 5)?.map(|n| n as usize);
         if let Some(best) = f.whole("best_of", 1, MOST_ANSWERS)?
             && best != u64::from(draw.n)
@@ -49,12 +55,7 @@ impl Ask {
             let line = "answers are not drawn to be thrown away here; \"best_of\" can only be what \"n\" is";
             return Err(ApiError::unsupported("best_of", line));
         }
-        let echo = f.flag("echo")?.unwrap_or(false);
-        if echo && draw.logprobs.is_some() {
-            let line = "log-probabilities of a prompt's own tokens are not computed here, so \"echo\" and \"logprobs\" \
-                        do not go together";
-            return Err(ApiError::unsupported("echo", line));
-        }
+        draw.prompt_logprobs = draw.logprobs.filter(|_| echo);
         let form = shape::form(&mut f)?;
         let (stream, usage) = draw::streaming(&mut f)?;
         f.finish(app.config.lenient.then_some(&mut ignored))?;
@@ -144,6 +145,9 @@ pub(super) async fn completions(State(app): State<Arc<App>>, post: Post) -> Resu
         if i > 0 {
             to.push(b',');
         }
+        if ask.draw.prompt_logprobs.is_some() {
+            tokens.push_prompt(&served.card, &ask.prompts[i / ask.draw.n as usize], 0, &w.prompt);
+        }
         for t in &w.tokens {
             if let Some(l) = &t.logprobs {
                 tokens.push(&served.card, t.id, l);
@@ -168,7 +172,7 @@ fn total(ask: &Ask, all: &[Usage]) -> Usage {
 #[derive(Default)]
 struct Tokens {
     tokens: Vec<String>,
-    logprobs: Vec<f32>,
+    logprobs: Vec<Option<f32>>,
     top: Vec<String>,
     offsets: Vec<usize>,
     /// Characters of all tokens so far.
@@ -177,16 +181,32 @@ struct Tokens {
 
 impl Tokens {
     fn push(&mut self, card: &Card, token: u32, l: &Logprobs) {
-        let text = card.token(token).0;
-        self.offsets.push(self.at);
-        self.at += text.chars().count();
-        self.tokens.push(text);
-        self.logprobs.push(l.logprob.max(-9999.0));
+        self.push_token(card, token);
+        self.logprobs.push(Some(l.logprob.max(-9999.0)));
         let mut top = serde_json::Map::new();
         for (id, logprob) in &l.top {
             top.insert(card.token(*id).0, logprob.max(-9999.0).into());
         }
         self.top.push(Value::from(top).to_string());
+    }
+
+    fn push_token(&mut self, card: &Card, token: u32) {
+        let text = card.token(token).0;
+        self.offsets.push(self.at);
+        self.at += text.chars().count();
+        self.tokens.push(text);
+    }
+
+    /// The tokens of a prompt from `first` on, and where that is 0 its first token, which nothing stands before.
+    fn push_prompt(&mut self, card: &Card, prompt: &[u32], first: usize, logprobs: &[Logprobs]) {
+        if first == 0 {
+            self.push_token(card, prompt[0]);
+            self.logprobs.push(None);
+            self.top.push("null".into());
+        }
+        for (&token, l) in prompt[first.max(1)..].iter().zip(logprobs) {
+            self.push(card, token, l);
+        }
     }
 
     /// Writes what came since the last time.
@@ -249,8 +269,27 @@ impl Write for Chunks {
     fn write(&mut self, index: u32, said: Said, to: &mut Vec<u8>) -> Result<()> {
         match said {
             Said::Started { .. } => {
-                if let Some(echo) = &self.ask.echo {
-                    let text = echo[index as usize / self.ask.draw.n as usize].clone();
+                let of = index as usize / self.ask.draw.n as usize;
+                let scored = self.ask.draw.prompt_logprobs.is_some();
+                if scored {
+                    let prompt = &self.ask.prompts[of];
+                    self.choices[index as usize].push_prompt(&self.served.card, prompt, 0, &[]);
+                }
+                // With log-probabilities it comes once all of them are there.
+                if let Some(echo) =
+                    self.ask.echo.as_ref().filter(|_| !scored || self.ask.prompts[of].len() == 1)
+                {
+                    let text = echo[of].clone();
+                    self.chunk(index, &text, None, to);
+                }
+            }
+            Said::Prompt { first, logprobs } => {
+                let of = index as usize / self.ask.draw.n as usize;
+                let prompt = &self.ask.prompts[of];
+                let last = first + logprobs.len() == prompt.len();
+                self.choices[index as usize].push_prompt(&self.served.card, prompt, first, &logprobs);
+                if let Some(echo) = self.ask.echo.as_ref().filter(|_| last) {
+                    let text = echo[of].clone();
                     self.chunk(index, &text, None, to);
                 }
             }
