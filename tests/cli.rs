@@ -100,6 +100,11 @@ fn a_prompt_is_kept_in_a_file() {
     ]);
     assert!(ran.stderr.contains("shorter than a block"), "{}", ran.stderr);
     assert!(!dir.join("none.kv").exists());
+    // A folder that is not there is told before anything is drawn.
+    let nowhere = dir.join("no/kept.kv").display().to_string();
+    let ran = weft(&["run", "--prompt-cache", &nowhere, "Hello"]);
+    assert!(ran.code == Some(1) && ran.stdout.is_empty(), "{}", ran.stdout);
+    assert!(ran.stderr.contains("there is no folder") && !ran.stderr.contains("t/s"), "{}", ran.stderr);
 }
 
 #[test]
@@ -438,6 +443,21 @@ fn a_conversation_from_a_pipe() {
     let roles: Vec<_> =
         saved["messages"].as_array().expect("messages").iter().map(|m| m["role"].as_str()).collect();
     assert_eq!(roles, ["system", "user", "assistant", "user", "assistant"].map(Some));
+
+    // What is taken back is as if it had not been said, with guesses and without.
+    let seen = |args: &[&str], script: &str| {
+        let ran = weft_with(&[&["chat", "-n", "60"], args].concat(), script.as_bytes());
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        ran.stdout
+    };
+    let (first, second) = ("What is 17 + 25?\n", "What is 40 + 2?\n");
+    let straight = seen(&[], &format!("{first}{second}"));
+    let alone = seen(&[], first);
+    let answer = straight.strip_prefix(&alone).expect("the first answer");
+    let undone = seen(&["--draft", "ngram"], &format!("{first}What is 8 + 5?\n/undo\n{second}"));
+    assert!(undone.starts_with(&alone) && undone.ends_with(answer), "{straight:?}\n{undone:?}");
+    let ran = weft_with(&["chat"], b"/undo\n");
+    assert!(ran.code == Some(1) && ran.stderr.contains("nothing to take back"), "{}", ran.stderr);
 
     let ran = weft_with(&["chat"], b"/nothing\n");
     assert_eq!(ran.code, Some(1));

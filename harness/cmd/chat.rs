@@ -9,10 +9,10 @@ use rustyline::history::MemHistory;
 use rustyline::{Config, Editor};
 use serde_json::json;
 use weft_formats::chat::Template;
-use weft_models::{Message, Model, Sampling, Session, Stop};
+use weft_models::engine::{Finish, Request};
+use weft_models::{Message, Model, Sampling};
 
-use super::run::{answer, most};
-use super::stops::Stops;
+use super::draw::{DraftFlags, Drawer, most};
 use crate::options::{
     self, CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, TemplateFlag, context,
 };
@@ -21,8 +21,8 @@ use crate::{Error, Result, interrupt, output, report};
 /// Talk with a model
 ///
 /// Ctrl-C stops the answer, Ctrl-D ends the program, /help lists the commands. What was said stays in the
-/// KV cache, so that a turn costs its own tokens only. Once the context is full the oldest turns are left out, which
-/// is said.
+/// KV cache, so that a turn costs its own tokens only, and one that is taken back (/undo) what follows it. Once the context
+/// is full the oldest turns are left out, which is said.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft chat
@@ -52,6 +52,8 @@ pub(super) struct Flags {
     #[arg(long)]
     no_think: bool,
     #[command(flatten)]
+    draft: DraftFlags,
+    #[command(flatten)]
     device: DeviceFlags,
     #[command(flatten)]
     cache: CacheFlag,
@@ -60,7 +62,8 @@ pub(super) struct Flags {
     file: Option<std::path::PathBuf>,
 }
 
-const HELP: &str = "/clear         start again (the system text stays)
+const HELP: &str = "/undo          take the last question and its answer back
+/clear         start again (the system text stays)
 /system TEXT   set the system text; without TEXT, remove it
 /save FILE     write the conversation: JSON if FILE ends in .json, else text
 /help          this list
@@ -72,6 +75,7 @@ Ctrl-C stops an answer.";
 enum Line<'a> {
     Nothing,
     Say(&'a str),
+    Undo,
     Clear,
     System(&'a str),
     Save(&'a str),
@@ -91,6 +95,7 @@ fn parse(line: &str) -> Line<'_> {
         return Line::Say(line);
     }
     match word {
+        "/undo" => Line::Undo,
         "/clear" => Line::Clear,
         "/system" => Line::System(rest.trim()),
         "/save" => Line::Save(rest.trim()),
@@ -143,7 +148,7 @@ impl Input {
 struct Chat<'a> {
     flags: &'a Flags,
     model: &'a Model,
-    session: Session,
+    drawer: Drawer,
     sampling: Sampling,
     template: Option<Template>,
     system: Option<String>,
@@ -163,6 +168,17 @@ impl Chat<'_> {
         system.into_iter().chain(self.turns[first..].iter().cloned()).collect()
     }
 
+    /// Takes back what was said last.
+    fn undo(&mut self) -> Result<()> {
+        if self.turns.is_empty() {
+            return Err(Error::input("there is nothing to take back"));
+        }
+        self.turns.truncate(self.turns.len() - 2);
+        self.left_out = self.left_out.min(self.turns.len());
+        output::note("(the last question and its answer are taken back)");
+        Ok(())
+    }
+
     fn clear(&mut self) {
         self.turns.clear();
         self.left_out = 0;
@@ -170,7 +186,7 @@ impl Chat<'_> {
 
     /// The conversation as token ids, without as many of its oldest turns as leave room for an answer.
     fn prompt(&mut self) -> Result<Vec<u32>> {
-        let context = self.session.context() as usize;
+        let context = self.drawer.engine.context();
         // An answer that nobody can read is none.
         let room = most(self.flags.n).min(context / 4).clamp(1, 512);
         let before = self.left_out;
@@ -222,34 +238,31 @@ impl Chat<'_> {
 
     fn reply(&mut self) -> Result<String> {
         let prompt = self.prompt()?;
-        let mut stream = self.model.tokenizer()?.stream(false).continuing();
-        let done = answer(
-            &mut self.session,
-            &prompt,
-            &self.sampling,
-            most(self.flags.n),
-            (&mut stream, Stops::default()),
-            &mut |part| output::text(part),
-        )?;
+        let request = Request::new(prompt, self.sampling, most(self.flags.n));
+        let done = self.drawer.answer(request, &mut |part| output::text(part))?;
+        if done.finish.is_none() && done.ids.is_empty() {
+            return Err(Error::Interrupted);
+        }
         // Another draw each turn, and the same ones for the same seed and turns.
         self.sampling.seed = self.sampling.seed.wrapping_add(1);
         if !done.text.ends_with('\n') {
             output::line("")?;
         }
-        match done.stop {
-            Some(Stop::Context) => output::note(
+        match done.finish {
+            Some(Finish::Context) => output::note(
                 "(the context is full, so the answer ends here; /clear starts again, -c N makes it larger)",
             ),
-            Some(Stop::MaxTokens) => output::note("(stopped by -n)"),
+            Some(Finish::MaxTokens) => output::note("(stopped by -n)"),
             None => output::note("(stopped)"),
-            Some(Stop::EndOfText) => {}
+            Some(_) => {}
         }
         if io::stderr().is_terminal() {
             let reused =
                 if done.reused > 0 { format!(", {} from the cache", done.reused) } else { String::new() };
             let rate = done.timings.decode_rate().map_or_else(String::new, |r| format!(", {r:.1} t/s"));
-            let (used, all) = (done.prompt_tokens + done.timings.generated, self.session.context());
+            let (used, all) = (done.prompt_tokens + done.timings.generated, self.drawer.engine.context());
             output::note(&format!("[{used} of {all} tokens{reused}{rate}]"));
+            done.drafts().iter().for_each(|line| output::note(line));
         }
         Ok(done.text)
     }
@@ -284,7 +297,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
     let mut started = f.model.begin(&f.device, None, f.c, f.cache)?;
     let length = context(started.loading.spec(), f.c);
     // A first question has about so many tokens.
-    started.loading.prepare(length, 32)?;
+    f.draft.prepare(&mut started.loading, length, 32)?;
     let trained = started.loading.spec().context;
     let (model, load) = started.finish()?;
     options::note_context(trained, length);
@@ -298,7 +311,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
     let mut chat = Chat {
         template,
         left_out: 0,
-        session: model.session(length)?,
+        drawer: Drawer::new(&model, length, &f.draft, (&f.device, None, f.cache))?,
         sampling: f.sampling.sampling(&f.model),
         system: f.system.clone(),
         turns: Vec::new(),
@@ -310,7 +323,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
         f.model.name(),
         report::device_line(model.gpu().caps()),
         load.as_secs_f64(),
-        chat.session.context()
+        chat.drawer.engine.context()
     ));
     let mut input = Input::new();
     // After the editor, which takes the signal for itself. Three presses end the program also where the
@@ -321,6 +334,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
         let done = match parse(&line) {
             Line::Nothing => Ok(()),
             Line::Say(text) => chat.say(text),
+            Line::Undo => chat.undo(),
             Line::Clear => {
                 chat.clear();
                 output::note("(cleared)");
@@ -371,7 +385,7 @@ mod tests {
     fn lines() {
         assert_eq!(parse(" \n"), Line::Nothing);
         assert_eq!(parse("Hello there\n"), Line::Say("Hello there"));
-        assert_eq!(parse("/clear"), Line::Clear);
+        assert_eq!((parse("/clear"), parse("/undo")), (Line::Clear, Line::Undo));
         assert_eq!(parse("/system  Be brief. "), Line::System("Be brief."));
         assert_eq!(parse("/save a b.json"), Line::Save("a b.json"));
         assert_eq!(parse("/etc/hosts holds what?"), Line::Say("/etc/hosts holds what?"));

@@ -6,6 +6,7 @@ mod chat;
 mod convert;
 mod curriculum;
 mod devices;
+mod draw;
 mod embed;
 mod eval;
 mod finetune;
@@ -25,7 +26,6 @@ mod rerank;
 mod run;
 mod serve;
 mod split;
-mod stops;
 mod tokenize;
 mod tune;
 

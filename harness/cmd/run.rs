@@ -1,18 +1,15 @@
 //! `weft run`: one prompt, one answer.
 
-mod engine;
-
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
-use weft_formats::tokenizer::StreamDecoder;
-use weft_models::{Loading, Message, Model, Sampling, Session, Stop};
+use weft_models::engine::{Finish, Request};
+use weft_models::{Loading, Message, Model, Sampling};
 use weft_runtime::MemoryReport;
 
-use super::stops::Stops;
+use super::draw::{Answer, DraftFlags, Drawer, PromptCache, most};
 use crate::options::{
     self, CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, TemplateFlag, VariantFlag, context,
 };
@@ -67,14 +64,8 @@ pub(super) struct Flags {
     /// Ask a model that can think to answer at once (the template's enable_thinking = false)
     #[arg(long)]
     no_think: bool,
-    /// Guess what comes next, and verify several guesses in one step. The answer is the same; it comes faster where it
-    /// repeats what was said before, as an edit of code does
-    #[arg(long, value_name = "HOW")]
-    draft: Option<Draft>,
-    /// Have a smaller model of the same vocabulary guess what comes next, on the same device, with its context beside the
-    /// other's. The answer is the same
-    #[arg(long, value_name = "FILE", conflicts_with = "draft")]
-    draft_model: Option<PathBuf>,
+    #[command(flatten)]
+    draft: DraftFlags,
     /// Keep the keys and values of the prompt in this file; where it is there already, what prompts begin with is taken
     /// from it. It is never changed: remove it to keep another prompt
     #[arg(long, value_name = "FILE")]
@@ -105,122 +96,12 @@ pub(super) struct Flags {
     words: Vec<String>,
 }
 
-impl Flags {
-    /// Whether an engine draws the answer, and not a session.
-    fn uses_engine(&self) -> bool {
-        self.draft.is_some() || self.draft_model.is_some() || self.prompt_cache.is_some()
-    }
-}
-
-/// The model of `--draft-model`.
-fn open_drafter(path: &Path, f: &Flags, context: u32) -> Result<Model> {
-    let started = options::begin(path.into(), &f.device, f.chunk, Some(context), f.cache)?;
-    Ok(started.finish()?.0)
-}
-
-/// Where guesses are from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Draft {
-    /// What followed the last time that the prompt or the answer had the same three tokens
-    Ngram,
-}
-
-/// One answer, as it came.
-pub(super) struct Answer {
-    /// The ids, without the one that ended the text.
-    pub(super) ids: Vec<u32>,
-    pub(super) text: String,
-    pub(super) timings: Timings,
-    /// Why it ended; `None` after Ctrl-C, and where a text of `--stop` came.
-    pub(super) stop: Option<Stop>,
-    pub(super) stopped_by_text: bool,
-    pub(super) prompt_tokens: usize,
-    pub(super) reused: usize,
-}
-
-/// What is said where a model was computed once more.
-const BEYOND_F16: &str = "note: activations were beyond what f16 holds, so the prompt was computed once more without \
-                          it; --without coop,f16 does so from the start";
-
-/// `-n`: negative is no bound.
-pub(super) fn most(n: i64) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
-}
-
-/// Draws an answer, giving each piece of text to `each` as it comes, until its end, a text that stops it, or Ctrl-C.
-pub(super) fn answer(
-    session: &mut Session,
-    prompt: &[u32],
-    sampling: &Sampling,
-    most: usize,
-    (stream, mut stops): (&mut StreamDecoder, Stops),
-    each: &mut dyn FnMut(&str) -> Result<()>,
-) -> Result<Answer> {
-    let bar =
-        output::bar(prompt.len() as u64, "reading the prompt {bar:30} {pos} of {len} tokens, {elapsed}");
-    let start = Instant::now();
-    let already = session.without_f16();
-    let begun = session.generate_with(prompt, sampling, most, &mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-        interrupt::flow()
-    });
-    let (mut ids, mut text, mut first) = (Vec::new(), String::new(), None);
-    let mut generation = match begun {
-        Ok(g) => g,
-        Err(e) => {
-            bar.finish_and_clear();
-            return Err(e.into());
-        }
-    };
-    let mut piece = |part: &str| -> Result<()> {
-        text.push_str(part);
-        if part.is_empty() { Ok(()) } else { each(part) }
-    };
-    while !interrupt::asked() {
-        let token = generation.next_token()?;
-        if first.is_none() {
-            bar.finish_and_clear();
-            first = Some(Instant::now());
-        }
-        let Some(token) = token else { break };
-        ids.push(token);
-        piece(&stops.push(&stream.push(token)))?;
-        if stops.hit() {
-            break;
-        }
-    }
-    bar.finish_and_clear();
-    piece(&stops.finish(&stream.finish()))?;
-    let end = Instant::now();
-    if generation.without_f16() && !already {
-        output::note(BEYOND_F16);
-    }
-    let first = first.unwrap_or(end);
-    Ok(Answer {
-        ids,
-        text,
-        timings: Timings {
-            load: Duration::ZERO,
-            prefill: first - start,
-            first: report::since_start(first),
-            decode: end - first,
-            prompt_tokens: generation.prompt_tokens() - generation.reused_tokens(),
-            generated: generation.generated(),
-        },
-        stop: generation.stop(),
-        stopped_by_text: stops.hit(),
-        prompt_tokens: generation.prompt_tokens(),
-        reused: generation.reused_tokens(),
-    })
-}
-
 fn stop_name(done: &Answer) -> &'static str {
-    match done.stop {
-        None if done.stopped_by_text => "--stop",
-        Some(Stop::EndOfText) => "end of text",
-        Some(Stop::MaxTokens) => "max tokens",
-        Some(Stop::Context) => "context full",
+    match done.finish {
+        Some(Finish::StopString(_)) => "--stop",
+        Some(Finish::EndOfText | Finish::StopToken(_)) => "end of text",
+        Some(Finish::MaxTokens) => "max tokens",
+        Some(Finish::Context) => "context full",
         None => "interrupted",
     }
 }
@@ -330,6 +211,10 @@ fn check_room(prompt: usize, context: u32, most: usize) -> Result<()> {
 
 pub(super) fn run(mut f: Flags) -> Result<()> {
     take_model(&mut f)?;
+    if f.stop.iter().any(String::is_empty) {
+        return Err(Error::input("--stop: the text is empty"));
+    }
+    let prompt_cache = f.prompt_cache.as_deref().map(PromptCache::new).transpose()?;
     let prompt = prompt(&f)?;
     if prompt.is_empty() {
         return Err(Error::input("the prompt is empty; give it as an argument or on stdin"));
@@ -339,38 +224,27 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
     let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
     let mut started = f.model.begin(&device, f.chunk, f.c, f.cache)?;
     let ids = encode(&f, &started.loading, &prompt)?;
-    let mut stream = started.loading.tokenizer()?.stream(false).continuing();
     let trained = started.loading.spec().context;
     let context = context(started.loading.spec(), f.c);
     check_room(ids.len(), context, most(f.n))?;
-    started.loading.prepare(context, ids.len() as u32)?;
+    f.draft.prepare(&mut started.loading, context, ids.len())?;
     let (model, load) = started.finish()?;
     options::note_context(trained, context);
     let model = f.lora.apply(model)?;
     if f.explain {
         explain_device(&model, &f.device);
     }
-    let stops = Stops::new(&f.stop)?;
     let mut show = |part: &str| match f.json {
         true => Ok(()),
         false => output::text(part),
     };
-    let (done, ran, memory, drafts, lines) = if f.uses_engine() {
-        let (most, stop) = (most(f.n), &f.stop[..]);
-        let drafter = f.draft_model.as_deref().map(|path| open_drafter(path, &f, context)).transpose()?;
-        let (draft, drafter) = (f.draft.is_some() || drafter.is_some(), drafter.as_ref());
-        let prompt_cache = f.prompt_cache.as_deref();
-        let asked =
-            engine::Asked { context, prompt: &ids, sampling, most, stop, draft, drafter, prompt_cache };
-        let drawn = engine::answer(&model, &asked, &mut show)?;
-        let lines = drawn.lines();
-        (drawn.answer, drawn.explain, drawn.memory, drawn.guesses, lines)
-    } else {
-        let mut session = model.session(context)?;
-        let text = (&mut stream, stops);
-        let done = answer(&mut session, &ids, &sampling, most(f.n), text, &mut show)?;
-        (done, session.explain(), model.gpu().memory(), None, Vec::new())
-    };
+    let mut drawer = Drawer::new(&model, context, &f.draft, (&f.device, f.chunk, f.cache))?;
+    prompt_cache.iter().try_for_each(|kept| kept.restore(&mut drawer.engine))?;
+    let request = Request { stop: f.stop.clone(), ..Request::new(ids.clone(), sampling, most(f.n)) };
+    let done = drawer.answer(request, &mut show)?;
+    let kept = prompt_cache.map(|kept| kept.save(&mut drawer.engine, &ids, &done)).transpose()?;
+    let lines: Vec<String> = kept.into_iter().chain(done.drafts()).collect();
+    let (ran, memory) = (drawer.engine.explain(), model.gpu().memory());
     let timings = Timings { load, ..done.timings };
     let opening = Start { opening: model.opening(), compiled: model.gpu().compiled(), first: timings.first };
     match f.json {
@@ -384,7 +258,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
             "context": context,
             "prompt_tokens": done.prompt_tokens,
             "cached_tokens": done.reused,
-            "drafts": drafts.map(|(made, right)| json!({ "made": made, "right": right })),
+            "drafts": done.guesses.map(|(made, right)| json!({ "made": made, "right": right })),
             "timings": timings.json(),
             "start": opening.json(),
             "memory": report::memory_json(&memory),
@@ -397,7 +271,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
         output::note(&opening.line());
         ran.iter().for_each(|line| output::note(line));
     }
-    if done.stop.is_none() && !done.stopped_by_text { Err(Error::Interrupted) } else { Ok(()) }
+    if done.finish.is_none() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// What stands below the answer, on stderr.

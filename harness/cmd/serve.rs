@@ -18,8 +18,8 @@ use weft_server::exams::Exams;
 use weft_server::tuning::Jobs;
 use weft_server::{App, Config, Keys, Pulls, Requests, Shelf, Told};
 
+use crate::cmd::draw::Draft;
 use crate::cmd::pull::store_of;
-use crate::cmd::run::Draft;
 use crate::options::{self, CacheFlag, DeviceFlags, SamplingFlags, TemplateFlag, read_text};
 use crate::{Error, Result, error, interrupt, output};
 

@@ -109,14 +109,14 @@ impl Loading {
         self.model.chat(messages, thinking)
     }
 
-    /// Has the kernels compiled, in other threads and while weights load, that a session of `context` positions
-    /// needs for a prompt of `prompt` tokens and its answer.
+    /// Has the kernels compiled, in other threads and while weights load, of what `record` records with the model, whose
+    /// weights hold nothing yet: [`Engine::prepare`](crate::engine::Engine::prepare) does.
     ///
     /// # Errors
-    /// As [`Model::session`].
-    pub fn prepare(&mut self, context: u32, prompt: u32) -> Result<()> {
+    /// What `record` says.
+    pub fn prepare(&mut self, record: impl FnOnce(&Model) -> Result<()>) -> Result<()> {
         let start = Stopwatch::start();
-        self.model.session(context)?.prepare(prompt)?;
+        record(&self.model)?;
         self.opening.prepare += start.elapsed();
         Ok(())
     }

@@ -168,19 +168,6 @@ impl Session {
         if tokens == 1 { positions.next_power_of_two().max(64) } else { self.context }
     }
 
-    /// Requests the kernels for a prompt of so many tokens and its answer, and does not wait for them.
-    pub(crate) fn prepare(&self, prompt: u32) -> Result<()> {
-        let prompt = prompt.clamp(1, self.context);
-        if prompt > self.chunk {
-            self.recording(self.chunk, self.context, Want::Cache, &Extra::NONE)?;
-        }
-        let last = (prompt - 1) % self.chunk + 1;
-        for (tokens, end) in [(last, prompt), (1, prompt)] {
-            self.recording(tokens, self.bucket(tokens, end), Want::Token, &Extra::NONE)?;
-        }
-        Ok(())
-    }
-
     /// What a session records for `tokens` tokens with so many positions in the cache, by name: the batch alone,
     /// with the next token, with the logits of every position, and with every layer's output.
     ///

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::choose::{self, Choice, NoToken};
-use super::device::{Adapted, Layout};
+use super::device::Layout;
 use super::draft::Guesser;
-use super::pool::Sequence;
+use super::pool::{Adapted, Sequence};
 use super::request::{Event, Finish, Id, Request, Usage};
 use super::text::{Step, Text};
 use crate::Error;

@@ -1,6 +1,6 @@
 //! What the scheduler asks of a device; `gpu.rs` is a real one, and the tests have one that computes with hashes.
 
-use super::pool::Group;
+use super::pool::{Adapted, Group};
 use crate::{Result, Sampling};
 
 /// What a device can hold.
@@ -24,9 +24,6 @@ pub(super) struct Layout {
     /// Adapters that requests can name.
     pub(super) adapters: usize,
 }
-
-/// The number of an adapter, and its strength.
-pub(super) type Adapted = (usize, f32);
 
 /// A piece of a prompt.
 #[derive(Debug)]

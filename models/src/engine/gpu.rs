@@ -12,7 +12,8 @@ use weft_kernels::ops::sample::{IDLE, State};
 use weft_runtime::{Gpu as Runtime, Pool, Program, Readback, Recorder, Replay, Slice};
 
 use super::Options;
-use super::device::{Adapted, Device, Kind, Layout, Piece};
+use super::device::{Device, Kind, Layout, Piece};
+use super::pool::Adapted;
 use super::room::{Room, most_activations, pass, rotary, scored_activations, state_bytes};
 use super::{pace, pool};
 use crate::graph::{Frame, Graph, Memory, Pass, UNSPLIT, Want};
@@ -156,12 +157,12 @@ impl Gpu {
             last: None,
             logits: None,
         };
-        device.prepare()?;
+        device.prepare_guesses()?;
         Ok(device)
     }
 
     /// Requests the kernels of steps with guesses, and does not wait for them: the first guess would.
-    fn prepare(&self) -> Result<()> {
+    fn prepare_guesses(&self) -> Result<()> {
         if self.layout.rows == self.layout.slots {
             return Ok(());
         }
@@ -170,6 +171,26 @@ impl Gpu {
             self.record(self.pass((self.rows(n + 1) as u32, 64, kind)), false)?;
         }
         Ok(())
+    }
+
+    /// Requests the kernels for a prompt of so many tokens and its answer, and does not wait for them.
+    pub(super) fn prepare(&self, prompt: usize) -> Result<()> {
+        let batch = self.layout.batch;
+        let prompt = prompt.clamp(1, self.layout.context);
+        if prompt > batch {
+            self.record(Pass::one(batch as u32, self.seen(batch), Want::Cache), false)?;
+        }
+        let last = (prompt - 1) % batch + 1;
+        self.record(Pass::one(last as u32, self.seen(prompt), Want::Token), false)?;
+        self.record(self.pass((1, bucket(prompt + 1), Kind::default())), false)?;
+        Ok(())
+    }
+
+    /// Positions of the program of a piece whose last token is the `known`-th: where much is seen, attention is cut as far
+    /// as that asks for.
+    fn seen(&self, known: usize) -> u32 {
+        let most = (self.layout.context as u32).next_power_of_two();
+        (known as u32).next_power_of_two().max(UNSPLIT).min(most)
     }
 
     /// With the adapters of requests, or without.
@@ -286,6 +307,11 @@ fn apart(model: &Model, adapters: &[&AdapterFile]) -> Result<Option<Lora>> {
     Lora::apart(model.gpu(), model.spec(), adapters).map(Some)
 }
 
+/// Positions that the program of a step is recorded for.
+fn bucket(positions: usize) -> u32 {
+    (positions as u32).next_power_of_two().max(64)
+}
+
 impl Device for Gpu {
     type Ticket = Readback;
 
@@ -332,12 +358,9 @@ impl Device for Gpu {
             false if draw.is_some() => Want::Token,
             false => Want::Cache,
         };
-        // Where much is seen, attention is cut as far as that asks for.
-        let most = (self.layout.context as u32).next_power_of_two();
-        let positions = (known.len() as u32).next_power_of_two().max(UNSPLIT).min(most);
-        let key = (want, tokens.len() as u32, positions, !adapters.is_empty());
+        let key = (want, tokens.len() as u32, self.seen(known.len()), !adapters.is_empty());
         if !self.pieces.contains_key(&key) {
-            let (rec, logits) = self.record(Pass::one(key.1, positions, want), key.3)?;
+            let (rec, logits) = self.record(Pass::one(key.1, key.2, want), key.3)?;
             if self.pieces.len() >= MOST_PIECES
                 && let Some(oldest) = self.pieces.iter().min_by_key(|(_, (_, ran))| *ran).map(|(k, _)| *k)
             {
@@ -377,7 +400,7 @@ impl Device for Gpu {
     fn step(&mut self, rows: usize, positions: usize, kind: Kind) -> Result<Readback> {
         let gpu = self.gpu.clone();
         let tokens = self.rows.ids.range(0, rows as u64 * 4);
-        let key = (self.rows(rows) as u32, (positions as u32).next_power_of_two().max(64), kind);
+        let key = (self.rows(rows) as u32, bucket(positions), kind);
         if !self.steps.contains_key(&key) {
             let (rec, logits) = self.record(self.pass(key), kind.adapted)?;
             self.steps.insert(key, (rec.finish()?, logits));

@@ -143,6 +143,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Requests the kernels for a prompt of so many tokens and its answer, and does not wait for them.
+    ///
+    /// # Errors
+    /// An op that does not fit the device.
+    pub fn prepare(&self, prompt: usize) -> Result<()> {
+        self.scheduler.device.prepare(prompt)
+    }
+
     /// What a step of so many rows records.
     ///
     /// # Errors

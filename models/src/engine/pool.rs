@@ -8,8 +8,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
-use super::device::Adapted;
-
 /// The pool of a group of layers, as a device has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Group {
@@ -20,6 +18,9 @@ pub(super) struct Group {
     /// Blocks of a chunk.
     pub(super) blocks: u32,
 }
+
+/// The number of an adapter, and its strength.
+pub(super) type Adapted = (usize, f32);
 
 /// What a block is named by: the tokens of it and of all before it, and whose they are.
 type Name = u128;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::device::Adapted;
+use super::pool::Adapted;
 use crate::{Error, Result, Sampling};
 
 /// Names a request of an engine; no two of its requests have the same.

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::choose::logprobs;
-use super::device::{Adapted, Device, Kind, Layout, Piece};
+use super::device::{Device, Kind, Layout, Piece};
 use super::draft::Drafter;
-use super::pool::Group;
+use super::pool::{Adapted, Group};
 use super::schedule::{Next, Scheduler};
 use super::text::Text;
 use super::{Event, Finish, Id, Logprobs, Mask, Request};
