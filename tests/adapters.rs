@@ -9,7 +9,7 @@ use weft_formats::gguf::File;
 use crate::support::cli::{fails, file, folder, json, ok};
 use crate::support::golden_model::nmse;
 
-const F16: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/assets/weft-mini-f16.gguf");
+pub(crate) const F16: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/assets/weft-mini-f16.gguf");
 
 /// An adapter of weft-mini on three matrices of each layer.
 pub(crate) fn write_adapter(path: &Path, seed: u32, rank: usize) -> String {

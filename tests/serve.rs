@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::adapters::F16;
 use crate::support::cli::{command, fails, file, folder, ok, weft};
 
 pub(crate) struct Server {
@@ -130,7 +131,7 @@ fn requests_are_logged_and_choose_strengths() {
     };
     let plain = said("weft-mini");
     assert_eq!(said("weft-mini+x:0"), plain);
-    assert_ne!(said("weft-mini+x"), plain);
+    assert_ne!(said("weft-mini+x:20"), plain);
     assert_eq!(said("weft-mini+x:1"), said("weft-mini+x"));
     let (status, body) = server.ask(&json!({ "model": "weft-mini+y:0.5" }));
     assert!(status == 404 && body.contains("known: x"), "{body}");
@@ -139,17 +140,27 @@ fn requests_are_logged_and_choose_strengths() {
 /// With guesses answers are what they are without.
 #[test]
 fn guesses_change_no_answer() {
-    let server = Server::start(&["--draft", "ngram"]);
     let question = "Add 123456 and 654321.";
-    let (status, body) = server.ask(&json!({
-        "messages": [{ "role": "user", "content": question }],
-        "max_tokens": 90,
-        "reasoning_format": "none",
-    }));
-    assert_eq!(status, 200, "{body}");
-    let whole: Value = serde_json::from_str(&body).expect("JSON");
-    let text = whole["choices"][0]["message"]["content"].as_str().expect("a text");
-    assert_eq!(text.trim_end(), ok(&["run", "-n", "90", question]).trim_end());
+    let want = ok(&["run", "-n", "90", question]);
+    for draft in [["--draft", "ngram"], ["--draft-model", F16]] {
+        let server = Server::start(&[&draft[..], &["--slots", "2"]].concat());
+        let (status, body) = server.ask(&json!({
+            "messages": [{ "role": "user", "content": question }],
+            "max_tokens": 90,
+            "reasoning_format": "none",
+        }));
+        assert_eq!(status, 200, "{body}");
+        let whole: Value = serde_json::from_str(&body).expect("JSON");
+        let text = whole["choices"][0]["message"]["content"].as_str().expect("a text");
+        assert_eq!(text.trim_end(), want.trim_end(), "{draft:?}");
+        let told = &whole["usage"]["x_weft"];
+        assert!(told["draft_n"].as_u64() >= told["draft_n_accepted"].as_u64(), "{told}");
+        let (_, metrics) = server.send("GET", "/metrics", "", "");
+        assert!(metrics.contains("weft_draft_tokens_accepted_total{model=\"weft-mini\"}"), "{metrics}");
+    }
+    let other = file(&folder("serve-draft"), "other.gguf", &crate::support::golden_model::build("qwen3-f32"));
+    fails(&["serve", "--port", "0", "--draft-model", &other], &["other.gguf", "tokenizer"]);
+    fails(&["serve", "--port", "0", "--draft-model", "none.gguf"], &["none.gguf"]);
 }
 
 /// What a prompt is given back with is the log-softmax of the logits that `weft logits` writes for it.

@@ -35,6 +35,7 @@ use crate::{Error, Result, error, interrupt, output};
   weft serve -m model.gguf --port 8000 --slots 8 -c 8192
   weft serve -m chat.gguf -m embedding.gguf --lora medical=adapter.gguf
   weft serve -m chat.gguf --documents documents.redb --embedder minilm.gguf
+  weft serve -m large.gguf --draft-model small.gguf
   weft serve --models ~/models --max-models 2 --keep-alive 600
   weft serve --models --allow-pull
   weft serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt
@@ -110,6 +111,10 @@ pub(super) struct Flags {
     /// repeat what was said before, as an edit of code does
     #[arg(long, value_name = "HOW")]
     draft: Option<Draft>,
+    /// Have a smaller model of the same vocabulary guess what comes next, for every -m that writes text, on the same device
+    /// with a context for each slot. Answers are the same. Models on demand answer without it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["draft", "synthetic"], value_parser = options::model_file())]
+    draft_model: Option<PathBuf>,
     /// File with the keys that open the server, one a line
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     api_key_file: Option<PathBuf>,

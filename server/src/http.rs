@@ -31,7 +31,8 @@ const HEAD: usize = 64 << 10;
 
 /// Headers of answers that pages of other origins may read.
 const EXPOSED: &str = "x-request-id, retry-after, x-weft-machine, x-weft-away, x-weft-queue-position, x-weft-queue-ms, \
-                       x-weft-prefill-ms, x-weft-decode-ms, x-weft-cached-tokens";
+                       x-weft-prefill-ms, x-weft-decode-ms, x-weft-cached-tokens, x-weft-draft-tokens, \
+                       x-weft-draft-tokens-accepted";
 
 /// All routes behind the guard.
 pub fn router(app: Arc<App>) -> Router {

@@ -39,6 +39,7 @@ pub(crate) fn sum(all: &[Usage]) -> Usage {
         sum.prompt = u.prompt;
         sum.cached = sum.cached.max(u.cached);
         sum.generated += u.generated;
+        sum.drafted = (sum.drafted.0 + u.drafted.0, sum.drafted.1 + u.drafted.1);
         sum.queued = sum.queued.max(u.queued);
         sum.prefill = sum.prefill.max(u.prefill);
         sum.decode = sum.decode.max(u.decode);
@@ -49,13 +50,19 @@ pub(crate) fn sum(all: &[Usage]) -> Usage {
 /// OpenAI's `usage`, with how long things took beside it.
 pub(crate) fn usage_json(u: &Usage, reasoning: usize) -> String {
     let ms = |d: std::time::Duration| (d.as_secs_f64() * 1e4).round() / 10.0;
+    let mut told =
+        json!({ "queue_ms": ms(u.queued), "prefill_ms": ms(u.prefill), "decode_ms": ms(u.decode) });
+    if u.drafted.0 > 0 {
+        told["draft_n"] = u.drafted.0.into();
+        told["draft_n_accepted"] = u.drafted.1.into();
+    }
     json!({
         "prompt_tokens": u.prompt,
         "completion_tokens": u.generated,
         "total_tokens": u.prompt + u.generated,
         "prompt_tokens_details": { "cached_tokens": u.cached },
         "completion_tokens_details": { "reasoning_tokens": reasoning },
-        "x_weft": { "queue_ms": ms(u.queued), "prefill_ms": ms(u.prefill), "decode_ms": ms(u.decode) },
+        "x_weft": told,
     })
     .to_string()
 }
@@ -72,6 +79,10 @@ pub(crate) fn time_headers(response: &mut Response, ahead: usize, usage: Option<
         ("x-weft-cached-tokens", u.cached as u64),
     ] {
         headers.insert(name, value.into());
+    }
+    if u.drafted.0 > 0 {
+        headers.insert("x-weft-draft-tokens", u.drafted.0.into());
+        headers.insert("x-weft-draft-tokens-accepted", u.drafted.1.into());
     }
 }
 

@@ -80,9 +80,12 @@ fn slots(f: &Flags, kind: DeviceKind) -> u32 {
 }
 
 fn engine_options(f: &Flags, slots: u32, context: u32) -> Options {
-    let guesses = if f.draft.is_some() { GUESSES } else { 0 };
+    let guesses = if f.draft.is_some() || f.draft_model.is_some() { GUESSES } else { 0 };
     Options { slots, context: Some(context), positions: f.cache_tokens, guesses }
 }
+
+/// What an engine is made of: a model, its adapters, and a smaller model that guesses.
+type Parts = (Model, Vec<AdapterFile>, Option<Model>);
 
 /// A model with an adapter.
 pub(super) struct Adapted {
@@ -292,11 +295,17 @@ impl Opened {
         let (flag, lora, device, cache, c) = (self.flag, self.lora, f.device.clone(), f.cache, f.c);
         let named = self.named;
         let options = engine_options(f, slots, context);
-        let mut first = Some((self.model, adapters));
-        let again = move || -> Result<(Model, Vec<AdapterFile>)> {
+        let path = f.draft_model.clone();
+        let drafter = path.map(|path| ModelFlag { model: Some(path) });
+        let open = {
+            let device = device.clone();
+            move |flag: &ModelFlag| flag.open(&device, None, Some(context), cache).map(|(model, _)| model)
+        };
+        let mut first = Some((self.model, adapters, drafter.as_ref().map(&open).transpose()?));
+        let again = move || -> Result<Parts> {
             let (model, _) = flag.open(&device, None, c, cache)?;
-            let adapters = lora.open(model.spec())?;
-            Ok((model, adapters.into_iter().map(|(adapter, _)| adapter).collect()))
+            let adapters = lora.open(model.spec())?.into_iter().map(|(adapter, _)| adapter).collect();
+            Ok((model, adapters, drafter.as_ref().map(&open).transpose()?))
         };
         let start: Start = Box::new(move || {
             let parts = match first.take() {
@@ -305,8 +314,11 @@ impl Opened {
                 // The device was lost, and all that was on it.
                 None => again(),
             };
-            let engine = parts.and_then(|(model, adapters)| {
-                Ok(Engine::with_adapters(&model, &options, &adapters.iter().collect::<Vec<_>>())?)
+            let engine = parts.and_then(|(model, adapters, drafter)| {
+                let adapters: Vec<&AdapterFile> = adapters.iter().collect();
+                let mut engine = Engine::with_adapters(&model, &options, &adapters)?;
+                drafter.iter().try_for_each(|smaller| engine.draft_with(smaller))?;
+                Ok(engine)
             });
             let engine = engine.map_err(|e| e.to_string())?;
             Ok(match &named {
@@ -355,6 +367,7 @@ impl Folder {
     /// It is no folder.
     pub(super) fn new(store: &Store, flags: Flags) -> Result<Folder> {
         std::fs::read_dir(store.folder()).map_err(|e| Error::io(store.folder(), e))?;
+        let flags = Flags { draft_model: None, ..flags };
         Ok(Folder { store: store.clone(), flags, limits: OnceLock::new() })
     }
 

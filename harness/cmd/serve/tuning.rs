@@ -256,7 +256,8 @@ impl Tuner for Bases {
         let lora = LoraFlag { lora: vec![adapter.display().to_string()] };
         let limits = self.flags.config().map_err(plain)?.limits;
         // Each answer takes a cache of its own, beside those of the base.
-        let flags = Flags { slots: Some(self.flags.slots.unwrap_or(4).min(4)), ..self.flags.clone() };
+        let slots = Some(self.flags.slots.unwrap_or(4).min(4));
+        let flags = Flags { slots, draft_model: None, ..self.flags.clone() };
         let opened = Opened::adapted(name, flag.clone(), lora, model);
         let started = opened.start(&flags, limits).map_err(plain)?;
         crate::output::note(&started.line);

@@ -25,24 +25,18 @@ pub(super) trait Drafter: Send {
 }
 
 /// A smaller model, which has a session for each slot.
-pub(super) struct Smaller {
-    model: Model,
-    context: u32,
-    sessions: Vec<Option<Session>>,
-}
+pub(super) struct Smaller(Vec<Session>);
 
 impl Smaller {
-    pub(super) fn new(model: &Model, slots: usize, context: u32) -> Smaller {
-        Smaller { model: model.clone(), context, sessions: (0..slots).map(|_| None).collect() }
+    /// Takes the memory of all slots: an answer must not end for want of it.
+    pub(super) fn new(model: &Model, slots: usize, context: u32) -> Result<Smaller> {
+        (0..slots).map(|_| model.session(context)).collect::<Result<_>>().map(Smaller)
     }
 }
 
 impl Drafter for Smaller {
     fn draft(&mut self, slot: usize, known: &[u32], sampling: &Sampling, n: usize) -> Result<Vec<u32>> {
-        let session = match &mut self.sessions[slot] {
-            Some(session) => session,
-            none => none.insert(self.model.session(self.context)?),
-        };
+        let session = &mut self.0[slot];
         let common = known.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count();
         if known.len() - common > READ {
             session.generate(&known[..common + READ], sampling, 0)?;

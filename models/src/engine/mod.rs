@@ -119,11 +119,10 @@ impl Engine {
     }
 
     /// Has a smaller model guess what comes next in answers that are asked for from now on, in place of a look at what
-    /// followed before. It takes a session of its own for each slot that guesses. Rows for guesses come from
-    /// [`Options::guesses`].
+    /// followed before. It takes a session of its own for each slot. Rows for guesses come from [`Options::guesses`].
     ///
     /// # Errors
-    /// A model of another vocabulary, or one that has no tokenizer.
+    /// A model of another vocabulary, or one that has no tokenizer; memory.
     pub fn draft_with(&mut self, smaller: &Model) -> Result<()> {
         let [ours, theirs] = [self.model.tokenizer()?, smaller.tokenizer()?];
         let other = |what: String| {
@@ -139,7 +138,7 @@ impl Engine {
             return other(format!("token {id} is another in its vocabulary"));
         }
         let (slots, context) = (self.slots(), self.context() as u32);
-        self.scheduler.drafter = Some(Box::new(Smaller::new(smaller, slots, context)));
+        self.scheduler.drafter = Some(Box::new(Smaller::new(smaller, slots, context)?));
         Ok(())
     }
 

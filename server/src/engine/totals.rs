@@ -47,6 +47,10 @@ pub struct Totals {
     pub prompt: AtomicU64,
     /// Those of them that were cached.
     pub cached: AtomicU64,
+    /// Tokens that were guessed and verified.
+    pub drafted: AtomicU64,
+    /// Those of them that were right.
+    pub accepted: AtomicU64,
     /// Tokens drawn.
     pub generated: AtomicU64,
     /// Time from the start of each request to its first token, in microseconds, added up.

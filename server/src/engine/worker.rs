@@ -340,6 +340,8 @@ impl Driver {
                 usage.queued += live.waited;
                 add(&t.prompt, usage.prompt);
                 add(&t.cached, usage.cached);
+                add(&t.drafted, usage.drafted.0);
+                add(&t.accepted, usage.drafted.1);
                 add_time(&t.queued_us, usage.queued);
                 add_time(&t.prefill_us, usage.prefill);
                 add_time(&t.decode_us, usage.decode);

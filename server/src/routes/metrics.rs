@@ -28,6 +28,8 @@ const METRICS: &[(&str, &str, &str, Read)] = &[
     ("prompt_tokens_cached_total", "counter", "Tokens of prompts that were cached", |t, _, _| {
         count(&t.cached)
     }),
+    ("draft_tokens_total", "counter", "Tokens that were guessed and verified", |t, _, _| count(&t.drafted)),
+    ("draft_tokens_accepted_total", "counter", "Guesses that were right", |t, _, _| count(&t.accepted)),
     ("tokens_generated_total", "counter", "Tokens drawn", |t, _, _| count(&t.generated)),
     ("queue_seconds_total", "counter", "Time of requests in the queue", |t, _, _| seconds(&t.queued_us)),
     ("prompt_seconds_total", "counter", "Time from a slot to the first token", |t, _, _| {
