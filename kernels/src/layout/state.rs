@@ -32,9 +32,8 @@ pub const IDLE: u32 = u32::MAX;
 pub enum Sequences {
     /// All of one sequence, one after the other, from the position in word 0 of the state on.
     One,
-    /// Each the next token of a slot of its own. Slot s has the positions of the cache from
-    /// `s * context` on; word 0 of its [`State`] counts within them, or is
-    /// [`IDLE`].
+    /// Each the next token of a slot of its own, whose keys lie in blocks ([`Pages`](super::Pages)); word 0 of its
+    /// [`State`] is its position, or [`IDLE`].
     Slots {
         /// Positions of a slot.
         context: u32,

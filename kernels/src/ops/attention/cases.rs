@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use bytemuck::Zeroable;
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
 use super::backward::Backward;
 use super::decode::{self, Decode};
 use super::reference::Packed;
 use super::{Attention, Mask, Scratch, Shape, Variant, train};
-use crate::layout::{CacheShape, CacheType, IDLE, Sequences, State};
+use crate::layout::{CacheShape, CacheType, IDLE, Sequences};
 use crate::ops::hadamard::reference::spread;
 use crate::ops::qk_norm_rope::{self, QkNormRope, reference as turn_reference};
 use crate::ops::quantize::{self, Quantized};
@@ -664,18 +663,14 @@ fn slots_cases() -> Vec<Case> {
             (&[0, IDLE, 199, 3, 64][..], 0, 4, 1),
             (&[IDLE, 130, 0, IDLE], 0, 1, 3),
             (&[80, 7, 199], 50, 4, 2),
-            // In rings of 64 places, several laps apart.
+            // With windows whose blocks were left behind.
             (&[80, 7, IDLE, 63, 64, 999], 50, 4, 2),
         ] {
-            let most = positions.iter().filter(|&&p| p != IDLE).max();
-            let plain = if most > Some(&200) { Lie::Ring } else { Lie::Order };
             let split = decode::SplitConfig { heads: per, splits, values: 8, prefetch: 8 };
             let shape = (heads, kv_heads, head_dim);
-            for lie in [plain, Lie::Blocks(1)] {
-                all.push(slots_case("decode", ty, shape, (positions, lie), window, split));
-                all.push(slots_case("rows", ty, shape, (positions, lie), window, split));
-            }
-            all.push(slots_case("rows", ty, shape, (positions, Lie::Blocks(3)), window, split));
+            all.push(slots_case("decode", ty, shape, (positions, 1), window, split));
+            all.push(slots_case("rows", ty, shape, (positions, 1), window, split));
+            all.push(slots_case("rows", ty, shape, (positions, 3), window, split));
         }
     }
     all
@@ -685,7 +680,7 @@ fn slots_case(
     variant: &'static str,
     ty: CacheType,
     (heads, kv_heads, head_dim): (u32, u32, u32),
-    (positions, lie): (&'static [u32], Lie),
+    (positions, pools): (&'static [u32], u32),
     window: u32,
     split: decode::SplitConfig,
 ) -> Case {
@@ -696,33 +691,21 @@ fn slots_case(
         at.join(" "),
         split.heads,
         split.splits,
-        lie.name()
+        Lie::Blocks(pools).name()
     );
     Case::new("attention", variant, name, stored_tolerance(ty), move |gpu, _, seed| {
         let n = positions.len();
         let most = positions.iter().filter(|&&p| p != IDLE).max().map_or(0, |p| p + 1);
-        let ring = (lie == Lie::Ring).then(|| CacheShape::ring_capacity(window, 1));
-        let context = ring.unwrap_or(200);
+        let context = 200;
         let mut rng = Rng::seeded(heads * head_dim + window, seed);
         // Slots share their first block where they are beyond it.
-        let (mut blocks, cache) = match lie {
-            Lie::Blocks(chunks) => {
-                let kind = (ty, kv_heads, head_dim);
-                let lengths: Vec<u32> = positions.iter().map(|p| p.wrapping_add(1)).collect();
-                let (blocks, cache) = Blocks::new(kind, &lengths, (1, chunks), &mut rng, gpu.budget())?;
-                (Some(blocks), cache)
-            }
-            _ => (None, cache_of(gpu, ty, (context * n as u32, ring), (kv_heads, head_dim))?),
-        };
+        let kind = (ty, kv_heads, head_dim);
+        let lengths: Vec<u32> = positions.iter().map(|p| p.wrapping_add(1)).collect();
+        let (mut blocks, cache) = Blocks::new(kind, &lengths, (1, pools), &mut rng, gpu.budget())?;
         for (slot, &position) in positions.iter().enumerate().filter(|p| window > 0 && *p.1 != IDLE) {
-            if let Some(blocks) = &mut blocks {
-                blocks.release(slot, (position + 1).saturating_sub(window));
-            }
+            blocks.release(slot, (position + 1).saturating_sub(window));
         }
-        let place = |slot: usize, p: u32| match &blocks {
-            Some(blocks) => blocks.place(slot, p),
-            None => slot * context as usize + ring.map_or(p, |r| p % r) as usize,
-        };
+        let place = |slot: usize, p: u32| blocks.place(slot, p);
         let fused = variant == "decode";
         if let Some(why) = decode::supports(gpu.caps(), &cache).err().filter(|_| fused) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
@@ -736,11 +719,7 @@ fn slots_case(
         let held = [0, 1].map(|_| chunk_bytes(&cache, &rng.values(cache.context as usize * width)));
         let chunks = cache_on_gpu(gpu, &held[0], &held[1])?;
 
-        let states = positions.iter().map(|&position| State { position, ..State::zeroed() });
-        let words = match &blocks {
-            Some(blocks) => blocks.words(positions, (77, 0)),
-            None => bytemuck::pod_collect_to_vec(&states.collect::<Vec<_>>()),
-        };
+        let words = blocks.words(positions, (77, 0));
         let state = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&words), "states")?;
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&rotation.table(most)), "table")?;
         let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;

@@ -9,8 +9,8 @@
 // table             [128 + blocks, pairs] of (cos, sin), see rope/kernel.wgsl
 // norms             [2, HD] weights for q and for k, read if NORM is 1; or [kv_heads, HD], the bias, if APART is 1
 // qkv               [slots, heads + 2 kv_heads, HD] f32: queries, keys, values
-// k_cache, v_cache  [positions, kv_heads, HD], `context` positions a slot, or where PAGED is 1 blocks of slots
-//                   (layout/pages.wgsl); how values are stored is the fragments'
+// k_cache, v_cache  [positions, kv_heads, HD] of one sequence, or where PAGED is 1 blocks of slots (layout/pages.wgsl);
+//                   how values are stored is the fragments'
 // o                 [slots, heads, HD] f32, or with several splits [splits, slots, heads, HD]
 // lse               [splits, slots, heads] f32, written with several splits
 // oq, om            in place of o and lse if INTS is 1: o in integers, see quantize/kernel.wgsl
@@ -41,7 +41,7 @@ struct Params {
     mscale: f32,
     eps: f32,
     slots: u32,
-    context: u32,   // positions of a slot, or blocks of its table
+    context: u32,   // blocks of a slot's table
     table: u32,     // word of the state at which tables begin
 }
 
@@ -79,12 +79,12 @@ fn row_of(block: u32, n: u32) -> u32 {
     return block * BLOCK + n % BLOCK;
 }
 //@ else
-// Where position n of a slot lies, of whose cache the first place is `before`.
+// Where position n lies.
 fn row_of(before: u32, n: u32) -> u32 {
     //@ if RING
-    return before + n % select(p.context, p.positions, p.context == 0u);
+    return n % p.positions;
     //@ else
-    return min(before + n, p.positions - 1u);
+    return min(n, p.positions - 1u);
     //@ end
 }
 //@ end
@@ -147,7 +147,7 @@ fn main(
 
     let slot = wid.z;
     //@ if !PAGED
-    let before = slot * p.context; // positions of other slots
+    let before = 0u; // one sequence has the whole cache
     //@ end
     var round = wid.y;
     if (p.window > 0u) {

@@ -14,8 +14,6 @@ use crate::{Fields, compose};
 pub(super) enum Keys {
     /// Those in the KV cache.
     Cached,
-    /// Those of its slot in the KV cache.
-    Slots,
     /// Those of its slot in blocks, for a prompt's piece.
     Piece,
     /// The same, for a token of each slot.
@@ -32,15 +30,14 @@ impl Keys {
         match (cache.pages.is_some(), sequences == Sequences::One) {
             (true, true) => Keys::Piece,
             (true, false) => Keys::Paged,
-            (false, true) => Keys::Cached,
-            (false, false) => Keys::Slots,
+            // Slots are of a cache in blocks, which plans see to.
+            (false, _) => Keys::Cached,
         }
     }
 
     pub(super) fn fragment(self) -> &'static str {
         match self {
             Keys::Cached => include_str!("cached.wgsl"),
-            Keys::Slots => include_str!("slots.wgsl"),
             Keys::Piece => concat!(
                 include_str!("../../layout/pages.wgsl"),
                 include_str!("../../layout/piece.wgsl"),
@@ -59,7 +56,6 @@ impl Keys {
     pub(super) fn name(self) -> &'static str {
         match self {
             Keys::Cached => "",
-            Keys::Slots => "_slots",
             Keys::Piece => "_piece",
             Keys::Paged => "_paged",
             Keys::Packed => "_packed",
@@ -70,7 +66,7 @@ impl Keys {
     /// Access to bindings 1 to 3.
     pub(super) fn bindings(self) -> [Access; 3] {
         match self {
-            Keys::Cached | Keys::Slots | Keys::Piece | Keys::Paged => [Access::Read; 3],
+            Keys::Cached | Keys::Piece | Keys::Paged => [Access::Read; 3],
             Keys::Packed | Keys::PackedFull => [Access::Read, Access::ReadWrite, Access::ReadWrite],
         }
     }
@@ -355,11 +351,10 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             let kernel = Kernel::Rows(tile);
             let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
             let packed = PACKED.map(|keys| kernel.shader(head, keys, CacheType::F32));
-            let paged =
-                [Keys::Slots, Keys::Piece, Keys::Paged].map(|keys| kernel.shader(head, keys, CacheType::F16));
+            let paged = [Keys::Piece, Keys::Paged].map(|keys| kernel.shader(head, keys, CacheType::F16));
             all.extend(kernels.into_iter().chain(packed).chain(paged).map(|s| (s, Params::FIELDS)));
             if head % 32 == 0 && 2 * head * tile <= 2048 {
-                let apart = [Keys::Cached, Keys::Slots, Keys::Paged]
+                let apart = [Keys::Cached, Keys::Paged]
                     .map(|keys| kernel.shader_as(head, keys, CacheType::Q8_0, true));
                 all.extend(apart.map(|s| (s, Params::FIELDS)));
             }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use weft_runtime::Cost;
 
 use super::shape::Shape;
-use crate::layout::{BLOCK, CacheShape, STATE_BYTES, Sequences};
+use crate::layout::{BLOCK, CacheShape, Sequences};
 use crate::{Bind, Budget, Dispatch, PlanError, fold, params, split_rows};
 
 params! {
@@ -69,11 +69,16 @@ pub fn plan(
             return Err(PlanError::Shape { op: "attention", what });
         }
     }
+    if s.sequences != Sequences::One && cache.pages.is_none() {
+        return Err(PlanError::Shape {
+            op: "attention",
+            what: "slots of a cache that is not in blocks".into(),
+        });
+    }
     let lse_row = u64::from(s.heads) * 4;
     let tokens = if s.splits == 1 {
         let mut rows = vec![q_row];
         rows.extend(keep.then_some(lse_row));
-        rows.extend((s.sequences != Sequences::One && cache.pages.is_none()).then_some(STATE_BYTES));
         split_rows("attention", s.tokens, &rows, budget)?
     } else {
         // The splits lie [splits, tokens, ...]: a range of tokens is no range of bytes.
@@ -153,11 +158,7 @@ pub(super) fn dispatches(
                     piece: pages.map_or(0, |p| p.piece),
                 },
                 binds: vec![
-                    match pages {
-                        Some(pages) => whole(0, pages.state_bytes()),
-                        None if s.sequences == Sequences::One => whole(0, first),
-                        None => part(0, STATE_BYTES),
-                    },
+                    whole(0, pages.map_or(first, |p| p.state_bytes())),
                     whole(1, kv),
                     whole(2, kv),
                     part(3, q_row),

@@ -7,7 +7,7 @@ pub mod train;
 
 use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
 
-use crate::layout::{CacheShape, CacheType, STATE_BYTES, Sequences};
+use crate::layout::{CacheShape, CacheType, Sequences};
 use crate::ops::rope::{Pairing, Rotation};
 use crate::{Bind, Budget, Dispatch, Fields, PlanError, Result, compose, fold, params, record, split_rows};
 
@@ -98,10 +98,11 @@ pub fn plan(
     let positions = if pages.is_some() { 0..c.per_chunk } else { c.chunk(chunk) };
     let cache_bytes = c.chunk_bytes(chunk);
     let queries = u32::from(chunk == 0);
-    let slots = s.sequences != Sequences::One && pages.is_none();
-    let mut rows = vec![row(all), q_row];
-    rows.extend(slots.then_some(STATE_BYTES));
-    Ok(split_rows("qk_norm_rope", s.tokens, &rows, budget)?
+    if s.sequences != Sequences::One && pages.is_none() {
+        let what = "slots of a cache that is not in blocks".into();
+        return Err(PlanError::Shape { op: "qk_norm_rope", what });
+    }
+    Ok(split_rows("qk_norm_rope", s.tokens, &[row(all), q_row], budget)?
         .into_iter()
         .map(|t| {
             let n = t.end - t.start;
@@ -132,14 +133,7 @@ pub fn plan(
                     piece: pages.map_or(0, |p| p.piece),
                 },
                 binds: vec![
-                    match slots {
-                        true => Bind {
-                            operand: 0,
-                            offset: u64::from(t.start) * STATE_BYTES,
-                            size: u64::from(n) * STATE_BYTES,
-                        },
-                        false => Bind { operand: 0, offset: 0, size: pages.map_or(4, |p| p.state_bytes()) },
-                    },
+                    Bind { operand: 0, offset: 0, size: pages.map_or(4, |p| p.state_bytes()) },
                     Bind { operand: 1, offset: 0, size: table_bytes },
                     Bind { operand: 2, offset: 0, size: norm_bytes },
                     part(3, all),
@@ -158,7 +152,6 @@ pub fn plan(
 #[derive(Debug, Clone, Copy)]
 enum Target {
     Cache(CacheType),
-    Slots(CacheType),
     /// A prompt's piece, in blocks.
     Piece(CacheType),
     /// A token of each slot, in blocks.
@@ -194,7 +187,6 @@ impl Kernel {
     fn name(self) -> String {
         let target = match self.target {
             Target::Cache(ty) => ty.name().to_owned(),
-            Target::Slots(ty) => format!("slots_{}", ty.name()),
             Target::Piece(ty) => format!("piece_{}", ty.name()),
             Target::Paged(ty) => format!("paged_{}", ty.name()),
             Target::Packed => "packed".to_owned(),
@@ -206,7 +198,6 @@ impl Kernel {
     fn shader(self) -> Shader {
         let (place, ty) = match self.target {
             Target::Cache(ty) => (include_str!("cached.wgsl"), ty),
-            Target::Slots(ty) => (include_str!("slots.wgsl"), ty),
             Target::Piece(ty) => {
                 let parts = concat!(
                     include_str!("../../layout/pages.wgsl"),
@@ -255,12 +246,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         for norm in [false, true] {
             for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
                 let types = CacheType::ALL.into_iter().filter(|ty| ty.blocks(32) == 0 || head_dim % 32 == 0);
-                let slots = [
-                    Target::Slots(CacheType::F16),
-                    Target::Piece(CacheType::F16),
-                    Target::Paged(CacheType::Q8_0),
-                    Target::Packed,
-                ];
+                let slots = [Target::Piece(CacheType::F16), Target::Paged(CacheType::Q8_0), Target::Packed];
                 let slots =
                     slots.into_iter().filter(|t| !matches!(t, Target::Paged(_)) || head_dim % 32 == 0);
                 let extra = if norm { Extra::Norms } else { Extra::None };
@@ -318,9 +304,9 @@ impl QkNormRope<'_> {
             },
             pairing: s.rotation.pairing,
             target: match (s.sequences, s.cache.pages.is_some()) {
-                (Sequences::One, false) => Target::Cache(s.cache.ty),
+                // Slots are of a cache in blocks, which plans see to.
+                (_, false) => Target::Cache(s.cache.ty),
                 (Sequences::One, true) => Target::Piece(s.cache.ty),
-                (Sequences::Slots { .. }, false) => Target::Slots(s.cache.ty),
                 (Sequences::Slots { .. }, true) => Target::Paged(s.cache.ty),
             },
         };
