@@ -289,7 +289,7 @@ impl Gpu {
                 }
                 continue;
             }
-            let staging = read.map(|s| Readback::copy(self, &mut encoder, s));
+            let staging = read.map(|s| Readback::copy(self, &mut encoder, std::slice::from_ref(s)));
             let submission = self.submit_in(encoder, estimated);
             self.check()?;
             let readback = staging.map(|s| Readback::map(self, s, submission));

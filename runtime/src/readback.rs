@@ -38,16 +38,25 @@ pub struct Readback {
 }
 
 impl Readback {
-    /// Records the copy of `slice` into a fresh staging buffer.
-    pub(crate) fn copy(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, slice: &Slice) -> (wgpu::Buffer, u64) {
+    /// Records the copy of slices, one behind the other, into a fresh staging buffer.
+    pub(crate) fn copy(
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        slices: &[Slice],
+    ) -> (wgpu::Buffer, u64) {
+        let size = slices.iter().map(Slice::size).sum();
         let staging = gpu.0.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read back"),
-            size: slice.size,
+            size,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset, &staging, 0, slice.size);
-        (staging, slice.size)
+        let mut at = 0;
+        for slice in slices {
+            encoder.copy_buffer_to_buffer(slice.buffer(), slice.offset, &staging, at, slice.size);
+            at += slice.size;
+        }
+        (staging, size)
     }
 
     /// Asks for the mapping, after the copy was submitted.
@@ -76,11 +85,11 @@ impl Readback {
         }
     }
 
-    fn take(&self, result: std::result::Result<(), String>) -> Result<Vec<u8>> {
+    fn take<T: bytemuck::Pod>(&self, result: std::result::Result<(), String>) -> Result<Vec<T>> {
         self.gpu.check()?;
         result.map_err(Error::Gpu)?;
         let view = self.staging.get_mapped_range(..).map_err(|e| Error::Gpu(one_line(&e.to_string())))?;
-        Ok(view[..self.size as usize].to_vec())
+        Ok(bytemuck::pod_collect_to_vec(&view[..self.size as usize]))
     }
 
     /// Blocks until the bytes are here. Not on the web: await there.
@@ -88,6 +97,14 @@ impl Readback {
     /// # Errors
     /// A fault of the device.
     pub fn wait(self) -> Result<Vec<u8>> {
+        self.wait_as()
+    }
+
+    /// The same as values of another type, which saves a copy of the bytes.
+    ///
+    /// # Errors
+    /// A fault of the device.
+    pub fn wait_as<T: bytemuck::Pod>(self) -> Result<Vec<T>> {
         if cfg!(target_arch = "wasm32") {
             return Err(Error::Gpu("a browser cannot wait: await the read back instead".into()));
         }
@@ -151,8 +168,13 @@ impl Gpu {
 
     /// Reads `slice` back. Await it, or block on it with [`Readback::wait`].
     pub fn read(&self, slice: &Slice) -> Readback {
+        self.read_all(std::slice::from_ref(slice))
+    }
+
+    /// Reads slices back, one behind the other, by one submit.
+    pub fn read_all(&self, slices: &[Slice]) -> Readback {
         let mut encoder = self.0.device.create_command_encoder(&Default::default());
-        let staging = Readback::copy(self, &mut encoder, slice);
+        let staging = Readback::copy(self, &mut encoder, slices);
         let submission = self.submit(encoder);
         Readback::map(self, staging, submission)
     }
@@ -162,7 +184,7 @@ impl Gpu {
     /// # Errors
     /// A fault of the device.
     pub fn read_vec<T: bytemuck::Pod>(&self, slice: &Slice) -> Result<Vec<T>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.read(slice).wait()?))
+        self.read(slice).wait_as()
     }
 }
 

@@ -135,8 +135,8 @@ impl Answer {
     ///
     /// # Errors
     /// Logits that are not finite, or a mask without a token.
-    pub(super) fn choose(&mut self, bits: Vec<u32>) -> Result<(u32, Option<super::Logprobs>), Error> {
-        let mut logits: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
+    fn choose(&mut self, bits: &[u32]) -> Result<(u32, Option<super::Logprobs>), Error> {
+        let mut logits: Vec<f32> = bits.iter().copied().map(f32::from_bits).collect();
         let mut masked = false;
         if let Some(mask) = self.request.mask.as_mut().filter(|m| !m.is_free()) {
             self.mask.fill(0);
@@ -217,4 +217,32 @@ impl Answer {
         };
         Event::Finished { id: self.id, reason, text, usage: self.usage }
     }
+}
+
+/// What was drawn for the answer of a slot, and its epoch.
+pub(super) type Chosen = (usize, u64, Result<(u32, Option<super::Logprobs>), Error>);
+
+/// Draws the next token of the answers of slots from their logits, on as many threads as there are answers and cores: a
+/// draw reads a whole vocabulary, a mask may walk a grammar, and the others' next step waits for none of it.
+pub(super) fn choose_all(work: Vec<(usize, &mut Answer, &[u32])>) -> Vec<Chosen> {
+    fn chosen((slot, answer, row): (usize, &mut Answer, &[u32])) -> Chosen {
+        (slot, answer.epoch, answer.choose(row))
+    }
+    let cores = match cfg!(target_arch = "wasm32") {
+        true => 1,
+        false => std::thread::available_parallelism().map_or(1, |n| n.get()),
+    };
+    let threads = cores.min(work.len());
+    if threads < 2 {
+        return work.into_iter().map(chosen).collect();
+    }
+    let each = work.len().div_ceil(threads);
+    let mut work = work.into_iter();
+    std::thread::scope(|scope| {
+        let part = || Some(work.by_ref().take(each).collect::<Vec<_>>()).filter(|part| !part.is_empty());
+        let parts: Vec<_> = std::iter::from_fn(part)
+            .map(|part| scope.spawn(|| part.into_iter().map(chosen).collect::<Vec<_>>()))
+            .collect();
+        parts.into_iter().flat_map(|part| part.join().expect("a draw does not panic")).collect()
+    })
 }

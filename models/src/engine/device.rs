@@ -83,8 +83,9 @@ pub(super) trait Device {
     /// each row comes back, the token drawn.
     fn step(&mut self, rows: usize, positions: usize, kind: Kind) -> Result<Self::Ticket>;
 
-    /// The logits of a row of what was asked for last, as bits of f32: of a slot of a step, or 0 of a piece.
-    fn logits(&mut self, row: usize) -> Result<Self::Ticket>;
+    /// The logits of rows of what was asked for last, one row behind the other, as bits of f32: of slots of a step, or 0
+    /// of a piece.
+    fn logits(&mut self, rows: &[usize]) -> Result<Self::Ticket>;
 
     fn wait(&mut self, ticket: Self::Ticket) -> Result<Vec<u32>>;
 

@@ -411,14 +411,15 @@ impl Device for Gpu {
         Ok(gpu.run(program, Some(&tokens))?.readback.expect("asked for"))
     }
 
-    fn logits(&mut self, row: usize) -> Result<Readback> {
+    fn logits(&mut self, rows: &[usize]) -> Result<Readback> {
         let bytes = u64::from(self.layout.vocabulary) * 4;
         let logits = self.logits.as_ref().expect("something ran that has logits");
-        Ok(self.gpu.read(&logits.range(row as u64 * bytes, bytes)))
+        let slices: Vec<_> = rows.iter().map(|&row| logits.range(row as u64 * bytes, bytes)).collect();
+        Ok(self.gpu.read_all(&slices))
     }
 
     fn wait(&mut self, ticket: Readback) -> Result<Vec<u32>> {
-        Ok(bytemuck::pod_collect_to_vec(&ticket.wait()?))
+        Ok(ticket.wait_as()?)
     }
 
     fn fall_back(&mut self) -> Result<bool> {

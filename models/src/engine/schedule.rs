@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use weft_kernels::ops::sample::NOT_FINITE;
 
-use super::answer::{Answer, Phase};
+use super::answer::{Answer, Phase, choose_all};
 use super::device::{self, Device, Piece};
 use super::draft::{Drafter, Guesses};
 use super::pace::{Kind, Pace, Round};
@@ -40,8 +40,8 @@ struct Flight<T> {
 enum What {
     /// `rows` has the epoch of the answer whose token comes in each row, and `guesses` are verified by it.
     Step { rows: Vec<Option<u64>>, guesses: Vec<Guesses> },
-    /// Logits of an answer, from a step or behind its prompt.
-    Logits { slot: usize, epoch: u64 },
+    /// Logits of answers, slot and epoch of each, from a step or behind a prompt.
+    Logits { of: Vec<(usize, u64)> },
     /// Logits of all tokens of a piece, from the token `from` on.
     Scored { slot: usize, epoch: u64, from: usize, done: usize },
     /// A piece: with the token that was drawn, or none.
@@ -185,18 +185,7 @@ impl<D: Device> Scheduler<D> {
                 }
                 guesses.into_iter().try_for_each(|g| self.verified(&g, &words, now))?;
             }
-            What::Logits { slot, epoch } if self.is(slot, epoch) => {
-                let answer = self.slots[slot].as_mut().expect("an answer");
-                match answer.choose(words) {
-                    Ok((token, logprobs)) => {
-                        answer.submitted += 1;
-                        self.take(slot, token, logprobs, now)?;
-                        self.resume(slot);
-                    }
-                    Err(Error::NotFiniteLogits { .. }) => self.once_more(slot)?,
-                    Err(error) => self.fail(slot, error),
-                }
-            }
+            What::Logits { of } => self.choose(&of, &words, now)?,
             What::Scored { slot, epoch, from, done } if self.is(slot, epoch) => {
                 self.scored(slot, &words, (from, done))?;
             }
@@ -211,6 +200,34 @@ impl<D: Device> Scheduler<D> {
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Draws the tokens of answers from their logits.
+    fn choose(&mut self, of: &[(usize, u64)], words: &[u32], now: Instant) -> Result<()> {
+        let vocabulary = self.device.layout().vocabulary as usize;
+        let mut work = Vec::with_capacity(of.len());
+        for (slot, answer) in self.slots.iter_mut().enumerate() {
+            let Some(answer) = answer.as_mut() else { continue };
+            if let Some(at) = of.iter().position(|&o| o == (slot, answer.epoch)) {
+                work.push((slot, answer, &words[at * vocabulary..][..vocabulary]));
+            }
+        }
+        for (slot, epoch, drawn) in choose_all(work) {
+            // What became of one before it may have sent it back to the queue.
+            if !self.is(slot, epoch) {
+                continue;
+            }
+            match drawn {
+                Ok((token, logprobs)) => {
+                    self.slots[slot].as_mut().expect("an answer").submitted += 1;
+                    self.take(slot, token, logprobs, now)?;
+                    self.resume(slot);
+                }
+                Err(Error::NotFiniteLogits { .. }) => self.once_more(slot)?,
+                Err(error) => self.fail(slot, error),
+            }
         }
         Ok(())
     }
@@ -367,9 +384,10 @@ impl<D: Device> Scheduler<D> {
         let ticket = self.device.step(all, positions, device::Kind { shared: kind.1, adapted })?;
         self.asleep_behind(&guesses)?;
         self.fly(What::Step { rows, guesses }, ticket);
-        for (slot, epoch) in on_host {
-            let ticket = self.device.logits(slot)?;
-            self.fly(What::Logits { slot, epoch }, ticket);
+        if !on_host.is_empty() {
+            let rows: Vec<usize> = on_host.iter().map(|o| o.0).collect();
+            let ticket = self.device.logits(&rows)?;
+            self.fly(What::Logits { of: on_host }, ticket);
         }
         Ok(Some(kind))
     }
@@ -515,8 +533,8 @@ impl<D: Device> Scheduler<D> {
             ticket,
         );
         if last && on_host {
-            let ticket = self.device.logits(0)?;
-            self.fly(What::Logits { slot, epoch }, ticket);
+            let ticket = self.device.logits(&[0])?;
+            self.fly(What::Logits { of: vec![(slot, epoch)] }, ticket);
         }
         Ok(to - from)
     }

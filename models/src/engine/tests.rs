@@ -235,8 +235,8 @@ impl Device for Fake {
         Ok(drawn)
     }
 
-    fn logits(&mut self, row: usize) -> Result<Vec<u32>> {
-        Ok(self.last_logits[&row].iter().map(|v| v.to_bits()).collect())
+    fn logits(&mut self, rows: &[usize]) -> Result<Vec<u32>> {
+        Ok(rows.iter().flat_map(|row| &self.last_logits[row]).map(|v| v.to_bits()).collect())
     }
 
     fn wait(&mut self, ticket: Vec<u32>) -> Result<Vec<u32>> {
