@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the shards of `weft genesis` under Ray Data, and puts them together.
 
-    pip install ray[data]==2.52.0
+    pip install "ray[data]==2.60.0"
     python scale/genesis_ray.py --workers 8 -- -d passages.jsonl -o /shared/genesis \\
         --teacher http://big:8080/v1 --student http://small:8080/v1
 
