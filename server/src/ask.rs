@@ -139,12 +139,33 @@ pub(crate) fn refusal(why: Refusal, param: &str) -> ApiError {
     }
 }
 
+/// Bytes of a chat that is rendered and tokenised before another thread could have taken the work over.
+const SHORT: usize = 8 << 10;
+
 impl Ask {
     /// Renders, tokenises and compiles: what takes time. `salt` keeps what is cached for one key from another.
+    ///
+    /// What may take more than a moment leaves the other work of this thread to another one. That is a new thread where
+    /// all are busy, and the allocator keeps a cache for each, so short chats stay where they are.
     ///
     /// # Errors
     /// A template that refuses, a prompt that is too long, a grammar that cannot be enforced.
     pub(crate) fn prepare(&self, served: &Served, salt: u64) -> Result<Prepared> {
+        match self.is_short() {
+            true => self.prepare_here(served, salt),
+            false => tokio::task::block_in_place(|| self.prepare_here(served, salt)),
+        }
+    }
+
+    /// Whether there is little text, and nothing to compile.
+    fn is_short(&self) -> bool {
+        let plain = self.form.is_none() && self.budget.is_none() && self.calls.tools.is_empty();
+        let text = || self.messages.iter().map(|m| m.content.len()).sum::<usize>();
+        let lean = || self.messages.len() < 64 && self.messages.iter().all(|m| m.extra.is_empty());
+        plain && lean() && text() < SHORT
+    }
+
+    fn prepare_here(&self, served: &Served, salt: u64) -> Result<Prepared> {
         let card = &served.card;
         let offered = self.calls.choice != Choice::None && !self.calls.tools.is_empty();
         let own = card.template.as_ref().ok().and_then(format_of);

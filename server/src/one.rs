@@ -27,8 +27,7 @@ pub(crate) fn begin(ask: &Ask, app: &App, served: &Served, key: u64) -> Result<B
     if ask.draw.n != 1 {
         return Err(ApiError::unsupported("n", "\"n\" is not supported: there is one answer"));
     }
-    // A long prompt and a grammar take time, which others of this thread need not wait for.
-    let prepared = tokio::task::block_in_place(|| ask.prepare(served, key))?;
+    let prepared = ask.prepare(served, key)?;
     let prompt = prepared.requests.first().map_or(0, |r| r.prompt.len());
     let said = engine.submit(prepared.requests, key).map_err(no_room)?;
     Ok(Begun { said, listener: Listener { reader: Reader::new(&prepared.reading, app.id()) }, prompt })

@@ -14,6 +14,8 @@ mod page;
 mod peers;
 mod pulls;
 mod responses;
+#[cfg(target_os = "linux")]
+mod soak;
 mod state;
 mod streams;
 mod tools;

@@ -46,7 +46,7 @@ pub(super) async fn count_tokens(State(app): State<Arc<App>>, post: Result<Post>
         let name = draw::model_name(&mut f, app.config.lenient)?;
         let served = app.model(name.as_deref())?;
         let ask = read::ask(f, &app, &served.card, false)?;
-        let prepared = tokio::task::block_in_place(|| ask.prepare(&served, 0))?;
+        let prepared = ask.prepare(&served, 0)?;
         let tokens = prepared.requests.first().map_or(0, |r| r.prompt.len());
         Ok::<_, ApiError>(json(json!({ "input_tokens": tokens }).to_string()))
     };

@@ -36,8 +36,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, post: Post) -> Result<Resp
         }
         app.streams.room()?;
     }
-    // A long prompt and a grammar take time, which others of this thread need not wait for.
-    let prepared = tokio::task::block_in_place(|| ask.prepare(&served, post.who.0))?;
+    let prepared = ask.prepare(&served, post.who.0)?;
     let ahead = engine.load().0;
     let said = engine.submit(prepared.requests, post.who.0).map_err(no_room)?;
     let seed = app.id();

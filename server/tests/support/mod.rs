@@ -217,11 +217,7 @@ impl Server {
     }
 
     pub(crate) fn head(&self, path: &str, length: usize) -> String {
-        format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n",
-            self.at
-        )
+        head(self.at, path, length)
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
@@ -265,6 +261,14 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.stop.take());
     }
+}
+
+/// The head of a request with a body of JSON.
+pub(crate) fn head(at: SocketAddr, path: &str, length: usize) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n"
+    )
 }
 
 /// An answer of HTTP.
