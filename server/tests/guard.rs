@@ -138,7 +138,7 @@ fn malformed_requests_are_4xx() {
             other => panic!("{other} for {:?}: {reply:?}", String::from_utf8_lossy(&body)),
         }
     }
-    assert!(refused > 500 && served > 10, "{refused} refused, {served} served");
+    assert!(refused > 500 && served > 5, "{refused} refused, {served} served");
     assert!(server.is_idle());
 }
 
