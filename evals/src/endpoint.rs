@@ -24,7 +24,8 @@ pub struct Endpoint {
     host: String,
     port: u16,
     path: String,
-    model: String,
+    /// None is the one that the endpoint takes by itself.
+    model: Option<String>,
     /// A key, if it wants one; from `OPENAI_API_KEY`.
     key: Option<String>,
     /// Requests at a time.
@@ -43,7 +44,7 @@ impl Endpoint {
         let Some(rest) = url.strip_prefix("http://") else {
             return Err(wrong("only http:// is spoken; put a proxy in front of an endpoint of https"));
         };
-        let (rest, model) = rest.split_once('#').unwrap_or((rest, "default"));
+        let (rest, model) = rest.split_once('#').map_or((rest, None), |(rest, model)| (rest, Some(model)));
         let (address, path) = rest.split_once('/').unwrap_or((rest, "v1"));
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "80"));
         let port = port.parse().map_err(|_| wrong("its port is no number"))?;
@@ -54,7 +55,7 @@ impl Endpoint {
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
             path: format!("/{}/chat/completions", path.trim_matches('/')),
-            model: model.to_owned(),
+            model: model.map(str::to_owned),
             key: std::env::var("OPENAI_API_KEY").ok().filter(|k| !k.is_empty()),
             parallel: 8,
             patience: Duration::from_secs(600),
@@ -65,13 +66,15 @@ impl Endpoint {
         let messages: Vec<Value> =
             job.turns.iter().map(|t| json!({ "role": t.role, "content": t.content })).collect();
         let mut body = json!({
-            "model": self.model,
             "messages": messages,
             "temperature": job.drawing.temperature,
             "top_p": job.drawing.top_p,
             "seed": job.drawing.seed,
             "max_tokens": job.max_tokens,
         });
+        if let Some(model) = &self.model {
+            body["model"] = model.as_str().into();
+        }
         if job.drawing.top_k > 0 {
             body["top_k"] = job.drawing.top_k.into();
         }
@@ -219,7 +222,8 @@ fn clip(text: &str) -> String {
 
 impl Generate for Endpoint {
     fn name(&self) -> String {
-        format!("http://{}:{}#{}", self.host, self.port, self.model)
+        let model = self.model.as_ref().map_or_else(String::new, |m| format!("#{m}"));
+        format!("http://{}:{}{model}", self.host, self.port)
     }
 
     fn generate(&mut self, jobs: &[Job], done: &mut dyn FnMut(usize, Answer) -> Result<()>) -> Result<()> {

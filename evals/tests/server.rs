@@ -126,11 +126,18 @@ fn thinking_beside_the_answer_is_put_in_front_and_grammars_are_asked_for() {
 }
 
 #[test]
+fn no_model_is_named_where_none_was_given() {
+    let (url, _) = serve(|_, body| ok(&answer(if body.get("model").is_none() { "none" } else { "one" })));
+    let url = url.trim_end_matches("#tiny");
+    assert_eq!(ask(url, &[Job::user("x", 1)]).expect("answered")[0].as_ref().expect("one").text, "none");
+}
+
+#[test]
 fn addresses_are_read_or_refused() {
     for (url, want) in
         [("https://x/v1", "put a proxy"), ("http://:80/v1", "no host"), ("http://x:y/v1", "port")]
     {
         assert!(Endpoint::parse(url).expect_err("wrong").to_string().contains(want), "{url}");
     }
-    assert_eq!(Endpoint::parse("http://h:8080").expect("right").name(), "http://h:8080#default");
+    assert_eq!(Endpoint::parse("http://h:8080").expect("right").name(), "http://h:8080");
 }

@@ -26,7 +26,8 @@ use crate::{Error, Result, interrupt, mini, output};
 /// textbook, questions and answers, an article or a dialogue; where it is right, one that weighs every option. Then
 /// near-duplicates, overlaps with test sets (--test) and what fails the checks are removed.
 ///
-/// Teacher, student and judge are each a model's file or an endpoint, http://HOST:PORT/v1 or http://HOST:PORT/v1#MODEL.
+/// Teacher, student and judge are each a model's file or an endpoint, http://HOST:PORT/v1, or
+/// http://HOST:PORT/v1#MODEL where it has several.
 /// The folder has a line a question and stage; what is there is never made again, so a run that was stopped goes on.
 /// Its data/ has the documents as lines of JSON and as Parquet, manifest.json what became of everything, costs.jsonl
 /// the tokens and seconds of each stage.
