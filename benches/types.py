@@ -2,7 +2,7 @@
 """What each type that `weft quantize` makes costs weft-mini: the table in models/assets/TYPES.md.
 
     cargo build --release
-    python3 benches/types.py measure types.jsonl [--questions 300] [--positions 4096] [--only Q4_K_M,Q2_K]
+    python3 benches/types.py measure types.jsonl [--questions 300] [--positions 4096] [--only Q4_K_M,Q2_K] [--imatrix FILE]
     python3 benches/types.py table types.jsonl > models/assets/TYPES.md
 
 `measure` quantises models/assets/weft-mini-f16.gguf to every type, without and with an importance matrix
@@ -20,7 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "models/assets/weft-mini-f16.gguf"
-
+# These are made with an importance matrix or not at all.
+NEED = {"IQ3_XS", "IQ3_XXS", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"}
 
 INTRODUCTION = """# weft-mini at every type
 
@@ -86,11 +87,14 @@ def measure(args):
         done = {(r["type"], r["imatrix"]) for r in map(json.loads, args.file.read_text().splitlines())}
     folder = Path(tempfile.mkdtemp())
     types = args.only.split(",") if args.only else known(weft)
-    text = calibration(weft, folder, args.calibration, "<|im_start|>{role}\n{content}<|im_end|>\n")
-    imatrix = folder / "imatrix.gguf"
-    made = run(weft, "imatrix", "-m", SOURCE, "-f", text, "-o", imatrix, "--parse-special", "--json")
-    print(f"importance matrix of {made['tokens']} tokens in {made['seconds']:.1f} s", file=sys.stderr)
-    tasks = [(t, i) for i in (False, True) for t in types if (t, i) not in done and not (i and t in ("F32", "F16", "BF16"))]
+    imatrix = args.imatrix
+    if not imatrix:
+        text = calibration(weft, folder, args.calibration, "<|im_start|>{role}\n{content}<|im_end|>\n")
+        imatrix = folder / "imatrix.gguf"
+        made = run(weft, "imatrix", "-m", SOURCE, "-f", text, "-o", imatrix, "--parse-special", "--json")
+        print(f"importance matrix of {made['tokens']} tokens in {made['seconds']:.1f} s", file=sys.stderr)
+    never = lambda t, i: t in ("F32", "F16", "BF16") if i else t in NEED
+    tasks = [(t, i) for i in (False, True) for t in types if (t, i) not in done and not never(t, i)]
     with ThreadPoolExecutor(args.jobs) as pool:
         for row in pool.map(lambda task: one(args, imatrix, folder, *task), tasks):
             if row is None:
@@ -112,17 +116,20 @@ def table(args):
     print(INTRODUCTION.format(**facts, positions=f16["positions"], device=f16["device"]))
     print("| type | MiB | % of F16 | bits a weight | NMSE of logits | KL divergence, nats | same top token, % | score: open | score: options | points lost |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for r in sorted((r for r in rows if not r["imatrix"]), key=lambda r: r["bytes"]):
+    for r in sorted((r for r in rows if r["type"] in NEED or not r["imatrix"]), key=lambda r: r["bytes"]):
         print(
-            f"| {r['type']} | {r['bytes'] / 2**20:.2f} | {100 * r['bytes'] / f16['bytes']:.1f} | {r['bits']:.2f} | {r['nmse']:.1e} | "
+            f"| {r['type']}{'*' * r['imatrix']} | {r['bytes'] / 2**20:.2f} | {100 * r['bytes'] / f16['bytes']:.1f} | {r['bits']:.2f} | {r['nmse']:.1e} | "
             f"{r['kl']['mean']:.1e} ± {r['kl']['standard_error']:.0e} | {100 * r['same_top']['share']:.2f} | {kinds(r)} | {score(f16) - score(r):.1f} |"
         )
     plain = {r["type"]: r for r in rows if not r["imatrix"]}
-    if len(plain) == len(rows):
+    if any(r["imatrix"] and r["type"] in NEED for r in rows):
+        print("\n\\* With an importance matrix, without which the type is not made.")
+    both = [r for r in rows if r["imatrix"] and r["type"] in plain]
+    if not both:
         return
     print("\n| type, with an importance matrix | KL divergence | without | same top token, % | without | score: open | score: options | points lost | without |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for r in sorted((r for r in rows if r["imatrix"]), key=lambda r: r["bytes"]):
+    for r in sorted(both, key=lambda r: r["bytes"]):
         p = plain[r["type"]]
         print(
             f"| {r['type']} | {r['kl']['mean']:.1e} | {p['kl']['mean']:.1e} | {100 * r['same_top']['share']:.2f} | "
@@ -138,6 +145,7 @@ def main():
     p.add_argument("--questions", type=int, default=300, help="of each kind")
     p.add_argument("--positions", type=int, default=4096)
     p.add_argument("--calibration", type=int, default=1000, help="conversations for the importance matrix")
+    p.add_argument("--imatrix", type=Path, help="an importance matrix that is there already")
     p.add_argument("--jobs", type=int, default=1, help="files at a time")
     p.add_argument("--only", help="types, by comma")
     args = p.parse_args()

@@ -23,7 +23,10 @@ class Batch(ctypes.Structure):
     _fields_ += [("seq", ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))), ("logits", ctypes.POINTER(ctypes.c_int8))]
 
 
-CONTEXT, BATCH, MICRO, POOLING = 0, 1, 2, 11  # words of the context's parameters
+CONTEXT, BATCH, MICRO, POOLING, FLASH, KEYS, VALUES = 0, 1, 2, 11, 13, 26, 27  # words of the context's parameters
+F32, F16 = 0, 1  # what KEYS and VALUES in the cache may be
+# Nothing is rounded to F16: flash attention does so whatever the cache is.
+WIDE = {"FLASH": 0, "KEYS": F32, "VALUES": F32}
 VERSION = xllamacpp.__version__
 Log = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 
@@ -64,7 +67,8 @@ def library():
     out.llama_log_set(out.quiet, None)
     out.llama_backend_init()
     words = out.llama_context_default_params().words
-    assert (words[CONTEXT], words[BATCH], words[MICRO], words[POOLING]) == (512, 2048, 512, 0xFFFFFFFF), (
+    known = {CONTEXT: 512, BATCH: 2048, MICRO: 512, POOLING: 0xFFFFFFFF, FLASH: 0xFFFFFFFF, KEYS: F16, VALUES: F16}
+    assert {at: words[at] for at in known} == known, (
         "the parameters of llama.cpp's contexts have moved: see llama.py"
     )
     return out
@@ -132,9 +136,9 @@ class Model:
         """The logits [vocabulary] f32 of token i of what was fed; -1 is the last."""
         return np.ctypeslib.as_array(LIB.llama_get_logits_ith(context, i), (self.size,))
 
-    def logits(self, ids, adapter=None):
+    def logits(self, ids, adapter=None, **words):
         """[tokens, vocabulary] f32."""
-        context = self.context(len(ids), adapter)
+        context = self.context(len(ids), adapter, **words)
         self.feed(context, ids, every=True)
         out = np.empty((len(ids), self.size), np.float32)
         for i in range(len(ids)):
