@@ -181,7 +181,7 @@ pub async fn serve_until(app: Arc<App>, listener: TcpListener, end: impl Future<
         pulls.stop();
     }
     if let Some(exams) = &app.exams {
-        exams.end();
+        exams.lane.end();
     }
     let deadline = Instant::now() + app.config.grace;
     for engine in app.open_models().iter().filter_map(|m| m.engine.as_ref()) {

@@ -84,14 +84,14 @@ pub(super) async fn create(State(app): State<Arc<App>>, post: Post) -> Result<Re
 /// GET /v1/evaluations
 pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(q): RawQuery, who: Asker) -> Result<Response> {
     let [after, limit] = query(q.as_deref(), ["after", "limit"])?;
-    let mut all = page(exams(&app)?.list(&owner(&app, &who)), after, limit)?;
+    let mut all = page(exams(&app)?.lane.list(&owner(&app, &who)), after, limit)?;
     all["models"] = json!(exams(&app)?.examinees(app.jobs.as_deref()));
     Ok(json(all.to_string()))
 }
 
 /// GET /v1/evaluations/{id}
 pub(super) async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, who: Asker) -> Result<Response> {
-    Ok(json(exams(&app)?.find(&owner(&app, &who), &id)?.to_string()))
+    Ok(json(exams(&app)?.lane.find(&owner(&app, &who), &id)?.to_string()))
 }
 
 /// POST /v1/evaluations/{id}/cancel
@@ -102,5 +102,5 @@ pub(super) async fn cancel(
     body: Body,
 ) -> Result<Response> {
     empty(&app, body).await?;
-    Ok(json(exams(&app)?.cancel(&owner(&app, &who), &id)?.to_string()))
+    Ok(json(exams(&app)?.lane.cancel(&owner(&app, &who), &id)?.to_string()))
 }
