@@ -6,10 +6,12 @@ mod table;
 mod url;
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde_json::Value;
 use weft_kernels::perf::{Effort, copy_rate, matrix_rate};
 use weft_models::engine::{Engine, Event, Id, Options as Room, Request};
 use weft_models::{Model, Sampling, Session, Source, Synthetic};
@@ -193,8 +195,16 @@ impl Ids {
     }
 }
 
-fn check() -> Result<()> {
-    if interrupt::asked() { Err(Error::Interrupted) } else { Ok(()) }
+/// Whether somebody asked a bench to end.
+type Stopped<'a> = &'a dyn Fn() -> bool;
+
+fn check(stopped: Stopped<'_>) -> Result<()> {
+    if stopped() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// For the progress of a prompt: break once it was asked to stop.
+fn flow(stopped: Stopped<'_>) -> ControlFlow<()> {
+    if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// Requests of a bench do not fail.
@@ -206,10 +216,10 @@ fn failed(events: &[Event]) -> Result<()> {
 }
 
 /// Steps until so many tokens have come.
-fn tokens(engine: &mut Engine, wanted: u32) -> Result<()> {
+fn tokens(engine: &mut Engine, wanted: u32, stopped: Stopped<'_>) -> Result<()> {
     let mut come = 0;
     while come < wanted {
-        check()?;
+        check(stopped)?;
         for event in engine.step()? {
             match event {
                 Event::Token { .. } => come += 1,
@@ -236,6 +246,7 @@ struct Run<'a> {
     test: Test,
     ids: &'a mut Ids,
     sampling: Sampling,
+    stopped: Stopped<'a>,
 }
 
 impl Run<'_> {
@@ -269,13 +280,14 @@ impl Run<'_> {
         let mut session = self.model.session(self.test.context())?;
         let before = self.ids.take(self.test.depth);
         if !before.is_empty() {
-            session.generate_with(&before, &self.sampling, 0, &mut |_, _| interrupt::flow())?;
+            session.generate_with(&before, &self.sampling, 0, &mut |_, _| flow(self.stopped))?;
             self.model.gpu().sync()?;
         }
         Ok((session, before))
     }
 
     fn prefill(&mut self, done: &mut dyn FnMut()) -> Result<Measured> {
+        let stopped = self.stopped;
         let (mut session, before) = self.session()?;
         // Each prompt begins with another token, so that nothing of it is in the cache.
         let mut rounds = 0;
@@ -287,7 +299,7 @@ impl Run<'_> {
             *first = (*first + rounds) % vocabulary;
             rounds += 1;
             let start = Instant::now();
-            let mut answer = session.generate_with(&prompt, &sampling, 1, &mut |_, _| interrupt::flow())?;
+            let mut answer = session.generate_with(&prompt, &sampling, 1, &mut |_, _| flow(stopped))?;
             answer.next_token()?;
             Ok(start.elapsed())
         };
@@ -298,6 +310,7 @@ impl Run<'_> {
     }
 
     fn decode(&mut self, done: &mut dyn FnMut()) -> Result<Measured> {
+        let stopped = self.stopped;
         let (mut session, mut prompt) = self.session()?;
         // The first of the steps computes the last token of this; what is before it stays in the cache.
         prompt.extend(self.ids.take(1));
@@ -305,10 +318,9 @@ impl Run<'_> {
         let mut once = || {
             let start = Instant::now();
             let mut answer =
-                session
-                    .generate_with(&prompt, &sampling, test.decode as usize, &mut |_, _| interrupt::flow())?;
+                session.generate_with(&prompt, &sampling, test.decode as usize, &mut |_, _| flow(stopped))?;
             for _ in 0..test.decode {
-                check()?;
+                check(stopped)?;
                 answer.next_token()?;
             }
             Ok(start.elapsed())
@@ -320,7 +332,7 @@ impl Run<'_> {
     }
 
     fn slots(&mut self, done: &mut dyn FnMut()) -> Result<Measured> {
-        let test = self.test;
+        let (test, stopped) = (self.test, self.stopped);
         let room = Room { slots: test.slots, context: Some(test.context()), ..Room::default() };
         let mut engine = Engine::new(self.model, &room)?;
         let before = self.ids.take(test.depth);
@@ -336,7 +348,7 @@ impl Run<'_> {
             engine.submit(request(slot, id, 1))?;
         }
         while engine.load() != (0, 0) {
-            check()?;
+            check(stopped)?;
             failed(&engine.step()?)?;
         }
         let mut ids: Vec<Id> = Vec::new();
@@ -349,16 +361,16 @@ impl Run<'_> {
             }
             let mut begun: HashSet<Id> = HashSet::new();
             while begun.len() < last.len() {
-                check()?;
+                check(stopped)?;
                 let events = engine.step()?;
                 failed(&events)?;
                 let tokens = events.iter().filter(|e| matches!(e, Event::Token { .. }));
                 begun.extend(tokens.map(Event::id));
             }
             // A round in which all take part.
-            tokens(&mut engine, 2 * test.slots)?;
+            tokens(&mut engine, 2 * test.slots, stopped)?;
             let start = Instant::now();
-            tokens(&mut engine, test.decode * test.slots)?;
+            tokens(&mut engine, test.decode * test.slots, stopped)?;
             Ok(start.elapsed())
         };
         let seconds = self.repeat(&mut once, done)?;
@@ -380,7 +392,7 @@ impl Run<'_> {
         };
         let mut all = Vec::new();
         for _ in 0..times {
-            check()?;
+            check(self.stopped)?;
             all.extend(once(false)?);
         }
         let longest = all.iter().map(|r| r.longest_submit).fold(0.0, f64::max);
@@ -408,6 +420,49 @@ fn source(f: &Flags) -> Result<Source> {
             Ok(made.map_err(|line| Error::input(format!("--synthetic: {line}")))?.into())
         }
     }
+}
+
+/// The command's own defaults, for who gives no flags.
+#[derive(clap::Parser)]
+struct Plain {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// What `weft bench` measures of a model, for a server: a prompt and an answer, three times each. Tells `told` of each.
+///
+/// # Errors
+/// A fault of the device, or what `told` gives; `stopped` ends it.
+pub(super) fn of(
+    model: &Model,
+    name: &str,
+    told: &mut dyn FnMut(&str, u64, u64) -> Result<()>,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Value> {
+    let plain = <Plain as clap::Parser>::try_parse_from(["bench", "--repetitions", "3"]);
+    let f = plain.map_err(|e| Error::usage(e.to_string()))?.flags;
+    let tests = tests(&f);
+    let total = (tests.len() * f.repetitions as usize) as u64;
+    told("the device's own ceilings", 0, total)?;
+    let (file, load, ceilings) = (name.to_owned(), Duration::ZERO, ceilings(model));
+    let subject = Subject { file, synthetic: false, model, flags: &f, load, ceilings };
+    let vocabulary = model.spec().vocabulary as usize;
+    let mut ids = Ids { rng: weft_kernels::testing::Rng::new(1), vocabulary };
+    let sampling = Sampling { ignore_eos: true, ..Sampling::greedy() };
+    let mut rows = Vec::new();
+    for test in tests {
+        told(&test.name(), 0, total)?;
+        let mut run = Run { flags: &f, model, test, ids: &mut ids, sampling, stopped };
+        let mut failed = None;
+        let measured = run.measure(&mut || {
+            failed = failed.take().or(told(&test.name(), 1, total).err());
+        })?;
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        rows.push(Row::new(&subject, test, &measured).json(&subject));
+    }
+    Ok(Value::Array(rows))
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
@@ -457,7 +512,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
     for test in tests {
         bar.set_message(test.name());
         let sampling = Sampling { ignore_eos: true, ..Sampling::greedy() };
-        let mut run = Run { flags: &f, model: &model, test, ids: &mut ids, sampling };
+        let mut run =
+            Run { flags: &f, model: &model, test, ids: &mut ids, sampling, stopped: &interrupt::asked };
         let measured = run.measure(&mut || bar.inc(1));
         match measured {
             Ok(m) => {

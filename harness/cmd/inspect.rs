@@ -118,20 +118,28 @@ fn planned(f: &Flags, file: &File) -> Result<Planned> {
         }
     };
     let caps = device.clone().unwrap_or_else(|| Caps::core(DeviceKind::Other, &budget));
-    let options = Options { cache: f.cache.cache_type, ..Options::default() };
-    let mut plan = plan(file, &spec, context, &options, (&caps, &budget))?;
-    let engine = match f.slots {
-        Some(slots) => {
-            let room = engine::Options { slots, context: Some(context), ..Default::default() };
-            Some((slots, engine::plan(file, &spec, &options, &room, (&caps, &budget))?))
-        }
-        None => None,
-    };
-    if let Some((_, e)) = engine {
-        let engine::Plan { cache: kv_cache, activations, state, chunk, .. } = e;
-        plan = MemoryPlan { kv_cache, activations, state, chunk, ..plan };
-    }
+    let (plan, engine) = memory(file, &spec, (context, f.slots), f.cache, (&caps, &budget))?;
     Ok(Planned { context, plan, engine, device, budget })
+}
+
+/// Slots, and what they take in place of a session.
+type Slots = Option<(u32, engine::Plan)>;
+
+/// The memory of a model with a context, and with slots where there are to be some.
+pub(super) fn memory(
+    file: &File,
+    spec: &Spec,
+    (context, slots): (u32, Option<u32>),
+    cache: CacheFlag,
+    device: (&Caps, &Budget),
+) -> Result<(MemoryPlan, Slots)> {
+    let options = Options { cache: cache.cache_type, ..Options::default() };
+    let plan = plan(file, spec, context, &options, device)?;
+    let Some(slots) = slots else { return Ok((plan, None)) };
+    let room = engine::Options { slots, context: Some(context), ..Default::default() };
+    let e = engine::plan(file, spec, &options, &room, device)?;
+    let engine::Plan { cache: kv_cache, activations, state, chunk, .. } = e;
+    Ok((MemoryPlan { kv_cache, activations, state, chunk, ..plan }, Some((slots, e))))
 }
 
 fn plan_text(p: &Planned) -> String {

@@ -371,16 +371,12 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
         output::line(&report::device_line(gpu.caps()))?;
     }
     run_cases(&gpus, &cases, f.seed, |case, ran| {
-        let (count, word, nmse, detail) = match ran.outcome {
-            Outcome::Passed(nmse) => (&mut passed, "passed", Some(nmse), format!("NMSE {nmse:.1e}")),
-            Outcome::Failed(nmse) => {
-                let detail = format!("NMSE {nmse:.1e}, allowed {:.0e}", case.tolerance);
-                (&mut failed, "FAILED", Some(nmse), detail)
-            }
-            Outcome::Unsupported(why) => (&mut unsupported, "unsupported", None, why),
-            Outcome::Error(what) => (&mut failed, "FAILED", None, crate::error::one_line(&what)),
-        };
-        *count += 1;
+        let (word, nmse, detail) = ended(case, ran.outcome);
+        *match word {
+            "passed" => &mut passed,
+            "FAILED" => &mut failed,
+            _ => &mut unsupported,
+        } += 1;
         if f.json {
             rows.push(json!({
                 "op": case.op,
@@ -418,6 +414,61 @@ fn test(f: &Test, cases: Vec<Case>) -> Result<()> {
         failed => Err(Error::Cases { failed, total: cases.len() }),
     }
 }
+
+/// A word for how a case ended, its error where it has one, and more of it.
+fn ended(case: &Case, outcome: Outcome) -> (&'static str, Option<f64>, String) {
+    match outcome {
+        Outcome::Passed(nmse) => ("passed", Some(nmse), format!("NMSE {nmse:.1e}")),
+        Outcome::Failed(nmse) => {
+            ("FAILED", Some(nmse), format!("NMSE {nmse:.1e}, allowed {:.0e}", case.tolerance))
+        }
+        Outcome::Unsupported(why) => ("unsupported", None, why),
+        Outcome::Error(what) => ("FAILED", None, crate::error::one_line(&what)),
+    }
+}
+
+/// Everything, as far as a server is asked for it.
+fn all() -> Choice {
+    Choice { op: "*".into(), types: Vec::new(), variant: None }
+}
+
+/// What `weft kernels test` does, for a server; tells `told` of each case.
+///
+/// # Errors
+/// A device that cannot be opened, or what `told` gives.
+pub(super) fn tested(
+    device: &DeviceFlags,
+    thorough: bool,
+    told: &mut dyn FnMut(&str, u64, u64) -> Result<()>,
+) -> Result<Value> {
+    let cases = registry::cases();
+    let cases = if thorough { cases } else { testing::quick(cases) };
+    let total = cases.len() as u64;
+    told("the first shaders", 0, total)?;
+    let gpus = devices(&all(), device)?;
+    let (mut counts, mut ops) = ([0u64; 3], std::collections::BTreeSet::new());
+    let mut failures = Vec::new();
+    testing::run_all(&gpus, &cases, oracle, 0, |case, ran| -> Result<()> {
+        let (word, _, detail) = ended(case, ran.outcome);
+        ops.insert(case.op);
+        counts[["passed", "FAILED", "unsupported"].iter().position(|w| *w == word).unwrap_or(1)] += 1;
+        if word == "FAILED" && failures.len() < FAILURES {
+            failures.push(json!({
+                "op": case.op, "variant": case.variant, "type": case.ty, "case": case.name, "detail": detail,
+            }));
+        }
+        told(case.op, 1, total)
+    })?;
+    let [passed, failed, unsupported] = counts;
+    Ok(json!({
+        "passed": passed, "failed": failed, "unsupported": unsupported, "ops": ops.len(), "failures": failures,
+    }))
+}
+
+pub(super) use perf::roofline;
+
+/// Failures of a test that are told one by one.
+const FAILURES: usize = 50;
 
 /// Runs `cases` behind a bar, telling what became of each, in order.
 fn run_cases(

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use indicatif::ProgressBar;
 use serde_json::{Value as Json, json};
 use weft_formats::adapter::{Adapter, Base};
 use weft_formats::gguf::{File, TensorInfo, Value, Writer};
@@ -15,7 +14,7 @@ use weft_formats::recipe::{self, Model, RECIPES, Recipe, Wishes};
 use weft_models::{Spec, adapter_base};
 use weft_runtime::human;
 
-use super::quantize::without_split;
+use super::quantize::{Told, without_split};
 use crate::options::{LoraFlag, ModelFlag, check_gguf, path_and_scale};
 use crate::{Error, Result, interrupt, output};
 
@@ -77,75 +76,110 @@ struct Target {
     own: Option<f32>,
 }
 
-pub(super) fn run(f: Flags) -> Result<()> {
-    let start = Instant::now();
-    if f.lora.lora.is_empty() {
-        return Err(Error::input("no adapter to merge; give one with --lora FILE"));
+/// What was written.
+struct Written {
+    recipe: Option<Recipe>,
+    size: u64,
+    targets: Vec<Target>,
+    /// Which tensors have a change.
+    changed: Vec<bool>,
+}
+
+impl Flags {
+    /// As a server is asked for it.
+    pub(super) fn of(model: ModelFlag, adapter: String, output: PathBuf) -> Flags {
+        let lora = LoraFlag { lora: vec![adapter] };
+        Flags { model, lora, o: output, to: None, same_types: false, min_share: 0.0, json: false }
     }
+
+    /// Does it; tells `told` of each part, and first how many values there are in all. Gives the size of the file.
+    ///
+    /// # Errors
+    /// What is wrong, or what `told` gives.
+    pub(super) fn work(&self, told: &mut dyn FnMut(&str, u64, u64) -> Result<()>) -> Result<u64> {
+        let file = self.model.open_file()?;
+        let total = values(&file);
+        Ok(write(self, &file, &mut |name, n| told(name, n, total))?.size)
+    }
+}
+
+fn values(file: &File) -> u64 {
+    file.tensors().iter().map(TensorInfo::elements).sum()
+}
+
+fn write(f: &Flags, file: &File, told: Told<'_>) -> Result<Written> {
     let recipe = f.to.as_deref().map(|name| {
         let known = || RECIPES.iter().map(|r| r.name).collect::<Vec<_>>().join(", ");
         Recipe::parse(name).ok_or_else(|| Error::input(format!("unknown type {name:?}; known: {}", known())))
     });
     let recipe = recipe.transpose()?;
-    let file = f.model.open_file()?;
     let adapters = f.lora.lora.iter().map(|text| PathBuf::from(path_and_scale(text).0));
     check_gguf(&f.o, &adapters.chain(file.paths()).collect::<Vec<_>>(), "model")?;
     // A path that cannot be written is said before the work, not after it.
     drop(weft_formats::AtomicFile::create(&f.o)?);
-    let base = adapter_base(&Spec::read(&file)?);
-    let adapters = open_adapters(&f, &file, &base)?;
+    let base = adapter_base(&Spec::read(file)?);
+    let adapters = open_adapters(f, file, &base)?;
     let mut changes: Vec<Change<'_>> = vec![Change::default(); file.tensors().len()];
     for (adapter, strength) in &adapters {
         for pair in &adapter.pairs {
             // Checked when the adapter was opened.
-            if let Some((at, first, ..)) = place(&file, &base, &pair.tensor) {
+            if let Some((at, first, ..)) = place(file, &base, &pair.tensor) {
                 changes[at].parts.push((pair, strength * adapter.scale(pair), first));
             }
         }
     }
-    interrupt::install(8);
-    let targets = targets(&f, &file, recipe, &changes)?;
+    let targets = targets(f, file, recipe, &changes, told)?;
     let mut metadata = without_split(file.metadata());
-    if let Some(file_type) = recipe.map(|r| r.file_type).or_else(|| file_type(&file, &targets)) {
+    if let Some(file_type) = recipe.map(|r| r.file_type).or_else(|| file_type(file, &targets)) {
         metadata.set("general.file_type", Value::U32(file_type));
     }
     let table = file.tensors().iter().zip(&targets).map(|(t, to)| (t.name.clone(), t.shape.clone(), to.ty));
     let writer = Writer::new(&metadata, table)?;
     let size = writer.size();
-
-    let total = file.tensors().iter().map(TensorInfo::elements).sum();
-    let bar = output::bar(total, "merge {bar:30} {percent}% {msg}, {elapsed} of {duration}");
     let mut sources = file.tensors().iter().zip(changes.iter().zip(&targets));
-    let written = writer.write_to(&f.o, |_, out| -> Result<()> {
+    writer.write_to(&f.o, |_, out| -> Result<()> {
         let Some((from, (change, to))) = sources.next() else { return Ok(()) };
-        bar.set_message(from.name.clone());
-        merged(&file, from, to.ty, change, out, &bar).map_err(|e| match e {
-            None => Error::Interrupted,
-            Some(e) => Error::input(format!("{}: tensor {:?}: {e}", f.model.name(), from.name)),
-        })
+        merged((file, &f.model.name()), from, to.ty, change, out, told)
+    })?;
+    let changed = changes.iter().map(|c| !c.is_empty()).collect();
+    Ok(Written { recipe, size, targets, changed })
+}
+
+pub(super) fn run(f: Flags) -> Result<()> {
+    let start = Instant::now();
+    if f.lora.lora.is_empty() {
+        return Err(Error::input("no adapter to merge; give one with --lora FILE"));
+    }
+    let file = f.model.open_file()?;
+    interrupt::install(8);
+    let bar = output::bar(values(&file), "merge {bar:30} {percent}% {msg}, {elapsed} of {duration}");
+    let written = write(&f, &file, &mut |name, n| {
+        bar.set_message(name.to_owned());
+        bar.inc(n);
+        if interrupt::asked() { Err(Error::Interrupted) } else { Ok(()) }
     });
     bar.finish_and_clear();
-    written?;
-    let changed = changes.iter().filter(|c| !c.is_empty()).count();
+    let w = written?;
+    let changed = w.changed.iter().filter(|c| **c).count();
     let seconds = start.elapsed().as_secs_f64();
     match f.json {
         true => output::json(&json!({
             "model": f.model.name(),
             "adapters": f.lora.lora,
             "output": f.o.display().to_string(),
-            "type": recipe.map(|r| r.name),
+            "type": w.recipe.map(|r| r.name),
             "tensors": file.tensors().len(),
             "changed": changed,
-            "bytes": size,
+            "bytes": w.size,
             "seconds": seconds,
-            "written": written_json(&file, &changes, &targets),
+            "written": written_json(&file, &w),
         })),
         false => output::text(&format!(
             "{}: {}, {changed} of {} tensors changed, in {seconds:.1} s\n{}",
             f.o.display(),
-            human(size),
+            human(w.size),
             file.tensors().len(),
-            written_text(&file, &changes, &targets)
+            written_text(&file, &w)
         )),
     }
 }
@@ -190,15 +224,19 @@ fn asked(file: &File, recipe: Option<Recipe>) -> Vec<Type> {
 }
 
 /// How each tensor is written; refuses what would lose an adapter.
-fn targets(f: &Flags, file: &File, recipe: Option<Recipe>, changes: &[Change<'_>]) -> Result<Vec<Target>> {
+fn targets(
+    f: &Flags,
+    file: &File,
+    recipe: Option<Recipe>,
+    changes: &[Change<'_>],
+    told: Told<'_>,
+) -> Result<Vec<Target>> {
     let fixed = recipe.is_some() || f.same_types;
     let mut worst: Option<(&TensorInfo, Target)> = None;
     let mut lost = 0;
     let mut all = Vec::new();
     for ((t, ty), change) in file.tensors().iter().zip(asked(file, recipe)).zip(changes) {
-        if interrupt::asked() {
-            return Err(Error::Interrupted);
-        }
+        told(&t.name, 0)?;
         let line = |e: String| Error::input(format!("{}: tensor {:?}: {e}", f.model.name(), t.name));
         let kept = ty == t.ty && (change.is_empty() || Grid::has(ty) || !fixed);
         if !kept && !writable(ty) {
@@ -287,9 +325,9 @@ fn percent(share: f32) -> String {
 }
 
 /// What became of the changed tensors, a line for each pair of types.
-fn written_text(file: &File, changes: &[Change<'_>], targets: &[Target]) -> String {
+fn written_text(file: &File, w: &Written) -> String {
     let mut kinds: BTreeMap<(&str, &str), (usize, f32, f32)> = BTreeMap::new();
-    for ((t, to), _) in file.tensors().iter().zip(targets).zip(changes).filter(|(_, c)| !c.is_empty()) {
+    for ((t, to), _) in file.tensors().iter().zip(&w.targets).zip(&w.changed).filter(|(_, c)| **c) {
         let kind = kinds.entry((t.ty.name(), to.ty.name())).or_insert((0, f32::INFINITY, f32::INFINITY));
         kind.0 += 1;
         kind.1 = kind.1.min(to.share);
@@ -306,8 +344,8 @@ fn written_text(file: &File, changes: &[Change<'_>], targets: &[Target]) -> Stri
     text
 }
 
-fn written_json(file: &File, changes: &[Change<'_>], targets: &[Target]) -> Json {
-    let changed = file.tensors().iter().zip(targets).zip(changes).filter(|(_, c)| !c.is_empty());
+fn written_json(file: &File, w: &Written) -> Json {
+    let changed = file.tensors().iter().zip(&w.targets).zip(&w.changed).filter(|(_, c)| **c);
     let one = |((t, to), _): ((&TensorInfo, &Target), _)| {
         json!({"tensor": t.name, "from": t.ty.name(), "type": to.ty.name(), "share": to.share,
             "share_in_own_type": to.own})
@@ -315,28 +353,25 @@ fn written_json(file: &File, changes: &[Change<'_>], targets: &[Target]) -> Json
     changed.map(one).collect()
 }
 
-/// One tensor with its changes, as `ty`. `None` is Ctrl-C.
+/// One tensor with its changes, as `ty`.
 fn merged(
-    file: &File,
+    (file, name): (&File, &str),
     t: &TensorInfo,
     ty: Type,
     change: &Change<'_>,
     out: &mut Vec<u8>,
-    bar: &ProgressBar,
-) -> std::result::Result<(), Option<quant::Error>> {
+    told: Told<'_>,
+) -> Result<()> {
     if t.shape.is_empty() || (ty == t.ty && change.is_empty()) {
         out.extend(file.bytes(t));
         file.release(t);
-        bar.inc(t.elements());
-        return Ok(());
+        return told(&t.name, t.elements());
     }
     let cols = t.shape[0] as usize;
     let row = t.ty.row_bytes(t.shape[0]).unwrap_or(t.size) as usize;
     let step = (STEP / t.shape[0]).max(1) as usize;
+    told(&t.name, 0)?;
     for (i, part) in file.bytes(t).chunks(step * row).enumerate() {
-        if interrupt::asked() {
-            return Err(None);
-        }
         let written = match change.is_empty() {
             true => convert_rows(t.ty, part, ty, cols, None, out),
             false => change.write(i * step, t.ty, part, cols, ty, out),
@@ -347,10 +382,10 @@ fn merged(
             }
             other => other,
         };
-        written.map_err(|e| Some(count(e)))?;
+        written.map_err(|e| Error::input(format!("{name}: tensor {:?}: {}", t.name, count(e))))?;
         let done = i * step * row;
         file.release_part(t, done..done + part.len());
-        bar.inc((part.len() / row * cols) as u64);
+        told(&t.name, (part.len() / row * cols) as u64)?;
     }
     Ok(())
 }

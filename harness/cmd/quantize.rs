@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use indicatif::ProgressBar;
 use regex::Regex;
 use serde_json::{Value as Json, json};
 use weft_formats::gguf::{File, Metadata, TensorInfo, Value, Writer};
@@ -58,47 +57,155 @@ pub(super) struct Flags {
 /// Values encoded between two looks at Ctrl-C and the bar: a second or so.
 const STEP: u64 = 1 << 22;
 
-pub(super) fn run(f: Flags) -> Result<()> {
-    let start = Instant::now();
-    let recipe = Recipe::parse(&f.to).ok_or_else(|| {
-        let known: Vec<_> = RECIPES.iter().map(|r| r.name).collect();
-        Error::input(format!("unknown type {:?}; known: {}", f.to, known.join(", ")))
-    })?;
-    let overrides = f.tensor.iter().map(|t| parse_override(t)).collect::<Result<_>>()?;
-    let file = File::open(&f.input)?;
-    check_gguf(&f.output, &f.imatrix.iter().cloned().chain(file.paths()).collect::<Vec<_>>(), "model")?;
-    let imatrix = f.imatrix.as_deref().map(|p| Imatrix::open(p).map_err(|e| Error::input(e.to_string())));
-    let imatrix = imatrix.transpose()?;
+/// Is told the tensor that is written, and how many of its values were; what it gives ends the work.
+pub(super) type Told<'a> = &'a mut dyn FnMut(&str, u64) -> Result<()>;
 
-    let wishes = Wishes { keep_output: f.keep_output, overrides, importance: imatrix.is_some() };
+/// A file, and what becomes of each tensor.
+struct Prepared<'a> {
+    file: &'a File,
+    recipe: Recipe,
+    choices: Vec<Choice>,
+    importance: Vec<Option<&'a [f32]>>,
+    writer: Writer,
+}
+
+fn parse_recipe(name: &str) -> Result<Recipe> {
+    Recipe::parse(name).ok_or_else(|| {
+        let known: Vec<_> = RECIPES.iter().map(|r| r.name).collect();
+        Error::input(format!("unknown type {name:?}; known: {}", known.join(", ")))
+    })
+}
+
+fn choices(file: &File, recipe: Recipe, wishes: &Wishes) -> Vec<Choice> {
     let tensors: Vec<_> =
         file.tensors().iter().map(|t| recipe::Tensor { name: &t.name, shape: &t.shape, ty: t.ty }).collect();
-    if tensors.is_empty() {
-        return Err(Error::input(format!("{}: holds no tensors", f.input.display())));
+    recipe::choose(recipe, &Model::read(file.metadata()), wishes, &tensors)
+}
+
+fn writer(metadata: &Metadata, file: &File, choices: &[Choice]) -> Result<Writer> {
+    let table = file.tensors().iter().zip(choices).map(|(t, c)| (t.name.clone(), t.shape.clone(), c.ty));
+    Ok(Writer::new(metadata, table)?)
+}
+
+impl Flags {
+    /// As a server is asked for it.
+    pub(super) fn of(input: PathBuf, output: PathBuf, to: &str, requantize: bool) -> Flags {
+        let (imatrix, tensor) = (None, Vec::new());
+        Flags { input, output, to: to.into(), imatrix, keep_output: false, tensor, requantize, json: false }
     }
-    let choices = recipe::choose(recipe, &Model::read(file.metadata()), &wishes, &tensors);
-    check_source(&f, &file, &choices)?;
-    let importance = importance(&f, &file, &choices, imatrix.as_ref())?;
 
-    let metadata = metadata(&f, &file, recipe, imatrix.as_ref());
-    let table = file.tensors().iter().zip(&choices).map(|(t, c)| (t.name.clone(), t.shape.clone(), c.ty));
-    let writer = Writer::new(&metadata, table)?;
-    let size = writer.size();
+    /// Looks at everything that can be wrong before the work.
+    fn prepare<'a>(&self, file: &'a File, imatrix: Option<&'a Imatrix>) -> Result<Prepared<'a>> {
+        let recipe = parse_recipe(&self.to)?;
+        let overrides = self.tensor.iter().map(|t| parse_override(t)).collect::<Result<_>>()?;
+        let inputs: Vec<_> = self.imatrix.iter().cloned().chain(file.paths()).collect();
+        check_gguf(&self.output, &inputs, "model")?;
+        let wishes = Wishes { keep_output: self.keep_output, overrides, importance: imatrix.is_some() };
+        if file.tensors().is_empty() {
+            return Err(Error::input(format!("{}: holds no tensors", self.input.display())));
+        }
+        let choices = choices(file, recipe, &wishes);
+        check_source(self, file, &choices)?;
+        let importance = importance(self, file, &choices, imatrix)?;
+        let writer = writer(&metadata(self, file, recipe, imatrix), file, &choices)?;
+        Ok(Prepared { file, recipe, choices, importance, writer })
+    }
 
+    /// Writes the file.
+    fn write(&self, p: Prepared<'_>, told: Told<'_>) -> Result<()> {
+        let mut sources = p.file.tensors().iter().zip(&p.importance);
+        p.writer.write_to(&self.output, |to, out| -> Result<()> {
+            // The writer asks in the order of the table, which is the source's.
+            let Some((from, importance)) = sources.next() else { return Ok(()) };
+            let input = self.input.display().to_string();
+            encode((p.file, &input), from, to.ty, *importance, out, told)
+        })
+    }
+
+    /// Everything that is wrong, and the size of what would be written.
+    ///
+    /// # Errors
+    /// That.
+    pub(super) fn check(&self) -> Result<u64> {
+        Ok(self.prepare(&File::open(&self.input)?, None)?.writer.size())
+    }
+
+    /// Does it; tells `told` of each part, and first how many values there are in all. Gives the sizes before and after.
+    ///
+    /// # Errors
+    /// What is wrong, or what `told` gives.
+    pub(super) fn work(&self, told: &mut dyn FnMut(&str, u64, u64) -> Result<()>) -> Result<(u64, u64)> {
+        let file = File::open(&self.input)?;
+        let prepared = self.prepare(&file, None)?;
+        let (size, total) = (prepared.writer.size(), values(&file));
+        self.write(prepared, &mut |name, n| told(name, n, total))?;
+        Ok((file.size(), size))
+    }
+}
+
+fn values(file: &File) -> u64 {
+    file.tensors().iter().map(TensorInfo::elements).sum()
+}
+
+/// What a file would be in a type.
+pub(super) struct Size {
+    pub(super) name: &'static str,
+    /// Bytes of the file.
+    pub(super) bytes: u64,
+    /// Bits a weight.
+    pub(super) bits: f64,
+    /// Whether it is of little use without an importance matrix.
+    pub(super) needs_importance: bool,
+}
+
+/// The size of a file in each type, the smallest first.
+///
+/// # Errors
+/// It has no tensors, or some that cannot be written.
+pub(super) fn sizes(file: &File) -> Result<Vec<Size>> {
+    let weights = values(file).max(1) as f64;
+    let metadata = without_split(file.metadata());
+    let one = |recipe: &Recipe| {
+        let choices = choices(file, *recipe, &Wishes::default());
+        let pairs = || file.tensors().iter().zip(&choices);
+        let bytes: u64 = pairs().map(|(t, c)| tensor_bytes(t, c.ty)).sum();
+        let bare = |(t, c): (&TensorInfo, &Choice)| t.ty != c.ty && recipe::needs_importance(&t.name, c.ty);
+        let size = writer(&metadata, file, &choices)?.size();
+        let (name, bits) = (recipe.name, bytes as f64 * 8.0 / weights);
+        Ok(Size { name, bytes: size, bits, needs_importance: pairs().any(bare) })
+    };
+    let mut all = RECIPES.iter().map(one).collect::<Result<Vec<_>>>()?;
+    all.sort_by_key(|s| s.bytes);
+    Ok(all)
+}
+
+/// The type of most of a file's weights, and whether any are in blocks already.
+pub(super) fn own_type(file: &File) -> (&'static str, bool) {
+    let mut types: BTreeMap<&'static str, u64> = BTreeMap::new();
+    file.tensors().iter().for_each(|t| *types.entry(t.ty.name()).or_default() += t.elements());
+    let most = types.into_iter().max_by_key(|t| t.1).map_or("", |t| t.0);
+    (most, file.tensors().iter().any(|t| is_small(t.ty)))
+}
+
+pub(super) fn run(f: Flags) -> Result<()> {
+    let start = Instant::now();
+    // A type that is not known is said before a file is opened.
+    parse_recipe(&f.to)?;
+    let file = File::open(&f.input)?;
+    let imatrix = f.imatrix.as_deref().map(|p| Imatrix::open(p).map_err(|e| Error::input(e.to_string())));
+    let imatrix = imatrix.transpose()?;
+    let prepared = f.prepare(&file, imatrix.as_ref())?;
+    let (recipe, choices, size) = (prepared.recipe, prepared.choices.clone(), prepared.writer.size());
+    let used = prepared.importance.iter().filter(|i| i.is_some()).count();
     interrupt::install(8);
-    let total = file.tensors().iter().map(TensorInfo::elements).sum();
-    let bar = output::bar(total, "quantise {bar:30} {percent}% {msg}, {elapsed} of {duration}");
-    let mut sources = file.tensors().iter().zip(&importance);
-    let written = writer.write_to(&f.output, |to, out| -> Result<()> {
-        // The writer asks in the order of the table, which is the source's.
-        let Some((from, importance)) = sources.next() else { return Ok(()) };
-        bar.set_message(from.name.clone());
-        encode(&file, from, to.ty, *importance, out, &bar)
-            .map_err(|e| e.unwrap_or_else(|line| Error::input(format!("{}: {line}", f.input.display()))))
+    let bar = output::bar(values(&file), "quantise {bar:30} {percent}% {msg}, {elapsed} of {duration}");
+    let written = f.write(prepared, &mut |name, n| {
+        bar.set_message(name.to_owned());
+        bar.inc(n);
+        if interrupt::asked() { Err(Error::Interrupted) } else { Ok(()) }
     });
     bar.finish_and_clear();
     written?;
-    let used = importance.iter().filter(|i| i.is_some()).count();
     let report =
         Report { recipe, file: &file, choices: &choices, size, used, seconds: start.elapsed().as_secs_f64() };
     match f.json {
@@ -233,21 +340,20 @@ pub(super) fn without_split(metadata: &Metadata) -> Metadata {
     out
 }
 
-/// One tensor as `to`. An error is Ctrl-C, or a line about the tensor.
+/// One tensor as `to`.
 fn encode(
-    file: &File,
+    (file, name): (&File, &str),
     t: &TensorInfo,
     to: Type,
     importance: Option<&[f32]>,
     out: &mut Vec<u8>,
-    bar: &ProgressBar,
-) -> std::result::Result<(), std::result::Result<Error, String>> {
+    told: Told<'_>,
+) -> Result<()> {
     let bytes = file.bytes(t);
     // A number alone has no rows to encode.
     let Some(&first) = t.shape.first() else {
         out.extend(bytes);
-        bar.inc(1);
-        return Ok(());
+        return told(&t.name, 1);
     };
     let columns = first as usize;
     let rows = t.shape.get(1).map_or(1, |r| *r as usize);
@@ -255,12 +361,10 @@ fn encode(
     let row = t.ty.row_bytes(t.shape[0]).unwrap_or(t.size) as usize;
     let step = (STEP / t.shape[0]).max(1) as usize * row;
     let mut at = 0;
+    told(&t.name, 0)?;
     for (m, matrix) in bytes.chunks(rows * row).enumerate() {
         let importance = importance.map(|w| &w[m * columns..][..columns]);
         for part in matrix.chunks(step) {
-            if interrupt::asked() {
-                return Err(Ok(Error::Interrupted));
-            }
             let first = at / row * columns;
             convert_rows(t.ty, part, to, columns, importance, out).map_err(|e| {
                 let e = match e {
@@ -269,14 +373,19 @@ fn encode(
                     }
                     other => other,
                 };
-                Err(format!("tensor {:?}: {e}", t.name))
+                Error::input(format!("{name}: tensor {:?}: {e}", t.name))
             })?;
             file.release_part(t, at..at + part.len());
             at += part.len();
-            bar.inc((part.len() / row * columns) as u64);
+            told(&t.name, (part.len() / row * columns) as u64)?;
         }
     }
     Ok(())
+}
+
+fn tensor_bytes(t: &TensorInfo, ty: Type) -> u64 {
+    let columns = t.shape.first().copied().unwrap_or(1);
+    ty.row_bytes(columns).unwrap_or(0) * t.shape.iter().skip(1).product::<u64>()
 }
 
 /// What was done.
@@ -294,18 +403,13 @@ impl Report<'_> {
         self.file.tensors().iter().zip(self.choices)
     }
 
-    fn bytes(t: &TensorInfo, ty: Type) -> u64 {
-        let columns = t.shape.first().copied().unwrap_or(1);
-        ty.row_bytes(columns).unwrap_or(0) * t.shape.iter().skip(1).product::<u64>()
-    }
-
     /// Bits a weight, before and after.
     fn bits(&self) -> (f64, f64) {
         let weights: u64 = self.pairs().map(|(t, _)| t.elements()).sum();
         let bits = |bytes: u64| bytes as f64 * 8.0 / weights as f64;
         (
             bits(self.pairs().map(|(t, _)| t.size).sum()),
-            bits(self.pairs().map(|(t, c)| Self::bytes(t, c.ty)).sum()),
+            bits(self.pairs().map(|(t, c)| tensor_bytes(t, c.ty)).sum()),
         )
     }
 
@@ -315,7 +419,7 @@ impl Report<'_> {
         for (t, c) in self.pairs() {
             let entry: &mut (u64, u64) = types.entry(c.ty.name()).or_default();
             entry.0 += 1;
-            entry.1 += Self::bytes(t, c.ty);
+            entry.1 += tensor_bytes(t, c.ty);
         }
         types
     }

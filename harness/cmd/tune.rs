@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_kernels::WeightType;
 use weft_kernels::perf::tune::{self, Tunable};
 use weft_kernels::tuning::{self, Finding};
@@ -114,44 +114,63 @@ pub(super) fn run(f: Flags) -> Result<()> {
 }
 
 /// What was found, and what was not measured, with the reason. Behind a bar.
-fn measure(
-    f: &Flags,
+fn measure(f: &Flags, gpu: &Gpu, tunables: &[Tunable], budget: Duration) -> Result<Measured> {
+    let bar = output::bar(tunables.len() as u64, "{bar:30} {pos} of {len}, {msg}, {elapsed}");
+    let mut told = |step: Step<'_>| {
+        match step {
+            Step::At(tunable) => {
+                let (op, ty, _) = tunable.names();
+                bar.set_message(format!("{op} {ty}"));
+            }
+            Step::Done(tunable, finding) => {
+                bar.inc(1);
+                if let Some(finding) = finding.filter(|_| !f.json) {
+                    bar.suspend(|| line(row(tunable, finding)))?;
+                }
+            }
+        }
+        bar.tick();
+        Ok(())
+    };
+    let stopped = || {
+        bar.tick();
+        interrupt::asked()
+    };
+    let measured = measure_all(gpu, (tunables, f.quick, budget), &mut told, &stopped);
+    bar.finish_and_clear();
+    measured
+}
+
+/// What was found, and what was not measured, with the reason.
+type Measured = (Vec<Finding>, Vec<(Tunable, String)>);
+
+/// How far the measuring is.
+enum Step<'a> {
+    /// This is measured.
+    At(&'a Tunable),
+    /// It was, if it could be.
+    Done(&'a Tunable, Option<&'a Finding>),
+}
+
+fn measure_all(
     gpu: &Gpu,
-    tunables: &[Tunable],
-    budget: Duration,
-) -> Result<(Vec<Finding>, Vec<(Tunable, String)>)> {
+    (tunables, quick, budget): (&[Tunable], bool, Duration),
+    told: &mut dyn FnMut(Step<'_>) -> Result<()>,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Measured> {
     let (mut found, mut left) = (Vec::new(), Vec::new());
     let start = Instant::now();
-    let bar = output::bar(tunables.len() as u64, "{bar:30} {pos} of {len}, {msg}, {elapsed}");
     for tunable in tunables {
-        let (op, ty, shape) = tunable.names();
-        bar.set_message(format!("{op} {ty}"));
-        bar.tick();
-        let mut stop = || {
-            bar.tick();
-            interrupt::asked() || start.elapsed() >= budget
-        };
-        let measured = tune::measure(gpu, f.quick, tunable, &mut stop);
-        bar.inc(1);
-        if interrupt::asked() {
-            bar.finish_and_clear();
+        told(Step::At(tunable))?;
+        let measured = tune::measure(gpu, quick, tunable, &mut || stopped() || start.elapsed() >= budget);
+        if stopped() {
             return Err(Error::Interrupted);
         }
         match measured {
             Ok(Some(finding)) => {
-                if !f.json {
-                    let [before, now] = finding.us;
-                    let (gain, best) = match finding.gains() {
-                        true => (format!("{:.1}%", 100.0 * (before / now - 1.0)), now),
-                        false => ("-".into(), before),
-                    };
-                    let constants = tuning::constants_text(op, finding.tuned.constants);
-                    let us = [before, best].map(|us| format!("{us:.2}"));
-                    let [before, best] = us;
-                    let row = [op.into(), ty.into(), shape, before, best, gain, constants];
-                    bar.suspend(|| line(row))?;
-                }
+                told(Step::Done(tunable, Some(&finding)))?;
                 found.push(finding);
+                continue;
             }
             Ok(None) => left.push((*tunable, format!("{} s were over", budget.as_secs()))),
             // A device that is too small for one row of the table is not too small for the next.
@@ -159,14 +178,63 @@ fn measure(
             Err(weft_kernels::Error::Gpu(
                 e @ (weft_runtime::Error::OutOfMemory { .. } | weft_runtime::Error::BufferTooLarge { .. }),
             )) => left.push((*tunable, e.to_string())),
-            Err(e) => {
-                bar.finish_and_clear();
-                return Err(weft_models::Error::from(e).into());
-            }
+            Err(e) => return Err(weft_models::Error::from(e).into()),
         }
+        told(Step::Done(tunable, None))?;
     }
-    bar.finish_and_clear();
     Ok((found, left))
+}
+
+/// A row of the table.
+fn row(tunable: &Tunable, finding: &Finding) -> [String; 7] {
+    let (op, ty, shape) = tunable.names();
+    let [before, now] = finding.us;
+    let (gain, best) = match finding.gains() {
+        true => (format!("{:.1}%", 100.0 * (before / now - 1.0)), now),
+        false => ("-".into(), before),
+    };
+    let constants = tuning::constants_text(op, finding.tuned.constants);
+    let [before, best] = [before, best].map(|us| format!("{us:.2}"));
+    [op.into(), ty.into(), shape, before, best, gain, constants]
+}
+
+/// What `weft tune` does, for a server: measures, and keeps what is faster for later starts. Tells `told` of each kernel.
+///
+/// # Errors
+/// A fault of the device, no folder to keep it in, or what `told` gives; `stopped` ends it, and keeps nothing.
+pub(super) fn of(
+    device: &DeviceFlags,
+    thorough: bool,
+    told: &mut dyn FnMut(&str, u64, u64) -> Result<()>,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Value> {
+    let options = weft_runtime::Options { cache: None, tuning: None, ..device.options()? };
+    let gpu = pollster::block_on(weft_kernels::open(&options))?;
+    let file = own_file(&gpu)?;
+    let tunables = tune::tunables(gpu.caps(), &["q4_k", "q6_k", "q8_0", "f16"], !thorough);
+    let (total, seconds) = (tunables.len() as u64, if thorough { 100 } else { 20 });
+    let mut rows = Vec::new();
+    let (found, left) = measure_all(
+        &gpu,
+        (&tunables, !thorough, Duration::from_secs(seconds)),
+        &mut |step| match step {
+            Step::At(tunable) => told(&format!("{} {}", tunable.names().0, tunable.names().1), 0, total),
+            Step::Done(tunable, finding) => {
+                if let Some(f) = finding {
+                    let (op, ty, shape) = tunable.names();
+                    rows.push(json!({
+                        "op": op, "type": ty, "shape": shape, "default_us": f.us[0], "best_us": f.us[1],
+                        "gains": f.gains(),
+                    }));
+                }
+                told(tunable.names().0, 1, total)
+            }
+        },
+        stopped,
+    )?;
+    let gains: Vec<Finding> = found.iter().filter(|f| f.gains()).cloned().collect();
+    write(&file, &tuning::text(gpu.caps(), &today(), &gains))?;
+    Ok(json!({ "rows": rows, "faster": gains.len(), "not_measured": left.len() }))
 }
 
 fn line([op, ty, shape, before, best, gain, constants]: [String; 7]) -> Result<()> {

@@ -10,7 +10,7 @@ use weft_models::engine::{Engine, Event, Id, Options as Room, Request};
 use weft_models::{Model, Sampling};
 
 use super::{Flags, Ids, check};
-use crate::{Result, output, report};
+use crate::{Result, interrupt, output, report};
 
 /// What is known of a request.
 struct Asked {
@@ -54,7 +54,7 @@ fn serve(engine: &mut Engine, f: &Flags, (rate, long): (f64, Option<u32>), ids: 
     let start = Instant::now();
     let mut begun = 0;
     loop {
-        check()?;
+        check(&interrupt::asked)?;
         while waiting.next_if(|at| *at <= start.elapsed()).is_some() {
             let id = engine.submit(request(ids, prompt, answer))?;
             run.asked.insert(id, Asked { at: Instant::now(), cached: 0, tokens: Vec::new() });

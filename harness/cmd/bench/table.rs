@@ -179,6 +179,11 @@ impl Row {
         all
     }
 
+    /// All fields, as an object.
+    pub(super) fn json(&self, subject: &Subject<'_>) -> Value {
+        Value::Object(self.fields(subject))
+    }
+
     fn cells(&self) -> [String; 8] {
         let percent = |v: Option<f64>| v.map_or("-".into(), |v| format!("{:.1} %", v * 100.0));
         let count = |v: Option<usize>| v.map_or("-".into(), |v| v.to_string());

@@ -9,10 +9,11 @@ use weft_kernels::perf::{
     Attention, Effort, Product, all_tiles, attention, attention_cuts, attentions, copy_rate, matrix_rate,
     product, products,
 };
-use weft_kernels::registry;
+use weft_kernels::{WeightType, registry};
 use weft_runtime::{DeviceKind, Gpu};
 
 use super::{Perf, with_device};
+use crate::options::DeviceFlags;
 use crate::{Error, Result, interrupt, output, report};
 
 /// What is measured, and what the report says of it.
@@ -166,6 +167,46 @@ impl Best {
             "op", "variant", "type", "shape", "us", "GB/s", "copy", "GFLOP/s", "best"
         ))
     }
+}
+
+/// Types of weights that a server measures where it is not asked for all.
+const TYPES: [&str; 5] = ["f16", "q8_0", "q6_k", "q4_k", "q4_0"];
+
+/// What `weft kernels perf` measures, for a server; tells `told` of each kernel.
+///
+/// # Errors
+/// A fault of the device, or what `told` gives.
+pub(in crate::cmd) fn roofline(
+    device: &DeviceFlags,
+    thorough: bool,
+    told: &mut dyn FnMut(&str, u64, u64) -> Result<()>,
+) -> Result<serde_json::Value> {
+    let gpu = super::open(&super::all(), device)?;
+    let kind = gpu.caps().kind;
+    let effort = Effort::of(kind, !thorough);
+    let deepest = if kind == DeviceKind::Cpu { 256 } else { u32::MAX };
+    let asked =
+        |r: &Row| thorough || !WeightType::ALL.iter().any(|t| t.name() == r.ty) || TYPES.contains(&r.ty);
+    let products = products(effort.side).into_iter().map(Row::product);
+    let rows = products.chain(attentions(gpu.caps(), deepest).into_iter().map(Row::attention));
+    let rows: Vec<Row> = rows.chain(ops::ops(kind).into_iter().map(Row::op)).filter(asked).collect();
+    let total = rows.len() as u64;
+    told("the device's own ceilings", 0, total)?;
+    let best = Best::measure(&gpu, &effort)?;
+    let mut all = Vec::new();
+    for row in &rows {
+        told(&format!("{} {}", row.op, row.ty), 0, total)?;
+        let timed = row.measure(&gpu, &effort)?;
+        if timed.is_ok() {
+            all.push(row.json(&timed, &best));
+        }
+        told(row.op, 1, total)?;
+    }
+    Ok(json!({
+        "copy_bytes_per_s": best.copy, "matrix_flops_per_s": best.matrix,
+        "fastest": format!("{} {}", best.fastest.ty, best.fastest.variant.name()), "rows": all,
+        "unsupported": rows.len() - all.len(),
+    }))
 }
 
 pub(super) fn run(f: &Perf) -> Result<()> {
