@@ -4,6 +4,7 @@ mod documents;
 mod exams;
 mod open;
 mod peers;
+mod tasks;
 mod tuning;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -15,6 +16,7 @@ use clap::Args;
 use weft_models::Pooling;
 use weft_server::engine::Limits;
 use weft_server::exams::Exams;
+use weft_server::tasks::Tasks;
 use weft_server::tuning::Jobs;
 use weft_server::{App, Config, Keys, Pulls, Requests, Shelf, Told};
 
@@ -37,7 +39,7 @@ use crate::{Error, Result, error, interrupt, output};
   weft serve -m chat.gguf --documents documents.redb --embedder minilm.gguf
   weft serve -m large.gguf --draft-model small.gguf
   weft serve --models ~/models --max-models 2 --keep-alive 600
-  weft serve --models --allow-pull
+  weft serve --models --allow-pull --allow-quantize
   weft serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt
   weft serve -m model.gguf --allow-origin http://localhost:3000
   weft serve -m model.gguf --jobs ~/weft-jobs
@@ -58,6 +60,9 @@ pub(super) struct Flags {
     /// Let requests pull models into the folder, and remove those that were pulled
     #[arg(long, requires = "models", help_heading = "Models on demand")]
     allow_pull: bool,
+    /// Let requests write models of the folder in smaller types beside them, as `weft quantize` does
+    #[arg(long, requires = "models", help_heading = "Models on demand")]
+    allow_quantize: bool,
     /// The hub that these are of [default: HF_ENDPOINT, else https://huggingface.co]
     #[arg(long, value_name = "URL", requires = "allow_pull", help_heading = "Models on demand")]
     endpoint: Option<String>,
@@ -297,7 +302,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let (peers, told) = f.peers.open()?;
     if let Some(folder) = &f.models {
         let store = store_of(Some(folder))?;
-        if f.allow_pull || folder.as_os_str().is_empty() {
+        if f.allow_pull || f.allow_quantize || folder.as_os_str().is_empty() {
             std::fs::create_dir_all(store.folder()).map_err(|e| Error::io(store.folder(), e))?;
         }
         let pulls = f.allow_pull.then(|| crate::cmd::pull::options(f.endpoint.as_deref())).transpose()?;
@@ -309,7 +314,9 @@ pub(super) fn run(f: Flags) -> Result<()> {
     keep_serving();
     let bases = Arc::new(bases(&f, &opened)?);
     let jobs = f.jobs.as_deref().map(|folder| begin_jobs(folder, bases.clone())).transpose()?;
-    let exams = Exams::new(bases).map_err(|e| Error::input(format!("the system gives no thread: {e}")))?;
+    let thread = |e: std::io::Error| Error::input(format!("the system gives no thread: {e}"));
+    let exams = Exams::new(bases.clone()).map_err(thread)?;
+    let tasks = Tasks::new(bases).map_err(thread)?;
     let (mut served, mut workers, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     for one in opened {
         let start = one.start(&f, config.limits)?;
@@ -326,7 +333,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
             Some(documents)
         }
     };
-    let mut app = App::new(config, served).with_exams(Arc::new(exams));
+    let mut app = App::new(config, served).with_exams(Arc::new(exams)).with_tasks(Arc::new(tasks));
     if let Some(documents) = documents {
         app = app.with_documents(documents);
     }

@@ -16,6 +16,7 @@ use crate::pulls::Pulls;
 use crate::resume::Streams;
 use crate::shelf::Shelf;
 use crate::store::Store;
+use crate::tasks::Tasks;
 use crate::tuning::Jobs;
 
 /// Takes lines for whoever runs the server: faults, what was ignored. They hold no prompts and no keys.
@@ -177,6 +178,8 @@ pub struct App {
     pub(crate) jobs: Option<Arc<Jobs>>,
     /// Evaluations, where somebody asks the questions.
     pub(crate) exams: Option<Arc<Exams>>,
+    /// What is done with models and the device on request.
+    pub(crate) tasks: Option<Arc<Tasks>>,
     pub(crate) ending: AtomicBool,
     /// The answers that conversations can go on from.
     pub(crate) store: Option<Store>,
@@ -210,6 +213,7 @@ impl App {
             shelves: Vec::new(),
             jobs: None,
             exams: None,
+            tasks: None,
             ending: AtomicBool::new(false),
             store: Store::in_memory().ok(),
             peers: None,
@@ -255,6 +259,12 @@ impl App {
     #[must_use]
     pub fn with_exams(self, exams: Arc<Exams>) -> App {
         App { exams: Some(exams), ..self }
+    }
+
+    /// The same, with what can be done with models and the device.
+    #[must_use]
+    pub fn with_tasks(self, tasks: Arc<Tasks>) -> App {
+        App { tasks: Some(tasks), ..self }
     }
 
     /// The same, with documents.

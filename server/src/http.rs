@@ -183,6 +183,9 @@ pub async fn serve_until(app: Arc<App>, listener: TcpListener, end: impl Future<
     if let Some(exams) = &app.exams {
         exams.lane.end();
     }
+    if let Some(tasks) = &app.tasks {
+        tasks.lane.end();
+    }
     let deadline = Instant::now() + app.config.grace;
     for engine in app.open_models().iter().filter_map(|m| m.engine.as_ref()) {
         engine.end(deadline.into_std());

@@ -31,6 +31,7 @@ mod shape;
 mod shelf;
 mod store;
 mod stream;
+pub mod tasks;
 pub mod tools;
 pub mod tuning;
 

@@ -302,6 +302,30 @@ fn fields_of_keeping(path: &str) -> (Vec<Field>, &'static [&'static str]) {
             ];
             (with(&[own]), &["model"])
         }
+        "/v1/memory" => {
+            let own: &[Field] = &[
+                ("context", "integer", "Tokens of an answer, its prompt among them [the server's]"),
+                ("slots", "integer", "Answers at a time [the server's]"),
+                ("cache_type", "string", "How the cache is stored: f32, f16, q8_0 or q4_0 [the server's]"),
+            ];
+            (with(&[own]), &["model"])
+        }
+        "/v1/sizes" => (with(&[]), &["model"]),
+        "/v1/tasks" => {
+            let own: &[Field] = &[
+                ("kind", "string", "quantize, merge, kernels, roofline, tune or bench"),
+                ("type", "string", "quantize: the mixture, such as Q4_K_M"),
+                ("name", "string", "quantize: what the new model is called"),
+                ("requantize", "boolean", "quantize: whether the model may be quantised already [false]"),
+                ("job", "string", "merge: the job of fine-tuning whose adapter is added to its model"),
+                (
+                    "thorough",
+                    "boolean",
+                    "kernels, roofline and tune: everything, and not a part of it [false]",
+                ),
+            ];
+            (with(&[own]), &["kind"])
+        }
         "/v1/files" => {
             let own: &[Field] = &[
                 ("purpose", "string", "fine-tune alone"),
@@ -352,6 +376,11 @@ fn about(path: &str) -> &'static str {
         "/v1/evaluations" => "Asks a model questions and scores its answers",
         "/v1/evaluations/{id}" => "How far an evaluation is, and what came of it",
         "/v1/evaluations/{id}/cancel" => "Ends an evaluation",
+        "/v1/memory" => "The memory that a model would take",
+        "/v1/sizes" => "How large a model would be in each type",
+        "/v1/tasks" => "Work on models and the device, one piece at a time; POST asks for some",
+        "/v1/tasks/{id}" => "How far a piece of work is, and what came of it",
+        "/v1/tasks/{id}/cancel" => "Ends a piece of work",
         "/v1/files" => "Data for fine-tuning, kept under an id",
         "/v1/files/{id}" => "What is known of a file",
         "/v1/files/{id}/content" => "What a file holds",
@@ -363,7 +392,7 @@ fn about(path: &str) -> &'static str {
         "/v1/fine_tuning/jobs/{id}/pause" => "Writes a job down and frees its memory",
         "/v1/fine_tuning/jobs/{id}/result/{file}" => {
             "A file that came of a job: adapter.gguf, adapter_model.safetensors, adapter_config.json, metrics.jsonl, \
-             loss.svg"
+             loss.svg, and merged.gguf once a task made it"
         }
         "/v1/fine_tuning/jobs/{id}/resume" => "Goes on with a job from its checkpoint",
         "/v1/machines" => "Other machines that are paired; a POST adds the one that showed a code",

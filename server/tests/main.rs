@@ -18,6 +18,7 @@ mod responses;
 mod soak;
 mod state;
 mod streams;
+mod tasks;
 mod tools;
 mod tuning;
 mod vectors;

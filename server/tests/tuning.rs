@@ -15,7 +15,7 @@ use weft_server::{Config, Keys, Opened, Served};
 
 use crate::support::{CONTEXT, Engine, Reply, Server, card};
 
-const JOBS: &str = "/v1/fine_tuning/jobs";
+pub(crate) const JOBS: &str = "/v1/fine_tuning/jobs";
 
 /// A step for each line of its data; where a line is, the run is, in a file of its folder.
 struct Counting;
@@ -122,13 +122,13 @@ impl Tuner for Counting {
     }
 }
 
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tuning-{name}"));
     let _ = std::fs::remove_dir_all(&folder);
     folder
 }
 
-fn open(folder: &Path) -> Arc<Jobs> {
+pub(crate) fn open(folder: &Path) -> Arc<Jobs> {
     Arc::new(Jobs::open(folder, Arc::new(Counting)).expect("a folder of jobs"))
 }
 
@@ -150,14 +150,14 @@ fn wish(file: &str) -> Value {
 }
 
 #[track_caller]
-fn begin(server: &Server, content: &str) -> String {
+pub(crate) fn begin(server: &Server, content: &str) -> String {
     let reply = server.post(JOBS, &wish(&upload(server, content)));
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json()["id"].as_str().expect("an id").to_owned()
 }
 
 #[track_caller]
-fn until(server: &Server, id: &str, status: &str) -> Value {
+pub(crate) fn until(server: &Server, id: &str, status: &str) -> Value {
     server.until(&format!("{JOBS}/{id}"), status)
 }
 

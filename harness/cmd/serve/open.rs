@@ -75,7 +75,7 @@ impl Backend for Named {
 }
 
 /// Answers at a time.
-fn slots(f: &Flags, kind: DeviceKind) -> u32 {
+pub(super) fn slots(f: &Flags, kind: DeviceKind) -> u32 {
     f.slots.unwrap_or(if kind == DeviceKind::Cpu { 4 } else { 16 })
 }
 

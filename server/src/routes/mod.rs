@@ -15,6 +15,7 @@ mod pulls;
 mod responses;
 mod state;
 mod streams;
+mod tasks;
 mod text;
 mod tuning;
 mod vectors;
@@ -75,6 +76,11 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/v1/fine_tuning/jobs/{id}/pause", &["POST"]),
     ("/v1/fine_tuning/jobs/{id}/result/{file}", &["GET"]),
     ("/v1/fine_tuning/jobs/{id}/resume", &["POST"]),
+    ("/v1/memory", &["POST"]),
+    ("/v1/sizes", &["POST"]),
+    ("/v1/tasks", &["GET", "POST"]),
+    ("/v1/tasks/{id}", &["GET"]),
+    ("/v1/tasks/{id}/cancel", &["POST"]),
     ("/v1/machines", &["GET", "POST"]),
     ("/v1/machines/{*id}", &["DELETE"]),
     ("/v1/pair", &["POST"]),
@@ -171,6 +177,11 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/v1/fine_tuning/jobs/{id}/pause", post(tuning::pause))
         .route("/v1/fine_tuning/jobs/{id}/result/{file}", get(tuning::result))
         .route("/v1/fine_tuning/jobs/{id}/resume", post(tuning::resume))
+        .route("/v1/memory", post(tasks::memory))
+        .route("/v1/sizes", post(tasks::sizes))
+        .route("/v1/tasks", get(tasks::list).post(tasks::create))
+        .route("/v1/tasks/{id}", get(tasks::one))
+        .route("/v1/tasks/{id}/cancel", post(tasks::cancel))
         .route("/api/ps", get(ollama::ps))
         .route("/api/tags", get(ollama::tags))
         .route("/api/version", get(ollama::version))

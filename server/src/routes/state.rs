@@ -47,6 +47,7 @@ pub(super) async fn props(State(app): State<Arc<App>>, RawQuery(q): RawQuery) ->
         "modalities": { "vision": false, "audio": false },
         "fine_tuning": { "on": app.jobs.is_some(), "models": app.jobs.as_ref().map(|j| j.bases()).unwrap_or_default() },
         "device": app.config.device,
+        "tasks": app.tasks.as_ref().map(|t| json!({ "kinds": t.doer.kinds(), "models": t.doer.models() })),
         "documents": app.documents.as_ref().map(|d| {
             let (embedder, reranker) = d.models();
             json!({ "embedder": embedder, "reranker": reranker })

@@ -1,6 +1,7 @@
 //! /v1/fine_tuning: jobs as OpenAI's clients know them, and what a run would do before it begins.
 
 use std::convert::Infallible;
+use std::io::Read;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -177,16 +178,31 @@ pub(super) async fn result(
     who: Asker,
 ) -> Result<Response> {
     let (path, kind, name) = jobs(&app)?.result(&owner(&app, &who), &id, &file)?;
-    let bytes = tokio::task::block_in_place(|| std::fs::read(&path))
-        .map_err(|_| ApiError::fault("the file cannot be read"))?;
-    let mut response = Response::new(Body::from(bytes));
+    let unread = |_| ApiError::fault("the file cannot be read");
+    let file = tokio::task::block_in_place(|| std::fs::File::open(&path)).map_err(unread)?;
+    let size = file.metadata().map_err(unread)?.len();
+    let (to, frames) = channel(2);
+    // A merged model is larger than memory may be.
+    tokio::task::spawn_blocking(move || send_file(file, &to));
+    let mut response = Response::new(Body::from_stream(Frames(frames)));
     let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     // The name has letters, digits, '-', '_' and '.' alone.
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
     Ok(response)
+}
+
+/// Sends a file piece by piece, as long as somebody takes them.
+fn send_file(mut file: std::fs::File, to: &Sender<Bytes>) {
+    let mut piece = vec![0; 1 << 18];
+    while let Ok(n @ 1..) = file.read(&mut piece) {
+        if to.blocking_send(Bytes::copy_from_slice(&piece[..n])).is_err() {
+            return;
+        }
+    }
 }
 
 /// GET /v1/fine_tuning/jobs/{id}/events

@@ -16,13 +16,18 @@ use crate::app::now;
 use crate::disk;
 use crate::error::{ApiError, Result};
 use crate::shelf::Library;
+use crate::tasks::Task;
 
 /// How many jobs are kept.
 const MOST: usize = 64;
 
+/// The file of a model with its adapter in its weights, once somebody asked for it.
+const MERGED: &str = "merged.gguf";
+
 /// Files of a result that can be fetched, with their types.
 const RESULTS: &[(&str, &str)] = &[
     ("adapter.gguf", "application/octet-stream"),
+    (MERGED, "application/octet-stream"),
     ("adapter_model.safetensors", "application/octet-stream"),
     ("adapter_config.json", "application/json"),
     ("metrics.jsonl", "application/jsonl"),
@@ -384,6 +389,19 @@ impl Jobs {
         drop(state);
         self.shared.tell();
         Ok(())
+    }
+
+    /// What adds a job's adapter into the weights of its model.
+    pub(crate) fn merging(&self, owner: &str, id: &str) -> Result<Task> {
+        let mut state = self.shared.state();
+        let record = &state.job(owner, id)?.record;
+        if record.status != Status::Succeeded {
+            let line = format!("the job is {}, and has no adapter yet", record.status.name());
+            return Err(ApiError::bad("invalid_state", line));
+        }
+        let run = self.shared.folder.join(&record.id).join("run");
+        let (job, base, name) = (record.id.clone(), record.base.clone(), record.model());
+        Ok(Task::Merge { job, base, name, adapter: run.join("adapter.gguf"), to: run.join(MERGED) })
     }
 
     /// A file that came of a job: its bytes' place, type and the name to keep it by.
