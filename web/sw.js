@@ -4,7 +4,7 @@ const CACHE = "weft-page-1";
 const FILES = [
     "./", "app.css", "manifest.webmanifest", "icons/weft.svg", "icons/weft-192.png", "icons/weft-512.png",
     "js/api.js", "js/calls.js", "js/chat.js", "js/compare.js", "js/composer.js", "js/documents.js", "js/exam.js", "js/keys.js", "js/machines.js", "js/main.js", "js/markdown.js", "js/pages.js", "js/pulls.js",
-    "js/panel.js", "js/problems.js", "js/settings.js", "js/sidebar.js", "js/store.js", "js/theme.js", "js/thread.js",
+    "js/panel.js", "js/problems.js", "js/settings.js", "js/sidebar.js", "js/store.js", "js/tasks.js", "js/theme.js", "js/thread.js",
     "js/transfer.js", "js/transfer-dialog.js", "js/tree.js", "js/tune.js", "js/ui.js",
     "vendor/dompurify/purify.min.js", "vendor/marked/marked.esm.js", "vendor/temml/temml.min.js",
     "vendor/highlight/core.min.js",

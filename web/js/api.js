@@ -98,6 +98,16 @@ async function asked(path, init) {
 }
 export const post = async (path, body, signal) =>
     (await asked(path, { signal, method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) })).json();
+// A form with a file. The header is one that a page of another site cannot send.
+export const upload = async (path, form) => (await asked(path, { method: "POST", headers: key ? {} : { "x-api-key": "none" }, body: form })).json();
+// Saves a file of the server; one that can be large goes by the browser's own way, where no key stands in it.
+export async function save(path, name) {
+    const link = document.createElement("a");
+    link.href = key || device ? URL.createObjectURL(await blob(path)) : path;
+    link.download = name;
+    link.click();
+    if (key || device) setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
 export const remove = (path) => asked(path, { method: "DELETE" });
 export const blob = async (path) => (await asked(path, {})).blob();
 // Calls `on` for each event of a stream, until it ends.

@@ -46,6 +46,14 @@ function go(hash) {
     else location.hash = hash;
 }
 
+// Draws a page anew that has changed, at the place where it was read.
+async function redraw() {
+    lookAtServer();
+    const at = $("page").scrollTop;
+    await route();
+    $("page").scrollTop = at;
+}
+
 async function route() {
     const [, page, id] = location.hash.split("/");
     closeSidebarOnPhone();
@@ -62,7 +70,7 @@ async function route() {
         panel.toggle(false);
         $("title").textContent = pages.TITLES[page];
         document.title = `${$("title").textContent} · Weft`;
-        await pages.show($("page"), page, route, { trial, ask: askDocuments, changed: () => { lookAtServer(); route(); } });
+        await pages.show($("page"), page, route, { trial, ask: askDocuments, changed: redraw });
     } else if (page === "chat") {
         if (chats.chat?.id === id) titles();
         else if (!(await chats.open(id))) {
@@ -92,7 +100,11 @@ async function trial(model, base) {
     $("ask").focus();
 }
 
+// A page beside the chat keeps its title and its address, whatever an answer does meanwhile.
+const onPage = () => !$("page").hidden;
+
 function titles() {
+    if (onPage()) return;
     $("title").textContent = chats.chat.title;
     document.title = chats.list.includes(chats.chat) ? `${chats.chat.title} · Weft` : "Weft";
 }
@@ -129,7 +141,7 @@ chats.addEventListener("open", () => {
     if (matchMedia("(pointer: fine)").matches) $("ask").focus();
 });
 chats.addEventListener("path", () => {
-    if (chats.list.includes(chats.chat) && !location.hash.startsWith("#/chat/")) {
+    if (chats.list.includes(chats.chat) && !onPage() && !location.hash.startsWith("#/chat/")) {
         history.replaceState(null, "", `#/chat/${chats.chat.id}`);
     }
     show(false);

@@ -6,6 +6,7 @@ import { exam } from "./exam.js";
 import { pulls as pullSection } from "./pulls.js";
 import { tune } from "./tune.js";
 import { machines } from "./machines.js";
+import { checks, memoryPlan, quantise } from "./tasks.js";
 
 const table = (rows) => el("dl", {}, rows.filter(([, v]) => v !== undefined && v !== null && v !== "")
     .map(([k, v]) => el("div", {}, el("dt", {}, k), el("dd", {}, String(v)))));
@@ -32,9 +33,11 @@ export async function show(root, name, retry, { trial, ask, changed }) {
             return;
         }
         root.replaceChildren(el("h2", {}, TITLES[name]), ...(name === "models" ? modelCards(models, props, slots) : device(props)));
-        if (name === "models" && pulls) root.append(pullSection(() => mine === turn, changed));
+        const here = () => mine === turn;
+        if (name === "models" && pulls) root.append(pullSection(here, changed));
+        if (name === "models" && props.tasks) root.append(memoryPlan(props.tasks, here), quantise(props.tasks, here, changed));
         if (name === "models") watchLoad(root, mine);
-        else root.append(machines());
+        else root.append(props.tasks ? checks(props.tasks, here) : "", machines());
     } catch (e) {
         if (mine !== turn) return;
         root.replaceChildren(el("h2", {}, TITLES[name]), el("div.problem", {}, el("p", { role: "alert" }, e.message),

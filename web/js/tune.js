@@ -1,5 +1,5 @@
 // The page Fine-tune: examples in, an adapter out, and everything between them shown.
-import { bytes, dialog, download, el, number, plural, svg, toast } from "./ui.js";
+import { bytes, dialog, el, number, plural, svg, toast } from "./ui.js";
 import * as api from "./api.js";
 
 const JOBS = "v1/fine_tuning/jobs";
@@ -13,7 +13,7 @@ const FIELDS = [
     ["context", "Most tokens of a sequence", 512, 2, 1048576], ["validation_share", "Share kept back to validate", 0, 0, 0.5],
 ];
 // What is being written outlives a look at another page.
-const draft = { text: "", file: "", name: "", model: "", set: Object.fromEntries(FIELDS.map(([k, , v]) => [k, String(v)])), id: null };
+const draft = { text: "", file: "", table: null, name: "", model: "", set: Object.fromEntries(FIELDS.map(([k, , v]) => [k, String(v)])), id: null };
 
 const time = (s) => (s < 90 ? `${Math.max(1, Math.round(s))} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${(s / 3600).toFixed(1)} h`);
 const table = (rows) => el("dl", {}, rows.filter(([, v]) => v !== undefined && v !== null && v !== "")
@@ -53,15 +53,37 @@ function form(models, list) {
     const take = async (file) => {
         if (!file) return;
         if (file.size > 15 << 20) { toast("A file may have 15 MiB here; “weft finetune” on the command line takes larger ones."); return; }
-        data.value = draft.text = await file.text();
+        if (/\.parquet$/i.test(file.name)) {
+            draft.table = file;
+        } else {
+            data.value = draft.text = await file.text();
+            toast(`${file.name} is in the field.`);
+        }
+        if (draft.table !== file) draft.table = null;
         draft.file = file.name;
+        shown();
         stale();
-        toast(`${file.name} is in the field.`);
     };
-    const picker = el("input", { type: "file", hidden: true, accept: ".jsonl,.json,.ndjson,.txt,.md", "aria-label": "Training data", onchange: () => { take(picker.files[0]); picker.value = ""; } });
+    const picker = el("input", { type: "file", hidden: true, accept: ".jsonl,.json,.ndjson,.txt,.md,.parquet", "aria-label": "Training data", onchange: () => { take(picker.files[0]); picker.value = ""; } });
     const box = el("label.field", {}, el("span", {}, "Examples, one a line"), data);
     box.addEventListener("dragover", (e) => { if (e.dataTransfer.types.includes("Files")) e.preventDefault(); });
     box.addEventListener("drop", (e) => { if (e.dataTransfer.files.length) { e.preventDefault(); take(e.dataTransfer.files[0]); } });
+
+    // A table cannot be shown as lines, so that its name stands in place of the field.
+    const tabled = el("p", {}, el("span"), " ", button("Use the field instead", () => { draft.table = null; draft.file = ""; shown(); stale(); data.focus(); }));
+    const shown = () => {
+        box.hidden = Boolean(draft.table);
+        tabled.hidden = !draft.table;
+        tabled.firstChild.textContent = draft.table ? `The examples are those of ${draft.table.name} (${bytes(draft.table.size)}).` : "";
+    };
+    shown();
+    const upload = (name) => {
+        if (!draft.table) return api.post("v1/files", { purpose: "fine-tune", filename: name || "data.jsonl", content: draft.text });
+        const form = new FormData();
+        form.append("purpose", "fine-tune");
+        form.append("file", draft.table, name || "data.parquet");
+        return api.upload("v1/files", form);
+    };
 
     const wish = () => {
         const set = {};
@@ -73,13 +95,13 @@ function form(models, list) {
     };
     const wrong = (e) => said.replaceChildren(el("div.problem", {}, el("p", { role: "alert" }, e.message)));
     async function check() {
-        if (!draft.text.trim()) { wrong({ message: "There are no examples yet. Paste some, one a line, or choose a file." }); data.focus(); return; }
+        if (!draft.table && !draft.text.trim()) { wrong({ message: "There are no examples yet. Paste some, one a line, or choose a file." }); data.focus(); return; }
         stale();
         said.textContent = "The examples are read, and a step is timed …";
         try {
             const name = (draft.file || "pasted.jsonl").replace(/[^\p{L}\p{N} _.()+,-]/gu, "_").replace(/^\.+/, "").slice(-100);
             const old = draft.id;
-            draft.id = (await api.post("v1/files", { purpose: "fine-tune", filename: name || "data.jsonl", content: draft.text })).id;
+            draft.id = (await upload(name)).id;
             if (old && old !== draft.id) api.remove(`v1/files/${old}`).catch(() => {});
             const plan = await api.post("v1/fine_tuning/plan", { ...wish(), measure: true });
             if (plan.problems.length) { problems(plan); return; }
@@ -110,7 +132,7 @@ function form(models, list) {
         const n = plan.problems.length;
         said.replaceChildren(el("div.problem", {},
             el("p", { role: "alert" }, `${plan.more_problems ? `More than ${n} lines are` : n === 1 ? "One thing is" : `${n} things are`} wrong; nothing was begun.`),
-            el("ul.lines", {}, plan.problems.map((p) => el("li", {}, p.line ? button(`Line ${p.line}`, () => to(p.line)) : p.place ? `${p.place}: ` : "", ` ${p.message}`)))));
+            el("ul.lines", {}, plan.problems.map((p) => el("li", {}, p.line && !draft.table ? button(`Line ${p.line}`, () => to(p.line)) : p.place ? `${p.place}: ` : "", ` ${p.message}`)))));
     }
     async function begin() {
         start.disabled = true;
@@ -133,9 +155,9 @@ function form(models, list) {
             el("label.field", {}, el("span", {}, "Model"), el("select", { "data-key": "model", onchange: (e) => { draft.model = e.target.value; stale(); } },
                 models.map((m) => el("option", { value: m, selected: m === draft.model }, m)))),
             el("label.field", {}, el("span", {}, "Name of the adapter"), name)),
-        box, picker,
+        box, tabled, picker,
         el("div.ways", {}, button("Choose a file", () => picker.click()),
-            button("Put in examples", () => { data.value = draft.text = EXAMPLE; draft.file = ""; stale(); data.focus(); })),
+            button("Put in examples", () => { data.value = draft.text = EXAMPLE; draft.file = ""; draft.table = null; shown(); stale(); data.focus(); })),
         el("details", {}, el("summary", {}, "Settings"), el("div.grid", {}, FIELDS.map(([key, label, , min, max]) =>
             el("label.field", {}, el("span", {}, label), el("input", {
                 type: "number", step: "any", min, max, value: draft.set[key], "data-key": key,
@@ -263,8 +285,9 @@ class Card {
         if (["running", "queued", "paused"].includes(status) && !p.stopping) ways.push(button("Cancel", post("cancel")));
         if (model || ((status === "cancelled" || status === "paused") && p.saved_step)) {
             for (const [label, file] of [["GGUF", "adapter.gguf"], ["PEFT", "adapter_model.safetensors"], ["PEFT config", "adapter_config.json"]]) {
-                ways.push(button(`Save ${label}`, () => this.act(async () => download(file.startsWith("adapter_") ? file : `${this.job.user_provided_suffix}.gguf`, await api.blob(`${JOBS}/${this.id}/result/${file}`)), false)));
+                ways.push(button(`Save ${label}`, () => this.act(() => api.save(`${JOBS}/${this.id}/result/${file}`, file.startsWith("adapter_") ? file : `${this.job.user_provided_suffix}.gguf`), false)));
             }
+            if (model) ways.push(button("Save the whole model", () => this.act(() => this.merge(), false)));
         }
         if (["succeeded", "failed", "cancelled", "paused"].includes(status)) {
             ways.push(button("Delete", async () => {
@@ -274,6 +297,29 @@ class Card {
         }
         this.ways.replaceChildren(...ways);
         if (had) ways[0]?.focus();
+    }
+
+    // The adapter in the weights of its model, which the server makes first.
+    async merge() {
+        if (this.merging) return;
+        this.merging = true;
+        const note = el("p", { role: "status" });
+        this.ways.before(note);
+        try {
+            const find = async () => (await api.get("v1/tasks?limit=32")).data.find((t) => t.job === this.id);
+            let task = await find();
+            if (!task || ["failed", "cancelled"].includes(task.status)) task = await api.post("v1/tasks", { kind: "merge", job: this.id });
+            while (this.list.alive() && (task.status === "queued" || task.status === "running")) {
+                note.textContent = `The adapter is added to the model's weights${task.of ? `: ${Math.floor((100 * task.done) / task.of)} %` : ""} …`;
+                await new Promise((resolve) => { setTimeout(resolve, 400); });
+                task = await api.get(`v1/tasks/${task.id}`);
+            }
+            if (task.status === "failed") throw new Error(`It could not be made: ${task.error}.`);
+            if (task.status === "completed" && this.list.alive()) await api.save(`${JOBS}/${this.id}/result/merged.gguf`, `${task.model}.gguf`);
+        } finally {
+            note.remove();
+            this.merging = false;
+        }
     }
 
     async act(run, look = true) {

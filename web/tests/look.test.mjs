@@ -4,11 +4,12 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { ask, idle, launch, violations, visit } from "./browser.mjs";
 import { Mock, web } from "./mock.mjs";
+import { tasks } from "./tasks.mjs";
 import { exams, tuning } from "./tuning.mjs";
 import { webp } from "./webp.mjs";
 
-let browser, mock, asked;
-before(async () => { browser = await launch(); mock = await new Mock().start(); tuning(mock); asked = exams(mock); mock.keep(DOCUMENTS); });
+let browser, mock, asked, work;
+before(async () => { browser = await launch(); mock = await new Mock().start(); tuning(mock); asked = exams(mock); work = tasks(mock); mock.keep(DOCUMENTS); });
 after(async () => { await browser?.close(); await mock?.stop(); });
 
 const ANSWER = `Weaving crosses two sets of threads:
@@ -58,7 +59,7 @@ const cut = (page) => page.evaluate(() => {
         if ((r.right > wide + 1 || r.left < -1) && !scrolls(n)) found.push(`${name(n)} leaves the page: ${Math.round(r.left)} to ${Math.round(r.right)}`);
         if (/^(?:BUTTON)$/.test(n.tagName) && n.scrollWidth > n.clientWidth + 2) found.push(`${name(n)} cuts its text`);
         if (/^(?:BUTTON|SELECT|INPUT|TEXTAREA)$/.test(n.tagName)) {
-            if (r.width < 24 || r.height < 24) { if (n.type !== "checkbox") found.push(`${name(n)} is a small target: ${r.width} × ${r.height}`); }
+            if (r.width < 24 || r.height < 24) { if (n.type !== "checkbox" && n.type !== "radio") found.push(`${name(n)} is a small target: ${r.width} × ${r.height}`); }
             const [x, y] = [r.left + r.width / 2, r.top + r.height / 2];
             const top = document.elementFromPoint(x, y);
             if (y > 0 && y < innerHeight && top && !n.contains(top) && !top.contains(n) && !top.closest(".toast, dialog, #panel, #sidebar, #backdrop, #composer, #top")) found.push(`${name(n)} lies under ${name(top)}`);
@@ -115,7 +116,19 @@ for (const [size, width, height] of sizes) {
             if (size !== "desk") await page.click("#menu");
             await page.click("a[href='#/models']");
             await page.waitForFunction(() => /Cache in use\s*25 %/.test(document.querySelector("[data-load]")?.textContent));
+            assert.equal(await page.locator("#title").innerText(), "Models");
             await state("models", !dark);
+            await page.selectOption("[data-key=plan-model]", "qwen3-0.6b-f16");
+            await page.getByText("It fits on llvmpipe.").waitFor();
+            await page.locator("section[aria-label='Memory plan']").scrollIntoViewIfNeeded();
+            await page.getByRole("button", { name: "Make it" }).click();
+            await page.locator("[data-status=running]").waitFor();
+            await page.locator("section[aria-label='Memory plan']").evaluate((n) => n.scrollIntoView());
+            await state("plan", size === "phone" ? dark : !dark);
+            await page.locator("[data-status=running]").evaluate((n) => n.scrollIntoView({ block: "end" }));
+            await state("smaller", size === "phone" && !dark);
+            work.at(-1).finish();
+            await page.getByText("It is there, as").first().waitFor();
             await page.goto(`${mock.url}#/tune`);
             await page.fill("[data-key=data]", "bad\nbad");
             await page.getByRole("button", { name: "Check" }).click();
@@ -146,6 +159,20 @@ for (const [size, width, height] of sizes) {
             await page.goto(`${mock.url}#/device`);
             await page.waitForFunction(() => document.querySelector("#page h3")?.textContent.includes("llvmpipe"));
             await state("device", dark);
+            for (const name of ["Test the kernels", "Tune", "Measure the speed", "Draw the roofline"]) {
+                await page.getByRole("button", { name, exact: true }).click();
+                await page.locator("[data-status=running]").waitFor();
+                if (name === "Test the kernels") await state("checking");
+                work.at(-1).finish();
+                await page.locator("[data-status=running]").waitFor({ state: "detached" });
+            }
+            await page.locator("section[aria-label='Check and measure']").evaluate((n) => n.scrollIntoView());
+            await state("measure", size === "phone" ? dark : !dark);
+            await page.locator("svg.roof").first().evaluate((n) => n.closest("article").scrollIntoView());
+            await state("roofline", size === "phone" ? !dark : dark);
+            await page.locator(".job details summary").first().click();
+            await page.getByText("Tokens a second").last().scrollIntoViewIfNeeded();
+            await state("results");
             await page.goto(`${mock.url}#/`);
             mock.plan({ status: 503, error: { message: "All slots are taken." }, headers: { "retry-after": "600" } });
             await ask(page, "Is there room?", { wait: false });

@@ -62,7 +62,7 @@ export class Mock {
         const path = new URL(req.url, "http://x").pathname;
         let body = "";
         for await (const part of req) body += part;
-        const entry = { method: req.method, path, query: new URL(req.url, "http://x").searchParams, body: body ? JSON.parse(body) : null, headers: req.headers };
+        const entry = { method: req.method, path, query: new URL(req.url, "http://x").searchParams, body: /json/.test(req.headers["content-type"]) ? JSON.parse(body) : body || null, headers: req.headers };
         this.requests.push(entry);
         const json = (status, value, headers = {}) => {
             res.writeHead(status, { "content-type": "application/json", "x-request-id": "req-1", ...headers });

@@ -1,10 +1,11 @@
 // Fine-tuning from the page with the real server: weft-mini learns twenty pasted examples and answers as they do.
 import test, { after, before } from "node:test";
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { answers, ask, idle, launch, ready, violations, visit } from "./browser.mjs";
+import { web } from "./mock.mjs";
 import { missing, Weft } from "./weft.mjs";
 
 let browser, weft, folder;
@@ -58,6 +59,21 @@ test("weft-mini learns twenty pasted examples, through a killed server, and answ
     await page.waitForFunction(() => /at step 1,.* at step 16/.test(document.querySelector("svg.curve")?.getAttribute("aria-label")));
     const [saved] = await Promise.all([page.waitForEvent("download"), press(page, "Save GGUF")]);
     assert.equal(saved.suggestedFilename(), "loom.gguf");
+    // The whole model is made on the server, and is one that can be read.
+    const [whole] = await Promise.all([page.waitForEvent("download", { timeout: 120000 }), press(page, "Save the whole model")]);
+    assert.equal(whole.suggestedFilename(), "weft-mini+loom.gguf");
+    const start = Buffer.alloc(4);
+    const file = openSync(await whole.path());
+    readSync(file, start, 0, 4, 0);
+    closeSync(file);
+    assert.equal(start.toString(), "GGUF");
+    // A table is read as one: what it lacks is said by the names of its columns.
+    const table = readFileSync(join(web, "../evals/tests/data/pubmedqa.parquet"));
+    await page.setInputFiles("input[aria-label='Training data']", { name: "questions.parquet", mimeType: "application/octet-stream", buffer: table });
+    await press(page, "Check");
+    await page.locator(".problem").getByText(/wrong; nothing was begun/).waitFor();
+    assert.match(await page.locator(".problem").innerText(), /long_answer|question/);
+    await page.getByRole("button", { name: "Use the field instead" }).click();
     await press(page, "Try it");
     await page.waitForFunction(() => document.querySelector("#model").value === "weft-mini+loom");
     await ask(page, "Hello, I am Vera.", { wait: false });

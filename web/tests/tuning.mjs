@@ -6,7 +6,7 @@ export function tuning(mock) {
     let content = "";
     const PATH = "/v1/fine_tuning/jobs";
     Object.assign(mock.routes, {
-        "POST /v1/files": ({ entry, json }) => { ({ content } = entry.body); json(200, { id: "file-1" }); },
+        "POST /v1/files": ({ entry, json }) => { content = entry.body.content ?? ""; json(200, { id: "file-1" }); },
         "DELETE /v1/files/file-1": ({ json }) => json(200, { deleted: true }),
         "POST /v1/fine_tuning/plan": ({ json }) => {
             const wrong = content.split("\n").flatMap((l, i) => (l.includes("bad") ? [{ file: "pasted.jsonl", place: `line ${i + 1}`, line: i + 1, message: "is not JSON (expected value at column 1)" }] : []));
