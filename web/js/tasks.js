@@ -97,6 +97,13 @@ class Work {
             if (had) (node.querySelector("button") ?? document.getElementById("page")).focus();
             this.cards.set(task.id, { state, node });
         }
+        // A server that was started anew knows nothing of what it did before.
+        for (const [id, { node, state }] of this.cards) {
+            if (all.some((t) => t.id === id)) continue;
+            if (live(JSON.parse(state))) toast("The server was started anew, and what it was doing is lost. Begin it again.");
+            node.remove();
+            this.cards.delete(id);
+        }
         if (more) this.changed();
         return all;
     }
@@ -189,7 +196,7 @@ function roof({ rows: all, copy_bytes_per_s: copy, matrix_flops_per_s: matrix })
 const CHECKS = {
     kernels: ["Test the kernels", "Compares what this device computes with references in double precision. It takes a minute or two; everything takes much longer.", "Every case, and not a part"],
     roofline: ["Draw the roofline", "Measures kernels beside what the device reaches at best, to see where time goes.", "Every type, and for longer"],
-    tune: ["Tune", "Looks for settings of the kernels that are faster on this device, and keeps them for later starts. Answers stay the same.", "Every kernel, up to two minutes"],
+    tune: ["Tune", "Looks for settings of the kernels that are faster on this device, and keeps them for later starts. It changes speed alone.", "Every kernel, up to two minutes"],
 };
 export function checks({ models, kinds }, here) {
     if (!kinds.includes("kernels")) return "";

@@ -1,5 +1,5 @@
 // The page Fine-tune: examples in, an adapter out, and everything between them shown.
-import { bytes, dialog, el, number, plural, svg, toast } from "./ui.js";
+import { bytes, dialog, download, el, number, plural, svg, toast } from "./ui.js";
 import * as api from "./api.js";
 
 const JOBS = "v1/fine_tuning/jobs";
@@ -285,7 +285,7 @@ class Card {
         if (["running", "queued", "paused"].includes(status) && !p.stopping) ways.push(button("Cancel", post("cancel")));
         if (model || ((status === "cancelled" || status === "paused") && p.saved_step)) {
             for (const [label, file] of [["GGUF", "adapter.gguf"], ["PEFT", "adapter_model.safetensors"], ["PEFT config", "adapter_config.json"]]) {
-                ways.push(button(`Save ${label}`, () => this.act(() => api.save(`${JOBS}/${this.id}/result/${file}`, file.startsWith("adapter_") ? file : `${this.job.user_provided_suffix}.gguf`), false)));
+                ways.push(button(`Save ${label}`, () => this.act(async () => download(file.startsWith("adapter_") ? file : `${this.job.user_provided_suffix}.gguf`, await api.blob(`${JOBS}/${this.id}/result/${file}`)), false)));
             }
             if (model) ways.push(button("Save the whole model", () => this.act(() => this.merge(), false)));
         }
@@ -315,7 +315,7 @@ class Card {
                 task = await api.get(`v1/tasks/${task.id}`);
             }
             if (task.status === "failed") throw new Error(`It could not be made: ${task.error}.`);
-            if (task.status === "completed" && this.list.alive()) await api.save(`${JOBS}/${this.id}/result/merged.gguf`, `${task.model}.gguf`);
+            if (task.status === "completed" && this.list.alive()) await api.save(`${JOBS}/${this.id}/result/merged.gguf`, `${this.job.user_provided_suffix}-merged.gguf`);
         } finally {
             note.remove();
             this.merging = false;

@@ -102,6 +102,12 @@ test("the device is checked and measured on request, and results are told in wor
     await page.locator("[data-task=task-6]").waitFor();
     all[5].finish({ status: "failed", error: "weft-mini does not fit", result: null });
     await page.getByText("It failed: weft-mini does not fit.").waitFor();
+    // A server that was started anew has forgotten all, which is said of what was on its way.
+    await checks.getByRole("button", { name: "Tune" }).click();
+    await page.locator("[data-task=task-7]").waitFor();
+    all.length = 0;
+    await page.getByText("what it was doing is lost").waitFor();
+    assert.equal(await page.locator("[data-task]").count(), 0);
 });
 
 test("a page keeps its title and its address while an answer comes", async () => {
@@ -154,6 +160,6 @@ test("a table is sent as it is, and an adapter is saved in the weights of its mo
     await page.getByRole("button", { name: "Save the whole model" }).click();
     await page.getByText("added to the model's weights: 33 %").waitFor();
     all[0].finish({ model: "weft-mini+cloth" });
-    assert.equal((await saved).suggestedFilename(), "weft-mini+cloth.gguf");
+    assert.equal((await saved).suggestedFilename(), "cloth-merged.gguf");
     assert.deepEqual(await violations(page), []);
 });

@@ -61,7 +61,7 @@ test("weft-mini learns twenty pasted examples, through a killed server, and answ
     assert.equal(saved.suggestedFilename(), "loom.gguf");
     // The whole model is made on the server, and is one that can be read.
     const [whole] = await Promise.all([page.waitForEvent("download", { timeout: 120000 }), press(page, "Save the whole model")]);
-    assert.equal(whole.suggestedFilename(), "weft-mini+loom.gguf");
+    assert.equal(whole.suggestedFilename(), "loom-merged.gguf");
     const start = Buffer.alloc(4);
     const file = openSync(await whole.path());
     readSync(file, start, 0, 4, 0);
