@@ -7,6 +7,7 @@ use super::device::Layout;
 use super::draft::Guesser;
 use super::pool::{Adapted, Sequence};
 use super::request::{Event, Finish, Id, Request, Usage};
+use super::spread::side_by_side;
 use super::text::{Step, Text};
 use crate::Error;
 
@@ -110,18 +111,16 @@ impl Answer {
         vocabulary: usize,
     ) -> Result<Option<Event>, Error> {
         let (first, n) = (self.scored, self.request.prompt_logprobs.unwrap_or(0));
-        let mut logprobs = Vec::new();
-        let mut logits = vec![0.0; vocabulary];
-        for (token, row) in (from + 1..).zip(bits.chunks_exact(vocabulary)) {
-            if token < first || token >= self.prompt {
-                continue;
+        let rows = (from + 1..).zip(bits.chunks_exact(vocabulary));
+        let rows = rows.filter(|(token, _)| (first..self.prompt).contains(token));
+        let logprobs = side_by_side(rows.collect(), |(token, row)| {
+            let logits: Vec<f32> = row.iter().copied().map(f32::from_bits).collect();
+            match choose::are_finite(&logits) {
+                true => Ok(choose::logprobs(&logits, self.known[token], n)),
+                false => Err(Error::NotFiniteLogits { position: token as u32 - 1 }),
             }
-            logits.iter_mut().zip(row).for_each(|(v, bits)| *v = f32::from_bits(*bits));
-            if !logits.iter().all(|v| v.is_finite()) {
-                return Err(Error::NotFiniteLogits { position: token as u32 - 1 });
-            }
-            logprobs.push(choose::logprobs(&logits, self.known[token], n));
-        }
+        });
+        let logprobs = logprobs.into_iter().collect::<Result<Vec<_>, _>>()?;
         self.scored += logprobs.len();
         Ok((!logprobs.is_empty()).then_some(Event::Prompt { id: self.id, first, logprobs }))
     }
@@ -222,27 +221,8 @@ impl Answer {
 /// What was drawn for the answer of a slot, and its epoch.
 pub(super) type Chosen = (usize, u64, Result<(u32, Option<super::Logprobs>), Error>);
 
-/// Draws the next token of the answers of slots from their logits, on as many threads as there are answers and cores: a
-/// draw reads a whole vocabulary, a mask may walk a grammar, and the others' next step waits for none of it.
+/// Draws the next token of the answers of slots from their logits: a draw reads a whole vocabulary, a mask may walk a
+/// grammar, and the others' next step waits for none of it.
 pub(super) fn choose_all(work: Vec<(usize, &mut Answer, &[u32])>) -> Vec<Chosen> {
-    fn chosen((slot, answer, row): (usize, &mut Answer, &[u32])) -> Chosen {
-        (slot, answer.epoch, answer.choose(row))
-    }
-    let cores = match cfg!(target_arch = "wasm32") {
-        true => 1,
-        false => std::thread::available_parallelism().map_or(1, |n| n.get()),
-    };
-    let threads = cores.min(work.len());
-    if threads < 2 {
-        return work.into_iter().map(chosen).collect();
-    }
-    let each = work.len().div_ceil(threads);
-    let mut work = work.into_iter();
-    std::thread::scope(|scope| {
-        let part = || Some(work.by_ref().take(each).collect::<Vec<_>>()).filter(|part| !part.is_empty());
-        let parts: Vec<_> = std::iter::from_fn(part)
-            .map(|part| scope.spawn(|| part.into_iter().map(chosen).collect::<Vec<_>>()))
-            .collect();
-        parts.into_iter().flat_map(|part| part.join().expect("a draw does not panic")).collect()
-    })
+    side_by_side(work, |(slot, answer, row)| (slot, answer.epoch, answer.choose(row)))
 }

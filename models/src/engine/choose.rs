@@ -33,10 +33,17 @@ fn pcg(v: u32) -> u32 {
     (w >> 22) ^ w
 }
 
+/// Whether all of them are finite. There is no early end, so that it runs in vectors: the exponents of what is not finite
+/// are the largest.
+pub(super) fn are_finite(logits: &[f32]) -> bool {
+    let largest = logits.iter().fold(0, |most, v| (v.to_bits() & 0x7fff_ffff).max(most));
+    largest < f32::INFINITY.to_bits()
+}
+
 /// The likeliest tokens and the log-probability of `token`, from logits as the model gave them.
 pub(super) fn logprobs(logits: &[f32], token: u32, top: usize) -> Logprobs {
     let largest = logits.iter().fold(f32::MIN, |a, &b| a.max(b));
-    let sum: f64 = logits.iter().map(|&v| f64::from(v - largest).exp()).sum();
+    let sum: f64 = logits.iter().map(|&v| f64::from((v - largest).exp())).sum();
     let log_sum = f64::from(largest) + sum.ln();
     let of = |id: usize| (f64::from(logits[id]) - log_sum) as f32;
     let top = likeliest(logits, top).into_iter().map(|id| (id, of(id as usize))).collect();
@@ -62,9 +69,7 @@ fn likeliest(logits: &[f32], n: usize) -> Vec<u32> {
 impl Choice<'_> {
     /// The token at position `known.len()`. `logits` are changed.
     pub(super) fn draw(&self, logits: &mut [f32]) -> Result<u32, NoToken> {
-        // No early end, so that it runs in vectors: the exponents of what is not finite are the largest.
-        let largest = logits.iter().fold(0, |most, v| (v.to_bits() & 0x7fff_ffff).max(most));
-        if largest >= f32::INFINITY.to_bits() {
+        if !are_finite(logits) {
             return Err(NoToken::NotFinite);
         }
         self.adjust(logits);

@@ -42,6 +42,7 @@ mod prefix;
 mod request;
 mod room;
 mod schedule;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod text;
