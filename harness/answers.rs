@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::time::Instant;
 
 use serde_json::{Value, json};
 use weft_evals::ask::{Drawing, Turn};
 use weft_evals::endpoint::Endpoint;
 use weft_evals::{Answer, Generate, Item, Job, Score, Scored};
 use weft_models::engine::{Engine, Event, Finish, Id, Options, Request};
-use weft_models::{Message, Model, Rows, Sampling, Session};
+use weft_models::{Message, Model, Sampling};
 use weft_runtime::DeviceKind;
 
 use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag};
@@ -22,7 +21,15 @@ pub struct Local {
     slots: u32,
     /// Kept from call to call while it is large enough.
     engine: Option<Engine>,
-    session: Option<Session>,
+}
+
+/// What an engine tells besides an answer, where a request asks for it.
+#[derive(Default)]
+pub struct Told {
+    /// The likeliest first tokens with their log-probabilities.
+    pub likeliest: Vec<(u32, f32)>,
+    /// The log-probabilities of the prompt's tokens, added up.
+    pub prompt: f64,
 }
 
 impl Local {
@@ -49,13 +56,7 @@ impl Local {
     /// A model that is open already.
     pub fn new(model: Model, name: String, slots: Option<u32>) -> Local {
         let software = model.gpu().caps().kind == DeviceKind::Cpu;
-        Local {
-            slots: slots.unwrap_or(if software { 4 } else { 32 }),
-            model,
-            name,
-            engine: None,
-            session: None,
-        }
+        Local { slots: slots.unwrap_or(if software { 4 } else { 32 }), model, name, engine: None }
     }
 
     /// The model.
@@ -79,7 +80,6 @@ impl Local {
     fn engine(&mut self, context: u32) -> weft_evals::Result<&mut Engine> {
         if self.engine.as_ref().is_none_or(|e| e.context() < context as usize) {
             self.engine = None;
-            self.session = None;
             let mut slots = self.slots;
             self.engine = loop {
                 match Engine::new(
@@ -95,15 +95,14 @@ impl Local {
         self.engine.as_mut().ok_or(weft_evals::Error::Stopped)
     }
 
-    /// Has requests answered, telling `done` (number, answer) as each ends. The likeliest first tokens with their
-    /// log-probabilities go with it, where a request asks for them.
+    /// Has requests answered, telling `done` (number, answer) as each ends, and what else they ask for.
     ///
     /// # Errors
     /// A context for which there is no memory, what a request says is wrong with it, a fault of the device, Ctrl-C.
     pub fn ask(
         &mut self,
         requests: Vec<Request>,
-        done: &mut dyn FnMut(usize, Answer, Vec<(u32, f32)>) -> weft_evals::Result<()>,
+        done: &mut dyn FnMut(usize, Answer, Told) -> weft_evals::Result<()>,
     ) -> weft_evals::Result<()> {
         let room = requests.iter().map(|r| r.prompt.len() + r.max_tokens).max().unwrap_or(1);
         let longest = requests.iter().map(|r| r.prompt.len()).max().unwrap_or(1);
@@ -125,24 +124,25 @@ fn all_of(
     engine: &mut Engine,
     name: &str,
     requests: Vec<Request>,
-    done: &mut dyn FnMut(usize, Answer, Vec<(u32, f32)>) -> weft_evals::Result<()>,
+    done: &mut dyn FnMut(usize, Answer, Told) -> weft_evals::Result<()>,
 ) -> weft_evals::Result<()> {
-    let mut open: HashMap<Id, (usize, String, Vec<(u32, f32)>)> = HashMap::new();
+    let mut open: HashMap<Id, (usize, String, Told)> = HashMap::new();
     for (i, request) in requests.into_iter().enumerate() {
-        open.insert(engine.submit(request).map_err(|e| wrong(name, e))?, (i, String::new(), Vec::new()));
+        let id = engine.submit(request).map_err(|e| wrong(name, e))?;
+        open.insert(id, (i, String::new(), Told::default()));
     }
     while !open.is_empty() {
         for event in engine.step().map_err(|e| wrong(name, e))? {
             match event {
                 Event::Token { id, text, logprobs, .. } => {
-                    let Some((_, so_far, top)) = open.get_mut(&id) else { continue };
+                    let Some((_, so_far, told)) = open.get_mut(&id) else { continue };
                     so_far.push_str(&text);
-                    if let Some(logprobs) = logprobs.filter(|_| top.is_empty()) {
-                        *top = logprobs.top;
+                    if let Some(logprobs) = logprobs.filter(|_| told.likeliest.is_empty()) {
+                        told.likeliest = logprobs.top;
                     }
                 }
                 Event::Finished { id, reason, text, usage } => {
-                    let Some((i, so_far, top)) = open.remove(&id) else { continue };
+                    let Some((i, so_far, told)) = open.remove(&id) else { continue };
                     let answer = Answer {
                         text: so_far + &text,
                         prompt_tokens: usage.prompt as u64,
@@ -150,10 +150,15 @@ fn all_of(
                         cut: matches!(reason, Finish::MaxTokens | Finish::Context),
                         seconds: (usage.prefill + usage.decode).as_secs_f64(),
                     };
-                    done(i, answer, top)?;
+                    done(i, answer, told)?;
                 }
                 Event::Failed { error, .. } => return Err(wrong(name, error)),
-                Event::Started { .. } | Event::Progress { .. } | Event::Prompt { .. } => {}
+                Event::Prompt { id, logprobs, .. } => {
+                    if let Some((_, _, told)) = open.get_mut(&id) {
+                        told.prompt += logprobs.iter().map(|l| f64::from(l.logprob)).sum::<f64>();
+                    }
+                }
+                Event::Started { .. } | Event::Progress { .. } => {}
             }
         }
         if interrupt::asked() {
@@ -214,6 +219,11 @@ impl Tokens {
         (self.prompt + self.wholes.iter().map(beyond).sum::<usize>()) as u64
     }
 
+    /// The first token of an ending; one that merges with the prompt's last token begins there.
+    fn from(&self, ending: usize) -> usize {
+        self.prompt.min(self.wholes[ending].len().saturating_sub(1)).max(1)
+    }
+
     /// Whether all endings are one token behind the same prompt, as letters are: then one row of logits has them all.
     fn one_row(&self) -> bool {
         let n = self.prompt;
@@ -221,7 +231,7 @@ impl Tokens {
     }
 }
 
-/// The likeliest tokens that are looked at for letters before all logits are.
+/// The likeliest tokens among which letters are looked for.
 const LIKELIEST: usize = 64;
 
 impl Score for Local {
@@ -254,17 +264,17 @@ impl Score for Local {
                 let prompt = all[*i].wholes[0][..all[*i].prompt].to_vec();
                 Request { logprobs: Some(LIKELIEST), ..Request::new(prompt, Sampling::greedy(), 1) }
             };
-            self.ask(letters.iter().map(request).collect(), &mut |n, answer, top| {
+            self.ask(letters.iter().map(request).collect(), &mut |n, answer, told| {
                 let i = letters[n];
                 let of = |w: &Vec<u32>| {
-                    let found = top.iter().find(|t| t.0 == w[all[i].prompt]);
+                    let found = told.likeliest.iter().find(|t| t.0 == w[all[i].prompt]);
                     found.map(|t| f64::from(t.1))
                 };
                 match all[i].wholes.iter().map(of).collect::<Option<Vec<f64>>>() {
                     Some(loglikelihoods) => {
                         done(i, Scored { loglikelihoods, tokens: all[i].count(), seconds: answer.seconds })
                     }
-                    // One of them is unlikely: it takes all logits to say how much.
+                    // One of them is unlikely: it has to be asked for.
                     None => {
                         open.push(i);
                         Ok(())
@@ -272,64 +282,42 @@ impl Score for Local {
                 }
             })?;
         }
-        self.engine = None;
-        for i in open {
-            let start = Instant::now();
-            let longest = all[i].wholes.iter().map(Vec::len).max().unwrap_or(1) as u32;
-            if self.session.as_ref().is_none_or(|s| s.context() < longest) {
-                self.session = None;
-                let context = longest.next_power_of_two().max(512);
-                self.session = Some(self.model.session(context).map_err(|e| wrong(&name, e))?);
+        // Each ending is a prompt whose tokens are told of from where it begins, and a question is done with its last.
+        let mut asked = Vec::new();
+        let mut scores: HashMap<usize, (Vec<f64>, usize, f64)> = HashMap::new();
+        for &i in &open {
+            let wanted = (0..all[i].wholes.len()).filter(|&e| all[i].from(e) < all[i].wholes[e].len());
+            let wanted: Vec<(usize, usize)> = wanted.map(|e| (i, e)).collect();
+            let none = vec![0.0; all[i].wholes.len()];
+            match wanted.len() {
+                0 => done(i, Scored { loglikelihoods: none, tokens: all[i].count(), seconds: 0.0 })?,
+                n => drop(scores.insert(i, (none, n, 0.0))),
             }
-            let Some(session) = &mut self.session else { return Err(weft_evals::Error::Stopped) };
-            let loglikelihoods = endings(session, &all[i]).map_err(|e| wrong(&name, e))?;
-            let seconds = start.elapsed().as_secs_f64();
-            done(i, Scored { loglikelihoods, tokens: all[i].count(), seconds })?;
-            if interrupt::asked() {
-                return Err(weft_evals::Error::Stopped);
-            }
+            asked.extend(wanted);
         }
-        Ok(())
-    }
-}
-
-/// The log-likelihood of each ending.
-fn endings(session: &mut Session, t: &Tokens) -> std::result::Result<Vec<f64>, weft_models::Error> {
-    let (prompt, wholes) = (t.prompt, &t.wholes);
-    if t.one_row() {
-        let mut out = Vec::new();
-        session.logits(&wholes[0][..prompt], Rows::Prefill, &mut |position, row| {
-            if position as usize + 1 == prompt {
-                out = wholes.iter().map(|w| log_probability(row, w[prompt])).collect();
-            }
-            interrupt::flow()
-        })?;
-        return Ok(out);
-    }
-    let mut all = Vec::new();
-    for whole in wholes {
-        // An ending that merges with the prompt's last token begins there.
-        let from = prompt.min(whole.len().saturating_sub(1)).max(1);
-        let mut sum = 0.0;
-        if whole.len() > from {
-            session.logits(&whole[..whole.len() - 1], Rows::Prefill, &mut |position, row| {
-                let next = position as usize + 1;
-                if next >= from {
-                    sum += log_probability(row, whole[next]);
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let request = |&(i, e): &(usize, usize)| Request {
+            prompt_logprobs: Some(0),
+            prompt_logprobs_from: all[i].from(e),
+            ..Request::new(all[i].wholes[e].clone(), Sampling::greedy(), 0)
+        };
+        self.ask(asked.iter().map(request).collect(), &mut |n, answer, told| {
+            let (i, ending) = asked[n];
+            let Some((loglikelihoods, left, seconds)) = scores.get_mut(&i) else { return Ok(()) };
+            loglikelihoods[ending] = told.prompt;
+            *seconds += answer.seconds;
+            *left -= 1;
+            match *left {
+                0 => {
+                    let (loglikelihoods, seconds) = (std::mem::take(loglikelihoods), *seconds);
+                    done(i, Scored { loglikelihoods, tokens: all[i].count(), seconds })
                 }
-                interrupt::flow()
-            })?;
-        }
-        all.push(sum);
+                _ => Ok(()),
+            }
+        })
     }
-    Ok(all)
-}
-
-/// The logarithm of the probability that `logits` give to `token`.
-fn log_probability(logits: &[f32], token: u32) -> f64 {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mass: f64 = logits.iter().map(|v| f64::from(v - top).exp()).sum();
-    f64::from(logits[token as usize] - top) - mass.ln()
 }
 
 /// Somebody by name: `http://...` is an endpoint, anything else a file.

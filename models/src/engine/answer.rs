@@ -69,7 +69,7 @@ impl Answer {
         Ok(Answer {
             id,
             adapters: request.in_effect(layout.adapters)?,
-            scored: 1,
+            scored: request.prompt_logprobs_from.max(1),
             known: request.prompt.clone(),
             prompt: request.prompt.len(),
             submitted: 0,

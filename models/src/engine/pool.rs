@@ -221,9 +221,14 @@ impl Blocks {
         self.find(tokens, (tokens.len() - 1) / self.block, salt)
     }
 
-    /// As [`Blocks::open`], without a look at what is in the cache.
-    pub(super) fn begin(&mut self, tokens: &[u32], salt: Name) -> (Sequence, usize, Vec<Change>) {
-        self.find(tokens, 0, salt)
+    /// As [`Blocks::open`], of the blocks of no more than the first `most` tokens.
+    pub(super) fn open_before(
+        &mut self,
+        tokens: &[u32],
+        most: usize,
+        salt: Name,
+    ) -> (Sequence, usize, Vec<Change>) {
+        self.find(tokens, most / self.block, salt)
     }
 
     /// As [`Blocks::open`], with the block of the last token where that is full.

@@ -54,9 +54,11 @@ pub struct Request {
     /// How many of the likeliest tokens are told with each token, and its own log-probability; None for neither. They are
     /// of the model's distribution, before temperature and masks.
     pub logprobs: Option<usize>,
-    /// The same for each token of the prompt but the first, as [`Event::Prompt`] tells it. All of the prompt is computed
-    /// then, whatever is in the cache.
+    /// The same for each token of the prompt but the first, as [`Event::Prompt`] tells it. What they are told of is
+    /// computed, whatever is in the cache.
     pub prompt_logprobs: Option<usize>,
+    /// The first token of the prompt that they are told of, where that is not the second.
+    pub prompt_logprobs_from: usize,
     /// Which tokens may come.
     pub mask: Option<Box<dyn Mask>>,
     /// Requests share the keys and values of what their prompts begin with, where their salts are equal, and their
@@ -85,6 +87,7 @@ impl Request {
             stop_tokens: Vec::new(),
             logprobs: None,
             prompt_logprobs: None,
+            prompt_logprobs_from: 1,
             mask: None,
             salt: 0,
             adapters: Vec::new(),

@@ -245,7 +245,7 @@ impl<D: Device> Scheduler<D> {
             let salt = self.blocks.salt(answer.request.salt, &answer.adapters);
             // What the cache has leaves no logits.
             let (mut seq, cached, found) = match answer.is_scoring() {
-                true => self.blocks.begin(&answer.known, salt),
+                true => self.blocks.open_before(&answer.known, answer.scored - 1, salt),
                 false => self.blocks.open(&answer.known, salt),
             };
             let Some(grown) = self.blocks.reserve(&mut seq, cached, answer.known.len()) else {
@@ -495,13 +495,16 @@ impl<D: Device> Scheduler<D> {
     /// A piece of at most `most` tokens; how many it has.
     fn submit_piece(&mut self, slot: usize, from: usize, most: usize) -> Result<usize> {
         let a = self.slots[slot].as_mut().expect("an answer");
-        // Behind the last token there is none to be told of: that one's piece draws, as ever.
-        let scored = a.is_scoring() && from + 1 < a.prompt;
-        let (end, most) = match scored {
-            true => (a.prompt - 1, most.min(self.device.layout().scored)),
-            false => (a.known.len(), most),
+        // The first logits that are wanted are those of the token before the first to be told of. Behind the last token
+        // there is none: that one's piece draws, as ever.
+        let before = a.is_scoring() && from + 1 < a.scored;
+        let scored = a.is_scoring() && !before && from + 1 < a.prompt;
+        let (end, most) = match (before, scored) {
+            (true, _) => (a.scored - 1, most),
+            (_, true) => (a.prompt - 1, most.min(self.device.layout().scored)),
+            _ => (a.known.len(), most),
         };
-        if a.is_scoring() && !scored && !a.wants_more(self.device.layout().context) {
+        if a.is_scoring() && !before && !scored && !a.wants_more(self.device.layout().context) {
             // What it waits for is on its way.
             return Ok(0);
         }
