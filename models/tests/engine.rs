@@ -59,8 +59,9 @@ struct Answer {
     usage: Usage,
     finish: Option<Finish>,
     error: Option<String>,
-    /// Log-probabilities of its prompt.
+    /// Log-probabilities of its prompt, and of which token they begin.
     scored: Vec<Logprobs>,
+    from: Option<usize>,
 }
 
 /// Has an engine do all that was asked of it.
@@ -81,7 +82,8 @@ fn finish(engine: &mut Engine) -> BTreeMap<Id, Answer> {
                 }
                 Event::Failed { error, .. } => answer.error = Some(error.to_string()),
                 Event::Prompt { first, logprobs, .. } => {
-                    assert_eq!(first, answer.scored.len() + 1);
+                    let begin = *answer.from.get_or_insert(first);
+                    assert_eq!(first, begin + answer.scored.len());
                     answer.scored.extend(logprobs);
                 }
                 _ => {}
@@ -276,6 +278,7 @@ fn prompts_are_scored_as_a_session_does() {
                 session.logits(prompt, Rows::Prefill, each).unwrap();
                 let from = from(prompt);
                 assert_eq!(got.len(), prompt.len() - from, "{case}, prompt {i}, round {round}");
+                assert_eq!(done[&ids[i]].from, (from < prompt.len()).then_some(from));
                 for ((got, want), &token) in got.iter().zip(&want[from - 1..]).zip(&prompt[from..]) {
                     let near = |got: f32, id: u32| (f64::from(got) - want[id as usize]).abs() < 1e-4;
                     assert!(near(got.logprob, token), "{case}: {} {}", got.logprob, want[token as usize]);
