@@ -86,9 +86,8 @@ pub(super) struct Flags {
     /// A made-up model, as `weft bench` has it, to measure a server with: its texts are made of weft-mini's tokens
     #[arg(long, value_name = "SHAPE:TYPE", conflicts_with = "model", hide = true)]
     synthetic: Option<String>,
-    /// LoRA adapter of the first model, which answers as MODEL+NAME, and with several as MODEL+NAME+NAME; SCALE is its
-    /// strength where a request says none. Requests say MODEL+NAME:STRENGTH, or "lora": [{"name": NAME, "scale":
-    /// STRENGTH}]. All of them answer side by side in the memory of one model; may be repeated
+    /// LoRA adapter of the first model, which answers as MODEL+NAME, or MODEL+NAME:STRENGTH in place of SCALE, or with
+    /// several as MODEL+NAME+NAME; may be repeated
     #[arg(long, value_name = "NAME=FILE[:SCALE]", value_parser = named)]
     lora: Vec<(String, String)>,
     #[command(flatten)]
@@ -116,8 +115,8 @@ pub(super) struct Flags {
     /// repeat what was said before, as an edit of code does
     #[arg(long, value_name = "HOW")]
     draft: Option<Draft>,
-    /// Have a smaller model of the same vocabulary guess what comes next, for every -m that writes text, on the same device
-    /// with a context for each slot. Answers are the same. Models on demand answer without it
+    /// Have a smaller model of the same vocabulary guess what comes next, for every -m that writes text and not for models
+    /// on demand, with a context for each slot. The answers are the same
     #[arg(long, value_name = "FILE", conflicts_with_all = ["draft", "synthetic"], value_parser = options::model_file())]
     draft_model: Option<PathBuf>,
     /// File with the keys that open the server, one a line

@@ -216,7 +216,7 @@ pub enum Event {
         id: Id,
         /// The place of the first of them in the prompt; the first ever is 1.
         first: usize,
-        /// Of each.
+        /// What is told of each.
         logprobs: Vec<Logprobs>,
     },
     /// A token came.

@@ -96,7 +96,7 @@ pub enum Said {
     Prompt {
         /// The place of the first of them.
         first: usize,
-        /// Of each.
+        /// What is told of each.
         logprobs: Vec<Logprobs>,
     },
     /// A token came.
