@@ -55,7 +55,7 @@ fn alone_with(prompt: &[u32], s: &Sampling, n: usize, adapters: &[Adapted]) -> V
 
 /// The logits behind `tokens` with adapters: the tokens are taken for others.
 fn adapted(tokens: &[u32], adapters: &[Adapted]) -> Vec<u32> {
-    let by = adapters.iter().fold(0, |by, (i, s)| by + (3 * *i as u32 + 1) * s.to_bits() % VOCABULARY);
+    let by = adapters.iter().fold(0, |by, (i, s)| by + (3 * *i as u32 + 1) * (s.to_bits() % VOCABULARY));
     tokens.iter().map(|t| (t + by) % VOCABULARY).collect()
 }
 
