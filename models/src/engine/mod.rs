@@ -42,6 +42,7 @@ mod prefix;
 mod request;
 mod room;
 mod schedule;
+mod score;
 mod spread;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ use super::device::{self, Device, Piece};
 use super::draft::{Drafter, Guesses};
 use super::pace::{Kind, Pace, Round};
 use super::pool::{Blocks, Change};
-use super::request::{Event, Finish, Id, Request};
+use super::request::{Event, Id, Request};
 use super::text::Text;
 use crate::{Error, Result, Sampling};
 
@@ -73,7 +73,7 @@ pub(super) struct Scheduler<D: Device> {
     pub(super) drafter: Option<Box<dyn Drafter>>,
     /// How long that took in this round.
     pub(super) drafting: Duration,
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     last_id: u64,
     epochs: u64,
     now: Instant,
@@ -275,32 +275,6 @@ impl<D: Device> Scheduler<D> {
             self.slots[slot] = Some(answer);
             self.end_without_tokens(slot);
         }
-        Ok(())
-    }
-
-    /// Ends an answer that has no room for a token, once nothing else is wanted of it.
-    fn end_without_tokens(&mut self, slot: usize) {
-        let context = self.device.layout().context;
-        let done = |a: &&mut Answer| !a.is_scoring() && !a.wants_more(context);
-        if let Some(answer) = self.slots[slot].as_mut().filter(done) {
-            let reason = if answer.request.max_tokens == 0 { Finish::MaxTokens } else { Finish::Context };
-            let event = answer.finish(reason);
-            self.events.push(event);
-            self.free(slot);
-        }
-    }
-
-    /// Logits of a piece of a prompt came, whose tokens are these.
-    fn scored(&mut self, slot: usize, words: &[u32], (from, done): (usize, usize)) -> Result<()> {
-        let vocabulary = self.device.layout().vocabulary as usize;
-        let answer = self.slots[slot].as_mut().expect("an answer");
-        let (id, total) = (answer.id, answer.prompt);
-        match answer.score(words, from, vocabulary) {
-            Ok(event) => self.events.extend(event),
-            Err(_) => return self.once_more(slot),
-        }
-        self.events.push(Event::Progress { id, done: done.min(total), total });
-        self.end_without_tokens(slot);
         Ok(())
     }
 
@@ -571,7 +545,7 @@ impl<D: Device> Scheduler<D> {
 
     /// Logits were not finite. All of the answer is computed once more, by a device that rounds nothing to f16; where
     /// that was so, or there is none, the answer ends.
-    fn once_more(&mut self, slot: usize) -> Result<()> {
+    pub(super) fn once_more(&mut self, slot: usize) -> Result<()> {
         let again = self.slots[slot].as_ref().is_some_and(|a| a.exact);
         if again || !self.device.fall_back()? {
             let known = self.slots[slot].as_ref().map_or(1, |a| a.known.len());
@@ -601,7 +575,7 @@ impl<D: Device> Scheduler<D> {
     }
 
     /// Takes an answer from its slot.
-    fn free(&mut self, slot: usize) {
+    pub(super) fn free(&mut self, slot: usize) {
         if let Some(a) = self.slots[slot].take() {
             self.blocks.close(a.seq);
         }
