@@ -86,18 +86,20 @@ def main():
                 with llama.Model(wide) as model:
                     gaps = [abs(a - b) for l in lines for a, b in zip(l["loglikelihoods"], likelihoods(model, l))]
                 worst = max(worst, max(gaps))
-                rows.append((name, mode, interval(score), "", f"{max(gaps):.1e} over {len(gaps)}"))
+                rows.append((name, mode, str(o.score), interval(score), "", f"{max(gaps):.1e} over {len(gaps)}"))
                 print(*rows[-1], sep=" | ", flush=True)
             score, _ = weft(o.weft, path, "normalised", folder, o.score)
-            rows.append((name, "normalised", interval(score), "", ""))
+            rows.append((name, "normalised", str(o.score), interval(score), "", ""))
             score, _ = weft(o.weft, path, "generate", folder, o.generate, "--temp", "0", "-n", "256")
-            rows.append((name, "generate", interval(score), f"{100 * score['readable']['mean']:.1f} %", ""))
+            rows.append((name, "generate", str(o.generate), interval(score), f"{100 * score['readable']['mean']:.1f} %", ""))
             print(*rows[-1], sep=" | ", flush=True)
-    table = f"# `weft eval` on real weights\n\n{o.score} questions of ours with ARC's columns (`evals/data/science.jsonl`) by "
-    table += f"likelihood, {o.generate} by generation (greedy, 256 tokens at most), with 95 % bootstrap intervals. The last "
-    table += "column is the largest difference of a log-likelihood, in nats, from llama.cpp's "
-    table += f"(xllamacpp {llama.VERSION}, on the CPU) on the same weights written as F32, and Weft on lavapipe; both with caches of F32, llama.cpp without flash attention, which rounds to F16.\n\n"
-    table += "| weights | mode | score, % | answers that name one option | largest difference |\n|---|---|---:|---:|---:|\n"
+    table = "# `weft eval` on real weights\n\nQuestions of ours with ARC's columns (`evals/data/science.jsonl`) by likelihood and by "
+    table += "generation (greedy, 256 tokens at most), with 95 % bootstrap intervals. The last column is the largest difference "
+    table += f"of a log-likelihood, in nats, from llama.cpp's (xllamacpp {llama.VERSION}, on the CPU) on the same weights written "
+    table += "as F32; Weft reads the file as it came, on lavapipe. Caches are F32 in both, and llama.cpp's flash attention, which "
+    table += "rounds to F16, is off.\n\n"
+    table += "| weights | mode | questions | score, % | answers that name one option | largest difference, endings |\n"
+    table += "|---|---|---:|---:|---:|---:|\n"
     table += "".join(f"| {' | '.join(row)} |\n" for row in rows)
     if o.output:
         o.output.write_text(table)
