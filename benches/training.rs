@@ -37,6 +37,9 @@ struct Args {
     /// adreno, mali, webgpu or minimal.
     #[arg(long)]
     limits: Option<String>,
+    /// Keep one layer's weights at a time.
+    #[arg(long)]
+    stream_weights: bool,
     /// Leave out what the device has besides core WebGPU.
     #[arg(long)]
     baseline: bool,
@@ -76,7 +79,8 @@ fn run(args: &Args) -> Result<()> {
         without: if args.baseline { Without::ALL } else { Without::default() },
         ..DeviceOptions::default()
     };
-    let model = Model::open(source, &Options { device, ..Options::default() })?;
+    let stream_weights = args.stream_weights;
+    let model = Model::open(source, &Options { device, stream_weights, ..Options::default() })?;
     let spec = model.spec();
     let tokens = args.batch * args.ctx;
     let options = TrainOptions { tokens, checkpointing: !args.no_checkpointing, ..TrainOptions::default() };
@@ -96,7 +100,7 @@ fn run(args: &Args) -> Result<()> {
     println!("{}", trainer.plan());
     if let Some(memory) = model.gpu().caps().memory {
         let shape = AdapterShape::uniform(spec, &Target::ALL, args.rank);
-        let (weights, budget) = (trainer.plan().weights, model.gpu().budget());
+        let (weights, budget) = (trainer.plan().weights + trainer.plan().staging, model.gpu().budget());
         let fitting = TrainPlan::largest_fitting(spec, weights, &shape, &options, budget, args.ctx, memory);
         println!("of {}: the largest (batch, context) is {fitting:?}", human(memory));
     }

@@ -320,12 +320,19 @@ pub fn begin(
     context: Option<u32>,
     cache: CacheFlag,
 ) -> Result<Started> {
+    let (device, cache) = (device.options()?, cache.cache_type);
+    begin_with(source, &Options { device, chunk, context, cache, ..Options::default() })
+}
+
+/// As [`begin`], with all options.
+///
+/// # Errors
+/// The same.
+pub fn begin_with(source: Source, options: &Options) -> Result<Started> {
     let start = Instant::now();
-    let options =
-        Options { device: device.options()?, chunk, context, cache: cache.cache_type, integers: None };
     let bar = output::bar(0, "loading {bar:30} {bytes} of {total_bytes}, {elapsed}");
     bar.tick();
-    let loading = Model::begin(source, &options).inspect_err(|_| bar.finish_and_clear())?;
+    let loading = Model::begin(source, options).inspect_err(|_| bar.finish_and_clear())?;
     if let Ok(tokenizer) = loading.tokenizer() {
         bar.suspend(|| report::tokenizer_notes(tokenizer));
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use weft_formats::tokenizer::Tokenizer;
 use weft_kernels::{drivers, select};
+use weft_models::train::TrainPlan;
 use weft_models::{Model, Opening};
 use weft_runtime::{Budget, Caps, Compiled, MemoryReport, Tuning, human};
 
@@ -152,6 +153,19 @@ pub fn memory_json(report: &MemoryReport) -> Value {
         pools.insert(pool.to_string(), json!({ "allocated": p.allocated, "used": p.used }));
     }
     json!({ "total": report.allocated(), "pools": pools })
+}
+
+/// What training takes, in bytes.
+pub fn train_plan_json(plan: &TrainPlan) -> Value {
+    json!({
+        "weights": plan.weights,
+        "staging": plan.staging,
+        "adapters": plan.adapters,
+        "optimiser": plan.optimiser,
+        "activations": plan.activations,
+        "scratch": plan.scratch,
+        "total": plan.total(),
+    })
 }
 
 /// What the model is, for JSON.

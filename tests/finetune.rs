@@ -365,3 +365,50 @@ fn a_full_disk_leaves_the_last_checkpoint() {
     let left: Vec<_> = left.filter(|name| name != ".lock").collect();
     assert_eq!(left, ["metrics.jsonl"], "{stderr}");
 }
+
+/// Streamed layers leave the same bytes, and what `inspect` plans of the file alone is what is taken.
+#[test]
+fn streamed_weights_change_no_byte() {
+    let folder = folder("finetune-stream");
+    let data = data(&folder);
+    let run = |name: &str, more: &[&str]| {
+        let out = folder.join(name);
+        let out = out.to_str().expect("UTF-8");
+        let mut args =
+            vec!["finetune", "-d", &data, "-o", out, "--steps", "2", "--batch", "1", "--ctx", "24"];
+        args.extend(["--rank", "2", "--json"]);
+        args.extend(more);
+        json(&args)
+    };
+    let (whole, streamed) = (run("whole", &[]), run("streamed", &["--stream-weights"]));
+    for name in ["adapter.gguf", "adapter_model.safetensors", "checkpoint-00000002/state.safetensors"] {
+        let bytes = |run: &str| std::fs::read(folder.join(run).join(name)).expect("a file");
+        assert!(bytes("whole") == bytes("streamed"), "{name} differs");
+    }
+    assert_eq!(curve(&folder.join("whole")), curve(&folder.join("streamed")));
+    let of = |report: &Value, pool: &str| report["memory"]["pools"][pool]["allocated"].as_u64();
+    for report in [&whole, &streamed] {
+        assert_eq!(report["plan"]["weights"].as_u64(), of(report, "weights"));
+        assert_eq!(report["plan"]["staging"].as_u64(), of(report, "staging").or(Some(0)));
+    }
+    assert!(of(&streamed, "weights") < of(&whole, "weights").map(|b| b / 2), "{streamed}");
+    let plan = |more: &[&str]| {
+        let args = ["inspect", "--json", "--finetune", "1x24", "--rank", "2"];
+        json(&[&args[..], more].concat())["plan"]["training"].clone()
+    };
+    for (report, plan) in [(&whole, plan(&[])), (&streamed, plan(&["--stream-weights"]))] {
+        for part in ["weights", "staging", "adapters", "optimiser"] {
+            assert_eq!(report["plan"][part], plan[part], "{part}");
+        }
+    }
+    for (args, why) in [
+        (&["inspect", "--stream-weights"][..], "--finetune"),
+        (&["inspect", "--finetune", "0x16"], "not BATCHxCTX"),
+        (&["inspect", "--finetune", "1x16", "-c", "64"], "cannot be used with"),
+    ] {
+        let ran = weft(args);
+        assert!(ran.code == Some(2) && ran.stderr.contains(why), "{args:?}: {}", ran.stderr);
+    }
+    let huge = json(&["inspect", "--json", "--finetune", "90000x90000"]);
+    assert!(huge["cannot_run"].as_str().is_some_and(|why| why.contains("tokens")), "{huge}");
+}

@@ -13,9 +13,9 @@ use weft_models::finetune::{
     self, Data, Finetune, Learn, Length, Overlong, Reading, Recipe, Saving, Schedule, Settings, State, Warmup,
 };
 use weft_models::train::{AdamW, MAX_RANK, Target};
-use weft_models::{AdapterFile, Spec};
+use weft_models::{AdapterFile, Options, Spec};
 
-use crate::options::{CacheFlag, DeviceFlags, ModelFlag, TemplateFlag, read_text};
+use crate::options::{self, DeviceFlags, ModelFlag, TemplateFlag, read_text};
 use crate::{Error, Result, interrupt, output};
 
 /// Train a LoRA adapter on a model of any weight type
@@ -32,7 +32,7 @@ use crate::{Error, Result, interrupt, output};
   weft finetune -m model.gguf -d train.jsonl -o tuned
   weft finetune -m model.gguf -d train.jsonl -o tuned --resume
   weft finetune -m model.gguf -d train.jsonl -o tuned --val 0.05 --eval-every 50 --epochs 3 --lr 1e-4
-  weft finetune -m model.gguf -d train.jsonl -o tuned --rank 8 --targets attn --batch 1 --ctx 128 --limits adreno
+  weft finetune -m model.gguf -d train.jsonl -o tuned --rank 8 --batch 1 --ctx 128 --limits adreno --stream-weights
   weft finetune -m model.gguf -d train.jsonl -o tuned --show-batch
   weft run -m model.gguf --lora tuned/adapter.gguf \"Hello\"")]
 pub(super) struct Flags {
@@ -118,6 +118,10 @@ pub(super) struct Flags {
     /// Keep all activations instead of computing them again: faster, much more memory
     #[arg(long, help_heading = "Training")]
     no_checkpointing: bool,
+    /// Read the layers' weights from the file whenever they are needed instead of keeping them in GPU memory, which
+    /// then holds one layer: slower, the same bits
+    #[arg(long, help_heading = "Training")]
+    stream_weights: bool,
     /// Steps between checkpoints; 0 for one at the end
     #[arg(long, value_name = "N", default_value_t = 100, help_heading = "Saving")]
     save_every: u64,
@@ -234,8 +238,16 @@ pub(super) fn run(f: Flags) -> Result<()> {
     };
     drop(file);
     interrupt::install_with(2, || output::note("(finishing the step, then saving; once more ends at once)"));
-    // No cache is needed to train.
-    let (model, _) = f.model.open(&f.device, Some(1), Some(1), CacheFlag::default())?;
+    let options = Options {
+        device: f.device.options()?,
+        // No cache is needed to train.
+        chunk: Some(1),
+        context: Some(1),
+        stream_weights: f.stream_weights,
+        ..Options::default()
+    };
+    let begun = options::begin_with(f.model.source(), &options).map_err(|e| room(&f, e))?;
+    let (model, _) = begun.finish()?;
     let mut run = Finetune::new(&model, adapter.as_ref(), settings, data, val, saving)?;
     if let Some(path) = &resume {
         let step = run.resume(path)?;
@@ -254,6 +266,16 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let ended = ended?;
     show::result(&f, &run, &model, &shown, ended, start.elapsed().as_secs_f64())?;
     if ended == State::Completed { Ok(()) } else { Err(Error::Interrupted) }
+}
+
+/// The error of a model that does not fit, with the way out that training has.
+fn room(f: &Flags, e: Error) -> Error {
+    match e {
+        Error::Model(weft_models::Error::TooLarge { .. }) if !f.stream_weights => {
+            Error::input(format!("{e}; or --stream-weights, which keeps one layer's weights at a time"))
+        }
+        e => e,
+    }
 }
 
 /// What the flags ask for.

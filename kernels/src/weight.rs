@@ -126,6 +126,45 @@ impl WeightShape {
     pub fn units(&self) -> u32 {
         self.cols / 16
     }
+
+    /// Cuts parts of these sizes (tensors as their file has them, whose rows follow each other) into what is repacked at a
+    /// time.
+    ///
+    /// # Panics
+    /// If the parts are not the size of the matrix, or one but the last has rows that are no multiple
+    /// of 4.
+    pub fn cuts(&self, parts: &[usize]) -> Vec<Cut> {
+        let layout = self.ty.layout();
+        let row_bytes = self.ty.row_bytes(self.cols as usize);
+        let blocks_per_row = self.cols as usize / layout.block;
+        let rows: usize = parts.iter().map(|p| p / row_bytes).sum();
+        assert_eq!(rows, self.rows as usize, "rows of {}", self.ty);
+        // Batches of 16 rows, and parts of 4, keep every plane's write a multiple of 4 bytes.
+        let batch = (BATCH / row_bytes / 16 * 16).max(16);
+        let mut cuts = Vec::new();
+        for (n, slab) in self.slabs.iter().enumerate() {
+            let (start, end) = (slab.rows.start as usize, slab.rows.end as usize);
+            let mut first = 0;
+            for (i, part) in parts.iter().enumerate() {
+                let last = first + part / row_bytes;
+                assert!(i + 1 == parts.len() || last.is_multiple_of(4), "part {i} ends at row {last}");
+                let mut row = first.max(start);
+                while row < last.min(end) {
+                    let to = (row + batch).min(last).min(end);
+                    let range = (row - first) * row_bytes..(to - first) * row_bytes;
+                    let before = (row - start) * blocks_per_row;
+                    let mut at = slab.planes.map(|word| u64::from(word) * 4);
+                    for (at, bytes) in at.iter_mut().zip(layout.planes) {
+                        *at += (before * bytes) as u64;
+                    }
+                    cuts.push(Cut { ty: self.ty, part: (i, range), slab: n, at });
+                    row = to;
+                }
+                first = last;
+            }
+        }
+        cuts
+    }
 }
 
 /// A weight matrix in GPU memory.
@@ -150,7 +189,8 @@ pub struct Cut {
     ty: WeightType,
     /// Which tensor of those that make up the matrix, and the bytes of it.
     pub part: (usize, Range<usize>),
-    to: Slice,
+    /// The slab that they go to.
+    pub slab: usize,
     /// Where each plane's bytes go.
     at: [u64; 4],
 }
@@ -160,6 +200,7 @@ pub struct Cut {
 pub struct Piece<'a> {
     /// Which these are.
     pub cut: Cut,
+    to: Slice,
     bytes: &'a [u8],
 }
 
@@ -188,46 +229,11 @@ impl Weight {
     /// of 4.
     pub fn pieces<'a>(&self, parts: &[&'a [u8]]) -> Vec<Piece<'a>> {
         let sizes: Vec<usize> = parts.iter().map(|p| p.len()).collect();
-        let piece = |cut: Cut| Piece { bytes: &parts[cut.part.0][cut.part.1.clone()], cut };
-        self.cuts(&sizes).into_iter().map(piece).collect()
-    }
-
-    /// As [`Weight::pieces`], of parts of which only the sizes are known: their bytes are given to [`Feed::put`].
-    ///
-    /// # Panics
-    /// As [`Weight::pieces`].
-    pub fn cuts(&self, parts: &[usize]) -> Vec<Cut> {
-        let shape = &self.shape;
-        let layout = shape.ty.layout();
-        let row_bytes = shape.ty.row_bytes(shape.cols as usize);
-        let blocks_per_row = shape.cols as usize / layout.block;
-        let rows: usize = parts.iter().map(|p| p / row_bytes).sum();
-        assert_eq!(rows, shape.rows as usize, "rows of {}", shape.ty);
-        // Batches of 16 rows, and parts of 4, keep every plane's write a multiple of 4 bytes.
-        let batch = (BATCH / row_bytes / 16 * 16).max(16);
-        let mut cuts = Vec::new();
-        for (slab, slice) in shape.slabs.iter().zip(&self.slices) {
-            let (start, end) = (slab.rows.start as usize, slab.rows.end as usize);
-            let mut first = 0;
-            for (i, part) in parts.iter().enumerate() {
-                let last = first + part / row_bytes;
-                assert!(i + 1 == parts.len() || last.is_multiple_of(4), "part {i} ends at row {last}");
-                let mut row = first.max(start);
-                while row < last.min(end) {
-                    let to = (row + batch).min(last).min(end);
-                    let range = (row - first) * row_bytes..(to - first) * row_bytes;
-                    let before = (row - start) * blocks_per_row;
-                    let mut at = slab.planes.map(|word| u64::from(word) * 4);
-                    for (at, bytes) in at.iter_mut().zip(layout.planes) {
-                        *at += (before * bytes) as u64;
-                    }
-                    cuts.push(Cut { ty: shape.ty, part: (i, range), to: slice.clone(), at });
-                    row = to;
-                }
-                first = last;
-            }
-        }
-        cuts
+        let piece = |cut: Cut| {
+            let (bytes, to) = (&parts[cut.part.0][cut.part.1.clone()], self.slices[cut.slab].clone());
+            Piece { cut, to, bytes }
+        };
+        self.shape.cuts(&sizes).into_iter().map(piece).collect()
     }
 
     /// Repacks `parts` into new GPU memory, as [`Weight::alloc`], [`Weight::pieces`] and [`fill`].
@@ -274,7 +280,7 @@ fn here(
 ) -> Result<ControlFlow<()>> {
     let mut feed = Feed::new(gpu, most);
     for (i, piece) in pieces.iter().enumerate() {
-        feed.put(&piece.cut, piece.bytes)?;
+        feed.put(&piece.cut, &piece.to, piece.bytes)?;
         if done(i).is_break() {
             return Ok(ControlFlow::Break(()));
         }
@@ -302,7 +308,7 @@ fn threaded(
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(piece) = pieces.get(i) else { break };
-                    let result = feed.put(&piece.cut, piece.bytes).map(|()| i);
+                    let result = feed.put(&piece.cut, &piece.to, piece.bytes).map(|()| i);
                     if send.send(result).is_err() {
                         break;
                     }
@@ -334,11 +340,34 @@ impl Piece<'_> {
 impl Cut {
     /// Bytes of its planes, each padded to a multiple of 4.
     pub fn bytes(&self) -> usize {
-        self.planes().map(|(_, bytes)| bytes).sum()
+        self.sizes().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Each plane of what [`Cut::repack`] gives: where it begins there, its length, and where it goes in the slab.
+    pub fn planes(&self) -> impl Iterator<Item = (usize, usize, u64)> {
+        self.sizes().zip(self.at).scan(0, |begin, ((_, bytes), at)| {
+            *begin += bytes;
+            Some((*begin - bytes, bytes, at))
+        })
+    }
+
+    /// The planes of the bytes of the cut, one after the other, in `space`.
+    ///
+    /// # Panics
+    /// If the bytes are not as many as the cut has.
+    pub fn repack(&self, bytes: &[u8], space: &mut Vec<u8>) {
+        assert_eq!(bytes.len(), self.part.1.len(), "bytes of a cut");
+        space.resize(self.bytes(), 0);
+        let mut rest = &mut space[..];
+        let mut planes: [&mut [u8]; 4] = Default::default();
+        for (plane, (_, bytes)) in planes.iter_mut().zip(self.sizes()) {
+            (*plane, rest) = std::mem::take(&mut rest).split_at_mut(bytes);
+        }
+        repack(self.ty.layout(), bytes, &mut planes);
     }
 
     /// Bytes of a block and of the piece in each plane, those padded to a multiple of 4.
-    fn planes(&self) -> impl Iterator<Item = (usize, usize)> {
+    fn sizes(&self) -> impl Iterator<Item = (usize, usize)> {
         let layout = self.ty.layout();
         let blocks = self.part.1.len() / layout.bytes;
         layout.planes.iter().map(move |&b| (b, (blocks * b).next_multiple_of(4)))
@@ -357,29 +386,22 @@ impl Feed {
         Feed { staging: gpu.staging(most as u64), space: Vec::new() }
     }
 
-    /// Repacks the bytes of `cut` and sends them off.
+    /// Repacks the bytes of `cut` and sends them off to its slab.
     ///
     /// # Errors
     /// Out of memory; a fault of the device.
     ///
     /// # Panics
     /// If they are not as many as the cut has.
-    pub fn put(&mut self, cut: &Cut, bytes: &[u8]) -> Result<()> {
+    pub fn put(&mut self, cut: &Cut, to: &Slice, bytes: &[u8]) -> Result<()> {
         let layout = cut.ty.layout();
-        assert_eq!(bytes.len(), cut.part.1.len(), "bytes of a cut");
         if layout.planes == [layout.bytes] && bytes.len().is_multiple_of(4) {
-            return Ok(self.staging.put(&[(bytes, &cut.to, cut.at[0])])?);
+            assert_eq!(bytes.len(), cut.part.1.len(), "bytes of a cut");
+            return Ok(self.staging.put(&[(bytes, to, cut.at[0])])?);
         }
-        self.space.resize(cut.bytes(), 0);
-        let mut rest = &mut self.space[..];
-        let mut planes: [&mut [u8]; 4] = Default::default();
-        for (plane, (_, bytes)) in planes.iter_mut().zip(cut.planes()) {
-            (*plane, rest) = std::mem::take(&mut rest).split_at_mut(bytes);
-        }
-        repack(layout, bytes, &mut planes);
-        let planes = planes.iter().zip(cut.at).take(layout.planes.len());
-        let planes: Vec<_> = planes.map(|(plane, at)| (&plane[..], &cut.to, at)).collect();
-        Ok(self.staging.put(&planes)?)
+        cut.repack(bytes, &mut self.space);
+        let planes = cut.planes().map(|(begin, bytes, at)| (&self.space[begin..][..bytes], to, at));
+        Ok(self.staging.put(&planes.collect::<Vec<_>>())?)
     }
 }
 

@@ -103,6 +103,7 @@ impl Model {
 
 impl Embedder {
     fn new(model: Model, pooling: Pooling, context: Option<u32>) -> Result<Embedder> {
+        model.check_resident()?;
         let (gpu, spec) = (&model.0.gpu, &model.0.spec);
         let most = spec.embed.positions.unwrap_or(1 << 24);
         let context = context.unwrap_or(spec.default_context());

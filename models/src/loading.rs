@@ -10,12 +10,12 @@ use weft_formats::gguf::{File, TensorInfo};
 use weft_formats::hex;
 use weft_formats::tokenizer::Tokenizer;
 use weft_kernels::{Cut, Feed};
-use weft_runtime::{Gpu, Pool, Stopwatch, Wait};
+use weft_runtime::{Gpu, Slice, Stopwatch, Wait};
 
 use crate::model::{Inner, Opening};
 use crate::plan::{Choices, MemoryPlan};
 use crate::synthetic::Patterns;
-use crate::weights::{Layout, Matrix, refuse_unknown, upload};
+use crate::weights::{Layout, Matrix, Ring, refuse_unknown, upload};
 use crate::{Error, Message, Model, Options, Progress, Result, Source, Spec};
 
 /// Bytes of each tensor that go into [`Model::identity`].
@@ -76,7 +76,7 @@ const MOST_WAITING: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Loading {
     model: Model,
-    file: File,
+    file: Arc<File>,
     matrices: Vec<Matrix>,
     opening: Opening,
 }
@@ -141,7 +141,7 @@ impl Loading {
         }
         let total = pieces.iter().map(|p| p.cut.part.1.len() as u64).sum();
         let mut at = Progress { done: 0, total };
-        let mut samples = Samples::default();
+        let mut samples = self.streamed();
         let flow = weft_kernels::fill(self.model.gpu(), &pieces, &mut |i| {
             let (part, (tensor, start)) = (pieces[i].cut.part.1.clone(), tensors[i]);
             at.done += part.len() as u64;
@@ -164,6 +164,14 @@ impl Loading {
         self.model
     }
 
+    /// What the tensors begin with that are not uploaded here.
+    fn streamed(&self) -> Samples {
+        let mut samples = Samples::default();
+        let streamed = self.model.0.stream.iter().flat_map(|s| s.beginnings(SAMPLE));
+        streamed.for_each(|(tensor, bytes)| samples.take(tensor, 0, bytes));
+        samples
+    }
+
     /// As [`Loading::finish`], without blocking where the file is read piece by piece, and in a browser.
     ///
     /// # Errors
@@ -182,13 +190,14 @@ impl Loading {
         wait: Wait,
     ) -> Result<Model> {
         let start = Stopwatch::start();
-        let cuts = |(weight, parts): &Matrix| -> Vec<(Cut, Arc<TensorInfo>, usize)> {
+        let cuts = |(weight, parts): &Matrix| -> Vec<(Cut, Slice, Arc<TensorInfo>, usize)> {
             let sizes: Vec<usize> = parts.iter().map(|(_, part)| part.len()).collect();
             let tensor = |c: Cut| {
                 let (tensor, part) = &parts[c.part.0];
-                (c, tensor.clone(), part.start)
+                let to = weight.slices[c.slab].clone();
+                (c, to, tensor.clone(), part.start)
             };
-            weight.cuts(&sizes).into_iter().map(tensor).collect()
+            weight.shape.cuts(&sizes).into_iter().map(tensor).collect()
         };
         let cuts: Vec<_> = self.matrices.iter().flat_map(cuts).collect();
         let total = cuts.iter().map(|(c, ..)| c.part.1.len() as u64).sum();
@@ -196,11 +205,11 @@ impl Loading {
         let mut feed = Feed::new(&gpu, cuts.iter().map(|(c, ..)| c.bytes()).max().unwrap_or(0));
         let (mut at, mut waiting) = (Progress { done: 0, total }, 0);
         let mut samples = Samples::default();
-        for (cut, tensor, from) in &cuts {
+        for (cut, to, tensor, from) in &cuts {
             let part = &cut.part.1;
             let bytes = self.file.read(tensor, from + part.start..from + part.end)?;
             samples.take(tensor, from + part.start, &bytes);
-            feed.put(cut, &bytes)?;
+            feed.put(cut, to, &bytes)?;
             at.done += part.len() as u64;
             waiting += part.len();
             if waiting >= MOST_WAITING || at.done == total {
@@ -300,16 +309,18 @@ pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> 
     refuse_unknown(&spec, &file)?;
     let layout = Layout::of(&file, &spec, gpu.budget())?;
     let choices = Choices::of(&file, gpu.caps(), options);
-    check_memory(&file, (&spec, &layout), &gpu, options, &choices)?;
-    gpu.reserve(Pool::Weights, layout.bytes(gpu.budget()));
-    let (weights, matrices) = upload(&file, &spec, &layout, &gpu, patterns)?;
+    let ring = ring(&file, &layout, &gpu, (options, patterns.is_some()))?;
+    check_memory(&file, (&spec, &layout, ring.as_ref()), &gpu, options, &choices)?;
+    let (weights, matrices, slots) = upload(&file, &spec, &layout, &gpu, (patterns, ring))?;
     opening.memory = start.elapsed();
+    let file = Arc::new(file);
     let inner = Inner {
         file: file.path().display().to_string(),
         gpu,
         spec,
         layout,
         weights,
+        stream: slots.map(|s| s.stream(file.clone())),
         chunk: choices.chunk,
         integers: choices.integers,
         cache: choices.cache,
@@ -324,17 +335,50 @@ pub(crate) async fn begin(source: Source, options: &Options) -> Result<Loading> 
     Ok(Loading { model: Model(Arc::new(inner), None), file, matrices, opening })
 }
 
+/// Where layers lie that are to be streamed.
+///
+/// # Errors
+/// [`Error::Unsupported`] where nothing can be read from when a layer is needed.
+fn ring(
+    file: &File,
+    layout: &Layout,
+    gpu: &Gpu,
+    (options, made_up): (&Options, bool),
+) -> Result<Option<Ring>> {
+    if !options.stream_weights {
+        return Ok(None);
+    }
+    let why = match () {
+        () if made_up => Some("made-up weights are in no file"),
+        () if cfg!(target_arch = "wasm32") => Some("nothing may wait in a browser"),
+        () if file.is_in_pieces() => Some("the file is read piece by piece"),
+        () => None,
+    };
+    match why {
+        None => Ok(Some(Ring::of(file, layout, gpu.budget())?)),
+        Some(why) => {
+            let file = file.path().display();
+            Err(Error::Unsupported { what: format!("{file}: its layers cannot be streamed: {why}") })
+        }
+    }
+}
+
 /// The memory that will be taken; refuses what cannot fit before anything is uploaded, where the device says
 /// how much it has.
 fn check_memory(
     file: &File,
-    (spec, layout): (&Spec, &Layout),
+    (spec, layout, ring): (&Spec, &Layout, Option<&Ring>),
     gpu: &Gpu,
     options: &Options,
     choices: &Choices,
 ) -> Result<()> {
     let context = options.context.unwrap_or(spec.default_context()).max(1);
-    let needs = MemoryPlan::of(spec, layout, (gpu.caps(), gpu.budget()), choices, context)?;
+    let mut needs = MemoryPlan::of(spec, layout, (gpu.caps(), gpu.budget()), choices, context)?;
+    if let Some(ring) = ring {
+        // There is no session: training plans what else it takes.
+        let weights = layout.resident(gpu.budget(), true) + ring.bytes().iter().sum::<u64>();
+        needs = MemoryPlan { weights, ..MemoryPlan::default() };
+    }
     let Some(available) = gpu.caps().memory else { return Ok(()) };
     if needs.total() <= available {
         return Ok(());
@@ -343,7 +387,9 @@ fn check_memory(
     let fitting = (spare as f64 / needs.kv_cache as f64 * f64::from(context)) as u32;
     let parameters: u64 = file.tensors().iter().map(TensorInfo::elements).sum();
     let bits = available.saturating_sub(needs.total() - needs.weights) as f64 * 8.0 / parameters as f64;
-    let way_out = if fitting >= 256 {
+    let way_out = if ring.is_some() {
+        "its embedding, its output matrix and one layer do not fit; take a smaller model or a smaller quantisation".into()
+    } else if fitting >= 256 {
         format!("a context of {} would fit (-c {0})", fitting / 256 * 256)
     } else if bits >= 1.5 {
         format!("a quantisation of at most {bits:.1} bits a weight would fit")

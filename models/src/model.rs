@@ -12,7 +12,7 @@ use weft_runtime::Gpu;
 use crate::graph::Frame;
 use crate::kv::Shapes;
 use crate::lora::Lora;
-use crate::weights::{Layout, Weights};
+use crate::weights::{Layout, Stream, Weights};
 use crate::{AdapterFile, Error, Message, Result, Spec};
 
 /// How long the parts of opening a model took.
@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     /// How its tensors became matrices.
     pub(crate) layout: Layout,
     pub(crate) weights: Weights,
+    /// What brings the matrices of layers, where they do not stay.
+    pub(crate) stream: Option<Stream>,
     pub(crate) chunk: u32,
     pub(crate) integers: bool,
     pub(crate) cache: CacheType,
@@ -128,6 +130,22 @@ impl Model {
     /// The context that is used where none is asked for: the model's own, at most 4,096.
     pub fn default_context(&self) -> u32 {
         self.0.spec.default_context()
+    }
+
+    /// Refuses what needs all weights at once.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where layers are streamed.
+    pub(crate) fn check_resident(&self) -> Result<()> {
+        match &self.0.stream {
+            None => Ok(()),
+            Some(_) => Err(Error::Unsupported {
+                what: format!(
+                    "{}: its layers are streamed (stream_weights), which is for training alone; open it without",
+                    self.0.file
+                ),
+            }),
+        }
     }
 
     pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {

@@ -23,6 +23,9 @@ pub struct Options {
     /// Multiply in integers of 8 bits when one token is computed, where weights allow; `None` does where the
     /// device has instructions for it.
     pub integers: Option<bool>,
+    /// Read the matrices of layers from the file whenever they are needed, through memory for one of them: for training,
+    /// where time matters less than memory.
+    pub stream_weights: bool,
 }
 
 /// Where a model comes from.

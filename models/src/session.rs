@@ -58,6 +58,7 @@ impl Model {
     /// # Errors
     /// A context of 0, or more memory than the device has left.
     pub fn session(&self, context: u32) -> Result<Session> {
+        self.check_resident()?;
         Session::new(self.clone(), context)
     }
 }
@@ -427,9 +428,15 @@ impl Session {
 
 /// What a program runs: each distinct pipeline with how often and its largest grid.
 pub(crate) fn listing(what: &str, program: &Program) -> Vec<String> {
-    let mut lines = vec![format!("{what}: {} dispatches", program.dispatches())];
+    listing_of(what, std::iter::once(program))
+}
+
+/// The same of several programs that follow each other.
+pub(crate) fn listing_of<'a>(what: &str, parts: impl Iterator<Item = &'a Program> + Clone) -> Vec<String> {
+    let dispatches: usize = parts.clone().map(Program::dispatches).sum();
+    let mut lines = vec![format!("{what}: {dispatches} dispatches")];
     let mut pipelines: BTreeMap<&str, (u32, [u32; 3])> = BTreeMap::new();
-    for (name, grid) in program.listing() {
+    for (name, grid) in parts.flat_map(Program::listing) {
         let e = pipelines.entry(name).or_default();
         e.0 += 1;
         e.1 = e.1.max(grid);

@@ -14,8 +14,14 @@ use crate::lora::{PARTS, adapter};
 const CONTEXT: u32 = 96;
 
 fn model(case: &str, device: DeviceOptions, cache: Option<CacheType>, integers: bool) -> Model {
-    let options =
-        Options { device, chunk: Some(16), context: Some(CONTEXT), cache, integers: Some(integers) };
+    let options = Options {
+        device,
+        chunk: Some(16),
+        context: Some(CONTEXT),
+        cache,
+        integers: Some(integers),
+        ..Options::default()
+    };
     Model::open(build(case), &options).unwrap()
 }
 

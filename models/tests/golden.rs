@@ -14,7 +14,7 @@ use crate::golden_model::{
 };
 
 fn model(case: &str, device: DeviceOptions, chunk: Option<u32>) -> Model {
-    let options = Options { device, chunk, context: Some(128), cache: None, integers: None };
+    let options = Options { device, chunk, context: Some(128), cache: None, ..Options::default() };
     Model::open(build(case), &options).unwrap()
 }
 

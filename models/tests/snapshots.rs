@@ -49,7 +49,8 @@ fn devices() -> Vec<(&'static str, Caps, Option<bool>)> {
 
 fn open(case: &str, caps: &Caps, integers: Option<bool>, cache: Option<CacheType>) -> Model {
     let device = DeviceOptions { stand_in: Some(caps.clone()), ..DeviceOptions::default() };
-    let options = Options { device, chunk: Some(256), context: Some(CONTEXT), cache, integers };
+    let options =
+        Options { device, chunk: Some(256), context: Some(CONTEXT), cache, integers, ..Options::default() };
     Model::begin(build(case), &options).unwrap().outline()
 }
 

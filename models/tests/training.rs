@@ -3,9 +3,12 @@
 //! `tests/golden/training`), and what training promises besides.
 
 use serde_json::Value as Json;
-use weft_models::train::{AdamW, Adapter, Batch, IGNORE, Pair, Target, TrainOptions, TrainPlan, Trainer};
-use weft_models::{DeviceOptions, Error, Model, Options, Profile, Without};
-use weft_runtime::{DeviceKind, Pool};
+use weft_formats::gguf::File;
+use weft_models::train::{
+    AdamW, Adapter, Batch, IGNORE, Pair, Target, TrainOptions, TrainPlan, TrainState, Trainer,
+};
+use weft_models::{DeviceOptions, Error, Model, Options, Profile, Synthetic, Without};
+use weft_runtime::{Budget, DeviceKind, Pool};
 
 use crate::golden_model::{build, folder, nmse, specification, values};
 
@@ -338,13 +341,20 @@ fn the_same_bytes_again_and_after_a_restore() {
 #[test]
 fn the_plan_is_what_is_taken() {
     let name = "training/qwen3-q4_k_m";
-    for checkpointing in [true, false] {
+    for (checkpointing, streamed) in [(true, false), (false, false), (true, true)] {
+        let open = if streamed { open_streamed } else { open };
         let model = open(name, DeviceOptions::default());
         let case = load(name, &model);
         let mut trainer = Trainer::new(&model, &case.adapter, &options(&case, checkpointing)).unwrap();
         let (plan, taken) = (*trainer.plan(), trainer.memory());
         let of = |p: Pool| taken.pools.get(&p).map_or(0, |r| r.allocated);
+        // The same is known of the file alone.
+        let file = File::from_bytes(build(name)).unwrap();
+        let (shape, options) = (case.adapter.shape(), options(&case, checkpointing));
+        let (of_file, budget) = ((&file, model.spec()), model.gpu().budget());
+        assert_eq!(plan, TrainPlan::of_file(of_file, streamed, &shape, &options, budget).unwrap());
         assert_eq!(plan.weights, of(Pool::Weights));
+        assert_eq!((plan.staging, plan.staging > 0), (of(Pool::Staging), streamed));
         assert_eq!(plan.adapters, of(Pool::Adapters));
         assert_eq!(plan.activations, of(Pool::Kept));
         let near = |a: u64, b: u64| a.abs_diff(b) <= 16 << 10;
@@ -441,4 +451,61 @@ fn what_is_not_finite_changes_nothing() {
         trainer.accumulate(batch, 1.0 / supervised(batch)).unwrap();
         trainer.step(&case.adamw).unwrap();
     }
+}
+
+/// A golden model opened with its layers streamed.
+fn open_streamed(name: &str, device: DeviceOptions) -> Model {
+    let options = Options { device, stream_weights: true, ..Options::default() };
+    Model::open(build(name), &options).unwrap()
+}
+
+/// Losses, norms and the state after two steps of two batches each, with one that is evaluated in between.
+fn followed(model: &Model, case: &Case, options: &TrainOptions) -> (Vec<u64>, TrainState) {
+    let mut trainer = Trainer::new(model, &case.adapter, options).unwrap();
+    let mut bits = Vec::new();
+    for i in 0..2 {
+        for j in 0..2 {
+            let batch = &case.batches[(i + j) % case.batches.len()];
+            bits.push(trainer.accumulate(batch, 0.5 / supervised(batch)).unwrap().loss_sum.to_bits());
+        }
+        bits.push(trainer.evaluate(&case.batches[0]).unwrap().loss_sum.to_bits());
+        bits.push(u64::from(trainer.step(&case.adamw).unwrap().to_bits()));
+    }
+    (bits, trainer.state().unwrap())
+}
+
+#[test]
+fn streamed_layers_change_no_bit() {
+    let device = |profile| DeviceOptions { profile: Some(profile), ..DeviceOptions::default() };
+    // Buffers that no layer fits.
+    let small = Budget { max_buffer: 2 << 20, ..Profile::Minimal.budget() };
+    // Types that differ from layer to layer, experts, and a layer in several buffers.
+    for (name, device, checkpointing) in [
+        ("training/qwen3-q4_k_m", device(Profile::Adreno), true),
+        ("training/qwen3moe-q4_k_m", device(Profile::Mali), false),
+        ("training/gemma3-f32", DeviceOptions { budget: Some(small), ..device(Profile::Minimal) }, true),
+    ] {
+        let (whole, streamed) = (open(name, device.clone()), open_streamed(name, device));
+        assert_eq!(whole.identity(), streamed.identity(), "{name}");
+        let case = load(name, &whole);
+        let options = options(&case, checkpointing);
+        let (want, got) = (followed(&whole, &case, &options), followed(&streamed, &case, &options));
+        assert_eq!(want.0, got.0, "{name}: losses and norms");
+        assert!(want.1 == got.1, "{name}: parameters and moments");
+    }
+}
+
+/// A model whose layers are streamed has no weights to answer with, and made-up weights are in no file.
+#[test]
+fn streamed_models_are_for_training_alone() {
+    let model = open_streamed("training/qwen3-q4_k_m", DeviceOptions::default());
+    let session = model.session(16).map(drop).unwrap_err().to_string();
+    assert!(session.contains("streamed"), "{session}");
+    let engine =
+        weft_models::engine::Engine::new(&model, &Default::default()).map(drop).unwrap_err().to_string();
+    assert!(engine.contains("for training alone"), "{engine}");
+    let made = Synthetic::parse("qwen3-0.6b:q8_0", Some(1)).unwrap();
+    let options = Options { stream_weights: true, ..Options::default() };
+    let refused = Model::open(made, &options).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("cannot be streamed: made-up weights"), "{refused}");
 }

@@ -40,6 +40,7 @@ mod texels;
 #[path = "no_texels.rs"]
 mod texels;
 mod timestamps;
+mod transfer;
 mod tuning;
 
 pub use arena::{Arena, Layout, TensorId};
@@ -56,4 +57,5 @@ pub use program::{Cost, Program, Recorder, Submission};
 pub use readback::{Readback, Wait};
 pub use slice::{MemoryReport, PoolReport, Slice};
 pub use staging::Staging;
+pub use transfer::{Moved, Transfer};
 pub use tuning::{Tuned, Tuning};

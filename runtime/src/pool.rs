@@ -16,6 +16,8 @@ pub enum Pool {
     Adapters,
     /// Their gradients and moments.
     Optimiser,
+    /// Host memory of a [`Transfer`](crate::Transfer), which the device copies from.
+    Staging,
 }
 
 impl std::fmt::Display for Pool {
@@ -29,6 +31,7 @@ impl std::fmt::Display for Pool {
             Pool::Kept => "kept activations",
             Pool::Adapters => "adapters",
             Pool::Optimiser => "optimiser",
+            Pool::Staging => "staging",
         })
     }
 }

@@ -124,14 +124,7 @@ pub(super) fn result(
             "tokens_per_s": shown.rate(),
             "seconds": seconds,
             "memory": report::memory_json(&model.gpu().memory()),
-            "plan": {
-                "weights": run.plan().weights,
-                "adapters": run.plan().adapters,
-                "optimiser": run.plan().optimiser,
-                "activations": run.plan().activations,
-                "scratch": run.plan().scratch,
-                "total": run.plan().total(),
-            },
+            "plan": report::train_plan_json(run.plan()),
             "model": report::model_json(&f.model.name(), model),
             "device": report::caps_json(model.gpu().caps()),
         }));

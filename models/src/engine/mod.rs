@@ -108,6 +108,7 @@ impl Engine {
     /// As [`Engine::new`]; an adapter of another model (see [`open_adapter`](crate::open_adapter), which checks), or a
     /// model that has adapters for all requests already.
     pub fn with_adapters(model: &Model, options: &Options, adapters: &[&AdapterFile]) -> Result<Engine> {
+        model.check_resident()?;
         let device = Gpu::new(model, options, adapters)?;
         Ok(Engine { model: model.clone(), scheduler: Scheduler::new(device, Instant::now()) })
     }

@@ -54,6 +54,16 @@ impl Training {
         self.sections.backward..self.steps.len()
     }
 
+    /// The forward pass layer by layer, the first with what is before it and the last with what is behind.
+    pub(crate) fn forward_by_layer(&self) -> Vec<(u32, Range<usize>)> {
+        (0..).zip(self.sections.each_forward()).collect()
+    }
+
+    /// The backward pass layer by layer, from the last of `layers` on.
+    pub(crate) fn backward_by_layer(&self, layers: u32) -> Vec<(u32, Range<usize>)> {
+        (0..layers).rev().zip(self.sections.each_backward(self.steps.len())).collect()
+    }
+
     /// For each row a loss, and more: `[rows, 4]` of [`Stats`](weft_kernels::ops::cross_entropy::Stats).
     pub(crate) fn stats(&self) -> Value {
         self.sections.stats
@@ -180,6 +190,19 @@ mod tests {
         assert!(matches!(steps[training.loss(true).end - 1], Step::PutRows { .. }));
         assert_eq!(training.forward().end, training.loss(true).start);
         assert_eq!(training.loss(true).end, training.backward().start);
+        // Layer by layer it is the same.
+        let (forward, backward) = (training.forward_by_layer(), training.backward_by_layer(4));
+        assert_eq!(forward.iter().map(|p| p.0).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(backward.iter().map(|p| p.0).collect::<Vec<_>>(), [3, 2, 1]);
+        for (parts, whole) in [(forward, training.forward()), (backward, training.backward())] {
+            assert!(parts.windows(2).all(|p| p[0].1.end == p[1].1.start));
+            assert_eq!(parts[0].1.start..parts[parts.len() - 1].1.end, whole);
+            for (layer, range) in parts {
+                let other =
+                    |s: &Step| matches!(*s, Step::Product { site: Site::Layer(l, _), .. } if l != layer);
+                assert!(!steps[range].iter().any(other), "layer {layer}");
+            }
+        }
         // Nothing before the first adapter gets a gradient.
         assert!(matches!(
             steps[steps.len() - 1],

@@ -1,5 +1,10 @@
 //! What training is given, and what it gives.
 
+use weft_kernels::ops::cross_entropy::Stats;
+use weft_runtime::{Readback, Wait};
+
+use crate::Result;
+
 /// The label of a token whose successor is not learnt.
 pub const IGNORE: u32 = u32::MAX;
 
@@ -81,4 +86,28 @@ pub struct TrainState {
     pub m: Vec<f32>,
     /// Second moments.
     pub v: Vec<f32>,
+}
+
+impl Losses {
+    /// Waits for those of each piece of the rows.
+    pub(super) async fn read(parts: Vec<(usize, Readback)>, wait: Wait) -> Result<Losses> {
+        let mut losses = Losses::default();
+        for (rows, readback) in parts {
+            let stats: Vec<Stats> = bytemuck::pod_collect_to_vec(&readback.by(wait).await?);
+            for row in &stats[..rows] {
+                losses.loss_sum += f64::from(row.loss);
+                losses.correct += u64::from(row.correct);
+            }
+            losses.supervised += rows as u64;
+        }
+        Ok(losses)
+    }
+}
+
+/// SplitMix64's mixing of a word.
+pub(super) fn mix(x: u64) -> u64 {
+    let z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }

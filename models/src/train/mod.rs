@@ -2,6 +2,7 @@
 
 mod adapter;
 mod batch;
+mod phase;
 mod plan;
 mod product;
 mod products;

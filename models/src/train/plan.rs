@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use weft_formats::gguf::File;
 use weft_kernels::Budget;
 use weft_runtime::{Pool, human};
 
@@ -10,13 +11,45 @@ use super::products::TILED_ROWS;
 use super::{AdapterShape, TrainOptions};
 use crate::graph::{Lesson, Training};
 use crate::sites::Group;
+use crate::spec::{Ffn, Mask, Norm, Norms};
+use crate::weights::{Layout, Ring, refuse_unknown};
 use crate::{Error, Model, Result, Spec};
+
+pub(super) fn bad<T>(what: String) -> Result<T> {
+    Err(Error::Training { what })
+}
+
+/// Refuses models whose gradients are not there, and batches that are none.
+///
+/// # Errors
+/// [`Error::Training`] names the architecture and what it is.
+pub(super) fn refuse(spec: &Spec, options: &TrainOptions) -> Result<()> {
+    if !(1..=MAX_TOKENS).contains(&options.tokens) {
+        return bad(format!("a batch must be of 1 to {MAX_TOKENS} tokens, not {}", options.tokens));
+    }
+    let what = spec.blocks.iter().find_map(|b| match (b.norms, b.norm, b.ffn, b.attention.mask) {
+        (Norms::Post, ..) => Some("norms behind its sums"),
+        (_, Norm::Layer { .. }, ..) => Some("LayerNorm"),
+        (Norms::Sandwich, _, Ffn::Experts(_), _) => Some("experts with norms behind them"),
+        (_, _, Ffn::Plain { .. }, _) => Some("a feed-forward network without a gate"),
+        (.., Mask::Full | Mask::SymmetricWindow(_)) => Some("attention in both directions"),
+        _ => None,
+    });
+    match what.or(spec.out.softcap.map(|_| "a soft cap of its logits")) {
+        Some(what) => {
+            bad(format!("a model of architecture {} has {what}, which cannot be trained", spec.architecture))
+        }
+        None => Ok(()),
+    }
+}
 
 /// Bytes of GPU memory that training takes, by use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TrainPlan {
-    /// The frozen model.
+    /// The frozen model; where its layers are streamed, what stays, and the slot that they take turns in.
     pub weights: u64,
+    /// Host memory that the slot is filled from; 0 where nothing is streamed.
+    pub staging: u64,
     /// Trained parameters.
     pub adapters: u64,
     /// Their gradients and the two moments of AdamW.
@@ -28,7 +61,7 @@ pub struct TrainPlan {
 }
 
 impl TrainPlan {
-    /// Plans training on a model whose weights take `weights` bytes.
+    /// Plans training on a model whose weights take `weights` bytes, all of them in [`TrainPlan::weights`].
     ///
     /// # Errors
     /// [`Error::Training`] where one buffer would have to be larger than the budget allows.
@@ -56,11 +89,34 @@ impl TrainPlan {
         }
         Ok(TrainPlan {
             weights,
+            staging: 0,
             adapters: flat.total,
             optimiser: 3 * flat.total,
             activations: homes.kept.iter().sum(),
             scratch: homes.scratch() + state_bytes(spec, options, budget),
         })
+    }
+
+    /// Plans training on a file's model, of which nothing is open.
+    ///
+    /// # Errors
+    /// As [`TrainPlan::of`]; a file whose tensors are not such a model's.
+    pub fn of_file(
+        (file, spec): (&File, &Spec),
+        stream_weights: bool,
+        adapter: &AdapterShape,
+        options: &TrainOptions,
+        budget: &Budget,
+    ) -> Result<TrainPlan> {
+        refuse(spec, options)?;
+        refuse_unknown(spec, file)?;
+        let layout = Layout::of(file, spec, budget)?;
+        let [slot, staging] = match stream_weights {
+            true => Ring::of(file, &layout, budget)?.bytes(),
+            false => [0; 2],
+        };
+        let weights = layout.resident(budget, stream_weights) + slot;
+        Ok(TrainPlan { staging, ..TrainPlan::of(spec, weights, adapter, options, budget)? })
     }
 
     /// Plans training on a model, if its device has room.
@@ -74,10 +130,14 @@ impl TrainPlan {
     ) -> Result<TrainPlan> {
         let (spec, gpu) = (model.spec(), model.gpu());
         let budget = gpu.budget();
-        let weights = gpu.memory().pools.get(&Pool::Weights).map_or(0, |p| p.allocated);
+        let pools = gpu.memory().pools;
+        let [weights, staging] =
+            [Pool::Weights, Pool::Staging].map(|p| pools.get(&p).map_or(0, |p| p.allocated));
+        // Staging of other models may be there as well, as their weights may.
+        let held = weights + staging;
         let available = gpu.caps().memory.unwrap_or(u64::MAX);
-        let what = match TrainPlan::of(spec, weights, adapter, options, budget) {
-            Ok(plan) if plan.total() <= available => return Ok(plan),
+        let what = match TrainPlan::of(spec, held, adapter, options, budget) {
+            Ok(plan) if plan.total() <= available => return Ok(TrainPlan { weights, staging, ..plan }),
             Ok(plan) => format!(
                 "{} tokens a batch need {} and {} has {}",
                 options.tokens,
@@ -89,7 +149,7 @@ impl TrainPlan {
             Err(e) => return Err(e),
         };
         let context = if options.context == 0 { options.tokens } else { options.context };
-        let fitting = TrainPlan::largest_fitting(spec, weights, adapter, options, budget, context, available);
+        let fitting = TrainPlan::largest_fitting(spec, held, adapter, options, budget, context, available);
         let way_out = match fitting {
             Some((batch, context)) => {
                 format!("the largest batch and context that fit are {batch} and {context}")
@@ -101,7 +161,7 @@ impl TrainPlan {
 
     /// Bytes in all.
     pub fn total(&self) -> u64 {
-        self.weights + self.adapters + self.optimiser + self.activations + self.scratch
+        self.weights + self.staging + self.adapters + self.optimiser + self.activations + self.scratch
     }
 
     /// The largest (batch, context) that fits `available` bytes: as many sequences of `context` tokens
@@ -144,12 +204,13 @@ impl fmt::Display for TrainPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = [
             ("weights", self.weights),
+            ("staging", self.staging),
             ("adapters", self.adapters),
             ("optimiser", self.optimiser),
             ("activations", self.activations),
             ("scratch", self.scratch),
         ];
-        for (name, bytes) in rows {
+        for (name, bytes) in rows.into_iter().filter(|r| r.0 != "staging" || r.1 > 0) {
             writeln!(f, "{name:<12}{:>12}", human(bytes))?;
         }
         write!(f, "{:<12}{:>12}", "total", human(self.total()))
@@ -255,6 +316,28 @@ mod tests {
         assert!(total(&c, weights, 8, 128, true, &budget) <= 3200);
         let (c, weights) = qwen3(LARGE, Some(WeightType::Q8_0), &budget);
         assert!(total(&c, weights, 8, 128, true, &budget) <= 5000);
+    }
+
+    /// Streamed, a phone has room for four times as much, and what weights take does not grow with the layers.
+    #[test]
+    fn a_phone_has_room_for_layers_that_come_and_go() {
+        let budget = Profile::Adreno.budget();
+        let plan = |layers, streamed| {
+            let made = crate::Synthetic::parse("qwen3-4b:q4_k_m", Some(layers)).unwrap();
+            let file = made.outline().unwrap();
+            let spec = Spec::read(&file).unwrap();
+            let shape = AdapterShape::uniform(&spec, &Target::ALL, 8);
+            let options = TrainOptions { tokens: 128, ..TrainOptions::default() };
+            TrainPlan::of_file((&file, &spec), streamed, &shape, &options, &budget).unwrap()
+        };
+        let (whole, streamed) = (plan(36, false), plan(36, true));
+        println!("{whole}\n\n{streamed}");
+        assert!(whole.total() > 2600 * MIB && streamed.total() <= 1000 * MIB);
+        let rest = |p: TrainPlan| TrainPlan { weights: 0, staging: 0, ..p };
+        assert_eq!(rest(whole), rest(streamed));
+        // Norms stay.
+        let few = plan(12, true);
+        assert!(streamed.weights - few.weights < MIB && streamed.staging == few.staging);
     }
 
     #[test]

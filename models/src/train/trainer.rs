@@ -4,35 +4,20 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use weft_kernels::ops::adamw;
-use weft_kernels::ops::cross_entropy::Stats;
 use weft_kernels::ops::rope::Rotation;
 use weft_runtime::{MemoryReport, Pool, Program, Recorder, Replay, Slice, Wait};
 
 use super::adapter::Flat;
-use super::batch::{AdamW, Batch, IGNORE, Losses, TrainOptions, TrainState};
-use super::plan::{MAX_TOKENS, lesson, padded};
+use super::batch::{AdamW, Batch, IGNORE, Losses, TrainOptions, TrainState, mix};
+use super::phase::{Parts, Phase};
+use super::plan::{bad, lesson, padded, refuse};
 use super::product::input_format;
 use super::record::{Memory, Recording};
 use super::{Adapter, AdapterShape, Pair, TrainPlan};
 use crate::graph::{Common, Homes, Lesson, Training, Value};
-use crate::session::listing;
-use crate::spec::{Ffn, Mask, Norm, Norms};
-use crate::{Error, Model, Result, Spec};
-
-/// What a recorded program does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Phase {
-    /// The forward pass of so many tokens.
-    Forward(u32),
-    /// The same without dropout.
-    Evaluate(u32),
-    /// The backward pass of so many tokens.
-    Backward(u32),
-    /// Without the gradient.
-    Loss,
-    LossAndGradient,
-    Step,
-}
+use crate::session::listing_of;
+use crate::weights::Stream;
+use crate::{Error, Model, Result};
 
 /// Trains an adapter on a model.
 pub struct Trainer {
@@ -52,7 +37,7 @@ pub struct Trainer {
     moments: [Slice; 2],
     /// AdamW's scratch and settings.
     optimiser: adamw::Buffers,
-    programs: HashMap<Phase, Program>,
+    programs: HashMap<Phase, Parts>,
     /// Steps done.
     step: u64,
     /// Batches accumulated since, and the scale of the first of them: the gradient in memory is divided by it.
@@ -60,31 +45,6 @@ pub struct Trainer {
     unit: f32,
     /// A loss of these batches was not finite, which gradients need not show.
     diverged: bool,
-}
-
-fn bad<T>(what: String) -> Result<T> {
-    Err(Error::Training { what })
-}
-
-/// Refuses models whose gradients are not there.
-///
-/// # Errors
-/// [`Error::Training`] names the architecture and what it is.
-fn refuse(spec: &Spec) -> Result<()> {
-    let what = spec.blocks.iter().find_map(|b| match (b.norms, b.norm, b.ffn, b.attention.mask) {
-        (Norms::Post, ..) => Some("norms behind its sums"),
-        (_, Norm::Layer { .. }, ..) => Some("LayerNorm"),
-        (Norms::Sandwich, _, Ffn::Experts(_), _) => Some("experts with norms behind them"),
-        (_, _, Ffn::Plain { .. }, _) => Some("a feed-forward network without a gate"),
-        (.., Mask::Full | Mask::SymmetricWindow(_)) => Some("attention in both directions"),
-        _ => None,
-    });
-    match what.or(spec.out.softcap.map(|_| "a soft cap of its logits")) {
-        Some(what) => {
-            bad(format!("a model of architecture {} has {what}, which cannot be trained", spec.architecture))
-        }
-        None => Ok(()),
-    }
 }
 
 impl Trainer {
@@ -97,10 +57,7 @@ impl Trainer {
     pub fn new(model: &Model, adapter: &Adapter, options: &TrainOptions) -> Result<Trainer> {
         let (spec, gpu) = (model.spec(), model.gpu());
         adapter.check(spec)?;
-        refuse(spec)?;
-        if !(1..=MAX_TOKENS).contains(&options.tokens) {
-            return bad(format!("a batch must be of 1 to {MAX_TOKENS} tokens, not {}", options.tokens));
-        }
+        refuse(spec, options)?;
         if !(0.0..1.0).contains(&options.dropout) {
             return bad(format!("the dropout must be at least 0 and below 1, not {}", options.dropout));
         }
@@ -204,9 +161,13 @@ impl Trainer {
         let tokens = self.upload(batch, scale / self.unit)?;
         self.replay(Phase::Forward(tokens))?;
         let losses = self.losses(batch, Phase::LossAndGradient)?;
+        let layers = self.model.spec().layers();
+        self.ahead((self.lesson.first.0..layers).rev())?;
         self.replay(Phase::Backward(tokens))?;
+        // Those of the next batch.
+        self.ahead(0..layers)?;
         self.batches += 1;
-        let losses = read(losses, wait).await?;
+        let losses = Losses::read(losses, wait).await?;
         self.diverged |= !losses.loss_sum.is_finite();
         Ok(losses)
     }
@@ -269,7 +230,9 @@ impl Trainer {
         } else {
             Phase::Forward(tokens)
         })?;
-        pollster::block_on(read(self.losses(batch, Phase::Loss)?, Wait::Block))
+        let losses = self.losses(batch, Phase::Loss)?;
+        self.ahead(0..self.model.spec().layers())?;
+        pollster::block_on(Losses::read(losses, Wait::Block))
     }
 
     /// The adapter as it is now.
@@ -363,7 +326,10 @@ impl Trainer {
     pub fn explain(&self) -> Vec<String> {
         let mut programs: Vec<_> = self.programs.iter().collect();
         programs.sort_by_key(|(kind, _)| format!("{kind:?}"));
-        programs.into_iter().flat_map(|(kind, program)| listing(&format!("{kind:?}"), program)).collect()
+        let lines = |(kind, parts): (&Phase, &Parts)| {
+            listing_of(&format!("{kind:?}"), parts.iter().map(|(_, program)| program))
+        };
+        programs.into_iter().flat_map(lines).collect()
     }
 
     /// Replays each program recorded so far, every dispatch apart, and says how long what took. What was
@@ -373,10 +339,11 @@ impl Trainer {
     /// A fault of the device.
     pub fn measure(&self) -> Result<Vec<(String, Replay)>> {
         let gpu = self.model.gpu();
-        let replay = |(kind, program)| Ok((format!("{kind:?}"), gpu.measure(program, true)?));
-        let mut all = self.programs.iter().map(replay).collect::<Result<Vec<_>>>()?;
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(all)
+        let mut kinds: Vec<_> =
+            self.programs.iter().map(|(kind, parts)| (format!("{kind:?}"), parts)).collect();
+        kinds.sort_by(|a, b| a.0.cmp(&b.0));
+        let parts = kinds.iter().flat_map(|(kind, parts)| parts.iter().map(move |p| (kind, &p.1)));
+        parts.map(|(kind, program)| Ok((kind.clone(), gpu.measure(program, true)?))).collect()
     }
 
     /// Bytes that the device holds, by pool.
@@ -468,44 +435,60 @@ impl Trainer {
         Ok(all)
     }
 
+    /// Replays a program. Where layers are streamed, each comes while the one before it computes.
     fn replay(&mut self, kind: Phase) -> Result<()> {
-        let gpu = self.model.gpu().clone();
-        gpu.run(self.program(kind)?, None)?;
+        self.program(kind)?;
+        let (parts, gpu) = (&self.programs[&kind], self.model.gpu());
+        let mut held = self.model.0.stream.as_ref().map(Stream::hold);
+        for (i, (layer, program)) in parts.iter().enumerate() {
+            if let Some((held, layer)) = held.as_mut().zip(*layer) {
+                held.need(layer)?;
+            }
+            gpu.run(program, None)?;
+            let next = parts.get(i + 1).and_then(|p| p.0);
+            if let Some((held, next)) = held.as_mut().zip(next) {
+                held.ahead(next)?;
+            }
+        }
         Ok(())
     }
 
-    fn program(&mut self, kind: Phase) -> Result<&Program> {
-        if !self.programs.contains_key(&kind) {
-            let program = self.recording(kind)?.finish()?;
-            self.programs.insert(kind, program);
-        }
-        Ok(&self.programs[&kind])
+    /// The layers that are streamed when a program is replayed next: the first that is not there comes while the device
+    /// computes what was submitted.
+    fn ahead(&self, layers: impl Iterator<Item = u32>) -> Result<()> {
+        let Some(stream) = &self.model.0.stream else { return Ok(()) };
+        stream.hold().ahead_of(layers)
     }
 
-    fn recording(&self, kind: Phase) -> Result<Recorder> {
+    /// A program, which is in several parts only where layers are streamed.
+    fn program(&mut self, kind: Phase) -> Result<&Program> {
+        if !self.programs.contains_key(&kind) {
+            let finish = |(layer, rec): (Option<u32>, Recorder)| Ok((layer, rec.finish()?));
+            let parts = self.recording(kind)?.into_iter().map(finish).collect::<Result<Parts>>()?;
+            self.programs.insert(kind, parts);
+        }
+        Ok(&self.programs[&kind][0].1)
+    }
+
+    fn recording(&self, kind: Phase) -> Result<Vec<(Option<u32>, Recorder)>> {
+        let dropout = self.options.dropout;
         match kind {
-            Phase::Forward(tokens) => self.record(tokens, self.options.dropout, Training::forward),
-            Phase::Evaluate(tokens) => self.record(tokens, 0.0, Training::forward),
-            Phase::Backward(tokens) => self.record(tokens, self.options.dropout, Training::backward),
-            Phase::Loss => self.record(self.lesson.tokens, 0.0, |t| t.loss(false)),
-            Phase::LossAndGradient => self.record(self.lesson.tokens, 0.0, |t| t.loss(true)),
+            Phase::Forward(tokens) => self.record(tokens, dropout, kind),
+            Phase::Evaluate(tokens) => self.record(tokens, 0.0, kind),
+            Phase::Backward(tokens) => self.record(tokens, dropout, kind),
+            Phase::Loss | Phase::LossAndGradient => self.record(self.lesson.tokens, 0.0, kind),
             Phase::Step => {
                 let mut rec = Recorder::new(self.model.gpu());
                 let (m, [first, second]) = (&self.memory, &self.moments);
                 adamw::norm(&mut rec, &m.parameters, &m.gradient, &self.optimiser)?;
                 adamw::step(&mut rec, &m.parameters, &m.gradient, first, second, &self.optimiser)?;
-                Ok(rec)
+                Ok(vec![(None, rec)])
             }
         }
     }
 
-    /// Records some of the steps of a batch of `tokens` tokens.
-    fn record(
-        &self,
-        tokens: u32,
-        dropout: f32,
-        which: impl Fn(&Training) -> Range<usize>,
-    ) -> Result<Recorder> {
+    /// Records the steps of a phase, for a batch of `tokens` tokens.
+    fn record(&self, tokens: u32, dropout: f32, kind: Phase) -> Result<Vec<(Option<u32>, Recorder)>> {
         let (inner, m) = (&self.model.0, &self.memory);
         let (spec, w, caps) = (&inner.spec, &inner.weights, inner.gpu.caps());
         let mut training = Training::build(spec, &Lesson { tokens, ..self.lesson.clone() });
@@ -530,11 +513,14 @@ impl Trainer {
             scale: self.scale,
             dropout,
         };
-        let mut rec = Recorder::new(&inner.gpu);
-        for step in &training.steps[which(&training)] {
-            recording.step(&mut rec, step)?;
-        }
-        Ok(rec)
+        let record = |(layer, steps): (Option<u32>, Range<usize>)| {
+            let mut rec = Recorder::new(&inner.gpu);
+            for step in &training.steps[steps] {
+                recording.step(&mut rec, step)?;
+            }
+            Ok((layer, rec))
+        };
+        kind.parts(&training, inner.stream.as_ref().map(|_| spec.layers())).into_iter().map(record).collect()
     }
 
     /// What a step of a full batch records, by name.
@@ -551,7 +537,11 @@ impl Trainer {
             ("backward", Phase::Backward(tokens)),
             ("step", Phase::Step),
         ];
-        kinds.into_iter().map(|(name, kind)| Ok((name.to_owned(), self.recording(kind)?))).collect()
+        let mut all = Vec::new();
+        for (name, kind) in kinds {
+            all.extend(self.recording(kind)?.into_iter().map(|(_, rec)| (name.to_owned(), rec)));
+        }
+        Ok(all)
     }
 }
 
@@ -562,26 +552,4 @@ fn values(model: &Model, homes: &Homes) -> Result<Vec<Option<Slice>>> {
     let kept = |&bytes: &u64| gpu.alloc(Pool::Kept, bytes, "kept activations");
     let kept = homes.kept.iter().map(kept).collect::<std::result::Result<Vec<_>, _>>()?;
     Ok(homes.slices(&gpu.alloc(Pool::Activations, homes.scratch(), "activations")?, &kept))
-}
-
-/// Waits for the losses of each piece.
-async fn read(parts: Vec<(usize, weft_runtime::Readback)>, wait: Wait) -> Result<Losses> {
-    let mut losses = Losses::default();
-    for (rows, readback) in parts {
-        let stats: Vec<Stats> = bytemuck::pod_collect_to_vec(&readback.by(wait).await?);
-        for row in &stats[..rows] {
-            losses.loss_sum += f64::from(row.loss);
-            losses.correct += u64::from(row.correct);
-        }
-        losses.supervised += rows as u64;
-    }
-    Ok(losses)
-}
-
-/// SplitMix64's mixing of a word.
-fn mix(x: u64) -> u64 {
-    let z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

@@ -118,7 +118,12 @@ impl Layout {
 
     /// Bytes on a device.
     pub(crate) fn bytes(&self, budget: &Budget) -> u64 {
-        let layers = self.layers.iter().flatten().flatten();
+        self.resident(budget, false)
+    }
+
+    /// Bytes of what stays on a device; where layers are `streamed`, their matrices come and go.
+    pub(crate) fn resident(&self, budget: &Budget, streamed: bool) -> u64 {
+        let layers = self.layers.iter().flatten().flatten().filter(|_| !streamed);
         let tables = self.routers.iter().chain(&self.tables).flatten();
         let all = layers.chain([&self.embedding]).chain(&self.head).chain(tables);
         all.map(|s| s.shape.bytes(budget)).sum::<u64>() + self.vectors

@@ -2,6 +2,8 @@
 
 mod layout;
 mod names;
+mod ring;
+mod stream;
 mod upload;
 
 use std::collections::BTreeMap;
@@ -13,6 +15,8 @@ use crate::sites::{NormSite, Site};
 
 pub(crate) use layout::{Layout, cache_type};
 pub(crate) use names::refuse_unknown;
+pub(crate) use ring::Ring;
+pub(crate) use stream::Stream;
 pub(crate) use upload::{Matrix, upload};
 
 /// A model's weights on a device.

@@ -1,8 +1,6 @@
 //! Memory for weights, and what is to be written there.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::sync::Arc;
 
 use weft_formats::gguf::{File, TensorInfo};
 use weft_kernels::Weight;
@@ -10,16 +8,19 @@ use weft_kernels::ops::rope::Pairing;
 use weft_runtime::{Gpu, Pool, Slice};
 
 use super::layout::{Layout, Stack, shaped};
+use super::ring::{Parts, Ring, parts};
+use super::stream::Slots;
 use super::{Classifier, Layer, Part, Weights, names};
 use crate::sites::{Group, NormSite};
 use crate::spec::{Norm, QkNorm, Spec};
 use crate::synthetic::Patterns;
 use crate::{Error, Result};
 
-/// A matrix and what makes it up: parts of tensors, whose rows follow each other.
-pub(crate) type Matrix = (Weight, Vec<(Arc<TensorInfo>, Range<usize>)>);
+/// A matrix and what makes it up.
+pub(crate) type Matrix = (Weight, Parts);
 
-/// Takes memory for all weights, writes the vectors, and says which matrices are still to be written.
+/// Takes memory for all weights, writes the vectors, and says which matrices are still to be written, and with a ring
+/// which come when they are needed.
 ///
 /// # Errors
 /// A vector that is missing, or of another shape or type; memory.
@@ -28,8 +29,11 @@ pub(crate) fn upload(
     spec: &Spec,
     layout: &Layout,
     gpu: &Gpu,
-    patterns: Option<Patterns>,
-) -> Result<(Weights, Vec<Matrix>)> {
+    (patterns, ring): (Option<Patterns>, Option<Ring>),
+) -> Result<(Weights, Vec<Matrix>, Option<Slots>)> {
+    // Blocks of their own, so that a copy into one does not wait for what reads others.
+    let mut slots = ring.map(|ring| Slots::new(gpu, ring)).transpose()?;
+    gpu.reserve(Pool::Weights, layout.resident(gpu.budget(), slots.is_some()));
     let mut u = Upload { file, gpu, patterns, matrices: Vec::new() };
     let embedding = u.part(&layout.embedding)?;
     let mut layers = Vec::with_capacity(layout.layers.len());
@@ -42,8 +46,18 @@ pub(crate) fn upload(
             norms.insert(site, u.norm(spec, site)?);
         }
         let mut groups: [Vec<Part>; 4] = Default::default();
-        for (parts, stacks) in groups.iter_mut().zip(stacks) {
-            *parts = stacks.iter().map(|s| u.part(s)).collect::<Result<_>>()?;
+        match &mut slots {
+            None => {
+                for (parts, stacks) in groups.iter_mut().zip(stacks) {
+                    *parts = stacks.iter().map(|s| u.part(s)).collect::<Result<_>>()?;
+                }
+            }
+            Some(slots) => {
+                for ((parts, stacks), weights) in groups.iter_mut().zip(stacks).zip(slots.layer(stacks)) {
+                    let part = |(weight, s): (Weight, &Stack)| Ok(Part { weight, bias: u.bias(s)? });
+                    *parts = weights.into_iter().zip(stacks).map(part).collect::<Result<_>>()?;
+                }
+            }
         }
         let a = &block.attention;
         let sizes = match a.qk_norm {
@@ -80,7 +94,8 @@ pub(crate) fn upload(
     let head = layout.head.as_ref().map(|s| u.part(s)).transpose()?;
     let [positions, types] = layout.tables.each_ref().map(|t| t.as_ref().map(|s| u.part(s)).transpose());
     let classifier = spec.out.classes.map(|n| u.classifier(spec, n)).transpose()?;
-    Ok((Weights { embedding, layers, norms, head, tables: [positions?, types?], classifier }, u.matrices))
+    let weights = Weights { embedding, layers, norms, head, tables: [positions?, types?], classifier };
+    Ok((weights, u.matrices, slots))
 }
 
 /// QK-norm's weights of queries and of keys, with queries multiplied and keys divided by what makes them of one size.
@@ -121,32 +136,22 @@ struct Upload<'a> {
 
 impl Upload<'_> {
     fn part(&mut self, s: &Stack) -> Result<Part> {
-        let label = &s.tensors[0].0;
-        let mut bias = Vec::new();
-        for (name, rows) in s.tensors.iter().filter(|_| s.bias) {
-            bias.extend(self.floats(&format!("{name}.bias"), *rows)?);
-        }
-        let bias = if s.bias { Some(self.vector(&bias, "bias")?) } else { None };
+        let (label, bias) = (&s.tensors[0].0, self.bias(s)?);
         if let Some(patterns) = &mut self.patterns {
             return Ok(Part { weight: patterns.weight(self.gpu, s.shape.clone(), label)?, bias });
         }
         let weight = Weight::alloc(self.gpu, s.shape.clone(), label)?;
-        let tensor = |(name, rows): &(String, u32)| {
-            let sizes = [s.shape.cols, *rows].into_iter().chain(s.experts);
-            let shape: Vec<u64> = sizes.map(u64::from).collect();
-            shaped(self.file, &format!("{name}.weight"), &shape).map(|t| Arc::new(t.clone()))
-        };
-        let tensors = s.tensors.iter().map(tensor).collect::<Result<Vec<_>>>()?;
-        // All tensors of an expert, then those of the next.
-        let count = s.experts.unwrap_or(1) as usize;
-        let parts = (0..count).flat_map(|e| {
-            tensors.iter().map(move |t| {
-                let bytes = t.size as usize / count;
-                (t.clone(), e * bytes..(e + 1) * bytes)
-            })
-        });
-        self.matrices.push((weight.clone(), parts.collect()));
+        self.matrices.push((weight.clone(), parts(self.file, s)?));
         Ok(Part { weight, bias })
+    }
+
+    /// The biases of a matrix, if it has some.
+    fn bias(&self, s: &Stack) -> Result<Option<Slice>> {
+        let mut bias = Vec::new();
+        for (name, rows) in s.tensors.iter().filter(|_| s.bias) {
+            bias.extend(self.floats(&format!("{name}.bias"), *rows)?);
+        }
+        s.bias.then(|| self.vector(&bias, "bias")).transpose()
     }
 
     fn norm(&self, spec: &Spec, site: NormSite) -> Result<Slice> {

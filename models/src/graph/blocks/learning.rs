@@ -25,6 +25,8 @@ pub(crate) struct Sections {
     pub(crate) gradient: usize,
     /// The backward pass.
     pub(crate) backward: usize,
+    /// The forward pass of each layer.
+    forwards: Vec<usize>,
     /// The backward pass of each layer.
     each: Vec<usize>,
     /// What the loss tells of each row.
@@ -32,6 +34,13 @@ pub(crate) struct Sections {
 }
 
 impl Sections {
+    /// The steps of each layer's forward pass, the first with what is before it and the last with what is behind.
+    pub(crate) fn each_forward(&self) -> impl Iterator<Item = Range<usize>> {
+        let starts = std::iter::once(0).chain(self.forwards.iter().copied().skip(1));
+        let ends = self.forwards.iter().copied().skip(1).chain(std::iter::once(self.loss));
+        starts.zip(ends).map(|(start, end)| start..end)
+    }
+
     /// The steps of each layer's backward pass, of `steps` in all.
     pub(crate) fn each_backward(&self, steps: usize) -> impl Iterator<Item = Range<usize>> {
         let ends = self.each.iter().copied().skip(1).chain(std::iter::once(steps));
@@ -42,8 +51,9 @@ impl Sections {
 /// A whole model.
 pub(crate) fn training(b: &mut Learner<'_>) -> Sections {
     let mut x = embed(b);
-    let mut made = Vec::new();
+    let (mut made, mut forwards) = (Vec::new(), Vec::new());
     for layer in 0..b.spec().layers() {
+        forwards.push(b.steps.len());
         let attention = attention::forward(b, layer, x);
         let ffn = ffn::forward(b, layer, attention.left.out);
         x = ffn.left.out;
@@ -63,7 +73,7 @@ pub(crate) fn training(b: &mut Learner<'_>) -> Sections {
             backward_of(b, layer, attention, ffn, dx);
         }
     }
-    Sections { layers, loss, gradient, backward, each, stats }
+    Sections { layers, loss, gradient, backward, forwards, each, stats }
 }
 
 /// The loss of some rows of x, and their gradient, added to dx. Returns where that begins, and what the loss tells.
