@@ -6,11 +6,12 @@ use clap::Args;
 use serde_json::{Map, Value as Json, json};
 use weft_formats::gguf::{Array, File, Value};
 use weft_models::engine::{self, MAX_SLOTS};
+use weft_models::train::{AdapterShape, MAX_RANK, Target, TrainOptions, TrainPlan};
 use weft_models::{MemoryPlan, Options, Spec, plan};
 use weft_runtime::{Budget, Caps, DeviceKind, human};
 
 use crate::options::{CacheFlag, DeviceFlags, ModelFlag};
-use crate::{Result, output, report};
+use crate::{Error, Result, output, report};
 
 /// Show a file's metadata and tensors, and the memory it would take
 ///
@@ -21,6 +22,7 @@ use crate::{Result, output, report};
   weft inspect model.gguf
   weft inspect -m model.gguf -c 32768 --limits mali
   weft inspect model.gguf -c 8192 --slots 16
+  weft inspect model.gguf --finetune 1x128 --rank 8 --limits adreno --stream-weights
   weft inspect model.gguf --json | jq .plan")]
 pub(super) struct Flags {
     #[command(flatten)]
@@ -32,6 +34,18 @@ pub(super) struct Flags {
     /// Answers at a time, each of up to CTX tokens: what `weft serve` and `weft batch` would take [default: none]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]
     slots: Option<u32>,
+    /// Plan `weft finetune` in place of an answer: BATCH sequences of up to CTX tokens, such as 4x512
+    #[arg(long, value_name = "BATCHxCTX", value_parser = batch, conflicts_with_all = ["c", "slots", "cache_type"])]
+    finetune: Option<[u32; 2]>,
+    /// Rank of the adapter on all matrices, as `weft finetune` has it
+    #[arg(long, value_name = "R", default_value_t = 16, requires = "finetune", value_parser = clap::value_parser!(u32).range(1..=MAX_RANK as i64))]
+    rank: u32,
+    /// Keep all activations, as `weft finetune` has it
+    #[arg(long, requires = "finetune")]
+    no_checkpointing: bool,
+    /// Keep one layer's weights at a time, as `weft finetune` has it
+    #[arg(long, requires = "finetune")]
+    stream_weights: bool,
     #[command(flatten)]
     device: DeviceFlags,
     #[command(flatten)]
@@ -44,10 +58,21 @@ pub(super) struct Flags {
     file: Option<PathBuf>,
 }
 
+/// `BATCHxCTX`.
+fn batch(text: &str) -> std::result::Result<[u32; 2], String> {
+    let numbers = text.split_once('x').and_then(|(n, ctx)| Some([n.parse().ok()?, ctx.parse().ok()?]));
+    match numbers {
+        Some([n, ctx]) if n >= 1 && ctx >= 2 => Ok([n, ctx]),
+        _ => Err("not BATCHxCTX, such as 4x512, of at least one sequence of 2 tokens".into()),
+    }
+}
+
 /// The memory plan and what it was made for.
 struct Planned {
     context: u32,
     plan: MemoryPlan,
+    /// With --finetune, what training takes in place of it.
+    training: Option<TrainPlan>,
     /// With --slots, how many answers there are at a time, and what they take in place of a session.
     engine: Option<(u32, engine::Plan)>,
     device: Option<Caps>,
@@ -118,8 +143,17 @@ fn planned(f: &Flags, file: &File) -> Result<Planned> {
         }
     };
     let caps = device.clone().unwrap_or_else(|| Caps::core(DeviceKind::Other, &budget));
+    let training = f.finetune.map(|[n, context]| {
+        let tokens =
+            n.checked_mul(context).ok_or_else(|| Error::input("--finetune: too many tokens".to_owned()))?;
+        let options =
+            TrainOptions { tokens, context, checkpointing: !f.no_checkpointing, ..TrainOptions::default() };
+        let shape = AdapterShape::uniform(&spec, Target::of(&spec), f.rank);
+        Ok::<_, Error>(TrainPlan::of_file((file, &spec), f.stream_weights, &shape, &options, &budget)?)
+    });
+    let training = training.transpose()?;
     let (plan, engine) = memory(file, &spec, (context, f.slots), f.cache, (&caps, &budget))?;
-    Ok(Planned { context, plan, engine, device, budget })
+    Ok(Planned { context, plan, training, engine, device, budget })
 }
 
 /// Slots, and what they take in place of a session.
@@ -148,6 +182,10 @@ fn plan_text(p: &Planned) -> String {
         None => String::new(),
     };
     text += &format!("  limits       {}\n", report::budget_line(&p.budget));
+    if let Some(plan) = &p.training {
+        plan.to_string().lines().for_each(|line| text += &format!("  {line}\n"));
+        return text + &verdict(p, plan.total());
+    }
     for (what, bytes) in [
         ("weights", p.plan.weights),
         ("KV cache", p.plan.kv_cache),
@@ -170,11 +208,16 @@ fn plan_text(p: &Planned) -> String {
         };
         text += &format!("  {what:<12} {:>10}{note}\n", human(bytes));
     }
-    if let Some(memory) = p.device.as_ref().and_then(|d| d.memory) {
-        let verdict = if p.plan.total() <= memory { "fits" } else { "does not fit" };
-        text += &format!("  {verdict} the device's {}\n", human(memory));
-    }
-    text
+    text + &verdict(p, p.plan.total())
+}
+
+/// Whether so many bytes fit the device, as a line where it says how much it has.
+fn verdict(p: &Planned, total: u64) -> String {
+    let line = |memory: u64| {
+        let verdict = if total <= memory { "fits" } else { "does not fit" };
+        format!("  {verdict} the device's {}\n", human(memory))
+    };
+    p.device.as_ref().and_then(|d| d.memory).map_or_else(String::new, line)
 }
 
 /// Number and bytes of the tensors of each type, most bytes first.
@@ -295,8 +338,9 @@ fn as_json(name: &str, file: &File, planned: &Result<Planned>) -> Json {
         .collect();
     let (plan, error) = match planned {
         Err(e) => (Json::Null, Json::from(crate::error::one_line(&e.to_string()))),
-        Ok(p) => (
-            json!({
+        Ok(p) => {
+            let total = p.training.map_or(p.plan.total(), |t| t.total());
+            let plan = json!({
                 "context": p.context,
                 "chunk": p.plan.chunk,
                 "weights": p.plan.weights,
@@ -304,6 +348,7 @@ fn as_json(name: &str, file: &File, planned: &Result<Planned>) -> Json {
                 "activations": p.plan.activations,
                 "state": p.plan.state,
                 "total": p.plan.total(),
+                "training": p.training.as_ref().map(report::train_plan_json),
                 "slots": p.engine.map(|(slots, e)| json!({
                     "count": slots,
                     "positions": e.positions,
@@ -312,10 +357,10 @@ fn as_json(name: &str, file: &File, planned: &Result<Planned>) -> Json {
                 })),
                 "device": p.device.as_ref().map(report::caps_json),
                 "budget": report::budget_json(&p.budget),
-                "fits": p.device.as_ref().and_then(|d| d.memory).map(|m| p.plan.total() <= m),
-            }),
-            Json::Null,
-        ),
+                "fits": p.device.as_ref().and_then(|d| d.memory).map(|m| total <= m),
+            });
+            (plan, Json::Null)
+        }
     };
     json!({
         "file": name,
