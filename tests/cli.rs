@@ -306,7 +306,7 @@ fn variants_are_picked_by_a_table_and_by_hand() {
     let ran = weft(&["run", "--explain", "--variant", "tiled_dot,rows", "-n", "3", "What is 31 + 14?"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let (kernels, has) = (&ran.stderr, |part: &str| ran.stderr.contains(part));
-    assert!(has("matmul_tiled_dot_") && has("attention_q"), "{kernels}");
+    assert!(has("matmul_tiled_dot_") && has("attention_piece_q"), "{kernels}");
     assert!(!has("attention_decode") && has("asked for wherever they can run: tiled_dot, rows"), "{kernels}");
 }
 

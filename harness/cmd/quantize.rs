@@ -94,12 +94,17 @@ impl Flags {
         Flags { input, output, to: to.into(), imatrix, keep_output: false, tensor, requantize, json: false }
     }
 
+    /// Refuses to write over what is read, or over a file of another kind.
+    fn check_output(&self, file: &File) -> Result<()> {
+        let inputs: Vec<_> = self.imatrix.iter().cloned().chain(file.paths()).collect();
+        check_gguf(&self.output, &inputs, "model")
+    }
+
     /// Looks at everything that can be wrong before the work.
     fn prepare<'a>(&self, file: &'a File, imatrix: Option<&'a Imatrix>) -> Result<Prepared<'a>> {
         let recipe = parse_recipe(&self.to)?;
         let overrides = self.tensor.iter().map(|t| parse_override(t)).collect::<Result<_>>()?;
-        let inputs: Vec<_> = self.imatrix.iter().cloned().chain(file.paths()).collect();
-        check_gguf(&self.output, &inputs, "model")?;
+        self.check_output(file)?;
         let wishes = Wishes { keep_output: self.keep_output, overrides, importance: imatrix.is_some() };
         if file.tensors().is_empty() {
             return Err(Error::input(format!("{}: holds no tensors", self.input.display())));
@@ -192,6 +197,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
     // A type that is not known is said before a file is opened.
     parse_recipe(&f.to)?;
     let file = File::open(&f.input)?;
+    // Whatever is in an importance file, it is not written over.
+    f.check_output(&file)?;
     let imatrix = f.imatrix.as_deref().map(|p| Imatrix::open(p).map_err(|e| Error::input(e.to_string())));
     let imatrix = imatrix.transpose()?;
     let prepared = f.prepare(&file, imatrix.as_ref())?;
