@@ -12,9 +12,10 @@ use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::ops::sample::{Sample, State, scratch_bytes};
 use crate::ops::split_k::sum_splits;
+use crate::ops::strengths::Strengths;
 use crate::ops::{
     Format, activation, adamw, add, cast, cross_entropy, dropout, embed, gather, glu, hadamard, imatrix,
-    layernorm, lora, pooling, qk_norm_rope, rmsnorm, rope, softcap, tile,
+    layernorm, lora, pooling, qk_norm_rope, rmsnorm, rope, softcap, strengths, tile,
 };
 use crate::select::BASELINE;
 use crate::testing::{Rng, spans};
@@ -230,7 +231,23 @@ fn around_norms(n: u32) -> Vec<Op> {
             let x = f32s(gpu, values)?;
             Ok(Box::new(move |rec| softcap::Softcap { x: &x, rows: n, cols: WIDTH, cap: 30.0 }.record(rec)))
         }),
+        strengths(n),
     ]
+}
+
+/// What lies between the products of four adapters of rank 16, each row with strengths of its own.
+fn strengths(n: u32) -> Op {
+    let (rank, adapters) = (64, 4);
+    let values = f64::from(n * rank);
+    op("strengths", format!("{n} x {rank} of {adapters}"), values * 8.0, values, move |gpu| {
+        let (t, strengths) = (f32s(gpu, n * rank)?, f32s(gpu, n * adapters)?);
+        let owners: Vec<u32> = (0..rank).map(|r| r / (rank / adapters)).collect();
+        let owners = gpu.alloc_init(Pool::Adapters, bytemuck::cast_slice(&owners), "perf op")?;
+        let shape = strengths::Shape { rows: n, rank, adapters, first: 0, step: 1 };
+        Ok(Box::new(move |rec| {
+            Strengths { t: &t, strengths: &strengths, owners: &owners, shape }.record(rec)
+        }))
+    })
 }
 
 /// Queries turned by a Hadamard matrix, as caches of few bits have them.
