@@ -202,7 +202,7 @@ fn check(stopped: Stopped<'_>) -> Result<()> {
     if stopped() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// For the progress of a prompt: break once it was asked to stop.
+/// What the progress of a prompt is answered with: it breaks off once it was asked to stop.
 fn flow(stopped: Stopped<'_>) -> ControlFlow<()> {
     if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

@@ -86,7 +86,7 @@ struct Written {
 }
 
 impl Flags {
-    /// As a server is asked for it.
+    /// The flags for what a server is asked for.
     pub(super) fn of(model: ModelFlag, adapter: String, output: PathBuf) -> Flags {
         let lora = LoraFlag { lora: vec![adapter] };
         Flags { model, lora, o: output, to: None, same_types: false, min_share: 0.0, json: false }

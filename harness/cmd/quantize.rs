@@ -88,7 +88,7 @@ fn writer(metadata: &Metadata, file: &File, choices: &[Choice]) -> Result<Writer
 }
 
 impl Flags {
-    /// As a server is asked for it.
+    /// The flags for what a server is asked for.
     pub(super) fn of(input: PathBuf, output: PathBuf, to: &str, requantize: bool) -> Flags {
         let (imatrix, tensor) = (None, Vec::new());
         Flags { input, output, to: to.into(), imatrix, keep_output: false, tensor, requantize, json: false }

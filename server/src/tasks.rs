@@ -46,7 +46,7 @@ pub enum Task {
     },
     /// Measures kernels beside what the device reaches at best.
     Roofline {
-        /// For longer.
+        /// Whether it takes longer and tries more.
         thorough: bool,
     },
     /// Looks for constants of the kernels that are faster here, and keeps them for later starts.

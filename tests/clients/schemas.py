@@ -16,13 +16,13 @@ import concurrent.futures
 import importlib.metadata as metadata
 import json
 import re
-import subprocess
 import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import jsonschema
+from clients import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ROOT / "server/src/grammar/tests/suite.json"
@@ -52,19 +52,9 @@ LARGE = """
 """
 
 
-class Server:
+class Asked(Server):
     def __init__(self, weft):
-        command = [weft, "serve", "--port", "0", "--slots", "4", "-c", "512", "--queue", "256", "--queue-time", "600"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if found := re.match(r"listening at (http://[0-9.:]+)", line):
-                self.at = found[1]
-                return
-        raise SystemExit("weft serve did not start")
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait(30)
+        super().__init__(weft, "--slots", "4", "-c", "512", "--queue", "256", "--queue-time", "600")
 
     def ask(self, text, seed):
         """Status and body of the answer under a schema, which is given as text so that its numbers stay as they are."""
@@ -173,7 +163,7 @@ def main():
     parser.add_argument("--only", type=lambda s: s.split(","))
     parser.add_argument("--show", action="store_true", help="print each refusal")
     o = parser.parse_args()
-    server = Server(o.weft)
+    server = Asked(o.weft)
     try:
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             groups = list(pool.map(lambda case: Group(server, *case, o.seeds), cases(o.only)))

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use weft_runtime::Budget;
 
-use super::{BLOCK as PAGE, Pages};
+use super::{BLOCK as PAGE, Pages, Sequences};
 use crate::error::PlanError;
 
 const MAX_HEAD: u32 = 256;
@@ -165,6 +165,14 @@ pub struct CacheShape {
 }
 
 impl CacheShape {
+    /// Refuses slots of a cache that is not in blocks, for `op`.
+    pub(crate) fn check(&self, op: &'static str, sequences: Sequences) -> std::result::Result<(), PlanError> {
+        match sequences == Sequences::One || self.pages.is_some() {
+            true => Ok(()),
+            false => Err(PlanError::Shape { op, what: "slots of a cache that is not in blocks".into() }),
+        }
+    }
+
     /// Cuts a cache for `budget`.
     ///
     /// # Errors

@@ -214,7 +214,7 @@ pub enum Event {
     Prompt {
         /// Whose.
         id: Id,
-        /// The place of the first of them in the prompt; the first ever is 1.
+        /// The place of the first of them in the prompt; the first ever is [`Request::prompt_logprobs_from`].
         first: usize,
         /// What is told of each.
         logprobs: Vec<Logprobs>,

@@ -63,7 +63,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// For a model whose requests may have any of the adapters in `apart`.
+    /// Plans for a model whose requests may have any of the adapters in `apart`.
     pub(super) fn of(model: &Model, options: &Options, apart: Option<&Lora>) -> Result<Room> {
         if model.spec().is_encoder() {
             let (file, arch) = (model.0.file.clone(), model.spec().architecture.clone());

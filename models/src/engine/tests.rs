@@ -79,7 +79,7 @@ type Cell = (usize, u32, Vec<Adapted>);
 
 struct Fake {
     layout: Layout,
-    /// By group, chunk and place.
+    /// The key is group, chunk and place.
     memory: Vec<Vec<Vec<Option<Cell>>>>,
     /// By group and slot.
     tables: Vec<Vec<Vec<u32>>>,

@@ -117,7 +117,7 @@ impl Stream {
         first.map(move |j| (&*j.tensor, &self.file.bytes(&j.tensor)[..most.min(j.range.end)]))
     }
 
-    /// For as long as nobody else may change what the slot holds.
+    /// It is held for as long as nobody else may change what the slot holds.
     pub(crate) fn hold(&self) -> Held<'_> {
         Held { stream: self, turn: self.turn.lock().unwrap_or_else(PoisonError::into_inner) }
     }

@@ -336,10 +336,7 @@ impl Decode<'_> {
             let what = format!("a window of {} in a ring of {ring} positions", s.window);
             return Err(PlanError::Shape { op: "attention", what }.into());
         }
-        if s.sequences != Sequences::One && c.pages.is_none() {
-            let what = "slots of a cache that is not in blocks".into();
-            return Err(PlanError::Shape { op: "attention", what }.into());
-        }
+        c.check("attention", s.sequences)?;
         let (subgroup, group) = (gpu.caps().subgroups.map_or(0, |s| s.0), s.heads / c.kv_heads);
         let per = s.split.heads.min(group).min(most_heads(gpu.caps(), c.head_dim, c.apart));
         let most = gpu.budget().max_binding;

@@ -69,12 +69,7 @@ pub fn plan(
             return Err(PlanError::Shape { op: "attention", what });
         }
     }
-    if s.sequences != Sequences::One && cache.pages.is_none() {
-        return Err(PlanError::Shape {
-            op: "attention",
-            what: "slots of a cache that is not in blocks".into(),
-        });
-    }
+    cache.check("attention", s.sequences)?;
     let lse_row = u64::from(s.heads) * 4;
     let tokens = if s.splits == 1 {
         let mut rows = vec![q_row];

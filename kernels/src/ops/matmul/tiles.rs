@@ -376,7 +376,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             let x = Format::Tiles { side: d.coop.side };
             for direction in [Direction::Forward, Direction::Gradient] {
                 for low in [false, true] {
-                    // As above: of what an adapter adds, one type in integers and one not.
+                    // What an adapter adds is tried with one type in integers and one that is not, as above.
                     if !low || matches!(ty, WeightType::F16 | WeightType::Q4_K) {
                         all.push((Kernel::Direct(d).shader(direction, ty, x, false, low), Params::FIELDS));
                     }

@@ -98,10 +98,7 @@ pub fn plan(
     let positions = if pages.is_some() { 0..c.per_chunk } else { c.chunk(chunk) };
     let cache_bytes = c.chunk_bytes(chunk);
     let queries = u32::from(chunk == 0);
-    if s.sequences != Sequences::One && pages.is_none() {
-        let what = "slots of a cache that is not in blocks".into();
-        return Err(PlanError::Shape { op: "qk_norm_rope", what });
-    }
+    c.check("qk_norm_rope", s.sequences)?;
     Ok(split_rows("qk_norm_rope", s.tokens, &[row(all), q_row], budget)?
         .into_iter()
         .map(|t| {
