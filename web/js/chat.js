@@ -276,6 +276,7 @@ export class Chats extends EventTarget {
         for (let tries = 1; ; tries += 1) {
             const kept = message.dropped ? path.slice(message.dropped) : path;
             const body = requestOf(kept, chat.settings, message.model || this.model, resume);
+            message.strengths = body.lora?.map((a) => `${a.name} ${a.scale}`).join(", ") ?? "";
             try {
                 answer.begin();
                 await api.complete(body, signal, (chunk) => answer.take(chunk));

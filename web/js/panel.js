@@ -1,6 +1,6 @@
 // The panel of one chat's settings: system prompt, sampling, structured output, tools.
 import { $, el, iconButton } from "./ui.js";
-import { EXAMPLE_SCHEMA, EXAMPLE_TOOL, numberOf, SAMPLING, schemaOf, STRENGTH, toolsOf } from "./settings.js";
+import { adaptersOf, EXAMPLE_SCHEMA, EXAMPLE_TOOL, numberOf, SAMPLING, schemaOf, strengthKey, toolsOf } from "./settings.js";
 
 export class Panel {
     constructor(chats, closed) {
@@ -42,7 +42,7 @@ export class Panel {
             el("div.fields", {}, [
                 this.text("system", "System prompt", 4, "Told to the model before everything else"),
                 this.thinking(settings),
-                this.chats.model.includes("+") ? this.number(STRENGTH, settings) : null,
+                ...this.adapters(settings),
                 el("h3", {}, "Sampling"),
                 el("p.note", {}, "An empty field takes the server's value, shown in grey."),
                 el("div.grid", {}, SAMPLING.map((rule) => this.number(rule, settings))),
@@ -73,8 +73,8 @@ export class Panel {
 
     number(rule, settings) {
         const defaults = this.chats.props.default_generation_settings?.params ?? {};
-        const theirs = defaults[rule.key] ?? (rule.key === "max_tokens" ? defaults.n_predict : undefined);
-        const wrong = el("small.wrong", { id: `wrong-${rule.key}` });
+        const theirs = rule.start ?? defaults[rule.key] ?? (rule.key === "max_tokens" ? defaults.n_predict : undefined);
+        const wrong = el("small.wrong", { id: encodeURIComponent(`wrong-${rule.key}`) });
         const input = el("input", {
             inputMode: "decimal", "data-key": rule.key, value: settings[rule.key] ?? "", autocomplete: "off",
             placeholder: theirs === undefined || theirs === null || theirs < rule.min ? "" : String(Math.round(theirs * 1e4) / 1e4),
@@ -84,9 +84,32 @@ export class Panel {
                 wrong.textContent = r.wrong ?? "";
                 input.setAttribute("aria-invalid", String(Boolean(r.wrong)));
                 if (!r.wrong) this.set(rule.key, r.value);
+                rule.said?.(r.value);
             },
         });
         return el("label.field", { title: rule.hint }, el("span", {}, rule.label), input, wrong);
+    }
+
+    // A slider for each adapter of the model, with a field for what lies beyond its ends.
+    adapters(settings) {
+        const model = this.chats.models.find((m) => m.id === this.chats.model);
+        const all = model ? adaptersOf(model) : [];
+        if (!all.length) return [];
+        return [el("h3", {}, "Adapters"), ...all.map(({ name, start }) => {
+            const key = strengthKey(model.id, name);
+            const slider = el("input", {
+                type: "range", min: 0, max: 2, step: 0.05, "aria-label": `Strength of ${name}`,
+                oninput: () => {
+                    const field = number.querySelector("input");
+                    field.value = slider.value;
+                    field.dispatchEvent(new Event("input"));
+                },
+            });
+            const move = (value) => { slider.value = value ?? start; };
+            const number = this.number({ key, label: name, start, min: -10, max: 10, hint: "0 is the model without it", said: move }, settings);
+            move(settings[key]);
+            return el("div.strength", {}, number, slider);
+        })];
     }
 
     select(key, label, options, value, after) {

@@ -14,12 +14,21 @@ export const SAMPLING = [
     { key: "max_tokens", label: "Most tokens", min: 1, max: 1000000, step: 1, whole: true, hint: "where an answer ends at the latest" },
 ];
 
-// The strength of the adapter that the name of the model ends with.
-export const STRENGTH = { key: "strength", label: "Strength of the adapter", min: -10, max: 10, step: 0.05, hint: "0 is the model without it" };
+// The adapters that a model of /v1/models has, each with its strength where none is set: its own if the model's name has
+// it, and none otherwise. A model that is not open yet tells no more than its name.
+export function adaptersOf({ id, meta }) {
+    const named = id.replace(/@[^@]*$/, "").split("+").slice(1);
+    const known = meta?.adapters ?? named.map((name) => ({ name, scale: 1 }));
+    return known.map(({ name, scale }) => ({ name, start: named.includes(name) ? scale : 0 }));
+}
 
-// The name of a model with a strength behind its adapter, and before the machine that has it.
-export function strong(model, strength) {
-    return strength == null || !/\+[^:@]+(@|$)/.test(model) ? model : model.replace(/(@[^@]*)?$/, `:${strength}$1`);
+// The setting that has an adapter's strength. Each model of a chat has strengths of its own.
+export const strengthKey = (model, name) => `strength|${model}|${name}`;
+
+// The strengths that a chat sets of a model's adapters, as the server takes them.
+export function strengthsOf(settings, model) {
+    const start = strengthKey(model, "");
+    return Object.entries(settings).filter(([key]) => key.startsWith(start)).map(([key, scale]) => ({ name: key.slice(start.length), scale }));
 }
 
 // The number in a field, or why there is none: {value} or {wrong}.
@@ -125,12 +134,14 @@ export function wireMessages(path, system) {
 // The request that asks for what follows `path`; `resume` goes on with its last message.
 export function requestOf(path, settings, model, resume) {
     const body = {
-        model: strong(model, settings.strength),
+        model,
         messages: wireMessages(path, settings.system),
         stream: true,
         stream_options: { include_usage: true },
         return_progress: true,
     };
+    const lora = strengthsOf(settings, model);
+    if (lora.length) body.lora = lora;
     for (const { key } of SAMPLING) if (settings[key] != null) body[key] = settings[key];
     const stops = (settings.stop ?? "").split("\n").filter((s) => s !== "").map((s) => s.replace(/\\n/g, "\n"));
     if (stops.length) body.stop = stops;

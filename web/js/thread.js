@@ -327,6 +327,7 @@ export function statsText(message) {
     if (s.tps) notes.push(`${s.tps < 10 ? s.tps.toFixed(1) : Math.round(s.tps)} t/s`);
     if (s.completion) notes.push(plural(s.completion, "token"));
     if (s.cached) notes.push(`${number(s.cached)} of ${number(s.prompt)} prompt tokens from the cache`);
+    if (message.strengths) notes.push(message.strengths);
     if (message.valid === true) notes.push("valid JSON");
     if (message.valid === false) notes.push("no valid JSON");
     if (message.dropped) notes.push(`${plural(message.dropped, "early message")} left out`);

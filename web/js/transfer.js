@@ -64,7 +64,7 @@ function renamed(chat, messages) {
         },
         messages: messages.map((m, seq) => ({
             id: ids.get(m.id), chat: id, parent: m.parent == null ? null : ids.get(m.parent), role: m.role,
-            content: m.content, thinking: text(m.thinking, 1e8), model: text(m.model), problem: null,
+            content: m.content, thinking: text(m.thinking, 1e8), model: text(m.model), strengths: text(m.strengths), problem: null,
             created: Number(m.created) || now, seq: Number(m.seq) || seq, thinkMs: Number(m.thinkMs) || 0,
             files: strings(m.files, ["name", "text"]), calls: strings(m.calls, ["id", "name", "arguments"]),
             passages: passages(m.passages), sources: passages(m.sources),

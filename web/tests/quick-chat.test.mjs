@@ -1,7 +1,7 @@
 // The chat, from the first question to the way back, in Chromium.
 import test from "node:test";
 import assert from "node:assert/strict";
-import { answers, ask, idle, pageEach, questions, violations } from "./browser.mjs";
+import { answers, ask, idle, pageEach, questions, ready, violations } from "./browser.mjs";
 
 let mock, page;
 pageEach((now) => { ({ mock, page } = now); });
@@ -151,4 +151,39 @@ test("axe finds nothing in an open chat with its settings", async () => {
     await ask(page, "Show");
     await page.click("#settings");
     assert.deepEqual(await violations(page), []);
+});
+
+test("each adapter of a model has a slider, whose strength is kept with the chat and sent", async () => {
+    const adapters = [{ name: "medical", scale: 1 }, { name: "brief", scale: 0.5 }];
+    mock.models = ["mini", "mini+medical"].map((id) => ({ ...mock.models[0], id, meta: { ...mock.models[0].meta, adapters } }));
+    await page.reload();
+    await ready(page);
+    await page.click("#settings");
+    const slider = (name) => page.getByRole("slider", { name: `Strength of ${name}` });
+    const field = (name) => page.locator(".strength").filter({ hasText: name }).locator("input").first();
+    assert.deepEqual([await slider("medical").inputValue(), await slider("brief").inputValue()], ["0", "0"]);
+    await slider("medical").fill("0.75");
+    assert.equal(await field("medical").inputValue(), "0.75");
+    await field("brief").fill("-1");
+    assert.equal(await slider("brief").inputValue(), "0");
+    assert.deepEqual(await violations(page), []);
+    await ask(page, "Hi");
+    assert.deepEqual(mock.chats[0].body.lora, [{ name: "medical", scale: 0.75 }, { name: "brief", scale: -1 }]);
+    assert.match(await page.locator(".stats").innerText(), /medical 0\.75, brief -1/);
+    // Another model has strengths of its own: those of its name, until one is set.
+    await page.selectOption("#model", "mini+medical");
+    await page.waitForFunction(() => document.querySelector(".strength input[type=range]").value === "1");
+    await ask(page, "And now?");
+    assert.equal(mock.chats[1].body.lora, undefined);
+    await page.reload();
+    await ready(page);
+    await page.selectOption("#model", "mini");
+    await page.click("#settings");
+    assert.equal(await slider("medical").inputValue(), "0.75");
+    // An empty field takes what the server has, and nothing is sent.
+    await field("medical").fill("");
+    await field("brief").fill("11");
+    assert.match(await page.locator("#panel .wrong:not(:empty)").innerText(), /between -10 and 10/);
+    await ask(page, "Once more");
+    assert.deepEqual(mock.chats[2].body.lora, [{ name: "brief", scale: -1 }]);
 });

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { csp, web } from "./mock.mjs";
 import { LIMIT, served as all, sizes, sum, walk } from "./size.mjs";
 import { ancestors, choose, fault, pathOf, siblings } from "../js/tree.js";
-import { numberOf, requestOf, SAMPLING, schemaOf, toolsOf, wireMessages } from "../js/settings.js";
+import { adaptersOf, numberOf, requestOf, SAMPLING, schemaOf, strengthKey, toolsOf, wireMessages } from "../js/settings.js";
 import { events, fromError, Problem } from "../js/api.js";
 
 const served = all.filter((p) => p !== "sw.js");
@@ -95,11 +95,14 @@ test("only settings that were made are sent", () => {
     assert.deepEqual(body.tools, [{ type: "function", function: { name: "f" } }]);
     assert.deepEqual(body.tool_choice, { type: "function", function: { name: "f" } });
     assert.equal(requestOf(path, {}, "x", true).continue_final_message, true);
-    const named = (model, strength) => requestOf(path, { strength }, model, false).model;
-    assert.deepEqual(
-        [named("a", 0.5), named("a+x", null), named("a+x", 0.5), named("a+x@desk", 0), named("a@desk", 1)],
-        ["a", "a+x", "a+x:0.5", "a+x:0@desk", "a@desk"],
-    );
+    // Strengths of adapters are those of the model that is asked.
+    const settings = { [strengthKey("a", "x")]: 0.5, [strengthKey("a", "y")]: 0, [strengthKey("a+x", "x")]: 2 };
+    const lora = (model) => requestOf(path, settings, model, false).lora;
+    assert.deepEqual(lora("a"), [{ name: "x", scale: 0.5 }, { name: "y", scale: 0 }]);
+    assert.deepEqual([lora("a+x"), lora("a@desk")], [[{ name: "x", scale: 2 }], undefined]);
+    const adapters = [{ name: "x", scale: 0.8 }, { name: "y", scale: 1 }];
+    assert.deepEqual(adaptersOf({ id: "a+x@desk", meta: { adapters } }), [{ name: "x", start: 0.8 }, { name: "y", start: 0 }]);
+    assert.deepEqual([adaptersOf({ id: "a+job", meta: {} }), adaptersOf({ id: "a" })], [[{ name: "job", start: 1 }], []]);
 });
 
 test("files, calls and results go over the wire", () => {
