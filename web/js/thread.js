@@ -88,8 +88,6 @@ export class Thread {
         this.dirty.clear();
         if (this.stuck) this.toEnd();
         const cost = performance.now() - start;
-        this.cost = cost;
-        this.worst = Math.max(this.worst ?? 0, cost);
         // An answer that is dear to draw is drawn less often, so that the page stays quick.
         this.rest = cost > 4 ? start + 4 * cost : 0;
     }

@@ -165,6 +165,7 @@ export class Mock {
             send({ tool_calls: [{ index, id: c.id, type: "function", function: { name: c.name, arguments: "" } }] });
             for (const p of c.arguments.match(/.{1,7}/gs) ?? []) send({ tool_calls: [{ index, function: { arguments: p } }] });
         }
+        entry.rate = (sent * 1000) / (performance.now() - start);
         if (plan.hold) { await plan.hold; }
         if (plan.cut) { if (plan.cut === "reset") { await sleep(100); res.destroy(); } else res.end(); return; }
         if (plan.fault) { res.end(`data: ${JSON.stringify({ error: plan.fault })}\n\n`); return; }
