@@ -455,3 +455,26 @@ fn folders_that_cannot_be_converted() {
     fails(&["convert", &path, &out], &[&["\"FalconForCausalLM\""][..], &known].concat());
     holds(&folder, &["model"]);
 }
+
+#[cfg(unix)]
+#[test]
+fn what_a_killed_run_left_goes_with_the_next() {
+    let folder = folder("quantize-killed");
+    let out = text(&folder.join("out.gguf"));
+    let mut slow = command(&["quantize", F16, &out, "q4_k_m"]).spawn().expect("a process");
+    let begun = || std::fs::read_dir(&folder).expect("a folder").count() > 0;
+    let start = std::time::Instant::now();
+    while !begun() {
+        assert!(
+            start.elapsed().as_secs() < 60 && slow.try_wait().expect("a state").is_none(),
+            "it never began"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    slow.kill().expect("killed");
+    slow.wait().expect("gone");
+    assert!(begun(), "nothing was left, so that nothing is shown");
+    let other = text(&folder.join("other.gguf"));
+    ok(&["quantize", F16, &other, "q8_0"]);
+    holds(&folder, &["other.gguf"]);
+}

@@ -1,6 +1,6 @@
 //! Files that appear whole or not at all.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,42 @@ use crate::gguf::{Cause, Error};
 
 /// The largest file that is read at once; tokenizers reach 30 MB, adapters a few GB.
 const MAX_BYTES: u64 = 8 << 30;
+
+/// What stands between the name of a file that is being written and the process that writes it.
+const MARK: &str = ".weft-";
+
+/// Removes what processes that were killed left of files: those that nobody holds a lock of, which goes with its process.
+fn tidy(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|n| n.strip_suffix(".part")?.rsplit_once(MARK));
+        let other = process.is_some_and(|(_, id)| id.parse().is_ok_and(|id: u32| id != std::process::id()));
+        if other
+            && entry.file_type().is_ok_and(|t| t.is_file())
+            && let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            // It may be in a folder that others may write to and not remove from.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// An empty file of this name, which this process holds the lock of. Where a file system has no locks, what a killed process
+/// left stays.
+fn locked(path: &Path) -> io::Result<File> {
+    // Another process may look at it before it has its lock, and take it for a leftover.
+    for _ in 0..16 {
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        let taken = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+        if !taken && path.exists() {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+        std::thread::yield_now();
+    }
+    Err(io::Error::other("is being written by another"))
+}
 
 /// All of a regular file. A device would be read for ever, a pipe would wait for its writer: both are refused
 /// before they are opened.
@@ -47,9 +83,10 @@ impl AtomicFile {
             (_, None) => refused(Cause::NoFile("not a file name")),
             (_, Some(name)) => {
                 let mut name = name.to_owned();
-                name.push(format!(".{}.part", std::process::id()));
+                name.push(format!("{MARK}{}.part", std::process::id()));
                 let temporary = path.with_file_name(name);
-                match File::create(&temporary) {
+                tidy(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")));
+                match locked(&temporary) {
                     Ok(file) => {
                         let file = Some(BufWriter::with_capacity(1 << 20, file));
                         Ok(AtomicFile { path: path.to_owned(), temporary, file })
@@ -101,5 +138,40 @@ impl Drop for AtomicFile {
             let _ = file.into_parts();
             let _ = std::fs::remove_file(&self.temporary);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_killed_processes_left_goes() {
+        let folder = std::env::temp_dir().join(format!("weft-atomic-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let stays =
+            ["b.gguf.weft-2.part", "c.gguf.001.part", "d.gguf.part", "e.weft-3.gguf", "f.weft-x.part"];
+        for name in ["a.gguf.weft-1.part"].iter().chain(&stays) {
+            std::fs::write(folder.join(name), b"begun").unwrap();
+        }
+        std::fs::create_dir(folder.join("g.weft-4.part")).unwrap();
+        // A process that lives has the lock of what it writes.
+        let other = File::open(folder.join(stays[0])).unwrap();
+        other.lock().unwrap();
+        let mut file = AtomicFile::create(&folder.join("z.gguf")).unwrap();
+        let again = AtomicFile::create(&folder.join("z.gguf")).unwrap_err().to_string();
+        assert!(again.ends_with("z.gguf: is being written by another"), "{again}");
+        file.write_all(b"whole").unwrap();
+        file.finish().unwrap();
+        let mut found: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        found.sort();
+        let mut want = stays.to_vec();
+        want.extend(["g.weft-4.part", "z.gguf"]);
+        assert_eq!(found, want);
+        assert_eq!(std::fs::read(folder.join("z.gguf")).unwrap(), b"whole");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }
