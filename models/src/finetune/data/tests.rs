@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value as Json;
 use weft_formats::chat::{self, Message};
@@ -26,7 +27,10 @@ impl Drop for Temporary {
 }
 
 fn file(name: &str, content: &[u8]) -> Temporary {
-    let path = std::env::temp_dir().join(format!("weft-data-{}-{name}", std::process::id()));
+    // Tests that run side by side give their files the same names.
+    static FILES: AtomicU64 = AtomicU64::new(0);
+    let number = FILES.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("weft-data-{}-{number}-{name}", std::process::id()));
     std::fs::write(&path, content).unwrap();
     Temporary(path)
 }
