@@ -297,7 +297,7 @@ fn bad_input() {
     ok(&args);
     let ranks = ["finetune", "-d", &good, "-o", second, "--lora", first, "--rank", "4"];
     fails_with_notes(&ranks, &[first, "blk.0.attn_k.weight.lora_a", "rank 2", "--rank asks for 4"]);
-    // A learning rate that no model survives: stopped at a step that is told, and what it made of the adapter is
+    // A learning rate that no model survives: stopped after eight steps that are told, and what it made of the adapter is
     // not called good.
     let wild = [
         "finetune",
@@ -322,7 +322,7 @@ fn bad_input() {
         "--targets",
         "k",
     ];
-    fails_with_notes(&wild, &["step 2: the ", "a lower --lr", "there is no good checkpoint yet"]);
+    fails_with_notes(&wild, &["steps 2 to 9: the ", "a lower --lr", "there is no good checkpoint yet"]);
     everything_loads(Path::new(second));
     for (flag, value) in [
         ("--rank", "0"),

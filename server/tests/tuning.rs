@@ -95,8 +95,11 @@ impl Tuner for Counting {
             let metrics = folder.join("metrics.jsonl");
             let mut file =
                 std::fs::OpenOptions::new().create(true).append(true).open(metrics).expect("a file");
-            writeln!(file, "{}", json!({ "step": step, "loss": 1.0, "tokens": 10, "tokens_per_s": 5.0 }))
-                .expect("a disk");
+            let mut measured = json!({ "step": step, "loss": 1.0, "tokens": 10, "tokens_per_s": 5.0 });
+            if line.contains("skip") {
+                measured["skipped"] = true.into();
+            }
+            writeln!(file, "{measured}").expect("a disk");
             std::fs::write(&at, step.to_string()).expect("a disk");
             each(Told::Event(Event::Step(Step {
                 step,
@@ -106,6 +109,7 @@ impl Tuner for Counting {
                 accuracy: 0.5,
                 lr: 0.1,
                 grad_norm: 1.0,
+                skipped: line.contains("skip"),
                 tokens: 10,
                 tokens_per_s: 5.0,
                 val: (step == steps).then_some((0.25, 0.5)),
@@ -321,7 +325,7 @@ fn a_request_is_taken_strictly() {
 #[test]
 fn a_job_runs_is_followed_and_becomes_a_model() {
     let server = server("run", Config::default());
-    let id = begin(&server, &"a\n".repeat(30));
+    let id = begin(&server, &format!("a\nskip\n{}", "a\n".repeat(28)));
     let job = server.get(&format!("{JOBS}/{id}")).json();
     assert_eq!((&job["object"], &job["fine_tuned_model"]), (&json!("fine_tuning.job"), &Value::Null));
     // The stream tells every step, from the first on, and ends with the job.
@@ -329,6 +333,9 @@ fn a_job_runs_is_followed_and_becomes_a_model() {
     let steps: Vec<u64> = events.iter().filter_map(|e| e["data"]["step"].as_u64()).collect();
     assert_eq!(steps, (1..=30).collect::<Vec<u64>>());
     assert_eq!(events.iter().filter(|e| !e["data"]["valid_loss"].is_null()).count(), 1);
+    // What was not learnt is a warning.
+    let warned = events.iter().filter(|e| e["level"] == "warn").map(|e| &e["message"]).collect::<Vec<_>>();
+    assert_eq!(warned, ["step 2 was skipped: its loss or gradient is not finite"]);
     let job = until(&server, &id, "succeeded");
     assert_eq!((&job["fine_tuned_model"], &job["trained_tokens"]), (&json!("fake+mine"), &json!(300)));
     assert_eq!((&job["progress"]["step"], &job["progress"]["valid_loss"]), (&json!(30), &json!(0.25)));

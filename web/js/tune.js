@@ -186,8 +186,9 @@ export function curve(points, steps) {
     const path = (key) => points.filter((p) => typeof p[key] === "number").map((p, i) => `${i ? "L" : "M"}${x(p.step).toFixed(1)} ${y(p[key]).toFixed(1)}`).join("");
     const text = (value, at, up, anchor) => svg("text", { x: at, y: up, "text-anchor": anchor }, value);
     const valid = points.filter((p) => typeof p.valid === "number");
-    const last = points.at(-1);
-    const label = `Loss ${loss(points[0].train)} at step ${points[0].step}, ${loss(last.train)} at step ${last.step}${valid.length ? `; validation ${loss(valid.at(-1).valid)}` : ""}`;
+    const shown = points.filter((p) => typeof p.train === "number");
+    const [first, last] = [shown.at(0) ?? points[0], shown.at(-1) ?? points[0]];
+    const label = `Loss ${loss(first.train)} at step ${first.step}, ${loss(last.train)} at step ${last.step}${valid.length ? `; validation ${loss(valid.at(-1).valid)}` : ""}`;
     return svg("svg", { viewBox: `0 0 ${w} ${h}`, class: "curve", role: "img", "aria-label": label },
         svg("path", { d: `M${left} 8V${h - low}H${w - 8}`, class: "axis" }),
         text(top.toFixed(2), left - 5, 16, "end"), text(bottom.toFixed(0), left - 5, h - low, "end"),
@@ -263,6 +264,7 @@ class Card {
             ["Step", `${number(p.step)} of ${number(p.steps)}`],
             ["Loss", loss(p.train_loss)],
             ["Validation loss", loss(p.valid_loss)],
+            ["Skipped", [...this.points.values()].filter((s) => s.skipped).length || null],
             ["Tokens a second", status === "running" && p.tokens_per_s ? number(Math.round(p.tokens_per_s * 10) / 10) : null],
             ["Time left", status === "running" && p.seconds_left !== null ? time(p.seconds_left) : null],
             ["Memory", status === "running" && p.memory ? bytes(p.memory) : null],
@@ -334,7 +336,7 @@ class Card {
     hear(event) {
         const d = event.data;
         if (!d) return false;
-        this.points.set(d.step, { step: d.step, train: d.train_loss, valid: d.valid_loss });
+        this.points.set(d.step, { step: d.step, train: d.train_loss, valid: d.valid_loss, skipped: d.skipped });
         return true;
     }
 

@@ -81,6 +81,10 @@ impl Progress {
         }
         self.bar.set_position(s.step);
         self.bar.set_message(line.clone());
+        if s.skipped {
+            let line = format!("warning: step {} was skipped: its loss or gradient is not finite", s.step);
+            self.bar.suspend(|| output::note(&line));
+        }
         let due = self.line.is_none_or(|then| then.elapsed() >= QUIET) || s.step == s.steps;
         if s.val.is_some() || (self.bar.is_hidden() && due) {
             self.line = Some(Instant::now());
@@ -116,6 +120,7 @@ pub(super) fn result(
             "adapter": folder.join("adapter.gguf").display().to_string(),
             "step": run.done(),
             "steps": run.steps(),
+            "skipped": run.skipped(),
             "loss": shown.last.map(|s| s.loss),
             "accuracy": shown.last.map(|s| s.accuracy),
             "val_loss": shown.val.map(|v| v.0),
@@ -134,9 +139,13 @@ pub(super) fn result(
         State::Completed => format!("{} steps", run.done()),
         _ => format!("stopped after step {} of {}, --resume goes on", run.done(), run.steps()),
     };
+    let skipped = match run.skipped() {
+        0 => String::new(),
+        n => format!(", {n} of them skipped"),
+    };
     let loss = shown.last.map_or_else(String::new, |s| format!(", loss {:.4}", s.loss));
     output::line(&format!(
-        "{}: {what}{loss}, in {seconds:.0} s at {} tokens/s",
+        "{}: {what}{skipped}{loss}, in {seconds:.0} s at {} tokens/s",
         folder.join("adapter.gguf").display(),
         rate(shown.rate())
     ))

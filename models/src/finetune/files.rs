@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value as Json, json};
-use weft_formats::adapter::{Adapter as AdapterFile, Base};
-use weft_formats::read_regular;
+use weft_formats::adapter::{Adapter as AdapterFile, Base, Pair as FilePair};
+use weft_formats::{AtomicFile, read_regular};
 
 use super::curve::Point;
-use crate::train::TrainState;
-use crate::{Error, Result};
+use crate::train::{Adapter, Pair, Target, TrainState};
+use crate::{Error, Result, Spec};
 
 const PREFIX: &str = "checkpoint-";
 const METRICS: &str = "metrics.jsonl";
@@ -37,6 +37,8 @@ fn broken(path: &Path, why: impl std::fmt::Display) -> Error {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Place {
     pub(super) step: u64,
+    /// Steps of them in which nothing was learnt.
+    pub(super) skipped: u64,
     pub(super) epoch: u64,
     /// Batches of the epoch that are done.
     pub(super) batch: u64,
@@ -161,6 +163,7 @@ impl Folder {
             let run = json!({
                 "version": 1,
                 "step": place.step,
+                "skipped": place.skipped,
                 "epoch": place.epoch,
                 "batch": place.batch,
                 "options": place.options,
@@ -206,18 +209,13 @@ impl Folder {
         }
     }
 
-    /// Removes what a process that was killed left behind.
+    /// Removes what a process that was killed left of checkpoints.
     fn tidy(&self) {
         for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let ours = [PREFIX, "metrics", "loss", "adapter"]
-                .iter()
-                .any(|p| name.trim_start_matches('.').starts_with(p));
-            if !ours || !name.ends_with(".part") {
-                continue;
+            if name.strip_prefix('.').is_some_and(|n| n.starts_with(PREFIX)) && name.ends_with(".part") {
+                let _ = std::fs::remove_dir_all(entry.path());
             }
-            let path = entry.path();
-            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
     }
 }
@@ -305,12 +303,13 @@ pub(super) fn place(path: &Path) -> Result<Place> {
     }
     let number = |key: &str| json[key].as_u64().ok_or_else(|| broken(&file, format!("has no {key}")));
     let options = json["options"].as_object().ok_or_else(|| broken(&file, "has no options"))?;
-    Ok(Place {
-        step: number("step")?,
-        epoch: number("epoch")?,
-        batch: number("batch")?,
-        options: options.clone(),
-    })
+    let step = number("step")?;
+    // Runs of before have none.
+    let skipped = if json["skipped"].is_null() { 0 } else { number("skipped")? };
+    if skipped > step {
+        return Err(broken(&file, format!("has {skipped} of {step} steps skipped")));
+    }
+    Ok(Place { step, skipped, epoch: number("epoch")?, batch: number("batch")?, options: options.clone() })
 }
 
 /// Reads a checkpoint's parameters and moments.
@@ -340,14 +339,48 @@ fn state_bytes(state: &TrainState) -> std::result::Result<Vec<u8>, safetensors::
 
 /// A file that appears whole or not at all.
 fn whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let done = std::fs::File::create(&temporary)
-        .and_then(|mut f| f.write_all(bytes).and_then(|()| f.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    done.map_err(|e| {
-        let _ = std::fs::remove_file(&temporary);
-        failed(path, &e)
-    })
+    let mut file = AtomicFile::create(path).map_err(|e| Error::Finetune { what: e.to_string() })?;
+    file.write_all(bytes).map_err(|e| failed(path, &e))?;
+    file.finish().map_err(|e| Error::Finetune { what: e.to_string() })
+}
+
+/// The adapter as files have it.
+pub fn to_file(adapter: &Adapter, spec: &Spec) -> AdapterFile {
+    let pair = |p: &Pair| FilePair {
+        tensor: p.target.tensor(p.layer),
+        rank: adapter.rank as usize,
+        rows: p.target.outputs(spec) as usize,
+        cols: p.target.inputs(spec) as usize,
+        a: p.a.clone(),
+        b: p.b.clone(),
+    };
+    let pairs = adapter.pairs.iter().map(pair).collect();
+    AdapterFile { alpha: adapter.alpha, rslora: adapter.rslora, pairs }
+}
+
+/// A file's adapter to train on.
+///
+/// # Errors
+/// Ranks that differ from matrix to matrix; a matrix that is not trained here.
+pub fn from_file(file: &AdapterFile) -> Result<Adapter> {
+    let rank = file.pairs.first().map_or(0, |p| p.rank);
+    let mut pairs = Vec::new();
+    for p in &file.pairs {
+        if p.rank != rank {
+            let what =
+                format!("its rank is {rank} at {} and {} at {}", file.pairs[0].tensor, p.rank, p.tensor);
+            return Err(Error::Adapter { what: format!("{what}; only one rank can be trained") });
+        }
+        let layer = p.tensor.strip_prefix("blk.").and_then(|t| t.split('.').next()?.parse().ok());
+        let site = layer.and_then(|l| Some((l, Target::ALL.into_iter().find(|t| t.tensor(l) == p.tensor)?)));
+        let Some((layer, target)) = site else {
+            return Err(Error::Adapter { what: format!("it adapts {}, which is not trained", p.tensor) });
+        };
+        pairs.push(Pair { layer, target, a: p.a.clone(), b: p.b.clone() });
+    }
+    // An alpha of 0 is a scale of 1.
+    let alpha =
+        if file.alpha == 0.0 { file.pairs.first().map_or(1.0, |p| p.rank as f32) } else { file.alpha };
+    let rslora = file.rslora && file.alpha != 0.0;
+    Ok(Adapter { rank: rank as u32, alpha, rslora, pairs })
 }

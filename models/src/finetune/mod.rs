@@ -46,11 +46,11 @@ use weft_formats::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 pub use data::{Counts, Data, DataError, Example, Learn, Overlong, Reading};
-pub use files::check_free;
+pub use files::{check_free, from_file, to_file};
 pub use handle::{Handle, State};
 pub use preview::{Shown, measure};
 pub use recipe::Recipe;
-pub use run::{Event, Finetune, Saving, Step, TrainLoop, from_file, to_file};
+pub use run::{Event, Finetune, Saving, Step, TrainLoop};
 pub use settings::{Length, Schedule, Settings, Warmup};
 
 /// A file's tokenizer and its chat template, or `template` in place of that.

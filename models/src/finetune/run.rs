@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::json;
-use weft_formats::adapter::{Adapter as AdapterFile, Pair as FilePair};
+use weft_formats::adapter::Adapter as AdapterFile;
 
 use super::curve::Point;
-use super::files::{self, Folder, Place};
+use super::files::{self, Folder, Place, from_file, to_file};
 use super::handle::{Handle, State};
 use super::settings::{differences, short};
 use super::{Data, Settings};
-use crate::train::{AdamW, Adapter, Batch, Losses, Pair, Target, TrainPlan, TrainState, Trainer};
+use crate::train::{AdamW, Adapter, Batch, Losses, Target, TrainPlan, TrainState, Trainer};
 use crate::{Error, Model, Result, Spec, adapter_base};
 
 /// What the loop drives; [`Trainer`], and in tests something small.
@@ -97,6 +97,8 @@ pub struct Step {
     pub lr: f32,
     /// Norm of the gradient before the clip.
     pub grad_norm: f32,
+    /// Whether its loss or its gradient is not finite, so that nothing was learnt in it.
+    pub skipped: bool,
     /// Tokens of the step.
     pub tokens: u64,
     /// Tokens a second of the step.
@@ -157,9 +159,15 @@ pub struct Finetune<O> {
     steps: u64,
     step: u64,
     resumed: bool,
-    /// The parameters as they are gave a loss or a gradient that is not finite, or are not themselves.
-    diverged: bool,
+    /// Steps that were skipped, in all and since the last that was not.
+    skipped: u64,
+    row: u64,
+    /// The first step whose loss or gradient the parameters as they are do not allow.
+    diverged: Option<u64>,
 }
+
+/// Steps in a row whose loss or gradient is not finite. So many are no accident of a batch.
+const MOST_SKIPPED: u64 = 8;
 
 impl Finetune<Trainer> {
     /// Prepares a run: takes the memory and the folder. It starts from `start`, or from a fresh adapter.
@@ -229,7 +237,9 @@ impl<O: TrainLoop> Finetune<O> {
             steps,
             step: 0,
             resumed: false,
-            diverged: false,
+            skipped: 0,
+            row: 0,
+            diverged: None,
         })
     }
 
@@ -241,6 +251,11 @@ impl<O: TrainLoop> Finetune<O> {
     /// Steps done.
     pub fn done(&self) -> u64 {
         self.step
+    }
+
+    /// Steps of them that were skipped, since their loss or gradient was not finite.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     #[cfg(test)]
@@ -283,10 +298,10 @@ impl<O: TrainLoop> Finetune<O> {
             // Going on elsewhere; not over another run.
             files::check_free(&self.saving.folder)?;
         }
-        let state = files::state(&path, place.step)?;
+        let state = files::state(&path, place.step - place.skipped)?;
         self.optimiser.restore(&state).map_err(|e| wrong(e.to_string()))?;
         self.folder.resume(place.step)?;
-        self.step = place.step;
+        (self.step, self.skipped) = (place.step, place.skipped);
         self.resumed = true;
         Ok(place.step)
     }
@@ -317,8 +332,8 @@ impl<O: TrainLoop> Finetune<O> {
     /// then.
     ///
     /// # Errors
-    /// A loss or a gradient that is not finite, with its step; a full disk; a fault of the device. The last
-    /// checkpoint stays.
+    /// Eight steps in a row whose loss or gradient is not finite, or a run in which nothing was learnt for that; a full
+    /// disk; a fault of the device. The last checkpoint stays.
     pub fn run(&mut self, each: &mut dyn FnMut(Event)) -> Result<State> {
         if !self.resumed {
             self.folder.begin()?;
@@ -341,7 +356,7 @@ impl<O: TrainLoop> Finetune<O> {
     /// Says which checkpoint there is to go on from.
     fn with_checkpoint(&self, e: Error) -> Error {
         let mut good = self.folder.checkpoints().unwrap_or_default();
-        good.retain(|(step, _)| !self.diverged || *step < self.step);
+        good.retain(|(step, _)| self.diverged.is_none_or(|first| *step + 1 < first));
         let what = match good.pop() {
             Some((_, path)) => format!("{e}; the last good checkpoint is {}", path.display()),
             None => format!("{e}; there is no good checkpoint yet"),
@@ -349,24 +364,33 @@ impl<O: TrainLoop> Finetune<O> {
         Error::Finetune { what }
     }
 
-    fn finite(&mut self, loss: f64, step: u64, name: &str) -> Result<()> {
-        match loss.is_finite() {
-            true => Ok(()),
-            false => Err(self.diverges(step, &format!("the {name} is {loss}"))),
-        }
-    }
-
-    /// The error of a step that the parameters as they are do not allow.
-    fn diverges(&mut self, step: u64, what: &str) -> Error {
-        self.diverged = true;
+    /// The error of parameters that do not allow a step, the first of which is `first`.
+    fn diverges(&mut self, first: u64, steps: &str, what: &str) -> Error {
+        self.diverged = Some(first);
         // What has learnt nothing yet has not diverged.
-        let way_out = match step {
-            1 => {
+        let way_out = match self.skipped == self.step {
+            true if self.skipped > 0 => {
                 "a weight is not finite, or values are beyond f16: try --without coop,f16, and checkpointing"
             }
             _ => "start anew, or on a checkpoint's adapter by --lora, with a lower --lr or --clip",
         };
-        Error::Finetune { what: format!("step {step}: {what}; {way_out}") }
+        Error::Finetune { what: format!("{steps}: {what}; {way_out}") }
+    }
+
+    /// Counts a step whose loss or gradient is not finite. One batch may have values beyond f16; several in a row tell of
+    /// the parameters, and so does a run that has learnt nothing.
+    fn skip(&mut self, what: &str) -> Result<()> {
+        self.skipped += 1;
+        self.row += 1;
+        if self.row < MOST_SKIPPED && (self.skipped < self.step || self.step < self.steps) {
+            return Ok(());
+        }
+        let first = self.step + 1 - self.row;
+        let steps = match self.row {
+            1 => format!("step {first}"),
+            _ => format!("steps {first} to {}", self.step),
+        };
+        Err(self.diverges(first, &steps, what))
     }
 
     fn train(&mut self, each: &mut dyn FnMut(Event)) -> Result<State> {
@@ -391,8 +415,10 @@ impl<O: TrainLoop> Finetune<O> {
             }
             let end = (batch + u64::from(self.settings.accumulate)).min(batches.len() as u64);
             let mut step = self.one(&batches[batch as usize..end as usize], epoch)?;
-            // Not before this step's loss has shown that the last checkpoint is a good one.
-            self.folder.prune(self.saving.keep)?;
+            if self.row == 0 {
+                // Not before this step's loss has shown that the last checkpoint is a good one.
+                self.folder.prune(self.saving.keep)?;
+            }
             batch = end;
             let epoch_ends = batch == batches.len() as u64;
             if epoch_ends {
@@ -407,7 +433,9 @@ impl<O: TrainLoop> Finetune<O> {
             step.seconds_left = per_step * (self.steps - self.step) as f64;
             self.measure(&step)?;
             each(Event::Step(step));
-            if self.saving.every > 0 && self.step.is_multiple_of(self.saving.every) {
+            // What was last learnt has not shown yet that it is good where a step was skipped behind it.
+            let due = self.saving.every > 0 && self.step.is_multiple_of(self.saving.every);
+            if due && self.row == 0 {
                 self.save(each)?;
                 saved = Some(self.step);
             }
@@ -430,13 +458,17 @@ impl<O: TrainLoop> Finetune<O> {
         }
         let count = total.supervised.max(1) as f64;
         let loss = total.loss_sum / count;
-        self.finite(loss, self.step + 1, "loss")?;
         let lr = self.settings.lr(self.step, self.steps);
         let grad_norm = match self.optimiser.step(&AdamW { lr, ..self.settings.optimiser }) {
-            Err(Error::NotFinite { step }) => return Err(self.diverges(step, "the gradient is not finite")),
-            other => other?,
+            Err(Error::NotFinite { .. }) => None,
+            other => Some(other?),
         };
         self.step += 1;
+        match (loss.is_finite(), grad_norm) {
+            (true, Some(_)) => self.row = 0,
+            (true, None) => self.skip("the gradient is not finite")?,
+            (false, _) => self.skip(&format!("the loss is {loss}"))?,
+        }
         let tokens = batches.iter().map(|b| b.ids.len() as u64).sum();
         Ok(Step {
             step: self.step,
@@ -445,7 +477,8 @@ impl<O: TrainLoop> Finetune<O> {
             loss,
             accuracy: total.correct as f64 / count,
             lr,
-            grad_norm,
+            grad_norm: grad_norm.unwrap_or(f32::NAN),
+            skipped: self.row > 0,
             tokens,
             tokens_per_s: tokens as f64 / start.elapsed().as_secs_f64(),
             val: None,
@@ -468,8 +501,12 @@ impl<O: TrainLoop> Finetune<O> {
             each(Event::Validating(i + 1, batches.len()));
         }
         let count = total.supervised.max(1) as f64;
-        self.finite(total.loss_sum / count, self.step, "validation loss")?;
-        Ok(Some((total.loss_sum / count, total.correct as f64 / count)))
+        let loss = total.loss_sum / count;
+        if !loss.is_finite() {
+            let step = format!("step {}", self.step);
+            return Err(self.diverges(self.step + 1, &step, &format!("the validation loss is {loss}")));
+        }
+        Ok(Some((loss, total.correct as f64 / count)))
     }
 
     fn measure(&mut self, s: &Step) -> Result<()> {
@@ -483,6 +520,9 @@ impl<O: TrainLoop> Finetune<O> {
             "tokens": s.tokens,
             "tokens_per_s": (s.tokens_per_s * 10.0).round() / 10.0,
         });
+        if s.skipped {
+            line["skipped"] = true.into();
+        }
         if let Some((loss, accuracy)) = s.val {
             line["val_loss"] = loss.into();
             line["val_accuracy"] = accuracy.into();
@@ -497,11 +537,12 @@ impl<O: TrainLoop> Finetune<O> {
 
     fn save(&mut self, each: &mut dyn FnMut(Event)) -> Result<()> {
         let (epoch, batch) = self.position(self.step);
-        let place = Place { step: self.step, epoch, batch, options: self.options() };
-        let state = TrainState { step: self.step, ..self.optimiser.state()? };
+        let place = Place { step: self.step, skipped: self.skipped, epoch, batch, options: self.options() };
+        let state = self.optimiser.state()?;
         // Behind the last step there is no loss that would tell.
         if ![&state.parameters, &state.m, &state.v].into_iter().flatten().all(|x| x.is_finite()) {
-            return Err(self.diverges(self.step, "the adapter has values that are not finite"));
+            let step = format!("step {}", self.step);
+            return Err(self.diverges(self.step + 1, &step, "the adapter has values that are not finite"));
         }
         let base = adapter_base(&self.spec);
         let path = self.folder.save(&place, &state, &self.adapter()?, &base)?;
@@ -520,45 +561,4 @@ impl<O: TrainLoop> Finetune<O> {
         self.folder.prune(self.saving.keep)?;
         Ok(state)
     }
-}
-
-/// The adapter as files have it.
-pub fn to_file(adapter: &Adapter, spec: &Spec) -> AdapterFile {
-    let pair = |p: &Pair| FilePair {
-        tensor: p.target.tensor(p.layer),
-        rank: adapter.rank as usize,
-        rows: p.target.outputs(spec) as usize,
-        cols: p.target.inputs(spec) as usize,
-        a: p.a.clone(),
-        b: p.b.clone(),
-    };
-    let pairs = adapter.pairs.iter().map(pair).collect();
-    AdapterFile { alpha: adapter.alpha, rslora: adapter.rslora, pairs }
-}
-
-/// A file's adapter to train on.
-///
-/// # Errors
-/// Ranks that differ from matrix to matrix; a matrix that is not trained here.
-pub fn from_file(file: &AdapterFile) -> Result<Adapter> {
-    let rank = file.pairs.first().map_or(0, |p| p.rank);
-    let mut pairs = Vec::new();
-    for p in &file.pairs {
-        if p.rank != rank {
-            let what =
-                format!("its rank is {rank} at {} and {} at {}", file.pairs[0].tensor, p.rank, p.tensor);
-            return Err(Error::Adapter { what: format!("{what}; only one rank can be trained") });
-        }
-        let layer = p.tensor.strip_prefix("blk.").and_then(|t| t.split('.').next()?.parse().ok());
-        let site = layer.and_then(|l| Some((l, Target::ALL.into_iter().find(|t| t.tensor(l) == p.tensor)?)));
-        let Some((layer, target)) = site else {
-            return Err(Error::Adapter { what: format!("it adapts {}, which is not trained", p.tensor) });
-        };
-        pairs.push(Pair { layer, target, a: p.a.clone(), b: p.b.clone() });
-    }
-    // An alpha of 0 is a scale of 1.
-    let alpha =
-        if file.alpha == 0.0 { file.pairs.first().map_or(1.0, |p| p.rank as f32) } else { file.alpha };
-    let rslora = file.rslora && file.alpha != 0.0;
-    Ok(Adapter { rank: rank as u32, alpha, rslora, pairs })
 }

@@ -16,15 +16,18 @@ struct Small {
     shape: AdapterShape,
     state: TrainState,
     gradient: f32,
-    /// Fails at this step, by its loss or by its gradient.
+    /// Fails at this step and does not come past it, by its loss or by its gradient.
     fail: Option<(u64, bool)>,
+    /// Fails with each batch that has this id.
+    poison: Option<u32>,
+    poisoned: bool,
 }
 
 impl Small {
     fn new() -> Small {
         let n = 24;
         let state = TrainState { step: 0, parameters: vec![0.5; n], m: vec![0.0; n], v: vec![0.0; n] };
-        Small { shape: shape(), state, gradient: 0.0, fail: None }
+        Small { shape: shape(), state, gradient: 0.0, fail: None, poison: None, poisoned: false }
     }
 }
 
@@ -40,6 +43,7 @@ impl TrainLoop for Small {
     fn accumulate(&mut self, batch: &Batch, scale: f32) -> Result<Losses> {
         let hash = batch.ids.iter().fold(1u32, |h, id| h.wrapping_mul(31).wrapping_add(*id)) % 1000;
         self.gradient += scale * (hash as f32 - self.state.parameters[0]);
+        self.poisoned |= self.poison.is_some_and(|id| batch.ids.contains(&id));
         let l = self.evaluate(batch)?;
         let fails = self.fail == Some((self.state.step + 1, true));
         Ok(Losses { loss_sum: if fails { f64::NAN } else { l.loss_sum }, ..l })
@@ -53,7 +57,9 @@ impl TrainLoop for Small {
 
     fn step(&mut self, o: &AdamW) -> Result<f32> {
         let norm = self.gradient.abs();
-        if self.fail == Some((self.state.step + 1, false)) {
+        let poisoned = std::mem::take(&mut self.poisoned);
+        if poisoned || self.fail.is_some_and(|(step, _)| step == self.state.step + 1) {
+            self.gradient = 0.0;
             return Err(Error::NotFinite { step: self.state.step + 1 });
         }
         self.state.step += 1;
@@ -212,14 +218,22 @@ fn a_run_leaves_its_adapter_metrics_curve_and_last_checkpoints() {
 
 #[test]
 fn a_run_resumed_anywhere_is_the_same_run() {
-    for pack in [false, true] {
+    for (pack, poison) in [(false, None), (true, None), (false, Some(84))] {
         let settings = Settings { pack, ..settings() };
+        let make = |folder: &Path| {
+            let mut run = make(folder, settings.clone(), data(23, 0));
+            run.optimiser_mut().poison = poison;
+            run
+        };
         let whole = Temporary::new("uncut");
-        make(&whole.0, settings.clone(), data(23, 0)).run(&mut |_| {}).unwrap();
+        let mut run = make(&whole.0);
+        run.run(&mut |_| {}).unwrap();
+        // One of the examples, once an epoch.
+        assert_eq!(run.skipped(), if poison.is_some() { 3 } else { 0 });
         let want = whole.losses();
         for cut in 1..want.len() as u64 {
             let folder = Temporary::new("cut");
-            let mut run = make(&folder.0, settings.clone(), data(23, 0));
+            let mut run = make(&folder.0);
             let handle = run.handle();
             let ended = run.run(&mut |e| match e {
                 Event::Step(s) if s.step == cut => handle.cancel(),
@@ -232,7 +246,7 @@ fn a_run_resumed_anywhere_is_the_same_run() {
             text += &format!("{{\"step\": {}, \"loss\": 1}}\n{{\"step\":", cut + 1);
             std::fs::write(&metrics, text).unwrap();
             std::fs::create_dir(folder.0.join(".checkpoint-00000099.1.part")).unwrap();
-            let mut run = make(&folder.0, settings.clone(), data(23, 0));
+            let mut run = make(&folder.0);
             assert_eq!(run.resume(&folder.0).unwrap(), cut);
             run.run(&mut |_| {}).unwrap();
             assert_eq!(folder.losses(), want, "cut after step {cut}");
@@ -336,12 +350,53 @@ fn another_run_s_checkpoint_is_refused_with_what_differs() {
     assert!(line.contains("holds a run already") && taken.losses() == metrics, "{line}");
 }
 
+fn long() -> Settings {
+    Settings { length: Length::Epochs(6), ..settings() }
+}
+
+/// A batch whose gradient is not finite is passed by, and the others are learnt.
+#[test]
+fn a_step_that_is_not_finite_is_skipped_and_told() {
+    let folder = Temporary::new("skipped");
+    let mut run = make(&folder.0, settings(), data(11, 0));
+    run.optimiser_mut().poison = Some(63);
+    let mut told = Vec::new();
+    let ended = run.run(&mut |e| {
+        if let Event::Step(s) = e {
+            told.extend(s.skipped.then_some((s.step, s.grad_norm.is_nan())));
+        }
+    });
+    assert_eq!(ended.unwrap(), State::Completed);
+    let steps: Vec<u64> = told.iter().map(|(step, _)| *step).collect();
+    assert!(told.len() == 3 && told.iter().all(|(_, nan)| *nan), "{told:?}");
+    assert_eq!((run.skipped(), run.optimiser().state.step), (3, 6));
+    let text = std::fs::read_to_string(folder.0.join("metrics.jsonl")).unwrap();
+    let all: Vec<Json> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let marked = all.iter().filter(|m| m["skipped"] == true).map(|m| m["step"].as_u64().unwrap());
+    assert_eq!(marked.collect::<Vec<_>>(), steps);
+}
+
+/// Where nothing could be learnt, there is no adapter to give.
+#[test]
+fn a_run_that_learns_nothing_fails() {
+    let folder = Temporary::new("nothing");
+    let mut run = make(&folder.0, Settings { length: Length::Steps(3), ..settings() }, data(11, 0));
+    run.optimiser_mut().fail = Some((1, false));
+    let line = run.run(&mut |_| {}).unwrap_err().to_string();
+    assert!(line.contains("steps 1 to 3: the gradient is not finite; a weight is not finite"), "{line}");
+    assert!(
+        line.ends_with("there is no good checkpoint yet") && !folder.0.join("adapter.gguf").exists(),
+        "{line}"
+    );
+}
+
 #[test]
 fn what_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
-    for (by_loss, what) in [(true, "step 5: the loss is NaN"), (false, "step 5: the gradient is not finite")]
+    for (by_loss, what) in
+        [(true, "steps 5 to 12: the loss is NaN"), (false, "steps 5 to 12: the gradient is not finite")]
     {
         let folder = Temporary::new(if by_loss { "nan" } else { "inf" });
-        let mut run = make(&folder.0, settings(), data(11, 0));
+        let mut run = make(&folder.0, long(), data(11, 0));
         run.optimiser_mut().fail = Some((5, by_loss));
         let line = run.run(&mut |_| {}).unwrap_err().to_string();
         assert!(line.contains(what) && line.contains("checkpoint-00000003"), "{line}");
@@ -349,7 +404,7 @@ fn what_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
         let place = files::place(&folder.0.join("checkpoint-00000003")).unwrap();
         assert_eq!((place.step, place.epoch, place.batch), (3, 1, 0));
         // It goes on from there.
-        let mut run = make(&folder.0, settings(), data(11, 0));
+        let mut run = make(&folder.0, long(), data(11, 0));
         assert_eq!(run.resume(&folder.0).unwrap(), 3);
         assert_eq!(run.run(&mut |_| {}).unwrap(), State::Completed);
     }
@@ -362,10 +417,10 @@ fn a_checkpoint_that_diverges_is_not_called_good() {
         let folder = Temporary::new(&format!("diverged-{by_loss}"));
         let saving = Saving { keep: 1, ..saving(&folder.0) };
         let small = Small::new();
-        let mut run = Finetune::with(small, spec(), settings(), data(11, 0), None, saving).unwrap();
+        let mut run = Finetune::with(small, spec(), long(), data(11, 0), None, saving).unwrap();
         run.optimiser_mut().fail = Some((7, by_loss));
         let line = run.run(&mut |_| {}).unwrap_err().to_string();
-        assert!(line.contains("step 7") && line.contains("good checkpoint is"), "{line}");
+        assert!(line.contains("steps 7 to 14") && line.contains("good checkpoint is"), "{line}");
         assert!(line.ends_with("checkpoint-00000003"), "{line}");
         let left: Vec<_> = folder.names().into_iter().filter(|n| n.starts_with("checkpoint")).collect();
         assert_eq!(left, ["checkpoint-00000003", "checkpoint-00000006"]);

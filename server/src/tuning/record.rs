@@ -188,7 +188,7 @@ impl Job {
                 "train_loss": of("loss"), "train_mean_token_accuracy": of("accuracy"),
                 "valid_loss": of("val_loss"), "valid_mean_token_accuracy": of("val_accuracy"),
                 "learning_rate": of("lr"), "grad_norm": of("grad_norm"), "tokens": of("tokens"),
-                "tokens_per_s": of("tokens_per_s"),
+                "tokens_per_s": of("tokens_per_s"), "skipped": of("skipped"),
             });
             job.metrics(created, data);
         }
@@ -222,9 +222,16 @@ impl Job {
         if let Some(valid) = data["valid_loss"].as_f64() {
             line += &format!(", validation loss {valid:.4}");
         }
+        let level = match data["skipped"] == true {
+            true => {
+                line = format!("step {step} was skipped: its loss or gradient is not finite");
+                "warn"
+            }
+            false => "info",
+        };
         self.trained += data["tokens"].as_u64().unwrap_or(0);
         self.last = Some(data.clone());
-        self.row(at, "info", line, Some(data));
+        self.row(at, level, line, Some(data));
         self.thin();
     }
 
@@ -253,7 +260,7 @@ impl Job {
             "train_loss": s.loss, "train_mean_token_accuracy": s.accuracy,
             "valid_loss": s.val.map(|v| v.0), "valid_mean_token_accuracy": s.val.map(|v| v.1),
             "learning_rate": s.lr, "grad_norm": s.grad_norm, "tokens": s.tokens,
-            "tokens_per_s": s.tokens_per_s, "seconds_left": s.seconds_left, "memory": s.memory,
+            "tokens_per_s": s.tokens_per_s, "seconds_left": s.seconds_left, "memory": s.memory, "skipped": s.skipped,
         });
         self.metrics(at, data);
     }
