@@ -266,9 +266,12 @@ fn is_item(line: &str) -> bool {
         || (digits.len() < line.len() && [". ", ") "].iter().any(|mark| digits.starts_with(mark)))
 }
 
-/// A place near `at` where a text can be cut: behind a space in its second half, else between two letters.
-fn cut_at(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
+/// A place near `at` where a text can be cut: behind a space in its second half, else between two letters; its end, where
+/// that is nearer.
+fn cut_at(text: &str, mut at: usize) -> usize {
+    if at >= text.len() {
+        return text.len();
+    }
     while !text.is_char_boundary(at) {
         at += 1;
     }
@@ -307,7 +310,7 @@ fn sentence(text: &str) -> usize {
 
 /// The beginning of a text that a model takes.
 pub(crate) fn shorten<'a>(text: &'a str, most: usize, tokens: &dyn Fn(&str) -> usize) -> &'a str {
-    let mut text = &text[..cut_at(text, most.saturating_mul(64)).max(1).min(text.len())];
+    let mut text = &text[..cut_at(text, most.saturating_mul(64))];
     while text.len() > 1 && tokens(text) > most {
         let shorter = cut_at(text, text.len() * 3 / 4);
         if shorter == 0 || shorter == text.len() {
@@ -403,6 +406,7 @@ mod tests {
         assert_eq!(all.last().map(|c| c.end), Some(letters.len()));
         assert!(chunks(Kind::Text, "", 9).is_empty() && chunks(Kind::Markdown, "\n\n#\n", 9).len() == 1);
         assert_eq!(shorten("one two three four", 2, &words), "one two ");
+        assert_eq!(shorten("one two three four", 4, &words), "one two three four");
     }
 
     #[test]

@@ -81,6 +81,13 @@ impl Index {
         all
     }
 
+    /// The cosine of a passage and the question; None where there are no vectors.
+    pub(crate) fn cosine(&self, query: &[f32], number: u32) -> Option<f32> {
+        let start = number as usize * self.width;
+        let vector = self.vectors.get(start..start + self.width)?;
+        (self.width != 0 && query.len() == self.width).then(|| dot(&vector.to_f32_vec(), query))
+    }
+
     /// The `top` passages whose words fit best.
     pub(crate) fn by_words(&self, query: &str, top: usize) -> Vec<(u32, f32)> {
         self.words.search(query, top)
@@ -101,9 +108,14 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The best `top`, in order; equal ones by their number.
-fn keep(all: &mut Vec<(u32, f32)>, top: usize) {
-    all.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    all.truncate(top);
+pub(crate) fn keep(all: &mut Vec<(u32, f32)>, top: usize) {
+    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if top < all.len() {
+        // All of them in order would be most of a search where a word is in every passage.
+        all.select_nth_unstable_by(top, order);
+        all.truncate(top);
+    }
+    all.sort_unstable_by(order);
 }
 
 #[cfg(test)]

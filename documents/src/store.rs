@@ -1,7 +1,7 @@
 //! The store: one file (redb) with documents, passages and vectors. A document is in it whole or not at all, whenever the
 //! process ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -91,9 +91,9 @@ pub struct Hit {
     pub heading: String,
     /// What it says.
     pub text: String,
-    /// The sum of the reciprocals of its ranks.
+    /// What it is found by: its cosine and its words, each as a part of the best passage's.
     pub score: f32,
-    /// The cosine of its vector and the question's, if it is among the nearest.
+    /// The cosine of its vector and the question's, if there are vectors.
     pub cosine: Option<f32>,
     /// BM25, if it is among those whose words fit best.
     pub words: Option<f32>,
@@ -360,14 +360,14 @@ impl Store {
         let read = self.file.begin_read().map_err(store)?;
         let passages = read.open_table(PASSAGES).map_err(store)?;
         let mut hits = Vec::new();
-        for (number, score) in fuse(&near, &words).into_iter().take(top) {
+        let found = fuse(&near, &words, |number| inner.index.cosine(vector, number));
+        for Fused { number, score, cosine, words } in found.into_iter().take(top) {
             let entry = inner.index.entry(number);
             let record = inner.records.get(&entry.document);
             let (Some(record), Some(text)) = (record, passages.get(entry.chunk).map_err(store)?) else {
                 return Err(Error::Store("a passage is missing".into()));
             };
             let passage: Passage = parse(text.value())?;
-            let of = |all: &[(u32, f32)]| all.iter().find(|(n, _)| *n == number).map(|(_, s)| *s);
             hits.push(Hit {
                 document: record.id.clone(),
                 name: record.name.clone(),
@@ -378,8 +378,8 @@ impl Store {
                 heading: passage.heading,
                 text: passage.text,
                 score,
-                cosine: of(&near),
-                words: of(&words),
+                cosine,
+                words,
                 judged: None,
             });
         }
@@ -402,17 +402,30 @@ fn take(write: &WriteTransaction, number: u64, count: u64) -> Result<BTreeMap<u6
     Ok(texts)
 }
 
-/// Reciprocal ranks of both lists, added up: no scale of one has to fit that of the other.
-fn fuse(near: &[(u32, f32)], words: &[(u32, f32)]) -> Vec<(u32, f32)> {
-    const BEHIND: f32 = 60.0;
-    let mut sums: BTreeMap<u32, f32> = BTreeMap::new();
-    for list in [near, words] {
-        for (rank, (number, _)) in list.iter().enumerate() {
-            *sums.entry(*number).or_default() += 1.0 / (BEHIND + rank as f32 + 1.0);
-        }
-    }
-    let mut all: Vec<(u32, f32)> = sums.into_iter().collect();
-    all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+/// A passage that vectors or words found.
+struct Fused {
+    number: u32,
+    score: f32,
+    cosine: Option<f32>,
+    words: Option<f32>,
+}
+
+/// The passages of both lists by what they have of the best cosine and of the best words, the cosine counting twice. Ranks
+/// alone would say nothing of how far the first is before the second: a passage that is merely near the top of both lists
+/// would come before the one that a question is plainly about.
+fn fuse(near: &[(u32, f32)], words: &[(u32, f32)], cosine: impl Fn(u32) -> Option<f32>) -> Vec<Fused> {
+    let best = |list: &[(u32, f32)]| list.first().map_or(1.0, |(_, s)| s.max(f32::MIN_POSITIVE));
+    let (nearest, fittest) = (best(near), best(words));
+    let words: BTreeMap<u32, f32> = words.iter().copied().collect();
+    let numbers: BTreeSet<u32> = near.iter().map(|(n, _)| *n).chain(words.keys().copied()).collect();
+    let one = |number| {
+        let (cosine, words) = (cosine(number), words.get(&number).copied());
+        let part = |of: Option<f32>, best: f32| of.unwrap_or(0.0).max(0.0) / best;
+        let score = (2.0 * part(cosine, nearest) + part(words, fittest)) / 3.0;
+        Fused { number, score, cosine, words }
+    };
+    let mut all: Vec<Fused> = numbers.into_iter().map(one).collect();
+    all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.number.cmp(&b.number)));
     all
 }
 
@@ -458,5 +471,25 @@ impl Inner {
     fn forget(&mut self, number: u64, texts: &BTreeMap<u64, String>) {
         self.records.remove(&number);
         self.index.remove(number, |key| texts.get(&key).cloned().unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fuse;
+
+    #[test]
+    fn a_passage_that_is_plainly_near_comes_first() {
+        let order = |near: &[(u32, f32)], words: &[(u32, f32)], far: f32| {
+            let cosine = |n| Some(near.iter().find(|(m, _)| *m == n).map_or(far, |(_, c)| *c));
+            fuse(near, words, cosine).iter().map(|f| f.number).collect::<Vec<_>>()
+        };
+        // By ranks, the second and the third would be first, since they are in both lists.
+        let near = [(0, 0.4), (1, 0.15), (2, 0.14)];
+        assert_eq!(order(&near, &[(1, 6.0), (2, 5.9), (3, 5.0)], 0.1), [0, 1, 2, 3]);
+        // One that has a rare word counts, however many passages are nearer.
+        assert_eq!(order(&[(0, 0.3), (1, 0.29)], &[(9, 8.0)], 0.25)[0], 9);
+        assert_eq!(order(&[], &[(4, 2.0), (5, 1.0)], 0.0), [4, 5]);
+        assert_eq!(order(&[(6, -0.1), (7, -0.2)], &[], 0.0), [6, 7]);
     }
 }

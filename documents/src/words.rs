@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
+use crate::index::keep;
+
 /// How fast a word that comes again stops counting, and how much longer passages are held back.
 const K1: f32 = 1.2;
 const B: f32 = 0.75;
@@ -113,20 +115,19 @@ impl Words {
     /// The best `top` passages, the best first, with their scores.
     pub fn search(&self, query: &str, top: usize) -> Vec<(u32, f32)> {
         let mean = (self.total as f32 / self.passages.max(1) as f32).max(1.0);
-        let mut scores: HashMap<u32, f32> = HashMap::new();
+        let mut scores = vec![0.0_f32; self.lengths.len()];
         for (word, times) in counts(query).0 {
             let Some(list) = self.postings.get(&word) else { continue };
             let (n, df) = (self.passages as f32, list.len() as f32);
             let rare = (1.0 + (n - df + 0.5) / (df + 0.5)).ln() * times as f32;
             for (number, count) in list {
                 let (tf, length) = (*count as f32, self.lengths[*number as usize] as f32);
-                *scores.entry(*number).or_insert(0.0) +=
+                scores[*number as usize] +=
                     rare * tf * (K1 + 1.0) / (tf + K1 * (1.0 - B + B * length / mean));
             }
         }
-        let mut all: Vec<(u32, f32)> = scores.into_iter().collect();
-        all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        all.truncate(top);
+        let mut all: Vec<(u32, f32)> = (0..).zip(scores).filter(|(_, score)| *score > 0.0).collect();
+        keep(&mut all, top);
         all
     }
 }

@@ -2,5 +2,6 @@
 
 mod kill;
 mod pdf;
+mod speed;
 mod support;
 mod whole;
