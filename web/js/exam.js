@@ -69,7 +69,8 @@ export async function exam(root, alive) {
         if (alive()) draw([...all].reverse());
         return all;
     }
-    root.replaceChildren(head, el("section.card", { "aria-label": "New evaluation" },
+    const what = el("p", {}, "A model is asked questions whose answers are known, and the share that it gets right is told with its 95 % interval. Those of the curriculum are of mathematics, physics, chemistry and other exact subjects; yours come as text or as a file.");
+    root.replaceChildren(head, what, el("section.card", { "aria-label": "New evaluation" },
         el("h3", {}, "New evaluation"),
         el("div.grid", {},
             choice("Model", "model", models.map((m) => [m, m])),
