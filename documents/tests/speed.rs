@@ -1,5 +1,5 @@
 //! What a question costs among a million passages: `cargo test --release -p weft-documents -- --ignored --nocapture
-//! million`. Takes minutes, 4 GiB of memory and as much of disk.
+//! million`. Takes minutes and gigabytes.
 
 use std::time::{Duration, Instant};
 
