@@ -53,13 +53,14 @@ const CHAT: &[Field] = &[
     ("modalities", "array", "text alone"),
     ("stream", "boolean", "Whether the answer comes as events"),
     ("stream_options", "object", "include_usage"),
-    (
-        "resumable",
-        "boolean",
-        "Whether the stream's events are numbered and kept, to go on at /v1/streams/{id} of its chunks' id",
-    ),
     ("return_progress", "boolean", "Whether a stream tells how far the prompt is"),
 ];
+
+const KEPT: &[Field] = &[(
+    "resumable",
+    "boolean",
+    "Whether the stream's events are numbered and kept, to go on at /v1/streams/{id} of its answer's id",
+)];
 
 const FORM: &[Field] = &[
     (
@@ -176,10 +177,10 @@ const MODEL: Field = ("model", "string", "The name of the model");
 pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
     let with = |parts: &[&[Field]]| [&[MODEL][..], &parts.concat()[..]].concat();
     match path {
-        "/v1/chat/completions" => (with(&[CHAT, FORM, DRAW]), &["model", "messages"]),
-        "/v1/completions" => (with(&[COMPLETION, FORM, DRAW]), &["model", "prompt"]),
-        "/v1/responses" => (with(&[RESPONSES, DRAW]), &["model", "input"]),
-        "/v1/messages" => (with(&[ANTHROPIC, DRAW]), &["model", "max_tokens", "messages"]),
+        "/v1/chat/completions" => (with(&[CHAT, KEPT, FORM, DRAW]), &["model", "messages"]),
+        "/v1/completions" => (with(&[COMPLETION, KEPT, FORM, DRAW]), &["model", "prompt"]),
+        "/v1/responses" => (with(&[RESPONSES, KEPT, DRAW]), &["model", "input"]),
+        "/v1/messages" => (with(&[ANTHROPIC, KEPT, DRAW]), &["model", "max_tokens", "messages"]),
         "/v1/messages/count_tokens" => (with(&[ANTHROPIC, DRAW]), &["model", "messages"]),
         "/api/chat" => (with(&[OLLAMA_CHAT, OLLAMA]), &["model"]),
         "/api/generate" => (with(&[OLLAMA_GENERATE, OLLAMA]), &["model"]),

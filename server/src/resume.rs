@@ -16,6 +16,8 @@ use futures_core::Stream;
 use tokio::sync::{mpsc, watch};
 
 use crate::error::{ApiError, Result};
+use crate::fields::Fields;
+use crate::guard::Who;
 
 /// How long an answer goes on that nobody reads, and how long one is kept that is whole.
 pub(crate) const KEEP: Duration = Duration::from_secs(30);
@@ -181,17 +183,27 @@ impl Streams {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more can be kept.
+    /// Whether a request asks for a stream that is kept.
     ///
     /// # Errors
-    /// All places are taken by answers that are not whole.
-    pub(crate) fn room(&self) -> Result<()> {
+    /// It asks for no stream, it is another machine's, or all places are taken by answers that are not whole.
+    pub(crate) fn asked(&self, f: &mut Fields, who: Who) -> Result<bool> {
+        if !f.flag("resumable")?.unwrap_or(false) {
+            return Ok(false);
+        }
+        if !f.is("stream", &true.into()) {
+            return Err(ApiError::value("resumable", "\"resumable\" is for streams"));
+        }
+        if who.is_peer() {
+            let line = "\"resumable\" is not supported for a model of another machine";
+            return Err(ApiError::unsupported("resumable", line));
+        }
         let mut all = self.all();
         if all.len() >= STREAMS {
             all.retain(|_, kept| !kept.last.borrow().1);
         }
         match all.len() < STREAMS {
-            true => Ok(()),
+            true => Ok(true),
             false => {
                 let line = format!("{STREAMS} streams are kept to be taken up again, and no more at a time");
                 Err(ApiError::unavailable("overloaded", line, 5))

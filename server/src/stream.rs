@@ -14,8 +14,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, Sleep, sleep_until};
 use weft_models::engine::{Finish, Logprobs, Usage};
 
+use crate::app::App;
 use crate::engine::{Fault, Said};
 use crate::error::{ApiError, Result};
+use crate::guard::Who;
 use crate::said;
 
 /// What is received from an engine.
@@ -94,6 +96,21 @@ pub(crate) async fn respond<W: Write + Unpin>(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// The same as server-sent events, which are kept under a name where it has one.
+pub(crate) async fn events<W: Write + Unpin>(
+    app: &App,
+    said: Receiver,
+    n: u32,
+    writer: W,
+    (kept, who): (Option<String>, Who),
+) -> Result<Response> {
+    let response = respond(said, n, writer, app.config.ping, "text/event-stream").await?;
+    Ok(match kept {
+        Some(id) => app.streams.keep(&id, who.0, response, app.config.ping),
+        None => response,
+    })
 }
 
 impl<W: Write> Events<W> {

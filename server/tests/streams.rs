@@ -17,10 +17,11 @@ fn slow(config: Config) -> Server {
     Server::start(config, Engine { step: Duration::from_millis(3), ..Engine::default() })
 }
 
-/// Numbers and data of the events that are whole.
+/// Numbers and data of the events that are whole; some have a name between them.
 fn events(text: &str) -> Vec<(u64, String)> {
     let event = |e: &str| {
-        let (id, data) = e.trim_start().strip_prefix("id: ")?.split_once("\ndata: ")?;
+        let (id, rest) = e.trim_start().strip_prefix("id: ")?.split_once('\n')?;
+        let data = rest.split_once("data: ")?.1;
         Some((id.parse().ok()?, data.to_owned()))
     };
     let whole = text.rsplit_once("\n\n").map_or("", |t| t.0);
@@ -84,6 +85,38 @@ fn a_stream_that_broke_is_taken_up_again() {
     assert_eq!(ask(&server, "GET", &id, "last-event-id: 999999\r\n").status, 410);
     assert_eq!(ask(&server, "GET", &id, "last-event-id: x\r\n").status, 400);
     assert_eq!(ask(&server, "GET", "chatcmpl-0", "").status, 404);
+}
+
+/// The other routes with streams of events keep theirs by the same field, under the id of their answer.
+#[test]
+fn every_stream_of_events_is_taken_up_again() {
+    let server = slow(Config::default());
+    let said = json!([{ "role": "user", "content": "Hi" }]);
+    for (path, id, more) in [
+        ("/v1/completions", "/id", json!({ "prompt": "Hi", "max_tokens": 40, "ignore_eos": true })),
+        (
+            "/v1/responses",
+            "/response/id",
+            json!({ "input": "Hi", "max_output_tokens": 40, "ignore_eos": true }),
+        ),
+        ("/v1/messages", "/message/id", json!({ "messages": said, "max_tokens": 40, "ignore_eos": true })),
+    ] {
+        let mut body = json!({ "model": "fake", "stream": true, "seed": 7, "resumable": true });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let whole = events(&server.post(path, &body).body);
+        assert_eq!(
+            whole.iter().map(|e| e.0).collect::<Vec<_>>(),
+            (1..=whole.len() as u64).collect::<Vec<_>>()
+        );
+        assert!(whole.len() > 30, "{path}: {} events", whole.len());
+        let first: Value = serde_json::from_str(&whole[0].1).expect("an event");
+        let id = first.pointer(id).and_then(Value::as_str).unwrap_or_else(|| panic!("{path}: {first}"));
+        let rest = events(&ask(&server, "GET", id, "last-event-id: 20\r\n").body);
+        assert_eq!(rest, whole[20..], "{path}");
+        body["stream"] = false.into();
+        let error = server.post(path, &body);
+        assert!(error.status == 400 && error.body.contains("is for streams"), "{path}: {error:?}");
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ async fn answer(app: &Arc<App>, post: Result<Post>) -> Result<Response> {
     let mut f = Fields::body(post.body)?;
     let name = draw::model_name(&mut f, app.config.lenient)?;
     let served = app.model(name.as_deref())?;
+    let resumable = app.streams.asked(&mut f, post.who)?;
     let ask = read::ask(f, app, &served.card, true)?;
     let begun = one::begin(&ask, app, &served, post.who.0)?;
     let head = write::Head {
@@ -34,8 +35,9 @@ async fn answer(app: &Arc<App>, post: Result<Post>) -> Result<Response> {
         prompt: begun.prompt,
     };
     if ask.stream {
+        let kept = resumable.then(|| head.id.clone());
         let writer = write::Events::new(head, begun.listener);
-        return crate::stream::respond(begun.said, 1, writer, app.config.ping, "text/event-stream").await;
+        return crate::stream::events(app, begun.said, 1, writer, (kept, post.who)).await;
     }
     Ok(json(write::whole(&head, &begun.whole().await?).to_string()))
 }

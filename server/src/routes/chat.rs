@@ -12,7 +12,7 @@ use crate::ask::Ask;
 use crate::card::Card;
 use crate::draw;
 use crate::engine::Said;
-use crate::error::{ApiError, Result};
+use crate::error::Result;
 use crate::fields::Fields;
 use crate::reader::{Parts, Reader};
 use crate::said::{push_logprobs, push_string, reason, sum, time_headers, usage_json};
@@ -24,18 +24,8 @@ pub(super) async fn chat(State(app): State<Arc<App>>, post: Post) -> Result<Resp
     let name = draw::model_name(&mut f, app.config.lenient)?;
     let served = app.model(name.as_deref())?;
     let engine = served.engine()?.clone();
-    let resumable = f.flag("resumable")?.unwrap_or(false);
+    let resumable = app.streams.asked(&mut f, post.who)?;
     let ask = Ask::read(f, &app, &served.card)?;
-    if resumable {
-        if !ask.stream {
-            return Err(ApiError::value("resumable", "\"resumable\" is for streams"));
-        }
-        if post.who.is_peer() {
-            let line = "\"resumable\" is not supported for a model of another machine";
-            return Err(ApiError::unsupported("resumable", line));
-        }
-        app.streams.room()?;
-    }
     let prepared = ask.prepare(&served, post.who.0)?;
     let ahead = engine.load().0;
     let said = engine.submit(prepared.requests, post.who.0).map_err(no_room)?;
@@ -45,12 +35,8 @@ pub(super) async fn chat(State(app): State<Arc<App>>, post: Post) -> Result<Resp
     let head = Head { id: format!("chatcmpl-{seed:016x}"), created: now(), served };
     if ask.stream {
         let writer = Chunks::new(head, &ask, readers);
-        let response =
-            stream::respond(said, ask.draw.n, writer, app.config.ping, "text/event-stream").await?;
-        let mut response = match resumable {
-            true => app.streams.keep(&format!("chatcmpl-{seed:016x}"), post.who.0, response, app.config.ping),
-            false => response,
-        };
+        let kept = resumable.then(|| format!("chatcmpl-{seed:016x}"));
+        let mut response = stream::events(&app, said, ask.draw.n, writer, (kept, post.who)).await?;
         time_headers(&mut response, ahead, None);
         return Ok(response);
     }

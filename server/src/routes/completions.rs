@@ -108,6 +108,7 @@ pub(super) async fn completions(State(app): State<Arc<App>>, post: Post) -> Resu
     let mut f = Fields::body(post.body)?;
     let name = draw::model_name(&mut f, app.config.lenient)?;
     let served = app.model(name.as_deref())?;
+    let resumable = app.streams.asked(&mut f, post.who)?;
     let ask = Ask::read(f, &app, &served.card)?;
     let mut requests: Vec<_> = ask
         .prompts
@@ -125,18 +126,16 @@ pub(super) async fn completions(State(app): State<Arc<App>>, post: Post) -> Resu
         })?;
     }
     let said = served.engine()?.submit(requests, post.who.0).map_err(no_room)?;
-    let mut open = format!(
-        "{{\"id\":\"cmpl-{:016x}\",\"object\":\"text_completion\",\"created\":{},\"model\":",
-        app.id(),
-        now()
-    )
-    .into_bytes();
+    let id = format!("cmpl-{:016x}", app.id());
+    let mut open =
+        format!("{{\"id\":\"{id}\",\"object\":\"text_completion\",\"created\":{},\"model\":", now())
+            .into_bytes();
     push_string(&mut open, &served.card.id);
     open.extend_from_slice(b",\"choices\":[");
     if ask.stream {
         let choices = (0..n).map(|_| Tokens::default()).collect();
         let writer = Chunks { open, served, choices, all: Vec::new(), ask };
-        return stream::respond(said, n, writer, app.config.ping, "text/event-stream").await;
+        return stream::events(&app, said, n, writer, (resumable.then_some(id), post.who)).await;
     }
     let whole = stream::collect(said, n).await?;
     let mut to = open;

@@ -24,6 +24,7 @@ pub(super) async fn create(State(app): State<Arc<App>>, post: Post) -> Result<Re
     let mut f = Fields::body(post.body)?;
     let name = draw::model_name(&mut f, app.config.lenient)?;
     let served = app.model(name.as_deref())?;
+    let resumable = app.streams.asked(&mut f, post.who)?;
     let before = match f.text("previous_response_id")? {
         None => Vec::new(),
         Some(id) => conversation(find(&app, &id, post.who).map_err(|e| e.at("previous_response_id"))?),
@@ -38,8 +39,9 @@ pub(super) async fn create(State(app): State<Arc<App>>, post: Post) -> Result<Re
         record: Record::new(app.config.keys.owner(post.who), created, before, input, Value::Null),
     });
     if ask.stream {
+        let kept = resumable.then(|| head.id.clone());
         let writer = write::Events::new(head, begun.listener, keep);
-        return crate::stream::respond(begun.said, 1, writer, app.config.ping, "text/event-stream").await;
+        return crate::stream::events(&app, begun.said, 1, writer, (kept, post.who)).await;
     }
     let response = head.whole(&begun.whole().await?);
     if let Some(keep) = keep {
