@@ -237,7 +237,7 @@ test("how far the prompt is read is shown", async () => {
 });
 
 test("an answer goes on while another chat is open, and ends with its chat", async () => {
-    mock.plan({ text: "slow ".repeat(120), rate: 60 }, { text: "quick" });
+    mock.plan({ text: "slow ".repeat(1800), rate: 60 }, { text: "quick" });
     await ask(page, "first", { wait: false });
     await page.waitForFunction(() => document.querySelector(".msg.assistant .md")?.textContent.includes("slow"));
     await page.keyboard.press("Alt+N");
