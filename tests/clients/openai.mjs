@@ -1,4 +1,4 @@
-// The JavaScript clients against a running server: node openai.mjs URL. A line of JSON a case.
+// The JavaScript clients against a running server: node openai.mjs URL MODEL FIELDS. A line of JSON a case.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -21,7 +21,8 @@ async function run(client, what, test) {
     console.log(JSON.stringify({ client: `${client} (npm)`, version: version(client), what, error }));
 }
 
-const model = "weft-mini";
+const model = process.argv[3];
+const brief = JSON.parse(process.argv[4]);
 const messages = [{ role: "user", content: "What is 17 + 25?" }];
 const OpenAI = require("openai").OpenAI;
 const openai = new OpenAI({ baseURL: `${at}/v1`, apiKey: "none" });
@@ -50,7 +51,7 @@ await run("openai", "break aborts and frees the slot", async () => {
 await run("openai", "tools", async () => {
     const parameters = { type: "object", properties: { a: { enum: [1, 2] } }, required: ["a"], additionalProperties: false };
     const tools = [{ type: "function", function: { name: "pick", parameters, strict: true } }];
-    const runner = openai.chat.completions.stream({ model, messages, tools, tool_choice: "required", reasoning_effort: "none" });
+    const runner = openai.chat.completions.stream({ model, messages, tools, tool_choice: "required", ...brief });
     const call = (await runner.finalChatCompletion()).choices[0].message.tool_calls[0];
     check(call.function.name === "pick" && [1, 2].includes(JSON.parse(call.function.arguments).a), JSON.stringify(call));
 });
