@@ -143,28 +143,35 @@ fn one_in(step: u32, cases: Vec<Case>) -> Vec<Case> {
 /// Fewer of them, for a minute: every op in every variant, and every type; but of the products, whose shaders are many,
 /// each type in one variant, whose turn it is.
 pub fn quick(cases: Vec<Case>) -> Vec<Case> {
-    let mut variants: HashMap<_, Vec<_>> = HashMap::new();
+    let product = |c: &Case| c.op.starts_with("matmul") || c.op.starts_with("experts");
+    let (products, others): (Vec<_>, Vec<_>) = cases.into_iter().partition(product);
+    each_cell(in_turn(1, products).into_iter().chain(others).collect())
+}
+
+/// Those of so many variants for each op and type, whose turn it is: other ones for the next type.
+fn in_turn(variants: usize, cases: Vec<Case>) -> Vec<Case> {
+    let mut all: HashMap<_, Vec<_>> = HashMap::new();
     for c in &cases {
-        let of_type = variants.entry((c.op, c.ty)).or_default();
+        let of_type = all.entry((c.op, c.ty)).or_default();
         if !of_type.contains(&c.variant) {
             of_type.push(c.variant);
         }
     }
     let taken = |c: &Case| {
         let ty = WeightType::ALL.iter().position(|t| Some(t.name()) == c.ty).unwrap_or(0);
-        let turns = &variants[&(c.op, c.ty)];
-        !(c.op.starts_with("matmul") || c.op.starts_with("experts")) || turns[ty % turns.len()] == c.variant
+        let of = &all[&(c.op, c.ty)];
+        (0..variants).any(|i| of[(ty + i * of.len() / variants) % of.len()] == c.variant)
     };
-    each_cell(cases.into_iter().filter(taken).collect())
+    cases.into_iter().filter(taken).collect()
 }
 
 /// Fewer of them, with every kind of fragment in every variant: of products, all cases for the first type of each
-/// kind, and some for the others ([`each_cell`]), whose fragments are read by the same kernels; of other ops, every
-/// second one of a cell.
+/// kind, and of the others, whose fragments are read by the same kernels, some ([`each_cell`]) in two variants each; of
+/// other ops, every second one of a cell.
 pub fn each_kind(cases: Vec<Case>) -> Vec<Case> {
     let (first, others) = by_kind(cases);
     let (of_weights, plain): (Vec<_>, Vec<_>) = first.into_iter().partition(|c| weight_type(c).is_some());
-    of_weights.into_iter().chain(each_cell(others)).chain(one_in(2, plain)).collect()
+    of_weights.into_iter().chain(each_cell(in_turn(2, others))).chain(one_in(2, plain)).collect()
 }
 
 /// Only those of the first type of each kind, and some of those of no weight type.
@@ -184,4 +191,28 @@ fn by_kind(cases: Vec<Case>) -> (Vec<Case>, Vec<Case>) {
     cases.into_iter().partition(|c| {
         weight_type(c).is_none_or(|ty| *first.entry((c.op, c.variant, ty.kind())).or_insert(ty) == ty)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{Case, each_kind, first_of_kinds, weight_type};
+    use crate::WeightType;
+    use crate::registry::cases;
+
+    /// What is left out is no variant, no type of an op and no kind of type in a variant.
+    #[test]
+    fn the_usual_cases_touch_every_variant_type_and_kind() {
+        let kinds = |cases: &[Case]| -> HashSet<_> {
+            cases.iter().map(|c| (c.op, c.variant, weight_type(c).map(WeightType::kind))).collect()
+        };
+        let types = |cases: &[Case]| -> HashSet<_> { cases.iter().map(|c| (c.op, c.ty)).collect() };
+        let (all, usual) = (cases(), each_kind(cases()));
+        assert_eq!(kinds(&usual), kinds(&all));
+        assert_eq!(types(&usual), types(&all));
+        assert_eq!(kinds(&first_of_kinds(cases())), kinds(&all));
+        let products = |cases: &[Case]| cases.iter().filter(|c| c.op == "matmul").count();
+        assert!(products(&usual) * 2 < products(&all));
+    }
 }

@@ -83,9 +83,7 @@ impl SplitConfig {
         };
         let workgroups = kv_heads * group.div_ceil(heads) * slots;
         let splits = if slots > 1 { (256 / workgroups).clamp(1, splits) } else { splits };
-        // Widening integers takes registers.
-        let prefetch = if ty == CacheType::F16 { 8 } else { 4 };
-        SplitConfig { heads, splits, values: 8, prefetch }
+        SplitConfig { heads, splits, values: 8, prefetch: prefetch(ty) }
     }
 
     /// As [`SplitConfig::pick`], unless another was measured on this device ([`crate::tuning`]), for one token and within
@@ -112,6 +110,11 @@ impl SplitConfig {
     pub fn numbers(self) -> [u32; 4] {
         [self.heads, self.splits, self.values, self.prefetch]
     }
+}
+
+/// Loads that a lane has in flight where nothing else was measured: widening integers takes registers.
+pub(super) fn prefetch(ty: CacheType) -> u32 {
+    if ty == CacheType::F16 { 8 } else { 4 }
 }
 
 /// The most splits of a token's attention when the cache holds up to `positions`: what memory is planned for.
