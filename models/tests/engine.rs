@@ -26,7 +26,8 @@ fn model(case: &str, device: DeviceOptions, cache: Option<CacheType>, integers: 
 }
 
 fn engine(model: &Model, slots: u32) -> Engine {
-    Engine::new(model, &Room { slots, context: Some(CONTEXT), ..Room::default() }).unwrap()
+    let room = Room { slots, context: Some(CONTEXT), together: Some(true), ..Room::default() };
+    Engine::new(model, &room).unwrap()
 }
 
 type Asked = (Vec<u32>, Sampling);
@@ -137,6 +138,8 @@ fn every_request_gets_the_tokens_that_it_gets_alone() {
         for round in 0..2 {
             assert_eq!(tokens(&mut engine, &prompts, 8), want, "{case}, {slots} slots, round {round}");
         }
+        let ran = engine.explain();
+        assert!(ran.iter().any(|l| l.contains("of several prompts")), "{case}: {ran:?}");
     }
 }
 

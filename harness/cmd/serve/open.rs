@@ -81,7 +81,7 @@ pub(super) fn slots(f: &Flags, kind: DeviceKind) -> u32 {
 
 fn engine_options(f: &Flags, slots: u32, context: u32) -> Options {
     let guesses = if f.draft.is_some() || f.draft_model.is_some() { GUESSES } else { 0 };
-    Options { slots, context: Some(context), positions: f.cache_tokens, guesses }
+    Options { slots, context: Some(context), positions: f.cache_tokens, guesses, together: None }
 }
 
 /// What an engine is made of: a model, its adapters, and a smaller model that guesses.

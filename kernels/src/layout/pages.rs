@@ -1,6 +1,6 @@
 //! A KV cache in blocks: a pool that slots have blocks of, and where the tables that say which lie.
 
-use super::STATE_BYTES;
+use super::{STATE_BYTES, Sequences};
 
 /// Positions of a block: what attention reads at a time, so that a tile of keys is one block.
 pub const BLOCK: u32 = 32;
@@ -23,6 +23,8 @@ pub struct Pages {
     pub table: u32,
     /// Word at which the [`State`](super::State) of a prompt's piece lies; behind it is the piece's slot.
     pub piece: u32,
+    /// Word at which tokens of [`Sequences::Mixed`] have their position and their slot, two words each.
+    pub mixed: u32,
 }
 
 impl Pages {
@@ -43,6 +45,11 @@ impl Pages {
     pub fn word(&self, slot: u32, block: u32) -> u32 {
         assert!(slot < self.slots && block < self.width, "block {block} of slot {slot}");
         self.table + slot * self.width + block
+    }
+
+    /// The word that kernels find the position and the slot of tokens at, where these are no rows.
+    pub(crate) fn whose(&self, sequences: Sequences) -> u32 {
+        if sequences == Sequences::Mixed { self.mixed } else { self.piece }
     }
 
     /// The word behind a piece's state, which has its slot.

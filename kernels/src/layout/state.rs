@@ -38,13 +38,16 @@ pub enum Sequences {
         /// Positions of a slot.
         context: u32,
     },
+    /// Several tokens of any slots, whose keys lie in blocks: a table in the state has the position of each, or
+    /// [`IDLE`], and its slot ([`Pages::mixed`](super::Pages::mixed)).
+    Mixed,
 }
 
 impl Sequences {
-    /// Positions of a slot; 0 for one sequence, which has the whole cache.
+    /// Positions of a slot; 0 for one sequence, which has the whole cache, and where tables say it.
     pub(crate) fn context(self) -> u32 {
         match self {
-            Sequences::One => 0,
+            Sequences::One | Sequences::Mixed => 0,
             Sequences::Slots { context } => context,
         }
     }

@@ -7,6 +7,9 @@ use crate::layout::{BLOCK, CacheShape, CacheType, Pages, State};
 use crate::{PlanError, Result};
 use weft_runtime::Budget;
 
+/// Tokens of each slot that a mixed batch has at most.
+pub(crate) const MIXED: u32 = 3;
+
 /// The tables of slots.
 pub(crate) struct Blocks {
     pages: Pages,
@@ -48,8 +51,10 @@ impl Blocks {
         let blocks = (per(chunks) + 2).min(most);
         let width = lengths.iter().max().map_or(1, |n| n.div_ceil(BLOCK)).max(1);
         let slots = lengths.len() as u32;
-        // States of slots, of a piece, its slot; then words that are nobody's.
-        let pages = Pages { blocks, chunks, slots, width, table: 8 * slots + 13, piece: 8 * slots };
+        // States of slots, of a piece, its slot; words that are nobody's; tokens of any slots, a few of each.
+        let (piece, mixed) = (8 * slots, 8 * slots + 13);
+        let table = mixed + 2 * MIXED * slots;
+        let pages = Pages { blocks, chunks, slots, width, table, piece, mixed };
         let mut free: Vec<Vec<u32>> = (0..chunks)
             .map(|_| {
                 let mut ids: Vec<u32> = (0..blocks).collect();
@@ -105,6 +110,16 @@ impl Blocks {
         words.push(slot);
         words.resize(self.pages.table as usize, 77);
         words.extend(self.tables.iter().flatten());
+        words
+    }
+
+    /// The same with a mixed batch of these slots and positions.
+    pub(crate) fn words_mixed(&self, tokens: &[(usize, u32)]) -> Vec<u32> {
+        let mut words = self.words(&[], (77, 0));
+        let to = words[self.pages.mixed as usize..].chunks_exact_mut(2);
+        for (to, &(slot, position)) in to.zip(tokens) {
+            to.copy_from_slice(&[position, slot as u32]);
+        }
         words
     }
 }

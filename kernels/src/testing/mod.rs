@@ -15,7 +15,7 @@ mod inputs;
 mod run;
 mod weights;
 
-pub(crate) use blocks::Blocks;
+pub(crate) use blocks::{Blocks, MIXED};
 pub(crate) use cache::{cache_on_gpu, chunk_bytes, chunk_values, decode_cache, encode_cache, spans};
 pub use case::{Case, Cell, Oracle, Outcome, each_cell, each_kind, first_of_kinds, quick};
 #[cfg(test)]

@@ -1,7 +1,14 @@
 //! What the scheduler asks of a device; `gpu.rs` is a real one, and the tests have one that computes with hashes.
 
 use super::pool::{Adapted, Group};
+use crate::graph::UNSPLIT;
 use crate::{Result, Sampling};
+
+/// Positions that a token of a mixed program sees at most: it goes through all of them by itself, where those of a piece
+/// go through them together.
+pub(super) const MIXED_END: usize = UNSPLIT as usize;
+/// Tokens of which a mixed program has a multiple, those among them that are nobody's.
+pub(super) const MIXED_STEP: usize = 32;
 
 /// What a device can hold.
 #[derive(Debug, Clone)]
@@ -18,6 +25,8 @@ pub(super) struct Layout {
     pub(super) batch: usize,
     /// The most tokens of a piece that leaves logits of all of them.
     pub(super) scored: usize,
+    /// Whether short prompts share programs.
+    pub(super) together: bool,
     /// The pools.
     pub(super) groups: Vec<Group>,
     pub(super) vocabulary: u32,
@@ -63,6 +72,10 @@ pub(super) trait Device {
     /// Computes a piece of a prompt; a word comes back: the token drawn, if one was to be. Where the piece is scored, its
     /// logits come back in place of that, row by row, as bits of f32.
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Self::Ticket>;
+
+    /// Computes pieces of several prompts in one program, of which none draws, is scored or has adapters, and none ends
+    /// beyond the position [`MIXED_END`]. What comes back says no more than that it is done.
+    fn mixed(&mut self, pieces: &[Piece<'_>]) -> Result<Self::Ticket>;
 
     /// The next step computes the last of `known` on this row, with these adapters, and so do those after it what was
     /// drawn.

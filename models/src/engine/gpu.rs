@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use weft_kernels::layout::BLOCK;
 use weft_kernels::ops::attention::Sequences;
 use weft_kernels::ops::sample::{IDLE, State};
-use weft_runtime::{Gpu as Runtime, Pool, Program, Readback, Recorder, Replay, Slice};
+use weft_runtime::{DeviceKind, Gpu as Runtime, Pool, Program, Readback, Recorder, Replay, Slice};
 
 use super::Options;
-use super::device::{Device, Kind, Layout, Piece};
+use super::device::{Device, Kind, Layout, MIXED_STEP, Piece};
 use super::pool::Adapted;
 use super::room::{Room, most_activations, pass, rotary, scored_activations, state_bytes};
 use super::{pace, pool};
@@ -58,6 +58,8 @@ pub(super) struct Gpu {
     steps: HashMap<StepKey, Recorded>,
     /// Programs of pieces, with when each ran last.
     pieces: HashMap<PieceKey, (Recorded, u64)>,
+    /// Programs of several pieces, by tokens.
+    mixed: HashMap<u32, Program>,
     /// Pieces so far.
     ran: u64,
     /// The step that ran last.
@@ -131,6 +133,7 @@ impl Gpu {
                 block: BLOCK as usize,
                 batch: plan.chunk as usize,
                 scored: scored as usize,
+                together: options.together.unwrap_or(gpu.caps().kind != DeviceKind::Cpu),
                 groups: groups.iter().map(group).collect(),
                 vocabulary: model.spec().vocabulary,
                 adapters: adapters.len(),
@@ -153,6 +156,7 @@ impl Gpu {
             cache,
             steps: HashMap::new(),
             pieces: HashMap::new(),
+            mixed: HashMap::new(),
             ran: 0,
             last: None,
             logits: None,
@@ -205,7 +209,8 @@ impl Gpu {
         let (lora, between) = f.lora.zip(self.between.as_ref())?;
         let (first, step) = match pass.sequences {
             Sequences::One => (self.layout.rows as u32, 0),
-            Sequences::Slots { .. } => (0, 1),
+            // Those of any slots have none of their own.
+            Sequences::Slots { .. } | Sequences::Mixed => (0, 1),
         };
         let strengths = self.apart.as_ref().map(|a| (&a.strengths, first, step));
         Some(Applied { lora, between, strengths })
@@ -216,7 +221,7 @@ impl Gpu {
         let m = &self.model.0;
         let mut rec = Recorder::new(&self.gpu);
         let (rows, sequences) = match pass.sequences {
-            Sequences::One => (&self.piece, 1),
+            Sequences::One | Sequences::Mixed => (&self.piece, 1),
             Sequences::Slots { .. } => (&self.rows, pass.tokens),
         };
         let history = rows.history.range(0, u64::from(sequences) * self.layout.context as u64 * 4);
@@ -291,7 +296,12 @@ impl Gpu {
             };
             format!("prefill of {tokens} tokens{next}, up to {positions} positions{}", with(adapted))
         };
-        pieces.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0.0)).chain(steps).collect()
+        let pieces = pieces.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0.0));
+        let mut mixed: Vec<_> = self.mixed.iter().collect();
+        mixed.sort_by_key(|(tokens, _)| **tokens);
+        let what = |tokens: &u32| format!("prefill of {tokens} tokens of several prompts");
+        let mixed = mixed.into_iter().flat_map(|(tokens, p)| crate::session::listing(&what(tokens), p));
+        pieces.chain(mixed).chain(steps).collect()
     }
 }
 
@@ -379,6 +389,28 @@ impl Device for Gpu {
         Ok(gpu.run(program, Some(&back))?.readback.expect("asked for"))
     }
 
+    fn mixed(&mut self, pieces: &[Piece<'_>]) -> Result<Readback> {
+        let gpu = self.gpu.clone();
+        let (mut ids, mut whose) = (Vec::new(), Vec::new());
+        for p in pieces {
+            ids.extend(&p.known[p.from..]);
+            whose.extend((p.from..p.known.len()).map(|at| [at as u32, p.slot as u32]));
+        }
+        let n = ids.len().next_multiple_of(MIXED_STEP).min(self.layout.batch);
+        ids.resize(n, 0);
+        whose.resize(n, [IDLE, 0]);
+        let at = self.cache.shapes.mixed().expect("caches lie in blocks");
+        gpu.write(&self.state, at, bytemuck::cast_slice(&whose))?;
+        gpu.write(&self.piece.ids, 0, bytemuck::cast_slice(&ids))?;
+        let key = n as u32;
+        if !self.mixed.contains_key(&key) {
+            let program = self.record(Pass::mixed(key), false)?.0.finish()?;
+            self.mixed.insert(key, program);
+        }
+        let back = self.piece.ids.range(0, 4);
+        Ok(gpu.run(&self.mixed[&key], Some(&back))?.readback.expect("asked for"))
+    }
+
     fn wake(&mut self, row: usize, known: &[u32], sampling: &Sampling, adapters: &[Adapted]) -> Result<()> {
         let gpu = &self.gpu;
         self.apart.iter_mut().try_for_each(|a| a.write(gpu, row, adapters))?;
@@ -438,6 +470,7 @@ impl Device for Gpu {
         }
         self.steps.clear();
         self.pieces.clear();
+        self.mixed.clear();
         self.last = None;
         Ok(true)
     }

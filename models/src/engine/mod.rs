@@ -36,6 +36,7 @@ mod device;
 mod draft;
 mod gpu;
 mod pace;
+mod pieces;
 mod pool;
 #[cfg(not(target_arch = "wasm32"))]
 mod prefix;
@@ -77,11 +78,14 @@ pub struct Options {
     /// Rows of a step besides those of slots, for guesses that are verified ([`Request::draft`]), such as [`GUESSES`]; 0
     /// for none. Slots that nobody has serve as well.
     pub guesses: u32,
+    /// Whether short prompts that wait at the same time are computed in one program. None for where that gains: a GPU reads
+    /// the weights once for all of them, and a CPU waits for its products whoever they are for.
+    pub together: Option<bool>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { slots: 4, context: None, positions: None, guesses: 0 }
+        Options { slots: 4, context: None, positions: None, guesses: 0, together: None }
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use weft_kernels::ops::sample::NOT_FINITE;
 
 use super::answer::{Answer, Phase, choose_all};
-use super::device::{self, Device, Piece};
+use super::device::{self, Device};
 use super::draft::{Drafter, Guesses};
 use super::pace::{Kind, Pace, Round};
 use super::pool::{Blocks, Change};
@@ -25,10 +25,6 @@ use crate::{Error, Result, Sampling};
 
 /// Rounds submitted before the first of them is read.
 const IN_FLIGHT: u64 = 2;
-/// How long pieces of prompts may keep decoding answers waiting.
-const PIECE_TIME: Duration = Duration::from_millis(40);
-/// The least piece, whatever the device's speed.
-const LEAST_PIECE: usize = 32;
 
 /// Something on its way back.
 struct Flight<T> {
@@ -37,7 +33,7 @@ struct Flight<T> {
     ticket: T,
 }
 
-enum What {
+pub(super) enum What {
     /// `rows` has the epoch of the answer whose token comes in each row, and `guesses` are verified by it.
     Step { rows: Vec<Option<u64>>, guesses: Vec<Guesses> },
     /// Logits of answers, slot and epoch of each, from a step or behind a prompt.
@@ -46,6 +42,8 @@ enum What {
     Scored { slot: usize, epoch: u64, from: usize, done: usize },
     /// A piece: with the token that was drawn, or none.
     Piece { slot: usize, epoch: u64, done: usize, draws: bool },
+    /// Pieces of several prompts, slot and epoch of each, and up to where it is computed.
+    Mixed { of: Vec<(usize, u64, usize)> },
 }
 
 /// What there is to do next.
@@ -189,11 +187,17 @@ impl<D: Device> Scheduler<D> {
             What::Scored { slot, epoch, from, done } if self.is(slot, epoch) => {
                 self.scored(slot, &words, (from, done))?;
             }
+            What::Mixed { of } => {
+                for (slot, epoch, done) in of {
+                    if self.is(slot, epoch) {
+                        self.progress(slot, done);
+                    }
+                }
+            }
             What::Piece { slot, epoch, done, draws } if self.is(slot, epoch) => {
-                let answer = self.slots[slot].as_mut().expect("an answer");
-                let (id, total) = (answer.id, answer.prompt);
-                self.events.push(Event::Progress { id, done: done.min(total), total });
+                self.progress(slot, done);
                 if draws {
+                    let answer = self.slots[slot].as_mut().expect("an answer");
                     answer.submitted += 1;
                     self.take(slot, words[0], None, now)?;
                     self.resume(slot);
@@ -302,7 +306,7 @@ impl<D: Device> Scheduler<D> {
         Ok(any)
     }
 
-    fn fly(&mut self, what: What, ticket: D::Ticket) {
+    pub(super) fn fly(&mut self, what: What, ticket: D::Ticket) {
         self.flights.push_back(Flight { round: self.round, what, ticket });
     }
 
@@ -421,99 +425,6 @@ impl<D: Device> Scheduler<D> {
             self.device.sleep(slot)?;
         }
         Ok(())
-    }
-
-    /// Tokens of prompts that a round may compute.
-    fn budget(&self, decoding: bool) -> usize {
-        let batch = self.device.layout().batch;
-        match (decoding, self.pace.rate) {
-            (false, _) => batch,
-            (true, None) => (4 * LEAST_PIECE).min(batch),
-            (true, Some(rate)) => {
-                let fits = (rate * PIECE_TIME.as_secs_f64()) as usize;
-                // It takes a few sizes only, since each has a program.
-                let power = 1 << fits.max(LEAST_PIECE).ilog2();
-                power.min(batch)
-            }
-        }
-    }
-
-    /// Pieces of prompts, the oldest prompt first; how many tokens they have.
-    fn submit_pieces(&mut self, decoding: bool) -> Result<usize> {
-        let mut budget = self.budget(decoding);
-        // Each size has a program: what is left over by a round is not made into pieces of any size.
-        let least = LEAST_PIECE.min(self.device.layout().batch);
-        let mut all = 0;
-        let phase = |a: &Option<Answer>| match a {
-            Some(Answer { phase: Phase::Prompt(done), id, .. }) => Some((*id, *done)),
-            _ => None,
-        };
-        let mut waiting: Vec<(Id, usize, usize)> = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, a)| phase(a).map(|(id, done)| (id, slot, done)))
-            .collect();
-        waiting.sort_unstable();
-        for (_, slot, done) in waiting {
-            if budget < least {
-                break;
-            }
-            let tokens = self.submit_piece(slot, done, budget)?;
-            all += tokens;
-            budget -= tokens;
-        }
-        Ok(all)
-    }
-
-    /// A piece of at most `most` tokens; how many it has.
-    fn submit_piece(&mut self, slot: usize, from: usize, most: usize) -> Result<usize> {
-        let a = self.slots[slot].as_mut().expect("an answer");
-        // The first logits that are wanted are those of the token before the first to be told of. Behind the last token
-        // there is none: that one's piece draws, as ever.
-        let before = a.is_scoring() && from + 1 < a.scored;
-        let scored = a.is_scoring() && !before && from + 1 < a.prompt;
-        let (end, most) = match (before, scored) {
-            (true, _) => (a.scored - 1, most),
-            (_, true) => (a.prompt - 1, most.min(self.device.layout().scored)),
-            _ => (a.known.len(), most),
-        };
-        if a.is_scoring() && !before && !scored && !a.wants_more(self.device.layout().context) {
-            // What it waits for is on its way.
-            return Ok(0);
-        }
-        let left = end - from;
-        let whole = most - most % LEAST_PIECE.min(most);
-        let to = from + if left <= most { left } else { whole };
-        self.blocks.leave_behind(&mut a.seq, from);
-        let Some(changes) = self.blocks.grow(&mut a.seq, from, to) else {
-            // Only a window's pool can be short here, until the pieces before this one have passed.
-            return Ok(0);
-        };
-        self.write_tables(slot, changes)?;
-        let a = self.slots[slot].as_mut().expect("an answer");
-        let last = to == a.known.len();
-        let on_host = a.request.on_host();
-        let greedy = Sampling::greedy();
-        let draw = last.then_some(if on_host { &greedy } else { &a.request.sampling });
-        let draws = last && !on_host;
-        let piece = Piece { slot, known: &a.known[..to], from, draw, adapters: &a.adapters, scored };
-        let ticket = self.device.piece(&piece)?;
-        a.phase = if last { Phase::Waiting } else { Phase::Prompt(to) };
-        self.blocks.computed(&mut a.seq, &a.known, to);
-        let epoch = a.epoch;
-        self.fly(
-            match scored {
-                true => What::Scored { slot, epoch, from, done: to },
-                false => What::Piece { slot, epoch, done: to, draws },
-            },
-            ticket,
-        );
-        if last && on_host {
-            let ticket = self.device.logits(&[0])?;
-            self.fly(What::Logits { of: vec![(slot, epoch)] }, ticket);
-        }
-        Ok(to - from)
     }
 
     /// A token of an answer came.

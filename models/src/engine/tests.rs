@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::choose::logprobs;
-use super::device::{Device, Kind, Layout, Piece};
+use super::device::{Device, Kind, Layout, MIXED_END, Piece};
 use super::draft::Drafter;
 use super::pool::{Adapted, Group};
 use super::schedule::{Next, Scheduler};
@@ -90,6 +90,8 @@ struct Fake {
     longest_piece_beside_rows: usize,
     /// Steps in which rows shared a slot.
     shared: usize,
+    /// Programs of several prompts.
+    mixed: usize,
 }
 
 impl Fake {
@@ -110,6 +112,7 @@ impl Fake {
                 block: BLOCK,
                 batch: 64,
                 scored: 8,
+                together: true,
                 groups,
                 vocabulary: VOCABULARY,
                 adapters: 3,
@@ -117,6 +120,7 @@ impl Fake {
             work: 0,
             longest_piece_beside_rows: 0,
             shared: 0,
+            mixed: 0,
         }
     }
 
@@ -185,6 +189,20 @@ impl Device for Fake {
         }
         self.last_logits = BTreeMap::from([(0, logits(&adapted(&seen, adapters)))]);
         Ok(vec![s.map_or(0, |s| draw(&seen, s, adapters))])
+    }
+
+    fn mixed(&mut self, pieces: &[Piece<'_>]) -> Result<Vec<u32>> {
+        assert!(pieces.iter().map(|p| p.known.len() - p.from).sum::<usize>() <= self.layout.batch);
+        self.mixed += 1;
+        // All write before any of them reads.
+        for p in pieces {
+            assert!(p.draw.is_none() && p.adapters.is_empty() && !p.scored && p.known.len() <= MIXED_END);
+            (p.from..p.known.len()).for_each(|at| self.write(p.slot, at, p.known[at], &[]));
+        }
+        for p in pieces {
+            assert_eq!(self.seen(p.slot, p.known.len() - 1, &[]), p.known, "slot {}", p.slot);
+        }
+        Ok(vec![0])
     }
 
     fn wake(&mut self, slot: usize, known: &[u32], sampling: &Sampling, adapters: &[Adapted]) -> Result<()> {
@@ -435,6 +453,41 @@ fn a_long_prompt_does_not_stop_the_others() {
     b.run();
 }
 
+/// Short prompts share programs, each beside those of others and after a part of its own, with windows and in chunks; and
+/// the oldest prompt goes first, so that a long one among ever new short ones is done.
+#[test]
+fn short_prompts_share_programs() {
+    for groups in [vec![full(2, 90)], vec![full(1, 180), window(60)]] {
+        let mut b = Bench::new(8, 300, groups);
+        let mut rng = Rng(9);
+        let hot = Sampling { temperature: 0.9, seed: 5, ..Sampling::default() };
+        let mut asked = Vec::new();
+        for n in [1, 30, 2, 45, 17, 40, 64, 9] {
+            let prompt = rng.tokens(n);
+            let logprobs = (n == 17).then_some(2);
+            let id = b.ask(Request { logprobs, ..Request::new(prompt.clone(), hot, 6) });
+            asked.push((id, alone(&prompt, &hot, 6)));
+        }
+        b.run();
+        // 200 tokens, of which a program takes 64: as few as can be, and a piece for what has no other beside it.
+        assert!((3..=4).contains(&b.s.device.mixed), "{} programs", b.s.device.mixed);
+        for (id, want) in asked {
+            assert_eq!(b.got[&id].tokens, want, "{id}");
+        }
+        let long = b.ask(Request::new(rng.tokens(250), hot, 2));
+        let mut others = 0;
+        while b.got[&long].end.is_none() {
+            while b.s.load().1 + b.s.load().0 < 8 {
+                others += 1;
+                b.ask(Request::new(rng.tokens(20), hot, 3));
+            }
+            b.step();
+            assert!(others < 60, "a long prompt waits for {others} short ones");
+        }
+        b.run();
+    }
+}
+
 /// A number that no adapter has is refused, and a strength of 0 is as if none had been named.
 #[test]
 fn adapters_are_those_that_there_are() {
@@ -667,6 +720,7 @@ fn ten_thousand_requests() {
         assert_eq!(b.s.blocks().0, 0, "a block is lost");
         assert!(cancelled > 20 && asked.len() > 1200, "{cancelled} cancelled of {}", asked.len());
         assert!(b.s.preempted > 0, "seed {seed}: nobody lost a slot");
+        assert!(b.s.device.mixed > 50, "seed {seed}: {} programs of several prompts", b.s.device.mixed);
         let right: usize = b.got.values().map(|g| g.drafted.1).sum();
         assert!(b.s.device.shared > 50 && right > 50, "{} steps, {right} right", b.s.device.shared);
         for (id, (prompt, sampling, n, adapters)) in &asked {

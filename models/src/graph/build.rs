@@ -144,6 +144,7 @@ impl<'a> Builder<'a> {
             Sequences::One => {
                 splits(tokens, self.f.kv.held(layer, self.f.kv.context().next_power_of_two()), cache)
             }
+            Sequences::Mixed => 1,
             Sequences::Slots { context } => {
                 let positions = self.f.kv.held(layer, context.next_power_of_two());
                 let pick = decode::SplitConfig::pick(a.heads, a.kv_heads, cache.ty, positions, tokens);

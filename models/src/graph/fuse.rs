@@ -26,7 +26,7 @@ pub(super) fn fuse(f: &Frame<'_>, pass: Pass, nodes: Vec<Node>, values: &mut Vec
     {
         return nodes;
     }
-    if pass.sequences == Sequences::One { nodes } else { sums_with_norms(f, nodes) }
+    if pass.rows() { sums_with_norms(f, nodes) } else { nodes }
 }
 
 /// Attention of one token of each sequence, with what comes before it.

@@ -70,6 +70,11 @@ impl Pass {
         Pass { tokens, sequences: Sequences::One, positions, want, shared: false }
     }
 
+    /// Tokens of several slots, of which only keys and values are wanted; each sees at most [`UNSPLIT`] positions.
+    pub(crate) fn mixed(tokens: u32) -> Pass {
+        Pass { tokens, sequences: Sequences::Mixed, positions: UNSPLIT, want: Want::Cache, shared: false }
+    }
+
     /// Whole sequences of `tokens` tokens in all.
     pub(crate) fn packed(tokens: u32, vectors: Vectors) -> Pass {
         Pass { tokens, sequences: Sequences::One, positions: 0, want: Want::Vectors(vectors), shared: false }
@@ -87,7 +92,12 @@ impl Pass {
 
     /// Whether it is a step of decoding: of one token of each sequence.
     pub(super) fn steps(&self) -> bool {
-        self.tokens == 1 || self.sequences != Sequences::One
+        self.rows() || self.tokens == 1 && self.sequences == Sequences::One
+    }
+
+    /// Whether its tokens are those of slots, one of each, and replayed from step to step.
+    pub(super) fn rows(&self) -> bool {
+        matches!(self.sequences, Sequences::Slots { .. })
     }
 }
 

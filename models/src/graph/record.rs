@@ -143,7 +143,7 @@ impl Ctx<'_> {
 
     /// Whether parameters are in the kernels' text: a step of slots is replayed for every token.
     fn specialised(&self) -> bool {
-        self.g.pass.sequences != Sequences::One
+        self.g.pass.rows()
     }
 
     fn node(&self, rec: &mut Recorder, node: &Node) -> Recorded {
@@ -294,7 +294,7 @@ impl Ctx<'_> {
                     let kv = self.f.kv;
                     splits(pass.tokens, kv.held(layer, pass.positions), kv.layer(layer))
                 }
-                Sequences::Slots { .. } => 1,
+                Sequences::Slots { .. } | Sequences::Mixed => 1,
             },
             sequences: pass.sequences,
         };

@@ -96,7 +96,8 @@ impl Shapes {
         let state = (size_of::<State>() / 4) as u32;
         // A piece has a binding of its own, which begins at a multiple of 256 bytes in any case.
         let piece = (e.rows * state).next_multiple_of(64);
-        let mut table = piece + 2 * state;
+        let mixed = piece + 2 * state;
+        let mut table = mixed + 2 * e.batch;
         let mut groups = Vec::new();
         for window in kinds {
             let blocks = spec.blocks.iter().filter(|b| b.attention.mask.window() == window);
@@ -105,7 +106,7 @@ impl Shapes {
                 .try_fold(u32::MAX, |a, b| b.map(|b| a.min(b)))?;
             let width = e.context.div_ceil(BLOCK);
             let (chunks, blocks) = cut(window, width, &e, positions, most);
-            let pages = Pages { blocks, chunks, slots: e.rows, width, table, piece };
+            let pages = Pages { blocks, chunks, slots: e.rows, width, table, piece, mixed };
             table += e.rows * width;
             groups.push(Group { window, pages });
         }
@@ -134,6 +135,12 @@ impl Shapes {
     pub(crate) fn piece(&self) -> Option<u64> {
         let pages = self.layers.first()?.pages?;
         Some(u64::from(pages.piece) * 4)
+    }
+
+    /// Where in the state buffer tokens of any slots have their positions and slots, in bytes, where caches lie in blocks.
+    pub(crate) fn mixed(&self) -> Option<u64> {
+        let pages = self.layers.first()?.pages?;
+        Some(u64::from(pages.mixed) * 4)
     }
 
     /// The shape of a layer's cache.

@@ -1,5 +1,6 @@
 //! Cases of attention.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
@@ -14,8 +15,8 @@ use crate::ops::qk_norm_rope::{self, QkNormRope, reference as turn_reference};
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
 use crate::testing::{
-    Blocks, Case, Gradient, Gradients, Guarded, Rng, cache_on_gpu, chunk_bytes, chunk_values, decode_cache,
-    encode_cache, input, nmse, spans,
+    Blocks, Case, Gradient, Gradients, Guarded, MIXED, Rng, cache_on_gpu, chunk_bytes, chunk_values,
+    decode_cache, encode_cache, input, nmse, spans,
 };
 use crate::{PlanError, Result};
 
@@ -652,7 +653,8 @@ fn stored_tolerance(ty: CacheType) -> f64 {
 }
 
 /// A step of several slots, some of them idle, in one dispatch and by the ops of many: alone in the cache's
-/// first positions, at the end of theirs, with splits and in a window.
+/// first positions, at the end of theirs, with splits and in a window. Then several tokens of each, those of the last
+/// slot first.
 fn slots_cases() -> Vec<Case> {
     let mut all = Vec::new();
     for (ty, heads, kv_heads, head_dim) in [
@@ -671,33 +673,50 @@ fn slots_cases() -> Vec<Case> {
         ] {
             let split = decode::SplitConfig { heads: per, splits, values: 8, prefetch: decode::prefetch(ty) };
             let shape = (heads, kv_heads, head_dim);
-            all.push(slots_case("decode", ty, shape, (positions, 1), window, split));
-            all.push(slots_case("rows", ty, shape, (positions, 1), window, split));
-            all.push(slots_case("rows", ty, shape, (positions, 3), window, split));
+            all.push(slots_case("decode", ty, shape, (positions, 1, false), window, split));
+            for mixed in [false, true] {
+                all.push(slots_case("rows", ty, shape, (positions, 1, mixed), window, split));
+                all.push(slots_case("rows", ty, shape, (positions, 3, mixed), window, split));
+            }
         }
     }
     all
+}
+
+/// Up to [`MIXED`] tokens of each slot, the last of them at its position: slot and position of each, those of the last
+/// slot first, and one of each that is idle.
+fn last_tokens(positions: &[u32]) -> Vec<(usize, u32)> {
+    let of = |(slot, &last): (usize, &u32)| {
+        let first = if last == IDLE { IDLE } else { (last + 1).saturating_sub(MIXED) };
+        (first..=last).map(move |p| (slot, p))
+    };
+    positions.iter().enumerate().rev().flat_map(of).collect()
 }
 
 fn slots_case(
     variant: &'static str,
     ty: CacheType,
     (heads, kv_heads, head_dim): (u32, u32, u32),
-    (positions, pools): (&'static [u32], u32),
+    (positions, pools, mixed): (&'static [u32], u32, bool),
     window: u32,
     split: decode::SplitConfig,
 ) -> Case {
     let at: Vec<String> =
         positions.iter().map(|&p| if p == IDLE { "idle".into() } else { p.to_string() }).collect();
     let name = format!(
-        "heads {heads}/{kv_heads} x {head_dim} slots at {} window {window} split {} x {}{}",
+        "heads {heads}/{kv_heads} x {head_dim} {} at {} window {window} split {} x {}{}",
+        if mixed { "mixed" } else { "slots" },
         at.join(" "),
         split.heads,
         split.splits,
         Lie::Blocks(pools).name()
     );
     Case::new("attention", variant, name, stored_tolerance(ty), move |gpu, _, seed| {
-        let n = positions.len();
+        let tokens = match mixed {
+            false => positions.iter().copied().enumerate().collect(),
+            true => last_tokens(positions),
+        };
+        let n = tokens.len();
         let most = positions.iter().filter(|&&p| p != IDLE).max().map_or(0, |p| p + 1);
         let context = 200;
         let mut rng = Rng::seeded(heads * head_dim + window, seed);
@@ -705,8 +724,10 @@ fn slots_case(
         let kind = (ty, kv_heads, head_dim);
         let lengths: Vec<u32> = positions.iter().map(|p| p.wrapping_add(1)).collect();
         let (mut blocks, cache) = Blocks::new(kind, &lengths, (1, pools), &mut rng, gpu.budget())?;
-        for (slot, &position) in positions.iter().enumerate().filter(|p| window > 0 && *p.1 != IDLE) {
-            blocks.release(slot, (position + 1).saturating_sub(window));
+        // The last of a slot's tokens comes last; what the first of them sees is before all that the others do.
+        let firsts = tokens.iter().rev().filter(|t| window > 0 && t.1 != IDLE);
+        for (slot, first) in firsts.map(|&(slot, p)| (slot, p)).collect::<HashMap<_, _>>() {
+            blocks.release(slot, (first + 1).saturating_sub(window));
         }
         let place = |slot: usize, p: u32| blocks.place(slot, p);
         let fused = variant == "decode";
@@ -722,14 +743,14 @@ fn slots_case(
         let held = [0, 1].map(|_| chunk_bytes(&cache, &rng.values(cache.context as usize * width)));
         let chunks = cache_on_gpu(gpu, &held[0], &held[1])?;
 
-        let words = blocks.words(positions, (77, 0));
+        let words = if mixed { blocks.words_mixed(&tokens) } else { blocks.words(positions, (77, 0)) };
         let state = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&words), "states")?;
         let table = gpu.alloc_init(Pool::State, bytemuck::cast_slice(&rotation.table(most)), "table")?;
         let norms = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&weights), "norms")?;
         let qkv_gpu = input(gpu, &qkv)?;
-        let sequences = Sequences::Slots { context };
-        let (tokens, scale) = (n as u32, 1.0 / (head_dim as f32).sqrt());
-        let shape = Shape { tokens, heads, window, scale, splits: split.splits, sequences };
+        let sequences = if mixed { Sequences::Mixed } else { Sequences::Slots { context } };
+        let (count, scale) = (n as u32, 1.0 / (head_dim as f32).sqrt());
+        let shape = Shape { tokens: count, heads, window, scale, splits: split.splits, sequences };
         let (o_bytes, lse_bytes) = shape.scratch_bytes(&cache);
         let scratch = Scratch {
             o: gpu.alloc(Pool::Activations, o_bytes, "parts")?,
@@ -749,7 +770,7 @@ fn slots_case(
                 scale,
                 split,
                 positions,
-                tokens,
+                tokens: count,
                 sequences,
             };
             let kv = &chunks[0];
@@ -767,7 +788,7 @@ fn slots_case(
             .record(&mut rec)?;
         } else {
             let q = Guarded::new(gpu, n * q_width, None)?;
-            let s = qk_norm_rope::Shape { tokens, heads, cache, rotation, eps: 1e-6, sequences };
+            let s = qk_norm_rope::Shape { tokens: count, heads, cache, rotation, eps: 1e-6, sequences };
             QkNormRope {
                 state: &state,
                 table: &table,
@@ -805,10 +826,10 @@ fn slots_case(
         let Some(got_o) = o.read(gpu)? else { return Ok(f64::INFINITY) };
         let [mut k, mut v] = [values(&held[0]), values(&held[1])];
         let (mut got, mut want) = (Vec::new(), Vec::new());
-        for (i, &position) in positions.iter().enumerate().filter(|p| *p.1 != IDLE) {
+        for (i, &(slot, position)) in tokens.iter().enumerate().filter(|t| t.1.1 != IDLE) {
             let qkv = &qkv[i * all..][..all];
             let q = turned(&qkv[..q_width], heads, &weights[..hd], position);
-            let at = place(i, position) * width;
+            let at = place(slot, position) * width;
             k[at..][..width].copy_from_slice(&kept(&turned(
                 &qkv[q_width..][..width],
                 kv_heads,
@@ -818,7 +839,7 @@ fn slots_case(
             v[at..][..width].copy_from_slice(&kept(&spread_f32(&qkv[q_width + width..], ty, hd)));
             let (h, kv, scale) = (heads as usize, kv_heads as usize, f64::from(scale));
             let of = |x: &[f32]| -> Vec<f32> {
-                (0..=position).flat_map(|p| &x[place(i, p) * width..][..width]).copied().collect()
+                (0..=position).flat_map(|p| &x[place(slot, p) * width..][..width]).copied().collect()
             };
             let (k, v) = (of(&k), of(&v));
             let at = position as usize;

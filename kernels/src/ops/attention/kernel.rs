@@ -18,6 +18,8 @@ pub(super) enum Keys {
     Piece,
     /// The same, for a token of each slot.
     Paged,
+    /// The same, for tokens of any slots.
+    Mixed,
     /// Those of its sequence in a training batch, up to itself.
     Packed,
     /// All of its sequence in a batch.
@@ -27,9 +29,10 @@ pub(super) enum Keys {
 impl Keys {
     /// Those that a cache has for the tokens of a batch.
     pub(super) fn of(cache: &CacheShape, sequences: Sequences) -> Keys {
-        match (cache.pages.is_some(), sequences == Sequences::One) {
-            (true, true) => Keys::Piece,
-            (true, false) => Keys::Paged,
+        match (cache.pages.is_some(), sequences) {
+            (true, Sequences::One) => Keys::Piece,
+            (true, Sequences::Slots { .. }) => Keys::Paged,
+            (true, Sequences::Mixed) => Keys::Mixed,
             // Slots are of a cache in blocks, which plans see to.
             (false, _) => Keys::Cached,
         }
@@ -48,6 +51,11 @@ impl Keys {
                 include_str!("../../layout/rows.wgsl"),
                 include_str!("paged.wgsl")
             ),
+            Keys::Mixed => concat!(
+                include_str!("../../layout/pages.wgsl"),
+                include_str!("../../layout/mixed.wgsl"),
+                include_str!("paged.wgsl")
+            ),
             Keys::Packed => include_str!("packed.wgsl"),
             Keys::PackedFull => include_str!("packed_full.wgsl"),
         }
@@ -58,6 +66,7 @@ impl Keys {
             Keys::Cached => "",
             Keys::Piece => "_piece",
             Keys::Paged => "_paged",
+            Keys::Mixed => "_mixed",
             Keys::Packed => "_packed",
             Keys::PackedFull => "_packed_full",
         }
@@ -66,7 +75,7 @@ impl Keys {
     /// Access to bindings 1 to 3.
     pub(super) fn bindings(self) -> [Access; 3] {
         match self {
-            Keys::Cached | Keys::Piece | Keys::Paged => [Access::Read; 3],
+            Keys::Cached | Keys::Piece | Keys::Paged | Keys::Mixed => [Access::Read; 3],
             Keys::Packed | Keys::PackedFull => [Access::Read, Access::ReadWrite, Access::ReadWrite],
         }
     }
@@ -351,7 +360,8 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             let kernel = Kernel::Rows(tile);
             let kernels = CacheType::ALL.map(|ty| kernel.shader(head, Keys::Cached, ty));
             let packed = PACKED.map(|keys| kernel.shader(head, keys, CacheType::F32));
-            let paged = [Keys::Piece, Keys::Paged].map(|keys| kernel.shader(head, keys, CacheType::F16));
+            let paged =
+                [Keys::Piece, Keys::Paged, Keys::Mixed].map(|keys| kernel.shader(head, keys, CacheType::F16));
             all.extend(kernels.into_iter().chain(packed).chain(paged).map(|s| (s, Params::FIELDS)));
             if head % 32 == 0 && 2 * head * tile <= 2048 {
                 let apart = [Keys::Cached, Keys::Paged]

@@ -150,7 +150,7 @@ pub(super) fn dispatches(
                     chunk: chunk as u32,
                     chunks: pages.map_or(1, |p| p.chunks),
                     table: pages.map_or(0, |p| p.table),
-                    piece: pages.map_or(0, |p| p.piece),
+                    piece: pages.map_or(0, |p| p.whose(s.sequences)),
                 },
                 binds: vec![
                     whole(0, pages.map_or(first, |p| p.state_bytes())),

@@ -127,7 +127,7 @@ pub fn plan(
                     chunk: chunk as u32,
                     chunks: pages.map_or(1, |p| p.chunks),
                     table: pages.map_or(0, |p| p.table),
-                    piece: pages.map_or(0, |p| p.piece),
+                    piece: pages.map_or(0, |p| p.whose(s.sequences)),
                 },
                 binds: vec![
                     Bind { operand: 0, offset: 0, size: pages.map_or(4, |p| p.state_bytes()) },
@@ -153,6 +153,8 @@ enum Target {
     Piece(CacheType),
     /// A token of each slot, in blocks.
     Paged(CacheType),
+    /// Tokens of any slots, in blocks.
+    Mixed(CacheType),
     Packed,
 }
 
@@ -186,6 +188,7 @@ impl Kernel {
             Target::Cache(ty) => ty.name().to_owned(),
             Target::Piece(ty) => format!("piece_{}", ty.name()),
             Target::Paged(ty) => format!("paged_{}", ty.name()),
+            Target::Mixed(ty) => format!("mixed_{}", ty.name()),
             Target::Packed => "packed".to_owned(),
         };
         let apart = if self.extra == Extra::Bias { "_apart" } else { "" };
@@ -207,6 +210,14 @@ impl Kernel {
                 let parts = concat!(
                     include_str!("../../layout/pages.wgsl"),
                     include_str!("../../layout/rows.wgsl"),
+                    include_str!("paged.wgsl")
+                );
+                (parts, ty)
+            }
+            Target::Mixed(ty) => {
+                let parts = concat!(
+                    include_str!("../../layout/pages.wgsl"),
+                    include_str!("../../layout/mixed.wgsl"),
                     include_str!("paged.wgsl")
                 );
                 (parts, ty)
@@ -243,7 +254,12 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
         for norm in [false, true] {
             for pairing in [Pairing::Adjacent, Pairing::HalfSplit] {
                 let types = CacheType::ALL.into_iter().filter(|ty| ty.blocks(32) == 0 || head_dim % 32 == 0);
-                let slots = [Target::Piece(CacheType::F16), Target::Paged(CacheType::Q8_0), Target::Packed];
+                let slots = [
+                    Target::Piece(CacheType::F16),
+                    Target::Mixed(CacheType::F16),
+                    Target::Paged(CacheType::Q8_0),
+                    Target::Packed,
+                ];
                 let slots =
                     slots.into_iter().filter(|t| !matches!(t, Target::Paged(_)) || head_dim % 32 == 0);
                 let extra = if norm { Extra::Norms } else { Extra::None };
@@ -305,6 +321,7 @@ impl QkNormRope<'_> {
                 (_, false) => Target::Cache(s.cache.ty),
                 (Sequences::One, true) => Target::Piece(s.cache.ty),
                 (Sequences::Slots { .. }, true) => Target::Paged(s.cache.ty),
+                (Sequences::Mixed, true) => Target::Mixed(s.cache.ty),
             },
         };
         let pipeline = rec.gpu().pipeline(&kernel.name(), || kernel.shader())?;
