@@ -131,7 +131,13 @@ pub fn attention_cuts(deepest: u32) -> Vec<Attention> {
                     continue;
                 }
                 for (values, prefetch) in [(8, 8), (8, 4), (16, 8), (16, 4), (32, 8)] {
-                    let how = How::Decode(decode::SplitConfig { heads, splits, values, prefetch });
+                    let how = How::Decode(decode::SplitConfig {
+                        heads,
+                        splits,
+                        values,
+                        prefetch,
+                        subgroups: decode::SUBGROUPS,
+                    });
                     all.push(Attention { how, ty, positions, ..shape });
                 }
             }

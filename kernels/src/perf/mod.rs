@@ -25,6 +25,7 @@ use crate::ops::matmul::{
     matvec_with,
 };
 use crate::ops::quantize::{self, Quantized};
+use crate::ops::split_k;
 use crate::ops::tile::reference::tiles;
 use crate::testing::{Rng, random_blocks};
 use crate::{Error, Fields, PlanError, Result, Weight, WeightShape, WeightType, compose, fold, params};
@@ -156,7 +157,8 @@ pub fn products(side: u32) -> Vec<Product> {
             if variant != Variant::TiledDot || ty.layout().has_ints() {
                 // As a decoder calls it: cooperative products take f16.
                 let x = left_side(variant, Format::F16);
-                let forward = Product { x, ..plain(variant, ty, side, side, side) };
+                let tokens = if variant == Variant::Sliced { side.min(split_k::SLOTS) } else { side };
+                let forward = Product { x, ..plain(variant, ty, side, side, tokens) };
                 all.push(forward);
                 if matches!(variant, Variant::Tiled | Variant::Coop | Variant::Direct) {
                     let x = left_side(variant, Format::F32);
@@ -173,7 +175,7 @@ pub fn products(side: u32) -> Vec<Product> {
 fn left_side(variant: Variant, coop: Format) -> Format {
     match variant {
         Variant::Coop => coop,
-        Variant::Direct => Format::Tiles { side: 16 },
+        Variant::Direct | Variant::Sliced => Format::Tiles { side: 16 },
         _ => Format::F32,
     }
 }
@@ -189,14 +191,18 @@ pub fn all_tiles(gpu: &Gpu, side: u32) -> Vec<Product> {
     let mut all = Vec::new();
     for &ty in WeightType::ALL {
         let layer = matches!(ty, WeightType::F16 | WeightType::Q4_K);
-        let layer = LAYER.iter().filter(|_| layer).map(|&(r, c)| (r, c, side / 2));
+        // Slots of a GPU that is fast enough for many.
+        let slots = if gpu.caps().kind == DeviceKind::Discrete { &[16, 32, 64][..] } else { &[] };
+        let batches = || slots.iter().copied().chain([side / 2]);
+        let layer = LAYER.iter().filter(|_| layer).flat_map(|&(r, c)| batches().map(move |n| (r, c, n)));
         for (rows, cols, tokens) in [(side, side, side)].into_iter().chain(layer) {
             for variant in Variant::ALL.into_iter().filter(|v| !v.few()) {
                 if variant.supports(gpu.caps(), ty, tokens).is_err() {
                     continue;
                 }
                 for direction in [Direction::Forward, Direction::Gradient] {
-                    for kernel in Kernel::all(variant, direction, gpu.caps()) {
+                    let few = tokens <= split_k::SLOTS && direction == Direction::Gradient;
+                    for kernel in Kernel::all(variant, direction, gpu.caps()).into_iter().filter(|_| !few) {
                         let p = Product {
                             variant,
                             ty,
@@ -248,11 +254,13 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
     if let Err(why) = p.variant.supports(gpu.caps(), p.ty, p.tokens) {
         return Err(PlanError::Shape { op: p.direction.op(), what: why.into() }.into());
     }
-    let (sets, dispatches, copies) = match p.variant.few() {
+    // Bound by the weights' bytes: none of them may come from a cache.
+    let streams = p.tokens <= split_k::SLOTS;
+    let (sets, dispatches, copies) = match streams {
         true => {
             let copies = (effort.distinct as f64 / p.bytes()).ceil().max(1.0) as usize;
             let dispatches = effort.dispatches.max(copies);
-            (dispatches, dispatches, copies)
+            (if p.variant.few() { dispatches } else { 1 }, dispatches, copies)
         }
         // Bound by arithmetic: enough that one dispatch's end and the next one's start overlap.
         false => (effort.sets.min(4), effort.sets.min(8), 1),
@@ -276,6 +284,8 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
         return Ok(best);
     }
     let (left, right) = p.sides();
+    let shared = split_k::few_slots_bytes(p.tokens, gpu.budget());
+    let scratch = (shared > 0).then(|| gpu.alloc(Pool::Activations, shared, "perf scratch")).transpose()?;
     let mut rec = Recorder::new(gpu);
     for i in 0..dispatches {
         let (x, ints, y) = &buffers[i % sets];
@@ -286,7 +296,8 @@ pub fn product(gpu: &Gpu, effort: &Effort, p: &Product) -> Result<(f64, Option<M
         match p.direction {
             Direction::Forward => {
                 let out = (y, Columns::all(right));
-                linear_with(&mut rec, kernel, w, input, out, p.tokens, Epilogue::default())?;
+                let epilogue = Epilogue { scratch: scratch.as_ref(), ..Epilogue::default() };
+                linear_with(&mut rec, kernel, w, input, out, p.tokens, epilogue)?;
             }
             Direction::Gradient => {
                 let dy = Gradient { format: p.x, ..Gradient::new(x, Columns::all(left), 1.0) };

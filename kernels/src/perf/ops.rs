@@ -159,8 +159,7 @@ fn elementwise(out: Format, n: u32) -> Vec<Op> {
     });
     let variant = written_as(out);
     let all = [norm, summed, glu, activation].map(|o| Op { variant, ..o });
-    // Sums of slots' steps are written as rows alone.
-    all.into_iter().filter(|o| !(out == TILES && o.op == "rmsnorm_summed")).collect()
+    all.into()
 }
 
 /// Tiles as most devices with matrices have them.

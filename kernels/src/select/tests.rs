@@ -32,6 +32,9 @@ fn devices_get_what_they_can() {
     let h200 = fake("vulkan", "NVIDIA H200", "NVIDIA 580.159.04", DeviceKind::Discrete, 16);
     assert_eq!(products(&h200), [MatvecDot, MatvecDot, Coop]);
     assert_eq!([6, 8].map(|tokens| matmul::Variant::pick(&h200, WeightType::Q4_K, tokens)), [Coop; 2]);
+    // Where activations come in tiles, subgroups share the sums of a few rows.
+    let sliced = |caps: &Caps, n| variant("matmul", caps, CallShape::tokens(n), |v| v != "chain");
+    assert_eq!([5, 6, 64, 65].map(|n| sliced(&h200, n)), ["matvec_dot", "sliced", "sliced", "direct"]);
     assert_eq!(matmul::Variant::pick(&h200, WeightType::F32, 64), Tiled);
     assert_eq!(matmul::Variant::pick(&h200, WeightType::F16, 1), Matvec);
     let chain = |caps: &Caps| variant("matmul", caps, CallShape::tokens(1), |_| true);

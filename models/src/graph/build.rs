@@ -6,7 +6,7 @@ use weft_kernels::ops::experts::{self, Left};
 use weft_kernels::ops::matmul::{Variant, left_side};
 use weft_kernels::ops::quantize;
 use weft_kernels::ops::sample::scratch_bytes;
-use weft_kernels::ops::split_k::{few_slots_bytes, short_prompt_bytes};
+use weft_kernels::ops::split_k::{SLOTS, few_slots_bytes, short_prompt_bytes};
 use weft_kernels::select::MATVEC_TOKENS;
 
 use super::building::{Attended, Build};
@@ -193,10 +193,11 @@ impl<'a> Builder<'a> {
             let mut behind =
                 readers[out.0].iter().filter(|&&r| r != i).map(|&r| self.wants(&self.nodes[r], out));
             let Some(first) = behind.next() else { continue };
-            self.values[out.0].format = match behind.all(|f| f == first) {
-                true => first,
-                false => Format::F32,
-            };
+            let format = if behind.all(|f| f == first) { first } else { Format::F32 };
+            let info = &mut self.values[out.0];
+            info.format = format;
+            // Few rows have less room than a tile takes.
+            info.bytes = info.bytes.max(format.rows(info.rows) * u64::from(info.cols) * format.bytes());
         }
         self.tile_attended();
         self.pad_products();
@@ -209,7 +210,8 @@ impl<'a> Builder<'a> {
         let shared = (bytes > 0).then(|| self.bytes(bytes));
         for node in &mut self.nodes {
             let Node::Product { x, out, scratch, .. } = node else { continue };
-            if matches!(self.values[x.0].format, Format::Tiles { .. }) {
+            // What takes a few rows looks for the last one.
+            if matches!(self.values[x.0].format, Format::Tiles { .. }) && self.pass.tokens > SLOTS {
                 *scratch = scratch.or(shared);
                 let info = &mut self.values[out.0];
                 let rows = info.rows.next_multiple_of(LARGEST_TILE);
@@ -224,6 +226,8 @@ impl<'a> Builder<'a> {
         for mut node in nodes {
             let read = if let Node::Product { x, .. } = node { x } else { Value(usize::MAX) };
             let wanted = self.wants(&node, read);
+            // With a few rows, one more dispatch would cost what the tiles save.
+            let wanted = if self.pass.tokens <= SLOTS { Format::F32 } else { wanted };
             if let (Node::Product { x, site: Site::Layer(_, Group::Output), .. }, Format::Tiles { .. }) =
                 (&mut node, wanted)
             {
@@ -246,10 +250,15 @@ impl<'a> Builder<'a> {
         if x != v {
             return Format::F32;
         }
-        let Site::Layer(layer, group) = site else { return Format::F32 };
-        // Adapters are f32.
-        if self.f.lora.is_some_and(|l| l.adapts(layer, group)) {
-            return Format::F32;
+        match site {
+            // Adapters are f32.
+            Site::Layer(layer, group) if self.f.lora.is_some_and(|l| l.adapts(layer, group)) => {
+                return Format::F32;
+            }
+            Site::Layer(..) => {}
+            // Logits of many rows have no room for whole tiles of them.
+            Site::Head if self.info(v).rows == self.pass.tokens && self.pass.tokens <= SLOTS => {}
+            Site::Head | Site::Router(_) => return Format::F32,
         }
         let shapes: Vec<_> = self.f.weights.shapes(site).collect();
         match left_side(self.f.caps, &shapes, self.pass.tokens) {

@@ -433,7 +433,13 @@ fn decode_cases() -> Vec<Case> {
                 (600, 0, 1, 4),
             ] {
                 let prefetch = decode::prefetch(ty);
-                let split = decode::SplitConfig { heads: per, splits, values: 8, prefetch };
+                let split = decode::SplitConfig {
+                    heads: per,
+                    splits,
+                    values: 8,
+                    prefetch,
+                    subgroups: decode::SUBGROUPS,
+                };
                 for lie in [Lie::Order, Lie::Blocks(1)] {
                     let (heads, at) = ((heads, kv_heads, head_dim), (position, window, lie));
                     all.push(decode_case(ty, heads, at, split, (norm, pairing)));
@@ -442,20 +448,27 @@ fn decode_cases() -> Vec<Case> {
         }
     }
     for (values, prefetch) in [(8, 4), (16, 8), (32, 8)] {
-        let split = decode::SplitConfig { heads: 2, splits: 3, values, prefetch };
+        let split =
+            decode::SplitConfig { heads: 2, splits: 3, values, prefetch, subgroups: decode::SUBGROUPS };
         let (ty, pairing) = (CacheType::Q8_0, Pairing::HalfSplit);
         for lie in [Lie::Order, Lie::Blocks(1)] {
             all.push(decode_case(ty, (4, 1, 64), (601, 0, lie), split, (true, pairing)));
         }
     }
     for ty in [CacheType::F16, CacheType::Q8_0] {
-        let split = decode::SplitConfig { heads: 4, splits: 16, values: 8, prefetch: decode::prefetch(ty) };
+        let split = decode::SplitConfig {
+            heads: 4,
+            splits: 16,
+            values: 8,
+            prefetch: decode::prefetch(ty),
+            subgroups: decode::SUBGROUPS,
+        };
         for lie in [Lie::Order, Lie::Blocks(1)] {
             all.push(decode_case(ty, (8, 2, 128), (4095, 0, lie), split, (true, Pairing::HalfSplit)));
         }
     }
     // Gemma's heads, also in rings: before they are full, at the end of a lap, and after many.
-    let split = decode::SplitConfig { heads: 4, splits: 2, values: 8, prefetch: 4 };
+    let split = decode::SplitConfig { heads: 4, splits: 2, values: 8, prefetch: 4, subgroups: 4 };
     let turned = (true, Pairing::HalfSplit);
     for (position, window) in [(0, 0), (300, 0), (600, 100)] {
         for lie in [Lie::Order, Lie::Blocks(1)] {
@@ -671,7 +684,13 @@ fn slots_cases() -> Vec<Case> {
             // With windows whose blocks were left behind.
             (&[80, 7, IDLE, 63, 64, 999], 50, 4, 2),
         ] {
-            let split = decode::SplitConfig { heads: per, splits, values: 8, prefetch: decode::prefetch(ty) };
+            let split = decode::SplitConfig {
+                heads: per,
+                splits,
+                values: 8,
+                prefetch: decode::prefetch(ty),
+                subgroups: decode::SUBGROUPS,
+            };
             let shape = (heads, kv_heads, head_dim);
             all.push(slots_case("decode", ty, shape, (positions, 1, false), window, split));
             for mixed in [false, true] {

@@ -66,7 +66,12 @@ pub struct SplitConfig {
     pub values: u32,
     /// Loads of 8 keys' values that a lane has in flight, and of values as many: 4 or 8.
     pub prefetch: u32,
+    /// Subgroups of a workgroup, up to 256 invocations: 8, or 4 where slots are many and short.
+    pub subgroups: u32,
 }
+
+/// Subgroups of a workgroup of one token's attention.
+pub const SUBGROUPS: u32 = 8;
 
 impl SplitConfig {
     /// The split for a cache that holds up to `positions` of each of `slots`: for one, the fastest on an H200
@@ -74,8 +79,13 @@ impl SplitConfig {
     pub fn pick(heads: u32, kv_heads: u32, ty: CacheType, positions: u32, slots: u32) -> SplitConfig {
         let (group, all) = (heads / kv_heads, heads * slots);
         let most = group.div_ceil(group.div_ceil(4));
+        let busy = all > 256;
+        // Where slots fill the GPU and are short, more workgroups on a multiprocessor are worth more than keys that are
+        // read once for all query heads.
+        let short = busy && positions <= 512;
         let (heads, splits) = match positions {
-            _ if all > 256 => (most, 1),
+            _ if short => (2.min(most), 1),
+            _ if busy => (most, 1),
             0..=512 => (1, 1),
             513..=2048 => (1, 8),
             2049..=8192 => (2.min(most), 8),
@@ -83,7 +93,9 @@ impl SplitConfig {
         };
         let workgroups = kv_heads * group.div_ceil(heads) * slots;
         let splits = if slots > 1 { (256 / workgroups).clamp(1, splits) } else { splits };
-        SplitConfig { heads, splits, values: 8, prefetch: prefetch(ty) }
+        // Loads in flight take registers, too.
+        let (prefetch, subgroups) = if short { (4, SUBGROUPS / 2) } else { (prefetch(ty), SUBGROUPS) };
+        SplitConfig { heads, splits, values: 8, prefetch, subgroups }
     }
 
     /// As [`SplitConfig::pick`], unless another was measured on this device ([`crate::tuning`]), for one token and within
@@ -103,7 +115,7 @@ impl SplitConfig {
 
     /// The split of a tuning file.
     pub(crate) fn of([heads, splits, values, prefetch]: [u32; 4]) -> SplitConfig {
-        SplitConfig { heads, splits, values, prefetch }
+        SplitConfig { heads, splits, values, prefetch, subgroups: SUBGROUPS }
     }
 
     /// As a tuning file has it.
@@ -199,12 +211,12 @@ impl Kernel {
         let apart = if self.apart { "_apart" } else { "" };
         let (SplitConfig { heads, values, prefetch, .. }, hd, ty) =
             (self.split, self.head_dim, self.ty.name());
-        let work = format!("g{heads}_l{values}x{prefetch}");
+        let work = format!("g{heads}_l{values}x{prefetch}w{}", self.split.subgroups);
         format!("attention_decode{ints}{ring}{apart}{norm}_{pairing}_{work}_h{hd}_s{}_{ty}", self.subgroup)
     }
 
     fn shader(self) -> Shader {
-        let wg = (8 * self.subgroup).min(256);
+        let wg = (self.split.subgroups * self.subgroup).min(256);
         let lanes = (self.head_dim / self.split.values).min(self.subgroup);
         let chunks = self.head_dim / (8 * lanes);
         // Keys of a team in a round, and what lies between two keys of a lane that have a block each.
@@ -276,7 +288,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
         for ty in CacheType::ALL {
             for (heads, norm, pairing) in [(1, true, Pairing::HalfSplit), (4, false, Pairing::Adjacent)] {
                 for (values, prefetch, ints) in [(8, 8, false), (8, 8, true), (8, 4, false), (16, 8, false)] {
-                    let split = SplitConfig { heads, splits: 1, values, prefetch };
+                    let split = SplitConfig { heads, splits: 1, values, prefetch, subgroups: 12 - prefetch };
                     let (ring, apart) = (prefetch == 4, false);
                     let paged = false;
                     let kernel =

@@ -48,6 +48,7 @@ pub fn cases() -> Vec<Case> {
         }
     }
     all.extend(direct());
+    all.extend(sliced());
     // Whole tiles of a few slots.
     for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
         all.push(case(Variant::Coop, ty, 128, 512, 16, false, false));
@@ -109,13 +110,13 @@ pub fn cases() -> Vec<Case> {
         let ty = if takes(variant, WeightType::BF16) { WeightType::BF16 } else { WeightType::Q8_0 };
         let tokens = if variant.few() { 3 } else { 40 };
         all.push(beyond_case(variant, None, ty, [128, 768, tokens]));
-        for tile in (0..8).filter(|_| matches!(variant, Variant::Coop | Variant::Direct | Variant::TiledF16))
-        {
+        let halves = matches!(variant, Variant::Coop | Variant::Direct | Variant::TiledF16);
+        for tile in (0..8).filter(|_| halves) {
             all.push(beyond_case(variant, Some(tile), WeightType::Q8_0, [256, 512, 128]));
             all.push(beyond_case(variant, Some(tile), WeightType::Q8_0, [256, 512, 72]));
         }
     }
-    for variant in Variant::ALL.into_iter().filter(|&v| v != Variant::Direct) {
+    for variant in Variant::ALL.into_iter().filter(|&v| !v.tiles()) {
         let tokens = if variant.few() { 3 } else { 40 };
         for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::IQ1_M, WeightType::MXFP4]
         {
@@ -128,6 +129,7 @@ pub fn cases() -> Vec<Case> {
         all.push(normed_case(variant, WeightType::Q4_K, 256, 2048, tokens));
         all.push(normed_case(variant, WeightType::F16, 1028, 64, tokens));
     }
+    all.push(normed_case(Variant::Sliced, WeightType::Q4_K, 256, 4096, 20));
     all.extend(gradients());
     for &ty in WeightType::ALL.iter().filter(|t| t.layout().has_ints()) {
         for (kind, rows, cols) in [
@@ -159,7 +161,7 @@ const TILES: [usize; 5] = [5, 3, 3, 3, 8];
 fn takes(variant: Variant, ty: WeightType) -> bool {
     match variant {
         Variant::MatvecDot | Variant::TiledDot => ty.layout().has_ints(),
-        Variant::TiledF16 | Variant::Coop | Variant::Direct => ty != WeightType::F32,
+        Variant::TiledF16 | Variant::Coop | Variant::Direct | Variant::Sliced => ty != WeightType::F32,
         _ => true,
     }
 }
@@ -184,6 +186,31 @@ fn direct() -> Vec<Case> {
     all
 }
 
+/// The kernel whose subgroups share a sum: shapes of whole tiles, up to 64 tokens.
+fn sliced() -> Vec<Case> {
+    let mut all = Vec::new();
+    for &ty in WeightType::ALL.iter().filter(|&&ty| takes(Variant::Sliced, ty)) {
+        all.push(case(Variant::Sliced, ty, 96, 512, 16, false, false));
+    }
+    for ty in [WeightType::F16, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
+        for (tile, tokens) in [(0, 6), (0, 16), (1, 19), (2, 32), (3, 64)] {
+            all.push(case_with(Variant::Sliced, Some(tile), ty, 64, 768, tokens, [true, true, false, false]));
+            // With a sum that workgroups share, and an adapter behind it.
+            all.push(case_with(
+                Variant::Sliced,
+                Some(tile),
+                ty,
+                128,
+                4096,
+                tokens,
+                [false, true, true, false],
+            ));
+        }
+        all.push(case_with(Variant::Sliced, None, ty, 128, 768, 40, [false, false, false, true]));
+    }
+    all
+}
+
 /// The kernel of a case: the one picked, or a tile by number, round and round those that the device
 /// has room for.
 fn kernel(
@@ -204,7 +231,7 @@ fn kernel(
 fn tolerance(variant: Variant) -> f64 {
     match variant {
         // f16 loses what f16 loses, and so do activations of 8 bits.
-        Variant::Coop | Variant::Direct | Variant::TiledF16 | Variant::TiledDot => 5e-4,
+        Variant::Coop | Variant::Direct | Variant::Sliced | Variant::TiledF16 | Variant::TiledDot => 5e-4,
         // These compute in f32 or in integers that lose nothing.
         _ => 1e-6,
     }
@@ -506,7 +533,7 @@ fn case_of(
         if !extreme && !beyond {
             return y.compare(gpu, &want);
         }
-        let halves = matches!(variant, Variant::Coop | Variant::Direct | Variant::TiledF16);
+        let halves = matches!(variant, Variant::Coop | Variant::TiledF16) || variant.tiles();
         // Token by token: one has values that would hide another's errors.
         let Some(got) = y.read(gpu)? else { return Ok(f64::INFINITY) };
         let tokens = got.chunks_exact(stride as usize).zip(want.chunks_exact(stride as usize));
@@ -524,7 +551,7 @@ fn case_of(
 /// What the kernel takes its left side in, other than rows of f16.
 fn tiles_of(gpu: &Gpu, variant: Variant) -> Format {
     match (variant, Coop::of(gpu.caps())) {
-        (Variant::Direct, Some(coop)) => Format::Tiles { side: coop.side },
+        (v, Some(coop)) if v.tiles() => Format::Tiles { side: coop.side },
         _ => Format::F32,
     }
 }
@@ -559,14 +586,16 @@ fn normed_case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u
         let norm_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&norm), "norm")?;
         let y = Guarded::new(gpu, before.len(), Some(&before))?;
         let n = Guarded::new(gpu, before.len(), None)?;
-        let x_gpu = input(gpu, &x)?;
+        let format = tiles_of(gpu, variant);
+        let x_gpu = left_side(gpu, format, &x, cols)?;
         let scratch = gpu.alloc(Pool::Activations, before.len() as u64 * 4 * 8, "parts")?;
         let norm_to = Norm { w: &norm_gpu, eps: 1e-6, to: (&n.slice, Format::F32) };
         let (add, scratch, norm_to) = (true, Some(&scratch), Some(norm_to));
         let epilogue = Epilogue { add, scratch, specialised: true, norm: norm_to, ..Epilogue::default() };
         let mut rec = Recorder::new(gpu);
         let out = (&y.slice, Columns::all(rows));
-        linear_as(&mut rec, variant, &w, Input::f32(&x_gpu), out, tokens, epilogue)?;
+        let input = Input { format, ..Input::f32(&x_gpu) };
+        linear_as(&mut rec, variant, &w, input, out, tokens, epilogue)?;
         gpu.run(&rec.finish()?, None)?;
         let sums = super::reference::linear(&x, &values, cols as usize, None, Some(&before));
         let normed = rmsnorm::reference::rmsnorm_f64(&sums, &norm, f64::from(1e-6f32));

@@ -4,6 +4,7 @@ use weft_runtime::{Cost, Recorder, Slice};
 
 use super::matvec::Matvec;
 use super::operands::{ADD, Epilogue, HAS_BIAS, Input, Params};
+use super::pick::tiled;
 use super::product::{self, norm_after};
 use super::tiles::Kernel;
 use super::variant::{Direction, Variant};
@@ -70,7 +71,7 @@ pub fn linear(
     epilogue: Epilogue<'_>,
 ) -> Result<()> {
     let variant = match Variant::pick(rec.gpu().caps(), w.shape.ty, tokens) {
-        _ if matches!(x.format, Format::Tiles { .. }) => Variant::Direct,
+        _ if matches!(x.format, Format::Tiles { .. }) => tiled(rec.gpu().caps(), &w.shape, tokens),
         Variant::MatvecDot if x.ints.is_none() => Variant::Matvec,
         Variant::TiledDot if x.ints.is_none() => Variant::Tiled,
         v => v,

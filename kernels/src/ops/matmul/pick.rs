@@ -1,8 +1,11 @@
 //! Which variant and which tile a device and a shape get.
 
+use std::cmp::Reverse;
+
 use weft_runtime::{Caps, DeviceKind};
 
 use super::direct::DirectTile;
+use super::sliced::SlicedTile;
 use super::tile::{
     COOP_EIGHT, COOP_FOUR, CoopSize, LOADS_32, LOADS_64, SQUARE_64, SQUARE_64_DEEP, SQUARE_128, TALL_128,
     Tile,
@@ -34,6 +37,9 @@ impl Variant {
                 Err("no cooperative matrices in f16 and f32")
             }
             Variant::Direct => supports_direct(caps, ty, tokens),
+            Variant::Sliced if tokens > split_k::SLOTS => Err("more tokens than a few slots have"),
+            Variant::Sliced if SlicedTile::all(caps).is_empty() => Err("no room for its tiles"),
+            Variant::Sliced => Variant::Coop.supports(caps, ty, tokens),
             // A file of F32 was chosen for its precision, which f16 would lose.
             Variant::TiledF16 | Variant::Coop if ty == WeightType::F32 => Err("the type is wider than f16"),
             _ => Ok(()),
@@ -42,7 +48,7 @@ impl Variant {
 
     /// The variant for a device, a type and a batch whose activations lie in rows, by the table.
     pub fn pick(caps: &Caps, ty: WeightType, tokens: u32) -> Variant {
-        let rows = |v: &Variant| *v != Variant::Direct;
+        let rows = |v: &Variant| !v.tiles();
         let of = |name: &str| Variant::named(name).filter(rows);
         let can = |name: &str| of(name).is_some_and(|v| v.supports(caps, ty, tokens).is_ok());
         of(select::variant("matmul", caps, CallShape::tokens(tokens), can)).unwrap_or(Variant::Tiled)
@@ -77,6 +83,13 @@ impl Product<'_> {
         self.tokens.div_ceil(bm) * self.outputs.div_ceil(bn)
     }
 
+    /// Whether tiles of so many outputs are fewer than fill a large GPU, and too many for workgroups to share their
+    /// sums.
+    fn half_filled(&self, bn: u32) -> bool {
+        let tiles = self.outputs.div_ceil(bn);
+        split_k::WANTED / 2 < tiles && tiles < split_k::WANTED
+    }
+
     /// Tiles of [`COOP_FOUR`].
     fn coop_tiles(&self) -> u32 {
         let all = Kernel::all(Variant::Coop, self.direction, self.caps);
@@ -92,6 +105,10 @@ enum Choice {
     Matrices(CoopSize),
     /// The smallest tile that takes all tokens, or the largest there is.
     Covering,
+    /// Of the tiles that take all tokens with the fewest, the widest; or the largest there is.
+    CoveringWide,
+    /// The narrowest of them.
+    CoveringNarrow,
     /// The narrowest cooperative tile that takes all tokens.
     Narrowest,
     /// A tile of so many tokens with its left side in tiles, or the first that there is.
@@ -110,7 +127,7 @@ const fn rule(variant: Variant, holds: fn(&Product<'_>) -> bool, gives: Choice) 
 }
 
 /// What was the fastest, as `weft kernels perf --tiles` measured it.
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 18] = [
     // Software GPUs walk their lanes one by one at each load, from workgroup memory as well, so that loads a product
     // are what counts. Large tiles take them seconds to compile, which the gradient alone is worth, since the forward
     // product has a better variant there.
@@ -136,9 +153,12 @@ const RULES: [Rule; 16] = [
     ),
     rule(Variant::Coop, |_| true, Choice::Matrices(COOP_FOUR)),
     // Where weights have to be unpacked, 256 tokens a tile are worth their registers if tiles are many.
+    rule(Variant::Direct, |p| p.tokens <= split_k::SLOTS, Choice::Direct(64)),
     rule(Variant::Direct, |p| p.integers && p.tiles((256, 64)) >= MANY_TILES, Choice::Direct(256)),
-    rule(Variant::Direct, |p| p.tokens > split_k::SLOTS, Choice::Direct(128)),
-    rule(Variant::Direct, |_| true, Choice::Direct(64)),
+    rule(Variant::Direct, |_| true, Choice::Direct(128)),
+    // Tiles that leave multiprocessors without one are worth half as wide, unless workgroups share their sums.
+    rule(Variant::Sliced, |p| p.half_filled(32), Choice::CoveringNarrow),
+    rule(Variant::Sliced, |_| true, Choice::CoveringWide),
 ];
 
 /// Tiles that fill a large GPU several times over: what a tile of 256 tokens is worth its registers from.
@@ -168,6 +188,13 @@ impl Kernel {
                 all.iter().find(|k| matches!(k, Kernel::Coop(c) if size.on(c.coop) == *c))
             }
             Choice::Covering => all.iter().find(|k| k.tile().0 >= tokens).or(all.last()),
+            Choice::CoveringWide => {
+                let takes = all.iter().filter(|k| k.tile().0 >= tokens);
+                takes.min_by_key(|k| (k.tile().0, Reverse(k.tile().1))).or(all.last())
+            }
+            Choice::CoveringNarrow => {
+                all.iter().filter(|k| k.tile().0 >= tokens).min_by_key(|k| k.tile()).or(all.last())
+            }
             Choice::Narrowest => {
                 // Where there are two tiles for each multiprocessor, two subgroups a tile load x less often than
                 // four.
@@ -204,18 +231,38 @@ pub fn tiles_of<'a>(
     mut weights: impl Iterator<Item = (&'a WeightShape, Columns)>,
     tokens: u32,
 ) -> Option<Format> {
-    let tiles = DirectTile::all(caps);
-    let direct = |(w, columns): (&WeightShape, Columns)| {
-        let takes = |t: &DirectTile| t.takes(w, columns);
-        let can = |name: &str| match Variant::named(name) {
-            Some(Variant::Direct) => tiles.iter().all(takes) && supports_direct(caps, w.ty, tokens).is_ok(),
-            Some(v) => v.supports(caps, w.ty, tokens).is_ok(),
-            None => false,
+    let (direct, sliced) = (DirectTile::all(caps), SlicedTile::all(caps));
+    let tiled = |(w, columns): (&WeightShape, Columns)| {
+        let can = |name: &str| {
+            let variant = Variant::named(name);
+            let whole = match variant {
+                Some(Variant::Direct) => direct.iter().all(|t| t.takes(w, columns)),
+                Some(Variant::Sliced) => sliced.iter().all(|t| t.takes(w, columns)),
+                _ => true,
+            };
+            whole && variant.is_some_and(|v| v.supports(caps, w.ty, tokens).is_ok())
         };
-        select::variant(direction.op(), caps, CallShape::tokens(tokens), can) == Variant::Direct.name()
+        let name = select::variant(direction.op(), caps, CallShape::tokens(tokens), can);
+        Variant::named(name).is_some_and(Variant::tiles)
     };
-    let side = tiles.first()?.coop.side;
-    weights.all(direct).then_some(Format::Tiles { side })
+    let side = direct.first()?.coop.side;
+    weights.all(tiled).then_some(Format::Tiles { side })
+}
+
+/// The variant of a product whose left side lies in tiles.
+pub(super) fn tiled(caps: &Caps, w: &WeightShape, tokens: u32) -> Variant {
+    let columns = Columns::all(w.rows);
+    let sliced = SlicedTile::all(caps).iter().all(|t| t.takes(w, columns));
+    let can = |v: Variant| v.supports(caps, w.ty, tokens).is_ok();
+    // Tiles of 64 rows that fill a large GPU by themselves unpack a weight once for all of them.
+    let direct = tokens > split_k::SLOTS / 2
+        && w.rows.div_ceil(64) >= split_k::WANTED
+        && DirectTile::all(caps).iter().all(|t| t.takes(w, columns));
+    if sliced && can(Variant::Sliced) && !(direct && can(Variant::Direct)) {
+        Variant::Sliced
+    } else {
+        Variant::Direct
+    }
 }
 
 /// Whether the device can run this variant on this type; the reason if not.

@@ -9,7 +9,8 @@ use super::plan::{LowShape, ProductShape, plan};
 use super::tiles::Kernel;
 use super::variant::{Direction, Variant};
 use crate::layout::{Columns, Format};
-use crate::ops::{lora, rmsnorm, slab_operands, split_k};
+use crate::ops::split_k::{self, SLOTS};
+use crate::ops::{lora, rmsnorm, slab_operands};
 use crate::plan::record_specialised;
 use crate::select::{self, CallShape, MATVEC_TOKENS};
 use crate::{PlanError, Result, Weight, record};
@@ -23,7 +24,7 @@ fn share(
 ) -> (u32, u32) {
     let whole = (1, depth.next_multiple_of(256));
     let (bk, Some(scratch)) = (kernel.depth(), scratch) else { return whole };
-    let Some(bk) = bk else { return whole };
+    let Some((bk, least)) = bk else { return whole };
     let budget = rec.gpu().budget();
     if !outputs.is_multiple_of(4) || u64::from(tokens) * u64::from(depth) * 4 > budget.max_binding {
         return whole;
@@ -32,7 +33,7 @@ fn share(
     let tiles = tokens.div_ceil(bm) * outputs.div_ceil(bn);
     let bytes = u64::from(tokens) * u64::from(outputs) * 4;
     let room = scratch.size().min(budget.max_binding);
-    match split_k::share(rec.gpu().caps(), tiles, (depth, bk, 8), bytes, room) {
+    match split_k::share(rec.gpu().caps(), tiles, (depth, bk, least), bytes, room) {
         (1, _) => whole,
         shared => shared,
     }
@@ -47,6 +48,7 @@ fn check(kernel: Kernel, w: &Weight, x: Format, columns: Columns) -> std::result
     let tiles = matches!(x, Format::Tiles { .. });
     let fits = match kernel {
         Kernel::Direct(d) => tiles && d.takes(&w.shape, columns),
+        Kernel::Sliced(s) => tiles && s.takes(&w.shape, columns),
         _ => !tiles,
     };
     let what =
@@ -137,8 +139,8 @@ pub fn forward(
     let apart = epilogue.low.filter(|_| joined.is_none());
     if let Some(part) = &part {
         let shape = [shared.0, tokens, rows];
-        let rows = epilogue.norm.is_some_and(|n| !matches!(n.to.1, Format::Tiles { .. }));
-        let sums = epilogue.add && apart.is_none() && rows && rmsnorm::sums(shape, budget);
+        // Its parameters are in its text, which prompts of every length would fill a cache with.
+        let sums = epilogue.add && apart.is_none() && tokens <= SLOTS && rmsnorm::sums(shape, budget);
         if let Some(norm) = epilogue.norm.filter(|_| sums) {
             return rmsnorm::summed(rec, part, y, norm, shape);
         }

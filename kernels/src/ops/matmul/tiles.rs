@@ -4,6 +4,7 @@ use weft_runtime::{Access, Caps, Shader};
 
 use super::direct::DirectTile;
 use super::operands::HAS_BIAS;
+use super::sliced::SlicedTile;
 use super::tile::{BROADCAST, CoopTile, Lanes, TILED, TILED_DOT, TILED_F16, Tile};
 use super::variant::{Direction, Variant};
 use crate::coop::Coop;
@@ -50,6 +51,8 @@ pub enum Kernel {
     Coop(CoopTile),
     /// [`Variant::Direct`].
     Direct(DirectTile),
+    /// [`Variant::Sliced`].
+    Sliced(SlicedTile),
 }
 
 impl Kernel {
@@ -65,6 +68,9 @@ impl Kernel {
             }
             (Variant::Coop, _) => CoopTile::all(caps).into_iter().map(Kernel::Coop).collect(),
             (Variant::Direct, _) => DirectTile::all(caps).into_iter().map(Kernel::Direct).collect(),
+            (Variant::Sliced, Direction::Forward) => {
+                SlicedTile::all(caps).into_iter().map(Kernel::Sliced).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -78,6 +84,7 @@ impl Kernel {
             Kernel::Broadcast(..) => Variant::Broadcast,
             Kernel::Coop(_) => Variant::Coop,
             Kernel::Direct(_) => Variant::Direct,
+            Kernel::Sliced(_) => Variant::Sliced,
         }
     }
 
@@ -89,14 +96,17 @@ impl Kernel {
             }
             Kernel::Coop(c) => (c.bm, c.bn),
             Kernel::Direct(d) => (d.bm(), d.bn),
+            Kernel::Sliced(s) => (s.bm(), s.bn),
         }
     }
 
-    /// Values of the sum at a time, of kernels whose workgroups can share a sum.
-    pub(super) fn depth(self) -> Option<u32> {
+    /// Values of the sum at a time, of kernels whose workgroups can share a sum, and how many of those a workgroup
+    /// should have at least.
+    pub(super) fn depth(self) -> Option<(u32, u32)> {
         match self {
-            Kernel::Coop(c) => Some(c.bk),
-            Kernel::Direct(d) => Some(d.bk),
+            Kernel::Coop(c) => Some((c.bk, 8)),
+            Kernel::Direct(d) => Some((d.bk, 8)),
+            Kernel::Sliced(s) => Some((s.depth(), 2)),
             _ => None,
         }
     }
@@ -105,7 +115,7 @@ impl Kernel {
     pub(super) fn registers_tile(self) -> Option<Tile> {
         match self {
             Kernel::Tiled(t) | Kernel::TiledF16(t) | Kernel::TiledDot(t) | Kernel::Broadcast(t, _) => Some(t),
-            Kernel::Coop(_) | Kernel::Direct(_) => None,
+            Kernel::Coop(_) | Kernel::Direct(_) | Kernel::Sliced(_) => None,
         }
     }
 
@@ -117,6 +127,7 @@ impl Kernel {
             }
             Kernel::Coop(c) => c.invocations(),
             Kernel::Direct(d) => d.invocations(),
+            Kernel::Sliced(s) => s.invocations(),
         }
     }
 
@@ -136,6 +147,7 @@ impl Kernel {
                 format!("{}x{}x{}/sg{m}x{n}{prefetch}", c.bm, c.bn, c.bk)
             }
             Kernel::Direct(d) => d.name(),
+            Kernel::Sliced(s) => s.name(),
         }
     }
 
@@ -210,6 +222,7 @@ impl Kernel {
             Kernel::TiledDot(t) => self.registers(t, ty, include_str!("tiled_dot.wgsl"), forward),
             Kernel::Broadcast(t, lanes) => self.broadcast(t, lanes, ty),
             Kernel::Direct(d) => d.source(direction, ty, aligned, low.then_some(low_at)),
+            Kernel::Sliced(s) => s.source(ty),
             Kernel::Coop(c) => coop_source(c, direction, ty, (x, aligned), low.then_some(low_at)),
         };
         Shader { name: self.name(direction, ty, x, aligned, low), source, bindings }
@@ -371,6 +384,10 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
                     add(Kernel::Coop(c), direction, x);
                 }
             }
+        }
+        for s in SlicedTile::on_devices() {
+            let x = Format::Tiles { side: s.coop.side };
+            all.push((Kernel::Sliced(s).shader(Direction::Forward, ty, x, false, false), Params::FIELDS));
         }
         for d in DirectTile::on_devices() {
             let x = Format::Tiles { side: d.coop.side };

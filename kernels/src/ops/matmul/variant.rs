@@ -21,11 +21,13 @@ pub enum Variant {
     Coop,
     /// The same with the left side in tiles, [`Format::Tiles`], which go straight into matrices.
     Direct,
+    /// The same for a few rows, where the subgroups of a workgroup share the sum.
+    Sliced,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Variant; 8] = [
+    pub const ALL: [Variant; 9] = [
         Variant::Matvec,
         Variant::MatvecDot,
         Variant::Tiled,
@@ -34,6 +36,7 @@ impl Variant {
         Variant::Broadcast,
         Variant::Coop,
         Variant::Direct,
+        Variant::Sliced,
     ];
 
     /// The name used in pipelines and on the command line.
@@ -47,12 +50,18 @@ impl Variant {
             Variant::Broadcast => "broadcast",
             Variant::Coop => "coop",
             Variant::Direct => "direct",
+            Variant::Sliced => "sliced",
         }
     }
 
     /// The variant of that name.
     pub fn named(name: &str) -> Option<Variant> {
         Variant::ALL.into_iter().find(|v| v.name() == name)
+    }
+
+    /// Whether it takes its left side in tiles, [`Format::Tiles`](crate::layout::Format::Tiles).
+    pub fn tiles(self) -> bool {
+        matches!(self, Variant::Direct | Variant::Sliced)
     }
 
     /// Whether it is for at most [`MATVEC_TOKENS`].

@@ -31,7 +31,9 @@ pub fn cases() -> Vec<Case> {
     let narrow = half.into_iter().chain(tiles).map(|(rows, cols, out)| case(rows, cols, 1.0, out));
     let backward = shapes.map(|(rows, cols, magnitude)| backward(rows, cols, magnitude));
     // One value of each invocation and several, an end that is not whole, in both formats.
+    let tiled = [8, 16].map(|side| ([2, 19, 1040], Format::Tiles { side }));
     let summed = [([1, 1, 4], Format::F32), ([5, 3, 2560], Format::F16), ([3, 17, 1028], Format::F32)];
+    let summed = summed.into_iter().chain(tiled);
     shapes
         .into_iter()
         .map(|(rows, cols, magnitude)| case(rows, cols, magnitude, Format::F32))
@@ -92,9 +94,13 @@ fn post(rows: u32, cols: u32, magnitude: f32) -> Case {
 fn summed_case(shape: [u32; 3], out: Format) -> Case {
     let [count, rows, cols] = shape;
     let name = format!("parts {count} rows {rows} cols {cols}");
-    let (variant, tolerance) = if out == Format::F16 { ("out_f16", 5e-7) } else { (BASELINE, 1e-7) };
+    let (variant, tolerance) = match out {
+        Format::F32 => (BASELINE, 1e-7),
+        Format::F16 => ("out_f16", 5e-7),
+        Format::Tiles { .. } => ("out_tiles", 5e-7),
+    };
     Case::new("rmsnorm_summed", variant, name, tolerance, move |gpu, _, seed| {
-        if out == Format::F16 && !gpu.caps().f16 {
+        if out != Format::F32 && !gpu.caps().f16 {
             return Err(PlanError::Shape { op: "rmsnorm", what: "no f16".into() }.into());
         }
         let mut rng = Rng::seeded(count * rows * cols, seed);
@@ -103,7 +109,7 @@ fn summed_case(shape: [u32; 3], out: Format) -> Case {
         let (before, w) = (rng.values(values), rng.values(cols as usize));
         let w_gpu = gpu.alloc_init(Pool::Weights, bytemuck::cast_slice(&w), "norm")?;
         let x = Guarded::new(gpu, values, Some(&before))?;
-        let y = Guarded::new(gpu, values * out.bytes() as usize / 4, None)?;
+        let y = Guarded::new(gpu, (out.rows(rows) * u64::from(cols) * out.bytes()) as usize / 4, None)?;
         let mut rec = Recorder::new(gpu);
         let norm = super::Norm { w: &w_gpu, eps: 1e-6, to: (&y.slice, out) };
         super::summed(&mut rec, &input(gpu, &parts)?, &x.slice, norm, shape)?;

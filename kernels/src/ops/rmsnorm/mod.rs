@@ -167,8 +167,7 @@ pub fn shaders() -> Vec<(Shader, Fields)> {
     let forward = |wg| Format::OUT.map(|out| (shader(wg, out), Params::FIELDS));
     let post = [64, 256].map(|wg| (post_shader(wg), Params::FIELDS));
     let backward = [64, 256].map(|wg| (backward_shader(wg), BackwardParams::FIELDS));
-    let formats = [Format::F32, Format::F16];
-    let summed = formats.map(|out| (summed_shader(5, 3, out), Params::FIELDS));
+    let summed = Format::OUT.map(|out| (summed_shader(5, 3, out), Params::FIELDS));
     [64, 256].into_iter().flat_map(forward).chain(post).chain(backward).chain(summed).collect()
 }
 
@@ -278,7 +277,8 @@ pub fn summed(
     let (y, out) = norm.to;
     let grid = fold(rows, budget);
     let values = u64::from(rows) * u64::from(cols);
-    let sizes = [u64::from(count) * values * 4, values * 4, u64::from(cols) * 4, values * out.bytes()];
+    let written = out.rows(rows) * u64::from(cols) * out.bytes();
+    let sizes = [u64::from(count) * values * 4, values * 4, u64::from(cols) * 4, written];
     let dispatch = Dispatch {
         params: Params { rows, cols, grid_x: grid[0], eps: norm.eps },
         binds: (0..).zip(sizes).map(|(operand, size)| Bind { operand, offset: 0, size }).collect(),

@@ -4,7 +4,7 @@
 // parts  [COUNT, rows, cols] f32
 // x      [rows, cols] f32
 // w      [cols] f32
-// y      [rows, cols] f32 or f16
+// y      [rows, cols] f32 or f16, or in tiles of f16
 //
 // One workgroup does one row, of which each invocation keeps HELD times four values in registers. All loads come
 // first, so that they are in flight together.
@@ -60,7 +60,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     //@ for h in HELD
     if (lid + $hu * WG < fours) {
         let v = sum$h * scale * w$h;
-        y[base + i$h] = vec4<Out>(out(v.x), out(v.y), out(v.z), out(v.w));
+        y[place(r, 4u * i$h, p.cols) / 4u] = vec4<Out>(out(v.x), out(v.y), out(v.z), out(v.w));
     }
     //@ end
 }
