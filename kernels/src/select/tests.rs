@@ -1,10 +1,11 @@
 //! What devices get.
 
 use super::{ANY, CallShape, RULES, variant, variants};
-use crate::WeightType;
 use crate::drivers::tests::{adreno, fake, mali};
+use crate::layout::Format;
 use crate::ops::{attention, matmul};
 use crate::registry::cases;
+use crate::{WeightShape, WeightType};
 use weft_runtime::{Caps, DeviceKind};
 
 #[test]
@@ -55,6 +56,19 @@ fn devices_get_what_they_can() {
     assert!(matmul::Coop::of(&Caps { backend: "vulkan".into(), ..metal16.clone() }).is_some());
     let metal8 = fake("metal", "Apple M3", "", DeviceKind::Integrated, 8);
     assert_eq!(products(&metal8), [Matvec, Matvec, Coop]);
+}
+
+#[test]
+fn a_few_rows_come_in_tiles_where_that_is_faster() {
+    let h200 = fake("vulkan", "NVIDIA H200", "NVIDIA 580.159.04", DeviceKind::Discrete, 16);
+    let side = |ty, rows, tokens| {
+        let w = WeightShape::new(ty, rows, 2560, &crate::Budget::WEBGPU).expect("a weight");
+        matmul::left_side(&h200, &[&w], tokens)
+    };
+    let tiles = Format::Tiles { side: 16 };
+    assert_eq!([6, 32, 64].map(|n| side(WeightType::Q4_K, 19_456, n)), [tiles; 3]);
+    assert_eq!([32, 33].map(|n| side(WeightType::Q8_0, 19_456, n)), [Format::F16, tiles]);
+    assert_eq!([5, 32].map(|n| side(WeightType::Q8_0, 6144, n)), [Format::F32, tiles]);
 }
 
 #[test]
