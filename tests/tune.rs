@@ -52,7 +52,7 @@ fn what_it_writes_is_read_and_can_be_left_out() {
     let without = explain(&["--tuning", "off"]);
     assert!(without.contains("tuning: none") && !without.contains("warning"), "{without}");
     if with.contains("attention_decode") {
-        assert!(with.contains("_l16x4_") && !without.contains("_l16x4_"), "{with}\n{without}");
+        assert!(with.contains("_l16x4w8_") && !without.contains("_l16x4w8_"), "{with}\n{without}");
     }
     let bench =
         |tuning: &str| json(&["bench", "-p", "0", "-n", "2", "-r", "1", "-o", "json", "--tuning", tuning]);
