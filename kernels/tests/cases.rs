@@ -167,8 +167,8 @@ fn assert_unsupported(options: &Options, cases: impl Fn() -> Vec<Case>, other: O
         let all = rest.len();
         rest.retain(|l| !l.contains(why));
         // Matrices are also what tiles go straight into.
-        let direct = if variant == "coop" { cases_of("direct") } else { 0 };
-        assert_eq!(all - rest.len(), if lacks { cases_of(variant) + direct } else { 0 }, "{why}");
+        let tiled = if variant == "coop" { cases_of("direct") + cases_of("sliced") } else { 0 };
+        assert_eq!(all - rest.len(), if lacks { cases_of(variant) + tiled } else { 0 }, "{why}");
     }
     for (why, there, variants) in [
         ("no f16", gpu.caps().f16, &["tiled_f16", "out_f16", "out_tiles", "op tile"][..]),

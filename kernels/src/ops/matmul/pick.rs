@@ -37,9 +37,7 @@ impl Variant {
                 Err("no cooperative matrices in f16 and f32")
             }
             Variant::Direct => supports_direct(caps, ty, tokens),
-            Variant::Sliced if tokens > split_k::SLOTS => Err("more tokens than a few slots have"),
-            Variant::Sliced if SlicedTile::all(caps).is_empty() => Err("no room for its tiles"),
-            Variant::Sliced => Variant::Coop.supports(caps, ty, tokens),
+            Variant::Sliced => supports_sliced(caps, ty, tokens),
             // A file of F32 was chosen for its precision, which f16 would lose.
             Variant::TiledF16 | Variant::Coop if ty == WeightType::F32 => Err("the type is wider than f16"),
             _ => Ok(()),
@@ -284,4 +282,16 @@ fn supports_direct(caps: &Caps, ty: WeightType, tokens: u32) -> std::result::Res
         return Err("fewer tokens than fill half a tile");
     }
     if DirectTile::all(caps).is_empty() { Err("no room for its tiles") } else { Ok(()) }
+}
+
+/// The same of [`Variant::Sliced`].
+///
+/// # Errors
+/// What is lacking.
+fn supports_sliced(caps: &Caps, ty: WeightType, tokens: u32) -> std::result::Result<(), &'static str> {
+    Variant::Coop.supports(caps, ty, tokens)?;
+    if tokens > split_k::SLOTS {
+        return Err("more tokens than a few slots have");
+    }
+    if SlicedTile::all(caps).is_empty() { Err("no room for its tiles") } else { Ok(()) }
 }
