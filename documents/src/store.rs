@@ -484,7 +484,7 @@ mod tests {
             let cosine = |n| Some(near.iter().find(|(m, _)| *m == n).map_or(far, |(_, c)| *c));
             fuse(near, words, cosine).iter().map(|f| f.number).collect::<Vec<_>>()
         };
-        // By ranks, the second and the third would be first, since they are in both lists.
+        // Ranks would put the second and the third first, since these are in both lists.
         let near = [(0, 0.4), (1, 0.15), (2, 0.14)];
         assert_eq!(order(&near, &[(1, 6.0), (2, 5.9), (3, 5.0)], 0.1), [0, 1, 2, 3]);
         // One that has a rare word counts, however many passages are nearer.

@@ -101,7 +101,7 @@ impl<D: Device> Scheduler<D> {
             let to = s.to.min(s.from + left);
             let a = self.slots[s.slot].as_mut().expect("an answer");
             self.blocks.leave_behind(&mut a.seq, s.from);
-            // As of a piece that is alone, a window's pool can be short.
+            // A window's pool can be short here, as it can for a piece that is alone.
             if to > s.from
                 && let Some(changes) = self.blocks.grow(&mut a.seq, s.from, to)
             {

@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
     let tiles = tiles.into_iter().flat_map(|f| [(16, 1024, f), (19, 48, f)]);
     let narrow = half.into_iter().chain(tiles).map(|(rows, cols, out)| case(rows, cols, 1.0, out));
     let backward = shapes.map(|(rows, cols, magnitude)| backward(rows, cols, magnitude));
-    // One value of each invocation and several, an end that is not whole, in both formats.
+    // An invocation has one value or several, the end is not whole, and every format is written.
     let tiled = [8, 16].map(|side| ([2, 19, 1040], Format::Tiles { side }));
     let summed = [([1, 1, 4], Format::F32), ([5, 3, 2560], Format::F16), ([3, 17, 1028], Format::F32)];
     let summed = summed.into_iter().chain(tiled);
