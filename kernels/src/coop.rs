@@ -14,6 +14,10 @@ pub struct Coop {
 }
 
 impl Coop {
+    /// Those of the devices that there are, for validation without one.
+    pub(crate) const DEVICES: [Coop; 3] =
+        [Coop { side: 16, subgroup: 32 }, Coop { side: 8, subgroup: 8 }, Coop { side: 8, subgroup: 32 }];
+
     /// Those of a device that has matrices with f32 sums and subgroups of one fixed size.
     pub fn of(caps: &Caps) -> Option<Coop> {
         let (least, most) = caps.subgroups?;

@@ -277,7 +277,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             all.push((backward_shader(gradient, head_dim, None), BackwardParams::FIELDS));
         }
     }
-    for coop in [(16, 32), (8, 8), (8, 32)].map(|(side, subgroup)| Coop { side, subgroup }) {
+    for coop in Coop::DEVICES {
         for head_dim in [64, 128] {
             for gradient in [Gradient::Queries, Gradient::Keys, Gradient::Values] {
                 all.push((backward_shader(gradient, head_dim, Some(coop)), BackwardParams::FIELDS));

@@ -378,8 +378,8 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
                 [Keys::Cached, Keys::Piece].map(|keys| kernel.shader_as(head, keys, CacheType::Q4_0, true));
             all.extend(kernels.into_iter().chain(packed).chain(apart).map(|s| (s, Params::FIELDS)));
         }
-        for (side, subgroup) in [(16, 32), (8, 8), (8, 32)] {
-            let coop = Coop { side, subgroup };
+        for coop in Coop::DEVICES {
+            let Coop { side, subgroup } = coop;
             for variant in [Variant::Coop, Variant::CoopWide] {
                 let tile = variant.tile(coop);
                 let fits = tile.matrices * side <= subgroup && tile.bytes(head) <= 48 << 10;

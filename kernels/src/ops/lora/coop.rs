@@ -237,7 +237,7 @@ pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<bool> {
 /// Every shader with its parameters' fields.
 pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = Vec::new();
-    for coop in [(16, 32), (8, 8), (8, 32)].map(|(side, subgroup)| Coop { side, subgroup }) {
+    for coop in Coop::DEVICES {
         for (form, matrix, format) in [
             (Form::Down, Matrix::A, Format::F32),
             (Form::Down, Matrix::A, Format::F16),

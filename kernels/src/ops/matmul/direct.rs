@@ -78,10 +78,7 @@ impl DirectTile {
 
     /// Those of the devices that there are, for validation without one.
     pub(super) fn on_devices() -> impl Iterator<Item = DirectTile> {
-        [(16, 32), (8, 8), (8, 32)]
-            .map(|(side, subgroup)| Coop { side, subgroup })
-            .into_iter()
-            .flat_map(DirectTile::of)
+        Coop::DEVICES.into_iter().flat_map(DirectTile::of)
     }
 
     /// Workgroup memory, of the larger of the two directions: the tile of weights, and a matrix of sums for

@@ -101,8 +101,6 @@ enum Choice {
     Registers(Tile),
     /// A cooperative tile.
     Matrices(CoopSize),
-    /// The smallest tile that takes all tokens, or the largest there is.
-    Covering,
     /// The widest of the tiles that take all tokens and have the fewest of them, or the largest there is.
     CoveringWide,
     /// The narrowest of those.
@@ -139,7 +137,7 @@ const RULES: [Rule; 18] = [
     rule(Variant::TiledF16, |_| true, Choice::Registers(SQUARE_64)),
     rule(Variant::TiledDot, |p| p.large(), Choice::Registers(SQUARE_64_DEEP)),
     rule(Variant::TiledDot, |_| true, Choice::Registers(SQUARE_64)),
-    rule(Variant::Broadcast, |_| true, Choice::Covering),
+    rule(Variant::Broadcast, |_| true, Choice::CoveringWide),
     // A few slots are bound by the weights' bytes: no wider than they are, deep, and ahead.
     rule(Variant::Coop, |p| p.tokens <= split_k::SLOTS, Choice::Narrowest),
     // Eight subgroups and a deeper tile win where x comes in f16 or workgroups are few; the gradient has twice the
@@ -185,7 +183,6 @@ impl Kernel {
             Choice::Matrices(size) => {
                 all.iter().find(|k| matches!(k, Kernel::Coop(c) if size.on(c.coop) == *c))
             }
-            Choice::Covering => all.iter().find(|k| k.tile().0 >= tokens).or(all.last()),
             Choice::CoveringWide => {
                 let takes = all.iter().filter(|k| k.tile().0 >= tokens);
                 takes.min_by_key(|k| (k.tile().0, Reverse(k.tile().1))).or(all.last())

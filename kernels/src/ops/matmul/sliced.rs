@@ -72,10 +72,7 @@ impl SlicedTile {
 
     /// Those of the devices that there are, for validation without one.
     pub(super) fn on_devices() -> impl Iterator<Item = SlicedTile> {
-        [(16, 32), (8, 8), (8, 32)]
-            .map(|(side, subgroup)| Coop { side, subgroup })
-            .into_iter()
-            .flat_map(SlicedTile::of)
+        Coop::DEVICES.into_iter().flat_map(SlicedTile::of)
     }
 
     /// Workgroup memory: weights of a step and a matrix of sums for each subgroup.

@@ -377,8 +377,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
         if ty.layout().has_ints() {
             TILED_DOT.iter().for_each(|&t| add(Kernel::TiledDot(t), Direction::Forward, Format::F32));
         }
-        let devices = [(16, 32), (8, 8), (8, 32)].map(|(side, subgroup)| Coop { side, subgroup });
-        for c in devices.into_iter().flat_map(CoopTile::of) {
+        for c in Coop::DEVICES.into_iter().flat_map(CoopTile::of) {
             for direction in [Direction::Forward, Direction::Gradient] {
                 for x in [Format::F32, Format::F16] {
                     add(Kernel::Coop(c), direction, x);
