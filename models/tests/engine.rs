@@ -156,6 +156,19 @@ fn requests_in_integers_get_nearly_the_same_tokens() {
     assert!(same * 10 >= want.len() * 9, "{same} of {}", want.len());
 }
 
+/// Slots whose contexts end within a block have room for all of them at once.
+#[test]
+fn slots_are_filled_to_the_end_beside_each_other() {
+    let model = model("qwen3-f32", exact(), None, false);
+    let room = Room { slots: 2, context: Some(70), ..Room::default() };
+    let mut engine = Engine::new(&model, &room).unwrap();
+    let prompt = load("qwen3-f32").tokens[..3].to_vec();
+    let greedy = Sampling { ignore_eos: true, ..Sampling::greedy() };
+    let done = tokens(&mut engine, &[(prompt.clone(), greedy), (prompt, greedy)], 67);
+    assert!(done.iter().all(|t| t.len() == 67), "{:?}", done.iter().map(Vec::len).collect::<Vec<_>>());
+    assert_eq!(engine.preempted(), 0);
+}
+
 /// Prompts that begin alike are computed from where they part, side by side, one after the other, and behind other
 /// traffic; those of another salt are not.
 #[test]

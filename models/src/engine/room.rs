@@ -84,7 +84,8 @@ impl Room {
         if slots == 0 || slots > most {
             return Err(Error::Slots { wanted: slots, most });
         }
-        let all = u64::from(slots) * u64::from(context);
+        // A slot's last block counts whole: with fewer blocks, the last slot to fill its own would lose its place to another.
+        let all = u64::from(slots) * u64::from(context).next_multiple_of(u64::from(BLOCK));
         if context == 0 || all > u64::from(u32::MAX) {
             return Err(Error::Context { wanted: context, most: u32::MAX / slots });
         }
