@@ -13,6 +13,9 @@ pub const BASELINE: &str = "baseline";
 /// past it the tiled kernels win although they compute whole tiles.
 pub const MATVEC_TOKENS: u32 = 8;
 
+/// Up to this many rows of a step hand integers from product to product.
+pub const CHAIN_TOKENS: u32 = 8;
+
 /// The fewest tokens whose products are worth a tile of matrices that is not full.
 pub const MATRIX_TOKENS: u32 = 6;
 
@@ -112,8 +115,13 @@ const FEW: RangeInclusive<u32> = 0..=MATVEC_TOKENS;
 /// The table. The last row of an op takes everything on every device.
 pub static RULES: [Rule; 38] = [
     Rule {
-        tokens: 1..=1,
-        ..on("matmul", "chain", &[Need::Dot], "five dispatches a layer, where nothing is cut into slabs")
+        tokens: 1..=CHAIN_TOKENS,
+        ..on(
+            "matmul",
+            "chain",
+            &[Need::Dot],
+            "decode; five dispatches a layer, where nothing is cut into slabs",
+        )
     },
     Rule {
         needs: &[Need::Subgroups, Need::Software],

@@ -9,12 +9,12 @@ use crate::ops::matmul::chain::{self, ChainEpilogue, ChainOutput};
 use crate::ops::quantize::{self, Quantized};
 use crate::{PlanError, Result, Weight, WeightType};
 
-/// A product of a decode step's chain.
-pub(super) fn chained(ty: WeightType, kind: ChainEpilogue, rows: u32, cols: u32) -> Op {
+/// A product of a decode step's chain, of a few tokens.
+pub(super) fn chained(ty: WeightType, kind: ChainEpilogue, [rows, cols, tokens]: [u32; 3]) -> Op {
     let bytes = ty.row_bytes(cols as usize) as f64 * f64::from(rows);
-    let flops = 2.0 * f64::from(rows) * f64::from(cols);
+    let flops = 2.0 * f64::from(tokens) * f64::from(rows) * f64::from(cols);
     let call = move |gpu: &Gpu, w: Weight| -> Result<Call> {
-        if let Err(why) = chain::supports(gpu.caps(), &w.shape, kind) {
+        if let Err(why) = chain::supports(gpu.caps(), &w.shape, kind, tokens) {
             return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
         }
         let integers = |n: u32| -> Result<Quantized> {
@@ -22,7 +22,7 @@ pub(super) fn chained(ty: WeightType, kind: ChainEpilogue, rows: u32, cols: u32)
             let alloc = |bytes| gpu.alloc(Pool::Activations, bytes, "perf op");
             Ok(Quantized { q: alloc(q)?, meta: alloc(meta)? })
         };
-        let (ints, out, y) = (integers(cols)?, integers(rows)?, f32s(gpu, rows)?);
+        let (ints, out, y) = (integers(tokens * cols)?, integers(tokens * rows)?, f32s(gpu, tokens * rows)?);
         let norm = gpu.alloc(Pool::Weights, u64::from(rows) * 4, "perf op")?;
         Ok(Box::new(move |rec| {
             let end = match kind {
@@ -31,12 +31,12 @@ pub(super) fn chained(ty: WeightType, kind: ChainEpilogue, rows: u32, cols: u32)
                 ChainEpilogue::SwiGlu => ChainOutput::SwiGlu { out: &out },
             };
             let normed = (kind != ChainEpilogue::Residual).then_some(1e-6);
-            chain::chained(rec, &w, chain::Input { ints: &ints, norm: normed }, end)
+            chain::chained(rec, &w, chain::Input { ints: &ints, tokens, norm: normed }, end)
         }))
     };
     let calls = move |gpu: &Gpu, n| {
         weights(gpu, (ty, rows, cols), n)?.into_iter().map(|w| call(gpu, w)).collect::<Result<Vec<_>>>()
     };
-    let shape = format!("{rows} x {cols} x 1 {kind:?}").to_lowercase();
+    let shape = format!("{rows} x {cols} x {tokens} {kind:?}").to_lowercase();
     Op { op: "matmul", variant: "chain", ty: Some(ty.name()), shape, bytes, flops, calls: Box::new(calls) }
 }

@@ -99,7 +99,9 @@ pub fn ops(kind: DeviceKind) -> Vec<Op> {
             (ChainEpilogue::Residual, WIDTH, FORWARD),
             (ChainEpilogue::SwiGlu, 2 * FORWARD, WIDTH),
         ] {
-            all.push(super::chain::chained(ty, kind, rows, cols));
+            for tokens in [1, 2, 4, 8] {
+                all.push(super::chain::chained(ty, kind, [rows, cols, tokens]));
+            }
         }
     }
     all

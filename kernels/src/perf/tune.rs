@@ -124,7 +124,7 @@ impl Tunable {
     fn usual(&self, caps: &Caps) -> [u32; 4] {
         match *self {
             Tunable::Matvec(ty, [r, c]) => Matvec::tuned(caps, Variant::Matvec, ty, r, c, 1).numbers(),
-            Tunable::Chain(kind, ty, [r, c]) => chain::constants(caps, kind, ty, r, c).numbers(),
+            Tunable::Chain(kind, ty, [r, c]) => chain::constants(caps, kind, ty, [r, c], 1).numbers(),
             Tunable::Attention(ty, [n, heads, dim]) => {
                 decode::SplitConfig::tuned(caps, [heads, KV_HEADS, dim], ty, n, 1).numbers()
             }
@@ -185,7 +185,7 @@ impl Bench {
                 let ints = quantized(cols)?;
                 let (x, norm) = (ones(cols, Pool::Activations)?, ones(cols, Pool::Weights)?);
                 let mut rec = Recorder::new(gpu);
-                quantize::normed(&mut rec, &x, &norm, &ints, cols)?;
+                quantize::normed(&mut rec, &x, &norm, &ints, [1, cols])?;
                 gpu.run(&rec.finish()?, None)?;
                 let (out, y) = (quantized(rows)?, ones(rows, Pool::Activations)?);
                 Bench::Chain(kind, weights, Box::new(Link { ints, out, y, norm: ones(rows, Pool::Weights)? }))
@@ -246,7 +246,7 @@ impl Link {
             ChainEpilogue::SwiGlu => ChainOutput::SwiGlu { out: &self.out },
         };
         let norm = (kind != ChainEpilogue::Residual).then_some(1e-6);
-        chain::chained_with(rec, constants, w, chain::Input { ints: &self.ints, norm }, end)
+        chain::chained_with(rec, constants, w, chain::Input { ints: &self.ints, tokens: 1, norm }, end)
     }
 }
 

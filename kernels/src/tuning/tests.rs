@@ -44,10 +44,13 @@ fn what_is_written_is_found() {
     assert!(tuning.entries.iter().eq(findings().iter().map(|f| &f.tuned)));
     let tuned = Caps { tuning, ..caps.clone() };
     let q4 = WeightType::Q4_K;
-    let residual = |rows, cols| chain::constants(&tuned, ChainEpilogue::Residual, q4, rows, cols);
+    let residual = |rows, cols| chain::constants(&tuned, ChainEpilogue::Residual, q4, [rows, cols], 1);
     assert_eq!(residual(2560, 4096).numbers(), [256, 16, 1, 2]);
     for (rows, cols) in [(1999, 4096), (2560, 5001)] {
-        assert_eq!(residual(rows, cols), chain::constants(&caps, ChainEpilogue::Residual, q4, rows, cols));
+        assert_eq!(
+            residual(rows, cols),
+            chain::constants(&caps, ChainEpilogue::Residual, q4, [rows, cols], 1)
+        );
     }
     let matvec = |caps: &Caps, ty, tokens| Matvec::tuned(caps, Variant::Matvec, ty, 6144, 2560, tokens);
     assert_eq!(matvec(&tuned, WeightType::F16, 1).numbers(), [128, 32, 2, 2]);

@@ -63,7 +63,7 @@ impl Answer {
         by_model: bool,
     ) -> Result<Answer, Error> {
         let vocabulary = layout.vocabulary;
-        let draft = request.draft.unwrap_or(usize::MAX).min(layout.rows - layout.slots);
+        let draft = request.draft.unwrap_or(usize::MAX).min(layout.guesses);
         let mask =
             if request.mask.is_some() { vec![0; vocabulary.div_ceil(32) as usize] } else { Vec::new() };
         Ok(Answer {

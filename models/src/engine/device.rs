@@ -17,6 +17,8 @@ pub(super) struct Layout {
     pub(super) slots: usize,
     /// Rows of a step at most: one for each slot, and some for guesses.
     pub(super) rows: usize,
+    /// How many of them are for guesses.
+    pub(super) guesses: usize,
     /// Positions of a sequence.
     pub(super) context: usize,
     /// Positions of a block.

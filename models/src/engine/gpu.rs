@@ -110,7 +110,7 @@ impl Apart {
 impl Gpu {
     pub(super) fn new(model: &Model, options: &Options, adapters: &[&AdapterFile]) -> Result<Gpu> {
         let apart = apart(model, adapters)?;
-        let Room { shapes, groups, plan, slots, rows, scored, context } =
+        let Room { shapes, groups, plan, slots, rows, guesses, scored, context } =
             Room::of(model, options, apart.as_ref())?;
         let gpu = model.gpu();
         let cache = Cache::new(gpu, shapes, Pool::KvCache, "the KV cache")?;
@@ -129,6 +129,7 @@ impl Gpu {
             layout: Layout {
                 slots: slots as usize,
                 rows: rows as usize,
+                guesses: guesses as usize,
                 context: context as usize,
                 block: BLOCK as usize,
                 batch: plan.chunk as usize,
@@ -167,7 +168,7 @@ impl Gpu {
 
     /// Requests the kernels of steps with guesses, and does not wait for them: the first guess would.
     fn prepare_guesses(&self) -> Result<()> {
-        if self.layout.rows == self.layout.slots {
+        if self.layout.guesses == 0 {
             return Ok(());
         }
         for n in pace::GUESSES {
@@ -461,7 +462,7 @@ impl Device for Gpu {
         };
         self.gpu = gpu;
         let (rows, context) = (self.layout.rows as u32, self.layout.context as u32);
-        let guesses = self.layout.rows > self.layout.slots;
+        let guesses = self.layout.guesses > 0;
         let frame = self.frame(true);
         let bytes = most_activations(&frame, (rows, guesses), context, self.layout.batch as u32);
         let bytes = bytes.max(scored_activations(&frame, self.layout.scored as u32));

@@ -108,6 +108,7 @@ impl Fake {
             layout: Layout {
                 slots,
                 rows,
+                guesses,
                 context,
                 block: BLOCK,
                 batch: 64,

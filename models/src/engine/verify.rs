@@ -63,8 +63,8 @@ impl<D: Device> Scheduler<D> {
 
     /// Rows that no answer needs, the first ones first; none where there is no room for guesses.
     fn free_rows(&self) -> Vec<usize> {
-        let rows = self.device.layout().rows;
-        let all = if rows > self.slots.len() { rows } else { 0 };
+        let layout = self.device.layout();
+        let all = if layout.guesses > 0 { layout.rows } else { 0 };
         (0..all).filter(|&row| self.slots.get(row).is_none_or(Option::is_none)).collect()
     }
 

@@ -147,9 +147,10 @@ impl<'a> Builder<'a> {
             Sequences::Mixed => 1,
             Sequences::Slots { context } => {
                 let positions = self.f.kv.held(layer, context.next_power_of_two());
-                let pick = decode::SplitConfig::pick(a.heads, a.kv_heads, cache.ty, positions, tokens);
+                let slots = self.pass.slots();
+                let pick = decode::SplitConfig::pick(a.heads, a.kv_heads, cache.ty, positions, slots);
                 // A tuned split of one slot may have more.
-                pick.splits.max(splits(tokens, positions, cache))
+                pick.splits.max(splits(slots, positions, cache))
             }
         };
         let shape = attention::Shape { tokens, heads: a.heads, window: 0, scale: 1.0, splits, sequences };

@@ -4,6 +4,7 @@ use weft_kernels::WeightShape;
 use weft_kernels::ops::attention::{Sequences, decode};
 use weft_kernels::ops::matmul::chain::{self, ChainEpilogue};
 use weft_kernels::ops::quantize;
+use weft_kernels::select::CHAIN_TOKENS;
 
 use super::node::{ChainTo, Info, Ints, Node, Value};
 use super::pass::{Frame, Pass, Want};
@@ -20,9 +21,10 @@ pub(super) fn fuse(f: &Frame<'_>, pass: Pass, nodes: Vec<Node>, values: &mut Vec
     if !alone {
         return nodes;
     }
-    if pass.tokens == 1
+    if pass.steps()
+        && pass.tokens <= CHAIN_TOKENS
         && f.integers
-        && let Some(nodes) = chained(f, &nodes, values)
+        && let Some(nodes) = chained(f, pass.tokens, &nodes, values)
     {
         return nodes;
     }
@@ -77,14 +79,14 @@ fn rms(f: &Frame<'_>, site: NormSite) -> bool {
     matches!(f.spec.norm(site), Some(Norm::Rms { .. }))
 }
 
-/// A step of one token as products of integers that hand each other what the next one reads; `None` where some layer
+/// A step of a few rows as products of integers that hand each other what the next one reads; `None` where some layer
 /// does not match.
-fn chained(f: &Frame<'_>, nodes: &[Node], values: &mut Vec<Info>) -> Option<Vec<Node>> {
-    let can = |w: &WeightShape, e| chain::supports(f.caps, w, e).is_ok();
+fn chained(f: &Frame<'_>, rows: u32, nodes: &[Node], values: &mut Vec<Info>) -> Option<Vec<Node>> {
+    let can = |w: &WeightShape, e| chain::supports(f.caps, w, e, rows).is_ok();
     let all = |site, e| f.weights.shapes(site).all(|w| can(w, e));
     let single = |site| f.weights.shapes(site).count() == 1;
     let plain = |site| single(site) && !f.weights.biased(site);
-    let c = Chain::new(f, values);
+    let c = Chain::new(f, rows, values);
     let mut rest = nodes;
     let mut started = false;
     let mut out = Vec::new();
@@ -149,7 +151,7 @@ fn chained(f: &Frame<'_>, nodes: &[Node], values: &mut Vec<Info>) -> Option<Vec<
                 after
             }
             [Node::Norm { x, norm: NormSite::Output, out: last }, after @ ..] if started => {
-                out.extend(chained_head(f, c.stream, (*x, *last), after)?);
+                out.extend(chained_head(f, rows, c.stream, (*x, *last), after)?);
                 return Some(out);
             }
             [] => return started.then_some(out),
@@ -159,11 +161,18 @@ fn chained(f: &Frame<'_>, nodes: &[Node], values: &mut Vec<Info>) -> Option<Vec<
 }
 
 /// What follows the last layer of a chain: from the residual stream x, whose norm `last` would be, to the end.
-fn chained_head(f: &Frame<'_>, stream: Ints, (x, last): (Value, Value), after: &[Node]) -> Option<Vec<Node>> {
+fn chained_head(
+    f: &Frame<'_>,
+    rows: u32,
+    stream: Ints,
+    (x, last): (Value, Value),
+    after: &[Node],
+) -> Option<Vec<Node>> {
     let (taps, after) = after.split_at(after.iter().take_while(|n| tap(n)).count());
     let [Node::Product { site, out: logits, .. }, sample @ ..] = after else { return None };
     let mut out = Vec::new();
-    let integers = f.weights.shapes(*site).all(|w| chain::supports(f.caps, w, ChainEpilogue::Rows).is_ok());
+    let can = |w| chain::supports(f.caps, w, ChainEpilogue::Rows, rows).is_ok();
+    let integers = f.weights.shapes(*site).all(can);
     if !integers || !taps.is_empty() {
         out.push(Node::Norm { x, norm: NormSite::Output, out: last });
         out.extend(taps);
@@ -192,6 +201,13 @@ fn attention(nodes: &[Node], qkv: Value, ints: Ints) -> Option<((Vec<Node>, Valu
             let one = Node::AttendOne { layer, qkv, out, ints: Some(ints), scratch };
             Some(((vec![one], out), rest))
         }
+        // Rows of one slot have their keys written before any of them is read.
+        [rope @ Node::Rope { qkv: from, .. }, Node::AttendOne { layer, out, scratch, .. }, ref rest @ ..]
+            if from == qkv =>
+        {
+            let one = Node::AttendOne { layer, qkv, out, ints: Some(ints), scratch };
+            Some(((vec![rope, one], out), rest))
+        }
         [rope @ Node::Rope { qkv: from, .. }, attend @ Node::Attend { out, .. }, ref rest @ ..]
             if from == qkv =>
         {
@@ -210,7 +226,8 @@ struct Chain {
 }
 
 impl Chain {
-    fn new(f: &Frame<'_>, values: &mut Vec<Info>) -> Chain {
+    fn new(f: &Frame<'_>, rows: u32, values: &mut Vec<Info>) -> Chain {
+        let all = |each: u32| u64::from(rows) * u64::from(each);
         let mut ints = |(q, meta)| {
             let mut one = |bytes| {
                 let format = weft_kernels::ops::Format::F32;
@@ -220,9 +237,9 @@ impl Chain {
             Ints { q: one(q), meta: one(meta) }
         };
         Chain {
-            stream: ints(quantize::bytes_normed(f.spec.width.into())),
-            attended: ints(quantize::bytes(f.spec.attention().q_width().into())),
-            gated: ints(quantize::bytes(f.spec.feed_forward().into())),
+            stream: ints(quantize::bytes_normed(all(f.spec.width))),
+            attended: ints(quantize::bytes(all(f.spec.attention().q_width()))),
+            gated: ints(quantize::bytes(all(f.spec.feed_forward()))),
         }
     }
 }

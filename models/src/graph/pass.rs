@@ -19,7 +19,7 @@ pub(crate) struct Frame<'a> {
     /// The cache of each layer.
     pub(crate) kv: &'a Shapes,
     pub(crate) lora: Option<&'a Lora>,
-    /// Whether steps of one token multiply in integers, chained.
+    /// Whether steps of a few rows multiply in integers, chained.
     pub(crate) integers: bool,
 }
 
@@ -93,6 +93,12 @@ impl Pass {
     /// Whether it is a step of decoding: of one token of each sequence.
     pub(super) fn steps(&self) -> bool {
         self.rows() || self.tokens == 1 && self.sequences == Sequences::One
+    }
+
+    /// Slots that its attention is cut for. Rows of one slot are cut as its step of one row is, so that what they draw is
+    /// what that would.
+    pub(super) fn slots(&self) -> u32 {
+        if self.shared { 1 } else { self.tokens }
     }
 
     /// Whether its tokens are those of slots, one of each, and replayed from step to step.

@@ -191,8 +191,8 @@ impl Ctx<'_> {
                 quantize(rec, &self.at(x), &self.ints(out), rows * cols)
             }
             Node::Quantize { x, norm: Some(norm), out } => {
-                let w = self.w.norm(norm);
-                quantize::normed(rec, &self.at(x), w, &self.ints(out), self.info(x).cols)
+                let Info { rows, cols, .. } = self.info(x);
+                quantize::normed(rec, &self.at(x), self.w.norm(norm), &self.ints(out), [rows, cols])
             }
             Node::Chain { site, x, normed, to } => self.chain(rec, site, (x, normed), to),
         }
@@ -321,7 +321,7 @@ impl Ctx<'_> {
             eps: spec.blocks[layer as usize].norm.eps(),
             window: a.mask.window(),
             scale: a.scale,
-            split: decode::SplitConfig::tuned(self.f.caps, sizes, cache.ty, positions, pass.tokens),
+            split: decode::SplitConfig::tuned(self.f.caps, sizes, cache.ty, positions, pass.slots()),
             positions: positions.min(cache.context),
             tokens: pass.tokens,
             sequences: pass.sequences,
@@ -415,7 +415,8 @@ impl Ctx<'_> {
 
     fn chain(&self, rec: &mut Recorder, site: Site, (x, normed): (Ints, bool), to: ChainTo) -> Recorded {
         let ints = self.ints(x);
-        let input = chain::Input { ints: &ints, norm: normed.then(|| self.f.spec.eps()) };
+        let tokens = self.g.pass.tokens;
+        let input = chain::Input { ints: &ints, tokens, norm: normed.then(|| self.f.spec.eps()) };
         let parts = self.w.parts(site);
         match to {
             ChainTo::Rows { out } => {

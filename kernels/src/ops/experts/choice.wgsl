@@ -45,7 +45,7 @@ fn store_rows(workgroup: u32, lid: u32) {
     for (var r = lane; r < ROWS; r += LANES) {
         let row = row_of(workgroup * GROUPS + lid / LANES, r);
         if (row < p.rows) {
-            y[choice * p.rows + row] = part[r * WG + lid - lane];
+            y[choice * p.rows + row] = sum_of(r, lid - lane);
         }
     }
 }

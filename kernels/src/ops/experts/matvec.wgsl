@@ -32,7 +32,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
         //@ end
     }
     //@ for r in ROWS
-    part[$ru * WG + lid] = acc$r;
+    put_sum($ru, lid, acc$r);
     //@ end
     store_rows(wid.x, lid);
 }

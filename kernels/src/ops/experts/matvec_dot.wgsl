@@ -7,7 +7,7 @@
 //
 // The rest is in choice.wgsl; how a row is walked is in matmul/matvec_walk.wgsl.
 
-@group(0) @binding(5) var<storage, read_write> xq: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read_write> xq: array<Units>;
 @group(0) @binding(6) var<storage, read_write> xm: array<vec4<f32>>;
 
 @compute @workgroup_size(WG)

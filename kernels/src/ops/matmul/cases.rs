@@ -131,8 +131,8 @@ pub fn cases() -> Vec<Case> {
     }
     all.push(normed_case(Variant::Sliced, WeightType::Q4_K, 256, 4096, 20));
     all.extend(gradients());
-    for &ty in WeightType::ALL.iter().filter(|t| t.layout().has_ints()) {
-        for (kind, rows, cols) in [
+    for (turn, &ty) in WeightType::ALL.iter().filter(|t| t.layout().has_ints()).enumerate() {
+        for (i, (kind, rows, cols)) in [
             (ChainEpilogue::Rows, 70, 512),
             (ChainEpilogue::Rows, 130, 2048),
             (ChainEpilogue::Residual, 192, 256),
@@ -140,14 +140,19 @@ pub fn cases() -> Vec<Case> {
             (ChainEpilogue::Residual, 128, 4096),
             (ChainEpilogue::SwiGlu, 96, 768),
             (ChainEpilogue::SwiGlu, 64, 2304),
-        ] {
-            all.push(chain_case(kind, ty, rows, cols));
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            // The types take turns at how many tokens there are.
+            let tokens = [1, 3, 1, 8][(turn + i) % 4];
+            all.push(chain_case(kind, ty, [tokens, rows, cols]));
         }
     }
     use WeightType::{Q3_K, Q4_0, Q4_K, Q5_K, Q6_K, Q8_0};
     for [a, b] in [[Q4_K, Q6_K], [Q6_K, Q4_K], [Q5_K, Q6_K], [Q3_K, Q5_K], [Q8_0, Q4_0]] {
-        all.push(mixed_case([a, b], [128, 33], 512));
-        all.push(mixed_case([a, b], [64, 70], 2304));
+        all.push(mixed_case([a, b], [128, 33], [1, 512]));
+        all.push(mixed_case([a, b], [64, 70], [4, 2304]));
     }
     all
 }
@@ -606,22 +611,22 @@ fn normed_case(variant: Variant, ty: WeightType, rows: u32, cols: u32, tokens: u
 
 /// A product as a link of a decode step. What it reads and writes in integers counts as what the integers
 /// stand for, so that only the last bit of a rounding may differ.
-fn chain_case(kind: ChainEpilogue, ty: WeightType, rows: u32, cols: u32) -> Case {
+fn chain_case(kind: ChainEpilogue, ty: WeightType, [tokens, rows, cols]: [u32; 3]) -> Case {
     let what = match kind {
         ChainEpilogue::Rows => "rms norm, bias",
         ChainEpilogue::Residual => "residual, integers and squares",
         ChainEpilogue::SwiGlu => "rms norm, swiglu, integers",
     };
-    let name = format!("rows {rows} cols {cols}, {what}");
+    let name = format!("tokens {tokens} rows {rows} cols {cols}, {what}");
     Case::new("matmul", "chain", name, 1e-6, move |gpu, oracle, seed| {
         let mut rng = Rng::seeded(rows * cols, seed);
         let (w, weights) = random_weight(gpu, oracle, ty, rows, cols, &mut rng)?;
-        if let Err(why) = chain::supports(gpu.caps(), &w.shape, kind) {
+        if let Err(why) = chain::supports(gpu.caps(), &w.shape, kind, tokens) {
             return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
         }
-        let (x, norm) = (rng.values(cols as usize), rng.values(cols as usize));
+        let (x, norm) = (rng.values((tokens * cols) as usize), rng.values(cols as usize));
         let (x_gpu, norm_gpu) = (input(gpu, &x)?, weights_of(gpu, &norm)?);
-        let (q, meta) = quantize::bytes_normed(cols.into());
+        let (q, meta) = quantize::bytes_normed((tokens * cols).into());
         let ints = Quantized {
             q: gpu.alloc(Pool::Activations, q, "integers")?,
             meta: gpu.alloc(Pool::Activations, meta, "scales")?,
@@ -630,24 +635,25 @@ fn chain_case(kind: ChainEpilogue, ty: WeightType, rows: u32, cols: u32) -> Case
         let normed = kind != ChainEpilogue::Residual;
         let mut rec = Recorder::new(gpu);
         match normed {
-            true => quantize::normed(&mut rec, &x_gpu, &norm_gpu, &ints, cols)?,
-            false => quantize::quantize(&mut rec, &x_gpu, &ints, cols)?,
+            true => quantize::normed(&mut rec, &x_gpu, &norm_gpu, &ints, [tokens, cols])?,
+            false => quantize::quantize(&mut rec, &x_gpu, &ints, tokens * cols)?,
         }
         gpu.run(&rec.finish()?, None)?;
         let meta: Vec<f32> = gpu.read_vec(&ints.meta)?;
-        let values = quantize::cases::values(&gpu.read_vec(&ints.q)?, &meta[..cols as usize / 8]);
-        let squares: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
-        let scale = if normed { 1.0 / (squares / f64::from(cols) + f64::from(eps)).sqrt() } else { 1.0 };
-        let mut want: Vec<f64> = super::reference::linear(&values, &weights, cols as usize, None, None)
-            .into_iter()
-            .map(|v| v * scale)
-            .collect();
+        let values = quantize::cases::values(&gpu.read_vec(&ints.q)?, &meta[..x.len() / 8]);
+        let mut want = super::reference::linear(&values, &weights, cols as usize, None, None);
+        for (y, x) in want.chunks_exact_mut(rows as usize).zip(x.chunks_exact(cols as usize)) {
+            let squares: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
+            let scale = if normed { 1.0 / (squares / f64::from(cols) + f64::from(eps)).sqrt() } else { 1.0 };
+            y.iter_mut().for_each(|v| *v *= scale);
+        }
 
         // Outputs: f32 where there are, integers where there are.
-        let before = rng.values(rows as usize);
+        let residual = kind == ChainEpilogue::Residual;
+        let before = rng.values((if residual { tokens * rows } else { rows }) as usize);
         let bias = weights_of(gpu, &before)?;
-        let y = Guarded::new(gpu, rows as usize, (kind == ChainEpilogue::Residual).then_some(&before[..]))?;
-        let outputs = if kind == ChainEpilogue::SwiGlu { rows / 2 } else { rows } as usize;
+        let y = Guarded::new(gpu, want.len(), residual.then_some(&before[..]))?;
+        let outputs = if kind == ChainEpilogue::SwiGlu { want.len() / 2 } else { want.len() };
         let (out_q, out_meta) = (
             Guarded::new(gpu, outputs.div_ceil(16) * 4, None)?,
             Guarded::new(gpu, outputs.div_ceil(16) * 3, None)?,
@@ -663,13 +669,17 @@ fn chain_case(kind: ChainEpilogue, ty: WeightType, rows: u32, cols: u32) -> Case
             ChainEpilogue::SwiGlu => ChainOutput::SwiGlu { out: &out },
         };
         let mut rec = Recorder::new(gpu);
-        chain::chained(&mut rec, &w, chain::Input { ints: &ints, norm: normed.then_some(eps) }, end)?;
+        chain::chained(&mut rec, &w, chain::Input { ints: &ints, tokens, norm: normed.then_some(eps) }, end)?;
         gpu.run(&rec.finish()?, None)?;
         if kind == ChainEpilogue::SwiGlu {
-            let (gate, up) = want.split_at(outputs);
-            want = gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
+            let gated = |y: &[f64]| {
+                let (gate, up) = y.split_at(y.len() / 2);
+                gate.iter().zip(up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect::<Vec<f64>>()
+            };
+            want = want.chunks_exact(rows as usize).flat_map(gated).collect();
         } else {
-            want.iter_mut().zip(&before).for_each(|(v, &b)| *v += f64::from(b));
+            // A bias is every token's.
+            want.iter_mut().zip(before.iter().cycle()).for_each(|(v, &b)| *v += f64::from(b));
         }
         if kind == ChainEpilogue::Rows {
             return y.compare(gpu, &want);
@@ -681,7 +691,7 @@ fn chain_case(kind: ChainEpilogue, ty: WeightType, rows: u32, cols: u32) -> Case
                 quantize::reference::quantize(&want.iter().map(|&v| v as f32).collect::<Vec<_>>()).0;
             return Ok(nmse(&got, &rounded));
         }
-        let product: Vec<f32> = want.iter().zip(&next).map(|(&h, &w)| h as f32 * w).collect();
+        let product: Vec<f32> = want.iter().zip(next.iter().cycle()).map(|(&h, &w)| h as f32 * w).collect();
         let rounded = quantize::reference::quantize(&product).0;
         let down = 2f64.powi(-40);
         let squares: Vec<f64> =
@@ -693,15 +703,15 @@ fn chain_case(kind: ChainEpilogue, ty: WeightType, rows: u32, cols: u32) -> Case
 }
 
 /// Rows of two types in one dispatch.
-fn mixed_case(types: [WeightType; 2], rows: [u32; 2], cols: u32) -> Case {
-    let name = format!("rows {} and {} of {} cols {cols}, rms norm", rows[0], rows[1], types[1]);
+fn mixed_case(types: [WeightType; 2], rows: [u32; 2], [tokens, cols]: [u32; 2]) -> Case {
+    let name =
+        format!("tokens {tokens} rows {} and {} of {} cols {cols}, rms norm", rows[0], rows[1], types[1]);
     Case::new("matmul", "chain", name, 1e-6, move |gpu, oracle, seed| {
         let mut rng = Rng::seeded(rows[0] * cols, seed);
         let shapes = [0, 1].map(|i| WeightShape::new(types[i], rows[i], cols, gpu.budget()));
         let shapes: Vec<WeightShape> = shapes.into_iter().collect::<std::result::Result<_, _>>()?;
-        if let Some(why) =
-            shapes.iter().find_map(|s| chain::supports(gpu.caps(), s, ChainEpilogue::Rows).err())
-        {
+        let can = |s| chain::supports(gpu.caps(), s, ChainEpilogue::Rows, tokens);
+        if let Some(why) = shapes.iter().find_map(|s| can(s).err()) {
             return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
         }
         if shapes.iter().any(|s| s.slabs.len() > 1) {
@@ -724,28 +734,31 @@ fn mixed_case(types: [WeightType; 2], rows: [u32; 2], cols: u32) -> Case {
             Ok::<_, crate::Error>(weight)
         };
         let (a, b) = (at(0, 0)?, at(1, ends[0])?);
-        let (x, norm) = (rng.values(cols as usize), rng.values(cols as usize));
-        let (q, meta) = quantize::bytes_normed(cols.into());
+        let (x, norm) = (rng.values((tokens * cols) as usize), rng.values(cols as usize));
+        let (q, meta) = quantize::bytes_normed((tokens * cols).into());
         let ints = Quantized {
             q: gpu.alloc(Pool::Activations, q, "integers")?,
             meta: gpu.alloc(Pool::Activations, meta, "scales")?,
         };
         let eps = 1e-5;
         let mut rec = Recorder::new(gpu);
-        quantize::normed(&mut rec, &input(gpu, &x)?, &weights_of(gpu, &norm)?, &ints, cols)?;
+        quantize::normed(&mut rec, &input(gpu, &x)?, &weights_of(gpu, &norm)?, &ints, [tokens, cols])?;
         let all = rows[0] + rows[1];
-        let y = Guarded::new(gpu, all as usize, None)?;
-        let from = chain::Input { ints: &ints, norm: Some(eps) };
+        let y = Guarded::new(gpu, (tokens * all) as usize, None)?;
+        let from = chain::Input { ints: &ints, tokens, norm: Some(eps) };
         if !chain::chained_mixed(&mut rec, [&a, &b], from, &y.slice, all)? {
             return Ok(f64::INFINITY);
         }
         gpu.run(&rec.finish()?, None)?;
         let meta: Vec<f32> = gpu.read_vec(&ints.meta)?;
-        let values = quantize::cases::values(&gpu.read_vec(&ints.q)?, &meta[..cols as usize / 8]);
-        let squares: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
-        let scale = 1.0 / (squares / f64::from(cols) + f64::from(eps)).sqrt();
-        let want = super::reference::linear(&values, &weights, cols as usize, None, None);
-        y.compare(gpu, &want.into_iter().map(|v| v * scale).collect::<Vec<f64>>())
+        let values = quantize::cases::values(&gpu.read_vec(&ints.q)?, &meta[..x.len() / 8]);
+        let mut want = super::reference::linear(&values, &weights, cols as usize, None, None);
+        for (y, x) in want.chunks_exact_mut(all as usize).zip(x.chunks_exact(cols as usize)) {
+            let squares: f64 = x.iter().map(|&v| f64::from(v).powi(2)).sum();
+            let scale = 1.0 / (squares / f64::from(cols) + f64::from(eps)).sqrt();
+            y.iter_mut().for_each(|v| *v *= scale);
+        }
+        y.compare(gpu, &want)
     })
     .of_type(types[0].name())
 }

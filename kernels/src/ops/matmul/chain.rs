@@ -1,5 +1,6 @@
-//! Products of one token that hand integers to each other, so that a decode step needs no dispatch for
-//! norms, SwiGLU, residuals or quantisation: each happens at the end of the product before it.
+//! Products of one token, or of a few, that hand integers to each other, so that a decode step needs no dispatch for
+//! norms, SwiGLU, residuals or quantisation: each happens at the end of the product before it. A token's sums are added
+//! up in the same order however many there are, so that a step of several rows draws what a step of each would.
 
 use weft_runtime::{Access, Caps, Cost, DeviceKind, Recorder, Shader, Slice};
 
@@ -10,6 +11,7 @@ use crate::layout::Columns;
 use crate::ops::WEIGHT;
 use crate::ops::quantize::{Quantized, UNIT};
 use crate::plan::dispatch_specialised;
+use crate::select::CHAIN_TOKENS;
 use crate::{Budget, Fields, PlanError, Result, Weight, WeightShape, WeightType, fold, params};
 
 params! {
@@ -33,8 +35,10 @@ params! {
 /// What a chained product reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// `[cols]` integers.
+    /// `[tokens, cols]` integers.
     pub ints: &'a Quantized,
+    /// How many, [`CHAIN_TOKENS`] at most.
+    pub tokens: u32,
     /// Epsilon of the RMSNorm that is still to be divided by: the integers then are those of
     /// [`crate::ops::quantize::normed`] or of [`ChainOutput::Residual`].
     pub norm: Option<f32>,
@@ -45,7 +49,7 @@ pub struct Input<'a> {
 pub enum ChainOutput<'a> {
     /// `y = sums (+ bias)`, f32.
     Rows {
-        /// f32.
+        /// `[tokens, columns.stride]` f32.
         y: &'a Slice,
         /// Where in y.
         columns: Columns,
@@ -54,16 +58,16 @@ pub enum ChainOutput<'a> {
     },
     /// `h += sums`, and what the product behind the next RMSNorm reads.
     Residual {
-        /// `[rows]` f32.
+        /// `[tokens, rows]` f32.
         h: &'a Slice,
         /// Weights of the norm, `[rows]` f32.
         norm: &'a Slice,
-        /// Integers of h times the weights, with sums of squares of h.
+        /// `[tokens, rows]` integers of h times the weights, with sums of squares of h.
         out: &'a Quantized,
     },
     /// `silu(gate) * up` as integers, of gate and up stacked.
     SwiGlu {
-        /// `[rows / 2]` integers.
+        /// `[tokens, rows / 2]` integers.
         out: &'a Quantized,
     },
 }
@@ -103,11 +107,34 @@ impl ChainEpilogue {
     }
 }
 
-/// The constants of a chained product: those measured on this device, else the table's.
-pub fn constants(caps: &Caps, epilogue: ChainEpilogue, ty: WeightType, rows: u32, cols: u32) -> Matvec {
+/// The constants of a chained product: those measured on this device, else the table's. With more tokens they are one
+/// token's with more rows for each row of lanes, so that what is read of x is used more often; the lanes of a row stay as
+/// many, since they decide in which order it is summed.
+pub fn constants(
+    caps: &Caps,
+    epilogue: ChainEpilogue,
+    ty: WeightType,
+    [rows, cols]: [u32; 2],
+    tokens: u32,
+) -> Matvec {
     let most = caps.limits.max_compute_invocations_per_workgroup;
     let pick = || Kernel::pick(epilogue, true, (ty, rows, cols), most).constants;
-    caps.tuning.find(epilogue.family(), ty.name(), &[rows, cols]).map_or_else(pick, Matvec::of)
+    let one = caps.tuning.find(epilogue.family(), ty.name(), &[rows, cols]).map_or_else(pick, Matvec::of);
+    let (wg, rows) = match (epilogue, tokens) {
+        (_, 0..=1) => (one.wg, one.rows),
+        (ChainEpilogue::Rows, _) => (if tokens > 4 { 2 * one.wg } else { one.wg }, one.rows.max(4)),
+        // Eight tokens of four rows spill.
+        (_, 2) | (ChainEpilogue::SwiGlu, 5..) => (one.wg, one.rows),
+        // The outputs of a workgroup stay as many, whole units of 16.
+        (ChainEpilogue::Residual, 5..) => (one.wg / 4, 4 * one.rows),
+        _ => (one.wg / 2, 2 * one.rows),
+    };
+    let (one, more) = (Matvec { tokens, ..one }, Matvec { wg, rows, tokens, steps: 1, ..one });
+    let kernel = Kernel { epilogue, normed: true, ty, second: None, constants: more, subgroup: 0 };
+    if rows == one.rows || wg < one.lanes.max(64) || wg > most || kernel.on(caps).fits(caps).is_err() {
+        return one;
+    }
+    more
 }
 
 /// The shader of a chained product with these constants.
@@ -117,8 +144,8 @@ pub(crate) fn shader(epilogue: ChainEpilogue, ty: WeightType, constants: Matvec)
         .shader()
 }
 
-/// Whether the device can chain a product with this weight and this end. Where it can and should is the
-/// caller's decision: a CPU emulates packed dots, and loses by them.
+/// Whether the device can chain a product of so many tokens with this weight and this end. Where it can and should is
+/// the caller's decision: a CPU emulates packed dots, and loses by them.
 ///
 /// # Errors
 /// What is lacking.
@@ -126,8 +153,12 @@ pub fn supports(
     caps: &Caps,
     w: &WeightShape,
     epilogue: ChainEpilogue,
+    tokens: u32,
 ) -> std::result::Result<(), &'static str> {
     Variant::MatvecDot.supports(caps, w.ty, 1)?;
+    if tokens > CHAIN_TOKENS {
+        return Err("more tokens than a chain takes");
+    }
     let whole = match epilogue {
         ChainEpilogue::Rows => 1,
         ChainEpilogue::Residual => 64,
@@ -140,7 +171,8 @@ pub fn supports(
     if epilogue != ChainEpilogue::Rows && w.slabs.len() > 1 {
         return Err("the matrix is cut into slabs");
     }
-    Ok(())
+    let constants = constants(caps, epilogue, w.ty, [w.rows, w.cols], tokens);
+    Kernel { epilogue, normed: true, ty: w.ty, second: None, constants, subgroup: 0 }.on(caps).fits(caps)
 }
 
 /// A chained kernel.
@@ -187,6 +219,26 @@ impl Kernel {
         Kernel { subgroup, ..self }
     }
 
+    /// Whether a workgroup has room for the sums of all its tokens, and an invocation for each value that it ends with.
+    fn fits(self, caps: &Caps) -> std::result::Result<(), &'static str> {
+        let Matvec { wg, lanes, rows, tokens, .. } = self.constants;
+        let squares = if self.normed && self.subgroup == 0 { tokens } else { 0 };
+        let parts = wg / lanes.min(self.subgroup.max(1)) * self.constants.sums(squares) + tokens;
+        let outputs = wg / lanes * rows * tokens;
+        let (ends, kept) = match self.epilogue {
+            ChainEpilogue::Rows => (0, 0),
+            ChainEpilogue::Residual => (outputs, 2),
+            ChainEpilogue::SwiGlu => (outputs / 2, 1),
+        };
+        // The code book of some types is a KiB at most.
+        let book = if self.ty.layout().table.is_empty() { 0 } else { 1024 };
+        let bytes = 4 * (parts + ends * kept) + book;
+        if ends > wg || bytes > caps.limits.max_compute_workgroup_storage_size {
+            return Err("workgroups are too small for so many tokens");
+        }
+        Ok(())
+    }
+
     fn name(self) -> String {
         let epilogue = match self.epilogue {
             ChainEpilogue::Rows => "rows",
@@ -202,8 +254,11 @@ impl Kernel {
 
     fn shader(self) -> Shader {
         const RW: Access = Access::ReadWrite;
-        let input =
-            if self.normed { include_str!("chain_normed.wgsl") } else { include_str!("plain_input.wgsl") };
+        let input = match (self.normed, self.subgroup) {
+            (false, _) => &[include_str!("plain_input.wgsl")][..],
+            (true, 0) => &[include_str!("chain_normed.wgsl"), include_str!("chain_squares.wgsl")],
+            (true, _) => &[include_str!("chain_normed.wgsl"), include_str!("chain_squares_shuffled.wgsl")],
+        };
         let (end, ends) = match self.epilogue {
             ChainEpilogue::Rows => (include_str!("matvec_store.wgsl"), vec![Access::Read, RW, RW, RW]),
             ChainEpilogue::Residual => {
@@ -216,7 +271,7 @@ impl Kernel {
             0 => include_str!("lanes.wgsl"),
             _ => include_str!("lanes_shuffled.wgsl"),
         };
-        let end = [include_str!("matvec_dot.wgsl"), lanes, unit, end, input];
+        let end = [&[include_str!("matvec_dot.wgsl"), lanes, unit, end], input].concat();
         Shader {
             name: self.name(),
             source: self.constants.dot_source(self.ty, self.second, self.normed, self.subgroup, &end),
@@ -233,9 +288,10 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             [(ChainEpilogue::Rows, true), (ChainEpilogue::Residual, false), (ChainEpilogue::SwiGlu, true)]
         {
             for cols in [512, 1024, 4096] {
-                for subgroup in [0, 32] {
+                for (subgroup, tokens) in [(0, 1), (32, 1), (0, 2), (32, CHAIN_TOKENS)] {
                     let kernel = Kernel::pick(epilogue, normed, (ty, 1024, cols), 256);
-                    all.push((Kernel { subgroup, ..kernel }.shader(), Params::FIELDS));
+                    let constants = Matvec { tokens, ..kernel.constants };
+                    all.push((Kernel { subgroup, constants, ..kernel }.shader(), Params::FIELDS));
                 }
             }
         }
@@ -252,12 +308,13 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     all
 }
 
-/// Records a product of one token; the device must support it ([`supports`]).
+/// Records a product of a few tokens; the device must support it ([`supports`]).
 ///
 /// # Errors
 /// An operand that exceeds a binding, or a shader the device refuses.
 pub fn chained(rec: &mut Recorder, w: &Weight, x: Input<'_>, end: ChainOutput<'_>) -> Result<()> {
-    let constants = constants(rec.gpu().caps(), end.epilogue(), w.shape.ty, w.shape.rows, w.shape.cols);
+    let s = &w.shape;
+    let constants = constants(rec.gpu().caps(), end.epilogue(), s.ty, [s.rows, s.cols], x.tokens);
     chained_with(rec, constants, w, x, end)
 }
 
@@ -275,7 +332,7 @@ pub fn chained_with(
     let gpu = rec.gpu().clone();
     let epilogue = end.epilogue();
     let s = &w.shape;
-    if let Err(why) = supports(gpu.caps(), s, epilogue) {
+    if let Err(why) = supports(gpu.caps(), s, epilogue, x.tokens) {
         return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
     }
     let kernel =
@@ -306,7 +363,7 @@ pub fn chained_with(
             ChainOutput::Residual { h, norm, out } => vec![slice, slice, norm, h, q, meta, &out.q, &out.meta],
             ChainOutput::SwiGlu { out } => vec![slice, slice, &out.q, &out.meta, q, meta],
         };
-        let flops = 2.0 * f64::from(rows) * f64::from(s.cols);
+        let flops = 2.0 * f64::from(x.tokens) * f64::from(rows) * f64::from(s.cols);
         let cost = Cost { bytes: slab.bytes as f64, flops };
         // Each slab would be a pipeline of its own: a device that needs many has other worries than half a
         // microsecond.
@@ -320,7 +377,7 @@ pub fn chained_with(
     Ok(())
 }
 
-/// Two products of one token with the same input, whose outputs follow each other from column 0 of y on, as
+/// Two products with the same input, whose outputs follow each other from column 0 of y on, as
 /// one dispatch; `false` if the weights cannot share one: types without a common kernel, no place next to
 /// each other in memory, rows that are no whole workgroups.
 ///
@@ -335,17 +392,20 @@ pub fn chained_mixed(
 ) -> Result<bool> {
     let gpu = rec.gpu().clone();
     let (first, second) = (&a.shape, &b.shape);
-    let can = |s: &WeightShape| supports(gpu.caps(), s, ChainEpilogue::Rows).is_ok() && s.slabs.len() == 1;
+    let can = |s: &WeightShape| {
+        supports(gpu.caps(), s, ChainEpilogue::Rows, x.tokens).is_ok() && s.slabs.len() == 1
+    };
     if !can(first) || !can(second) || first.cols != second.cols || !matvec::mixed_pair(first.ty, second.ty) {
         return Ok(false);
     }
     let rows = first.rows + second.rows;
     let normed = x.norm.is_some();
     let most = gpu.caps().limits.max_compute_invocations_per_workgroup;
-    let mut constants = constants(gpu.caps(), ChainEpilogue::Rows, first.ty, rows, first.cols);
+    let mut constants = constants(gpu.caps(), ChainEpilogue::Rows, first.ty, [rows, first.cols], x.tokens);
     if !first.rows.is_multiple_of(constants.rows_per_group()) {
         // Measured on a single matrix; here a workgroup has rows of one type alone.
-        constants = Kernel::pick(ChainEpilogue::Rows, normed, (first.ty, rows, first.cols), most).constants;
+        let usual = Kernel::pick(ChainEpilogue::Rows, normed, (first.ty, rows, first.cols), most).constants;
+        constants = Matvec { tokens: x.tokens, ..usual };
     }
     let kernel = Kernel {
         epilogue: ChainEpilogue::Rows,
@@ -377,7 +437,8 @@ pub fn chained_mixed(
         split: first.rows,
         pad: [0; 3],
     };
-    let cost = Cost { bytes: slab.size() as f64, flops: 2.0 * f64::from(rows) * f64::from(first.cols) };
+    let flops = 2.0 * f64::from(x.tokens) * f64::from(rows) * f64::from(first.cols);
+    let cost = Cost { bytes: slab.size() as f64, flops };
     let operands = [&slab, &slab, &slab, y, &x.ints.q, &x.ints.meta];
     dispatch_specialised(rec, &kernel.name(), || kernel.shader(), &params, &operands, grid, cost)?;
     Ok(true)

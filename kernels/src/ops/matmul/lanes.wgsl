@@ -1,11 +1,15 @@
-// The end of a matvec's main loop: part[i * WG + invocation] holds what each invocation has summed for sum
-// i of its lanes' SUMS.
+// The end of a matvec's main loop: each invocation hands in what it has summed for each of its lanes' SUMS.
 
 const GROUPS: u32 = WG / LANES;
 
+// What invocation n has for sum i is at i * WG + n.
 var<workgroup> part: array<f32, WG * SUMS>;
 
-// Adds up over each row of lanes: the first lane of a row then has its sums.
+fn put_sum(i: u32, lid: u32, x: f32) {
+    part[i * WG + lid] = x;
+}
+
+// Adds up over each row of lanes.
 fn sum_lanes(lid: u32) {
     let lane = lid % LANES;
     workgroupBarrier();
@@ -17,4 +21,9 @@ fn sum_lanes(lid: u32) {
         }
         workgroupBarrier();
     }
+}
+
+// Sum i of the row of lanes that begins with this one.
+fn sum_of(i: u32, first_lane: u32) -> f32 {
+    return part[i * WG + first_lane];
 }

@@ -1,34 +1,31 @@
-// lanes.wgsl with subgroups of SG, in which lid counts along subgroups: a barrier or two where a tree needs one
-// for each doubling.
+// lanes.wgsl with subgroups of SG, in which lid counts along subgroups: one barrier where a tree needs one for each
+// doubling, and a place in workgroup memory for each subgroup's part of a row where a tree has one for each lane's.
 
 const GROUPS: u32 = WG / LANES;
 const NEAR: u32 = min(LANES, SG);
 
-var<workgroup> part: array<f32, WG * SUMS>;
+var<workgroup> part: array<f32, WG / NEAR * SUMS>;
 
-// Adds up over each row of lanes: the first lane of a row then has its sums.
+fn put_sum(i: u32, lid: u32, x: f32) {
+    var sum = x;
+    for (var s = NEAR / 2u; s > 0u; s /= 2u) {
+        sum += subgroupShuffleXor(sum, s);
+    }
+    if (lid % NEAR == 0u) {
+        part[i * (WG / NEAR) + lid / NEAR] = sum;
+    }
+}
+
 fn sum_lanes(lid: u32) {
-    let lane = lid % LANES;
-    for (var i = 0u; i < SUMS; i++) {
-        var sum = part[i * WG + lid];
-        for (var s = NEAR / 2u; s > 0u; s /= 2u) {
-            sum += subgroupShuffleXor(sum, s);
-        }
-        if (lane % NEAR == 0u) {
-            part[i * WG + lid] = sum;
-        }
-    }
     workgroupBarrier();
-    if (LANES > SG) {
-        if (lane == 0u) {
-            for (var i = 0u; i < SUMS; i++) {
-                var sum = part[i * WG + lid];
-                for (var s = SG; s < LANES; s += SG) {
-                    sum += part[i * WG + lid + s];
-                }
-                part[i * WG + lid] = sum;
-            }
-        }
-        workgroupBarrier();
+}
+
+// Sum i of the row of lanes that begins with this one.
+fn sum_of(i: u32, first_lane: u32) -> f32 {
+    let at = i * (WG / NEAR) + first_lane / NEAR;
+    var sum = part[at];
+    for (var s = 1u; s < LANES / NEAR; s++) {
+        sum += part[at + s];
     }
+    return sum;
 }

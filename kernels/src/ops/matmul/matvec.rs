@@ -149,6 +149,11 @@ impl Matvec {
         Shader { name: self.name(variant, ty), source, bindings }
     }
 
+    /// What an invocation sums: a sum for each row and token, and `squares` more.
+    pub(super) fn sums(self, squares: u32) -> u32 {
+        self.rows * self.tokens + squares
+    }
+
     pub(crate) fn constants(self, squares: u32) -> Vec<(&'static str, u32)> {
         vec![
             ("WG", self.wg),
@@ -156,7 +161,7 @@ impl Matvec {
             ("ROWS", self.rows),
             ("STEPS", self.steps),
             ("TOKENS", self.tokens),
-            ("SUMS", self.rows * self.tokens + squares),
+            ("SUMS", self.sums(squares)),
         ]
     }
 
@@ -172,7 +177,8 @@ impl Matvec {
         end: &[&str],
     ) -> String {
         let (book, book_constants) = ty.shared_book();
-        let mut constants = self.constants(u32::from(normed));
+        // Without subgroups, squares are summed as rows are.
+        let mut constants = self.constants(if normed && subgroup == 0 { self.tokens } else { 0 });
         constants.extend(book_constants);
         constants.extend([
             ("BLOCKS", u32::from(blocks(ty))),

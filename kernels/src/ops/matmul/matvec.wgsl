@@ -64,7 +64,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) 
     }
     //@ for r in ROWS
     //@ for t in TOKENS
-    part[($ru * TOKENS + $tu) * WG + lid] = acc$r_$t;
+    put_sum($ru * TOKENS + $tu, lid, acc$r_$t);
     //@ end
     //@ end
     store_rows(group, lid);

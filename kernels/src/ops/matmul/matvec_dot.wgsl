@@ -32,7 +32,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> w1: array<u32>;
-@group(0) @binding(5) var<storage, read_write> xq: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read_write> xq: array<Units>;
 @group(0) @binding(6) var<storage, read_write> xm: array<vec4<f32>>;
 
 @compute @workgroup_size(WG)
@@ -67,8 +67,11 @@ fn main(
     }
     //@ end
     //@ if NORMED
-    // The last of the SUMS.
-    part[(SUMS - 1u) * WG + lid] = squares_of(lid);
+    //@ if SHUFFLED
+    sum_squares(sid, lane);
+    //@ else
+    sum_squares(lid);
+    //@ end
     //@ end
     store_rows(group, lid);
 }

@@ -23,7 +23,7 @@ fn store_rows(workgroup: u32, lid: u32) {
     for (var i = lane; i < ROWS * TOKENS; i += LANES) {
         let row = row_of(workgroup * GROUPS + lid / LANES, i / TOKENS);
         if (row < p.rows) {
-            var sum = part[i * WG + lid - lane] * input_scale(lid - lane);
+            var sum = sum_of(i, lid - lane) * input_scale(i % TOKENS, lid - lane);
             if ((p.flags & HAS_BIAS) != 0u) {
                 sum += bias[p.row0 + row];
             }

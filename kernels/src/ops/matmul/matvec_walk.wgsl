@@ -1,5 +1,5 @@
 //@ param NTH =
-// The sums of an invocation of the integer matvec, into part: LANES invocations walk a row together, a head of
+// The sums of an invocation of the integer matvec, handed in: LANES invocations walk a row together, a head of
 // their type (32 or 64 columns) at a time, STEPS times before the first product so that loads overlap, each for
 // ROWS rows so that x is read once for all of them.
 //
@@ -44,6 +44,16 @@ fn walk$NTH(lid: u32, lanes: u32, planes: vec4<u32>, first: u32) {
         //@ for j in PAIRS_OF_PARTS
         let a$k_$r_$j = ints_of$NTH(planes, h$k_$r, at$k_$r, 2u * $ju);
         let b$k_$r_$j = ints_of$NTH(planes, h$k_$r, at$k_$r, 2u * $ju + 1u);
+        let scale_a$k_$r_$j = select(0.0, a$k_$r_$j.scale, inside$k);
+        //@ if OFFSET
+        let offset_a$k_$r_$j = select(0.0, a$k_$r_$j.offset, inside$k);
+        //@ end
+        //@ if !SHARED
+        let scale_b$k_$r_$j = select(0.0, b$k_$r_$j.scale, inside$k);
+        //@ if OFFSET
+        let offset_b$k_$r_$j = select(0.0, b$k_$r_$j.offset, inside$k);
+        //@ end
+        //@ end
         //@ end
         //@ end
         //@ end
@@ -56,31 +66,30 @@ fn walk$NTH(lid: u32, lanes: u32, planes: vec4<u32>, first: u32) {
             //@ else
             let at = input_row($tu) * width + v$k;
             //@ end
-            let xa = xq[2u * at];
-            let xb = xq[2u * at + 1u];
-            let m = select(vec4<f32>(), xm[at], inside$k);
+            let x = xq[at];
+            let m = xm[at];
             //@ for r in ROWS
             //@ if !CENTER
             //@ if SHARED
-            acc$r_$t += a$k_$r_$j.scale * (m.x * dot16(a$k_$r_$j.q, xa) + m.z * dot16(b$k_$r_$j.q, xb));
+            acc$r_$t += scale_a$k_$r_$j * (m.x * dot16(a$k_$r_$j.q, x.a) + m.z * dot16(b$k_$r_$j.q, x.b));
             //@ else
-            acc$r_$t += a$k_$r_$j.scale * (m.x * dot16(a$k_$r_$j.q, xa))
-                + b$k_$r_$j.scale * (m.z * dot16(b$k_$r_$j.q, xb));
+            acc$r_$t += scale_a$k_$r_$j * (m.x * dot16(a$k_$r_$j.q, x.a))
+                + scale_b$k_$r_$j * (m.z * dot16(b$k_$r_$j.q, x.b));
             //@ end
             //@ else
             //@ if SHARED
-            acc$r_$t += a$k_$r_$j.scale * (m.x * dot16(a$k_$r_$j.q, xa) + m.z * dot16(b$k_$r_$j.q, xb)
+            acc$r_$t += scale_a$k_$r_$j * (m.x * dot16(a$k_$r_$j.q, x.a) + m.z * dot16(b$k_$r_$j.q, x.b)
                 + center_of(h$k_$r, 2u * $ju) * (m.y + m.w));
             //@ else
-            acc$r_$t += a$k_$r_$j.scale * (m.x * dot16(a$k_$r_$j.q, xa) + center_of(h$k_$r, 2u * $ju) * m.y)
-                + b$k_$r_$j.scale * (m.z * dot16(b$k_$r_$j.q, xb) + center_of(h$k_$r, 2u * $ju + 1u) * m.w);
+            acc$r_$t += scale_a$k_$r_$j * (m.x * dot16(a$k_$r_$j.q, x.a) + center_of(h$k_$r, 2u * $ju) * m.y)
+                + scale_b$k_$r_$j * (m.z * dot16(b$k_$r_$j.q, x.b) + center_of(h$k_$r, 2u * $ju + 1u) * m.w);
             //@ end
             //@ end
             //@ if OFFSET
             //@ if SHARED
-            acc$r_$t += a$k_$r_$j.offset * (m.y + m.w);
+            acc$r_$t += offset_a$k_$r_$j * (m.y + m.w);
             //@ else
-            acc$r_$t += a$k_$r_$j.offset * m.y + b$k_$r_$j.offset * m.w;
+            acc$r_$t += offset_a$k_$r_$j * m.y + offset_b$k_$r_$j * m.w;
             //@ end
             //@ end
             //@ end
@@ -91,7 +100,7 @@ fn walk$NTH(lid: u32, lanes: u32, planes: vec4<u32>, first: u32) {
     }
     //@ for r in ROWS
     //@ for t in TOKENS
-    part[($ru * TOKENS + $tu) * WG + lid] = acc$r_$t;
+    put_sum($ru * TOKENS + $tu, lid, acc$r_$t);
     //@ end
     //@ end
 }

@@ -3,6 +3,6 @@ fn input_row(t: u32) -> u32 {
     return t;
 }
 
-fn input_scale(first_lane: u32) -> f32 {
+fn input_scale(t: u32, first_lane: u32) -> f32 {
     return 1.0;
 }

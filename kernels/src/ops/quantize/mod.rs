@@ -13,7 +13,8 @@ params! {
     pub struct Params {
         pub units: u32,
         pub grid_x: u32,
-        pub pad: [u32; 2],
+        pub tokens: u32,
+        pub pad: u32,
     }
 }
 
@@ -50,7 +51,7 @@ fn plan(n: u32, bytes: [u64; 3], budget: &Budget) -> std::result::Result<Vec<Dis
                 size: u64::from(n) * bytes,
             };
             Dispatch {
-                params: Params { units: n, grid_x: grid[0], pad: [0; 2] },
+                params: Params { units: n, grid_x: grid[0], tokens: 1, pad: 0 },
                 binds: (0..).zip(bytes).map(|(operand, bytes)| part(operand, bytes)).collect(),
                 grid,
                 cost: Cost {
@@ -89,20 +90,27 @@ fn shader_normed() -> Shader {
     }
 }
 
-/// Bytes of [`Quantized::q`] and [`Quantized::meta`] of a residual stream of `n` values, with its squares.
+/// Bytes of [`Quantized::q`] and [`Quantized::meta`] of a residual stream of `n` values in all, with its squares.
 pub fn bytes_normed(n: u64) -> (u64, u64) {
     (n, n / 16 * 12)
 }
 
-/// Records the first input of a chain of products: x, `[n]`, times w as integers, with sums of squares of x
-/// behind the scales; n is a multiple of 64.
+/// Records the first input of a chain of products: x, `[tokens, n]` f32, times w, `[n]` f32, as integers, with sums of
+/// squares of x behind the scales; n is a multiple of 64.
 ///
 /// # Errors
 /// A shader the device refuses.
-pub fn normed(rec: &mut Recorder, x: &Slice, w: &Slice, out: &Quantized, n: u32) -> Result<()> {
-    let grid = fold((n / 16).div_ceil(WG), rec.gpu().budget());
-    let params = Params { units: n / 16, grid_x: grid[0], pad: [0; 2] };
-    let cost = Cost { bytes: f64::from(n) * 10.0, flops: f64::from(n) * 8.0 };
+pub fn normed(
+    rec: &mut Recorder,
+    x: &Slice,
+    w: &Slice,
+    out: &Quantized,
+    [tokens, n]: [u32; 2],
+) -> Result<()> {
+    let all = tokens * n;
+    let grid = fold((all / 16).div_ceil(WG), rec.gpu().budget());
+    let params = Params { units: n / 16, grid_x: grid[0], tokens, pad: 0 };
+    let cost = Cost { bytes: f64::from(all) * 10.0, flops: f64::from(all) * 8.0 };
     dispatch_specialised(
         rec,
         "quantize_normed",
