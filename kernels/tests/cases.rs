@@ -20,13 +20,13 @@ fn oracle(ty: WeightType, bytes: &[u8], out: &mut [f32]) {
 }
 
 /// Whether every case of every table is tried, as `WEFT_TEST_CASES=all` asks.
-fn whole() -> bool {
+pub(crate) fn whole() -> bool {
     std::env::var_os("WEFT_TEST_CASES").is_some_and(|v| v == "all")
 }
 
 /// Runs cases and returns those that had no plan; panics if one failed. Those that passed before are left out
 /// ([`Passed`]).
-fn run_all(options: &Options, cases: Vec<Case>) -> Vec<String> {
+pub(crate) fn run_all(options: &Options, cases: Vec<Case>) -> Vec<String> {
     // One table at a time, on all cores: the next finds its shaders in the driver's cache.
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

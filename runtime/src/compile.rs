@@ -61,6 +61,9 @@ impl Gpu {
         debug_assert_eq!(shader.name, name);
         debug_assert!(shader.source.contains(UNIFORM), "{name} declares its parameters otherwise");
         shader.source = shader.source.replacen(UNIFORM, params, 1);
+        if let Some(emulated) = self.0.emulated {
+            shader.source = emulated(&shader.source);
+        }
         let pipeline = Arc::new(self.layout(&shader)?);
         known.insert(key, pipeline.clone());
         drop(known);

@@ -40,6 +40,17 @@ pub struct Options {
     pub stand_in: Option<Caps>,
     /// Keep a hash of all that is recorded and uploaded, for [`Gpu::take_trace`].
     pub traced: bool,
+    /// What this device takes another one's kernels as: tests run those of hardware that is not here.
+    pub emulation: Option<Emulation>,
+}
+
+/// Another device on this one.
+#[derive(Debug, Clone, Copy)]
+pub struct Emulation {
+    /// Its capabilities, from this device's.
+    pub caps: fn(Caps) -> Caps,
+    /// The WGSL that is compiled for a kernel's.
+    pub text: fn(&str) -> String,
 }
 
 pub(crate) struct Inner {
@@ -48,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) checked: bool,
     /// Whether the capabilities are a stand-in's: nothing is compiled.
     pub(crate) records_only: bool,
+    /// What is compiled for a kernel's text, where that is not the text itself.
+    pub(crate) emulated: Option<fn(&str) -> String>,
     /// What [`Gpu::take_trace`] gives, where it is asked for.
     pub(crate) trace: Option<Mutex<Trace>>,
     pub(crate) bounds: AtomicBool,
@@ -142,6 +155,9 @@ impl Gpu {
         if let Some(stand_in) = &options.stand_in {
             caps = Caps { variants: caps.variants, ..stand_in.clone() };
         }
+        if let Some(emulation) = &options.emulation {
+            caps = (emulation.caps)(caps);
+        }
         let mut budget = Budget::from_limits(&caps.limits);
         if let Some(p) = options.profile {
             let named = p.budget();
@@ -160,6 +176,7 @@ impl Gpu {
             queue,
             checked: options.checked,
             records_only,
+            emulated: options.emulation.map(|e| e.text),
             trace: options.traced.then(Mutex::default),
             bounds: AtomicBool::new(false),
             pools: Mutex::default(),

@@ -49,7 +49,7 @@ pub use cache::default_cache;
 pub use caps::{AdapterSummary, Caps, Coop, DeviceKind, Without, adapters};
 pub use clock::Stopwatch;
 pub use error::{Error, Result};
-pub use gpu::{Gpu, Options};
+pub use gpu::{Emulation, Gpu, Options};
 pub use measure::{Replay, Span};
 pub use pipeline::{Access, Compiled, Pipeline, Shader};
 pub use pool::{Pool, human};
