@@ -292,9 +292,13 @@ installKeys({
 
 // ---- start
 window.addEventListener("hashchange", route);
-window.addEventListener("pagehide", () => chats.leave());
+window.addEventListener("pagehide", () => { panel.save(); chats.leave(); });
 window.addEventListener("pageshow", (e) => { if (e.persisted) location.reload(); });
-document.addEventListener("visibilitychange", () => { if (!document.hidden && away) lookAtServer(); });
+document.addEventListener("visibilitychange", () => {
+    // What a phone has put away it may end without a word.
+    if (document.hidden) panel.save();
+    else if (away) lookAtServer();
+});
 window.addEventListener("online", () => lookAtServer());
 
 store.onFailure((e) => {

@@ -6,6 +6,7 @@ export class Panel {
     constructor(chats, closed) {
         this.chats = chats;
         this.closed = closed;
+        this.unsaved = null;
         this.root = $("panel");
         this.root.addEventListener("keydown", (e) => {
             if (e.key === "Escape") { e.stopPropagation(); this.toggle(false); }
@@ -30,9 +31,18 @@ export class Panel {
         const { chat } = this.chats;
         if (value === null || value === "") delete chat.settings[key];
         else chat.settings[key] = value;
+        if (this.unsaved !== chat) this.save();
+        this.unsaved = chat;
         clearTimeout(this.saving);
-        // A chat in which nothing was said yet is not kept.
-        this.saving = setTimeout(() => { if (this.chats.list.includes(chat)) this.chats.keep(chat); }, 300);
+        this.saving = setTimeout(() => this.save(), 300);
+    }
+
+    // Keeps what was set last, now: a page that goes away has no later. A chat in which nothing was said yet is not kept.
+    save() {
+        clearTimeout(this.saving);
+        const chat = this.unsaved;
+        this.unsaved = null;
+        if (chat && this.chats.list.includes(chat)) this.chats.keep(chat);
     }
 
     fill() {

@@ -42,6 +42,8 @@ async function write(run) {
         t.onerror = () => reject(t.error);
         t.onabort = () => reject(t.error);
         run(t.objectStore("chats"), t.objectStore("messages"));
+        // What is not committed yet when the page goes away is lost.
+        t.commit();
     });
 }
 

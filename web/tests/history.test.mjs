@@ -112,6 +112,12 @@ test("settings belong to a chat, are checked, sent and reset", async () => {
     await ready(page);
     await page.keyboard.press("Alt+S");
     assert.equal(await field("temperature").inputValue(), "0.7");
+    // A setting is kept at once where the page goes away.
+    await field("top_k").fill("17");
+    await page.reload();
+    await ready(page);
+    await page.keyboard.press("Alt+S");
+    assert.equal(await field("top_k").inputValue(), "17");
     await page.getByText("Reset all").click();
     assert.equal(await field("temperature").inputValue(), "");
     await page.keyboard.press("Escape");
