@@ -171,11 +171,20 @@ export function cite(root, sources) {
     for (const node of nodes) {
         const parts = node.data.split(/(\[\d{1,2}(?:\s*,\s*\d{1,2})*\])/);
         if (parts.length < 2) continue;
-        node.replaceWith(...parts.flatMap((part, i) => {
+        const made = [];
+        for (const [i, part] of parts.entries()) {
             const numbers = i % 2 ? part.match(/\d+/g).map(Number) : [];
-            if (!numbers.length || numbers.some((n) => n < 1 || n > sources.length)) return [part];
-            return numbers.map((n) => { cited.add(n); return button(sources, n, `[${n}]`, "cite"); });
-        }));
+            if (!numbers.length || numbers.some((n) => n < 1 || n > sources.length)) {
+                made.push(part);
+                continue;
+            }
+            // A number stays on the line of the word before it.
+            const before = made.pop();
+            const word = /\S{0,20}\s?$/.exec(before)[0];
+            made.push(before.slice(0, before.length - word.length), el("span.held", {}, word,
+                numbers.map((n) => { cited.add(n); return button(sources, n, `[${n}]`, "cite"); })));
+        }
+        node.replaceWith(...made);
     }
     const order = sources.map((_, i) => i + 1).sort((a, b) => cited.has(b) - cited.has(a) || a - b);
     return el("ul.sources", { "aria-label": "Passages" }, order.map((n) => el(cited.has(n) ? "li.cited" : "li", {},
