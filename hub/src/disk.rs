@@ -18,6 +18,7 @@ pub fn free(folder: &Path) -> Option<u64> {
     bytes
 }
 
+/// Bytes that this user may still write to the disk of a folder; None where the system does not say.
 #[cfg(windows)]
 pub fn free(folder: &Path) -> Option<u64> {
     use std::os::windows::ffi::OsStrExt;
@@ -33,6 +34,7 @@ pub fn free(folder: &Path) -> Option<u64> {
     (ok != 0).then_some(mine)
 }
 
+/// Bytes that this user may still write to the disk of a folder; None where the system does not say.
 #[cfg(not(any(unix, windows)))]
 pub fn free(_: &Path) -> Option<u64> {
     None

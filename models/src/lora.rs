@@ -114,6 +114,7 @@ impl Lora {
     }
 
     /// Differs between adapters that compute different things.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code))] // for engine/prefix.rs
     pub(crate) fn identity(&self) -> &str {
         &self.identity
     }

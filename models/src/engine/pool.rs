@@ -145,6 +145,7 @@ pub(super) struct Sequence {
 
 impl Sequence {
     /// The blocks that it has of a group's pool: (entry, id).
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code))] // for prefix.rs
     pub(super) fn entries(&self, group: usize) -> impl Iterator<Item = (usize, u32)> {
         self.tables[group].iter().enumerate().filter_map(|(e, id)| Some((e, (*id)?)))
     }
@@ -175,16 +176,19 @@ impl Blocks {
     }
 
     /// Positions of a block.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code))] // for prefix.rs
     pub(super) fn block(&self) -> usize {
         self.block
     }
 
     /// What the layers of each pool see, 0 for all positions.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code))] // for prefix.rs
     pub(super) fn windows(&self) -> impl Iterator<Item = usize> {
         self.pools.iter().map(|p| p.window)
     }
 
     /// The chunk of a pool in which an entry of each table lies.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code))] // for prefix.rs
     pub(super) fn chunk_of(&self, group: usize, entry: usize) -> usize {
         self.pools[group].chunk_of(entry)
     }
@@ -232,6 +236,7 @@ impl Blocks {
     }
 
     /// As [`Blocks::open`], with the block of the last token where that is full.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code))] // for prefix.rs
     pub(super) fn held(&mut self, tokens: &[u32], salt: Name) -> (Sequence, usize) {
         let (seq, found, _) = self.find(tokens, tokens.len() / self.block, salt);
         (seq, found)

@@ -222,6 +222,7 @@ impl Cache {
     }
 
     /// The memory that holds a block of the pool of layers with this window: keys and values of each of them.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code))] // for engine/prefix.rs
     pub(crate) fn block(&self, window: u32, chunk: usize, block: u32) -> Vec<Slice> {
         let layers = self.shapes.layers.iter().zip(&self.shapes.windows).zip(&self.layers);
         let of = |((shape, _), chunks): ((&CacheShape, &u32), &Vec<(Slice, Slice)>)| {
