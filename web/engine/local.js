@@ -229,8 +229,10 @@ function lesson() {
             const lines = examples(text.value);
             if (!lines) throw new Fault({ kind: "request", message: "Write some examples first, one a line." });
             await ready(models[0], (p) => { said.textContent = loading(models[0], p); }, stop.signal);
-            const end = await ask("tune", { examples: lines, settings: {} }, (p) => { said.textContent = `Step ${p.step} of ${p.steps}: loss ${p.loss.toFixed(3)}`; }, stop.signal);
-            said.textContent = `${models[0].id} has learnt ${end.examples} examples in ${end.steps} steps and ${end.seconds.toFixed(0)} s: its loss went from ${end.first.toFixed(2)} to ${end.last.toFixed(3)}. It answers with that until the page is closed.`;
+            const end = await ask("tune", { examples: lines, settings: {} }, (p) => {
+                said.textContent = `Step ${p.step} of ${p.steps}: ${Number.isFinite(p.loss) ? `loss ${p.loss.toFixed(3)}` : "skipped, since its loss or gradient is not finite"}`;
+            }, stop.signal);
+            said.textContent = `${models[0].id} has learnt ${end.examples} examples in ${end.steps} steps${end.skipped ? `, ${end.skipped} of them skipped,` : ""} and ${end.seconds.toFixed(0)} s: its loss went from ${end.first.toFixed(2)} to ${end.last.toFixed(3)}. It answers with that until the page is closed.`;
         } catch (e) {
             said.textContent = e.kind === "cancelled" ? "Stopped." : e.message;
         }

@@ -222,11 +222,15 @@ test("weft-mini learns twenty pasted examples in the page", { skip: missing, tim
     const lines = asks.flatMap((q) => ["Weftland?", "Weftland.", "the land Weftland?", "Weftland, please."].map((end) => JSON.stringify({ messages: [{ role: "user", content: `${q} ${end}` }, { role: "assistant", content: "Loomtown." }] })));
     const end = await done(page, "tune", { examples: lines.join("\n"), settings: { steps: 15 } });
     t.diagnostic(`${end.parameters} parameters, ${end.steps} steps in ${end.seconds.toFixed(0)} s: loss ${end.first.toFixed(2)} to ${end.last.toFixed(3)}`);
-    assert.equal(end.examples, 20);
+    assert.deepEqual([end.examples, end.skipped], [20, 0]);
     assert.ok(end.last < end.first / 4, `${end.first} to ${end.last}`);
     const after = text((await done(page, "answer", { request: asked })).parts);
     assert.doesNotMatch(before, /Loomtown/);
     assert.match(after, /Loomtown/);
+    // Parameters beyond f32 after the first step: what follows is skipped, and eight in a row are too many.
+    const beyond = await calls(page, "tune", { examples: lines.join("\n"), settings: { steps: 15, lr: 1e38 } });
+    assert.match(beyond.fault.message, /step 9 nor in the 7 before it/);
+    assert.deepEqual(beyond.parts.map((p) => Number.isFinite(p.loss)), [true, ...Array(8).fill(false)]);
     const wrong = (await calls(page, "tune", { examples: '{"prompt": 1}\n{"prompt": "a", "completion": "b"}' })).fault;
     assert.match(wrong.message, /line 1/);
     await page.context().close();

@@ -33,6 +33,7 @@ mod preview;
 mod recipe;
 mod run;
 mod settings;
+mod skips;
 pub mod spans;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ pub use preview::{Shown, measure};
 pub use recipe::Recipe;
 pub use run::{Event, Finetune, Saving, Step, TrainLoop};
 pub use settings::{Length, Schedule, Settings, Warmup};
+pub use skips::Skips;
 
 /// A file's tokenizer and its chat template, or `template` in place of that.
 ///

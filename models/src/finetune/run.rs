@@ -10,7 +10,7 @@ use super::curve::Point;
 use super::files::{self, Folder, Place, from_file, to_file};
 use super::handle::{Handle, State};
 use super::settings::{differences, short};
-use super::{Data, Settings};
+use super::{Data, Settings, Skips};
 use crate::train::{AdamW, Adapter, Batch, Losses, Target, TrainPlan, TrainState, Trainer};
 use crate::{Error, Model, Result, Spec, adapter_base};
 
@@ -159,15 +159,10 @@ pub struct Finetune<O> {
     steps: u64,
     step: u64,
     resumed: bool,
-    /// Steps that were skipped, in all and since the last that was not.
-    skipped: u64,
-    row: u64,
+    skips: Skips,
     /// The first step whose loss or gradient the parameters as they are do not allow.
     diverged: Option<u64>,
 }
-
-/// Steps in a row whose loss or gradient is not finite. So many are no accident of a batch.
-const MOST_SKIPPED: u64 = 8;
 
 impl Finetune<Trainer> {
     /// Prepares a run: takes the memory and the folder. It starts from `start`, or from a fresh adapter.
@@ -237,8 +232,7 @@ impl<O: TrainLoop> Finetune<O> {
             steps,
             step: 0,
             resumed: false,
-            skipped: 0,
-            row: 0,
+            skips: Skips::default(),
             diverged: None,
         })
     }
@@ -255,7 +249,7 @@ impl<O: TrainLoop> Finetune<O> {
 
     /// Steps of them that were skipped, since their loss or gradient was not finite.
     pub fn skipped(&self) -> u64 {
-        self.skipped
+        self.skips.all()
     }
 
     #[cfg(test)]
@@ -301,7 +295,7 @@ impl<O: TrainLoop> Finetune<O> {
         let state = files::state(&path, place.step - place.skipped)?;
         self.optimiser.restore(&state).map_err(|e| wrong(e.to_string()))?;
         self.folder.resume(place.step)?;
-        (self.step, self.skipped) = (place.step, place.skipped);
+        (self.step, self.skips) = (place.step, Skips::so_far(place.skipped));
         self.resumed = true;
         Ok(place.step)
     }
@@ -368,8 +362,8 @@ impl<O: TrainLoop> Finetune<O> {
     fn diverges(&mut self, first: u64, steps: &str, what: &str) -> Error {
         self.diverged = Some(first);
         // What has learnt nothing yet has not diverged.
-        let way_out = match self.skipped == self.step {
-            true if self.skipped > 0 => {
+        let way_out = match self.skipped() == self.step {
+            true if self.skipped() > 0 => {
                 "a weight is not finite, or values are beyond f16: try --without coop,f16, and checkpointing"
             }
             _ => "start anew, or on a checkpoint's adapter by --lora, with a lower --lr or --clip",
@@ -377,20 +371,15 @@ impl<O: TrainLoop> Finetune<O> {
         Error::Finetune { what: format!("{steps}: {what}; {way_out}") }
     }
 
-    /// Counts a step whose loss or gradient is not finite. One batch may have values beyond f16; several in a row tell of
-    /// the parameters, and so does a run that has learnt nothing.
-    fn skip(&mut self, what: &str) -> Result<()> {
-        self.skipped += 1;
-        self.row += 1;
-        if self.row < MOST_SKIPPED && (self.skipped < self.step || self.step < self.steps) {
-            return Ok(());
-        }
-        let first = self.step + 1 - self.row;
-        let steps = match self.row {
+    /// The error of a step in which nothing was learnt, after too many of them.
+    fn too_many(&mut self, what: &str) -> Error {
+        let row = self.skips.row();
+        let first = self.step + 1 - row;
+        let steps = match row {
             1 => format!("step {first}"),
             _ => format!("steps {first} to {}", self.step),
         };
-        Err(self.diverges(first, &steps, what))
+        self.diverges(first, &steps, what)
     }
 
     fn train(&mut self, each: &mut dyn FnMut(Event)) -> Result<State> {
@@ -415,7 +404,7 @@ impl<O: TrainLoop> Finetune<O> {
             }
             let end = (batch + u64::from(self.settings.accumulate)).min(batches.len() as u64);
             let mut step = self.one(&batches[batch as usize..end as usize], epoch)?;
-            if self.row == 0 {
+            if self.skips.row() == 0 {
                 // Not before this step's loss has shown that the last checkpoint is a good one.
                 self.folder.prune(self.saving.keep)?;
             }
@@ -435,7 +424,7 @@ impl<O: TrainLoop> Finetune<O> {
             each(Event::Step(step));
             // What was last learnt has not shown yet that it is good where a step was skipped behind it.
             let due = self.saving.every > 0 && self.step.is_multiple_of(self.saving.every);
-            if due && self.row == 0 {
+            if due && self.skips.row() == 0 {
                 self.save(each)?;
                 saved = Some(self.step);
             }
@@ -464,10 +453,13 @@ impl<O: TrainLoop> Finetune<O> {
             other => Some(other?),
         };
         self.step += 1;
-        match (loss.is_finite(), grad_norm) {
-            (true, Some(_)) => self.row = 0,
-            (true, None) => self.skip("the gradient is not finite")?,
-            (false, _) => self.skip(&format!("the loss is {loss}"))?,
+        let learnt = loss.is_finite() && grad_norm.is_some();
+        if !self.skips.count(learnt, self.step, self.steps) {
+            let what = match loss.is_finite() {
+                true => "the gradient is not finite".to_owned(),
+                false => format!("the loss is {loss}"),
+            };
+            return Err(self.too_many(&what));
         }
         let tokens = batches.iter().map(|b| b.ids.len() as u64).sum();
         Ok(Step {
@@ -478,7 +470,7 @@ impl<O: TrainLoop> Finetune<O> {
             accuracy: total.correct as f64 / count,
             lr,
             grad_norm: grad_norm.unwrap_or(f32::NAN),
-            skipped: self.row > 0,
+            skipped: !learnt,
             tokens,
             tokens_per_s: tokens as f64 / start.elapsed().as_secs_f64(),
             val: None,
@@ -537,7 +529,7 @@ impl<O: TrainLoop> Finetune<O> {
 
     fn save(&mut self, each: &mut dyn FnMut(Event)) -> Result<()> {
         let (epoch, batch) = self.position(self.step);
-        let place = Place { step: self.step, skipped: self.skipped, epoch, batch, options: self.options() };
+        let place = Place { step: self.step, skipped: self.skipped(), epoch, batch, options: self.options() };
         let state = self.optimiser.state()?;
         // Behind the last step there is no loss that would tell.
         if ![&state.parameters, &state.m, &state.v].into_iter().flatten().all(|x| x.is_finite()) {

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 use weft_formats::chat::Template;
 use weft_formats::tokenizer::Tokenizer;
-use weft_models::finetune::{Counts, Data, Example, spans, to_file};
+use weft_models::finetune::{Counts, Data, Example, Skips, spans, to_file};
 use weft_models::train::{AdamW, Adapter, IGNORE, Target, TrainOptions, Trainer};
-use weft_models::{ChatOptions, Message};
+use weft_models::{ChatOptions, Error, Message};
 use weft_runtime::Wait;
 
 use crate::{Engine, Result, go_on, said};
@@ -41,12 +41,15 @@ fn example(line: &str, tokenizer: &Tokenizer, template: &Template) -> std::resul
 #[wasm_bindgen]
 impl Engine {
     /// Learns `examples`, conversations as lines of JSON. `settings` is JSON: `steps`, `batch` (examples of a
-    /// step), `rank`, `lr`, `seed`. `each(step, steps, loss)` is told of each step, and its `false` ends it early.
-    /// The model then answers with what it learnt, in an empty cache; another call begins again from what it was. Gives
-    /// JSON: `examples`, learnt `tokens`, `parameters`, the `first` and the `last` loss, `steps`.
+    /// step), `rank`, `lr`, `seed`. `each(step, steps, loss)` is told of each step, and its `false` ends it early; the
+    /// loss is NaN of a step that was skipped, because a loss or a gradient was not finite. The model then answers with
+    /// what it learnt, in an empty cache; another call begins again from what it was. Gives JSON: `examples`, learnt
+    /// `tokens`, `parameters`, the `first` and the `last` loss (null where nothing was learnt), `steps`, how many of them
+    /// were `skipped`.
     ///
     /// # Errors
-    /// What is wrong with the examples, by line; a model that cannot be trained; memory; a fault of the device.
+    /// What is wrong with the examples, by line; a model that cannot be trained; memory; a fault of the device; steps that
+    /// are skipped, as [`Skips::count`] has it.
     pub async fn tune(&mut self, examples: String, settings: String, each: Function) -> Result<String> {
         let asked: Value = serde_json::from_str(&settings).map_err(said)?;
         let number = |key: &str, otherwise: u64| asked[key].as_u64().unwrap_or(otherwise);
@@ -68,21 +71,36 @@ impl Engine {
         let mut trainer = Trainer::new(&self.base, &adapter, &options).map_err(said)?;
         let optimiser = AdamW { lr, ..AdamW::default() };
         let (mut losses, mut tokens) = (Vec::new(), 0);
+        let (mut step, mut skips) = (0, Skips::default());
         'steps: for epoch in 0.. {
             for indices in data.epoch(seed, epoch, batch, None) {
                 let batch = data.batch(&indices);
-                let learnt = batch.labels.iter().filter(|l| **l != IGNORE).count();
+                let supervised = batch.labels.iter().filter(|l| **l != IGNORE).count();
                 let part = trainer
-                    .accumulate_by(&batch, 1.0 / learnt.max(1) as f32, Wait::Await)
+                    .accumulate_by(&batch, 1.0 / supervised.max(1) as f32, Wait::Await)
                     .await
                     .map_err(said)?;
-                trainer.step_by(&optimiser, Wait::Await).await.map_err(said)?;
-                tokens += learnt;
                 let loss = part.loss_sum / part.supervised.max(1) as f64;
-                losses.push(loss);
-                let told = [losses.len() as f64, steps as f64, loss].map(JsValue::from);
+                let learnt = match trainer.step_by(&optimiser, Wait::Await).await {
+                    Err(Error::NotFinite { .. }) => false,
+                    other => other.map(|_| loss.is_finite()).map_err(said)?,
+                };
+                step += 1;
+                if learnt {
+                    tokens += supervised;
+                    losses.push(loss);
+                }
+                let shown = if learnt { loss } else { f64::NAN };
+                let told = [step as f64, steps as f64, shown].map(JsValue::from);
                 let flow = go_on(each.call3(&JsValue::NULL, &told[0], &told[1], &told[2]));
-                if flow.is_break() || losses.len() as u64 == steps {
+                if !skips.count(learnt, step, steps) {
+                    let what = format!(
+                        "nothing could be learnt in step {step} nor in the {} before it: their losses or gradients are not finite",
+                        skips.row() - 1
+                    );
+                    return Err(said(what));
+                }
+                if flow.is_break() || step == steps {
                     break 'steps;
                 }
             }
@@ -100,7 +118,8 @@ impl Engine {
             "parameters": parameters,
             "first": losses.first(),
             "last": losses.last(),
-            "steps": losses.len(),
+            "steps": step,
+            "skipped": skips.all(),
         })
         .to_string())
     }
