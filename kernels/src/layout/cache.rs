@@ -122,8 +122,7 @@ impl CacheType {
             }
             CacheType::Q8_0 | CacheType::Q4_0 => {
                 "fn kept(x: mat2x4<f32>, block: u32) -> mat2x4<f32> {
-                    let scale = pack2x16float(vec2<f32>(scale_for(extremes[block]), 0.0));
-                    return wide(Held(narrow(x, block), scale));
+                    return wide(Held(narrow(x, block), scale_for(extremes[block])));
                 }"
             }
         }

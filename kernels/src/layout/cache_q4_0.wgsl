@@ -1,7 +1,8 @@
 // A cache of q4_0: nibbles for all heads of the chunk, 8 values in a word; then the f16 scales of the
-// blocks of 32, two in a word, a head's in whole words. A value is scale * (nibble - 8). Nibbles i and i + 4
-// of a word are values 2i and 2i + 1, so that two of them become f16 with one mask: 1024 + nibble is
-// 0x6400 | nibble.
+// blocks of 32, two in a word, a head's in whole words. A value is scale * (nibble - zero), where the last five
+// bits of the scale are zero's halves, 0 to 30: its grid then reaches from a block's least value to its largest, at no
+// more bits, and the scale is read as it is. Nibbles i and i + 4 of a word are values 2i and 2i + 1, so that two of
+// them become f16 with one mask: 1024 + nibble is 0x6400 | nibble.
 
 struct Held {
     q: u32,
@@ -32,7 +33,7 @@ fn pair(word: u32) -> vec2<f32> {
 
 fn wide(h: Held) -> mat2x4<f32> {
     let d = unpack2x16float(h.scale).x;
-    let base = vec4<f32>(-1032.0 * d);
+    let base = vec4<f32>(-d * (1024.0 + 0.5 * f32(h.scale & 31u)));
     return mat2x4<f32>(
         fma(vec4<f32>(pair(h.q), pair(h.q >> 4u)), vec4<f32>(d), base),
         fma(vec4<f32>(pair(h.q >> 8u), pair(h.q >> 12u)), vec4<f32>(d), base));

@@ -1,8 +1,10 @@
 // Into a cache of q8_0 (see cache_q8_0.wgsl): scale = largest magnitude / 127, byte = round(x / scale) + 128.
-// The value of largest magnitude of each block lies in `extremes`, keys before values.
+// The least and the largest value of each block lie in `extremes`, keys before values.
 
-fn scale_for(extreme: f32) -> f32 {
-    return unpack2x16float(pack2x16float(vec2<f32>(abs(extreme) / 127.0, 0.0))).x;
+// The scale in the low half; what is infinite or no number is the second of the two.
+fn scale_for(extreme: vec2<f32>) -> u32 {
+    let largest = select(abs(extreme.y), -extreme.x, -extreme.x > extreme.y);
+    return pack2x16float(vec2<f32>(largest / 127.0, 0.0));
 }
 
 fn bytes(x: vec4<f32>, inverse: f32) -> u32 {
@@ -11,14 +13,14 @@ fn bytes(x: vec4<f32>, inverse: f32) -> u32 {
 }
 
 fn narrow(x: mat2x4<f32>, block: u32) -> vec2<u32> {
-    let scale = scale_for(extremes[block]);
+    let scale = unpack2x16float(scale_for(extremes[block])).x;
     let inverse = select(1.0 / scale, 0.0, scale == 0.0);
     return vec2<u32>(bytes(x[0], inverse), bytes(x[1], inverse));
 }
 
 fn scales(block: u32, last: u32) -> u32 {
-    let next = select(0.0, extremes[min(block + 1u, last - 1u)], block + 1u < last);
-    return pack2x16float(vec2<f32>(scale_for(extremes[block]), scale_for(next)));
+    let next = select(0u, scale_for(extremes[min(block + 1u, last - 1u)]), block + 1u < last);
+    return scale_for(extremes[block]) | (next << 16u);
 }
 
 fn store_key(row: u32, c: u32, x: mat2x4<f32>) {

@@ -52,10 +52,9 @@ pub(crate) fn encode_cache(values: &[f32], ty: CacheType, head_dim: usize) -> Ve
                 .collect()
         }
         CacheType::Q4_0 => {
-            let nibble = |q: i32| (q + 8) as u8;
             let byte = |q: &[i32]| {
                 [(q[0], q[2]), (q[4], q[6]), (q[1], q[3]), (q[5], q[7])]
-                    .map(|(low, high)| nibble(low) | nibble(high) << 4)
+                    .map(|(low, high)| low as u8 | (high as u8) << 4)
             };
             blocks(values, ty)
                 .flat_map(|(_, q)| q.chunks_exact(8).flat_map(byte).collect::<Vec<_>>())
@@ -76,13 +75,19 @@ pub(crate) fn encode_cache(values: &[f32], ty: CacheType, head_dim: usize) -> Ve
 /// Scale and integers of each block of 32.
 fn blocks(values: &[f32], ty: CacheType) -> impl Iterator<Item = (half::f16, [i32; 32])> {
     values.chunks_exact(32).map(move |block| {
-        let extreme = block.iter().fold(0.0f32, |e, &v| if v.abs() > e.abs() { v } else { e });
-        let (d, low, high) = match ty {
-            CacheType::Q4_0 => (half::f16::from_f32(extreme / -8.0), -8, 7),
-            _ => (half::f16::from_f32(extreme.abs() / 127.0), -127, 127),
+        let least = block.iter().fold(0.0f32, |m, &v| m.min(v));
+        let largest = block.iter().fold(0.0f32, |m, &v| m.max(v));
+        let (d, zero, low, high) = match ty {
+            CacheType::Q4_0 => {
+                let zero = (30.0 * least / (least - largest).min(-1e-30) + 0.5) as u16;
+                let bits = half::f16::from_f32((largest - least) / 15.0).to_bits();
+                let d = half::f16::from_bits((bits + 16).saturating_sub(zero) & !31 | zero);
+                (d, f64::from(zero) / 2.0, 0, 15)
+            }
+            _ => (half::f16::from_f32(largest.max(-least) / 127.0), 0.0, -127, 127),
         };
         let inverse = if d.to_f32() == 0.0 { 0.0 } else { 1.0 / f64::from(d.to_f32()) };
-        let round = |v: &f32| ((f64::from(*v) * inverse + 0.5).floor() as i32).clamp(low, high);
+        let round = |v: &f32| ((f64::from(*v) * inverse + zero + 0.5).floor() as i32).clamp(low, high);
         (d, std::array::from_fn(|i| round(&block[i])))
     })
 }
@@ -91,10 +96,10 @@ fn blocks(values: &[f32], ty: CacheType) -> impl Iterator<Item = (half::f16, [i3
 pub(crate) fn decode_cache(cache: &[u8], ty: CacheType, rows: usize, head_dim: usize) -> Vec<f32> {
     let (rows64, dim) = (rows as u64, head_dim as u32);
     let (values, scales) = cache.split_at(ty.value_bytes(rows64, dim) as usize);
-    let scaled = |at: usize, q: i32| {
+    let scale = |at: usize| {
         let words = ty.blocks(dim).div_ceil(2) as usize;
         let at = at / head_dim * words * 4 + at % head_dim / 32 * 2;
-        half::f16::from_le_bytes([scales[at], scales[at + 1]]).to_f32() * q as f32
+        half::f16::from_le_bytes([scales[at], scales[at + 1]])
     };
     match ty {
         CacheType::F32 => bytemuck::pod_collect_to_vec(values),
@@ -102,12 +107,14 @@ pub(crate) fn decode_cache(cache: &[u8], ty: CacheType, rows: usize, head_dim: u
             bytemuck::pod_collect_to_vec::<u8, half::f16>(values).iter().map(|h| h.to_f32()).collect()
         }
         CacheType::Q8_0 => (0..rows * head_dim)
-            .map(|i| scaled(i, i32::from(values[i / 4 * 4 + [0, 2, 1, 3][i % 4]]) - 128))
+            .map(|i| scale(i).to_f32() * (f32::from(values[i / 4 * 4 + [0, 2, 1, 3][i % 4]]) - 128.0))
             .collect(),
         CacheType::Q4_0 => (0..rows * head_dim)
             .map(|i| {
                 let nibble = i % 8 / 2 + 4 * (i % 2);
-                scaled(i, i32::from(values[i / 8 * 4 + nibble / 2] >> (4 * (nibble % 2)) & 15) - 8)
+                let q = f32::from(values[i / 8 * 4 + nibble / 2] >> (4 * (nibble % 2)) & 15);
+                let zero = f32::from(scale(i).to_bits() & 31) / 2.0;
+                scale(i).to_f32() * (q - zero)
             })
             .collect(),
     }

@@ -42,7 +42,7 @@ struct Stored {
     block: u64,
 }
 
-const FORMAT: &str = "weft-prefix-1";
+const FORMAT: &str = "weft-prefix-2"; // 1 had another zero point in blocks of q4_0
 
 /// Sums what goes through it.
 struct Summed<T> {
