@@ -8,8 +8,11 @@ use std::collections::HashMap;
 
 use crate::{Model, Result, Sampling, Session};
 
-/// Tokens by which a place is found again.
-const GRAM: usize = 3;
+/// The most tokens by which a place is found again. Where they stand nowhere before, fewer do: a list of records shares
+/// with the one before no more than a bracket here and there.
+const LONGEST: usize = 3;
+/// In place of a token, in front of fewer.
+const NONE: u32 = u32::MAX;
 /// How much the newest token counts in the share of guesses that are right.
 const NEWEST: f64 = 0.15;
 
@@ -53,19 +56,28 @@ pub(super) struct Guesser {
     /// Whether a smaller model makes them: then what is here is how many of them are right.
     by_model: bool,
     /// Where what followed the last occurrence of these tokens begins.
-    places: HashMap<[u32; GRAM], u32>,
+    places: HashMap<[u32; LONGEST], u32>,
     /// Tokens whose places are known.
     indexed: usize,
     /// The guess of the next token, if there was one.
     next: Option<u32>,
-    /// The share of guesses that are right, as of late.
-    right: f64,
+    /// By how many tokens its place was found.
+    by: usize,
+    /// The share of guesses that are right, as of late, by one token, by two and so on.
+    right: [f64; LONGEST],
+}
+
+/// The last n tokens.
+fn last(known: &[u32], n: usize) -> [u32; LONGEST] {
+    let mut tokens = [NONE; LONGEST];
+    tokens[LONGEST - n..].copy_from_slice(&known[known.len() - n..]);
+    tokens
 }
 
 impl Guesser {
     pub(super) fn new(by_model: bool) -> Guesser {
         // It begins in the middle, where a text that repeats itself from its start on is soon found out.
-        Guesser { by_model, places: HashMap::new(), indexed: GRAM, next: None, right: 0.5 }
+        Guesser { by_model, places: HashMap::new(), indexed: 1, next: None, by: 1, right: [0.5; LONGEST] }
     }
 
     pub(super) fn by_model(&self) -> bool {
@@ -80,18 +92,20 @@ impl Guesser {
     }
 
     fn hit(&mut self, right: bool) {
-        self.right += NEWEST * (f64::from(u8::from(right)) - self.right);
+        let share = &mut self.right[self.by - 1];
+        *share += NEWEST * (f64::from(u8::from(right)) - *share);
     }
 
-    /// The share of guesses that are right, as of late.
+    /// The share of guesses like the next one that are right, as of late.
     pub(super) fn right(&self) -> f64 {
-        self.right
+        self.right[self.by - 1]
     }
 
     /// Takes note of `known`, whose last token is new.
     pub(super) fn push(&mut self, known: &[u32]) {
         if self.by_model {
-            self.right += FORGET * (0.5 - self.right);
+            let share = &mut self.right[self.by - 1];
+            *share += FORGET * (0.5 - *share);
             return;
         }
         if let (Some(guess), Some(&token)) = (self.next, known.last()) {
@@ -100,19 +114,27 @@ impl Guesser {
         // The place behind the last tokens has nothing to offer yet.
         while self.indexed < known.len() {
             let end = self.indexed;
-            let gram = std::array::from_fn(|i| known[end - GRAM + i]);
-            self.places.insert(gram, end as u32);
+            for n in 1..=LONGEST.min(end) {
+                self.places.insert(last(&known[..end], n), end as u32);
+            }
             self.indexed += 1;
         }
-        self.next = self.guess(known, 1).first().copied();
+        let found = self.find(known);
+        self.next = found.map(|(place, _)| known[place]);
+        self.by = found.map_or(self.by, |(_, n)| n);
+    }
+
+    /// Where what followed the last occurrence of the newest tokens begins, as many of them as occurred before, and how
+    /// many that are.
+    fn find(&self, known: &[u32]) -> Option<(usize, usize)> {
+        let place = |n| self.places.get(&last(known, n)).map(|&at| (at as usize, n));
+        (1..=LONGEST.min(known.len())).rev().find_map(place)
     }
 
     /// Up to `most` tokens that may follow `known`.
     pub(super) fn guess<'a>(&self, known: &'a [u32], most: usize) -> &'a [u32] {
-        let Some(begin) = known.len().checked_sub(GRAM) else { return &[] };
-        let gram: [u32; GRAM] = std::array::from_fn(|i| known[begin + i]);
-        match self.places.get(&gram) {
-            Some(&at) => &known[at as usize..known.len().min(at as usize + most)],
+        match self.find(known) {
+            Some((at, _)) => &known[at..known.len().min(at + most)],
             None => &[],
         }
     }
@@ -153,5 +175,19 @@ mod tests {
         let text = [1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3];
         g.push(&text);
         assert_eq!(g.guess(&text, 1), [5]);
+    }
+
+    /// Fewer tokens find a place where more do not, and whether they guess right is known apart.
+    #[test]
+    fn fewer_tokens_find_a_place_too() {
+        let mut g = Guesser::new(false);
+        let text = [1, 2, 3, 4, 9, 2, 3];
+        g.push(&text);
+        assert_eq!(g.guess(&text, 2), [4, 9]);
+        g.push(&[&text[..], &[7, 4]].concat());
+        let before = g.right();
+        assert_eq!(g.guess(&[&text[..], &[7, 4]].concat(), 1), [9]);
+        g.push(&[&text[..], &[7, 4, 8]].concat());
+        assert!(g.right() < before);
     }
 }
