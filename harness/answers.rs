@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use weft_evals::ask::{Drawing, Turn};
 use weft_evals::endpoint::Endpoint;
 use weft_evals::{Answer, Generate, Item, Job, Score, Scored};
-use weft_models::engine::{Engine, Event, Finish, Id, Options, Request};
+use weft_models::engine::{Engine, Event, Finish, Id, Options, Request, side_by_side};
 use weft_models::{Message, Model, Sampling};
 use weft_runtime::DeviceKind;
 
@@ -26,8 +26,8 @@ pub struct Local {
 /// What an engine tells besides an answer, where a request asks for it.
 #[derive(Default)]
 pub struct Told {
-    /// The likeliest first tokens with their log-probabilities.
-    pub likeliest: Vec<(u32, f32)>,
+    /// The log-probabilities of the first token, as the request asks for them.
+    pub first: Vec<(u32, f32)>,
     /// The log-probabilities of the prompt's tokens, added up.
     pub prompt: f64,
 }
@@ -67,13 +67,6 @@ impl Local {
     /// Answers at a time.
     pub fn slots(&self) -> u32 {
         self.slots
-    }
-
-    /// A conversation's ids.
-    fn prompt(&self, job: &Job) -> weft_evals::Result<Vec<u32>> {
-        let message = |t: &Turn| Message::new(t.role.as_str(), t.content.as_str());
-        let messages: Vec<Message> = job.turns.iter().map(message).collect();
-        self.model.chat(&messages, job.thinking).map_err(|e| wrong(&self.name, e))
     }
 
     /// The engine, with room for so many positions of an answer; with fewer slots where memory has no more.
@@ -137,8 +130,8 @@ fn all_of(
                 Event::Token { id, text, logprobs, .. } => {
                     let Some((_, so_far, told)) = open.get_mut(&id) else { continue };
                     so_far.push_str(&text);
-                    if let Some(logprobs) = logprobs.filter(|_| told.likeliest.is_empty()) {
-                        told.likeliest = logprobs.top;
+                    if let Some(logprobs) = logprobs.filter(|_| told.first.is_empty()) {
+                        told.first = logprobs.top;
                     }
                 }
                 Event::Finished { id, reason, text, usage } => {
@@ -178,8 +171,17 @@ impl Generate for Local {
         jobs: &[Job],
         done: &mut dyn FnMut(usize, Answer) -> weft_evals::Result<()>,
     ) -> weft_evals::Result<()> {
-        let request = |j: &Job| Ok(Request::new(self.prompt(j)?, sampling(&j.drawing), j.max_tokens));
-        let requests = jobs.iter().map(request).collect::<weft_evals::Result<Vec<_>>>()?;
+        let model = &self.model;
+        let request = |job: &Job| {
+            let message = |t: &Turn| Message::new(t.role.as_str(), t.content.as_str());
+            let messages: Vec<Message> = job.turns.iter().map(message).collect();
+            let prompt = model.chat(&messages, job.thinking)?;
+            Ok(Request::new(prompt, sampling(&job.drawing), job.max_tokens))
+        };
+        // The device waits for the texts, so all cores make tokens of them.
+        let requests = side_by_side(jobs.iter().collect(), request);
+        let requests = requests.into_iter().collect::<weft_models::Result<Vec<_>>>();
+        let requests = requests.map_err(|e| wrong(&self.name, e))?;
         match requests.is_empty() {
             true => Ok(()),
             false => self.ask(requests, &mut |i, answer, _| done(i, answer)),
@@ -224,6 +226,11 @@ impl Tokens {
         self.prompt.min(self.wholes[ending].len().saturating_sub(1)).max(1)
     }
 
+    /// Whether an ending is there and has tokens to be told of.
+    fn wants(&self, ending: usize) -> bool {
+        self.wholes.get(ending).is_some_and(|w| self.from(ending) < w.len())
+    }
+
     /// Whether all endings are one token behind the same prompt, as letters are: then one row of logits has them all.
     fn one_row(&self) -> bool {
         let n = self.prompt;
@@ -231,8 +238,16 @@ impl Tokens {
     }
 }
 
-/// The likeliest tokens among which letters are looked for.
-const LIKELIEST: usize = 64;
+/// Which endings of which questions are asked for, in this order. Those of a question lie as many apart as there are
+/// slots: when the second begins, the first has been computed, and with it what they share.
+fn apart(open: &[usize], all: &[Tokens], slots: usize) -> Vec<(usize, usize)> {
+    let in_turn = |group: &[usize]| {
+        let most = group.iter().map(|i| all[*i].wholes.len()).max().unwrap_or(0);
+        let turn = |e| group.iter().map(move |i| (*i, e));
+        (0..most).flat_map(turn).filter(|&(i, e)| all[i].wants(e)).collect::<Vec<_>>()
+    };
+    open.chunks(slots.max(1)).flat_map(in_turn).collect()
+}
 
 impl Score for Local {
     fn name(&self) -> String {
@@ -256,44 +271,34 @@ impl Score for Local {
             prompt: encode(&item.prompt).len(),
             wholes: item.endings.iter().map(|e| encode(&format!("{}{e}", item.prompt))).collect(),
         };
-        let all: Vec<Tokens> = items.iter().map(tokens).collect();
+        let all: Vec<Tokens> = side_by_side(items.iter().collect(), tokens);
         let letters: Vec<usize> = (0..all.len()).filter(|i| all[*i].one_row()).collect();
-        let mut open: Vec<usize> = (0..all.len()).filter(|i| !all[*i].one_row()).collect();
         if !letters.is_empty() {
             let request = |i: &usize| {
-                let prompt = all[*i].wholes[0][..all[*i].prompt].to_vec();
-                Request { logprobs: Some(LIKELIEST), ..Request::new(prompt, Sampling::greedy(), 1) }
+                let Tokens { prompt, wholes } = &all[*i];
+                let endings = wholes.iter().map(|w| w[*prompt]).collect();
+                let prompt = wholes[0][..*prompt].to_vec();
+                // A token that ends a text would come without being told of.
+                let sampling = Sampling { ignore_eos: true, ..Sampling::greedy() };
+                let asked = Request::new(prompt, sampling, 1);
+                Request { logprobs: Some(0), logprobs_of: endings, ..asked }
             };
             self.ask(letters.iter().map(request).collect(), &mut |n, answer, told| {
                 let i = letters[n];
-                let of = |w: &Vec<u32>| {
-                    let found = told.likeliest.iter().find(|t| t.0 == w[all[i].prompt]);
-                    found.map(|t| f64::from(t.1))
-                };
-                match all[i].wholes.iter().map(of).collect::<Option<Vec<f64>>>() {
-                    Some(loglikelihoods) => {
-                        done(i, Scored { loglikelihoods, tokens: all[i].count(), seconds: answer.seconds })
-                    }
-                    // One of them is unlikely: it has to be asked for.
-                    None => {
-                        open.push(i);
-                        Ok(())
-                    }
-                }
+                let loglikelihoods = told.first.iter().map(|t| f64::from(t.1)).collect();
+                done(i, Scored { loglikelihoods, tokens: all[i].count(), seconds: answer.seconds })
             })?;
         }
         // Each ending is a prompt whose tokens are told of from where it begins, and a question is done with its last.
-        let mut asked = Vec::new();
+        let open: Vec<usize> = (0..all.len()).filter(|i| !all[*i].one_row()).collect();
+        let asked = apart(&open, &all, self.slots as usize);
         let mut scores: HashMap<usize, (Vec<f64>, usize, f64)> = HashMap::new();
         for &i in &open {
-            let wanted = (0..all[i].wholes.len()).filter(|&e| all[i].from(e) < all[i].wholes[e].len());
-            let wanted: Vec<(usize, usize)> = wanted.map(|e| (i, e)).collect();
             let none = vec![0.0; all[i].wholes.len()];
-            match wanted.len() {
+            match (0..none.len()).filter(|&e| all[i].wants(e)).count() {
                 0 => done(i, Scored { loglikelihoods: none, tokens: all[i].count(), seconds: 0.0 })?,
                 n => drop(scores.insert(i, (none, n, 0.0))),
             }
-            asked.extend(wanted);
         }
         if asked.is_empty() {
             return Ok(());
@@ -374,4 +379,20 @@ pub fn identity(model: &ModelFlag) -> Result<Value> {
     file.take(PART).read_to_end(&mut bytes).map_err(io)?;
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
     Ok(json!({ "file": name, "bytes": size, "sha256_of_ends": weft_evals::hash::sha256(&bytes) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tokens, apart};
+
+    #[test]
+    fn endings_of_a_question_lie_apart() {
+        let question = |endings: usize| Tokens { prompt: 2, wholes: vec![vec![1, 2, 3, 4]; endings] };
+        let all = [question(2), question(3), question(2)];
+        let order = apart(&[0, 1, 2], &all, 2);
+        assert_eq!(order, [(0, 0), (1, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 1)]);
+        // An ending without a token of its own has nothing to be told of.
+        let empty = Tokens { prompt: 1, wholes: vec![vec![1], vec![1, 2]] };
+        assert_eq!(apart(&[0], &[empty], 8), [(0, 1)]);
+    }
 }

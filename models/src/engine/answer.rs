@@ -116,7 +116,7 @@ impl Answer {
         let logprobs = side_by_side(rows.collect(), |(token, row)| {
             let logits: Vec<f32> = row.iter().copied().map(f32::from_bits).collect();
             match choose::are_finite(&logits) {
-                true => Ok(choose::logprobs(&logits, self.known[token], n)),
+                true => Ok(choose::logprobs(&logits, self.known[token], n, &[])),
                 false => Err(Error::NotFiniteLogits { position: token as u32 - 1 }),
             }
         });
@@ -153,7 +153,8 @@ impl Answer {
             NoToken::NotFinite => Error::NotFiniteLogits { position: (self.known.len() - 1) as u32 },
             NoToken::Masked => Error::Mask { what: "no token may come next".into() },
         })?;
-        let top = before.zip(self.request.logprobs).map(|(l, n)| choose::logprobs(&l, token, n));
+        let also = &self.request.logprobs_of;
+        let top = before.zip(self.request.logprobs).map(|(l, n)| choose::logprobs(&l, token, n, also));
         Ok((token, top))
     }
 

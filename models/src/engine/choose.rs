@@ -40,13 +40,14 @@ pub(super) fn are_finite(logits: &[f32]) -> bool {
     largest < f32::INFINITY.to_bits()
 }
 
-/// The likeliest tokens and the log-probability of `token`, from logits as the model gave them.
-pub(super) fn logprobs(logits: &[f32], token: u32, top: usize) -> Logprobs {
+/// The likeliest tokens, then those in `also`, and the log-probability of `token`, from logits as the model gave them.
+pub(super) fn logprobs(logits: &[f32], token: u32, top: usize, also: &[u32]) -> Logprobs {
     let largest = logits.iter().fold(f32::MIN, |a, &b| a.max(b));
     let sum: f64 = logits.iter().map(|&v| f64::from((v - largest).exp())).sum();
     let log_sum = f64::from(largest) + sum.ln();
     let of = |id: usize| (f64::from(logits[id]) - log_sum) as f32;
-    let top = likeliest(logits, top).into_iter().map(|id| (id, of(id as usize))).collect();
+    let told = likeliest(logits, top).into_iter().chain(also.iter().copied());
+    let top = told.map(|id| (id, of(id as usize))).collect();
     Logprobs { logprob: of(token as usize), top }
 }
 
@@ -311,10 +312,13 @@ mod tests {
         let logits = [0.0f32, 1.0, 2.0, 1.0];
         let sum: f64 = logits.iter().map(|&v| f64::from(v).exp()).sum();
         let of = |i: usize| (f64::from(logits[i]) - sum.ln()) as f32;
-        let got = logprobs(&logits, 0, 3);
+        let got = logprobs(&logits, 0, 3, &[]);
         assert!((got.logprob - of(0)).abs() < 1e-6);
         assert_eq!(got.top.iter().map(|t| t.0).collect::<Vec<_>>(), [2, 1, 3]);
         assert!((got.top[0].1 - of(2)).abs() < 1e-6);
-        assert_eq!(logprobs(&logits, 0, 0).top, []);
+        assert_eq!(logprobs(&logits, 0, 0, &[]).top, []);
+        let also = logprobs(&logits, 0, 1, &[2, 0]).top;
+        assert_eq!(also.iter().map(|t| t.0).collect::<Vec<_>>(), [got.top[0].0, 2, 0]);
+        assert_eq!(also[2].1, got.logprob);
     }
 }

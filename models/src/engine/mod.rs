@@ -56,6 +56,7 @@ pub use request::{Event, Finish, Id, Logprobs, Mask, Request, Usage};
 pub use weft_kernels::layout::BLOCK;
 
 pub use room::{GUESSES, MAX_SLOTS, Plan, plan};
+pub use spread::side_by_side;
 
 use crate::{AdapterFile, Error, Model, Result};
 use device::Device;

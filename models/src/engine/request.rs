@@ -54,6 +54,8 @@ pub struct Request {
     /// How many of the likeliest tokens are told with each token, and its own log-probability; None for neither. They are
     /// of the model's distribution, before temperature and masks.
     pub logprobs: Option<usize>,
+    /// Tokens that are told with them, likely or not, behind the likeliest.
+    pub logprobs_of: Vec<u32>,
     /// The same for each token of the prompt but the first, as [`Event::Prompt`] tells it. What they are told of is
     /// computed, whatever is in the cache.
     pub prompt_logprobs: Option<usize>,
@@ -86,6 +88,7 @@ impl Request {
             stop: Vec::new(),
             stop_tokens: Vec::new(),
             logprobs: None,
+            logprobs_of: Vec::new(),
             prompt_logprobs: None,
             prompt_logprobs_from: 1,
             mask: None,
@@ -129,8 +132,9 @@ impl Request {
         if self.prompt.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        let ids = self.prompt.iter().chain(&self.stop_tokens).chain(self.logit_bias.iter().map(|(id, _)| id));
-        if let Some(&id) = ids.into_iter().find(|&&id| id >= vocabulary) {
+        let ids = self.prompt.iter().chain(&self.stop_tokens).chain(&self.logprobs_of);
+        let mut ids = ids.chain(self.logit_bias.iter().map(|(id, _)| id));
+        if let Some(&id) = ids.find(|&&id| id >= vocabulary) {
             return Err(Error::TokenRange { id, vocabulary });
         }
         if let Some((id, by)) = self.logit_bias.iter().find(|(_, by)| by.is_nan()) {
@@ -150,7 +154,7 @@ impl Request {
 pub struct Logprobs {
     /// The token's own, in nats.
     pub logprob: f32,
-    /// The likeliest ones, from the likeliest on: (id, log-probability).
+    /// The likeliest ones, from the likeliest on: (id, log-probability); then those that were asked for by their ids.
     pub top: Vec<(u32, f32)>,
 }
 

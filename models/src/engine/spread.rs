@@ -4,7 +4,7 @@
 ///
 /// # Panics
 /// If `each` does.
-pub(super) fn side_by_side<T: Send, R: Send>(work: Vec<T>, each: impl Fn(T) -> R + Sync) -> Vec<R> {
+pub fn side_by_side<T: Send, R: Send>(work: Vec<T>, each: impl Fn(T) -> R + Sync) -> Vec<R> {
     let cores = match cfg!(target_arch = "wasm32") {
         true => 1,
         false => std::thread::available_parallelism().map_or(1, |n| n.get()),

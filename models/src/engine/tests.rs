@@ -61,7 +61,7 @@ fn adapted(tokens: &[u32], adapters: &[Adapted]) -> Vec<u32> {
 
 /// The log-probabilities of a prompt.
 fn scores(prompt: &[u32], adapters: &[Adapted], n: usize) -> Vec<Logprobs> {
-    let of = |i: usize| logprobs(&logits(&adapted(&prompt[..i], adapters)), prompt[i], n);
+    let of = |i: usize| logprobs(&logits(&adapted(&prompt[..i], adapters)), prompt[i], n, &[]);
     (1..prompt.len()).map(of).collect()
 }
 
