@@ -8,10 +8,10 @@ use weft_evals::ask::{Drawing, Turn};
 use weft_evals::endpoint::Endpoint;
 use weft_evals::{Answer, Generate, Item, Job, Score, Scored};
 use weft_models::engine::{Engine, Event, Finish, Id, Options, Request, side_by_side};
-use weft_models::{Message, Model, Sampling};
+use weft_models::{Message, Model, Sampling, Synthetic};
 use weft_runtime::DeviceKind;
 
-use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag};
+use crate::options::{self, CacheFlag, DeviceFlags, LoraFlag, ModelFlag};
 use crate::{Error, Result, interrupt};
 
 /// A model on this machine.
@@ -51,6 +51,26 @@ impl Local {
         let mut name = model.name();
         lora.lora.iter().for_each(|l| name += &format!(" + {l}"));
         Ok(Local::new(opened, name, slots))
+    }
+
+    /// A made-up model, `SHAPE:TYPE`, that has the tokens of a file: what it answers means nothing, and takes as long as
+    /// a real one's answers.
+    ///
+    /// # Errors
+    /// A shape or a type that is not known; as [`ModelFlag::open`].
+    pub fn made_up(
+        text: &str,
+        words: &ModelFlag,
+        device: &DeviceFlags,
+        cache: CacheFlag,
+        slots: Option<u32>,
+    ) -> Result<Local> {
+        let made = Synthetic::parse(text, None);
+        let made = made.map_err(|line| Error::input(format!("--synthetic: {line}")))?;
+        let made = made.with_words_of(words.open_file()?.metadata());
+        let (model, _) = options::begin(made.into(), device, None, None, cache)?.finish()?;
+        model.tokenizer()?;
+        Ok(Local::new(model, text.to_owned(), slots))
     }
 
     /// A model that is open already.

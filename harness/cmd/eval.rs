@@ -48,6 +48,10 @@ pub(super) struct Flags {
     model: ModelFlag,
     #[command(flatten)]
     lora: LoraFlag,
+    /// In place of a file, a made-up model, as `weft bench` has it, to measure how fast test sets are scored: it has the
+    /// tokens of -m
+    #[arg(long, value_name = "SHAPE:TYPE", hide = true, conflicts_with_all = ["lora", "types"])]
+    synthetic: Option<String>,
     /// What to measure: curriculum, divergence, file, healthbench, a published test set, or list, which lists these
     #[arg(long, value_name = "NAME", default_value = "curriculum", value_parser = suite)]
     suite: String,

@@ -155,6 +155,8 @@ pub struct Synthetic {
     shape: ModelShape,
     recipe: Recipe,
     layers: u32,
+    /// What a file says of its tokens and its chat template.
+    words: Vec<(String, Value)>,
 }
 
 impl Synthetic {
@@ -177,7 +179,14 @@ impl Synthetic {
         if layers == 0 || layers > shape.layers {
             return Err(format!("{} has from 1 to {} layers, not {layers}", shape.name, shape.layers));
         }
-        Ok(Synthetic { shape, recipe, layers })
+        Ok(Synthetic { shape, recipe, layers, words: Vec::new() })
+    }
+
+    /// The same model with the tokens and the chat template of a file, so that it reads texts and writes some.
+    pub fn with_words_of(mut self, file: &Metadata) -> Synthetic {
+        let words = file.iter().filter(|(key, _)| key.starts_with("tokenizer."));
+        self.words = words.map(|(key, value)| (key.to_owned(), value.clone())).collect();
+        self
     }
 
     /// `SHAPE:TYPE`.
@@ -216,6 +225,7 @@ impl Synthetic {
             meta.set(format!("{}.attention.sliding_window", s.arch), Value::U32(s.window));
         }
 
+        self.words.iter().for_each(|(key, value)| meta.set(key.clone(), value.clone()));
         let (q, kv) = (s.heads * s.head_dim, s.kv_heads * s.head_dim);
         let mut tensors: Vec<(String, Vec<u64>)> = Vec::new();
         let mut add = |name: String, shape: &[u32]| {

@@ -260,6 +260,7 @@ pub(super) fn run(f: &super::Flags) -> Result<()> {
     let asking = asking(f, template.clone());
     let model = match &f.exam.endpoint {
         Some(url) => json!({ "endpoint": url }),
+        None if f.synthetic.is_some() => json!({ "synthetic": f.synthetic }),
         None => answers::identity(&f.model)?,
     };
     let settings = settings(f, &set, &template, &asking, &model);
@@ -268,7 +269,7 @@ pub(super) fn run(f: &super::Flags) -> Result<()> {
     interrupt::install(2);
     let start = Instant::now();
     let before = journals.0.len();
-    let (who, lines) = answer(f, &questions, &asking, &mut journals)?;
+    let (who, lines, answering) = answer(f, &questions, &asking, &mut journals)?;
     let outcome = exam::result(&lines, over(f));
     let seconds = start.elapsed().as_secs_f64();
     let mut value = report::outcome_json(&outcome);
@@ -278,6 +279,7 @@ pub(super) fn run(f: &super::Flags) -> Result<()> {
     }
     if f.json {
         value["seconds"] = seconds.into();
+        value["answering_seconds"] = answering.into();
         return output::json(&value);
     }
     let how = f.exam.mode.likelihood().map_or("generation", |k| match k {
@@ -307,13 +309,13 @@ fn asking(f: &super::Flags, template: Template) -> Asking {
     }
 }
 
-/// Opens who answers, and has the questions answered.
+/// Opens who answers, and has the questions answered; who that was, all lines, and the seconds without the opening.
 fn answer(
     f: &super::Flags,
     questions: &[Question],
     asking: &Asking,
     (journal, times): &mut (Journal, Journal),
-) -> Result<(String, Vec<Value>)> {
+) -> Result<(String, Vec<Value>, f64)> {
     let kind = f.exam.mode.likelihood();
     let total = questions.len() * if kind.is_some() { 1 } else { asking.runs };
     let all_there = journal.len() >= total;
@@ -325,9 +327,13 @@ fn answer(
     };
     let mut nobody = Nobody(f.model.name());
     let mut local = match f.exam.endpoint {
-        None if !all_there => Some(Local::open(&f.model, &f.device, f.cache, &f.lora, f.slots)?),
+        None if !all_there => Some(match &f.synthetic {
+            Some(made) => Local::made_up(made, &f.model, &f.device, f.cache, f.slots)?,
+            None => Local::open(&f.model, &f.device, f.cache, &f.lora, f.slots)?,
+        }),
         _ => None,
     };
+    let start = Instant::now();
     let answered = match kind {
         Some(kind) => {
             if f.exam.endpoint.is_some() {
@@ -355,6 +361,7 @@ fn answer(
         }
     };
     bar.finish_and_clear();
+    let seconds = start.elapsed().as_secs_f64();
     let (name, mut lines) = answered?;
     if let Some(judge) = f.exam.extractor.as_deref().filter(|_| kind.is_none()) {
         drop(local);
@@ -365,7 +372,7 @@ fn answer(
             weft_evals::journal::write_lines(&folder.join("answers.jsonl"), &lines)?;
         }
     }
-    Ok((name, lines))
+    Ok((name, lines, seconds))
 }
 
 /// Where every answer is there already, nobody is asked.
