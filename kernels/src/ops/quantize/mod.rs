@@ -13,6 +13,15 @@ params! {
     pub struct Params {
         pub units: u32,
         pub grid_x: u32,
+        pub pad: [u32; 2],
+    }
+}
+
+params! {
+    /// Parameters of [`normed`].
+    pub struct NormedParams {
+        pub units: u32,
+        pub grid_x: u32,
         pub tokens: u32,
         pub pad: u32,
     }
@@ -51,7 +60,7 @@ fn plan(n: u32, bytes: [u64; 3], budget: &Budget) -> std::result::Result<Vec<Dis
                 size: u64::from(n) * bytes,
             };
             Dispatch {
-                params: Params { units: n, grid_x: grid[0], tokens: 1, pad: 0 },
+                params: Params { units: n, grid_x: grid[0], pad: [0; 2] },
                 binds: (0..).zip(bytes).map(|(operand, bytes)| part(operand, bytes)).collect(),
                 grid,
                 cost: Cost {
@@ -109,7 +118,7 @@ pub fn normed(
 ) -> Result<()> {
     let all = tokens * n;
     let grid = fold((all / 16).div_ceil(WG), rec.gpu().budget());
-    let params = Params { units: n / 16, grid_x: grid[0], tokens, pad: 0 };
+    let params = NormedParams { units: n / 16, grid_x: grid[0], tokens, pad: 0 };
     let cost = Cost { bytes: f64::from(all) * 10.0, flops: f64::from(all) * 8.0 };
     dispatch_specialised(
         rec,
@@ -124,7 +133,7 @@ pub fn normed(
 
 /// Every shader of this op with its parameters' fields, for validation without a GPU.
 pub fn shaders() -> Vec<(Shader, Fields)> {
-    vec![(shader(), Params::FIELDS), (shader8(), Params::FIELDS), (shader_normed(), Params::FIELDS)]
+    vec![(shader(), Params::FIELDS), (shader8(), Params::FIELDS), (shader_normed(), NormedParams::FIELDS)]
 }
 
 /// Records the quantisation of `n` values of x, a multiple of 16.
