@@ -99,9 +99,7 @@ pub fn ops(kind: DeviceKind) -> Vec<Op> {
             (ChainEpilogue::Residual, WIDTH, FORWARD),
             (ChainEpilogue::SwiGlu, 2 * FORWARD, WIDTH),
         ] {
-            for tokens in [1, 2, 4, 8] {
-                all.push(super::chain::chained(ty, kind, [rows, cols, tokens]));
-            }
+            all.extend([1, 2, 4, 8].map(|tokens| super::chain::chained(ty, kind, [rows, cols, tokens])));
         }
     }
     all
