@@ -67,7 +67,8 @@ export async function ask(page, text, { wait = true } = {}) {
 export const idle = (page, timeout = 15000) => page.waitForFunction(() => !globalThis.weft.chats.busy && !document.querySelector(".streaming"), null, { timeout });
 
 export const answers = (page) => page.$$eval(".msg.assistant .md:not(.thinking .md)", (all) => all.map((n) => n.innerText.trim()));
-export const questions = (page) => page.$$eval(".msg.user .plain", (all) => all.map((n) => n.innerText));
+// The text as it is in the document: one that was just shown has no innerText before its first frame (content-visibility).
+export const questions = (page) => page.$$eval(".msg.user .plain", (all) => all.map((n) => n.textContent));
 
 // axe runs in a world of its own, where the page's policy does not bind.
 export async function violations(p) {
