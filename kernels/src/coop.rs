@@ -29,3 +29,9 @@ impl Coop {
         (least == most && caps.f16).then_some(Coop { side, subgroup: least })
     }
 }
+
+/// Whether a device has workgroups of so many bytes and invocations.
+pub(crate) fn has_room(caps: &Caps, bytes: u32, invocations: u32) -> bool {
+    bytes <= caps.limits.max_compute_workgroup_storage_size
+        && invocations <= caps.limits.max_compute_invocations_per_workgroup
+}

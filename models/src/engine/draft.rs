@@ -61,7 +61,7 @@ pub(super) struct Guesser {
     indexed: usize,
     /// The guess of the next token, if there was one.
     next: Option<u32>,
-    /// By how many tokens its place was found.
+    /// This says how many tokens the place of that guess was found by.
     by: usize,
     /// The share of guesses that are right, as of late, by one token, by two and so on.
     right: [f64; LONGEST],

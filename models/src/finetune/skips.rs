@@ -11,7 +11,7 @@ pub struct Skips {
 }
 
 impl Skips {
-    /// So many so far, the last of which is followed by a step that was not skipped.
+    /// Goes on counting in a run that was resumed after `all` skipped steps and a step that was not skipped.
     pub(super) fn so_far(all: u64) -> Skips {
         Skips { all, row: 0 }
     }

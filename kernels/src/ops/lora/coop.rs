@@ -3,7 +3,7 @@
 use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
 use super::{Form, Matrix, Pass};
-use crate::coop::Coop;
+use crate::coop::{Coop, has_room};
 use crate::layout::{Columns, Format};
 use crate::ops::split_k;
 use crate::{Bind, Dispatch, Fields, Result, compose, params, record};
@@ -113,9 +113,7 @@ impl Kernel {
 /// Why a device cannot.
 pub(super) fn supports(caps: &Caps, pass: &Pass<'_>) -> std::result::Result<(), &'static str> {
     let kernel = Coop::of(caps).map(|c| kernel(pass, c)).ok_or("no cooperative matrices in f16 and f32")?;
-    let limits = &caps.limits;
-    let room = kernel.workgroup_bytes() <= limits.max_compute_workgroup_storage_size
-        && 4 * kernel.coop.subgroup <= limits.max_compute_invocations_per_workgroup;
+    let room = has_room(caps, kernel.workgroup_bytes(), 4 * kernel.coop.subgroup);
     let fours = [pass.rank, pass.narrow.1.stride, pass.narrow.1.column];
     let of_windows = pass.windows.iter().flat_map(|w| [w.width, w.columns.stride, w.columns.column]);
     match room {

@@ -130,7 +130,7 @@ pub fn constants(
         _ => (one.wg / 2, 2 * one.rows),
     };
     let (one, more) = (Matvec { tokens, ..one }, Matvec { wg, rows, tokens, steps: 1, ..one });
-    let kernel = Kernel { epilogue, normed: true, ty, second: None, constants: more, subgroup: 0 };
+    let kernel = Kernel::of(epilogue, true, ty, more);
     if rows == one.rows || wg < one.lanes.max(64) || wg > most || kernel.on(caps).fits(caps).is_err() {
         return one;
     }
@@ -140,8 +140,7 @@ pub fn constants(
 /// The shader of a chained product with these constants.
 #[cfg(test)]
 pub(crate) fn shader(epilogue: ChainEpilogue, ty: WeightType, constants: Matvec) -> Shader {
-    Kernel { epilogue, normed: epilogue != ChainEpilogue::Residual, ty, second: None, constants, subgroup: 0 }
-        .shader()
+    Kernel::of(epilogue, epilogue != ChainEpilogue::Residual, ty, constants).shader()
 }
 
 /// Whether the device can chain a product of so many tokens with this weight and this end. Where it can and should is
@@ -172,7 +171,7 @@ pub fn supports(
         return Err("the matrix is cut into slabs");
     }
     let constants = constants(caps, epilogue, w.ty, [w.rows, w.cols], tokens);
-    Kernel { epilogue, normed: true, ty: w.ty, second: None, constants, subgroup: 0 }.on(caps).fits(caps)
+    Kernel::of(epilogue, true, w.ty, constants).on(caps).fits(caps)
 }
 
 /// A chained kernel.
@@ -189,6 +188,11 @@ struct Kernel {
 }
 
 impl Kernel {
+    /// A kernel of one type, which uses no subgroups.
+    fn of(epilogue: ChainEpilogue, normed: bool, ty: WeightType, constants: Matvec) -> Kernel {
+        Kernel { epilogue, normed, ty, second: None, constants, subgroup: 0 }
+    }
+
     fn pick(epilogue: ChainEpilogue, normed: bool, s: (WeightType, u32, u32), most: u32) -> Kernel {
         let (ty, rows, cols) = s;
         let plain = Matvec::pick(DeviceKind::Discrete, Variant::MatvecDot, ty, rows, cols, 1);
@@ -209,7 +213,7 @@ impl Kernel {
             }
             ChainEpilogue::SwiGlu => Matvec { wg: 256, lanes: 16, rows: 2, steps: 1, tokens: 1 },
         };
-        Kernel { epilogue, normed, ty, second: None, constants, subgroup: 0 }
+        Kernel::of(epilogue, normed, ty, constants)
     }
 
     /// With shuffles, where subgroups have one size that the workgroup is made of.
@@ -335,9 +339,7 @@ pub fn chained_with(
     if let Err(why) = supports(gpu.caps(), s, epilogue, x.tokens) {
         return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
     }
-    let kernel =
-        Kernel { epilogue, normed: x.norm.is_some(), ty: s.ty, second: None, constants, subgroup: 0 }
-            .on(gpu.caps());
+    let kernel = Kernel::of(epilogue, x.norm.is_some(), s.ty, constants).on(gpu.caps());
     let (q, meta) = (&x.ints.q, &x.ints.meta);
     for (slab, slice) in s.slabs.iter().zip(&w.slices) {
         let (flags, columns) = match end {
@@ -407,15 +409,9 @@ pub fn chained_mixed(
         let usual = Kernel::pick(ChainEpilogue::Rows, normed, (first.ty, rows, first.cols), most).constants;
         constants = Matvec { tokens: x.tokens, ..usual };
     }
-    let kernel = Kernel {
-        epilogue: ChainEpilogue::Rows,
-        normed,
-        ty: first.ty,
-        second: Some(second.ty),
-        constants,
-        subgroup: 0,
-    }
-    .on(gpu.caps());
+    let kernel =
+        Kernel { second: Some(second.ty), ..Kernel::of(ChainEpilogue::Rows, normed, first.ty, constants) }
+            .on(gpu.caps());
     let Some(slab) = a.slices[0].joined(&b.slices[0]) else { return Ok(false) };
     if !first.rows.is_multiple_of(kernel.constants.rows_per_group()) || slab.size() > gpu.budget().max_binding
     {

@@ -36,10 +36,26 @@ impl Variant {
             Variant::Coop if Kernel::all(Variant::Coop, Direction::Forward, caps).is_empty() => {
                 Err("no cooperative matrices in f16 and f32")
             }
-            Variant::Direct => supports_direct(caps, ty, tokens),
-            Variant::Sliced => supports_sliced(caps, ty, tokens),
+            Variant::Direct | Variant::Sliced => self.supports_tiles(caps, ty, tokens),
             // A file of F32 was chosen for its precision, which f16 would lose.
             Variant::TiledF16 | Variant::Coop if ty == WeightType::F32 => Err("the type is wider than f16"),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Variant::supports`], of those that take their left side in tiles.
+    fn supports_tiles(
+        self,
+        caps: &Caps,
+        ty: WeightType,
+        tokens: u32,
+    ) -> std::result::Result<(), &'static str> {
+        Variant::Coop.supports(caps, ty, tokens)?;
+        match self {
+            // Memory for rows of f32 holds whole tiles of f16 from here on.
+            Variant::Direct if tokens <= MATVEC_TOKENS => Err("fewer tokens than fill half a tile"),
+            Variant::Sliced if tokens > split_k::SLOTS => Err("more tokens than a few slots have"),
+            v if Kernel::all(v, Direction::Forward, caps).is_empty() => Err("no room for its tiles"),
             _ => Ok(()),
         }
     }
@@ -266,29 +282,4 @@ pub(super) fn tiled(caps: &Caps, w: &WeightShape, tokens: u32) -> Variant {
     } else {
         Variant::Direct
     }
-}
-
-/// Whether the device can run this variant on this type; the reason if not.
-///
-/// # Errors
-/// What is lacking.
-fn supports_direct(caps: &Caps, ty: WeightType, tokens: u32) -> std::result::Result<(), &'static str> {
-    Variant::Coop.supports(caps, ty, tokens)?;
-    // Memory for rows of f32 holds whole tiles of f16 from here on.
-    if tokens <= MATVEC_TOKENS {
-        return Err("fewer tokens than fill half a tile");
-    }
-    if DirectTile::all(caps).is_empty() { Err("no room for its tiles") } else { Ok(()) }
-}
-
-/// The same of [`Variant::Sliced`].
-///
-/// # Errors
-/// What is lacking.
-fn supports_sliced(caps: &Caps, ty: WeightType, tokens: u32) -> std::result::Result<(), &'static str> {
-    Variant::Coop.supports(caps, ty, tokens)?;
-    if tokens > split_k::SLOTS {
-        return Err("more tokens than a few slots have");
-    }
-    if SlicedTile::all(caps).is_empty() { Err("no room for its tiles") } else { Ok(()) }
 }

@@ -4,7 +4,7 @@
 
 use weft_runtime::Caps;
 
-use crate::coop::Coop;
+use crate::coop::{Coop, has_room};
 use crate::layout::Columns;
 use crate::ops::with_dequant;
 use crate::{WeightShape, WeightType, compose};
@@ -62,11 +62,7 @@ impl SlicedTile {
 
     /// The tiles that a device has room for.
     pub(super) fn all(caps: &Caps) -> Vec<SlicedTile> {
-        let limits = &caps.limits;
-        let fits = |t: &SlicedTile| {
-            t.bytes() <= limits.max_compute_workgroup_storage_size
-                && t.invocations() <= limits.max_compute_invocations_per_workgroup
-        };
+        let fits = |t: &SlicedTile| has_room(caps, t.bytes(), t.invocations());
         Coop::of(caps).into_iter().flat_map(SlicedTile::of).filter(fits).collect()
     }
 

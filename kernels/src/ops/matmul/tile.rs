@@ -2,7 +2,7 @@
 
 use weft_runtime::Caps;
 
-use crate::coop::Coop;
+use crate::coop::{Coop, has_room};
 
 /// A register tile; constants of the shaders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,11 +123,7 @@ impl Lanes {
 impl CoopTile {
     /// The tiles that the device has room for.
     pub(super) fn all(caps: &Caps) -> Vec<CoopTile> {
-        let limits = &caps.limits;
-        let fits = |c: &CoopTile| {
-            c.bytes() <= limits.max_compute_workgroup_storage_size
-                && c.invocations() <= limits.max_compute_invocations_per_workgroup
-        };
+        let fits = |t: &CoopTile| has_room(caps, t.bytes(), t.invocations());
         Coop::of(caps).into_iter().flat_map(CoopTile::of).filter(fits).collect()
     }
 
