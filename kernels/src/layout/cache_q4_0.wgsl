@@ -4,8 +4,10 @@
 // more bits, and the scale is read as it is. Nibbles i and i + 4 of a word are values 2i and 2i + 1, so that two of
 // them become f16 with one mask: 1024 + nibble is 0x6400 | nibble.
 
+alias Packed = u32;
+
 struct Held {
-    q: u32,
+    q: Packed,
     scale: u32,
 }
 
@@ -19,22 +21,65 @@ fn scale_of(word: u32, i: u32) -> u32 {
     return word >> (i % (HD / 8u) / 4u % 2u * 16u);
 }
 
+fn packed_key(i: u32) -> Packed {
+    return k_cache[i];
+}
+
+fn packed_value(i: u32) -> Packed {
+    return v_cache[i];
+}
+
+fn key_scale(i: u32) -> u32 {
+    return scale_of(k_cache[scale_at(i)], i);
+}
+
+fn value_scale(i: u32) -> u32 {
+    return scale_of(v_cache[scale_at(i)], i);
+}
+
 fn held_key(i: u32) -> Held {
-    return Held(k_cache[i], scale_of(k_cache[scale_at(i)], i));
+    return Held(packed_key(i), key_scale(i));
 }
 
 fn held_value(i: u32) -> Held {
-    return Held(v_cache[i], scale_of(v_cache[scale_at(i)], i));
+    return Held(packed_value(i), value_scale(i));
 }
 
 fn pair(word: u32) -> vec2<f32> {
     return unpack2x16float((word & 0x000f000fu) | 0x64006400u);
 }
 
+// A value is scale * (value here - zero).
+fn values(q: Packed) -> mat2x4<f32> {
+    return mat2x4<f32>(vec4<f32>(pair(q), pair(q >> 4u)), vec4<f32>(pair(q >> 8u), pair(q >> 12u)));
+}
+
+fn scale(half: u32) -> f32 {
+    return unpack2x16float(half).x;
+}
+
+fn zero(half: u32) -> f32 {
+    return 1024.0 + middle(half);
+}
+
 fn wide(h: Held) -> mat2x4<f32> {
-    let d = unpack2x16float(h.scale).x;
-    let base = vec4<f32>(-d * (1024.0 + 0.5 * f32(h.scale & 31u)));
-    return mat2x4<f32>(
-        fma(vec4<f32>(pair(h.q), pair(h.q >> 4u)), vec4<f32>(d), base),
-        fma(vec4<f32>(pair(h.q >> 8u), pair(h.q >> 12u)), vec4<f32>(d), base));
+    let d = scale(h.scale);
+    let x = values(h.q);
+    let base = vec4<f32>(-d * zero(h.scale));
+    return mat2x4<f32>(fma(x[0], vec4<f32>(d), base), fma(x[1], vec4<f32>(d), base));
+}
+
+// A value is scale * (integer here - middle), four in a word.
+fn integers(q: Packed) -> vec2<u32> {
+    return vec2<u32>(q, q >> 4u) & vec2<u32>(0x0f0f0f0fu);
+}
+
+fn middle(half: u32) -> f32 {
+    return 0.5 * f32(half & 31u);
+}
+
+// Integers of other 8 values in the same order.
+fn as_packed(a: vec4<i32>, b: vec4<i32>) -> vec2<u32> {
+    return vec2<u32>(
+        pack4xI8(vec4<i32>(a.x, b.x, a.y, b.y)), pack4xI8(vec4<i32>(a.z, b.z, a.w, b.w)));
 }

@@ -2,8 +2,10 @@
 // blocks of 32, two in a word, a head's in whole words. A value is scale * (byte - 128). The bytes of a
 // word are values 0, 2, 1, 3, so that two of them become f16 with one mask: 1024 + byte is 0x6400 | byte.
 
+alias Packed = vec2<u32>;
+
 struct Held {
-    q: vec2<u32>,
+    q: Packed,
     scale: u32,
 }
 
@@ -17,22 +19,61 @@ fn scale_of(word: u32, i: u32) -> u32 {
     return word >> (i % (HD / 8u) / 4u % 2u * 16u);
 }
 
-fn held_key(i: u32) -> Held {
+fn packed_key(i: u32) -> Packed {
+    return k_cache[i];
+}
+
+fn packed_value(i: u32) -> Packed {
+    return v_cache[i];
+}
+
+fn key_scale(i: u32) -> u32 {
     let at = scale_at(i);
-    return Held(k_cache[i], scale_of(k_cache[at / 2u][at % 2u], i));
+    return scale_of(k_cache[at / 2u][at % 2u], i);
+}
+
+fn value_scale(i: u32) -> u32 {
+    let at = scale_at(i);
+    return scale_of(v_cache[at / 2u][at % 2u], i);
+}
+
+fn held_key(i: u32) -> Held {
+    return Held(packed_key(i), key_scale(i));
 }
 
 fn held_value(i: u32) -> Held {
-    let at = scale_at(i);
-    return Held(v_cache[i], scale_of(v_cache[at / 2u][at % 2u], i));
+    return Held(packed_value(i), value_scale(i));
+}
+
+// A value is scale * (value here - zero).
+fn values(q: Packed) -> mat2x4<f32> {
+    let low = (q & vec2<u32>(0x00ff00ffu)) | vec2<u32>(0x64006400u);
+    let high = ((q >> vec2<u32>(8u)) & vec2<u32>(0x00ff00ffu)) | vec2<u32>(0x64006400u);
+    return mat2x4<f32>(
+        vec4<f32>(unpack2x16float(low.x), unpack2x16float(high.x)),
+        vec4<f32>(unpack2x16float(low.y), unpack2x16float(high.y)));
+}
+
+fn scale(half: u32) -> f32 {
+    return unpack2x16float(half).x;
+}
+
+fn zero(half: u32) -> f32 {
+    return 1152.0;
 }
 
 fn wide(h: Held) -> mat2x4<f32> {
-    let d = unpack2x16float(h.scale).x;
-    let low = (h.q & vec2<u32>(0x00ff00ffu)) | vec2<u32>(0x64006400u);
-    let high = ((h.q >> vec2<u32>(8u)) & vec2<u32>(0x00ff00ffu)) | vec2<u32>(0x64006400u);
-    let base = vec4<f32>(-1152.0 * d);
-    return mat2x4<f32>(
-        fma(vec4<f32>(unpack2x16float(low.x), unpack2x16float(high.x)), vec4<f32>(d), base),
-        fma(vec4<f32>(unpack2x16float(low.y), unpack2x16float(high.y)), vec4<f32>(d), base));
+    let d = vec4<f32>(scale(h.scale));
+    let x = values(h.q);
+    return mat2x4<f32>(fma(x[0], d, -1152.0 * d), fma(x[1], d, -1152.0 * d));
+}
+
+// A value is scale * (integer here), of 8 bits with a sign, four in a word.
+fn integers(q: Packed) -> vec2<u32> {
+    return q ^ vec2<u32>(0x80808080u);
+}
+
+// Integers of other 8 values in the same order.
+fn as_packed(a: vec4<i32>, b: vec4<i32>) -> vec2<u32> {
+    return vec2<u32>(pack4xI8(a.xzyw), pack4xI8(b.xzyw));
 }

@@ -5,6 +5,7 @@ use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 use super::forward::combine;
 use super::kernel::Variant;
 use super::shape::{self, Scratch};
+use crate::compose::fragment;
 use crate::layout::{BLOCK, CacheShape, CacheType, Sequences};
 use crate::ops::quantize::{Quantized, UNIT, quantize};
 use crate::ops::rope::{Pairing, Rotation};
@@ -164,11 +165,11 @@ pub fn supports(caps: &Caps, cache: &CacheShape) -> std::result::Result<(), &'st
 fn most_heads(caps: &Caps, head_dim: u32, apart: bool) -> u32 {
     let least = caps.subgroups.map_or(1, |s| s.0);
     let subgroups = (8 * least).min(256) / least;
-    // Heads as they are normed and turned, key and value, sums of each subgroup.
-    // And the coefficients of a bias.
+    // Heads as they are turned, key and value, sums of each subgroup where heads were as they are normed. And the
+    // coefficients of a bias.
     let more = |heads: u32| if apart { heads } else { 0 };
     let bytes =
-        |heads: u32| 4 * head_dim * ((heads + 1) + heads + 2 + heads * subgroups + more(heads)) + 1024;
+        |heads: u32| 4 * head_dim * (heads + 2 + (heads * subgroups).max(heads + 1) + more(heads)) + 1024;
     (1..=4).rev().find(|&g| bytes(g) <= caps.limits.max_compute_workgroup_storage_size).unwrap_or(0)
 }
 
@@ -199,6 +200,8 @@ struct Kernel {
     paged: bool,
     /// Keys without their bias.
     apart: bool,
+    /// Queries in integers, which keys in integers are multiplied by.
+    dot: bool,
 }
 
 impl Kernel {
@@ -209,19 +212,27 @@ impl Kernel {
         let ring = if self.ring { "_ring" } else { "" };
         let ring = if self.paged { "_paged" } else { ring };
         let apart = if self.apart { "_apart" } else { "" };
+        let dot = if self.dot { "_dot" } else { "" };
         let (SplitConfig { heads, values, prefetch, .. }, hd, ty) =
             (self.split, self.head_dim, self.ty.name());
         let work = format!("g{heads}_l{values}x{prefetch}w{}", self.split.subgroups);
-        format!("attention_decode{ints}{ring}{apart}{norm}_{pairing}_{work}_h{hd}_s{}_{ty}", self.subgroup)
+        format!(
+            "attention_decode{ints}{ring}{apart}{dot}{norm}_{pairing}_{work}_h{hd}_s{}_{ty}",
+            self.subgroup
+        )
     }
 
     fn shader(self) -> Shader {
         let wg = (self.split.subgroups * self.subgroup).min(256);
-        let lanes = (self.head_dim / self.split.values).min(self.subgroup);
+        // At least the four that have a block of the cache.
+        let lanes = (self.head_dim / self.split.values).min(self.subgroup).max(4);
         let chunks = self.head_dim / (8 * lanes);
         // Keys of a team in a round, and what lies between two keys of a lane that have a block each.
-        let (keys, teams) = ((self.split.prefetch / chunks).max(1), wg / lanes);
+        let (keys, teams) = ((self.split.prefetch / chunks).clamp(1, 8), wg / lanes);
         let stride = teams.max(BLOCK);
+        let scaled = self.ty.blocks(self.head_dim) > 0;
+        // Scales are of four lanes.
+        let folded = keys.min(if scaled || lanes < 8 { 4 } else { 8 });
         let constants = [
             ("HD", self.head_dim),
             ("NORM", u32::from(self.norm)),
@@ -236,17 +247,33 @@ impl Kernel {
             // Vec4 of a head that a lane turns.
             ("QUADS", self.head_dim.div_ceil(4 * self.subgroup)),
             ("WG", wg),
+            // Sums that become one in the end.
+            ("PARTS", wg / self.subgroup),
             ("LK", lanes),
             ("CH", chunks),
             // Keys of a team of lanes in a round.
             ("U", keys),
+            // Lanes that their scores are folded to, and keys of a lane then.
+            ("FOLDED", folded),
+            ("EIGHTH", u32::from(folded == 8)),
+            ("MINE", keys / folded),
+            ("TWO", u32::from(keys >= 2)),
+            ("FOUR", u32::from(keys >= 4)),
+            ("EIGHT", u32::from(keys >= 8)),
+            ("SCALED", u32::from(scaled)),
+            ("DOT", u32::from(self.dot)),
+            ("MIDDLE", u32::from(self.dot && self.ty == CacheType::Q4_0)),
             ("PAGED", u32::from(self.paged)),
             ("STRIDE", stride),
             ("ENTRIES", (keys * teams).div_ceil(stride)),
             ("INTS", u32::from(self.ints)),
             ("RING", u32::from(self.ring)),
         ];
+        let folds = [("folded", "Score"), ("folded_apart", "f32")]
+            .map(|(name, score)| fragment(include_str!("folded.wgsl"), &[("NAME", name), ("SCORE", score)]));
         let parts = [
+            folds[0].as_str(),
+            if self.apart { folds[1].as_str() } else { "" },
             if self.paged { include_str!("../../layout/pages.wgsl") } else { "" },
             include_str!("extremes.wgsl"),
             self.ty.word(),
@@ -255,6 +282,7 @@ impl Kernel {
             self.ty.kept(),
             if self.ints { UNIT } else { "" },
             include_str!("decode.wgsl"),
+            include_str!("decode_keys.wgsl"),
         ];
         Shader {
             name: self.name(),
@@ -278,6 +306,7 @@ pub(crate) fn shader(ty: CacheType, head_dim: u32, subgroup: u32, split: SplitCo
         ring: false,
         paged: true,
         apart: false,
+        dot: ty.blocks(head_dim) > 0,
     }
     .shader()
 }
@@ -291,8 +320,20 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
                     let split = SplitConfig { heads, splits: 1, values, prefetch, subgroups: 12 - prefetch };
                     let (ring, apart) = (prefetch == 4, false);
                     let paged = false;
-                    let kernel =
-                        Kernel { head_dim, norm, pairing, ty, split, subgroup, ints, ring, paged, apart };
+                    let dot = ty.blocks(head_dim) > 0 && prefetch == 8;
+                    let kernel = Kernel {
+                        head_dim,
+                        norm,
+                        pairing,
+                        ty,
+                        split,
+                        subgroup,
+                        ints,
+                        ring,
+                        paged,
+                        apart,
+                        dot,
+                    };
                     all.push((kernel.shader(), DecodeParams::FIELDS));
                     all.push((Kernel { paged: true, ..kernel }.shader(), DecodeParams::FIELDS));
                     if ty.spread(head_dim) > 0 && !norm {
@@ -372,6 +413,7 @@ impl Decode<'_> {
             ring: c.ring.is_some(),
             paged: c.pages.is_some(),
             apart: c.apart,
+            dot: gpu.caps().dot && c.ty.blocks(c.head_dim) > 0,
         };
         let params = DecodeParams {
             heads: s.heads,

@@ -15,15 +15,12 @@
 // lse               [splits, slots, heads] f32, written with several splits
 // oq, om            in place of o and lse if INTS is 1: o in integers, see quantize/kernel.wgsl
 //
-// One workgroup of WG computes G query heads of one KV head of a slot. LK lanes share a key, 8 CH dimensions each, so
-// that TEAMS keys are read at a time; a team takes U of them, then TEAMS U further, or as many times that
-// as there are splits. Each team has its own maximum and sum until the end, so that nothing waits. The
-// position's own key and value never come from memory: every workgroup computes them, the first of a KV
-// head stores them. Loads for the first keys are on their way before anything that waits, and those for
-// the next keys before the present ones are used; that is what a dispatch that depends on another lives by.
+// One workgroup of WG computes G query heads of one KV head of a slot. What turns heads before and what becomes of sums
+// after is here; decode_keys.wgsl walks the keys between. The position's own key and value never come from memory:
+// every workgroup computes them, the first of a KV head stores them. Loads for the first keys are on their way before
+// anything that waits, and those for the next keys before the present ones are used; that is what a dispatch that
+// depends on another lives by.
 
-const TEAMS: u32 = WG / LK;
-const CK: u32 = TEAMS * U; // keys of a round
 const D4: u32 = HD / 4u;
 const D8: u32 = HD / 8u;
 const SUBGROUPS: u32 = WG / SG;
@@ -45,6 +42,15 @@ struct Params {
     table: u32,     // word of the state at which tables begin
 }
 
+// Which heads a workgroup has.
+struct Work {
+    slot: u32,
+    kv_head: u32,
+    member: u32,   // first query head, of those that share the KV head
+    split: u32,
+    position: u32, // of the slot's token
+}
+
 @group(0) @binding(0) var<uniform> p: Params;
 //@ if !PAGED
 @group(0) @binding(1) var<storage, read> state: array<u32>;
@@ -62,16 +68,16 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> om: array<vec2<f32>>;
 //@ end
 
-var<workgroup> normed: array<f32, (G + 1u) * HD>;
 var<workgroup> turned: array<f32, G * HD>;
 var<workgroup> key: array<f32, HD>;
 var<workgroup> value: array<f32, HD>;
 //@ if APART
 var<workgroup> coefficients: array<f32, G * HD>;
 //@ end
-// What each subgroup has for each head: sums, and (largest score, sum of exponentials).
-var<workgroup> sums: array<vec4<f32>, SUBGROUPS * G * D4>;
-var<workgroup> stats: array<vec2<f32>, SUBGROUPS * G>;
+// What each of PARTS has for each head: sums, and (largest score, sum of exponentials). Before that, in place of sums,
+// query heads and the key as they are normed.
+var<workgroup> sums: array<vec4<f32>, max(PARTS * G, G + 1u) * D4>;
+var<workgroup> stats: array<vec2<f32>, PARTS * G>;
 
 //@ if PAGED
 // Where position n lies, whose block lies at place `block` of the pool.
@@ -104,11 +110,19 @@ fn turn_of(d: u32, position: u32) -> vec4<f32> {
     return vec4<f32>(near, far);
 }
 
+fn normed(i: u32) -> f32 {
+    return sums[i / 4u][i % 4u];
+}
+
+fn put_normed(i: u32, x: f32) {
+    sums[i / 4u][i % 4u] = x;
+}
+
 // Dimension d of a normed head after the rotation by `turn`.
 fn rotated(head: u32, d: u32, turn: vec4<f32>) -> f32 {
     let base = head * HD;
     if (d >= 2u * p.pairs) {
-        return normed[base + d];
+        return normed(base + d);
     }
     var partner = select(d - p.pairs, d + p.pairs, d < p.pairs);
     var first = d < p.pairs;
@@ -118,79 +132,21 @@ fn rotated(head: u32, d: u32, turn: vec4<f32>) -> f32 {
     }
     let c = (turn.x * turn.z - turn.y * turn.w) * p.mscale;
     let s = (turn.y * turn.z + turn.x * turn.w) * p.mscale;
-    return normed[base + d] * c + select(s, -s, first) * normed[base + partner];
+    return normed(base + d) * c + select(s, -s, first) * normed(base + partner);
 }
 
-// Sum over the LK lanes that share a key.
-fn over_lanes(x: f32) -> f32 {
-    var sum = x;
-    for (var step = LK / 2u; step > 0u; step >>= 1u) {
-        sum += subgroupShuffleXor(sum, step);
-    }
-    return sum;
-}
-
-@compute @workgroup_size(WG)
-fn main(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-    @builtin(subgroup_id) sid: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
-) {
+// Query heads into `turned`, times the scale, and the position's own key and value into `key` and `value`. Ends with a
+// barrier.
+fn turn_heads(w: Work, lid: u32, sid: u32, lane: u32) {
     let group = p.heads / p.kv_heads;
-    let each = (group + G - 1u) / G; // workgroups of a KV head
-    let kv_head = wid.x / each;
-    let member = (wid.x % each) * G; // first query head, of those that share the KV head
-    let head0 = kv_head * group + member;
-    let team = sid * (SG / LK) + lane / LK;
-    let own = lane % LK;
-
-    let slot = wid.z;
-    //@ if !PAGED
-    let before = 0u; // one sequence has the whole cache
-    //@ end
-    var round = wid.y;
-    if (p.window > 0u) {
-        round += (max(state[8u * slot] + 1u, p.window) - p.window) / CK;
-    }
-    //@ if PAGED
-    // The blocks of a round, and then of the next one, whose places are asked for while the keys of this one come.
-    var blocks: array<u32, ENTRIES>;
-    //@ for e in ENTRIES
-    blocks[$e] = block_at(slot, (round * CK + $eu * STRIDE + team) / BLOCK);
-    //@ end
-    //@ end
-    //@ for u in U
-    let n$u = round * CK + team + $uu * TEAMS;
-    //@ if PAGED
-    let before$u = blocks[$uu * TEAMS / STRIDE];
-    //@ else
-    let before$u = before;
-    //@ end
-    //@ for c in CH
-    var k_$u_$c = held_key(place(before$u, n$u, kv_head, own + $cu * LK));
-    var v_$u_$c = held_value(place(before$u, n$u, kv_head, own + $cu * LK));
-    //@ end
-    //@ end
-    //@ if PAGED
-    //@ for e in ENTRIES
-    blocks[$e] = block_at(slot, ((round + p.splits) * CK + $eu * STRIDE + team) / BLOCK);
-    //@ end
-    //@ end
-    let position = state[8u * slot];
-    if (position == IDLE) {
-        return;
-    }
-    let first_head = slot * (p.heads + 2u * p.kv_heads);
-    let first = select(max(position + 1u, p.window) - p.window, 0u, p.window == 0u);
-
+    let first_head = w.slot * (p.heads + 2u * p.kv_heads);
     //@ if !SPREAD
-    var turn = turn_of(lid % HD, position);
+    var turn = turn_of(lid % HD, w.position);
     //@ end
     // A subgroup norms a head: G query heads, then the key.
     for (var h = sid; h <= G; h += SUBGROUPS) {
         let is_key = h == G;
-        let head = select(kv_head * group + min(member + h, group - 1u), p.heads + kv_head, is_key);
+        let head = select(w.kv_head * group + min(w.member + h, group - 1u), p.heads + w.kv_head, is_key);
         let at = (first_head + head) * HD;
         // All loads before the sum, which waits for half of them.
         //@ for i in EACH
@@ -204,7 +160,7 @@ fn main(
             }
             //@ if APART
             if (is_key) {
-                x$i -= norms[kv_head * HD + d$i];
+                x$i -= norms[w.kv_head * HD + d$i];
             }
             //@ end
         }
@@ -219,13 +175,13 @@ fn main(
         }
         //@ for i in EACH
         if (d$i < HD) {
-            normed[h * HD + d$i] = x$i * (s * w$i);
+            put_normed(h * HD + d$i, x$i * (s * w$i));
         }
         //@ end
     }
     //@ if !SPREAD
     for (var d = lid; d < HD; d += WG) {
-        value[d] = qkv[(first_head + p.heads + p.kv_heads + kv_head) * HD + d];
+        value[d] = qkv[(first_head + p.heads + p.kv_heads + w.kv_head) * HD + d];
     }
     //@ end
     workgroupBarrier();
@@ -235,10 +191,10 @@ fn main(
         let n = i % (HD / 2u);
         let a = select(n, 2u * n, ADJACENT == 1u);
         let b = select(n + HD / 2u, 2u * n + 1u, ADJACENT == 1u);
-        let by = turn_of(a, position);
+        let by = turn_of(a, w.position);
         let x = rotated(i / (HD / 2u), a, by);
         let y = rotated(i / (HD / 2u), b, by);
-        let bias = vec2<f32>(norms[kv_head * HD + a], norms[kv_head * HD + b]) * (p.mscale * p.scale);
+        let bias = vec2<f32>(norms[w.kv_head * HD + a], norms[w.kv_head * HD + b]) * (p.mscale * p.scale);
         let to = i / (HD / 2u) * HD + n / 4u * 8u + n % 4u;
         coefficients[to] = x * bias.x + y * bias.y;
         coefficients[to + 4u] = y * bias.x - x * bias.y;
@@ -251,10 +207,10 @@ fn main(
             let at = 4u * min(lane + i * SG, D4 - 1u);
             if (h <= G) {
                 for (var c = 0u; c < 4u; c++) {
-                    x[i][c] = rotated(h, at + c, turn_of(at + c, position));
+                    x[i][c] = rotated(h, at + c, turn_of(at + c, w.position));
                 }
             } else {
-                let n = (first_head + p.heads + p.kv_heads + kv_head) * HD + at;
+                let n = (first_head + p.heads + p.kv_heads + w.kv_head) * HD + at;
                 x[i] = vec4<f32>(qkv[n], qkv[n + 1u], qkv[n + 2u], qkv[n + 3u]);
             }
         }
@@ -276,7 +232,7 @@ fn main(
     for (var i = lid; i < (G + 1u) * HD; i += WG) {
         // Where a head divides the workgroup, an invocation has the same dimension in every round.
         if (WG % HD != 0u) {
-            turn = turn_of(i % HD, position);
+            turn = turn_of(i % HD, w.position);
         }
         let x = rotated(i / HD, i % HD, turn);
         if (i < G * HD) {
@@ -288,182 +244,35 @@ fn main(
     //@ end
     workgroupBarrier();
     find_extremes(lid);
+}
 
-    //@ for i in G
-    var m$i = LOWEST;
-    var l$i = 0.0;
-    //@ for c in CH
-    let q_$i_$c = eight_turned($iu * D8 + own + $cu * LK);
-    //@ if APART
-    let f_$i_$c = eight_coefficients($iu * D8 + own + $cu * LK);
-    //@ end
-    var a_$i_$c = mat2x4<f32>();
-    //@ end
-    //@ end
-
-    //@ if APART
-    // From a team's key to its next one.
-    //@ for c in CH
-    let quarter_$c = phases(TEAMS / 4u, own + $cu * LK);
-    let half_$c = further(quarter_$c, quarter_$c);
-    let step_$c = further(half_$c, half_$c);
-    //@ end
-    //@ end
-    for (; round * CK < position; round += p.splits) {
-        let n0 = round * CK + team;
-        //@ if APART
-        //@ for c in CH
-        var phase_$c = phases(min(n0, position), own + $cu * LK);
-        //@ end
-        //@ end
-        let next = (round + p.splits) * CK + team;
-        //@ if PAGED
-        //@ for e in ENTRIES
-        let coming$e = block_at(slot, (next + p.splits * CK + $eu * STRIDE) / BLOCK);
-        //@ end
-        //@ end
-        // Scores of U keys, then the loads of the next ones.
-        //@ for u in U
-        //@ for i in G
-        var s_$i_$u = 0.0;
-        //@ end
-        //@ for c in CH
-        let x_$u_$c = wide(k_$u_$c);
-        //@ for i in G
-        s_$i_$u += dot(q_$i_$c[0], x_$u_$c[0]) + dot(q_$i_$c[1], x_$u_$c[1]);
-        //@ if APART
-        s_$i_$u += dot(f_$i_$c[0], phase_$c[0]) + dot(f_$i_$c[1], phase_$c[1]);
-        //@ end
-        //@ end
-        //@ if APART
-        phase_$c = further(phase_$c, step_$c);
-        //@ end
-        //@ if PAGED
-        k_$u_$c = held_key(place(blocks[$uu * TEAMS / STRIDE], next + $uu * TEAMS, kv_head, own + $cu * LK));
-        //@ else
-        k_$u_$c = held_key(place(before, next + $uu * TEAMS, kv_head, own + $cu * LK));
-        //@ end
-        //@ end
-        let seen$u = n0 + $uu * TEAMS < position && n0 + $uu * TEAMS >= first;
-        //@ for i in G
-        s_$i_$u = over_lanes(s_$i_$u);
-        s_$i_$u = select(LOWEST, s_$i_$u, seen$u);
-        //@ end
-        //@ end
-        //@ for i in G
-        var top$i = m$i;
-        //@ for u in U
-        top$i = max(top$i, s_$i_$u);
-        //@ end
-        let decay$i = exp(m$i - top$i);
-        m$i = top$i;
-        l$i *= decay$i;
-        //@ for u in U
-        s_$i_$u = select(0.0, exp(s_$i_$u - top$i), s_$i_$u > LOWEST);
-        l$i += s_$i_$u;
-        //@ end
-        //@ for c in CH
-        a_$i_$c = decay$i * a_$i_$c;
-        //@ end
-        //@ end
-        //@ for u in U
-        //@ for c in CH
-        {
-            let held = wide(v_$u_$c);
-            // What lies behind the last position may be anything, even no number.
-            let low = select(vec4<f32>(), held[0], seen$u);
-            let high = select(vec4<f32>(), held[1], seen$u);
-            //@ for i in G
-            a_$i_$c += mat2x4<f32>(s_$i_$u * low, s_$i_$u * high);
-            //@ end
-            //@ if PAGED
-            let to = blocks[$uu * TEAMS / STRIDE];
-            //@ else
-            let to = before;
-            //@ end
-            v_$u_$c = held_value(place(to, next + $uu * TEAMS, kv_head, own + $cu * LK));
-        }
-        //@ end
-        //@ end
-        //@ if PAGED
-        //@ for e in ENTRIES
-        blocks[$e] = coming$e;
-        //@ end
-        //@ end
-    }
-
-    // The position's own key, in the first team of the first split.
-    let here = team == 0u && wid.y == 0u;
-    //@ for c in CH
-    let own_k$c = kept(eight_keys(own + $cu * LK), (own + $cu * LK) / 4u);
-    //@ if APART
-    let own_phase$c = phases(position, own + $cu * LK);
-    //@ end
-    let own_v$c = kept(eight_values(own + $cu * LK), HD / 32u + (own + $cu * LK) / 4u);
-    //@ end
-    //@ for i in G
-    var s$i = 0.0;
-    //@ for c in CH
-    s$i += dot(q_$i_$c[0], own_k$c[0]) + dot(q_$i_$c[1], own_k$c[1]);
-    //@ if APART
-    s$i += dot(f_$i_$c[0], own_phase$c[0]) + dot(f_$i_$c[1], own_phase$c[1]);
-    //@ end
-    //@ end
-    s$i = select(LOWEST, over_lanes(s$i), here);
-    // Teams of a subgroup become one.
-    var all$i = max(m$i, s$i);
-    for (var step = LK; step < SG; step <<= 1u) {
-        all$i = max(all$i, subgroupShuffleXor(all$i, step));
-    }
-    let old$i = exp(m$i - all$i);
-    let new$i = select(0.0, exp(s$i - all$i), here);
-    l$i = l$i * old$i + new$i;
-    for (var step = LK; step < SG; step <<= 1u) {
-        l$i += subgroupShuffleXor(l$i, step);
-    }
-    //@ for c in CH
-    a_$i_$c = old$i * a_$i_$c + new$i * own_v$c;
-    for (var step = LK; step < SG; step <<= 1u) {
-        a_$i_$c += mat2x4<f32>(
-            subgroupShuffleXor(a_$i_$c[0], step), subgroupShuffleXor(a_$i_$c[1], step));
-    }
-    //@ end
-    if (lane < LK) {
-        let at = sid * G + $iu;
-        //@ for c in CH
-        sums[at * D4 + 2u * (own + $cu * LK)] = a_$i_$c[0];
-        sums[at * D4 + 2u * (own + $cu * LK) + 1u] = a_$i_$c[1];
-        //@ end
-        if (own == 0u) {
-            stats[at] = vec2<f32>(all$i, l$i);
-        }
-    }
-    //@ end
-    workgroupBarrier();
-
+// What becomes of the parts of `sums` and `stats`: the output, and key and value in the cache. Begins behind a barrier.
+fn finish(w: Work, lid: u32, sid: u32, lane: u32) {
+    let group = p.heads / p.kv_heads;
+    let head0 = w.kv_head * group + w.member;
     for (var n = lid; n < G * D4; n += WG) {
         let i = n / D4;
         var top = LOWEST;
-        for (var s = 0u; s < SUBGROUPS; s++) {
+        for (var s = 0u; s < PARTS; s++) {
             top = max(top, stats[s * G + i].x);
         }
         var sum = vec4<f32>();
         var l = 0.0;
-        for (var s = 0u; s < SUBGROUPS; s++) {
-            let w = exp(stats[s * G + i].x - top);
-            sum += w * sums[s * G * D4 + n];
-            l += w * stats[s * G + i].y;
+        for (var s = 0u; s < PARTS; s++) {
+            let share = exp(stats[s * G + i].x - top);
+            sum += share * sums[s * G * D4 + n];
+            l += share * stats[s * G + i].y;
         }
         //@ if SPREAD
         sums[n] = sum / max(l, 1e-30);
         //@ end
-        if (member + i < group) {
+        if (w.member + i < group) {
             //@ if INTS
             //@ if !SPREAD
             sums[n] = sum / max(l, 1e-30);
             //@ end
             //@ else
-            let at = (wid.y * p.slots + slot) * p.heads + head0 + i;
+            let at = (w.split * p.slots + w.slot) * p.heads + head0 + i;
             //@ if !SPREAD
             o[at * D4 + n % D4] = sum / max(l, 1e-30);
             //@ end
@@ -484,11 +293,11 @@ fn main(
         x = spread(x, lane);
         for (var i = 0u; i < QUADS; i++) {
             let n = lane + i * SG;
-            if (n < D4 && member + h < group) {
+            if (n < D4 && w.member + h < group) {
                 //@ if INTS
                 sums[h * D4 + n] = x[i];
                 //@ else
-                o[((wid.y * p.slots + slot) * p.heads + head0 + h) * D4 + n] = x[i];
+                o[((w.split * p.slots + w.slot) * p.heads + head0 + h) * D4 + n] = x[i];
                 //@ end
             }
         }
@@ -497,19 +306,21 @@ fn main(
     //@ if INTS
     workgroupBarrier();
     for (var u = lid; u < G * (D4 / 4u); u += WG) {
-        if (member + u / (D4 / 4u) < group) {
+        if (w.member + u / (D4 / 4u) < group) {
             let unit = unit16(sums[4u * u], sums[4u * u + 1u], sums[4u * u + 2u], sums[4u * u + 3u]);
-            let at = (slot * p.heads + head0) * (D4 / 4u) + u;
+            let at = (w.slot * p.heads + head0) * (D4 / 4u) + u;
             oq[at] = unit.q;
             om[at] = vec2<f32>(unit.scale, unit.sum);
         }
     }
     //@ end
-    if (member == 0u && wid.y == 0u) {
+    if (w.member == 0u && w.split == 0u) {
         //@ if PAGED
-        let before = block_at(slot, position / BLOCK);
+        let before = block_at(w.slot, w.position / BLOCK);
+        //@ else
+        let before = 0u;
         //@ end
-        let row = row_of(before, position) * p.kv_heads + kv_head;
+        let row = row_of(before, w.position) * p.kv_heads + w.kv_head;
         for (var c = lid; c < D8; c += WG) {
             store_key(row, c, eight_keys(c));
             store_value(row, c, eight_values(c));
