@@ -314,6 +314,7 @@ impl Embedder {
             taps,
             sums: None,
             packed: Some(p),
+            chosen: None,
         };
         let mut rec = Recorder::new(gpu);
         let out = graph.record(&mut rec, &frame, &inner.weights, &memory)?.expect("asked for");

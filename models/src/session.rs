@@ -254,6 +254,7 @@ impl Session {
             taps: extra.taps,
             sums: extra.sums,
             packed: None,
+            chosen: None,
         };
         let f = self.frame();
         let graph = Graph::plan(&f, Pass::one(tokens, positions, want));

@@ -277,8 +277,8 @@ fn prompts_are_scored_as_a_session_does() {
         let model = model(case, exact(), None, false);
         let mut engine = engine(&model, 3);
         let prompts = prompts(case);
-        for round in 0..2 {
-            let score = |i: usize| (i % 2 == 1).then_some(3);
+        for (round, told) in [(0, 3), (1, 3), (0, 0), (1, 0)] {
+            let score = |i: usize| (i % 2 == 1).then_some(told);
             let from = |prompt: &[u32]| if round == 0 { 1 } else { (2 * prompt.len() / 3).max(1) };
             let ids: Vec<Id> = (prompts.iter().enumerate())
                 .map(|(i, (prompt, sampling))| {
@@ -310,12 +310,50 @@ fn prompts_are_scored_as_a_session_does() {
                 for ((got, want), &token) in got.iter().zip(&want[from - 1..]).zip(&prompt[from..]) {
                     let near = |got: f32, id: u32| (f64::from(got) - want[id as usize]).abs() < 1e-4;
                     assert!(near(got.logprob, token), "{case}: {} {}", got.logprob, want[token as usize]);
-                    assert!(got.top.len() == 3 && got.top.iter().all(|&(id, logprob)| near(logprob, id)));
+                    assert!(got.top.len() == told && got.top.iter().all(|&(id, logprob)| near(logprob, id)));
                     let likeliest = want.iter().copied().fold(f64::MIN, f64::max);
-                    assert!((f64::from(got.top[0].1) - likeliest).abs() < 1e-4);
+                    assert!(got.top.first().is_none_or(|top| (f64::from(top.1) - likeliest).abs() < 1e-4));
                 }
             }
         }
+    }
+}
+
+/// The options of a question are scored by one program, as they are by programs of their own.
+#[test]
+fn options_of_a_question_are_one_program() {
+    for (case, cache) in [("qwen3-q4_k_m", None), ("gemma3-f32", Some(CacheType::Q8_0))] {
+        let options = Options { device: exact(), chunk: Some(128), cache, ..Options::default() };
+        let model = Model::open(build(case), &options).unwrap();
+        let tokens = load(case).tokens;
+        let question: Vec<u32> = tokens.iter().copied().cycle().take(40).collect();
+        let wholes: Vec<Vec<u32>> = (0..4).map(|i| [&question[..], &tokens[i..i + 6]].concat()).collect();
+        let scored = |together: bool| {
+            let room = Room { slots: 4, context: Some(CONTEXT), together: Some(together), ..Room::default() };
+            let mut engine = Engine::new(&model, &room).unwrap();
+            let ask = |whole: &Vec<u32>| {
+                let told = (Some(0), question.len());
+                let request = Request::new(whole.clone(), Sampling::greedy(), 0);
+                let request = Request { prompt_logprobs: told.0, prompt_logprobs_from: told.1, ..request };
+                engine.submit(request).unwrap()
+            };
+            let ids: Vec<Id> = wholes.iter().map(ask).collect();
+            let done = finish(&mut engine);
+            let of = |id: &Id| done[id].scored.iter().map(|l| l.logprob).collect::<Vec<_>>();
+            let mut ran: Vec<String> = engine.explain();
+            ran.retain(|l| l.contains("prefill"));
+            let cached: Vec<usize> = ids.iter().map(|id| done[id].usage.cached).collect();
+            (ids.iter().map(of).collect::<Vec<_>>(), ran, cached)
+        };
+        let (together, ran, cached) = scored(true);
+        assert!(ran.iter().all(|l| l.starts_with("prefill of 96 tokens of several prompts")), "{ran:#?}");
+        assert_eq!(cached, [0, 32, 32, 32], "{case}");
+        let (apart, ran, _) = scored(false);
+        assert!(!ran.iter().any(|l| l.contains("several prompts")), "{ran:#?}");
+        for (a, b) in together.iter().flatten().zip(apart.iter().flatten()) {
+            assert!((a - b).abs() < 1e-4, "{case}: {a} {b}");
+        }
+        assert_eq!(together.iter().flatten().count(), 24);
     }
 }
 

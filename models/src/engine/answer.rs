@@ -6,7 +6,7 @@ use super::choose::{self, Choice, NoToken};
 use super::device::Layout;
 use super::draft::Guesser;
 use super::pool::{Adapted, Sequence};
-use super::request::{Event, Finish, Id, Request, Usage};
+use super::request::{Event, Finish, Id, Logprobs, Request, Usage};
 use super::spread::side_by_side;
 use super::text::{Step, Text};
 use crate::Error;
@@ -123,6 +123,20 @@ impl Answer {
         let logprobs = logprobs.into_iter().collect::<Result<Vec<_>, _>>()?;
         self.scored += logprobs.len();
         Ok((!logprobs.is_empty()).then_some(Event::Prompt { id: self.id, first, logprobs }))
+    }
+
+    /// Takes the negative log-probabilities of the tokens of its prompt that are to be told of next.
+    ///
+    /// # Errors
+    /// One that is not finite.
+    pub(super) fn tell(&mut self, losses: &[f32]) -> Result<Option<Event>, Error> {
+        let first = self.scored;
+        if let Some(at) = losses.iter().position(|loss| !loss.is_finite()) {
+            return Err(Error::NotFiniteLogits { position: (first + at) as u32 - 1 });
+        }
+        self.scored += losses.len();
+        let logprobs = losses.iter().map(|loss| Logprobs { logprob: -loss, top: Vec::new() }).collect();
+        Ok((!losses.is_empty()).then_some(Event::Prompt { id: self.id, first, logprobs }))
     }
 
     /// Whether the next step may verify guesses: all that was submitted has come back.

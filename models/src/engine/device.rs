@@ -29,6 +29,8 @@ pub(super) struct Layout {
     pub(super) scored: usize,
     /// Whether short prompts share programs.
     pub(super) together: bool,
+    /// The most tokens of such a program that are told of.
+    pub(super) told: usize,
     /// The pools.
     pub(super) groups: Vec<Group>,
     pub(super) vocabulary: u32,
@@ -50,6 +52,8 @@ pub(super) struct Piece<'a> {
     pub(super) adapters: &'a [Adapted],
     /// Whether the logits of all of its tokens come back, and none is drawn.
     pub(super) scored: bool,
+    /// What follows the last tokens, one each, whose log-probabilities come back; in mixed programs alone.
+    pub(super) next: &'a [u32],
 }
 
 /// What a step has to do beside what all do.
@@ -76,7 +80,9 @@ pub(super) trait Device {
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Self::Ticket>;
 
     /// Computes pieces of several prompts in one program, of which none draws, is scored or has adapters, and none ends
-    /// beyond the position [`MIXED_END`]. What comes back says no more than that it is done.
+    /// beyond the position [`MIXED_END`]. For each token that is told of, piece by piece, its
+    /// [`Stats`](weft_kernels::ops::cross_entropy::Stats) come back, of which the loss alone counts; one word where there
+    /// is none.
     fn mixed(&mut self, pieces: &[Piece<'_>]) -> Result<Self::Ticket>;
 
     /// The next step computes the last of `known` on this row, with these adapters, and so do those after it what was

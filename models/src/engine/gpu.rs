@@ -14,7 +14,8 @@ use weft_runtime::{DeviceKind, Gpu as Runtime, Pool, Program, Readback, Recorder
 use super::Options;
 use super::device::{Device, Kind, Layout, MIXED_STEP, Piece};
 use super::pool::Adapted;
-use super::room::{Room, most_activations, pass, rotary, scored_activations, state_bytes};
+use super::room::{Room, most_activations, pass, rotary, scored_activations, state_bytes, told_activations};
+use super::told::Told;
 use super::{pace, pool};
 use crate::graph::{Frame, Graph, Memory, Pass, UNSPLIT, Want};
 use crate::kv::{Cache, Group};
@@ -58,8 +59,9 @@ pub(super) struct Gpu {
     steps: HashMap<StepKey, Recorded>,
     /// Programs of pieces, with when each ran last.
     pieces: HashMap<PieceKey, (Recorded, u64)>,
-    /// Programs of several pieces, by tokens.
-    mixed: HashMap<u32, Program>,
+    /// Programs of several pieces, by tokens and by those of them that are told of.
+    mixed: HashMap<(u32, u32), Program>,
+    told: Told,
     /// Pieces so far.
     ran: u64,
     /// The step that ran last.
@@ -110,7 +112,7 @@ impl Apart {
 impl Gpu {
     pub(super) fn new(model: &Model, options: &Options, adapters: &[&AdapterFile]) -> Result<Gpu> {
         let apart = apart(model, adapters)?;
-        let Room { shapes, groups, plan, slots, rows, guesses, scored, context } =
+        let Room { shapes, groups, plan, slots, rows, guesses, scored, told, context } =
             Room::of(model, options, apart.as_ref())?;
         let gpu = model.gpu();
         let cache = Cache::new(gpu, shapes, Pool::KvCache, "the KV cache")?;
@@ -135,6 +137,7 @@ impl Gpu {
                 batch: plan.chunk as usize,
                 scored: scored as usize,
                 together: options.together.unwrap_or(gpu.caps().kind != DeviceKind::Cpu),
+                told: told as usize,
                 groups: groups.iter().map(group).collect(),
                 vocabulary: model.spec().vocabulary,
                 adapters: adapters.len(),
@@ -158,6 +161,7 @@ impl Gpu {
             steps: HashMap::new(),
             pieces: HashMap::new(),
             mixed: HashMap::new(),
+            told: Told::new(gpu, told)?,
             ran: 0,
             last: None,
             logits: None,
@@ -238,6 +242,7 @@ impl Gpu {
             taps: &[],
             sums: None,
             packed: None,
+            chosen: Some(self.told.rows()),
         };
         let logits = Graph::plan(&f, pass).record(&mut rec, &f, &m.weights, &memory)?;
         Ok((rec, logits))
@@ -299,9 +304,12 @@ impl Gpu {
         };
         let pieces = pieces.into_iter().flat_map(|(k, p)| crate::session::listing(&what(k), &p.0.0));
         let mut mixed: Vec<_> = self.mixed.iter().collect();
-        mixed.sort_by_key(|(tokens, _)| **tokens);
-        let what = |tokens: &u32| format!("prefill of {tokens} tokens of several prompts");
-        let mixed = mixed.into_iter().flat_map(|(tokens, p)| crate::session::listing(&what(tokens), p));
+        mixed.sort_by_key(|(key, _)| **key);
+        let what = |&(tokens, told): &(u32, u32)| {
+            let and = if told > 0 { format!(", {told} of them told of") } else { String::new() };
+            format!("prefill of {tokens} tokens of several prompts{and}")
+        };
+        let mixed = mixed.into_iter().flat_map(|(key, p)| crate::session::listing(&what(key), p));
         pieces.chain(mixed).chain(steps).collect()
     }
 }
@@ -349,7 +357,7 @@ impl Device for Gpu {
     }
 
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Readback> {
-        let Piece { slot, known, from, draw, adapters, scored } = *piece;
+        let Piece { slot, known, from, draw, adapters, scored, .. } = *piece;
         let gpu = self.gpu.clone();
         let tokens = &known[from..];
         let greedy = Sampling::greedy();
@@ -403,12 +411,16 @@ impl Device for Gpu {
         let at = self.cache.shapes.mixed().expect("caches lie in blocks");
         gpu.write(&self.state, at, bytemuck::cast_slice(&whose))?;
         gpu.write(&self.piece.ids, 0, bytemuck::cast_slice(&ids))?;
-        let key = n as u32;
+        let told = self.told.write(&gpu, pieces)?;
+        let key = (n as u32, told);
         if !self.mixed.contains_key(&key) {
-            let program = self.record(Pass::mixed(key), false)?.0.finish()?;
-            self.mixed.insert(key, program);
+            let (mut rec, logits) = self.record(Pass::mixed(key.0, told), false)?;
+            if let Some(logits) = logits {
+                self.told.record(&mut rec, &logits, (told, self.layout.vocabulary))?;
+            }
+            self.mixed.insert(key, rec.finish()?);
         }
-        let back = self.piece.ids.range(0, 4);
+        let back = if told > 0 { self.told.stats(told) } else { self.piece.ids.range(0, 4) };
         Ok(gpu.run(&self.mixed[&key], Some(&back))?.readback.expect("asked for"))
     }
 
@@ -466,6 +478,7 @@ impl Device for Gpu {
         let frame = self.frame(true);
         let bytes = most_activations(&frame, (rows, guesses), context, self.layout.batch as u32);
         let bytes = bytes.max(scored_activations(&frame, self.layout.scored as u32));
+        let bytes = bytes.max(told_activations(&frame, self.layout.batch as u32, self.layout.told as u32));
         if bytes > self.activations.size() {
             self.activations = self.gpu.alloc(Pool::Activations, bytes, "activations")?;
         }

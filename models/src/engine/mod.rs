@@ -36,6 +36,7 @@ mod device;
 mod draft;
 mod gpu;
 mod pace;
+mod packed;
 mod pieces;
 mod pool;
 #[cfg(not(target_arch = "wasm32"))]
@@ -48,6 +49,7 @@ mod spread;
 #[cfg(test)]
 mod tests;
 mod text;
+mod told;
 mod verify;
 
 use std::time::Instant;

@@ -273,6 +273,47 @@ impl Blocks {
         (seq, found * self.block, changes)
     }
 
+    /// Gives a sequence, of which the first `from` tokens are computed, the blocks behind them that are in the cache by
+    /// now, of no more than the first `most` tokens, in place of its own; how many tokens are computed then, and the
+    /// entries of its tables that changed.
+    pub(super) fn catch_up(
+        &mut self,
+        seq: &mut Sequence,
+        tokens: &[u32],
+        from: usize,
+        most: usize,
+    ) -> (usize, Vec<Change>) {
+        let (first, most) = (from / self.block, most / self.block);
+        // Without pools there is nothing to be found.
+        if self.pools.is_empty() || most <= first {
+            return (from, Vec::new());
+        }
+        self.names(seq, tokens, most);
+        let has = |e: &usize| self.pools.iter().all(|p| p.named.contains_key(&seq.names[*e]));
+        let found = first + (first..most).take_while(has).count();
+        if found == first {
+            return (from, Vec::new());
+        }
+        let mut changes = Vec::new();
+        for (g, (pool, table)) in self.pools.iter_mut().zip(&mut seq.tables).enumerate() {
+            table.resize(table.len().max(found), None);
+            let mut ids = Vec::new();
+            for (e, entry) in table.iter_mut().enumerate().take(found).skip(first) {
+                let id = pool.share(seq.names[e]).expect("it is there");
+                if let Some(own) = entry.replace(id) {
+                    pool.release(pool.chunk_of(e), own, self.now);
+                }
+                ids.push(id);
+            }
+            changes.push((g, first, ids));
+        }
+        seq.named = seq.named.max(found);
+        if seq.found == first {
+            seq.found = found;
+        }
+        (found * self.block, changes)
+    }
+
     /// Makes sure that a sequence has blocks for what tokens at `from..to` write and see; all of them or none. None where
     /// a pool has too few left.
     pub(super) fn grow(&mut self, seq: &mut Sequence, from: usize, to: usize) -> Option<Vec<Change>> {
@@ -456,6 +497,36 @@ mod tests {
         let (seq, cached, _) = b.open(&tokens[..13], 0);
         assert_eq!(cached, 0);
         b.close(seq);
+    }
+
+    /// Two that begin alike at the same time: what one computes, the other takes in place of its own blocks, the one that
+    /// it had begun among them, and lets those go.
+    #[test]
+    fn what_others_compute_meanwhile_is_found() {
+        let groups = [FULL, Group { window: 5, chunks: 2, blocks: 4 }];
+        let mut b = Blocks::new(&groups, 4);
+        let tokens: Vec<u32> = (0..14).collect();
+        let open = |b: &mut Blocks| {
+            let (mut seq, cached, _) = b.open(&tokens, 0);
+            assert_eq!(cached, 0);
+            b.grow(&mut seq, 0, 2).unwrap();
+            b.reserve(&mut seq, 0, 14).unwrap();
+            seq
+        };
+        let (mut one, mut two) = (open(&mut b), open(&mut b));
+        assert_eq!(b.catch_up(&mut two, &tokens, 2, 13), (2, Vec::new()));
+        b.grow(&mut one, 2, 13).unwrap();
+        b.computed(&mut one, &tokens, 13);
+        let (before, _) = b.used();
+        let (computed, changes) = b.catch_up(&mut two, &tokens, 2, 9);
+        assert_eq!(computed, 8, "whole blocks before the ninth token");
+        let same = |g: usize| one.entries(g).take(2).eq(two.entries(g).take(2));
+        assert!(same(0) && same(1));
+        assert_eq!(changes.iter().map(|c| (c.0, c.1, c.2.len())).collect::<Vec<_>>(), [(0, 0, 2), (1, 0, 2)]);
+        assert_eq!(b.used().0, before - 3, "two of its blocks for all positions, and one of the window's");
+        b.close(one);
+        b.close(two);
+        assert_eq!(b.used().0, 0);
     }
 
     #[test]

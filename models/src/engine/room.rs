@@ -8,6 +8,7 @@ use weft_kernels::select::CHAIN_TOKENS;
 use weft_runtime::Caps;
 
 use super::Options;
+use super::told::told_bytes;
 use crate::graph::{Frame, Graph, Pass, Want};
 use crate::kv::{Extent, Group, Shapes};
 use crate::lora::Lora;
@@ -62,6 +63,8 @@ pub(super) struct Room {
     pub(super) guesses: u32,
     /// Tokens at most of a piece that leaves logits of all of them.
     pub(super) scored: u32,
+    /// Tokens at most of a program of several prompts that are told of.
+    pub(super) told: u32,
     pub(super) context: u32,
 }
 
@@ -119,7 +122,9 @@ impl Room {
             chunk,
         };
         let plan = Plan { activations: plan.activations.max(scored_activations(&frame, scored)), ..plan };
-        Ok(Room { scored, shapes, groups, plan, slots, rows, guesses, context })
+        let told = told(&frame, chunk, plan.activations);
+        let plan = Plan { state: plan.state + told_bytes(told), ..plan };
+        Ok(Room { scored, told, shapes, groups, plan, slots, rows, guesses, context })
     }
 }
 
@@ -171,6 +176,26 @@ pub(super) fn scored_activations(frame: &Frame<'_>, scored: u32) -> u64 {
     let piece = |f, n| Graph::plan(f, Pass::one(n, frame.kv.context(), Want::Logits)).bytes();
     let bytes = |f| (1..=scored).map(|n| piece(f, n)).max().unwrap_or(0);
     bytes(&plain).max(frame.lora.map_or(0, |_| bytes(frame)))
+}
+
+/// How many tokens of a program of several prompts can be told of in the memory that other programs take: of texts that
+/// are scored one token in eight, if it comes to that.
+fn told(frame: &Frame<'_>, chunk: u32, activations: u64) -> u32 {
+    let (spec, budget) = (frame.spec, frame.budget);
+    let fits = |rows: &u32| {
+        let logits = u64::from(*rows) * u64::from(spec.vocabulary);
+        logits * 4 <= budget.max_binding
+            && 2.0 * logits as f64 * f64::from(spec.width) <= budget.dispatch_flops
+            && told_activations(frame, chunk, *rows) <= activations
+    };
+    let most = (chunk / 8).max(SCORED).min(chunk);
+    std::iter::successors(Some(most), |rows| (*rows > 1).then_some(rows / 2)).find(fits).unwrap_or(0)
+}
+
+/// Bytes of activations for programs of several prompts, of up to `chunk` tokens, of which `told` are told of.
+pub(super) fn told_activations(frame: &Frame<'_>, chunk: u32, told: u32) -> u64 {
+    let bytes = |n: u32| Graph::plan(frame, Pass::mixed(n, told)).bytes();
+    (5..=9).map(|i| chunk.min(1 << i)).chain([chunk]).map(bytes).max().unwrap_or(0)
 }
 
 /// Bytes of activations for steps of up to so many rows, and for pieces of up to `chunk` tokens.

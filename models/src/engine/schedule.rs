@@ -33,6 +33,14 @@ struct Flight<T> {
     ticket: T,
 }
 
+/// A piece beside others: up to where its prompt is computed then, and how many tokens it tells of.
+pub(super) struct Packed {
+    pub(super) slot: usize,
+    pub(super) epoch: u64,
+    pub(super) done: usize,
+    pub(super) told: usize,
+}
+
 pub(super) enum What {
     /// `rows` has the epoch of the answer whose token comes in each row, and `guesses` are verified by it.
     Step { rows: Vec<Option<u64>>, guesses: Vec<Guesses> },
@@ -42,8 +50,8 @@ pub(super) enum What {
     Scored { slot: usize, epoch: u64, from: usize, done: usize },
     /// A piece: with the token that was drawn, or none.
     Piece { slot: usize, epoch: u64, done: usize, draws: bool },
-    /// Pieces of several prompts, slot and epoch of each, and up to where it is computed.
-    Mixed { of: Vec<(usize, u64, usize)> },
+    /// Pieces of several prompts.
+    Mixed { of: Vec<Packed> },
 }
 
 /// What there is to do next.
@@ -187,13 +195,7 @@ impl<D: Device> Scheduler<D> {
             What::Scored { slot, epoch, from, done } if self.is(slot, epoch) => {
                 self.scored(slot, &words, (from, done))?;
             }
-            What::Mixed { of } => {
-                for (slot, epoch, done) in of {
-                    if self.is(slot, epoch) {
-                        self.progress(slot, done);
-                    }
-                }
-            }
+            What::Mixed { of } => self.packed(&of, &words)?,
             What::Piece { slot, epoch, done, draws } if self.is(slot, epoch) => {
                 self.progress(slot, done);
                 if draws {

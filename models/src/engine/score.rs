@@ -10,7 +10,8 @@ impl<D: Device> Scheduler<D> {
     /// Ends an answer that has no room for a token, once nothing else is wanted of it.
     pub(super) fn end_without_tokens(&mut self, slot: usize) {
         let context = self.device.layout().context;
-        let done = |a: &&mut Answer| !a.is_scoring() && !a.wants_more(context);
+        let done =
+            |a: &&mut Answer| !a.is_scoring() && !a.wants_more(context) && a.submitted == a.known.len();
         if let Some(answer) = self.slots[slot].as_mut().filter(done) {
             let reason = if answer.request.max_tokens == 0 { Finish::MaxTokens } else { Finish::Context };
             let event = answer.finish(reason);

@@ -90,8 +90,9 @@ struct Fake {
     longest_piece_beside_rows: usize,
     /// Steps in which rows shared a slot.
     shared: usize,
-    /// Programs of several prompts.
+    /// Programs of several prompts, and pieces of one.
     mixed: usize,
+    pieces: usize,
 }
 
 impl Fake {
@@ -114,6 +115,7 @@ impl Fake {
                 batch: 64,
                 scored: 8,
                 together: true,
+                told: 6,
                 groups,
                 vocabulary: VOCABULARY,
                 adapters: 3,
@@ -122,6 +124,7 @@ impl Fake {
             longest_piece_beside_rows: 0,
             shared: 0,
             mixed: 0,
+            pieces: 0,
         }
     }
 
@@ -173,8 +176,9 @@ impl Device for Fake {
     }
 
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Vec<u32>> {
-        let Piece { slot, known, from, draw: s, adapters, scored } = *piece;
-        assert!(known.len() - from <= self.layout.batch);
+        let Piece { slot, known, from, draw: s, adapters, scored, next } = *piece;
+        assert!(known.len() - from <= self.layout.batch && next.is_empty());
+        self.pieces += 1;
         if self.rows.iter().any(Option::is_some) {
             self.longest_piece_beside_rows = self.longest_piece_beside_rows.max(known.len() - from);
         }
@@ -200,10 +204,17 @@ impl Device for Fake {
             assert!(p.draw.is_none() && p.adapters.is_empty() && !p.scored && p.known.len() <= MIXED_END);
             (p.from..p.known.len()).for_each(|at| self.write(p.slot, at, p.known[at], &[]));
         }
+        let mut told = Vec::new();
         for p in pieces {
-            assert_eq!(self.seen(p.slot, p.known.len() - 1, &[]), p.known, "slot {}", p.slot);
+            let seen = self.seen(p.slot, p.known.len() - 1, &[]);
+            assert_eq!(seen, p.known, "slot {}", p.slot);
+            for (end, &token) in (p.known.len() - p.next.len() + 1..).zip(p.next) {
+                let loss = -logprobs(&logits(&seen[..end]), token, 0, &[]).logprob;
+                told.extend([loss.to_bits(), 0, 0, 0]);
+            }
         }
-        Ok(vec![0])
+        assert!(told.len() <= 4 * self.layout.told);
+        Ok(if told.is_empty() { vec![0] } else { told })
     }
 
     fn wake(&mut self, slot: usize, known: &[u32], sampling: &Sampling, adapters: &[Adapted]) -> Result<()> {
@@ -301,14 +312,16 @@ impl Bench {
 
     /// Lets the scheduler go on until something happened; whether there was anything.
     fn step(&mut self) -> bool {
+        let events = self.events().unwrap_or_default();
+        events.iter().for_each(|e| self.note(e));
+        !events.is_empty()
+    }
+
+    /// What happens next, if anything does.
+    fn events(&mut self) -> Option<Vec<Event>> {
         loop {
             match self.s.next(self.now).unwrap() {
-                Next::Events(events) => {
-                    for e in &events {
-                        self.note(e);
-                    }
-                    return !events.is_empty();
-                }
+                Next::Events(events) => return Some(events).filter(|e| !e.is_empty()),
                 Next::Wait(words) => {
                     self.now += Duration::from_millis(3);
                     self.s.landed(words, self.now).unwrap();
@@ -520,24 +533,69 @@ fn adapters_are_those_that_there_are() {
 fn prompts_are_scored() {
     let mut b = Bench::new(2, 200, vec![full(2, 60), window(60)]);
     let prompt: Vec<u32> = (0..70).map(|i| i * 5 % VOCABULARY).collect();
-    for n in [0, 3] {
+    for (n, top) in [(0, 3), (3, 3), (0, 0), (1, 0), (3, 0)] {
         for _ in 0..2 {
             let request = Request::new(prompt.clone(), Sampling::greedy(), n);
-            let id = b.ask(Request { prompt_logprobs: Some(3), ..request });
+            let id = b.ask(Request { prompt_logprobs: Some(top), ..request });
             let other = b.ask(Request::new(prompt.clone(), Sampling::greedy(), n));
             b.run();
             let got = &b.got[&id];
-            assert!(got.scored == scores(&prompt, &[], 3) && got.cached == Some(0));
+            assert!(got.scored == scores(&prompt, &[], top) && got.cached == Some(0));
             assert_eq!(got.tokens, alone(&prompt, &Sampling::greedy(), n));
             assert_eq!(got.end, Some(Finish::MaxTokens));
             assert_eq!(b.got[&other].tokens, got.tokens);
             assert!(b.got[&other].scored.is_empty());
         }
     }
-    for n in [0, 2] {
-        let id = b.ask(Request { prompt_logprobs: Some(3), ..Request::new(vec![4], Sampling::greedy(), n) });
+    for (n, top) in [(0, 3), (2, 3), (0, 0), (2, 0)] {
+        let id =
+            b.ask(Request { prompt_logprobs: Some(top), ..Request::new(vec![4], Sampling::greedy(), n) });
         b.run();
         assert!(b.got[&id].scored.is_empty() && b.got[&id].tokens.len() == n);
+    }
+}
+
+/// The endings of a question that come together share a program, and what they share is computed once.
+#[test]
+fn endings_of_a_question_are_one_program() {
+    for groups in [vec![full(2, 90)], vec![full(1, 180), window(90)]] {
+        let mut b = Bench::new(8, 300, groups);
+        b.s.device.layout.told = 16;
+        let mut rng = Rng(4);
+        let question = rng.tokens(33);
+        let endings: Vec<Vec<u32>> = (2..6).map(|n| rng.tokens(n)).collect();
+        let mut asked = Vec::new();
+        for ending in &endings {
+            let prompt = [&question[..], ending].concat();
+            let request = Request::new(prompt.clone(), Sampling::greedy(), 0);
+            let told = Request { prompt_logprobs: Some(0), prompt_logprobs_from: 33, ..request };
+            let want = scores(&prompt, &[], 0).split_off(32);
+            asked.push((b.s.submit(told, Text::new(None, false, Vec::new()), b.now).unwrap(), want));
+        }
+        let mut got: BTreeMap<Id, Vec<Logprobs>> = BTreeMap::new();
+        let mut ended = 0;
+        while let Some(events) = b.events() {
+            for e in events {
+                match e {
+                    Event::Prompt { id, first, logprobs } => {
+                        let so_far = got.entry(id).or_default();
+                        assert_eq!(first, 33 + so_far.len());
+                        so_far.extend(logprobs);
+                    }
+                    Event::Finished { usage, .. } => {
+                        assert_eq!(usage.cached, [0, 32][usize::from(ended > 0)]);
+                        ended += 1;
+                    }
+                    Event::Failed { error, .. } => panic!("{error}"),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!((ended, b.s.device.mixed, b.s.device.pieces), (4, 1, 0));
+        // 32 tokens once, and of each ending the last of the question and all but its own last.
+        assert_eq!(b.s.device.work, 32 + 4 + (1 + 2 + 3 + 4));
+        assert!(asked.iter().all(|(id, want)| got[id] == *want));
+        assert_eq!(b.s.blocks().0, 0, "a block is lost");
     }
 }
 
@@ -667,7 +725,7 @@ fn ten_thousand_requests() {
         let beginnings: Vec<Vec<u32>> = (0..5).map(|i| rng.tokens(10 + 7 * i)).collect();
         let mut asked: BTreeMap<Id, (Vec<u32>, Sampling, usize, Vec<Adapted>)> = BTreeMap::new();
         let mut waiting: VecDeque<(Id, Instant)> = VecDeque::new();
-        let (mut cancelled, mut to_score) = (0, Vec::new());
+        let (mut cancelled, mut to_score) = (0, BTreeMap::new());
         let mut left = 2000;
         while left > 0 || b.s.load() != (0, 0) {
             while left > 0 && b.s.load().0 < 8 && rng.below(2) == 0 {
@@ -688,16 +746,14 @@ fn ten_thousand_requests() {
                     Request { adapters: adapters.clone(), ..Request::new(prompt.clone(), sampling, n) };
                 let host = rng.below(6) == 0;
                 let draft = [0, 3, 20][rng.below(3) as usize];
-                let scored = (rng.below(8) == 0).then_some(2);
+                let scored = [Some(0), Some(2), None][(rng.below(16) as usize).min(2)];
                 let id = b.ask(Request {
                     logprobs: host.then_some(2),
                     prompt_logprobs: scored,
                     draft: Some(draft),
                     ..request
                 });
-                if scored.is_some() {
-                    to_score.push(id);
-                }
+                to_score.extend(scored.map(|top| (id, top)));
                 asked.insert(id, (prompt, sampling, n, adapters));
                 waiting.push_back((id, b.now));
             }
@@ -727,7 +783,7 @@ fn ten_thousand_requests() {
         for (id, (prompt, sampling, n, adapters)) in &asked {
             let got = &b.got[id];
             assert_eq!(got.failed, None);
-            let scores = if to_score.contains(id) { scores(prompt, adapters, 2) } else { Vec::new() };
+            let scores = to_score.get(id).map_or(Vec::new(), |&top| scores(prompt, adapters, top));
             assert!(got.scored == scores, "seed {seed}, request {id}: {:?}", got.scored);
             let want = alone_with(prompt, sampling, *n, adapters);
             assert_eq!(got.tokens, want, "seed {seed}, request {id}");

@@ -112,6 +112,8 @@ pub(crate) enum Node {
     Tap { x: Value, index: usize },
     /// The last of x's tokens: `out [1, width]`.
     LastRow { x: Value, out: Value },
+    /// Those of x's tokens that a list chooses: `out [rows, width]`.
+    TakeRows { x: Value, out: Value },
     /// `x = cap * tanh(x / cap)`.
     Softcap { x: Value, cap: f32 },
     /// Draws the next token from logits, with scratch.
@@ -144,6 +146,7 @@ impl Node {
             | Node::Activate { x, out, .. }
             | Node::Pool { x, out, .. }
             | Node::LastRow { x, out }
+            | Node::TakeRows { x, out }
             | Node::Tile { x, out } => {
                 vec![*x, *out]
             }

@@ -45,6 +45,8 @@ pub(crate) enum Want {
     Token,
     /// Logits of every position.
     Logits,
+    /// Logits of so many of the tokens, which a list chooses.
+    Chosen(u32),
     /// Those, with the residual stream before the first and after each layer, and the normed output.
     Taps,
     /// Nothing but sums of squares of what each matrix multiplies, the head's among them or not.
@@ -70,9 +72,10 @@ impl Pass {
         Pass { tokens, sequences: Sequences::One, positions, want, shared: false }
     }
 
-    /// Tokens of several slots, of which only keys and values are wanted; each sees at most [`UNSPLIT`] positions.
-    pub(crate) fn mixed(tokens: u32) -> Pass {
-        Pass { tokens, sequences: Sequences::Mixed, positions: UNSPLIT, want: Want::Cache, shared: false }
+    /// Tokens of several slots, each of which sees at most [`UNSPLIT`] positions; logits of so many of them are wanted.
+    pub(crate) fn mixed(tokens: u32, chosen: u32) -> Pass {
+        let want = if chosen == 0 { Want::Cache } else { Want::Chosen(chosen) };
+        Pass { tokens, sequences: Sequences::Mixed, positions: UNSPLIT, want, shared: false }
     }
 
     /// Whole sequences of `tokens` tokens in all.

@@ -5,6 +5,7 @@ use weft_kernels::ops::activation::Activate;
 use weft_kernels::ops::attention::decode::{self, Decode};
 use weft_kernels::ops::attention::{self, Attention, Scratch, Sequences};
 use weft_kernels::ops::experts::{Left, imatrix as experts_imatrix};
+use weft_kernels::ops::gather;
 use weft_kernels::ops::imatrix::accumulate;
 use weft_kernels::ops::matmul::chain::{self, ChainOutput, chained, chained_mixed};
 use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
@@ -53,6 +54,8 @@ pub(crate) struct Memory<'a> {
     pub(crate) sums: Option<&'a Sums>,
     /// For whole sequences.
     pub(crate) packed: Option<&'a Packed>,
+    /// For [`Want::Chosen`](super::pass::Want::Chosen): `[..]` u32, whose logits are wanted.
+    pub(crate) chosen: Option<&'a Slice>,
 }
 
 /// Where the tokens of whole sequences are from.
@@ -184,6 +187,12 @@ impl Ctx<'_> {
                 let row = u64::from(cols) * 4;
                 rec.copy(&self.at(x).range(u64::from(rows - 1) * row, row), m.last_row);
                 Ok(())
+            }
+            Node::TakeRows { x, out } => {
+                let (rows, Info { rows: count, cols: width, .. }) =
+                    (m.chosen.expect("given"), self.info(out));
+                let shape = gather::Shape { total: self.info(x).rows, count, width, index0: 0 };
+                gather::gather(rec, &self.at(x), rows, &self.at(out), &shape)
             }
             Node::Sample { logits, scratch } => self.sample(rec, logits, scratch),
             Node::Quantize { x, norm: None, out } => {

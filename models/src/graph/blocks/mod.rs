@@ -51,6 +51,12 @@ fn output(b: &mut Builder<'_>, x: Value) -> Option<Value> {
             tap(b, last, b.f.spec.blocks.len() + 1);
             Some(b.head(last))
         }
+        Want::Chosen(rows) => {
+            let chosen = b.rows(rows, b.f.spec.width);
+            b.push(Node::TakeRows { x, out: chosen });
+            let last = b.norm(chosen, NormSite::Output);
+            Some(b.head(last))
+        }
         Want::Vectors(v) => {
             let last = if b.f.spec.out.norm.is_some() { b.norm(x, NormSite::Output) } else { x };
             let out = b.rows(v.sequences, b.f.spec.width);
