@@ -258,15 +258,11 @@ impl Tokens {
     }
 }
 
-/// Which endings of which questions are asked for, in this order. Those of a question lie as many apart as there are
-/// slots: when the second begins, the first has been computed, and with it what they share.
-fn apart(open: &[usize], all: &[Tokens], slots: usize) -> Vec<(usize, usize)> {
-    let in_turn = |group: &[usize]| {
-        let most = group.iter().map(|i| all[*i].wholes.len()).max().unwrap_or(0);
-        let turn = |e| group.iter().map(move |i| (*i, e));
-        (0..most).flat_map(turn).filter(|&(i, e)| all[i].wants(e)).collect::<Vec<_>>()
-    };
-    open.chunks(slots.max(1)).flat_map(in_turn).collect()
+/// Which endings of which questions are asked for: those of a question one behind the other, so that they share a program
+/// and what they begin with.
+fn in_order(open: &[usize], all: &[Tokens]) -> Vec<(usize, usize)> {
+    let of = |&i: &usize| (0..all[i].wholes.len()).map(move |e| (i, e));
+    open.iter().flat_map(of).filter(|&(i, e)| all[i].wants(e)).collect()
 }
 
 impl Score for Local {
@@ -311,7 +307,7 @@ impl Score for Local {
         }
         // Each ending is a prompt whose tokens are told of from where it begins, and a question is done with its last.
         let open: Vec<usize> = (0..all.len()).filter(|i| !all[*i].one_row()).collect();
-        let asked = apart(&open, &all, self.slots as usize);
+        let asked = in_order(&open, &all);
         let mut scores: HashMap<usize, (Vec<f64>, usize, f64)> = HashMap::new();
         for &i in &open {
             let none = vec![0.0; all[i].wholes.len()];
@@ -403,16 +399,14 @@ pub fn identity(model: &ModelFlag) -> Result<Value> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tokens, apart};
+    use super::{Tokens, in_order};
 
     #[test]
-    fn endings_of_a_question_lie_apart() {
+    fn endings_without_tokens_are_not_asked_for() {
         let question = |endings: usize| Tokens { prompt: 2, wholes: vec![vec![1, 2, 3, 4]; endings] };
-        let all = [question(2), question(3), question(2)];
-        let order = apart(&[0, 1, 2], &all, 2);
-        assert_eq!(order, [(0, 0), (1, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 1)]);
         // An ending without a token of its own has nothing to be told of.
         let empty = Tokens { prompt: 1, wholes: vec![vec![1], vec![1, 2]] };
-        assert_eq!(apart(&[0], &[empty], 8), [(0, 1)]);
+        let all = [question(2), question(3), empty];
+        assert_eq!(in_order(&[0, 2], &all), [(0, 0), (0, 1), (2, 1)]);
     }
 }
