@@ -2,7 +2,7 @@
 """How much of the engine's speed `weft eval` keeps: log-likelihoods beside prefill, answers beside the engine's own.
 
     benches/evaluation.py WEFT [--synthetic qwen3-4b:q4_k_m | --model FILE] [--questions 1000] [--tokens 300]
-                          [--answer 128] [--slots 32] [--words FILE] [-- FLAG ...]
+                          [--answer 128] [--slots 32] [--words FILE] [--only letter,option,answers] [-- FLAG ...]
 
 Questions of about so many tokens, with four options each, are put in three ways: the likeliest letter (one place a
 question), the likeliest option (an ending an option), and answers that are written out. Beside them, in the same call
@@ -75,7 +75,9 @@ def main():
     parser.add_argument("--tokens", type=int, default=300)
     parser.add_argument("--answer", type=int, default=128)
     parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--only", default="letter,option,answers", help="which of the three ways")
     a = parser.parse_args(own.split())
+    only = a.only.split(",")
     weft = Weft(a.weft, flags.split())
     words = ["-m", a.model or a.words] if a.model or a.words else []
     who = ["-m", a.model] if a.model else ["--synthetic", a.synthetic]
@@ -103,7 +105,7 @@ def main():
         prefill = {n: bench("-p", n, "-n", 0, "-r", 3)[0]["avg_ts"] for n in (mean, 512)}
         for n, rate in prefill.items():
             print(f"bench, a prompt of {n}: {rate:.0f} tokens/s", flush=True)
-        for mode in ("letter", "option"):
+        for mode in [m for m in ("letter", "option") if m in only]:
             # Kernels compile in a first run.
             score("--mode", mode, count=min(a.questions, 2 * a.slots))
             seconds, lines = score("--mode", mode)
@@ -111,6 +113,8 @@ def main():
             parts = ", ".join(f"{tokens / seconds / rate:.1%} of pp{n}" for n, rate in prefill.items())
             print(f"eval, likeliest {mode}: {tokens} tokens in {seconds:.2f} s, {tokens / seconds:.0f} tokens/s: {parts}", flush=True)
 
+        if "answers" not in only:
+            return
         how = ("--mode", "generate", "--temp", 0, "--runs", 1, "-n", a.answer)
         score(*how, count=min(a.questions, 2 * a.slots))
         seconds, lines = score(*how)
