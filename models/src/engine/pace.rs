@@ -14,22 +14,60 @@ pub(super) const GUESSES: [usize; 2] = [3, 7];
 /// A device that had nothing to do for longer was not waited for.
 const IDLE: Duration = Duration::from_millis(50);
 
+/// How much better than plain steps those with guesses have to be, as a factor: a little better is not worth the change.
+const MARGIN: f64 = 1.2;
+/// By how much more, for each plain step that guesses have cost so far.
+const WARY: f64 = 0.2;
+/// How much of the time of plain steps guesses may cost in the long run.
+const SHARE: f64 = 0.003;
+/// How many plain steps guesses may cost for what they won before.
+const CREDIT: f64 = 10.0;
+
+/// A step on its way.
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    pub(super) kind: Kind,
+    /// Rows that it would have without guesses.
+    pub(super) plain: usize,
+    /// Answers that it gives tokens.
+    pub(super) answers: usize,
+    /// Answers that wait for what they have on its way, and miss it.
+    pub(super) held: usize,
+}
+
 /// A round on its way.
 pub(super) struct Round {
     pub(super) submitted: Instant,
     /// The step, where there is one.
-    pub(super) step: Option<Kind>,
+    pub(super) step: Option<Step>,
+    /// Whether the device had nothing else to do, because of guesses.
+    pub(super) drained: bool,
     /// Tokens of prompts that it computes.
     pub(super) tokens: usize,
     /// How long a smaller model guessed before it was submitted.
     pub(super) drafting: Duration,
 }
 
+/// What steps of a kind take.
+#[derive(Clone, Copy)]
+struct Took {
+    /// Seconds; none yet of a kind whose first step waited for its kernels.
+    seconds: Option<f64>,
+    /// Whether they were submitted while the device was busy: those alone are as fast as the device is.
+    queued: bool,
+}
+
 /// What rounds took.
 #[derive(Default)]
 pub(super) struct Pace {
-    /// Seconds of a step; none yet of a kind whose first step waited for its kernels.
-    steps: HashMap<Kind, Option<f64>>,
+    steps: HashMap<Kind, Took>,
+    /// Seconds that guesses have cost, with what follows them, beyond what their tokens would have taken without. What
+    /// they may cost is taken off by and by.
+    lost: f64,
+    /// Seconds that a token takes without guesses, beside those of the last step that had some.
+    token: f64,
+    /// Seconds that it costs to have the device wait for the host once.
+    restart: Option<f64>,
     /// Guess as much as there is room for, whatever steps take.
     pub(super) always_guess: bool,
     /// Seconds that a smaller model takes for a guess; none yet where its first ones waited for its kernels.
@@ -49,9 +87,11 @@ impl Pace {
     pub(super) fn take(&mut self, round: &Round, now: Instant) {
         // From the later of the two on the device did nothing else. Guesses wait for all that is under way, and the time
         // that the device stands still for them is theirs.
-        let guesses = round.step.is_some_and(|(_, shared)| shared);
+        let guesses = round.step.is_some_and(|s| s.kind.1);
         let begun = round.submitted.checked_sub(round.drafting).unwrap_or(round.submitted);
-        let waited = |last: Instant| guesses && begun.saturating_duration_since(last) < IDLE;
+        let queued = guesses || self.last.is_some_and(|last| begun <= last);
+        let waited =
+            |last: Instant| (guesses || round.drained) && begun.saturating_duration_since(last) < IDLE;
         let begin = match self.last {
             Some(last) if waited(last) => last,
             Some(last) => last.max(begun),
@@ -60,14 +100,22 @@ impl Pace {
         let took = (now - begin).as_secs_f64();
         self.last = Some(now);
         match round.step {
-            Some(kind) if round.tokens == 0 => {
+            Some(step) if round.tokens == 0 => {
+                self.account(&step, round.drained, took);
                 // One that took long for another reason does not count as much.
                 let fair = |old: f64| took.min(4.0 * old);
-                let new = self.steps.get(&kind).map(|&old| mix(old, old.map_or(took, fair)));
-                self.steps.insert(kind, new);
+                let new = match self.steps.get(&step.kind) {
+                    None => Took { seconds: None, queued },
+                    Some(&old) if old.queued && !queued && old.seconds.is_some() => old,
+                    Some(old) if queued && !old.queued => Took { seconds: Some(took), queued },
+                    Some(old) => {
+                        Took { seconds: Some(mix(old.seconds, old.seconds.map_or(took, fair))), queued }
+                    }
+                };
+                self.steps.insert(step.kind, new);
             }
             step => {
-                let step = step.and_then(|kind| *self.steps.get(&kind)?).unwrap_or(0.0);
+                let step = step.and_then(|s| self.measured(s.kind)).unwrap_or(0.0);
                 let pieces = (took - step).max(0.1 * took).max(1e-6);
                 // Pieces grow slower the deeper a prompt is: what was slower counts at once, since the others wait for
                 // the next one, and what was faster by and by.
@@ -75,6 +123,37 @@ impl Pace {
                 self.rate = Some(mix(self.rate, new).min(new));
             }
         }
+    }
+
+    /// A step took so long: what guesses have to do with that.
+    fn account(&mut self, step: &Step, drained: bool, took: f64) {
+        let Some(plain) = self.measured((step.plain, false)) else { return };
+        let token = plain / step.answers.max(1) as f64;
+        // One that took long for another reason does not count as much.
+        let more = took.min(4.0 * plain) - plain;
+        match (step.kind.1, drained) {
+            (true, _) => (self.lost, self.token) = (self.lost + more, token),
+            (false, true) => {
+                self.lost += more;
+                self.restart = Some(mix(self.restart, more.max(0.0)));
+            }
+            (false, false) => self.lost -= SHARE * plain,
+        }
+        self.lost = (self.lost + step.held as f64 * token).max(-CREDIT * plain);
+    }
+
+    /// So many guesses of the last step were right.
+    pub(super) fn right(&mut self, guesses: usize) {
+        self.lost -= guesses as f64 * self.token;
+    }
+
+    /// Seconds that it costs an answer to wait for what it has on its way.
+    pub(super) fn restart(&self) -> f64 {
+        self.restart.unwrap_or(0.0)
+    }
+
+    fn measured(&self, kind: Kind) -> Option<f64> {
+        self.steps.get(&kind)?.seconds
     }
 
     /// A smaller model took so long for so many guesses.
@@ -87,17 +166,20 @@ impl Pace {
 
     /// Seconds of a step, measured, or by the one of fewer rows that was.
     fn step(&self, kind: Kind) -> f64 {
-        if let Some(Some(took)) = self.steps.get(&kind) {
-            return *took;
+        if let Some(took) = self.measured(kind) {
+            return took;
         }
-        let fewer = self.steps.iter().filter_map(|((rows, _), took)| Some((*rows, (*took)?)));
+        let fewer = self.steps.iter().filter_map(|((rows, _), took)| Some((*rows, took.seconds?)));
         let nearest = fewer.filter(|(rows, _)| *rows <= kind.0).max_by_key(|(rows, _)| *rows);
         nearest.map_or(1.0, |(rows, took)| took * (1.0 + 0.01 * (kind.0 - rows) as f64))
     }
 
-    /// How many guesses are worth a row each. `right` is how likely a guess is right if those before it are, `plain` the
-    /// step without any, `rows(n)` how many rows one with n has, and `others` how many tokens it gives besides. Where a
-    /// smaller model guesses, that takes its time.
+    /// How many guesses are worth a row each, and the seconds that they are likely to save. `right` is how likely a guess is
+    /// right if those before it are, `plain` the step without any, `rows(n)` how many rows one with n has, and `others` how
+    /// many tokens it gives besides. Where a smaller model guesses, that takes its time.
+    ///
+    /// The more guesses have cost of late, the better they have to be: so what they can cost has an end, and a text that
+    /// repeats itself is still found out.
     pub(super) fn guesses(
         &self,
         right: f64,
@@ -105,9 +187,9 @@ impl Pace {
         plain: Kind,
         (others, by_model): (usize, bool),
         rows: impl Fn(usize) -> usize,
-    ) -> usize {
+    ) -> (usize, f64) {
         if self.always_guess {
-            return most;
+            return (most, f64::INFINITY);
         }
         let tokens = |n: usize| others as f64 + (0..=n).map(|i| right.powi(i as i32)).sum::<f64>();
         // Steps with guesses are timed from the end of the one before, with what was drafted in between. Those that were
@@ -115,18 +197,22 @@ impl Pace {
         let draft = if by_model { self.draft.flatten().unwrap_or(0.0) } else { 0.0 };
         let took = |n: usize| {
             let kind = (rows(n), true);
-            let measured = matches!(self.steps.get(&kind), Some(Some(_)));
+            let measured = self.measured(kind).is_some();
             self.step(kind) + if measured { 0.0 } else { n as f64 * draft }
         };
         let rate = |n: usize| tokens(n) / took(n);
-        // A little better is not worth the change.
-        let mut best = (0, 1.2 * tokens(0) / self.step(plain));
+        let plain = self.step(plain);
+        let margin = MARGIN + WARY * (self.lost / plain).max(0.0);
+        let mut best = (0, margin * tokens(0) / plain);
         for n in GUESSES.map(|n| n.min(most)) {
             if n > 0 && rate(n) > best.1 {
                 best = (n, rate(n));
             }
         }
-        best.0
+        match best.0 {
+            0 => (0, 0.0),
+            n => (n, tokens(n) / tokens(0) * plain - took(n)),
+        }
     }
 }
 
@@ -134,17 +220,18 @@ impl Pace {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Pace, Round};
+    use super::{Pace, Round, Step};
 
     /// Pieces are timed apart from the steps beside them, and guesses are tried and given up by what steps take.
     #[test]
     fn what_rounds_take_decides() {
         let mut p = Pace::default();
         let mut now = Instant::now();
-        let mut round = |p: &mut Pace, step, tokens, ms| {
+        let mut round = |p: &mut Pace, kind: Option<(usize, bool)>, tokens, ms| {
             let submitted = now;
             now += Duration::from_millis(ms);
-            p.take(&Round { submitted, step, tokens, drafting: Duration::ZERO }, now);
+            let step = kind.map(|kind| Step { kind, plain: 1, answers: 1, held: 0 });
+            p.take(&Round { submitted, step, drained: false, tokens, drafting: Duration::ZERO }, now);
         };
         // The first of a kind does not count.
         round(&mut p, Some((1, false)), 0, 100);
@@ -156,7 +243,7 @@ mod tests {
         round(&mut p, Some((1, false)), 300, 40);
         assert!((p.rate.unwrap() - 6_500.0).abs() < 1.0, "{:?}", p.rate);
         let rows = |n: usize| (n + 1).next_power_of_two();
-        let guesses = |p: &Pace, right| p.guesses(right, 20, (1, false), (0, false), rows);
+        let guesses = |p: &Pace, right| p.guesses(right, 20, (1, false), (0, false), rows).0;
         assert_eq!(guesses(&p, 0.9), 7);
         assert_eq!(guesses(&p, 0.0), 0);
         (0..2).for_each(|_| round(&mut p, Some((8, true)), 0, 90));

@@ -17,7 +17,7 @@ use weft_kernels::ops::sample::NOT_FINITE;
 use super::answer::{Answer, Phase, choose_all};
 use super::device::{self, Device};
 use super::draft::{Drafter, Guesses};
-use super::pace::{Kind, Pace, Round};
+use super::pace::{Pace, Round, Step};
 use super::pool::{Blocks, Change};
 use super::request::{Event, Id, Request};
 use super::text::Text;
@@ -75,6 +75,8 @@ pub(super) struct Scheduler<D: Device> {
     rounds: VecDeque<Round>,
     round: u64,
     pub(super) pace: Pace,
+    /// Whether the device is about to run out of work because of guesses.
+    drained: bool,
     /// Who guesses, where a text that repeats itself is not all there is.
     pub(super) drafter: Option<Box<dyn Drafter>>,
     /// How long that took in this round.
@@ -101,6 +103,7 @@ impl<D: Device> Scheduler<D> {
             rounds: VecDeque::new(),
             round: 0,
             pace: Pace::default(),
+            drained: false,
             drafter: None,
             drafting: Duration::ZERO,
             events: Vec::new(),
@@ -295,13 +298,22 @@ impl<D: Device> Scheduler<D> {
     /// Submits a step, and pieces of prompts; whether there was anything.
     fn submit_round(&mut self) -> Result<bool> {
         self.round += 1;
+        let before = std::mem::take(&mut self.drained);
         let step = self.submit_step()?;
+        let drained = before && self.rounds.is_empty();
+        self.drained |= step.map_or(before, |s| s.kind.1);
         let tokens = self.submit_pieces(step.is_some())?;
         let any = step.is_some() || tokens > 0;
         match any {
             true => {
                 let drafting = std::mem::take(&mut self.drafting);
-                self.rounds.push_back(Round { submitted: self.now + drafting, step, tokens, drafting });
+                self.rounds.push_back(Round {
+                    submitted: self.now + drafting,
+                    step,
+                    drained,
+                    tokens,
+                    drafting,
+                });
             }
             false => self.round -= 1,
         }
@@ -312,17 +324,19 @@ impl<D: Device> Scheduler<D> {
         self.flights.push_back(Flight { round: self.round, what, ticket });
     }
 
-    /// A step of all answers that are being decoded and want another token; what kind it is, if there is one.
-    fn submit_step(&mut self) -> Result<Option<Kind>> {
+    /// A step of all answers that are being decoded and want another token; what it is, if there is one.
+    fn submit_step(&mut self) -> Result<Option<Step>> {
         let context = self.device.layout().context;
         let mut rows: Vec<Option<u64>> = Vec::new();
         let mut on_host = Vec::new();
         let mut guessing = Vec::new();
-        let mut positions = 0;
+        let (mut positions, mut held) = (0, 0);
         for slot in 0..self.slots.len() {
             let wants = |a: &Answer| a.phase == Phase::Decoding && a.wants_more(context);
-            if !self.slots[slot].as_ref().is_some_and(wants) || self.holds(slot) {
+            let wants = self.slots[slot].as_ref().is_some_and(wants);
+            if !wants || self.holds(slot) {
                 // One that waits, or has all that it may have, is not computed any further.
+                held += usize::from(wants);
                 self.put_to_sleep(slot)?;
                 continue;
             }
@@ -353,7 +367,9 @@ impl<D: Device> Scheduler<D> {
         }
         on_host.retain(|&(slot, epoch)| self.is(slot, epoch));
         guessing.retain(|&(slot, epoch)| self.is(slot, epoch));
-        if rows.iter().all(Option::is_none) && on_host.is_empty() {
+        self.drained = held > 0;
+        let (plain, answers) = (self.device.rows(rows.len()), rows.iter().flatten().count() + on_host.len());
+        if answers == 0 {
             return Ok(None);
         }
         let (guesses, all, positions) = self.guess(&guessing, &mut rows, positions)?;
@@ -369,7 +385,7 @@ impl<D: Device> Scheduler<D> {
             let ticket = self.device.logits(&rows)?;
             self.fly(What::Logits { of: on_host }, ticket);
         }
-        Ok(Some(kind))
+        Ok(Some(Step { kind, plain, answers, held }))
     }
 
     /// Has the device compute the next token of a slot that was left alone, all of whose tokens are known.

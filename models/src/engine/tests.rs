@@ -15,6 +15,9 @@ use super::schedule::{Next, Scheduler};
 use super::text::Text;
 use super::{Event, Finish, Id, Logprobs, Mask, Request};
 use crate::{Error, Result, Sampling};
+use cost::Clock;
+
+mod cost;
 
 const VOCABULARY: u32 = 97;
 const BLOCK: usize = 4;
@@ -93,6 +96,8 @@ struct Fake {
     /// Programs of several prompts, and pieces of one.
     mixed: usize,
     pieces: usize,
+    /// What things take, where that counts.
+    clock: Option<Clock>,
 }
 
 impl Fake {
@@ -125,6 +130,7 @@ impl Fake {
             shared: 0,
             mixed: 0,
             pieces: 0,
+            clock: None,
         }
     }
 
@@ -179,6 +185,7 @@ impl Device for Fake {
         let Piece { slot, known, from, draw: s, adapters, scored, next } = *piece;
         assert!(known.len() - from <= self.layout.batch && next.is_empty());
         self.pieces += 1;
+        self.clock.iter_mut().for_each(Clock::piece);
         if self.rows.iter().any(Option::is_some) {
             self.longest_piece_beside_rows = self.longest_piece_beside_rows.max(known.len() - from);
         }
@@ -241,6 +248,8 @@ impl Device for Fake {
 
     fn step(&mut self, rows: usize, positions: usize, kind: Kind) -> Result<Vec<u32>> {
         self.last_logits.clear();
+        let all = self.rows(rows);
+        self.clock.iter_mut().for_each(|c| c.step(all, kind.shared));
         assert!(self.rows[rows..].iter().all(Option::is_none), "a row that is awake was left out");
         let awake: Vec<(usize, Row)> =
             self.rows.iter().enumerate().filter_map(|(i, r)| Some((i, r.clone()?))).collect();
@@ -320,10 +329,14 @@ impl Bench {
     /// What happens next, if anything does.
     fn events(&mut self) -> Option<Vec<Event>> {
         loop {
+            self.s.device.clock.iter_mut().for_each(|c| c.now = self.now);
             match self.s.next(self.now).unwrap() {
                 Next::Events(events) => return Some(events).filter(|e| !e.is_empty()),
                 Next::Wait(words) => {
-                    self.now += Duration::from_millis(3);
+                    self.now = match &mut self.s.device.clock {
+                        Some(clock) => clock.wait(self.now),
+                        None => self.now + Duration::from_millis(3),
+                    };
                     self.s.landed(words, self.now).unwrap();
                 }
             }

@@ -34,9 +34,9 @@ impl<D: Device> Scheduler<D> {
         let (free, top) = (self.free_rows(), self.top_row());
         let most = sure.min(free.len()).min(self.most_guesses(slot));
         let rows = |n: usize| self.rows_with(top, &free, n);
-        let worth =
-            self.pace.guesses(right, most, (rows(0), false), (self.others(slot), guesser.by_model()), rows);
-        all > 0.5 && worth > 0
+        let others = (self.others(slot), guesser.by_model());
+        let (worth, gain) = self.pace.guesses(right, most, (rows(0), false), others, rows);
+        all > 0.5 && worth > 0 && all * gain > self.pace.restart()
     }
 
     /// Guesses that an answer can take without going beyond its end.
@@ -92,7 +92,7 @@ impl<D: Device> Scheduler<D> {
             let found = guesser.guess(&a.known, most);
             let most = if by_model { most } else { found.len() };
             let count = |n: usize| self.rows_with(all, &free, n);
-            let n = self.pace.guesses(guesser.right(), most, (count(0), false), (others, by_model), count);
+            let n = self.pace.guesses(guesser.right(), most, (count(0), false), (others, by_model), count).0;
             if n == 0 {
                 continue;
             }
@@ -177,6 +177,7 @@ impl<D: Device> Scheduler<D> {
                 a.usage.drafted.0 += g.tokens.len() - right - 1;
                 break;
             }
+            self.pace.right(1);
             self.take(g.slot, drawn, None, now)?;
             drawn = words[row];
         }
