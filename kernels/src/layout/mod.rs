@@ -8,7 +8,7 @@ mod tiles;
 pub use cache::{CacheShape, CacheType};
 pub use pages::{BLOCK, Pages};
 pub(crate) use state::STATE_BYTES;
-pub use state::{IDLE, Sequences, State};
+pub use state::{IDLE, Sequences, State, TOGETHER};
 pub use tiles::{rows, tiles};
 
 use crate::{Budget, PlanError, split_rows};

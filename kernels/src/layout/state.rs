@@ -27,6 +27,10 @@ pub struct State {
 /// The position of a slot that has no token in a batch of several slots.
 pub const IDLE: u32 = u32::MAX;
 
+/// So many tokens of [`Sequences::Mixed`], from each multiple of it on, are of one slot and follow each other, so that
+/// their queries share what is read of its keys. Some may come twice.
+pub const TOGETHER: u32 = 4;
+
 /// Whose the tokens of a batch are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sequences {
@@ -38,12 +42,21 @@ pub enum Sequences {
         /// Positions of a slot.
         context: u32,
     },
-    /// Several tokens of any slots, whose keys lie in blocks: a table in the state has the position of each, or
-    /// [`IDLE`], and its slot ([`Pages::mixed`](super::Pages::mixed)).
+    /// Several tokens of any slots, [`TOGETHER`] at a time, whose keys lie in blocks: a table in the state has the position
+    /// of each, or [`IDLE`], and its slot ([`Pages::mixed`](super::Pages::mixed)).
     Mixed,
 }
 
 impl Sequences {
+    /// How many of `tokens` tokens in turn are of one sequence for certain.
+    pub(crate) fn together(self, tokens: u32) -> u32 {
+        match self {
+            Sequences::One => tokens,
+            Sequences::Slots { .. } => 1,
+            Sequences::Mixed => TOGETHER,
+        }
+    }
+
     /// Positions of a slot; 0 for one sequence, which has the whole cache, and where tables say it.
     pub(crate) fn context(self) -> u32 {
         match self {

@@ -3,12 +3,12 @@
 use bytemuck::Zeroable;
 
 use super::Rng;
-use crate::layout::{BLOCK, CacheShape, CacheType, Pages, State};
+use crate::layout::{BLOCK, CacheShape, CacheType, Pages, State, TOGETHER};
 use crate::{PlanError, Result};
 use weft_runtime::Budget;
 
 /// Tokens of each slot that a mixed batch has at most.
-pub(crate) const MIXED: u32 = 3;
+pub(crate) const MIXED: u32 = 6;
 
 /// The tables of slots.
 pub(crate) struct Blocks {
@@ -53,7 +53,7 @@ impl Blocks {
         let slots = lengths.len() as u32;
         // States of slots, of a piece, its slot; words that are nobody's; tokens of any slots, a few of each.
         let (piece, mixed) = (8 * slots, 8 * slots + 13);
-        let table = mixed + 2 * MIXED * slots;
+        let table = mixed + 2 * MIXED.next_multiple_of(TOGETHER) * slots;
         let pages = Pages { blocks, chunks, slots, width, table, piece, mixed };
         let mut free: Vec<Vec<u32>> = (0..chunks)
             .map(|_| {

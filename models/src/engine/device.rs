@@ -9,6 +9,14 @@ use crate::{Result, Sampling};
 pub(super) const MIXED_END: usize = UNSPLIT as usize;
 /// Tokens of which a mixed program has a multiple, those among them that are nobody's.
 pub(super) const MIXED_STEP: usize = 32;
+/// Tokens of which each piece of a mixed program has a multiple: its first one is computed more than once where it has
+/// fewer.
+pub(super) const TOGETHER: usize = weft_kernels::layout::TOGETHER as usize;
+
+/// How many tokens a piece of so many takes of a mixed program.
+pub(super) fn padded(tokens: usize) -> usize {
+    tokens.next_multiple_of(TOGETHER)
+}
 
 /// What a device can hold.
 #[derive(Debug, Clone)]

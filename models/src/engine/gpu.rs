@@ -12,7 +12,7 @@ use weft_kernels::ops::sample::{IDLE, State};
 use weft_runtime::{DeviceKind, Gpu as Runtime, Pool, Program, Readback, Recorder, Replay, Slice};
 
 use super::Options;
-use super::device::{Device, Kind, Layout, MIXED_STEP, Piece};
+use super::device::{Device, Kind, Layout, MIXED_STEP, Piece, TOGETHER, padded};
 use super::pool::Adapted;
 use super::room::{Room, most_activations, pass, rotary, scored_activations, state_bytes, told_activations};
 use super::told::Told;
@@ -401,11 +401,14 @@ impl Device for Gpu {
     fn mixed(&mut self, pieces: &[Piece<'_>]) -> Result<Readback> {
         let gpu = self.gpu.clone();
         let (mut ids, mut whose) = (Vec::new(), Vec::new());
-        for p in pieces {
-            ids.extend(&p.known[p.from..]);
-            whose.extend((p.from..p.known.len()).map(|at| [at as u32, p.slot as u32]));
+        for &Piece { slot, known, from, .. } in pieces {
+            let more = padded(known.len() - from) - (known.len() - from);
+            for at in std::iter::repeat_n(from, more).chain(from..known.len()) {
+                ids.push(known[at]);
+                whose.push([at as u32, slot as u32]);
+            }
         }
-        let n = ids.len().next_multiple_of(MIXED_STEP).min(self.layout.batch);
+        let n = ids.len().next_multiple_of(MIXED_STEP).min(self.layout.batch / TOGETHER * TOGETHER);
         ids.resize(n, 0);
         whose.resize(n, [IDLE, 0]);
         let at = self.cache.shapes.mixed().expect("caches lie in blocks");

@@ -8,7 +8,7 @@
 use weft_kernels::ops::cross_entropy::{STATS, Stats};
 
 use super::answer::Phase;
-use super::device::{Device, MIXED_END, Piece};
+use super::device::{Device, MIXED_END, Piece, TOGETHER, padded};
 use super::request::Event;
 use super::schedule::{Packed, Scheduler, What};
 use crate::Result;
@@ -62,7 +62,8 @@ impl<D: Device> Scheduler<D> {
         }
         let end = if scoring { a.prompt } else { a.known.len() } - 1;
         let short = (from + 1..=from + SHORT).contains(&end) && end <= MIXED_END;
-        if !layout.together || !short || !a.adapters.is_empty() {
+        let together = layout.together && layout.batch >= TOGETHER;
+        if !together || !short || !a.adapters.is_empty() {
             return None;
         }
         let mut to = end.min(from.saturating_add(tokens));
@@ -79,7 +80,8 @@ impl<D: Device> Scheduler<D> {
         slots: impl Iterator<Item = usize>,
         budget: usize,
     ) -> Result<usize> {
-        let (mut left, mut rows) = (budget, self.device.layout().told);
+        let all = budget / TOGETHER * TOGETHER;
+        let (mut left, mut rows) = (all, self.device.layout().told);
         let mut of: Vec<Short> = Vec::new();
         for slot in slots {
             self.catch_up(slot)?;
@@ -93,7 +95,7 @@ impl<D: Device> Scheduler<D> {
                 // Those behind it find in the cache what it computes.
                 self.blocks.computed(&mut a.seq, &a.known, s.to);
                 self.write_tables(slot, changes)?;
-                left -= s.to - s.from;
+                left -= padded(s.to - s.from);
                 rows -= s.told;
                 of.push(s);
             }
@@ -121,7 +123,7 @@ impl<D: Device> Scheduler<D> {
             landing.push(Packed { slot, epoch: a.epoch, done: to + usize::from(whole), told });
         }
         self.fly(What::Mixed { of: landing }, ticket);
-        Ok(budget - left)
+        Ok(all - left)
     }
 
     /// Whether nothing is wanted of a prompt computed up to `to` but the token behind it.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::choose::logprobs;
-use super::device::{Device, Kind, Layout, MIXED_END, Piece};
+use super::device::{Device, Kind, Layout, MIXED_END, Piece, padded};
 use super::draft::Drafter;
 use super::pool::{Adapted, Group};
 use super::schedule::{Next, Scheduler};
@@ -204,7 +204,7 @@ impl Device for Fake {
     }
 
     fn mixed(&mut self, pieces: &[Piece<'_>]) -> Result<Vec<u32>> {
-        assert!(pieces.iter().map(|p| p.known.len() - p.from).sum::<usize>() <= self.layout.batch);
+        assert!(pieces.iter().map(|p| padded(p.known.len() - p.from)).sum::<usize>() <= self.layout.batch);
         self.mixed += 1;
         // All write before any of them reads.
         for p in pieces {

@@ -4,7 +4,7 @@ use weft_kernels::ops::cross_entropy::{CrossEntropy, IGNORED, STATS};
 use weft_kernels::ops::gather::NONE;
 use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
-use super::device::Piece;
+use super::device::{Piece, padded};
 use crate::Result;
 
 /// The fewest tokens that a program tells of, those among them that are nobody's: each number has a program.
@@ -46,7 +46,7 @@ impl Told {
     pub(super) fn write(&self, gpu: &Gpu, pieces: &[Piece<'_>]) -> Result<u32> {
         let (mut rows, mut labels, mut end) = (Vec::new(), Vec::new(), 0);
         for p in pieces {
-            end += p.known.len() - p.from;
+            end += padded(p.known.len() - p.from);
             rows.extend((end - p.next.len()..end).map(|row| row as u32));
             labels.extend(p.next);
         }

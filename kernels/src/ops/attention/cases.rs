@@ -9,7 +9,7 @@ use super::backward::Backward;
 use super::decode::{self, Decode};
 use super::reference::Packed;
 use super::{Attention, Mask, Scratch, Shape, Variant, train};
-use crate::layout::{CacheShape, CacheType, IDLE, Sequences};
+use crate::layout::{CacheShape, CacheType, IDLE, Sequences, TOGETHER};
 use crate::ops::hadamard::reference::spread;
 use crate::ops::qk_norm_rope::{self, QkNormRope, reference as turn_reference};
 use crate::ops::quantize::{self, Quantized};
@@ -703,11 +703,13 @@ fn slots_cases() -> Vec<Case> {
 }
 
 /// Up to [`MIXED`] tokens of each slot, the last of them at its position: slot and position of each, those of the last
-/// slot first, and one of each that is idle.
+/// slot first, and one of each that is idle. The first comes as often as there are [`TOGETHER`] in turn.
 fn last_tokens(positions: &[u32]) -> Vec<(usize, u32)> {
     let of = |(slot, &last): (usize, &u32)| {
         let first = if last == IDLE { IDLE } else { (last + 1).saturating_sub(MIXED) };
-        (first..=last).map(move |p| (slot, p))
+        let count = last - first + 1;
+        let twice = std::iter::repeat_n(first, (count.next_multiple_of(TOGETHER) - count) as usize);
+        twice.chain(first..=last).map(move |p| (slot, p))
     };
     positions.iter().enumerate().rev().flat_map(of).collect()
 }
@@ -757,7 +759,10 @@ fn slots_case(
         let q_width = (heads * head_dim) as usize;
         let rotation = Rotation::new(head_dim, 1e6, None, Scaling::None, Pairing::HalfSplit);
         let all = q_width + 2 * width;
-        let qkv = rng.values(n * all);
+        let mut qkv = rng.values(n * all);
+        for i in (1..n).filter(|&i| tokens[i] == tokens[i - 1]) {
+            qkv.copy_within((i - 1) * all..i * all, i * all);
+        }
         let weights = rng.values(2 * hd);
         let held = [0, 1].map(|_| chunk_bytes(&cache, &rng.values(cache.context as usize * width)));
         let chunks = cache_on_gpu(gpu, &held[0], &held[1])?;

@@ -17,7 +17,8 @@
 // The G query heads that share a KV head are packed with the tokens: row r of a KV head is token
 // r / G, query head r % G. One workgroup of 128 computes BQ such rows against one split of one chunk,
 // 32 keys at a time. Splits are merged by attention_combine; a chunk merges with those before it here.
-// Where there are several slots, each has a token, and workgroups of its own: along z, behind the splits.
+// Where there are several slots, each has a token, or some that follow each other, and workgroups of its own: along z,
+// behind the splits.
 
 const BK: u32 = 32u;
 const WG: u32 = 128u;
@@ -39,7 +40,7 @@ struct Params {
     window: u32,    // 0: all earlier positions
     flags: u32,     // KEEP, MERGE, RING, OLDER
     scale: f32,
-    slots: u32,     // 1, or as many as there are of one token each
+    slots: u32,     // 1, or as many as there are of `tokens` tokens each
     context: u32,   // positions of a slot, or blocks of its table
     chunk: u32,     // which of the chunks of a pool of blocks
     chunks: u32,
@@ -60,7 +61,7 @@ var<workgroup> scores: array<f32, BQ * BK>;
 var<workgroup> decay: array<f32, BQ>;
 var<workgroup> largest: array<f32, BQ>;
 
-// Index of row r of a slot in [tokens, heads].
+// Index of row r of a slot, whose first token this is, in [tokens, heads].
 fn head_of(slot: u32, r: u32, kv_head: u32) -> u32 {
     return ((slot + r / p.group) * p.kv_heads + kv_head) * p.group + r % p.group;
 }
@@ -69,7 +70,7 @@ fn head_of(slot: u32, r: u32, kv_head: u32) -> u32 {
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let row0 = wid.y * BQ;
     let kv_head = wid.x;
-    let slot = wid.z / p.splits;
+    let slot = wid.z / p.splits * p.tokens;
     let split = wid.z % p.splits;
     let rows = p.tokens * p.group;
     for (var i = lid; i < BQ * Q4; i += WG) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use weft_runtime::Cost;
 
 use super::shape::Shape;
-use crate::layout::{BLOCK, CacheShape, Sequences};
+use crate::layout::{BLOCK, CacheShape, Sequences, TOGETHER};
 use crate::{Bind, Budget, Dispatch, PlanError, fold, params, split_rows};
 
 params! {
@@ -70,11 +70,17 @@ pub fn plan(
         }
     }
     cache.check("attention", s.sequences)?;
+    let each = if s.sequences == Sequences::Mixed { TOGETHER } else { 1 };
+    if !s.tokens.is_multiple_of(each) {
+        let what = format!("{} tokens of any slots, which come {each} at a time", s.tokens);
+        return Err(PlanError::Shape { op: "attention", what });
+    }
     let lse_row = u64::from(s.heads) * 4;
-    let tokens = if s.splits == 1 {
-        let mut rows = vec![q_row];
-        rows.extend(keep.then_some(lse_row));
-        split_rows("attention", s.tokens, &rows, budget)?
+    let tokens: Vec<Range<u32>> = if s.splits == 1 {
+        let mut rows = vec![q_row * u64::from(each)];
+        rows.extend(keep.then_some(lse_row * u64::from(each)));
+        let parts = split_rows("attention", s.tokens / each, &rows, budget)?;
+        parts.into_iter().map(|r| r.start * each..r.end * each).collect()
     } else {
         // The splits lie [splits, tokens, ...]: a range of tokens is no range of bytes.
         if o_scratch > budget.max_binding {
@@ -132,7 +138,8 @@ pub(super) fn dispatches(
             let keys = f64::from((positions.end - positions.start).min(longest));
             let work = f64::from(n) * f64::from(s.heads) * f64::from(cache.head_dim);
             let whole = |operand, size| Bind { operand, offset: 0, size };
-            let (each, slots) = if s.sequences == Sequences::One { (n, 1) } else { (1, n) };
+            let each = s.sequences.together(n);
+            let slots = n / each;
             Dispatch {
                 params: Params {
                     token0: t.start,

@@ -48,8 +48,7 @@ pub struct Shape {
 impl Shape {
     /// Query rows of a workgroup: as few as a decode step has, as many as workgroup memory takes.
     pub fn tile(&self, cache: &CacheShape) -> u32 {
-        let tokens = if self.sequences == Sequences::One { self.tokens } else { 1 };
-        match tokens * (self.heads / cache.kv_heads) {
+        match self.sequences.together(self.tokens) * (self.heads / cache.kv_heads) {
             0..=4 => 4,
             5..=8 if cache.q_row() <= 256 => 8,
             _ if cache.q_row() > 256 => 4,
