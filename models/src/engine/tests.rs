@@ -515,6 +515,26 @@ fn short_prompts_share_programs() {
     }
 }
 
+/// Prompts of 300 tokens leave much of a GPU idle by themselves, and longer ones do not.
+#[test]
+fn prompts_of_hundreds_of_tokens_share_programs() {
+    for n in [300, 380, 400] {
+        let mut b = Bench::new(4, 500, vec![full(1, 500)]);
+        b.s.device.layout.batch = 1024;
+        let mut rng = Rng(n as u64);
+        let greedy = Sampling::greedy();
+        let asked: Vec<_> = (0..3)
+            .map(|_| {
+                let prompt = rng.tokens(n);
+                (b.ask(Request::new(prompt.clone(), greedy, 3)), alone(&prompt, &greedy, 3))
+            })
+            .collect();
+        b.run();
+        assert!(asked.iter().all(|(id, want)| b.got[id].tokens == *want));
+        assert_eq!(b.s.device.mixed > 0, n < 400, "{n} tokens");
+    }
+}
+
 /// A number that no adapter has is refused, and a strength of 0 is as if none had been named.
 #[test]
 fn adapters_are_those_that_there_are() {
