@@ -632,6 +632,32 @@ fn endings_of_a_question_are_one_program() {
     }
 }
 
+/// An exam's options fill programs, whose number has to do with their tokens alone.
+#[test]
+fn an_exam_takes_few_programs() {
+    let mut b = Bench::new(32, 352, vec![full(1, 32 * 88)]);
+    (b.s.device.layout.batch, b.s.device.layout.told) = (2048, 256);
+    let mut rng = Rng(8);
+    for _ in 0..40 {
+        let question = rng.tokens(305);
+        for _ in 0..4 {
+            let prompt = [&question[..], &rng.tokens(8)].concat();
+            let request = Request::new(prompt, Sampling::greedy(), 0);
+            let told = Request { prompt_logprobs: Some(0), prompt_logprobs_from: 305, ..request };
+            b.s.submit(told, Text::new(None, false, Vec::new()), b.now).unwrap();
+        }
+    }
+    let mut told = 0;
+    while let Some(events) = b.events() {
+        let of = |e: &Event| if let Event::Prompt { logprobs, .. } = e { logprobs.len() } else { 0 };
+        told += events.iter().map(of).sum::<usize>();
+    }
+    assert_eq!((told, b.s.device.pieces), (40 * 4 * 8, 0));
+    // Each question once, up to its last whole block, and the rest with each ending.
+    assert_eq!(b.s.device.work, 40 * (304 + 4 * 8));
+    assert!(b.s.device.mixed <= 12, "{} programs", b.s.device.mixed);
+}
+
 /// Guesses change nothing but the number of steps, whatever becomes of them, up to the last token that fits.
 #[test]
 fn guesses_are_verified() {
