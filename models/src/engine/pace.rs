@@ -130,7 +130,7 @@ impl Pace {
         let Some(plain) = self.measured((step.plain, false)) else { return };
         let token = plain / step.answers.max(1) as f64;
         // One that took long for another reason does not count as much.
-        let more = took.min(4.0 * plain) - plain;
+        let more = took.min(4.0 * self.measured(step.kind).unwrap_or(plain)) - plain;
         match (step.kind.1, drained) {
             (true, _) => (self.lost, self.token) = (self.lost + more, token),
             (false, true) => {
