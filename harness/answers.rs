@@ -213,7 +213,12 @@ impl Generate for Local {
 fn wrong(name: &str, e: weft_models::Error) -> weft_evals::Error {
     match e {
         weft_models::Error::Cancelled => weft_evals::Error::Stopped,
-        e => weft_evals::Error::Model { who: name.to_owned(), what: e.to_string() },
+        e => {
+            let what = e.to_string();
+            // Many say themselves which file they are about.
+            let what = what.strip_prefix(&format!("{name}: ")).map_or(what.clone(), str::to_owned);
+            weft_evals::Error::Model { who: name.to_owned(), what }
+        }
     }
 }
 
@@ -365,9 +370,9 @@ pub fn mini(device: &DeviceFlags, slots: Option<u32>) -> Result<Box<dyn Generate
 /// An endpoint that so many requests go to at a time.
 ///
 /// # Errors
-/// As [`Endpoint::parse`].
+/// As [`Endpoint::parse`] and [`Endpoint::settle`].
 pub fn endpoint(url: &str, parallel: Option<u32>) -> Result<Endpoint> {
-    let mut endpoint = Endpoint::parse(url)?;
+    let mut endpoint = Endpoint::parse(url)?.settle()?;
     endpoint.parallel = parallel.map_or(endpoint.parallel, |n| n as usize);
     Ok(endpoint)
 }

@@ -23,7 +23,8 @@ const TRIES: u32 = 4;
 pub struct Endpoint {
     host: String,
     port: u16,
-    path: String,
+    /// What stands in front of `/chat/completions`.
+    prefix: String,
     /// None is the one that the endpoint takes by itself.
     model: Option<String>,
     /// A key, if it wants one; from `OPENAI_API_KEY`.
@@ -54,12 +55,43 @@ impl Endpoint {
         Ok(Endpoint {
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
-            path: format!("/{}/chat/completions", path.trim_matches('/')),
+            prefix: format!("/{}", path.trim_matches('/')),
             model: model.map(str::to_owned),
             key: std::env::var("OPENAI_API_KEY").ok().filter(|k| !k.is_empty()),
             parallel: 8,
             patience: Duration::from_secs(600),
         })
+    }
+
+    /// Asks for the name of the model where none was given, since most servers want one.
+    ///
+    /// # Errors
+    /// Nobody answers there; there are several models.
+    pub fn settle(mut self) -> Result<Endpoint> {
+        if self.model.is_some() {
+            return Ok(self);
+        }
+        let (status, text) = self.exchange("GET", "/models", "")?;
+        let wrong = |what: String| Error::Model { who: self.name(), what };
+        if status == 401 || status == 403 {
+            return Err(wrong(format!("answers with status {status}: {}", clip(&text))));
+        }
+        let list: Value = serde_json::from_str(&text).unwrap_or_default();
+        // Weft says which of its models write text.
+        let all = list["data"].as_array().into_iter().flatten().filter(|m| m["meta"]["answers"] != false);
+        let names: Vec<&str> = all.filter_map(|m| m["id"].as_str()).collect();
+        match names[..] {
+            // One that takes requests without a name, perhaps.
+            [] => Ok(self),
+            [name] => {
+                self.model = Some(name.to_owned());
+                Ok(self)
+            }
+            [first, ..] => Err(wrong(format!(
+                "has the models {}; name one behind the address, such as #{first}",
+                clip(&names.join(", "))
+            ))),
+        }
     }
 
     fn body(&self, job: &Job) -> Value {
@@ -87,25 +119,33 @@ impl Endpoint {
         body
     }
 
-    /// One answer, tried again where the network or the server may do better.
+    /// One answer.
     fn ask(&self, job: &Job) -> Result<Answer> {
         let start = Instant::now();
+        let wrong = |what: String| Error::Model { who: self.name(), what };
+        match self.exchange("POST", "/chat/completions", &self.body(job).to_string())? {
+            (200, text) => {
+                let value: Value =
+                    serde_json::from_str(&text).map_err(|e| wrong(format!("answers with no JSON ({e})")))?;
+                self.answer(&value, start)
+                    .ok_or_else(|| wrong(format!("answers without choices[0].message: {}", clip(&text))))
+            }
+            (status, text) => Err(wrong(format!("answers with status {status}: {}", clip(&text)))),
+        }
+    }
+
+    /// Sends a request and gives the status and the body; again where the network or the server may do better.
+    fn exchange(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
         let mut tries = 0;
         loop {
             tries += 1;
-            let wrong = |what: String| Error::Model { who: self.name(), what };
-            match self.post(&self.body(job)) {
-                Ok((200, text)) => {
-                    let value: Value = serde_json::from_str(&text)
-                        .map_err(|e| wrong(format!("answers with no JSON ({e})")))?;
-                    return self.answer(&value, start).ok_or_else(|| {
-                        wrong(format!("answers without choices[0].message: {}", clip(&text)))
-                    });
-                }
+            match self.once(method, path, body) {
                 Ok((status, text)) if tries == TRIES || !(status == 429 || status >= 500) => {
-                    return Err(wrong(format!("answers with status {status}: {}", clip(&text))));
+                    return Ok((status, text));
                 }
-                Err(e) if tries == TRIES => return Err(wrong(e.to_string())),
+                Err(e) if tries == TRIES => {
+                    return Err(Error::Model { who: self.name(), what: e.to_string() });
+                }
                 Ok(_) | Err(_) => std::thread::sleep(Duration::from_millis(250 << tries)),
             }
         }
@@ -131,27 +171,31 @@ impl Endpoint {
         })
     }
 
-    /// Sends a request and gives the status and the body.
-    fn post(&self, body: &Value) -> std::io::Result<(u16, String)> {
-        let body = body.to_string();
+    fn once(&self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
         let mut last = std::io::Error::other("has no address");
         for address in (self.host.as_str(), self.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, Duration::from_secs(10)) {
-                Ok(stream) => return self.exchange(stream, &body),
+                Ok(stream) => return self.send(stream, method, path, body),
                 Err(e) => last = e,
             }
         }
         Err(last)
     }
 
-    fn exchange(&self, mut stream: TcpStream, body: &str) -> std::io::Result<(u16, String)> {
+    fn send(
+        &self,
+        mut stream: TcpStream,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> std::io::Result<(u16, String)> {
         stream.set_read_timeout(Some(self.patience))?;
         stream.set_write_timeout(Some(Duration::from_secs(60)))?;
         let key = self.key.as_ref().map_or_else(String::new, |k| format!("Authorization: Bearer {k}\r\n"));
         let head = format!(
-            "POST {} HTTP/1.1\r\nHost: {}:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nAccept: \
+            "{method} {}{path} HTTP/1.1\r\nHost: {}:{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nAccept: \
              application/json\r\n{key}Connection: close\r\n\r\n",
-            self.path,
+            self.prefix,
             self.host,
             self.port,
             body.len()

@@ -22,7 +22,8 @@ fn serve(reply: impl Fn(usize, &Value) -> String + Send + Sync + 'static) -> (St
                 let mut reader = BufReader::new(stream);
                 let (mut line, mut length) = (String::new(), 0);
                 reader.read_line(&mut line).expect("a line");
-                assert!(line.starts_with("POST /v1/chat/completions HTTP/1.1"), "{line}");
+                let asked = ["POST /v1/chat/completions HTTP/1.1", "GET /v1/models HTTP/1.1"];
+                assert!(asked.iter().any(|a| line.starts_with(a)), "{line}");
                 while !line.trim().is_empty() {
                     line.clear();
                     reader.read_line(&mut line).expect("a line");
@@ -32,7 +33,8 @@ fn serve(reply: impl Fn(usize, &Value) -> String + Send + Sync + 'static) -> (St
                 }
                 let mut body = vec![0; length];
                 reader.read_exact(&mut body).expect("a body");
-                let body: Value = serde_json::from_slice(&body).expect("JSON");
+                let body: Value =
+                    if length == 0 { Value::Null } else { serde_json::from_slice(&body).expect("JSON") };
                 let n = counted.fetch_add(1, Ordering::SeqCst);
                 let _ = reader.into_inner().write_all(reply(n, &body).as_bytes());
             });
@@ -140,4 +142,30 @@ fn addresses_are_read_or_refused() {
         assert!(Endpoint::parse(url).expect_err("wrong").to_string().contains(want), "{url}");
     }
     assert_eq!(Endpoint::parse("http://h:8080").expect("right").name(), "http://h:8080");
+}
+
+#[test]
+fn a_server_is_asked_for_the_name_of_its_model() {
+    let listed = |models: &'static [(&'static str, bool)]| {
+        let (url, _) = serve(move |_, body| match body {
+            Value::Null => {
+                let all =
+                    models.iter().map(|(id, answers)| json!({ "id": id, "meta": { "answers": answers } }));
+                ok(&json!({ "data": all.collect::<Vec<_>>() }))
+            }
+            body => ok(&answer(&format!("I am {}", body["model"].as_str().unwrap_or("nobody")))),
+        });
+        let url = url.strip_suffix("#tiny").expect("a name").to_owned();
+        let mut endpoint = Endpoint::parse(&url).expect("an address").settle().map_err(|e| e.to_string())?;
+        let mut said = String::new();
+        let told = endpoint.generate(&[Job::user("Who?", 7)], &mut |_, a| {
+            said = a.text;
+            Ok(())
+        });
+        told.map(|()| said).map_err(|e| e.to_string())
+    };
+    assert_eq!(listed(&[("vectors", false), ("small", true)]), Ok("I am small".into()));
+    assert_eq!(listed(&[]), Ok("I am nobody".into()));
+    let several = listed(&[("small", true), ("large", true)]).expect_err("which one is not said");
+    assert!(several.contains("has the models small, large; name one behind the address, such as #small"));
 }
