@@ -71,7 +71,7 @@ fn main() {
         )));
         interrupt::leave(1);
     }));
-    let code = match cmd::run(cmd::parse()) {
+    let code = match cmd::parse().and_then(cmd::run) {
         Ok(()) => 0,
         Err(e) => {
             if let Some(line) = e.line() {

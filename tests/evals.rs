@@ -169,6 +169,23 @@ fn suites_are_listed_and_mistakes_say_what_is_missing() {
     fails(&letters, &["tells no likelihoods"]);
 }
 
+#[test]
+fn a_flag_that_nothing_reads_is_refused() {
+    let medqa = data("tests/data/medqa.jsonl");
+    let set = |more: &[&str], parts: &[&str]| {
+        fails(&[&["eval", "--suite", "medqa", "--data", &medqa], more].concat(), parts);
+    };
+    set(&["--judge", "x"], &["--judge is not read by test sets by --mode generate", "healthbench"]);
+    set(&["--domain", "physics"], &["--domain is not read", "--suite curriculum"]);
+    set(&["--mode", "letter", "--temp", "0"], &["--temp is not read by test sets by --mode letter"]);
+    set(&["--mode", "option", "--system", "Be brief."], &["--system is not read"]);
+    set(&["--endpoint", "http://127.0.0.1:1/v1", "-m", "x.gguf"], &["--endpoint", "leave --model out"]);
+    fails(&["eval", "--temp", "0.5"], &["--temp is not read by --suite curriculum"]);
+    fails(&["eval", "--data", &medqa], &["--data is not read by --suite curriculum"]);
+    fails(&["eval", "--suite", "list", "--limit", "3"], &["--limit is not read by --suite list"]);
+    fails(&["eval", "--compare", "a", "b", "--suite", "medqa"], &["--suite is not read by --compare"]);
+}
+
 /// A model of ours, by likelihood and in words.
 #[test]
 fn weft_mini_answers_a_test_set() {

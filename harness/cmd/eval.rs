@@ -5,6 +5,7 @@ mod exam;
 mod health;
 pub(crate) mod questions;
 mod results;
+pub(super) mod typed;
 mod types;
 
 use clap::Args;

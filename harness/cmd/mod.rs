@@ -115,14 +115,22 @@ fn words() -> Vec<std::ffi::OsString> {
 }
 
 /// Parses the command line; ends the process where it is wrong, or asks for help.
-pub fn parse() -> Cli {
-    let command = Cli::command();
+///
+/// # Errors
+/// A flag that what is asked for does not read.
+pub fn parse() -> Result<Cli> {
+    // A number below zero is a value, and what it is given to says why not.
+    let mut command = Cli::command().mut_subcommands(|c| c.allow_negative_numbers(true));
     let groups = list(&command);
     let template = format!(
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{groups}\n\nOptions:\n{{options}}{{after-help}}"
     );
-    let matches = command.help_template(template).get_matches_from(words());
-    Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit())
+    command = command.help_template(template);
+    let matches = command.try_get_matches_from_mut(words()).unwrap_or_else(|e| e.exit());
+    if let (Some(("eval", m)), Some(eval)) = (matches.subcommand(), command.find_subcommand("eval")) {
+        eval::typed::check(m, eval)?;
+    }
+    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit()))
 }
 
 /// Runs one command.

@@ -19,7 +19,7 @@ use crate::options::read_text;
 use crate::{Error, Result, answers, interrupt, output};
 
 /// Flags that take a value and that each call of ours has its own of.
-const OWN: [&str; 10] = [
+const OWN: [&str; 16] = [
     "--types",
     "--imatrix",
     "--types-imatrix",
@@ -30,6 +30,13 @@ const OWN: [&str; 10] = [
     "--output",
     "--suite",
     "--against",
+    // The divergence is a call of its own.
+    "-c",
+    "--ctx",
+    "--ctx-size",
+    "-f",
+    "--file",
+    "--positions",
 ];
 
 /// What is read for an importance matrix: chunks of 256 tokens.
@@ -176,7 +183,7 @@ fn typed() -> Vec<String> {
     let (mut out, mut skip) = (Vec::new(), false);
     for arg in std::env::args().skip(1) {
         let own = OWN.iter().any(|o| arg == *o || o.starts_with("--") && arg.starts_with(&format!("{o}=")));
-        if !skip && !own && arg != "--json" && arg != "--keep-files" {
+        if !skip && !own && !["--json", "--keep-files", "--decode"].contains(&arg.as_str()) {
             out.push(arg.clone());
         }
         skip = !skip && own && !arg.contains('=');
