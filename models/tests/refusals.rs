@@ -1,7 +1,7 @@
 //! Files that a graph would get wrong are refused in one line, by key or tensor, before anything is uploaded.
 
 use weft_formats::gguf::{Array, File, Metadata, Value, Writer};
-use weft_models::{Model, Options};
+use weft_models::{Model, Options, Spec};
 
 use crate::golden_model::build;
 
@@ -42,6 +42,52 @@ fn keys_that_make_no_model() {
         let error = refusal(case, Some((key, value)), None, None);
         assert!(parts.iter().all(|p| error.contains(p)), "{key}: {error}");
     }
+}
+
+/// What a reader of an architecture does not ask for is refused, unless it says what is done anyway.
+#[test]
+fn keys_that_nothing_honours() {
+    let opens = |key: &str, value: Value| {
+        let file = File::from_bytes(build("qwen3-f32")).unwrap();
+        let mut metadata: Metadata = file.metadata().clone();
+        metadata.set(key, value);
+        let table = file.tensors().iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty));
+        let data: Vec<Vec<u8>> = file.tensors().iter().map(|t| file.bytes(t).to_vec()).collect();
+        let bytes = Writer::new(&metadata, table).unwrap().to_bytes(&data).unwrap();
+        Spec::read(&File::from_bytes(bytes).unwrap()).map(drop).map_err(|e| e.to_string())
+    };
+    for (name, value, shown) in [
+        ("attention.sliding_window", Value::U32(4), "4"),
+        ("final_logit_softcapping", Value::F32(30.0), "30"),
+        ("logit_scale", Value::F32(0.5), "0.5"),
+        ("attention.causal", Value::Bool(false), "false"),
+        ("attention.clamp_kqv", Value::F32(8.0), "8"),
+        ("use_parallel_residual", Value::Bool(true), "true"),
+        ("rope.dimension_sections", Value::Array(Array::I32(vec![1, 2])), "of the type"),
+        ("rope.scaling.attn_factor", Value::F32(1.2), "1.2"),
+        ("expert_count_of_some_kind", Value::U32(2), "2"),
+        ("hidden_act", Value::Str("relu".into()), "relu"),
+    ] {
+        let key = format!("qwen3.{name}");
+        let error = opens(&key, value).expect_err(&key);
+        assert!(error.contains(&format!("\"{key}\"")) && error.contains(shown), "{error}");
+        assert!(error.contains("asks for what this architecture does not do"), "{error}");
+    }
+    for (name, value) in [
+        ("attention.sliding_window", Value::U32(0)),
+        ("attention.sliding_window", Value::U32(1 << 20)),
+        ("final_logit_softcapping", Value::F32(0.0)),
+        ("logit_scale", Value::F32(1.0)),
+        ("rope.scaling.attn_factor", Value::F32(1.0)),
+        ("attention.causal", Value::Bool(true)),
+        ("use_parallel_residual", Value::Bool(false)),
+        ("vocab_size", Value::U32(7)),
+        ("mm.tokens_per_image", Value::U32(256)),
+        ("rope.scaling.original_context_length", Value::U32(64)),
+    ] {
+        opens(&format!("qwen3.{name}"), value).expect(name);
+    }
+    opens("llama.logit_scale", Value::F32(0.5)).expect("another architecture's key");
 }
 
 #[test]

@@ -50,6 +50,13 @@ pub(super) fn experts(k: &Keys<'_>, act: Act, normalised: bool) -> Result<Ffn> {
             _ => {}
         }
     }
+    let key = k.key("expert_weights_norm");
+    match k.file.metadata().bool(&key) {
+        Some(divides) if divides != normalised => {
+            return Err(k.bad(key, divides, "is not how this architecture weighs its experts"));
+        }
+        _ => {}
+    }
     let scale = k.float("expert_weights_scale")?.filter(|&s| s != 0.0).unwrap_or(1.0);
     let width = k.required("expert_feed_forward_length")?;
     Ok(Ffn::Experts(Experts { count, used, act, width, normalised, scale }))

@@ -1,9 +1,12 @@
 //! Metadata keys of an architecture, checked.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use weft_formats::gguf::{Array, File, Metadata, Value};
 use weft_kernels::ops::rope::{Pairing, Rotation, Scaling};
 
-use crate::spec::Pooling;
+use crate::spec::{Pooling, Spec};
 use crate::{Error, Result};
 
 /// Largest numbers that are believed: far above any model, far below overflow.
@@ -14,11 +17,78 @@ pub(super) struct Keys<'a> {
     pub(super) file: &'a File,
     /// The name of the architecture, with which keys begin.
     pub(super) arch: &'a str,
+    /// The names of those that were asked for.
+    asked: RefCell<BTreeSet<String>>,
 }
+
+/// Keys that change nothing here, whatever they say: what other programs note, and how a scaling works that is read where
+/// there is one.
+const HARMLESS: &[&str] = &[
+    "vocab_size",
+    "tensor_data_layout",
+    "token_type_count",
+    "classifier.output_labels",
+    "feed_forward_length",
+    "attention.layer_norm_epsilon",
+    "attention.layer_norm_rms_epsilon",
+    "rope.scale_linear",
+    "rope.scaling.finetuned",
+    "rope.scaling.original_context_length",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+];
+
+/// What the keys of other parts of a model begin with, of which only the text is run.
+const OTHER_PARTS: &[&str] = &["mm.", "vision.", "audio.", "clip."];
 
 impl<'a> Keys<'a> {
     pub(super) fn new(file: &'a File, arch: &'a str) -> Keys<'a> {
-        Keys { file, arch }
+        Keys { file, arch, asked: RefCell::default() }
+    }
+
+    /// Refuses a key of the architecture that nobody asked for, unless it says what is done anyway.
+    ///
+    /// # Errors
+    /// The first such key.
+    pub(super) fn check_unread(&self, spec: &Spec) -> Result<()> {
+        let prefix = self.key("");
+        let meta = self.meta();
+        for (key, given) in meta.iter() {
+            let Some(name) = key.strip_prefix(&prefix) else { continue };
+            if self.asked.borrow().contains(name) || self.is_harmless(key, name, spec) {
+                continue;
+            }
+            let number = || meta.f32(key).map(|x| x.to_string()).or(meta.u64(key).map(|n| n.to_string()));
+            let text = || meta.str(key).map(|text| format!("{text:?}"));
+            let value = meta.bool(key).map(|on| on.to_string()).or_else(number).or_else(text);
+            let value = value.unwrap_or_else(|| format!("of the type {}", given.kind()));
+            let why = "asks for what this architecture does not do here (if it means nothing, remove the key: \
+                       gguf_new_metadata.py --remove-metadata)";
+            return Err(self.bad(key.to_owned(), value, why));
+        }
+        Ok(())
+    }
+
+    /// Whether a key that nobody asked for says nothing, or what is done anyway.
+    fn is_harmless(&self, key: &str, name: &str, spec: &Spec) -> bool {
+        if HARMLESS.contains(&name) || OTHER_PARTS.iter().any(|part| name.starts_with(part)) {
+            return true;
+        }
+        if let Some(on) = self.meta().bool(key) {
+            return on == (name == "attention.causal");
+        }
+        let Some(number) = self.meta().f32(key).or(self.meta().u64(key).map(|n| n as f32)) else {
+            return false;
+        };
+        let is = |wanted: f32| (number - wanted).abs() <= 1e-4 * wanted.abs();
+        number == 0.0
+            || match name {
+                "attention.scale" => is(spec.blocks[0].attention.scale),
+                "attention.sliding_window" => number >= spec.context as f32,
+                "attention.key_length_swa" | "attention.value_length_swa" => is(spec.head_dim() as f32),
+                "rope.dimension_count_swa" => spec.ropes.iter().all(|r| is(2.0 * r.pairs() as f32)),
+                _ => (name.ends_with("scale") || name.ends_with("factor")) && is(1.0),
+            }
     }
 
     /// The file's path.
@@ -32,6 +102,7 @@ impl<'a> Keys<'a> {
 
     /// The full name of a key.
     pub(super) fn key(&self, name: &str) -> String {
+        self.asked.borrow_mut().insert(name.to_owned());
         format!("{}.{name}", self.arch)
     }
 

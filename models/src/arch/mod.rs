@@ -56,7 +56,7 @@ impl Spec {
     /// Reads the model that `file` holds.
     ///
     /// # Errors
-    /// An unsupported architecture, a missing or senseless key, a missing token embedding.
+    /// An unsupported architecture, a missing or senseless key, one that nothing honours, a missing token embedding.
     pub fn read(file: &File) -> Result<Spec> {
         let name = || file.path().display().to_string();
         let meta = file.metadata();
@@ -71,6 +71,9 @@ impl Spec {
         if file.tensors().is_empty() {
             return Err(Error::NoTensors { file: name() });
         }
-        (known.read)(&Keys::new(file, arch))
+        let keys = Keys::new(file, arch);
+        let spec = (known.read)(&keys)?;
+        keys.check_unread(&spec)?;
+        Ok(spec)
     }
 }
