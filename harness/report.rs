@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use weft_formats::recipe::RECIPES;
 use weft_formats::tokenizer::Tokenizer;
 use weft_kernels::{drivers, select};
 use weft_models::train::TrainPlan;
@@ -24,25 +25,30 @@ pub struct Timings {
     pub first: Duration,
     /// From the first token to the last.
     pub decode: Duration,
+    /// What of that came behind the tokens that were on their way with the first.
+    pub steady: Duration,
     /// Tokens of the prompt that were computed, not found in the cache.
     pub prompt_tokens: usize,
     /// Tokens drawn.
     pub generated: usize,
 }
 
+/// Tokens that the device may have computed by the time that the first is read.
+pub const TOGETHER: usize = 3;
+
 fn per_second(count: usize, time: Duration) -> Option<f64> {
     (count > 0 && time.as_secs_f64() > 0.0).then(|| count as f64 / time.as_secs_f64())
 }
 
 impl Timings {
-    /// Prompt tokens a second.
+    /// Prompt tokens a second; without a token behind them nothing waited for the device.
     pub fn prefill_rate(&self) -> Option<f64> {
-        per_second(self.prompt_tokens, self.prefill)
+        per_second(self.prompt_tokens, self.prefill).filter(|_| self.generated > 0)
     }
 
-    /// Tokens a second after the first, which prefill pays for.
+    /// Tokens a second behind the first ones, which are computed before the first is read.
     pub fn decode_rate(&self) -> Option<f64> {
-        per_second(self.generated.saturating_sub(1), self.decode)
+        per_second(self.generated.saturating_sub(TOGETHER), self.steady)
     }
 
     /// One line.
@@ -183,6 +189,12 @@ pub fn model_json(name: &str, model: &Model) -> Value {
         "vocabulary": c.vocabulary,
         "context": c.context,
     })
+}
+
+/// The name of the mixture of types that a file says it is.
+pub fn mixture(model: &Model) -> Option<&'static str> {
+    let id = model.metadata().u64("general.file_type")?;
+    RECIPES.iter().find(|r| u64::from(r.file_type) == id).map(|r| r.name)
 }
 
 /// Name and kind of a device, one line.

@@ -127,6 +127,7 @@ impl Drawer {
         let id = self.engine.submit(request)?;
         let bar = output::bar(length as u64, "reading the prompt {bar:30} {pos} of {len} tokens, {elapsed}");
         let (mut ids, mut text, mut first, mut end) = (Vec::new(), String::new(), None, None);
+        let mut together = None;
         let mut reused = 0;
         while end.is_none() && !interrupt::asked() {
             for event in self.engine.step()? {
@@ -141,6 +142,9 @@ impl Drawer {
                         bar.finish_and_clear();
                         first = first.or_else(|| Some(Instant::now()));
                         ids.push(token);
+                        if ids.len() == report::TOGETHER {
+                            together = Some(Instant::now());
+                        }
                         show(&part, &mut text, each)?;
                     }
                     Event::Finished { reason, text: part, usage, .. } => {
@@ -169,6 +173,7 @@ impl Drawer {
                 prefill: first - start,
                 first: report::since_start(first),
                 decode: now - first,
+                steady: together.map_or(Duration::ZERO, |then| now - then),
                 prompt_tokens: length - reused,
                 generated: end.as_ref().map_or(ids.len(), |(_, usage)| usage.generated),
             },

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
-use weft_formats::recipe::RECIPES;
 use weft_models::Model;
 use weft_runtime::human;
 
@@ -33,12 +32,6 @@ pub(super) struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// The name of the mixture of types that the file says it is.
-    fn mixture(&self) -> Option<&'static str> {
-        let id = self.model.metadata().u64("general.file_type")?;
-        RECIPES.iter().find(|r| u64::from(r.file_type) == id).map(|r| r.name)
-    }
-
     fn fields(&self) -> Map<String, Value> {
         let (model, f) = (self.model, self.flags);
         let caps = model.gpu().caps();
@@ -67,7 +60,7 @@ impl Subject<'_> {
             "model_filename": self.file,
             "synthetic": self.synthetic,
             "model_arch": model.spec().architecture,
-            "model_type": self.mixture(),
+            "model_type": report::mixture(model),
             "model_layers": model.spec().layers(),
             "model_n_params": model.parameters(),
             "model_size": model.bytes(),
@@ -234,7 +227,7 @@ impl<'a> Rows<'a> {
     pub(super) fn new(format: Format, line: Sink, subject: &'a Subject<'a>) -> Result<Rows<'a>> {
         if format == Format::Md {
             let model = subject.model;
-            let mixture = subject.mixture().map_or_else(String::new, |m| format!(" {m}"));
+            let mixture = report::mixture(subject.model).map_or_else(String::new, |m| format!(" {m}"));
             let made_up = if subject.synthetic { ", made-up weights" } else { "" };
             line(&format!(
                 "{}: {}{mixture}, {} layers, {:.2} B parameters, {}{made_up}",

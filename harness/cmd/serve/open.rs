@@ -254,6 +254,8 @@ impl Opened {
             None => Some(mini::GGUF.len() as u64),
         };
         facts.insert("size".into(), json!(size));
+        facts.insert("n_params".into(), json!(model.parameters()));
+        facts.insert("quantization".into(), json!(crate::report::mixture(model)));
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Ok(Card {
             id: self.name.clone(),

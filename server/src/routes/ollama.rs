@@ -85,9 +85,19 @@ fn details(served: &Served) -> Value {
     let family = facts.get("architecture").and_then(Value::as_str).unwrap_or_default();
     json!({
         "parent_model": "", "format": "gguf", "family": family, "families": [family],
-        "parameter_size": facts.get("parameters").map(ToString::to_string).unwrap_or_default(),
+        "parameter_size": facts.get("n_params").and_then(Value::as_u64).map(rounded).unwrap_or_default(),
         "quantization_level": facts.get("quantization").and_then(Value::as_str).unwrap_or_default(),
     })
+}
+
+/// A number of weights as Ollama writes it, such as 8.2B.
+fn rounded(count: u64) -> String {
+    let count = count as f64;
+    match count {
+        _ if count >= 1e9 => format!("{:.1}B", count / 1e9),
+        _ if count >= 1e6 => format!("{:.1}M", count / 1e6),
+        _ => format!("{:.1}K", count / 1e3),
+    }
 }
 
 fn entry(served: &Served) -> Value {
