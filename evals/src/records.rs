@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use weft_formats::json::strict;
 use weft_formats::read_regular;
 use weft_formats::table::Table;
 
@@ -146,7 +147,7 @@ fn json(path: &Path, each: &mut dyn FnMut(&str, Record) -> Result<()>) -> Result
             continue;
         }
         let place = format!("line {}", i + 1);
-        match serde_json::from_slice(line) {
+        match strict(line) {
             // An object of records by name, in one line.
             Ok(Value::Object(all)) if !any && by_name(&all) => return values(path, each),
             Ok(Value::Object(record)) => each(&place, record)?,
@@ -174,7 +175,7 @@ fn values(path: &Path, each: &mut dyn FnMut(&str, Record) -> Result<()>) -> Resu
             "is no file of records: neither Parquet nor JSON, nor named .csv or .tsv",
         ));
     }
-    let value = serde_json::from_str(text).map_err(|e| Error::file(path, format!("is no JSON ({e})")))?;
+    let value = strict(text.as_bytes()).map_err(|e| Error::file(path, format!("is no JSON ({e})")))?;
     match value {
         Value::Array(all) => {
             for (i, value) in all.into_iter().enumerate() {

@@ -12,6 +12,7 @@ pub mod guard;
 mod hex;
 pub mod hf;
 pub mod imatrix;
+pub mod json;
 pub mod merge;
 pub mod names;
 pub mod quant;

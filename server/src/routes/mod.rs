@@ -281,7 +281,7 @@ impl FromRequest<Arc<App>> for Post {
 
 /// Reads a body of JSON, within the server's bounds.
 pub(crate) async fn read(body: Body, app: &App) -> Result<Value> {
-    serde_json::from_slice(&bytes(body, app).await?)
+    weft_formats::json::strict(&bytes(body, app).await?)
         .map_err(|e| ApiError::bad("invalid_json", format!("the body is no JSON that is read here: {e}")))
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::{Map, Value as Json};
+use weft_formats::json::Strict;
 
 use super::record::{Content, Record};
 use super::{Counts, Data, DataError, Example, Learn, Reading};
@@ -122,6 +123,11 @@ fn begins_as_json(text: &str) -> bool {
     text.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with('"'))
 }
 
+/// What keeps a record from being read: that it is no JSON, or that it says a thing twice.
+fn unread(error: &serde_json::Error, text: String) -> String {
+    if error.is_data() { format!("is not read: {text}") } else { format!("is not JSON ({text})") }
+}
+
 /// Whether the first line that holds anything is a record by itself.
 fn whole_lines(text: &str) -> bool {
     let first = text.lines().find(|l| !l.trim().is_empty()).unwrap_or("");
@@ -185,8 +191,8 @@ impl Reader<'_> {
             }
             let place = format!("line {}", i + 1);
             let read = match serde_json::from_str(line) {
-                Ok(json) => self.value(&place, json),
-                Err(e) => Err(self.wrong(&place, format!("is not JSON ({})", at_column(&e)))),
+                Ok(Strict(json)) => self.value(&place, json),
+                Err(e) => Err(self.wrong(&place, unread(&e, at_column(&e)))),
             };
             self.gather(read)?;
             progress(done, text.len() as u64);
@@ -196,12 +202,12 @@ impl Reader<'_> {
 
     /// Records one after the other, each over as many lines as it likes.
     fn values(&mut self, text: &str, progress: &mut dyn FnMut(u64, u64)) -> Result<(), DataError> {
-        let mut values = serde_json::Deserializer::from_str(text).into_iter::<Json>();
+        let mut values = serde_json::Deserializer::from_str(text).into_iter::<Strict>();
         let mut number = 0;
         while let Some(json) = values.next() {
             number += 1;
             let place = format!("record {number}");
-            let json = json.map_err(|e| self.wrong(&place, format!("is not JSON ({e})")))?;
+            let Strict(json) = json.map_err(|e| self.wrong(&place, unread(&e, e.to_string())))?;
             let read = self.value(&place, json);
             self.gather(read)?;
             progress(values.byte_offset() as u64, text.len() as u64);
@@ -225,7 +231,7 @@ impl Reader<'_> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
                 let mut number = 0;
                 let mut done = 0;
-                while let Some(json) = seq.next_element::<Json>()? {
+                while let Some(Strict(json)) = seq.next_element()? {
                     number += 1;
                     // What a record takes as text, near enough for a bar.
                     done += json.to_string().len() as u64;
@@ -247,7 +253,7 @@ impl Reader<'_> {
             (Some(e), _) => Err(e),
             (None, Err(e)) => {
                 let line = e.line();
-                let what = format!("is not JSON ({}); the file begins as an array of records", at_column(&e));
+                let what = unread(&e, at_column(&e)) + "; the file begins as an array of records";
                 Err(self.wrong(&format!("line {line}"), what))
             }
             (None, Ok(())) => Ok(()),
