@@ -49,9 +49,37 @@ fn a_line_out_for_each_line_in() {
     assert_eq!(std::fs::read_to_string(&out).expect("answers"), whole);
 
     fails(&["batch", &input, "-o", &input], &["in.jsonl", "is the file to read"]);
+    // The answers to other lines are not gone on with.
+    let short = file(&dir, "short.jsonl", b"\"Hi\"\n");
+    fails(&["batch", &short, "-o", &out], &["has 6 answers, and", "has 1 lines"]);
+    let renamed = file(&dir, "renamed.jsonl", IN.replace("\"b\"", "\"x\"").as_bytes());
+    fails(&["batch", &renamed, "-o", &out], &["line 2 answers the id \"b\"", "the id \"x\" there"]);
     let other = file(&dir, "notes.txt", b"mine\n");
     fails(&["batch", &input, "-o", &other], &["notes.txt", "not a file of answers"]);
     fails(&["batch", "nowhere.jsonl", "-o", &out], &["nowhere.jsonl", "no such file"]);
     let strange = file(&dir, "strange.jsonl", b"{\"index\":3}\n");
     fails(&["batch", &input, "-o", &strange], &["strange.jsonl", "line 1"]);
+}
+
+/// Where no line can be read back, nothing is waited for; and what a line says twice, or of what no template shows
+/// anything, is its error.
+#[test]
+fn answers_go_to_stdout_and_devices() {
+    let lines = concat!(
+        "{\"prompt\": \"Hi\", \"top_k\": 1, \"top_k\": 2}\n",
+        "{\"messages\": [{\"role\": \"user\", \"contnt\": \"Hi\"}]}\n",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\", \"weight\": 0}]}\n",
+        "{\"prompt\": \"Hi\", \"max_tokens\": 1, \"n_predict\": 2}\n",
+    );
+    let input = file(&folder("batch-out"), "in.jsonl", lines.as_bytes());
+    let ran = weft(&["batch", &input, "-o", "-", "-n", "2"]);
+    let got: Vec<Value> = ran.stdout.lines().map(|l| serde_json::from_str(l).expect("a JSON line")).collect();
+    for (line, part) in
+        got.iter().zip(["\"top_k\" stands twice", "no \"content\"", "\"weight\"", "different things"])
+    {
+        assert!(line["error"].as_str().is_some_and(|e| e.contains(part)), "{line}");
+    }
+    assert_eq!(got.len(), 4);
+    #[cfg(target_os = "linux")]
+    fails(&["batch", &input, "-o", "/dev/full"], &["/dev/full", "no space left"]);
 }

@@ -38,7 +38,7 @@ pub(super) struct Flags {
     /// The prompts, a JSON value a line; "-" reads stdin
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Where the answers go
+    /// Where the answers go; "-" is stdout
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     /// Most tokens of an answer
@@ -84,20 +84,36 @@ struct Pending {
 
 /// Lines that are done, and those before which others are still missing.
 struct Out {
-    file: File,
+    file: Box<dyn Write>,
     path: PathBuf,
+    /// The names of the lines that were there.
+    there: Vec<Option<Value>>,
     next: usize,
     waiting: BTreeMap<usize, Value>,
     failed: usize,
 }
 
 impl Out {
-    /// Opens OUT behind its last whole line.
+    /// Opens OUT behind its last whole line; stdout, a pipe and a device have none.
     fn open(path: &Path) -> Result<Out> {
         let io = |e| Error::io(path, e);
+        let new = |file| Out {
+            file,
+            path: path.to_owned(),
+            there: Vec::new(),
+            next: 0,
+            waiting: BTreeMap::new(),
+            failed: 0,
+        };
+        if path == Path::new("-") {
+            return Ok(new(Box::new(std::io::stdout())));
+        }
+        if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+            return Ok(new(Box::new(OpenOptions::new().write(true).open(path).map_err(io)?)));
+        }
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-        let (mut lines, mut failed, mut whole) = (0, 0, 0);
+        let (mut there, mut failed, mut whole) = (Vec::new(), 0, 0);
         let mut reader = BufReader::new(&mut file);
         let mut line = Vec::new();
         loop {
@@ -106,24 +122,37 @@ impl Out {
             if n == 0 || line.last() != Some(&b'\n') {
                 break;
             }
-            let value: Option<Value> = serde_json::from_slice(&line).ok();
-            let index = value.as_ref().and_then(|v| v["index"].as_u64());
-            if index != Some(lines as u64) {
+            let value: Value = serde_json::from_slice(&line).unwrap_or_default();
+            if value["index"].as_u64() != Some(there.len() as u64) {
                 return Err(Error::input(format!(
                     "{}: line {} is none that `weft batch` wrote; give another name for the answers",
                     path.display(),
-                    lines + 1
+                    there.len() + 1
                 )));
             }
-            failed += usize::from(value.is_some_and(|v| !v["error"].is_null()));
-            lines += 1;
+            failed += usize::from(!value["error"].is_null());
+            there.push(value.get("id").cloned());
             whole += n as u64;
         }
         drop(reader);
         // A line that was cut off is written again.
         file.set_len(whole).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
-        Ok(Out { file, path: path.to_owned(), next: lines, waiting: BTreeMap::new(), failed })
+        Ok(Out { next: there.len(), there, failed, ..new(Box::new(file)) })
+    }
+
+    /// Refuses to go on behind the answers to other lines than these.
+    fn check(&self, index: usize, line: &[u8]) -> Result<()> {
+        match self.there.get(index) {
+            Some(name) if *name != line::name(line) => Err(Error::input(format!(
+                "{}: line {} answers {}, and the input has {} there; give another name for the answers",
+                self.path.display(),
+                index + 1,
+                named(name.as_ref()),
+                named(line::name(line).as_ref())
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the answer of a line, and writes what has its turn.
@@ -135,11 +164,17 @@ impl Out {
             text += &format!("{value}\n");
             self.next += 1;
         }
-        self.file
-            .write_all(text.as_bytes())
-            .and_then(|()| self.file.flush())
-            .map_err(|e| Error::io(&self.path, e))
+        self.file.write_all(text.as_bytes()).and_then(|()| self.file.flush()).map_err(|e| match e.kind() {
+            // Who reads a pipe has seen enough.
+            std::io::ErrorKind::BrokenPipe => Error::StdoutClosed,
+            _ => Error::io(&self.path, e),
+        })
     }
+}
+
+/// A line's name in a sentence.
+fn named(name: Option<&Value>) -> String {
+    name.map_or("a line without an id".to_owned(), |name| format!("the id {name}"))
 }
 
 /// The lines of the input, read ahead of the answers by a bounded number.
@@ -237,6 +272,7 @@ impl Run<'_> {
         while self.pending.len() < 2 * slots && self.out.waiting.len() < 64 * slots {
             let Some((index, line)) = self.lines.next()? else { return Ok(false) };
             if index < self.out.next {
+                self.out.check(index, &line)?;
                 continue;
             }
             let seed = sampling.seed.wrapping_add(index as u32);
@@ -308,24 +344,35 @@ impl Run<'_> {
     }
 }
 
-/// Lines of a file that have something; None for stdin.
-fn count(path: &Path) -> Result<Option<u64>> {
+/// Lines of a file that have something, of which `out` may have answers; None for stdin.
+fn count(path: &Path, out: &Out) -> Result<Option<u64>> {
     if path == Path::new("-") {
         return Ok(None);
     }
     let mut lines = Lines::open(path)?;
-    let mut n = 0;
-    while lines.next()?.is_some() {
-        n += 1;
+    while let Some((index, line)) = lines.next()? {
+        out.check(index, &line)?;
     }
-    Ok(Some(n))
+    if lines.index < out.next {
+        return Err(Error::input(format!(
+            "{}: has {} answers, and {} has {} lines; give another name for the answers",
+            out.path.display(),
+            out.next,
+            path.display(),
+            lines.index
+        )));
+    }
+    Ok(Some(lines.index as u64))
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
     let ours = |head: &[u8]| head.starts_with(b"{\"index\":");
     check_output(&f.output, &[Some(&f.file), f.model.model.as_deref()], "a file of answers", ours)?;
-    let total = count(&f.file)?;
+    if f.file != Path::new("-") {
+        File::open(&f.file).map_err(|e| Error::io(&f.file, e))?;
+    }
     let out = Out::open(&f.output)?;
+    let total = count(&f.file, &out)?;
     if out.next > 0 {
         output::note(&format!("{}: goes on behind {} lines", f.output.display(), out.next));
     }

@@ -1,7 +1,7 @@
 //! `weft tokenize`: text to ids and back; needs no GPU and no tensors.
 
 use clap::Args;
-use weft_formats::chat::{self, Message, Template};
+use weft_formats::chat::{self, Template};
 use weft_formats::tokenizer::Tokenizer;
 
 use crate::options::{ModelFlag, ids_from_json};
@@ -97,16 +97,19 @@ fn print(text: &str, json: bool) -> Result<()> {
 
 /// The prompt that the file's template makes of messages in JSON, up to where the model answers.
 fn rendered(model: &ModelFlag, tokenizer: &Tokenizer, json: &str) -> Result<String> {
-    let messages: Vec<Message> = serde_json::from_str(json).map_err(|e| {
-        Error::input(format!(
-            "not a list of messages ({e}); expected [{{\"role\": \"user\", \"content\": \"Hi\"}}]"
-        ))
-    })?;
     let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
     let wrong = |source| weft_models::Error::Template { file: model.name(), source };
     let file = model.open_file()?;
     let template = Template::from_metadata(file.metadata(), text(tokenizer.bos()), text(tokenizer.eos()))
         .map_err(wrong)?;
+    let messages = serde_json::from_str(json)
+        .map_err(|e| e.to_string())
+        .and_then(|json| chat::messages(json, &template));
+    let messages = messages.map_err(|e| {
+        Error::input(format!(
+            "not a list of messages ({e}); expected [{{\"role\": \"user\", \"content\": \"Hi\"}}]"
+        ))
+    })?;
     let options = chat::Options { add_generation_prompt: true, ..chat::Options::default() };
     Ok(template.render(&messages, &options).map_err(wrong)?)
 }

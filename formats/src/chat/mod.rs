@@ -6,6 +6,7 @@
 
 mod clock;
 mod jinja;
+mod messages;
 
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::gguf::Metadata;
+
+pub use messages::messages;
 
 /// ChatML, for files without a template.
 const CHATML: &str = "\

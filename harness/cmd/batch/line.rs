@@ -1,6 +1,7 @@
 //! A line of `weft batch`: what is asked, and how it differs from the command line.
 
 use serde_json::{Map, Value};
+use weft_formats::{chat, json};
 use weft_models::engine::Request;
 use weft_models::{Message, Model, Sampling};
 
@@ -12,10 +13,18 @@ pub(super) struct Defaults {
     pub(super) thinking: Option<bool>,
 }
 
+/// The name that a line gives itself, if it is one that can be read.
+pub(super) fn name(line: &[u8]) -> Option<Value> {
+    let mut value: Value = serde_json::from_slice(line).ok()?;
+    let object = value.as_object_mut()?;
+    object.remove("id").or_else(|| object.remove("custom_id"))
+}
+
 /// The name that a line gives itself, and its request, or what is wrong with it.
 pub(super) fn read(line: &[u8], model: &Model, d: &Defaults) -> (Option<Value>, Result<Request, String>) {
-    let value: Value = match serde_json::from_slice(line) {
+    let value = match json::strict(line) {
         Ok(v) => v,
+        Err(e) if e.is_data() => return (None, Err(e.to_string())),
         Err(e) => return (None, Err(format!("the line is no JSON: {e}"))),
     };
     let mut object = match value {
@@ -48,11 +57,11 @@ fn request(mut o: Map<String, Value>, model: &Model, d: &Defaults) -> Result<Req
         (Some(Value::String(text)), None) if d.raw => {
             model.tokenizer().map_err(|e| e.to_string())?.encode_prompt(&text)
         }
-        (Some(Value::String(text)), None) => chat(&[Message::user(text)], model, d)?,
+        (Some(Value::String(text)), None) => ask(&[Message::user(text)], model, d)?,
         (None, Some(messages)) => {
-            let messages: Vec<Message> =
-                serde_json::from_value(messages).map_err(|e| format!("\"messages\": {e}"))?;
-            chat(&messages, model, d)?
+            let template = model.template().map_err(|e| e.to_string())?;
+            let messages = chat::messages(messages, template).map_err(|e| format!("\"messages\": {e}"))?;
+            ask(&messages, model, d)?
         }
         (Some(_), Some(_)) => return Err("a line has \"prompt\" or \"messages\", not both".into()),
         (Some(_), None) => return Err("\"prompt\" is no text".into()),
@@ -87,12 +96,17 @@ fn request(mut o: Map<String, Value>, model: &Model, d: &Defaults) -> Result<Req
         s.seed = (seed ^ (seed >> 32)) as u32;
     }
     let names = ["max_tokens", "max_completion_tokens", "n_predict"];
-    let mut max_tokens = d.max_tokens;
+    let mut most: Option<(&str, u64)> = None;
     for name in names {
-        if let Some(n) = whole(name)? {
-            max_tokens = n as usize;
+        let Some(n) = whole(name)? else { continue };
+        match most {
+            Some((other, m)) if m != n => {
+                return Err(format!("\"{other}\" and \"{name}\" say different things"));
+            }
+            _ => most = Some((name, n)),
         }
     }
+    let max_tokens = most.map_or(d.max_tokens, |(_, n)| n as usize);
     let stop = match o.remove("stop") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::String(text)) => vec![text],
@@ -109,6 +123,6 @@ fn request(mut o: Map<String, Value>, model: &Model, d: &Defaults) -> Result<Req
     Ok(Request { stop, ..Request::new(prompt, s, max_tokens) })
 }
 
-fn chat(messages: &[Message], model: &Model, d: &Defaults) -> Result<Vec<u32>, String> {
+fn ask(messages: &[Message], model: &Model, d: &Defaults) -> Result<Vec<u32>, String> {
     model.chat(messages, d.thinking).map_err(|e| e.to_string())
 }
