@@ -26,13 +26,16 @@ pub struct ModelFlag {
 /// Reads `-m`: a file, or else the name of a model that was pulled.
 pub fn model_file() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     use clap::builder::TypedValueParser;
-    clap::builder::OsStringValueParser::new().map(|text| {
+    clap::builder::OsStringValueParser::new().try_map(|text| {
+        if text.is_empty() {
+            return Err("the name of a file is empty");
+        }
         let path = PathBuf::from(text);
         let pulled = || weft_hub::Store::standard().ok()?.find(path.to_str()?)?.files.into_iter().next();
-        match path.exists() {
+        Ok(match path.exists() {
             true => path,
             false => pulled().unwrap_or(path),
-        }
+        })
     })
 }
 
@@ -45,7 +48,7 @@ pub struct DeviceFlags {
     /// Open the device with only these limits: adreno, mali, webgpu or minimal
     #[arg(long, value_name = "PROFILE", value_parser = profile, help_heading = "Device")]
     pub limits: Option<Profile>,
-    /// Leave features unused: any of f16,subgroups,dot,coop
+    /// Leave features unused: any of f16,subgroups,dot,coop,immediates,texels
     #[arg(long, value_name = "LIST", value_parser = Without::parse, help_heading = "Device")]
     pub without: Option<Without>,
     /// Constants of kernels that `weft tune` measured: a file of it, or off [default: this device's, where there
@@ -200,7 +203,7 @@ fn cache_type(name: &str) -> std::result::Result<CacheType, String> {
 #[derive(Debug, Clone, Args)]
 pub struct SamplingFlags {
     /// Temperature; 0 always takes the likeliest token [default: 0.8; 0 for weft-mini]
-    #[arg(long, value_name = "T", help_heading = "Sampling", allow_negative_numbers = true)]
+    #[arg(long, value_name = "T", help_heading = "Sampling")]
     pub temp: Option<f32>,
     /// Keep the K likeliest tokens; 0 keeps all
     #[arg(long, value_name = "K", default_value_t = 40, help_heading = "Sampling")]
@@ -215,8 +218,22 @@ pub struct SamplingFlags {
     #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Sampling")]
     pub repeat_penalty: f32,
     /// The same seed gives the same text on the same device [default: another one each time]
-    #[arg(long, value_name = "N", help_heading = "Sampling")]
+    #[arg(long, value_name = "N", help_heading = "Sampling", value_parser = seed)]
     pub seed: Option<u32>,
+}
+
+/// A seed; -1 draws one, as llama.cpp's users know it.
+fn seed(text: &str) -> std::result::Result<u32, String> {
+    match text {
+        "-1" => Ok(clock()),
+        _ => text.parse().map_err(|_| format!("a seed is a whole number from 0 to {}", u32::MAX)),
+    }
+}
+
+/// A seed from the clock.
+fn clock() -> u32 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.subsec_nanos() ^ now.as_secs() as u32
 }
 
 fn profile(name: &str) -> std::result::Result<Profile, String> {
@@ -417,10 +434,6 @@ impl SamplingFlags {
     pub fn sampling(&self, model: &ModelFlag) -> Sampling {
         // weft-mini computes; a drawn digit is a wrong one.
         let temperature = self.temp.unwrap_or(if model.model.is_some() { 0.8 } else { 0.0 });
-        let clock = || {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            now.subsec_nanos() ^ now.as_secs() as u32
-        };
         Sampling {
             temperature,
             top_k: self.top_k,

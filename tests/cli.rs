@@ -65,6 +65,37 @@ fn drafts_change_no_answer() {
     assert!(ran.stderr.contains("tokens a step"), "{}", ran.stderr);
 }
 
+/// The first tokens are there together, so that no rate can be told of them.
+#[test]
+fn short_answers_have_no_rate() {
+    for n in ["0", "2", "3"] {
+        let timings = json(&["run", "--json", "-n", n, "Hi"])["timings"].take();
+        assert!(timings["decode_tokens_per_s"].is_null(), "-n {n}: {timings}");
+        assert_eq!(timings["prefill_tokens_per_s"].is_null(), n == "0", "{timings}");
+    }
+    let timings = json(&["run", "--json", "-n", "12", "What is 17 + 25?"])["timings"].take();
+    assert!(timings["decode_tokens_per_s"].as_f64().is_some_and(|rate| rate > 0.0), "{timings}");
+}
+
+/// Numbers below zero are values, and what does not take them says so.
+#[test]
+fn numbers_below_zero_are_values() {
+    for (args, part) in [
+        (["run", "-c", "-1", "Hi"], "invalid value '-1' for '--ctx <N>'"),
+        (["run", "-n", "-2", "Hi"], "invalid value '-2' for '--max-tokens <N>'"),
+        (["run", "--top-k", "-1", "Hi"], "invalid value '-1' for '--top-k <K>'"),
+        (["run", "--seed", "-2", "Hi"], "a seed is a whole number from 0 to 4294967295"),
+        (["run", "-m", "", "Hi"], "the name of a file is empty"),
+    ] {
+        let ran = weft(&args);
+        assert!(ran.code == Some(2) && ran.stderr.contains(part), "{args:?}: {}", ran.stderr);
+    }
+    fails(&["run", "--min-p", "-0.1", "Hi"], &["min-p must be from 0 to 1, not -0.1"]);
+    fails(&["tokenize", "--decode", "-1"], &["\"-1\" is not a token id"]);
+    // llama.cpp's way to ask for any seed.
+    ok(&["run", "--seed", "-1", "-n", "1", "Hi"]);
+}
+
 /// A prompt's keys and values are kept in a file, which another prompt with the same beginning takes them from; what the
 /// file is not for is refused, and it stays as it is.
 #[test]

@@ -43,7 +43,7 @@ pub(super) struct Flags {
     lora: LoraFlag,
     /// Most tokens to generate; -1 goes on until the model ends or the context is full
     #[arg(short, long = "max-tokens", visible_alias = "n-predict", alias = "predict", value_name = "N",
-          default_value_t = -1, allow_negative_numbers = true)]
+          default_value_t = -1, value_parser = clap::value_parser!(i64).range(-1..))]
     n: i64,
     /// Context in tokens; 0 is all that the model was trained for [default: that, at most 4096]
     #[arg(short, long = "ctx", alias = "ctx-size", value_name = "N")]
