@@ -169,6 +169,11 @@ fn fallbacks_overrides_and_kept_heads() {
     assert_eq!((ty("token_embd.weight"), ty("output.weight")), (Type::Q5_0, Type::F32));
     // Layer 1 of 2 is in the last eighth, and would get Q6_K.
     assert_eq!((ty("blk.1.attn_v.weight"), ty("blk.1.ffn_down.weight")), (Type::Q8_0, Type::Q8_0));
+    let other = text(&folder.join("other.gguf"));
+    fails(
+        &["quantize", &source, &other, "Q4_0", "--tensor", "attn_z=Q8_0"],
+        &["--tensor \"attn_z\"", "has no tensor with such a name"],
+    );
     let shown = ok(&args.iter().filter(|a| **a != "--json").copied().collect::<Vec<_>>());
     assert!(shown.contains("token_embd.weight: Q5_0 instead of Q4_K"), "{shown}");
 }

@@ -109,6 +109,14 @@ impl Flags {
         if file.tensors().is_empty() {
             return Err(Error::input(format!("{}: holds no tensors", self.input.display())));
         }
+        let unused = |o: &&(Regex, Type)| !file.tensors().iter().any(|t| o.0.is_match(&t.name));
+        if let Some((pattern, _)) = wishes.overrides.iter().find(unused) {
+            return Err(Error::input(format!(
+                "--tensor {:?}: {} has no tensor with such a name",
+                pattern.as_str(),
+                self.input.display()
+            )));
+        }
         let choices = choices(file, recipe, &wishes);
         check_source(self, file, &choices)?;
         let importance = importance(self, file, &choices, imatrix)?;
