@@ -85,8 +85,14 @@ impl Columns {
         let mut columns = Columns::default();
         let list =
             |v: &str| v.split('+').filter(|p| !p.is_empty()).map(str::to_owned).collect::<Vec<String>>();
+        let mut given = Vec::new();
         for part in text.split(',').filter(|p| !p.trim().is_empty()) {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            // Conditions add up; of two other columns one would be left unread.
+            if key.trim() != "only" && given.contains(&key.trim()) {
+                return Err(Error::input(format!("--columns says twice what \"{}\" is", key.trim())));
+            }
+            given.push(key.trim());
             let value = value.trim();
             match key.trim() {
                 "id" => columns.id = Some(value.to_owned()),

@@ -133,32 +133,60 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 /// # Errors
 /// A folder of other settings, with the first key that differs.
 pub fn claim(folder: &Path, settings: &Value) -> Result<()> {
+    if folder.exists() && !folder.is_dir() {
+        return Err(Error::file(folder, "is no folder; give the name of one"));
+    }
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let path = folder.join("settings.json");
-    if !path.exists() {
+    // What ended before its first answer, over a mistake perhaps, may begin again in another way.
+    if !path.exists() || !is_begun(folder, &path).map_err(|e| Error::io(folder, e))? {
         return write_text(&path, &format!("{settings:#}\n"));
     }
     let bytes = read_regular(&path).map_err(|e| Error::io(&path, e))?;
     let have: Value = serde_json::from_slice(&bytes)
         .map_err(|e| Error::file(&path, format!("is no JSON ({e}); give another folder")))?;
-    let (Some(have), Some(want)) = (have.as_object(), settings.as_object()) else {
+    if !have.is_object() {
         return Err(Error::file(&path, "is no settings of ours; give another folder"));
-    };
-    let keys = want.keys().chain(have.keys());
-    match keys.into_iter().find(|k| have.get(*k) != want.get(*k)) {
+    }
+    match difference("", &have, settings) {
         None => Ok(()),
-        Some(key) => {
-            let show = |v: Option<&Value>| {
-                let text = v.map_or_else(|| "nothing".to_owned(), Value::to_string);
-                let short: String = text.chars().take(80).collect();
-                if short.len() < text.len() { format!("{short}...") } else { short }
-            };
-            let what = format!(
-                "was begun with {key} {}, and this run has {}; give another folder",
-                show(have.get(key)),
-                show(want.get(key))
-            );
+        Some((key, have, want)) => {
+            let what = format!("was begun with {key} {have}, and this run has {want}; give another folder");
             Err(Error::file(folder, what))
         }
     }
+}
+
+/// Whether a folder holds anything beside the settings.
+fn is_begun(folder: &Path, settings: &Path) -> std::io::Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let empty = match path.is_dir() {
+            true => std::fs::read_dir(&path)?.next().is_none(),
+            false => path == settings || path.metadata()?.len() == 0,
+        };
+        if !empty {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The first key whose values differ, by its path, and both.
+fn difference(at: &str, have: &Value, want: &Value) -> Option<(String, String, String)> {
+    if have == want {
+        return None;
+    }
+    if let (Some(a), Some(b)) = (have.as_object(), want.as_object()) {
+        let path = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+        return b.keys().chain(a.keys()).find_map(|k| {
+            difference(&path(k), a.get(k).unwrap_or(&Value::Null), b.get(k).unwrap_or(&Value::Null))
+        });
+    }
+    let show = |v: &Value| {
+        let text = v.to_string();
+        let short: String = text.chars().take(80).collect();
+        if short.len() < text.len() { format!("{short}...") } else { short }
+    };
+    Some((at.to_owned(), show(have), show(want)))
 }

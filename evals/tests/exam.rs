@@ -209,6 +209,9 @@ fn a_folder_belongs_to_one_way_of_asking() {
     let settings = |n: u64| serde_json::json!({ "suite": "medqa", "limit": n });
     claim(&folder, &settings(1)).expect("new");
     claim(&folder, &settings(1)).expect("the same");
+    claim(&folder, &settings(3)).expect("nothing was answered yet");
+    claim(&folder, &settings(1)).expect("and again");
+    std::fs::write(folder.join("times.jsonl"), "{}\n").expect("written");
     let e = claim(&folder, &settings(2)).expect_err("another").to_string();
     assert!(e.contains("limit 1") && e.contains("has 2") && e.contains("another folder"), "{e}");
     std::fs::write(folder.join("answers.jsonl"), "{}\n").expect("written");
