@@ -80,9 +80,14 @@ pub(super) fn run(f: Flags) -> Result<()> {
                 let record = serde_json::from_slice::<serde_json::Value>(line);
                 record.is_ok_and(|r| r["domain"].is_string() && r["key"].is_string())
             })?;
+            crate::interrupt::install(2);
             let mut out = weft_formats::AtomicFile::create(path)?;
+            let samples = samples.take_while(|_| !crate::interrupt::asked());
             curriculum::write_jsonl(samples, &mut out).map_err(|e| Error::io(path, e))?;
-            Ok(out.finish()?)
+            match crate::interrupt::asked() {
+                true => Err(Error::Interrupted),
+                false => Ok(out.finish()?),
+            }
         }
         None => {
             let mut out = BufWriter::new(io::stdout().lock());
