@@ -58,7 +58,14 @@ pub(super) struct Flags {
     #[arg(short = 'n', long, value_name = "N,...", value_delimiter = ',', default_value = "128")]
     n_gen: Vec<u32>,
     /// Tokens that the cache holds before
-    #[arg(short = 'd', long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
+    #[arg(
+        short = 'd',
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        default_value = "0",
+        conflicts_with = "asked"
+    )]
     n_depth: Vec<u32>,
     /// Slots that decode at a time, up to 256
     #[arg(short = 'b', long, alias = "streams", value_name = "N,...", value_delimiter = ',', default_value = "1",
@@ -66,16 +73,19 @@ pub(super) struct Flags {
     slots: Vec<u32>,
     /// In place of tests, requests that arrive in time, RATE a second on average (inf: all at once), each with a
     /// prompt of -p and an answer of -n tokens, on -b slots: how long first tokens take, and how evenly others come
-    #[arg(long, value_name = "RATE", conflicts_with_all = ["profile", "output_err"], value_parser = rate)]
+    #[arg(long, value_name = "RATE", group = "asked", conflicts_with_all = ["profile", "output_err"],
+          value_parser = rate)]
     arrivals: Option<f64>,
     /// How many requests arrive, with --arrivals or --url
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "asked",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     requests: u32,
     /// One more request arrives with a prompt of N tokens once all other slots decode
     #[arg(long, value_name = "N", requires = "arrivals", value_parser = clap::value_parser!(u32).range(1..))]
     long: Option<u32>,
     /// How often each test is repeated
-    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "N", default_value_t = 5, conflicts_with = "asked",
+          value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
     /// Time by kernel as well, in a replay of its own: each dispatch alone between two time stamps, which is
     /// slower than together; and a trace for chrome://tracing or ui.perfetto.dev

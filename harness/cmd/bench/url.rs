@@ -18,7 +18,8 @@ use crate::{Error, Result, interrupt, output};
 #[group(skip)]
 pub(super) struct Flags {
     /// Measure a server in place of a model: times of answers to made-up prompts of -p tokens, -n tokens each
-    #[arg(long, value_name = "URL", conflicts_with_all = ["model", "synthetic", "profile"], help_heading = "A server")]
+    #[arg(long, value_name = "URL", group = "asked",
+          conflicts_with_all = ["model", "synthetic", "profile", "output_err"], help_heading = "A server")]
     url: Option<String>,
     /// Requests that are on their way at a time
     #[arg(long, value_name = "N", default_value_t = 32, requires = "url", help_heading = "A server",
