@@ -76,6 +76,23 @@ impl Drop for Server {
 }
 
 /// The model on board answers as `weft run` does, streamed and whole, and says what a request has wrong.
+/// What other programs' users type: a file without -m, and llama.cpp's flag. Names that no request can say, and a model
+/// that is not there, are refused.
+#[test]
+fn a_file_is_served_without_m() {
+    let server = Server::start(&[F16, "--metrics", "--alias", "org/half:f16"]);
+    let (status, body) = server.send("GET", "/v1/models", "", "");
+    assert!(status == 200 && body.contains("\"org/half:f16\""), "{body}");
+    for (args, part) in [
+        (["serve", "--alias", ""], "at least one character"),
+        (["serve", "--alias", "a+b"], "no space"),
+        (["serve", "--fallback", "nobody"], "--fallback nobody: there is no such model"),
+    ] {
+        let ran = weft(&args);
+        assert!(ran.code == Some(2) && ran.stderr.contains(part), "{args:?}: {}", ran.stderr);
+    }
+}
+
 #[test]
 fn the_model_on_board_answers() {
     let server = Server::start(&[]);

@@ -29,7 +29,7 @@ pub(super) struct Flags {
     model: ModelFlag,
     /// Context in tokens for the memory plan; 0 is all that the model was trained for [default: that, at
     /// most 4096]
-    #[arg(short, value_name = "CTX")]
+    #[arg(short, long = "ctx", alias = "ctx-size", value_name = "CTX")]
     c: Option<u32>,
     /// Answers at a time, each of up to CTX tokens: what `weft serve` and `weft batch` would take [default: none]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]

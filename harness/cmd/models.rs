@@ -80,7 +80,7 @@ fn list(store: &Store, as_json: bool) -> Result<()> {
         }));
     }
     if all.is_empty() && partial.is_empty() {
-        return output::line(&format!("{}: no models; `weft pull` gets one", store.folder().display()));
+        return output::line(&none(store));
     }
     let width =
         all.iter().map(|e| e.name.len()).chain(partial.iter().map(|p| p.name.len())).max().unwrap_or(0);
@@ -96,6 +96,10 @@ fn list(store: &Store, as_json: bool) -> Result<()> {
             &format!("{:width$}  {:>10}{total} are there; weft pull {}\n", p.name, human(p.done), p.asked);
     }
     output::text(&text)
+}
+
+fn none(store: &Store) -> String {
+    format!("{}: no models; `weft pull` gets one", store.folder().display())
 }
 
 fn found(store: &Store, name: &str) -> Result<Entry> {
@@ -131,6 +135,9 @@ fn verify(store: &Store, names: Vec<String>, as_json: bool) -> Result<()> {
         true => store.list(),
         false => names.iter().map(|n| found(store, n)).collect::<Result<_>>()?,
     };
+    if entries.is_empty() && !as_json {
+        return output::line(&none(store));
+    }
     interrupt::install(2);
     let bar =
         output::bar(entries.iter().map(|e| e.size).sum(), "{bar:30} {bytes} of {total_bytes}, {eta} left");

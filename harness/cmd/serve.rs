@@ -53,6 +53,9 @@ pub(super) struct Flags {
     /// weft-mini, the model on board
     #[arg(short, long = "model", value_name = "FILE", value_parser = options::model_file())]
     model: Vec<PathBuf>,
+    /// The same, without -m
+    #[arg(value_name = "MODEL", value_parser = options::model_file())]
+    files: Vec<PathBuf>,
     /// Folder of GGUF files, which are opened when they are asked for by name, without .gguf; without DIR, the folder
     /// that `weft pull` fills
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "", value_parser = folder(), help_heading = "Models on demand")]
@@ -93,8 +96,11 @@ pub(super) struct Flags {
     #[command(flatten)]
     template: TemplateFlag,
     /// Name of a model in requests, in the order of -m; may be repeated [default: its file's, without .gguf]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = alias)]
     alias: Vec<String>,
+    /// Answer /metrics, which is always on: llama.cpp has it as a flag
+    #[arg(long = "metrics", hide = true)]
+    _metrics: bool,
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
@@ -284,7 +290,18 @@ fn keep_serving() {
     }));
 }
 
-pub(super) fn run(f: Flags) -> Result<()> {
+/// A name that a request can say: adapters are behind a "+" in it, and machines behind an "@".
+fn alias(name: &str) -> std::result::Result<String, String> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '+' || c == '@';
+    match name.is_empty() || name.contains(odd) {
+        true => Err("a name has at least one character, and no space, \"+\" or \"@\"".into()),
+        false => Ok(name.to_owned()),
+    }
+}
+
+pub(super) fn run(mut f: Flags) -> Result<()> {
+    let files = std::mem::take(&mut f.files);
+    f.model.extend(files);
     let mut config = f.config()?;
     let address = SocketAddr::new(f.host, f.port);
     let listener = TcpListener::bind(address).map_err(|source| {
@@ -361,6 +378,9 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     if let Some(peers) = peers {
         app = app.with_peers(peers);
+    }
+    if let Some(name) = f.peers.fallback.as_deref().filter(|name| !app.has(name)) {
+        return Err(Error::usage(format!("--fallback {name}: there is no such model on this machine")));
     }
     lines.extend(told);
     let ready = |at: SocketAddr| {

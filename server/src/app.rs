@@ -284,6 +284,13 @@ impl App {
         names
     }
 
+    /// Whether a request can name this model, or adapters of it.
+    pub fn has(&self, name: &str) -> bool {
+        self.names().iter().any(|known| {
+            name.strip_prefix(known.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('+'))
+        })
+    }
+
     /// The models that are open.
     pub(crate) fn open_models(&self) -> Vec<Arc<Served>> {
         let shelf = self.shelves.iter().flat_map(Shelf::opened);

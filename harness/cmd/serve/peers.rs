@@ -24,7 +24,7 @@ pub(super) struct PeerFlags {
     peer_address: SocketAddr,
     /// A model of this machine that answers where another machine is away; one of the same name needs no flag
     #[arg(long, value_name = "MODEL", help_heading = "Other machines")]
-    fallback: Option<String>,
+    pub(super) fallback: Option<String>,
     #[command(flatten)]
     folder: FolderFlags,
 }
