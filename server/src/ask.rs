@@ -1,6 +1,8 @@
 //! What a chat is asked, in OpenAI's shape: messages, tools, how it is drawn and in which form it comes; and how that
 //! becomes requests to the engine.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 use weft_formats::chat::{Message, Template};
 use weft_models::engine::{Mask, Request};
@@ -12,7 +14,7 @@ use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::grammar::{Entry, Refusal, Think};
 use crate::shape::{self, Form};
-use crate::tools::{Calls, Choice, Format, format_of, needs_special, plan, think_of};
+use crate::tools::{Calls, Format, format_of, needs_special, plan, think_of};
 
 /// Fields that are documented and change nothing here.
 const IGNORED: &[&str] = &[
@@ -167,15 +169,9 @@ impl Ask {
 
     fn prepare_here(&self, served: &Served, salt: u64) -> Result<Prepared> {
         let card = &served.card;
-        let offered = self.calls.choice != Choice::None && !self.calls.tools.is_empty();
         let own = card.template.as_ref().ok().and_then(format_of);
-        let format = own.or_else(generic).filter(|_| offered);
-        let (mut messages, mut with) = (std::borrow::Cow::from(&self.messages), self.with.clone());
-        match own {
-            _ if !offered => {}
-            Some(_) => with.tools = Some(self.calls.tools.iter().map(|t| t.for_template()).collect()),
-            None => instruct(messages.to_mut(), &shape::instructions(&self.calls.tools)),
-        }
+        let format = own.or_else(generic).filter(|_| self.calls.offers());
+        let (messages, with) = with_tools(card, &self.messages, self.with.clone(), &self.calls);
         let prompt = card.prompt(&messages, &with)?;
         card.check_length(prompt.len(), "messages")?;
         let tail = &prompt[prompt.len().saturating_sub(16)..];
@@ -225,6 +221,24 @@ impl Ask {
 /// The format of models whose own is not known.
 fn generic() -> Option<&'static Format> {
     format_of(&Template::new("{{ tools }}", "", "").ok()?)
+}
+
+/// A conversation and how it is rendered, with the tools that may be called: in the template's place for them, or told in
+/// words where it has none.
+pub(crate) fn with_tools<'a>(
+    card: &Card,
+    messages: &'a [Message],
+    mut with: Rendering,
+    calls: &Calls,
+) -> (Cow<'a, [Message]>, Rendering) {
+    let mut messages = Cow::from(messages);
+    if calls.offers() {
+        match card.template.as_ref().ok().and_then(format_of) {
+            Some(_) => with.tools = Some(calls.tools.iter().map(|t| t.for_template()).collect()),
+            None => instruct(messages.to_mut(), &shape::instructions(&calls.tools)),
+        }
+    }
+    (messages, with)
 }
 
 /// Adds to the system's message, or puts one in front.

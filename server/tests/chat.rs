@@ -163,7 +163,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (json!({ "top_logprobs": 3 }), "invalid_value", "top_logprobs"),
         (json!({ "logprobs": true, "top_logprobs": 21 }), "invalid_value", "top_logprobs"),
         (json!({ "mirostat": 2 }), "unsupported_parameter", "mirostat"),
-        (json!({ "functions": [] }), "unsupported_parameter", "functions"),
+        (json!({ "functions": [{ "name": "f" }] }), "unsupported_parameter", "functions"),
         (json!({ "audio": {} }), "unsupported_parameter", "audio"),
         (json!({ "modalities": ["audio"] }), "unsupported_parameter", "modalities"),
         (json!({ "stream_options": { "include_usage": true } }), "invalid_value", "stream_options"),
@@ -227,6 +227,44 @@ fn messages_are_text() {
         prompt.json()["prompt"].as_str().expect("a text").contains(&format!("{name}<|im_end|>")),
         "{prompt:?}"
     );
+}
+
+#[test]
+fn what_a_request_says_twice_is_refused() {
+    let server = Server::open();
+    let body = r#"{"model": "fake", "temperature": 0, "temperature": 1, "messages": []}"#;
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n",
+        server.at,
+        body.len()
+    );
+    let reply = server.raw(&head, body.as_bytes());
+    assert_eq!((reply.status, reply.error().1.as_str()), (400, "invalid_json"));
+    assert!(
+        reply.json()["error"]["message"].as_str().is_some_and(|m| m.contains("\"temperature\" stands twice"))
+    );
+}
+
+#[test]
+fn tools_are_in_the_prompt_that_is_shown() {
+    let server = Server::open();
+    let messages = json!([{ "role": "user", "content": "Go." }]);
+    let tools = json!([{ "type": "function", "function": { "name": "set_mode" } }]);
+    let shown = |more: Value| {
+        let mut body = json!({ "messages": messages, "tools": tools });
+        body["tool_choice"] = more;
+        let prompt = server.post("/apply-template", &body).json()["prompt"].take();
+        prompt.as_str().expect("a text").to_owned()
+    };
+    // weft-mini's template has no place for tools, so that they are told in words, as a chat tells them.
+    let told = shown(json!("auto"));
+    assert!(told.contains("set_mode"), "{told}");
+    assert!(!shown(json!("none")).contains("set_mode"));
+    let ids = server.post("/tokenize", &json!({ "content": told })).json()["tokens"].as_array().map(Vec::len);
+    let body = ask(json!({ "messages": messages, "tools": tools, "max_tokens": 1 }));
+    let used = server.post(CHAT, &body).json()["usage"]["prompt_tokens"].as_u64();
+    assert_eq!(used, ids.map(|n| n as u64));
 }
 
 #[test]

@@ -63,9 +63,9 @@ pub(super) async fn apply_template(State(app): State<Arc<App>>, post: Post) -> R
     let served = model(&app, &mut f)?;
     let messages = messages::read(&mut f, &mut None)?;
     let (thinking, extra) = ask::thinking(&mut f, &served.card)?;
-    let tools = shape::calls(&mut f)?.tools;
-    let tools = (!tools.is_empty()).then(|| tools.iter().map(|t| t.for_template()).collect());
-    let with = Rendering { tools, thinking, extra, goes_on: ask::goes_on(&mut f)? };
+    let calls = shape::calls(&mut f)?;
+    let with = Rendering { tools: None, thinking, extra, goes_on: ask::goes_on(&mut f)? };
     finish(&app, f)?;
+    let (messages, with) = ask::with_tools(&served.card, &messages, with, &calls);
     Ok(json(json!({ "prompt": served.card.render(&messages, &with)? }).to_string()))
 }

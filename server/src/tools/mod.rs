@@ -55,7 +55,7 @@ impl Tool {
         match &self.parameters {
             Some(Value::Object(map)) if !map.is_empty() => {
                 let mut map: Map<String, Value> = map.clone();
-                map.entry("type").or_insert_with(|| "object".into());
+                map.insert("type".into(), "object".into());
                 Value::Object(map)
             }
             Some(Value::Object(_)) => json!({"type": "object"}),
@@ -87,6 +87,13 @@ pub struct Calls {
     pub choice: Choice,
     /// Whether there may be several calls.
     pub parallel: bool,
+}
+
+impl Calls {
+    /// Whether the model is told of any tool.
+    pub(crate) fn offers(&self) -> bool {
+        self.choice != Choice::None && !self.tools.is_empty()
+    }
 }
 
 /// How the model that a template belongs to writes its calls; None where the template has no place for tools, so that
