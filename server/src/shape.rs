@@ -60,15 +60,30 @@ fn tool(value: Value, at: &str) -> Result<Tool> {
     let name = function.need_text("name")?;
     check_name(&name, &function.path("name"))?;
     let path = function.path("parameters");
-    let parameters = match function.take("parameters") {
-        None => None,
-        Some(schema @ Value::Object(_)) => Some(schema),
-        Some(other) => return Err(wrong(&path, "a JSON schema, an object", &other)),
-    };
+    let parameters = parameters(function.take("parameters"), &path)?;
     let description = function.text("description")?;
     let strict = function.flag("strict")?.unwrap_or(false);
     function.finish(None)?;
     Ok(Tool { name, description, parameters, strict })
+}
+
+/// The schema of a tool's arguments, which are an object.
+pub(crate) fn parameters(given: Option<Value>, path: &str) -> Result<Option<Value>> {
+    let Some(schema) = given else { return Ok(None) };
+    if !schema.is_object() {
+        return Err(wrong(path, "a JSON schema, an object", &schema));
+    }
+    let object = |kind: &Value| kind == "object";
+    match &schema["type"] {
+        Value::Null => Ok(Some(schema)),
+        Value::Array(kinds) if kinds.iter().any(object) => Ok(Some(schema)),
+        kind if object(kind) => Ok(Some(schema)),
+        kind => {
+            let shown: String = kind.to_string().chars().take(40).collect();
+            let line = format!("\"{path}.type\" must be \"object\", since arguments are one, not {shown}");
+            Err(ApiError::value(format!("{path}.type"), line))
+        }
+    }
 }
 
 /// The name of a tool, as OpenAI has it.
@@ -317,6 +332,10 @@ mod tests {
                 "known: add, sub",
             ),
             (json!({ "tools": [], "tool_choice": "auto" }), "needs \"tools\""),
+            (
+                json!({ "tools": [{ "type": "function", "function": { "name": "a", "parameters": { "type": "array" } } }] }),
+                "\"tools[0].function.parameters.type\" must be \"object\"",
+            ),
             (json!({ "tools": [{ "type": "web_search" }] }), "runs no tools of its own"),
             (json!({ "tools": [{ "type": "function", "function": { "name": "a b" } }] }), "1 to 64 letters"),
             (

@@ -48,7 +48,12 @@ pub(super) fn ask(mut f: Fields, app: &App, card: &Card, answers: bool) -> Resul
     let stops = f.list("stop_sequences", 32)?.unwrap_or_default();
     let stop = |v: Value| match v {
         Value::String(text) if (1..=1024).contains(&text.len()) => Ok(text),
-        other => Err(wrong("stop_sequences", "an array of strings of 1 to 1024 bytes", &other)),
+        Value::String(text) => {
+            let line =
+                format!("a string of \"stop_sequences\" has {} bytes; 1 to 1024 are taken", text.len());
+            Err(ApiError::value("stop_sequences", line))
+        }
+        other => Err(wrong("stop_sequences", "an array of strings", &other)),
     };
     let mut draw = Draw::read(&mut f, card, app.id())?;
     draw.stop.extend(stops.into_iter().map(stop).collect::<Result<Vec<_>>>()?);
@@ -131,10 +136,7 @@ fn tool(value: Value, at: &str) -> Result<Tool> {
     let name = f.need_text("name")?;
     shape::check_name(&name, &f.path("name"))?;
     let path = f.path("input_schema");
-    let parameters = match f.need("input_schema")? {
-        schema @ Value::Object(_) => Some(schema),
-        other => return Err(wrong(&path, "a JSON schema, an object", &other)),
-    };
+    let parameters = shape::parameters(Some(f.need("input_schema")?), &path)?;
     let (description, strict) = (f.text("description")?, f.flag("strict")?.unwrap_or(false));
     f.ignore(&[
         "cache_control",
