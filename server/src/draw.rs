@@ -36,13 +36,9 @@ pub(crate) struct Draw {
 /// What clients of other local servers send and this one does not do.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("mirostat", "there is no Mirostat here; use min_p or typical_p"),
-    ("mirostat_tau", "there is no Mirostat here; use min_p or typical_p"),
-    ("mirostat_eta", "there is no Mirostat here; use min_p or typical_p"),
     ("xtc_probability", "there is no XTC here; use min_p or typical_p"),
-    ("xtc_threshold", "there is no XTC here; use min_p or typical_p"),
     ("dry_sequence_breakers", "DRY looks at tokens alone here"),
     ("dynatemp_range", "the temperature is fixed here"),
-    ("dynatemp_exponent", "the temperature is fixed here"),
     ("tfs_z", "there is no tail-free sampling here; use min_p or typical_p"),
     ("top_a", "use min_p or typical_p"),
     ("min_tokens", "forbid the token that ends the text by logit_bias, or set ignore_eos"),
@@ -51,6 +47,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("use_beam_search", "tokens are drawn one by one; use n for several answers"),
     ("length_penalty", "tokens are drawn one by one; use n for several answers"),
 ];
+
+/// How these would do it, which matters only where they are switched on.
+const HOW: &[&str] = &["mirostat_tau", "mirostat_eta", "xtc_threshold", "dynatemp_exponent"];
 
 impl Draw {
     /// Takes the fields that all routes share.
@@ -74,6 +73,7 @@ impl Draw {
         s.ignore_eos = f.flag("ignore_eos")?.unwrap_or(s.ignore_eos);
         s.seed = fold(seed(f)?.unwrap_or(new_seed));
         f.refuse(ELSEWHERE)?;
+        f.ignore(HOW);
         Ok(Draw {
             sampling: s,
             max_tokens: None,
@@ -195,11 +195,11 @@ pub(crate) fn ids(f: &mut Fields, name: &'static str, vocabulary: u32) -> Result
 pub(crate) fn id(value: &Value, path: &str, vocabulary: u32) -> Result<u32> {
     match value.as_u64() {
         Some(id) if id < u64::from(vocabulary) => Ok(id as u32),
-        Some(id) => Err(ApiError::value(
+        _ if value.is_number() => Err(ApiError::value(
             path,
-            format!("{id} in \"{path}\" is no token id; they are from 0 to {}", vocabulary - 1),
+            format!("{value} in \"{path}\" is no token id; they are from 0 to {}", vocabulary - 1),
         )),
-        None => Err(wrong(path, "an array of token ids", value)),
+        _ => Err(wrong(path, "an array of token ids", value)),
     }
 }
 
@@ -240,6 +240,10 @@ pub(crate) fn model_name(f: &mut Fields, lenient: bool) -> Result<Option<String>
     match f.text("model")? {
         Some(name) => Ok(Some(name)),
         None if lenient => Ok(None),
-        None => Err(missing("model")),
+        None => {
+            let mut error = missing("model");
+            error.message += "; GET /v1/models lists what is here";
+            Err(error)
+        }
     }
 }

@@ -10,8 +10,60 @@ pub(crate) struct Fields {
     /// Where the object is in the request, `""` for the request itself, else with a dot at its end.
     at: String,
     asked: Vec<&'static str>,
-    /// Names that are taken without effect, or to be refused: no hint for who looks for one that is served.
+    /// Names that are taken without effect.
     others: Vec<&'static str>,
+}
+
+/// Names of fields in other servers' APIs, or in another one of this server's, and the names that may be served here.
+const ELSEWHERE: [(&str, &str); 20] = [
+    ("repetition_penalty", "repeat_penalty"),
+    ("max_tokens", "max_output_tokens"),
+    ("max_tokens", "num_predict"),
+    ("max_completion_tokens", "max_output_tokens"),
+    ("max_output_tokens", "max_tokens"),
+    ("max_new_tokens", "max_tokens"),
+    ("max_length", "max_tokens"),
+    ("num_predict", "max_tokens"),
+    ("n_predict", "max_tokens"),
+    ("n_predict", "num_predict"),
+    ("stop_sequences", "stop"),
+    ("messages", "input"),
+    ("messages", "prompt"),
+    ("input", "messages"),
+    ("input", "prompt"),
+    ("prompt", "messages"),
+    ("prompt", "content"),
+    ("text", "content"),
+    ("response_format", "text"),
+    ("response_format", "format"),
+];
+
+/// Values of fields that are not served which say what is done anyway.
+const NOTHING: [(&str, &str); 11] = [
+    ("mirostat", "0"),
+    ("tfs_z", "1"),
+    ("n_probs", "0"),
+    ("xtc_probability", "0"),
+    ("dynatemp_range", "0"),
+    ("min_tokens", "0"),
+    ("length_penalty", "1"),
+    ("id_slot", "-1"),
+    ("use_beam_search", "false"),
+    ("penalize_newline", "true"),
+    ("shift", "false"),
+];
+
+/// Whether a field that is not served asks for nothing by this value.
+fn asks_nothing(name: &str, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        other => NOTHING.iter().filter(|n| n.0 == name).any(|(_, nothing)| match other.as_f64() {
+            Some(x) => nothing.parse() == Ok(x),
+            None => other.to_string() == *nothing,
+        }),
+    }
 }
 
 /// What a value is, for messages.
@@ -167,11 +219,11 @@ impl Fields {
         self.others.extend(names);
     }
 
-    /// Refuses fields that are documented elsewhere and not served here, each with why.
+    /// Refuses fields that are documented elsewhere and not served here, each with why. A value that asks for nothing is
+    /// let through: clients write fields out that their users left alone.
     pub(crate) fn refuse(&mut self, names: &[(&'static str, &str)]) -> Result<()> {
-        self.others.extend(names.iter().map(|n| n.0));
         for (name, why) in names {
-            if self.map.remove(*name).is_some_and(|v| !v.is_null()) {
+            if self.map.remove(*name).is_some_and(|v| !asks_nothing(name, &v)) {
                 let path = self.path(name);
                 return Err(ApiError::unsupported(&path, format!("\"{path}\" is not supported: {why}")));
             }
@@ -190,8 +242,12 @@ impl Fields {
             return Ok(());
         }
         let path = self.path(name);
+        let other = || {
+            let meant = ELSEWHERE.iter().filter(|(theirs, _)| theirs == name);
+            meant.map(|(_, ours)| *ours).find(|ours| self.asked.contains(ours))
+        };
         let all = [&self.asked[..], &self.others[..]].concat();
-        let hint = match nearest(name, &all) {
+        let hint = match other().or_else(|| nearest(name, &all)) {
             Some(known) => format!("; did you mean \"{known}\"?"),
             None => format!("; known here: {}", self.asked.join(", ")),
         };
@@ -206,11 +262,12 @@ pub(crate) fn missing(path: &str) -> ApiError {
 
 /// 400 for a value of another type.
 pub(crate) fn wrong(path: &str, wanted: &str, value: &Value) -> ApiError {
-    ApiError::bad("invalid_type", format!("\"{path}\" must be {wanted}, not {}", kind(value))).at(path)
+    let given = if value.is_number() { short(value) } else { kind(value).to_owned() };
+    ApiError::bad("invalid_type", format!("\"{path}\" must be {wanted}, not {given}")).at(path)
 }
 
 /// A value in a message: what is long is cut.
-fn short(value: &Value) -> String {
+pub(crate) fn short(value: &Value) -> String {
     clip(&value.to_string())
 }
 
@@ -270,5 +327,31 @@ mod tests {
         let e = f.finish(None).unwrap_err();
         assert_eq!(e.code, "unknown_parameter");
         assert!(e.message.ends_with("did you mean \"temperature\"?"), "{}", e.message);
+        let mut f = Fields::body(json!({ "seed": 1.5, "max_tokens": 3 })).unwrap();
+        assert!(f.whole("seed", 0, 9).unwrap_err().message.ends_with("not 1.5"));
+        // The name of another API leads to the one here, not to one that would be refused.
+        f.refuse(&[("min_tokens", "set ignore_eos")]).unwrap();
+        assert!(f.whole("max_output_tokens", 1, 9).unwrap().is_none());
+        assert!(f.finish(None).unwrap_err().message.ends_with("did you mean \"max_output_tokens\"?"));
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_not_refused() {
+        for (name, value, refused) in [
+            ("suffix", json!(""), false),
+            ("suffix", json!("x"), true),
+            ("images", json!([]), false),
+            ("images", json!(["x"]), true),
+            ("mirostat", json!(0), false),
+            ("mirostat", json!(2), true),
+            ("tfs_z", json!(1.0), false),
+            ("tfs_z", json!(0.5), true),
+            ("penalize_newline", json!(true), false),
+            ("penalize_newline", json!(false), true),
+            ("web_search_options", json!({}), true),
+        ] {
+            let mut f = Fields::body(json!({ (name): value })).unwrap();
+            assert_eq!(f.refuse(&[(name, "no")]).is_err(), refused, "{name}: {value}");
+        }
     }
 }

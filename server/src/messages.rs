@@ -174,7 +174,7 @@ mod tests {
             (json!([]), "is empty (messages)"),
             (json!([{ "role": "user" }]), "\"messages[0].content\" is missing"),
             (json!([{ "role": "robot", "content": "x" }]), "must be one of system, developer"),
-            (json!([{ "role": "user", "content": 7 }]), "not a number (messages[0].content)"),
+            (json!([{ "role": "user", "content": 7 }]), "not 7 (messages[0].content)"),
             (
                 json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }]),
                 "text alone",

@@ -195,7 +195,7 @@ fn what_is_not_served_is_named() {
     for (more, code, param) in [
         (json!({ "max_tokens": null }), "missing_required_parameter", "max_tokens"),
         (json!({ "max_token": 1 }), "unknown_parameter", "max_token"),
-        (json!({ "mcp_servers": [] }), "unsupported_parameter", "mcp_servers"),
+        (json!({ "mcp_servers": [{ "url": "x" }] }), "unsupported_parameter", "mcp_servers"),
         (json!({ "n": 2 }), "unsupported_parameter", "n"),
         (json!({ "messages": [] }), "invalid_value", "messages"),
         (user(json!([{ "type": "image", "source": {} }])), "unsupported_parameter", "messages[0].content[0]"),

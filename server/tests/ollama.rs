@@ -112,6 +112,8 @@ fn what_is_not_served_is_named() {
     let options = |o: Value| json!({ "options": o });
     for (path, more, code, param) in [
         ("/api/chat", json!({ "keep_alive": 0 }), "unsupported_parameter", "keep_alive"),
+        ("/api/chat", json!({ "keep_alive": "0s" }), "unsupported_parameter", "keep_alive"),
+        ("/api/chat", json!({ "keep_alive": "soon" }), "invalid_value", "keep_alive"),
         ("/api/chat", json!({ "formt": "json" }), "unknown_parameter", "formt"),
         ("/api/chat", json!({ "format": "xml" }), "invalid_type", "format"),
         ("/api/chat", json!({ "think": true }), "unsupported_parameter", "think"),

@@ -8,7 +8,7 @@ use crate::ask::Ask;
 use crate::card::{Card, Rendering};
 use crate::draw::Draw;
 use crate::error::{ApiError, Result};
-use crate::fields::{Fields, missing, wrong};
+use crate::fields::{Fields, missing, short, wrong};
 use crate::grammar::Source;
 use crate::shape::{self, Form};
 
@@ -110,16 +110,46 @@ pub(super) fn asked(mut f: Fields, app: &App, card: &Card, kind: Kind) -> Result
 
 /// How long a model stays loaded: here, as long as the server runs.
 pub(super) fn keep_alive(f: &mut Fields) -> Result<()> {
-    let unloads = |v: &Value| {
-        v.as_f64() == Some(0.0) || v.as_str().is_some_and(|t| t.trim_end_matches(['s', 'm', 'h']) == "0")
-    };
-    match f.take("keep_alive") {
-        Some(v) if unloads(&v) => {
+    let Some(value) = f.take("keep_alive") else { return Ok(()) };
+    match value.as_f64().or_else(|| value.as_str().and_then(seconds)) {
+        Some(0.0) => {
             Err(ApiError::unsupported("keep_alive", "models stay loaded as long as the server runs"))
         }
-        None | Some(Value::Number(_) | Value::String(_)) => Ok(()),
-        Some(other) => Err(wrong("keep_alive", "a number of seconds or a duration such as \"5m\"", &other)),
+        Some(_) => Ok(()),
+        None => {
+            let line = format!(
+                "\"keep_alive\" must be a number of seconds or a duration such as \"5m\", not {}",
+                short(&value)
+            );
+            Err(ApiError::value("keep_alive", line))
+        }
     }
+}
+
+/// The seconds of a duration as Go writes it, such as `1h30m` or `-1s`; a bare number has seconds.
+fn seconds(text: &str) -> Option<f64> {
+    let mut rest = text.trim_start_matches(['-', '+']);
+    if let Ok(seconds) = rest.parse() {
+        return Some(seconds);
+    }
+    let mut sum = 0.0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        let unit = rest[end..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| end + n);
+        sum += number
+            * match &rest[end..unit] {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "us" | "µs" => 1e-6,
+                "ns" => 1e-9,
+                _ => return None,
+            };
+        rest = &rest[unit..];
+    }
+    (!text.is_empty()).then_some(sum)
 }
 
 /// Options where no text is drawn.

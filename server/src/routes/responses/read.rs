@@ -318,12 +318,7 @@ fn tool(value: Value, at: &str) -> Result<Tool> {
     let name = f.need_text("name")?;
     shape::check_name(&name, &f.path("name"))?;
     let path = f.path("parameters");
-    let parameters = match f.take("parameters") {
-        None => None,
-        Some(schema @ Value::Object(_)) => Some(schema),
-        Some(other) => return Err(wrong(&path, "a JSON schema, an object", &other)),
-    };
-    // Here a function is strict unless it says that it is not; a schema that cannot be enforced must then be told.
+    let parameters = shape::parameters(f.take("parameters"), &path)?;
     let (description, strict) = (f.text("description")?, f.flag("strict")?.unwrap_or(false));
     f.finish(None)?;
     Ok(Tool { name, description, parameters, strict })
@@ -368,7 +363,10 @@ fn reasoning(f: &mut Fields, card: &Card) -> Result<Reasoning> {
         map.insert("reasoning_effort".into(), effort.as_str().into());
     }
     let (thinking, extra) =
-        ask::thinking(&mut Fields::body(Value::Object(map))?, card).map_err(|e| e.at("reasoning.effort"))?;
+        ask::thinking(&mut Fields::body(Value::Object(map))?, card).map_err(|mut e| {
+            e.message = e.message.replace("reasoning_effort", "reasoning.effort");
+            e.at("reasoning.effort")
+        })?;
     Ok((thinking, extra, effort))
 }
 
