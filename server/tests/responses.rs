@@ -143,6 +143,15 @@ fn conversations_go_on_from_what_is_kept() {
     let items = server.get(&format!("{}/input_items", path(&second["id"]))).json();
     assert_eq!(items["data"].as_array().map(Vec::len), Some(4));
     assert_eq!(items["data"][0]["role"], "user");
+    let asked = |query: &str| server.get(&format!("{}{query}", path(&second["id"])));
+    let oldest = asked("/input_items?order=asc&limit=1").json();
+    assert_eq!((&oldest["data"][0], &oldest["has_more"]), (&items["data"][3], &json!(true)));
+    assert_eq!(asked("/input_items?order=up").error().0, 400);
+    assert_eq!(asked("?stream=true").error(), (400, "unsupported_parameter".into(), "stream".into()));
+    assert_eq!(
+        asked("?starting_after=2").error(),
+        (400, "unknown_parameter".into(), "starting_after".into())
+    );
     assert_eq!(server.get(&path(&whole["id"])).status, 404, "it was not to be stored");
     let delete = |id: &Value| {
         let head =

@@ -6,10 +6,11 @@ mod write;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::tuning::{page, query};
 use super::{Post, json};
 use crate::app::{App, now};
 use crate::draw;
@@ -82,20 +83,31 @@ fn asker(who: &Asker) -> Who {
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     Path(path): Path<String>,
+    RawQuery(q): RawQuery,
     who: Asker,
 ) -> Result<Response> {
-    match path.strip_suffix("/input_items") {
-        None => Ok(json(find(&app, &path, asker(&who))?.response.to_string())),
-        Some(id) => {
-            let record = find(&app, id, asker(&who))?;
-            // The newest first, as OpenAI has it.
-            let items: Vec<Value> = [record.before, record.input].concat().into_iter().rev().collect();
-            let id = |item: Option<&Value>| item.map(|i| i["id"].clone()).unwrap_or_default();
-            let (first, last) = (id(items.first()), id(items.last()));
-            let list = json!({ "object": "list", "data": items, "first_id": first, "last_id": last, "has_more": false });
-            Ok(json(list.to_string()))
+    let Some(id) = path.strip_suffix("/input_items") else {
+        if query(q.as_deref(), ["stream"])?[0].is_some_and(|stream| stream != "false") {
+            let line = "a stream is taken up again at /v1/streams/ID, if its request said \"resumable\"";
+            return Err(ApiError::unsupported("stream", line));
         }
+        return Ok(json(find(&app, &path, asker(&who))?.response.to_string()));
+    };
+    let [after, limit, order] = query(q.as_deref(), ["after", "limit", "order"])?;
+    let record = find(&app, id, asker(&who))?;
+    let mut items = [record.before, record.input].concat();
+    match order {
+        Some("asc") => {}
+        // The newest first, as OpenAI has it.
+        None | Some("desc") => items.reverse(),
+        Some(_) => return Err(ApiError::value("order", "\"order\" must be asc or desc")),
     }
+    let mut list = page(items, after, limit)?;
+    let id = |item: Option<&Value>| item.map(|i| i["id"].clone()).unwrap_or_default();
+    let data = list["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let (first, last) = (id(data.first()), id(data.last()));
+    (list["first_id"], list["last_id"]) = (first, last);
+    Ok(json(list.to_string()))
 }
 
 /// DELETE /v1/responses/{id}
