@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, Method, Request, header};
+use axum::http::{HeaderMap, Method, Request, Uri, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use weft_formats::hex;
@@ -102,6 +102,7 @@ const PUBLIC: &[&str] = &["/health", "/v1/health"];
 /// 401, 403 or 415.
 pub(crate) fn check<B>(config: &Config, request: &Request<B>) -> Result<Who> {
     let headers = request.headers();
+    check_head(request.uri(), headers)?;
     let host = host(headers, request.uri().host())?;
     if !is_ours(config, host) {
         let shown: String = host.chars().take(80).collect();
@@ -124,6 +125,42 @@ pub(crate) fn check<B>(config: &Config, request: &Request<B>) -> Result<Who> {
         check_type(path, headers)?;
     }
     Ok(who)
+}
+
+/// Bytes of a request's head at most.
+pub(crate) const HEAD: usize = 64 << 10;
+
+/// Refuses a head that is too long for this server, and a path that is no text.
+fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<()> {
+    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    if uri.path().len() + uri.query().map_or(0, str::len) + lines.sum::<usize>() > HEAD {
+        let line = format!("the head of the request is larger than {} KiB", HEAD >> 10);
+        let status = axum::http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(ApiError::http(status, "head_too_large", line));
+    }
+    match is_text(uri.path().as_bytes()) {
+        true => Ok(()),
+        false => Err(ApiError::bad("invalid_path", "the path of the request is no UTF-8")),
+    }
+}
+
+/// Whether a path is text once its `%` are read.
+fn is_text(path: &[u8]) -> bool {
+    let digit = |at: usize| path.get(at).and_then(|b| char::from(*b).to_digit(16));
+    let (mut bytes, mut at) = (Vec::with_capacity(path.len()), 0);
+    while let Some(&byte) = path.get(at) {
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high << 4 | low) as u8);
+                at += 3;
+            }
+            _ => {
+                bytes.push(byte);
+                at += 1;
+            }
+        }
+    }
+    std::str::from_utf8(&bytes).is_ok()
 }
 
 /// The same for a request of another machine, which its channel has named.
@@ -241,6 +278,14 @@ pub(crate) fn boundary(kind: &str) -> Option<&str> {
 }
 
 fn check_type(path: &str, headers: &HeaderMap) -> Result<()> {
+    let status = axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    if let Some(how) =
+        text(headers, &header::CONTENT_ENCODING).filter(|h| !h.eq_ignore_ascii_case("identity"))
+    {
+        let shown: String = how.chars().take(40).collect();
+        let line = format!("a body is read as it comes; send it without \"Content-Encoding: {shown}\"");
+        return Err(ApiError::http(status, "unsupported_media_type", line));
+    }
     let given = text(headers, &header::CONTENT_TYPE);
     // A page of elsewhere can send a form, but not with one of these headers.
     let ours = headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key");
@@ -251,7 +296,6 @@ fn check_type(path: &str, headers: &HeaderMap) -> Result<()> {
     if kind.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    let status = axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
     let line = "a POST needs the header \"Content-Type: application/json\"";
     Err(ApiError::http(status, "unsupported_media_type", line))
 }
@@ -346,6 +390,21 @@ mod tests {
             );
         }
         assert_eq!(ask(&open, &[HERE]), Err((415, "unsupported_media_type")));
+        let coded = |how| ask(&open, &[HERE, JSON, ("content-encoding", how)]);
+        assert_eq!((coded("identity"), coded("gzip")), (Ok(0), Err((415, "unsupported_media_type"))));
+    }
+
+    #[test]
+    fn a_head_has_bounds_and_its_path_is_text() {
+        let open = Config::default();
+        let get = |path: &str, more: usize| {
+            let request = Request::get(path).header("host", "localhost").header("x", "a".repeat(more));
+            check(&open, &request.body(()).expect("a request")).map_err(|e| e.status.as_u16())
+        };
+        assert_eq!(get("/v1/models/%C3%BC%zz", 9), Ok(Who(0)));
+        assert_eq!(get("/v1/models/%ff", 9), Err(400));
+        assert_eq!(get("/v1/models", 65_000), Ok(Who(0)));
+        assert_eq!(get("/v1/models", 66_000), Err(431));
     }
 
     #[test]

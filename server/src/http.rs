@@ -21,13 +21,10 @@ use tokio::time::Instant;
 
 use crate::app::{App, Told};
 use crate::error::{ApiError, Result};
-use crate::guard::Who;
+use crate::guard::{HEAD, Who};
 use crate::peers::forward;
 use crate::peers::listen::{self, Key};
 use crate::{guard, routes};
-
-/// Bytes of a request's head at most.
-const HEAD: usize = 64 << 10;
 
 /// Headers of answers that pages of other origins may read.
 const EXPOSED: &str = "x-request-id, retry-after, x-weft-machine, x-weft-away, x-weft-queue-position, x-weft-queue-ms, \
