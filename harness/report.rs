@@ -34,7 +34,10 @@ pub struct Timings {
 }
 
 /// Tokens that the device may have computed by the time that the first is read.
-pub const TOGETHER: usize = 3;
+pub const TOGETHER: usize = 4;
+
+/// Tokens of an answer from which its rate says something.
+const SHORTEST: usize = 2 * TOGETHER;
 
 fn per_second(count: usize, time: Duration) -> Option<f64> {
     (count > 0 && time.as_secs_f64() > 0.0).then(|| count as f64 / time.as_secs_f64())
@@ -49,6 +52,7 @@ impl Timings {
     /// Tokens a second behind the first ones, which are computed before the first is read.
     pub fn decode_rate(&self) -> Option<f64> {
         per_second(self.generated.saturating_sub(TOGETHER), self.steady)
+            .filter(|_| self.generated >= SHORTEST)
     }
 
     /// One line.

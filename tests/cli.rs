@@ -68,7 +68,7 @@ fn drafts_change_no_answer() {
 /// The first tokens are there together, so that no rate can be told of them.
 #[test]
 fn short_answers_have_no_rate() {
-    for n in ["0", "2", "3"] {
+    for n in ["0", "2", "4", "7"] {
         let timings = json(&["run", "--json", "-n", n, "Hi"])["timings"].take();
         assert!(timings["decode_tokens_per_s"].is_null(), "-n {n}: {timings}");
         assert_eq!(timings["prefill_tokens_per_s"].is_null(), n == "0", "{timings}");
