@@ -146,6 +146,16 @@ fn what_is_unknown_lists_what_is_known() {
     for args in [["-r", "0"], ["-b", "257"], ["-o", "xml"], ["-p", "x"]] {
         assert_eq!(weft(&[&["bench"][..], &args].concat()).code, Some(2), "{args:?}");
     }
+    // What would be left unread.
+    for args in [
+        &["--requests", "5"][..],
+        &["--arrivals", "5", "-d", "64"],
+        &["--arrivals", "5", "-r", "2"],
+        &["--arrivals", "5", "-p", "8,16"],
+        &["--url", "http://127.0.0.1:9/v1", "-b", "4"],
+    ] {
+        assert_eq!(weft(&[&["bench"][..], args].concat()).code, Some(2), "{args:?}");
+    }
     let help = ok(&["bench", "--help"]);
     assert!(help.contains("Examples:") && help.contains("--synthetic qwen3-4b:q4_k_m"));
 }

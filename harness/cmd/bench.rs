@@ -68,7 +68,7 @@ pub(super) struct Flags {
     )]
     n_depth: Vec<u32>,
     /// Slots that decode at a time, up to 256
-    #[arg(short = 'b', long, alias = "streams", value_name = "N,...", value_delimiter = ',', default_value = "1",
+    #[arg(short = 'b', long, alias = "streams", value_name = "N,...", value_delimiter = ',', default_value = "1", conflicts_with = "url",
           value_parser = clap::value_parser!(u32).range(1..=weft_models::engine::MAX_SLOTS as i64))]
     slots: Vec<u32>,
     /// In place of tests, requests that arrive in time, RATE a second on average (inf: all at once), each with a
@@ -476,6 +476,13 @@ pub(super) fn of(
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
+    if f.arrivals.is_some() || f.server.is_asked() {
+        for (flag, list) in [("-p", &f.n_prompt), ("-n", &f.n_gen), ("-b", &f.slots)] {
+            if list.len() > 1 {
+                return Err(Error::usage(format!("--arrivals and --url take one number as {flag}")));
+            }
+        }
+    }
     if f.server.is_asked() {
         return url::run(&f.server, f.requests, f.n_prompt[0], f.n_gen[0]);
     }
