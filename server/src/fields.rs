@@ -61,7 +61,7 @@ fn asks_nothing(name: &str, value: &Value) -> bool {
         Value::Array(list) => list.is_empty(),
         other => NOTHING.iter().filter(|n| n.0 == name).any(|(_, nothing)| match other.as_f64() {
             Some(x) => nothing.parse() == Ok(x),
-            None => other.to_string() == *nothing,
+            None => other.as_bool().is_some_and(|on| nothing.parse() == Ok(on)),
         }),
     }
 }
