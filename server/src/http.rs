@@ -46,6 +46,8 @@ pub(crate) fn peer_router(app: Arc<App>) -> Router {
 async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let origin = guard::allowed_origin(&app.config, request.headers()).map(str::to_owned);
     let preflight = *request.method() == Method::OPTIONS;
+    // A page of a named origin may send what its client sends: OpenAI's and Anthropic's have headers of their own.
+    let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let mut response = match guard::check(&app.config, &request) {
         Ok(_) if preflight => StatusCode::NO_CONTENT.into_response(),
         checked => answer(&app, request, next, checked).await,
@@ -58,10 +60,9 @@ async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         set(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         if preflight {
             set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE");
-            set(
-                header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "authorization, content-type, last-event-id, x-api-key",
-            );
+            let wanted = wanted.as_ref().and_then(|w| w.to_str().ok()).filter(|w| w.len() <= 1024);
+            let usual = "authorization, content-type, last-event-id, x-api-key";
+            set(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.unwrap_or(usual));
             set(header::ACCESS_CONTROL_MAX_AGE, "600");
         }
     }

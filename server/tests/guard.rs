@@ -48,6 +48,17 @@ fn a_named_origin_may_ask() {
     assert_eq!(ask("OPTIONS", "http://a.example"), (204, allowed.clone()));
     assert_eq!(ask("GET", "http://a.example"), (200, allowed));
     assert_eq!(ask("GET", "http://b.example"), (403, None));
+    // The openai package in a page asks for headers of its own.
+    let wanted = |origin: &str| {
+        let head = format!(
+            "OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: {}\r\nconnection: close\r\norigin: {origin}\r\n\
+             access-control-request-headers: authorization,x-stainless-lang\r\n\r\n",
+            server.at
+        );
+        server.raw(&head, b"").header("access-control-allow-headers").map(str::to_owned)
+    };
+    assert_eq!(wanted("http://a.example"), Some("authorization,x-stainless-lang".to_owned()));
+    assert_eq!(wanted("http://b.example"), None);
 }
 
 #[test]
