@@ -84,16 +84,20 @@ impl SplitConfig {
         // Where slots fill the GPU and are short, more workgroups on a multiprocessor are worth more than keys that are
         // read once for all query heads.
         let short = busy && positions <= 512;
+        // A workgroup that holds many heads and loads has a multiprocessor to itself: as many as those, not twice.
+        let long = slots > 1 && positions > 2048;
         let (heads, splits) = match positions {
             _ if short => (2.min(most), 1),
             _ if busy => (most, 1),
+            2049..=8192 if long => (most, 8),
             0..=512 => (1, 1),
             513..=2048 => (1, 8),
             2049..=8192 => (2.min(most), 8),
             _ => (most, 16),
         };
         let workgroups = kv_heads * group.div_ceil(heads) * slots;
-        let splits = if slots > 1 { (256 / workgroups).clamp(1, splits) } else { splits };
+        let at_once = if long { 128 } else { 256 };
+        let splits = if slots > 1 { (at_once / workgroups).clamp(1, splits) } else { splits };
         // Loads in flight take registers, too.
         let (prefetch, subgroups) = if short { (4, SUBGROUPS / 2) } else { (prefetch(ty), SUBGROUPS) };
         SplitConfig { heads, splits, values: 8, prefetch, subgroups }
