@@ -94,6 +94,15 @@ impl CacheType {
         }
     }
 
+    /// The fragment that has values as integers, for types with scales.
+    pub(crate) fn integers(self) -> &'static str {
+        match self {
+            CacheType::F32 | CacheType::F16 => "",
+            CacheType::Q8_0 => include_str!("integers_q8_0.wgsl"),
+            CacheType::Q4_0 => include_str!("integers_q4_0.wgsl"),
+        }
+    }
+
     /// The function that narrows what was loaded to f16, for cooperative matrices.
     pub(crate) fn halves(self) -> &'static str {
         match self {

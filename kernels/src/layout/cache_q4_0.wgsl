@@ -58,6 +58,11 @@ fn scale(half: u32) -> f32 {
     return unpack2x16float(half).x;
 }
 
+// The nibble, in halves, that stands for zero.
+fn middle(half: u32) -> f32 {
+    return 0.5 * f32(half & 31u);
+}
+
 fn zero(half: u32) -> f32 {
     return 1024.0 + middle(half);
 }
@@ -67,19 +72,4 @@ fn wide(h: Held) -> mat2x4<f32> {
     let x = values(h.q);
     let base = vec4<f32>(-d * zero(h.scale));
     return mat2x4<f32>(fma(x[0], vec4<f32>(d), base), fma(x[1], vec4<f32>(d), base));
-}
-
-// A value is scale * (integer here - middle), four in a word.
-fn integers(q: Packed) -> vec2<u32> {
-    return vec2<u32>(q, q >> 4u) & vec2<u32>(0x0f0f0f0fu);
-}
-
-fn middle(half: u32) -> f32 {
-    return 0.5 * f32(half & 31u);
-}
-
-// Integers of other 8 values in the same order.
-fn as_packed(a: vec4<i32>, b: vec4<i32>) -> vec2<u32> {
-    return vec2<u32>(
-        pack4xI8(vec4<i32>(a.x, b.x, a.y, b.y)), pack4xI8(vec4<i32>(a.z, b.z, a.w, b.w)));
 }

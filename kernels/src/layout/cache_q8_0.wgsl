@@ -67,13 +67,3 @@ fn wide(h: Held) -> mat2x4<f32> {
     let x = values(h.q);
     return mat2x4<f32>(fma(x[0], d, -1152.0 * d), fma(x[1], d, -1152.0 * d));
 }
-
-// A value is scale * (integer here), of 8 bits with a sign, four in a word.
-fn integers(q: Packed) -> vec2<u32> {
-    return q ^ vec2<u32>(0x80808080u);
-}
-
-// Integers of other 8 values in the same order.
-fn as_packed(a: vec4<i32>, b: vec4<i32>) -> vec2<u32> {
-    return vec2<u32>(pack4xI8(a.xzyw), pack4xI8(b.xzyw));
-}

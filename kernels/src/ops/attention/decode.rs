@@ -282,6 +282,7 @@ impl Kernel {
             include_str!("extremes.wgsl"),
             self.ty.word(),
             self.ty.loads(),
+            if self.dot { self.ty.integers() } else { "" },
             self.ty.stores(),
             self.ty.kept(),
             if self.ints { UNIT } else { "" },
