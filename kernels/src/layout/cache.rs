@@ -87,10 +87,14 @@ impl CacheType {
     /// The fragment that loads from the cache.
     pub(crate) fn loads(self) -> &'static str {
         match self {
-            CacheType::F32 => include_str!("cache_f32.wgsl"),
-            CacheType::F16 => include_str!("cache_f16.wgsl"),
-            CacheType::Q8_0 => include_str!("cache_q8_0.wgsl"),
-            CacheType::Q4_0 => include_str!("cache_q4_0.wgsl"),
+            CacheType::F32 => concat!(include_str!("cache_f32.wgsl"), "\n", include_str!("cache_whole.wgsl")),
+            CacheType::F16 => concat!(include_str!("cache_f16.wgsl"), "\n", include_str!("cache_whole.wgsl")),
+            CacheType::Q8_0 => {
+                concat!(include_str!("cache_q8_0.wgsl"), "\n", include_str!("cache_scaled.wgsl"))
+            }
+            CacheType::Q4_0 => {
+                concat!(include_str!("cache_q4_0.wgsl"), "\n", include_str!("cache_scaled.wgsl"))
+            }
         }
     }
 

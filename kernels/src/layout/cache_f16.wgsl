@@ -15,18 +15,3 @@ fn wide(h: Held) -> mat2x4<f32> {
         vec4<f32>(unpack2x16float(h.x), unpack2x16float(h.y)),
         vec4<f32>(unpack2x16float(h.z), unpack2x16float(h.w)));
 }
-
-// The same where scales come apart from values: here there are none.
-alias Packed = Held;
-
-fn packed_key(i: u32) -> Packed {
-    return held_key(i);
-}
-
-fn packed_value(i: u32) -> Packed {
-    return held_value(i);
-}
-
-fn values(q: Packed) -> mat2x4<f32> {
-    return wide(q);
-}

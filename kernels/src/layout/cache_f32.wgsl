@@ -16,18 +16,3 @@ fn held_value(i: u32) -> Held {
 fn wide(h: Held) -> mat2x4<f32> {
     return mat2x4<f32>(bitcast<vec4<f32>>(h.low), bitcast<vec4<f32>>(h.high));
 }
-
-// The same where scales come apart from values: here there are none.
-alias Packed = Held;
-
-fn packed_key(i: u32) -> Packed {
-    return held_key(i);
-}
-
-fn packed_value(i: u32) -> Packed {
-    return held_value(i);
-}
-
-fn values(q: Packed) -> mat2x4<f32> {
-    return wide(q);
-}

@@ -6,27 +6,9 @@
 
 alias Packed = u32;
 
-struct Held {
-    q: Packed,
-    scale: u32,
-}
-
 // Word of the scale of the i-th 8 values.
 fn scale_at(i: u32) -> u32 {
     return p.positions * p.kv_heads * (HD / 8u) + i / (HD / 8u) * ((HD + 63u) / 64u) + i % (HD / 8u) / 8u;
-}
-
-// The half of the word that is the scale of these 8 values, in the low half.
-fn scale_of(word: u32, i: u32) -> u32 {
-    return word >> (i % (HD / 8u) / 4u % 2u * 16u);
-}
-
-fn packed_key(i: u32) -> Packed {
-    return k_cache[i];
-}
-
-fn packed_value(i: u32) -> Packed {
-    return v_cache[i];
 }
 
 fn key_scale(i: u32) -> u32 {
@@ -37,25 +19,12 @@ fn value_scale(i: u32) -> u32 {
     return scale_of(v_cache[scale_at(i)], i);
 }
 
-fn held_key(i: u32) -> Held {
-    return Held(packed_key(i), key_scale(i));
-}
-
-fn held_value(i: u32) -> Held {
-    return Held(packed_value(i), value_scale(i));
-}
-
 fn pair(word: u32) -> vec2<f32> {
     return unpack2x16float((word & 0x000f000fu) | 0x64006400u);
 }
 
-// A value is scale * (value here - zero).
 fn values(q: Packed) -> mat2x4<f32> {
     return mat2x4<f32>(vec4<f32>(pair(q), pair(q >> 4u)), vec4<f32>(pair(q >> 8u), pair(q >> 12u)));
-}
-
-fn scale(half: u32) -> f32 {
-    return unpack2x16float(half).x;
 }
 
 // The nibble, in halves, that stands for zero.
@@ -65,11 +34,4 @@ fn middle(half: u32) -> f32 {
 
 fn zero(half: u32) -> f32 {
     return 1024.0 + middle(half);
-}
-
-fn wide(h: Held) -> mat2x4<f32> {
-    let d = scale(h.scale);
-    let x = values(h.q);
-    let base = vec4<f32>(-d * zero(h.scale));
-    return mat2x4<f32>(fma(x[0], vec4<f32>(d), base), fma(x[1], vec4<f32>(d), base));
 }

@@ -4,27 +4,9 @@
 
 alias Packed = vec2<u32>;
 
-struct Held {
-    q: Packed,
-    scale: u32,
-}
-
 // Word of the scale of the i-th 8 values.
 fn scale_at(i: u32) -> u32 {
     return p.positions * p.kv_heads * (HD / 4u) + i / (HD / 8u) * ((HD + 63u) / 64u) + i % (HD / 8u) / 8u;
-}
-
-// The half of the word that is the scale of these 8 values, in the low half.
-fn scale_of(word: u32, i: u32) -> u32 {
-    return word >> (i % (HD / 8u) / 4u % 2u * 16u);
-}
-
-fn packed_key(i: u32) -> Packed {
-    return k_cache[i];
-}
-
-fn packed_value(i: u32) -> Packed {
-    return v_cache[i];
 }
 
 fn key_scale(i: u32) -> u32 {
@@ -37,15 +19,6 @@ fn value_scale(i: u32) -> u32 {
     return scale_of(v_cache[at / 2u][at % 2u], i);
 }
 
-fn held_key(i: u32) -> Held {
-    return Held(packed_key(i), key_scale(i));
-}
-
-fn held_value(i: u32) -> Held {
-    return Held(packed_value(i), value_scale(i));
-}
-
-// A value is scale * (value here - zero).
 fn values(q: Packed) -> mat2x4<f32> {
     let low = (q & vec2<u32>(0x00ff00ffu)) | vec2<u32>(0x64006400u);
     let high = ((q >> vec2<u32>(8u)) & vec2<u32>(0x00ff00ffu)) | vec2<u32>(0x64006400u);
@@ -54,16 +27,6 @@ fn values(q: Packed) -> mat2x4<f32> {
         vec4<f32>(unpack2x16float(low.y), unpack2x16float(high.y)));
 }
 
-fn scale(half: u32) -> f32 {
-    return unpack2x16float(half).x;
-}
-
 fn zero(half: u32) -> f32 {
     return 1152.0;
-}
-
-fn wide(h: Held) -> mat2x4<f32> {
-    let d = vec4<f32>(scale(h.scale));
-    let x = values(h.q);
-    return mat2x4<f32>(fma(x[0], d, -1152.0 * d), fma(x[1], d, -1152.0 * d));
 }

@@ -27,8 +27,8 @@ pub struct State {
 /// The position of a slot that has no token in a batch of several slots.
 pub const IDLE: u32 = u32::MAX;
 
-/// So many tokens of [`Sequences::Mixed`], from each multiple of it on, are of one slot and follow each other, so that
-/// their queries share what is read of its keys. Some may come twice.
+/// Tokens of [`Sequences::Mixed`] come in groups of this size. Those of a group are of one slot and follow each other, so
+/// that their queries share what is read of its keys; a token may come twice.
 pub const TOGETHER: u32 = 4;
 
 /// Whose the tokens of a batch are.
