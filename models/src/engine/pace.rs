@@ -14,13 +14,13 @@ pub(super) const GUESSES: [usize; 2] = [3, 7];
 /// A device that had nothing to do for longer was not waited for.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// How much better than plain steps those with guesses have to be, as a factor: a little better is not worth the change.
+/// Steps with guesses have to be better than plain ones by this factor: a little better is not worth the change.
 const MARGIN: f64 = 1.2;
-/// By how much more, for each plain step that guesses have cost so far.
+/// That factor grows by this for each plain step that guesses have cost so far.
 const WARY: f64 = 0.2;
-/// How much of the time of plain steps guesses may cost in the long run.
+/// Guesses may cost this share of the time of plain steps in the long run.
 const SHARE: f64 = 0.003;
-/// How many plain steps guesses may cost for what they won before.
+/// Guesses may cost as many plain steps as this for what they won before.
 const CREDIT: f64 = 10.0;
 
 /// A step on its way.
@@ -142,7 +142,7 @@ impl Pace {
         self.lost = (self.lost + step.held as f64 * token).max(-CREDIT * plain);
     }
 
-    /// So many guesses of the last step were right.
+    /// Takes off the account what the right guesses of the last step have won.
     pub(super) fn right(&mut self, guesses: usize) {
         self.lost -= guesses as f64 * self.token;
     }

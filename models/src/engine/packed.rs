@@ -26,7 +26,7 @@ struct Short {
     slot: usize,
     from: usize,
     to: usize,
-    /// So many tokens that follow the last of them are told of.
+    /// The log-probabilities of this many tokens come back; the last of these is the one behind the piece.
     told: usize,
 }
 
