@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use weft_kernels::layout::BLOCK;
 use weft_kernels::ops::attention::Sequences;
 use weft_kernels::ops::sample::{IDLE, State};
-use weft_runtime::{DeviceKind, Gpu as Runtime, Pool, Program, Readback, Recorder, Replay, Slice};
+use weft_runtime::{Gpu as Runtime, Pool, Program, Readback, Recorder, Replay, Slice};
 
 use super::Options;
 use super::device::{Device, Kind, Layout, MIXED_STEP, Piece, TOGETHER, padded};
@@ -136,7 +136,7 @@ impl Gpu {
                 block: BLOCK as usize,
                 batch: plan.chunk as usize,
                 scored: scored as usize,
-                together: options.together.unwrap_or(gpu.caps().kind != DeviceKind::Cpu),
+                together: options.shares(gpu.caps()),
                 told: told as usize,
                 groups: groups.iter().map(group).collect(),
                 vocabulary: model.spec().vocabulary,

@@ -60,6 +60,8 @@ pub use weft_kernels::layout::BLOCK;
 pub use room::{GUESSES, MAX_SLOTS, Plan, plan};
 pub use spread::side_by_side;
 
+use weft_runtime::{Caps, DeviceKind};
+
 use crate::{AdapterFile, Error, Model, Result};
 use device::Device;
 use draft::Smaller;
@@ -89,6 +91,13 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options { slots: 4, context: None, positions: None, guesses: 0, together: None }
+    }
+}
+
+impl Options {
+    /// Whether short prompts share programs on a device.
+    fn shares(&self, caps: &Caps) -> bool {
+        self.together.unwrap_or(caps.kind != DeviceKind::Cpu)
     }
 }
 

@@ -95,7 +95,9 @@ impl Room {
         if context == 0 || all > u64::from(u32::MAX) {
             return Err(Error::Context { wanted: context, most: u32::MAX / slots });
         }
-        let batch = chunk.min(context);
+        // Short prompts that share a program are more tokens than any of them.
+        let sharing = if options.shares(f.caps) { slots } else { 1 };
+        let batch = chunk.min(context.saturating_mul(sharing));
         let guesses = options.guesses.min(most - slots);
         // Steps have powers of two of rows: an H200 takes 2.6 ms for three chained rows of a 4B, and 2.2 for four.
         let rows = match slots + guesses {
