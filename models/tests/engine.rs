@@ -445,20 +445,31 @@ fn masks_hold_for_their_own_request() {
 /// Memory is what was planned, and one that does not fit is refused before anything is taken.
 #[test]
 fn memory_is_as_planned() {
-    let model = model("gemma3-f32", exact(), None, false);
-    let room = Room { slots: 6, context: Some(CONTEXT), positions: Some(300), ..Room::default() };
-    let plan = Engine::plan(&model, &room).unwrap();
-    assert!(plan.positions >= 300 && plan.positions < 6 * u64::from(CONTEXT) && plan.block_bytes > 0);
+    let options = Options { device: exact(), chunk: Some(256), context: Some(CONTEXT), ..Options::default() };
+    let model = Model::open(build("gemma3-f32"), &options).unwrap();
     let used = || model.gpu().memory().pools.values().map(|p| p.used).sum::<u64>();
-    let before = used();
-    let mut engine = Engine::new(&model, &room).unwrap();
-    let taken = used() - before;
-    // Each allocation is rounded up.
-    assert!(taken >= plan.total() && taken <= plan.total() + (1 << 14), "{taken} of {plan:?}");
-    for round in 0..2 {
-        tokens(&mut engine, &prompts("gemma3-f32"), 20);
-        let parameters = model.gpu().memory().pools.get(&Pool::Params).map_or(0, |p| p.used);
-        assert_eq!(used() - before - parameters, taken, "round {round} took more");
+    for together in [false, true] {
+        let room = Room {
+            slots: 6,
+            context: Some(CONTEXT),
+            positions: Some(300),
+            together: Some(together),
+            ..Room::default()
+        };
+        let plan = Engine::plan(&model, &room).unwrap();
+        assert!(plan.positions >= 300 && plan.positions < 6 * u64::from(CONTEXT) && plan.block_bytes > 0);
+        // Prompts of several slots are more tokens than one slot has positions.
+        assert_eq!(plan.chunk, if together { 256 } else { CONTEXT });
+        let before = used();
+        let mut engine = Engine::new(&model, &room).unwrap();
+        let taken = used() - before;
+        // Each allocation is rounded up.
+        assert!(taken >= plan.total() && taken <= plan.total() + (1 << 14), "{taken} of {plan:?}");
+        for round in 0..2 {
+            tokens(&mut engine, &prompts("gemma3-f32"), 20);
+            let parameters = model.gpu().memory().pools.get(&Pool::Params).map_or(0, |p| p.used);
+            assert_eq!(used() - before - parameters, taken, "round {round} took more");
+        }
     }
 }
 
