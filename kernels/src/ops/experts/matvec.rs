@@ -38,7 +38,7 @@ fn shader(variant: Variant, kernel: Matvec, ty: WeightType) -> Shader {
     let (source, inputs) = match variant {
         Variant::MatvecDot => {
             let parts = [&[include_str!("matvec_dot.wgsl")][..], &end].concat();
-            (kernel.dot_source(ty, None, false, 0, &parts), 2)
+            (kernel.dot_source(ty, None, false, 0, false, &parts), 2)
         }
         _ => {
             let parts = [&with_dequant(ty, include_str!("matvec.wgsl"))[..], &end].concat();

@@ -109,7 +109,7 @@ impl ChainEpilogue {
 
 /// The constants of a chained product: those measured on this device, else the table's. With more tokens they are one
 /// token's with more rows for each row of lanes, so that what is read of x is used more often; the lanes of a row stay as
-/// many, since they decide in which order it is summed.
+/// many, since they decide in which order it is summed. Where they are for half of the tokens, two workgroups share these.
 pub fn constants(
     caps: &Caps,
     epilogue: ChainEpilogue,
@@ -118,6 +118,11 @@ pub fn constants(
     tokens: u32,
 ) -> Matvec {
     let most = caps.limits.max_compute_invocations_per_workgroup;
+    // The pair of gate and up keeps sums of two outputs, and eight tokens of two rows of each spill.
+    let tokens = match (epilogue, tokens) {
+        (ChainEpilogue::SwiGlu, 6 | 8) => tokens / 2,
+        _ => tokens,
+    };
     let pick = || Kernel::pick(epilogue, true, (ty, rows, cols), most).constants;
     let one = caps.tuning.find(epilogue.family(), ty.name(), &[rows, cols]).map_or_else(pick, Matvec::of);
     let (wg, rows) = match (epilogue, tokens) {
@@ -185,12 +190,14 @@ struct Kernel {
     constants: Matvec,
     /// Invocations of a subgroup, if lanes add up by shuffles.
     subgroup: u32,
+    /// Whether there are twice the tokens of the constants, which two workgroups share.
+    halved: bool,
 }
 
 impl Kernel {
     /// A kernel of one type, which uses no subgroups.
     fn of(epilogue: ChainEpilogue, normed: bool, ty: WeightType, constants: Matvec) -> Kernel {
-        Kernel { epilogue, normed, ty, second: None, constants, subgroup: 0 }
+        Kernel { epilogue, normed, ty, second: None, constants, subgroup: 0, halved: false }
     }
 
     fn pick(epilogue: ChainEpilogue, normed: bool, s: (WeightType, u32, u32), most: u32) -> Kernel {
@@ -253,7 +260,8 @@ impl Kernel {
         let second = self.second.map_or(String::new(), |ty| format!("+{ty}"));
         let name = self.constants.suffix(self.ty);
         let subgroup = if self.subgroup > 0 { format!("_sg{}", self.subgroup) } else { String::new() };
-        format!("chain_{epilogue}{normed}_{name}{second}{subgroup}")
+        let halved = if self.halved { "_halved" } else { "" };
+        format!("chain_{epilogue}{normed}_{name}{second}{subgroup}{halved}")
     }
 
     fn shader(self) -> Shader {
@@ -278,7 +286,14 @@ impl Kernel {
         let end = [&[include_str!("matvec_dot.wgsl"), lanes, unit, end], input].concat();
         Shader {
             name: self.name(),
-            source: self.constants.dot_source(self.ty, self.second, self.normed, self.subgroup, &end),
+            source: self.constants.dot_source(
+                self.ty,
+                self.second,
+                self.normed,
+                self.subgroup,
+                self.halved,
+                &end,
+            ),
             bindings: [&WEIGHT[..], &ends].concat(),
         }
     }
@@ -295,7 +310,8 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
                 for (subgroup, tokens) in [(0, 1), (32, 1), (0, 2), (32, CHAIN_TOKENS)] {
                     let kernel = Kernel::pick(epilogue, normed, (ty, 1024, cols), 256);
                     let constants = Matvec { tokens, ..kernel.constants };
-                    all.push((Kernel { subgroup, constants, ..kernel }.shader(), Params::FIELDS));
+                    let halved = tokens == 2 && epilogue == ChainEpilogue::SwiGlu;
+                    all.push((Kernel { subgroup, constants, halved, ..kernel }.shader(), Params::FIELDS));
                 }
             }
         }
@@ -339,7 +355,8 @@ pub fn chained_with(
     if let Err(why) = supports(gpu.caps(), s, epilogue, x.tokens) {
         return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
     }
-    let kernel = Kernel::of(epilogue, x.norm.is_some(), s.ty, constants).on(gpu.caps());
+    let halved = x.tokens > constants.tokens;
+    let kernel = Kernel { halved, ..Kernel::of(epilogue, x.norm.is_some(), s.ty, constants).on(gpu.caps()) };
     let (q, meta) = (&x.ints.q, &x.ints.meta);
     for (slab, slice) in s.slabs.iter().zip(&w.slices) {
         let (flags, columns) = match end {
@@ -441,5 +458,5 @@ pub fn chained_mixed(
 }
 
 fn grid(kernel: Kernel, rows: u32, budget: &Budget) -> [u32; 3] {
-    fold(rows.div_ceil(kernel.constants.rows_per_group()), budget)
+    fold(rows.div_ceil(kernel.constants.rows_per_group()) * (1 + u32::from(kernel.halved)), budget)
 }

@@ -3,7 +3,7 @@
 
 // The i-th of the vectors of sums of token t.
 fn squares_at(t: u32, i: u32) -> f32 {
-    return dot(xm[TOKENS * (p.units / 2u) + t * (p.units / 4u) + i], vec4<f32>(1.0));
+    return dot(xm[ALL * (p.units / 2u) + (token0 + t) * (p.units / 4u) + i], vec4<f32>(1.0));
 }
 
 fn input_scale(t: u32, first_lane: u32) -> f32 {
@@ -14,5 +14,5 @@ fn input_scale(t: u32, first_lane: u32) -> f32 {
 
 // Token t has the t-th row of the input.
 fn input_row(t: u32) -> u32 {
-    return t;
+    return token0 + t;
 }

@@ -1,7 +1,7 @@
 // The end of the product with gate and up, stacked: g / (1 + exp(-g)) u as 8-bit integers. A row of lanes
 // has GATES rows of gate and as many of up; rows is twice a multiple of 16.
 //
-// outq  [TOKENS, rows / 32] integers, and outm (scale, scale times sum), see quantize/kernel.wgsl
+// outq  [tokens, rows / 32] integers, and outm (scale, scale times sum), see quantize/kernel.wgsl
 //
 // A workgroup has an invocation for each row of gate of each token.
 
@@ -37,7 +37,7 @@ fn store_rows(workgroup: u32, lid: u32) {
     let token = lid / (OUT / 16u);
     if (token < TOKENS && unit < p.rows / 32u) {
         let u = unit16(values[4u * lid], values[4u * lid + 1u], values[4u * lid + 2u], values[4u * lid + 3u]);
-        let at = token * (p.rows / 32u) + unit;
+        let at = (token0 + token) * (p.rows / 32u) + unit;
         outq[at] = u.q;
         outm[at] = vec2<f32>(u.scale, u.sum);
     }

@@ -139,7 +139,7 @@ impl Matvec {
         let dot_end = [&[include_str!("matvec_dot.wgsl")][..], &end].concat();
         // x, or its integers and their scales.
         let (source, inputs) = match variant {
-            Variant::MatvecDot => (self.dot_source(ty, None, false, 0, &dot_end), 2),
+            Variant::MatvecDot => (self.dot_source(ty, None, false, 0, false, &dot_end), 2),
             _ => {
                 let parts = [&with_dequant(ty, include_str!("matvec.wgsl"))[..], &end].concat();
                 (compose(&[], &self.constants(0), &parts), 1)
@@ -167,13 +167,15 @@ impl Matvec {
 
     /// The walk of the integer kernel with its entry point and what that ends with; `normed` if its input comes with
     /// sums of squares, with a `second` type if the rows behind the first type's are of that (see [`mixed_pair`]).
-    /// Lanes are counted along subgroups of `subgroup` invocations, if that is not 0.
+    /// Lanes are counted along subgroups of `subgroup` invocations, if that is not 0; `halved` if there are twice as many
+    /// tokens, which two workgroups share.
     pub(crate) fn dot_source(
         self,
         ty: WeightType,
         second: Option<WeightType>,
         normed: bool,
         subgroup: u32,
+        halved: bool,
         end: &[&str],
     ) -> String {
         let (book, book_constants) = ty.shared_book();
@@ -189,6 +191,7 @@ impl Matvec {
             ("SG", subgroup),
             ("SHUFFLED", u32::from(subgroup > 0)),
             ("MIXED", u32::from(second.is_some())),
+            ("HALVED", u32::from(halved)),
         ]);
         // How the parts of a head become sums: with one scale for both of a pair or one for each, and with a
         // center, an offset, or neither.

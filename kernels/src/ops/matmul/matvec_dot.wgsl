@@ -5,14 +5,15 @@
 // lost.
 //
 // w     one slab of a quantised [rows, cols] matrix, bound twice (w4, w1)
-// xq    [TOKENS, cols / 16] four groups of signed bytes in group order
-// xm    [TOKENS, cols / 32] (d_x, d_x sum of X) of two units
+// xq    [tokens, cols / 16] four groups of signed bytes in group order
+// xm    [tokens, cols / 32] (d_x, d_x sum of X) of two units
 //
 // How a row is walked is in matvec_walk.wgsl, where the sums go in matvec_store.wgsl or in chain_*.wgsl.
 // With rows of two types (MIXED) in one slab, those of the second follow those of the first, of which there are
 // whole workgroups, and walk_2 is what matvec_walk.wgsl is for them.
 //
-// One workgroup computes WG / LANES * ROWS rows for all tokens.
+// One workgroup computes WG / LANES * ROWS rows for TOKENS tokens. Where there are twice as many (HALVED), its neighbour has
+// the others, and finds the weights in a cache.
 
 struct Params {
     planes: vec4<u32>,
@@ -35,6 +36,15 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> xq: array<Units>;
 @group(0) @binding(6) var<storage, read_write> xm: array<vec4<f32>>;
 
+// The first token of this workgroup, and how many there are in all.
+//@ if HALVED
+var<private> token0: u32;
+const ALL: u32 = 2u * TOKENS;
+//@ else
+const token0: u32 = 0u;
+const ALL: u32 = TOKENS;
+//@ end
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -53,7 +63,13 @@ fn main(
     load_book(lid);
     workgroupBarrier();
     //@ end
+    //@ if HALVED
+    let n = wid.x + wid.y * p.extent;
+    let group = n / 2u;
+    token0 = n % 2u * TOKENS;
+    //@ else
     let group = wid.x + wid.y * p.extent;
+    //@ end
     let lanes = group * GROUPS + lid / LANES;
     // What the end needs is on its way before the long loads; nothing here waits for it.
     fetch(group, lid);
