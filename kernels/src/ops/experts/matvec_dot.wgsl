@@ -10,6 +10,9 @@
 @group(0) @binding(5) var<storage, read_write> xq: array<Units>;
 @group(0) @binding(6) var<storage, read_write> xm: array<vec4<f32>>;
 
+// Choices are counted from the first one.
+const token0: u32 = 0u;
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     //@ if BOOKED

@@ -118,9 +118,9 @@ pub fn constants(
     tokens: u32,
 ) -> Matvec {
     let most = caps.limits.max_compute_invocations_per_workgroup;
-    // The pair of gate and up keeps sums of two outputs, and eight tokens of two rows of each spill.
+    // Eight tokens leave a lane registers for few outputs, for each of which it reads the activations.
     let tokens = match (epilogue, tokens) {
-        (ChainEpilogue::SwiGlu, 6 | 8) => tokens / 2,
+        (ChainEpilogue::SwiGlu | ChainEpilogue::Residual, 6 | 8) => tokens / 2,
         _ => tokens,
     };
     let pick = || Kernel::pick(epilogue, true, (ty, rows, cols), most).constants;

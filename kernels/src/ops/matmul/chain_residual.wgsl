@@ -3,9 +3,9 @@
 //   h w as 8-bit integers, and for each 16 the sum of (2^-20 h)^2
 //
 // norm  [rows] w
-// y     [TOKENS, rows] h, f32
-// outq  [TOKENS, rows / 16] integers, and outm (scale, scale times sum), see quantize/kernel.wgsl
-// outm  then [TOKENS, rows / 16] sums of squares
+// y     [tokens, rows] h, f32
+// outq  [tokens, rows / 16] integers, and outm (scale, scale times sum), see quantize/kernel.wgsl
+// outm  then [tokens, rows / 16] sums of squares
 //
 // A workgroup computes whole units of 16 rows, and has an invocation for each row of each token; rows is a multiple
 // of 64.
@@ -31,7 +31,7 @@ var<private> w: f32;
 fn fetch(workgroup: u32, lid: u32) {
     let row = workgroup * OUT + lid % OUT;
     if (lid < TOKENS * OUT && row < p.rows) {
-        before = y[lid / OUT * p.rows + row];
+        before = y[(token0 + lid / OUT) * p.rows + row];
         w = norm[row];
     }
 }
@@ -43,7 +43,7 @@ fn store_rows(workgroup: u32, lid: u32) {
     if (t < TOKENS && row < p.rows) {
         let lane0 = lid % OUT / ROWS * LANES;
         let h = before + sum_of(lid % ROWS * TOKENS + t, lane0) * input_scale(t, lane0);
-        y[t * p.rows + row] = h;
+        y[(token0 + t) * p.rows + row] = h;
         values[lid / 4u][lid % 4u] = h * w;
         let down = h * 9.5367431640625e-7;
         squares[lid] = down * down;
@@ -53,7 +53,7 @@ fn store_rows(workgroup: u32, lid: u32) {
     let token = lid / (OUT / 16u);
     if (token < TOKENS && unit < p.rows / 16u) {
         let u = unit16(values[4u * lid], values[4u * lid + 1u], values[4u * lid + 2u], values[4u * lid + 3u]);
-        let at = token * (p.rows / 16u) + unit;
+        let at = (token0 + token) * (p.rows / 16u) + unit;
         outq[at] = u.q;
         outm[2u * at] = u.scale;
         outm[2u * at + 1u] = u.sum;
@@ -61,6 +61,6 @@ fn store_rows(workgroup: u32, lid: u32) {
         for (var i = 0u; i < 16u; i++) {
             sum += squares[16u * lid + i];
         }
-        outm[TOKENS * (p.rows / 8u) + at] = sum;
+        outm[ALL * (p.rows / 8u) + at] = sum;
     }
 }

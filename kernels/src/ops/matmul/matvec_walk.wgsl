@@ -62,9 +62,9 @@ fn walk$NTH(lid: u32, lanes: u32, planes: vec4<u32>, first: u32) {
         //@ for j in PAIRS_OF_PARTS
         {
             //@ if BLOCKS
-            let at = input_row($tu) * (p.units / 2u) + block$k * 8u + place + $ju * PER_BLOCK;
+            let at = input_row(token0 + $tu) * (p.units / 2u) + block$k * 8u + place + $ju * PER_BLOCK;
             //@ else
-            let at = input_row($tu) * width + v$k;
+            let at = input_row(token0 + $tu) * width + v$k;
             //@ end
             let x = xq[at];
             let m = xm[at];
