@@ -8,7 +8,7 @@ use weft_kernels::ops::experts::{Left, imatrix as experts_imatrix};
 use weft_kernels::ops::gather;
 use weft_kernels::ops::imatrix::accumulate;
 use weft_kernels::ops::matmul::chain::{self, ChainOutput, chained, chained_mixed};
-use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear};
+use weft_kernels::ops::matmul::{Columns, Epilogue, Input, Variant, linear, linear_two};
 use weft_kernels::ops::pooling::{self, Normalize, PoolRows};
 use weft_kernels::ops::qk_norm_rope::{self, QkNormRope};
 use weft_kernels::ops::quantize::{self, Quantized, quantize, quantize8};
@@ -236,8 +236,14 @@ impl Ctx<'_> {
             to: (to, *format),
         });
         let input = Input { x: &x, ints: ints.as_ref(), format };
+        let joined = match parts {
+            [Part { weight: a, bias: None }, Part { weight: b, bias: None }] if !add => {
+                linear_two(rec, [a, b], input, &y, rows)?
+            }
+            _ => false,
+        };
         let mut column = 0;
-        for Part { weight, bias } in parts {
+        for Part { weight, bias } in parts.iter().filter(|_| !joined) {
             let epilogue = Epilogue {
                 bias: bias.as_ref(),
                 add,

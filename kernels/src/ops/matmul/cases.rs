@@ -14,7 +14,7 @@ use crate::ops::quantize::{self, Quantized};
 use crate::ops::rmsnorm::{self, Norm};
 use crate::ops::tile::reference::tiles;
 use crate::testing::{
-    Case, Gradient, Gradients, Guarded, Rng, input, nmse, random_blocks, random_weight, weight_of,
+    Case, Gradient, Gradients, Guarded, Oracle, Rng, input, nmse, random_blocks, random_weight, weight_of,
 };
 use crate::{PlanError, Result, Weight, WeightShape, WeightType, fill};
 
@@ -153,6 +153,10 @@ pub fn cases() -> Vec<Case> {
     for [a, b] in [[Q4_K, Q6_K], [Q6_K, Q4_K], [Q5_K, Q6_K], [Q3_K, Q5_K], [Q8_0, Q4_0]] {
         all.push(mixed_case([a, b], [128, 33], [1, 512]));
         all.push(mixed_case([a, b], [64, 70], [4, 2304]));
+    }
+    // So many that they fill a large GPU.
+    for ([a, b], tokens) in [([Q4_K, Q6_K], 20), ([Q4_K, Q6_K], 64), ([Q5_K, Q6_K], 9), ([Q8_0, Q4_0], 32)] {
+        all.push(two_case([a, b], [4352, 64], [tokens, 512]));
     }
     all
 }
@@ -708,32 +712,11 @@ fn mixed_case(types: [WeightType; 2], rows: [u32; 2], [tokens, cols]: [u32; 2]) 
         format!("tokens {tokens} rows {} and {} of {} cols {cols}, rms norm", rows[0], rows[1], types[1]);
     Case::new("matmul", "chain", name, 1e-6, move |gpu, oracle, seed| {
         let mut rng = Rng::seeded(rows[0] * cols, seed);
-        let shapes = [0, 1].map(|i| WeightShape::new(types[i], rows[i], cols, gpu.budget()));
-        let shapes: Vec<WeightShape> = shapes.into_iter().collect::<std::result::Result<_, _>>()?;
-        let can = |s| chain::supports(gpu.caps(), s, ChainEpilogue::Rows, tokens);
-        if let Some(why) = shapes.iter().find_map(|s| can(s).err()) {
+        let ([a, b], weights) = side_by_side(gpu, oracle, types, (rows, cols), &mut rng)?;
+        let can = |w: &Weight| chain::supports(gpu.caps(), &w.shape, ChainEpilogue::Rows, tokens);
+        if let Some(why) = [&a, &b].into_iter().find_map(|w| can(w).err()) {
             return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
         }
-        if shapes.iter().any(|s| s.slabs.len() > 1) {
-            return Err(
-                PlanError::Shape { op: "matmul", what: "the matrices are cut into slabs".into() }.into()
-            );
-        }
-        // Side by side, whatever the cases that run beside this one take from the pool.
-        let ends = [shapes[0].slabs[0].bytes.next_multiple_of(gpu.budget().align), shapes[1].slabs[0].bytes];
-        let place = gpu.alloc(Pool::Weights, ends[0] + ends[1], "case weights")?;
-        let mut weights = Vec::new();
-        let mut at = |i: usize, offset| {
-            let bytes = random_blocks(types[i], rows[i] as usize, cols as usize, &mut rng);
-            let mut values = vec![0.0; (rows[i] * cols) as usize];
-            oracle(types[i], &bytes, &mut values);
-            weights.extend(values);
-            let slices = vec![place.range(offset, shapes[i].slabs[0].bytes)];
-            let weight = Weight { shape: shapes[i].clone(), slices };
-            let _ = fill(gpu, &weight.pieces(&[&bytes]), &mut |_| ControlFlow::Continue(()))?;
-            Ok::<_, crate::Error>(weight)
-        };
-        let (a, b) = (at(0, 0)?, at(1, ends[0])?);
         let (x, norm) = (rng.values((tokens * cols) as usize), rng.values(cols as usize));
         let (q, meta) = quantize::bytes_normed((tokens * cols).into());
         let ints = Quantized {
@@ -759,6 +742,64 @@ fn mixed_case(types: [WeightType; 2], rows: [u32; 2], [tokens, cols]: [u32; 2]) 
             y.iter_mut().for_each(|v| *v *= scale);
         }
         y.compare(gpu, &want)
+    })
+    .of_type(types[0].name())
+}
+
+/// Two weights of these shapes next to each other in memory, and the values of both.
+fn side_by_side(
+    gpu: &Gpu,
+    oracle: Oracle,
+    types: [WeightType; 2],
+    (rows, cols): ([u32; 2], u32),
+    rng: &mut Rng,
+) -> Result<([Weight; 2], Vec<f32>)> {
+    let shape = |i: usize| WeightShape::new(types[i], rows[i], cols, gpu.budget());
+    let shapes = [shape(0)?, shape(1)?];
+    if shapes.iter().any(|s| s.slabs.len() > 1) {
+        let what = "the matrices are cut into slabs".into();
+        return Err(PlanError::Shape { op: "matmul", what }.into());
+    }
+    // Whatever the cases that run beside this one take from the pool.
+    let ends = [shapes[0].slabs[0].bytes.next_multiple_of(gpu.budget().align), shapes[1].slabs[0].bytes];
+    let place = gpu.alloc(Pool::Weights, ends[0] + ends[1], "case weights")?;
+    let mut all = Vec::new();
+    let mut at = |i: usize, offset| {
+        let bytes = random_blocks(types[i], rows[i] as usize, cols as usize, rng);
+        let mut values = vec![0.0; (rows[i] * cols) as usize];
+        oracle(types[i], &bytes, &mut values);
+        all.extend(values);
+        let slices = vec![place.range(offset, shapes[i].slabs[0].bytes)];
+        let weight = Weight { shape: shapes[i].clone(), slices };
+        let _ = fill(gpu, &weight.pieces(&[&bytes]), &mut |_| ControlFlow::Continue(()))?;
+        Ok::<_, crate::Error>(weight)
+    };
+    let weights = [at(0, 0)?, at(1, ends[0])?];
+    Ok((weights, all))
+}
+
+/// Rows of two types in one dispatch of a few tokens, whose left side lies in tiles.
+fn two_case(types: [WeightType; 2], rows: [u32; 2], [tokens, cols]: [u32; 2]) -> Case {
+    let name = format!("tokens {tokens} rows {} and {} of {} cols {cols}", rows[0], rows[1], types[1]);
+    Case::new("matmul", "sliced", name, tolerance(Variant::Sliced), move |gpu, oracle, seed| {
+        for ty in types {
+            if let Err(why) = Variant::Sliced.supports(gpu.caps(), ty, tokens) {
+                return Err(PlanError::Shape { op: "matmul", what: why.into() }.into());
+            }
+        }
+        let mut rng = Rng::seeded(rows[0] * cols, seed);
+        let ([a, b], weights) = side_by_side(gpu, oracle, types, (rows, cols), &mut rng)?;
+        let x = rng.values((tokens * cols) as usize);
+        let format = tiles_of(gpu, Variant::Sliced);
+        let on_gpu = left_side(gpu, format, &x, cols)?;
+        let y = Guarded::new(gpu, (tokens * (rows[0] + rows[1])) as usize, None)?;
+        let mut rec = Recorder::new(gpu);
+        let from = Input { x: &on_gpu, ints: None, format };
+        if !super::linear_two(&mut rec, [&a, &b], from, &y.slice, tokens)? {
+            return Ok(f64::INFINITY);
+        }
+        gpu.run(&rec.finish()?, None)?;
+        y.compare(gpu, &super::reference::linear(&x, &weights, cols as usize, None, None))
     })
     .of_type(types[0].name())
 }

@@ -239,12 +239,12 @@ pub(super) fn mixed_pair(first: WeightType, second: WeightType) -> bool {
 }
 
 /// The fragments that the second type does not share with the first, under names of their own.
-fn own(first: WeightType, second: WeightType) -> Vec<String> {
+pub(super) fn own(first: WeightType, second: WeightType) -> Vec<String> {
     let shared = first.layout().dequant;
     second.layout().dequant.iter().filter(|f| !shared.contains(f)).map(|f| second_of(f)).collect()
 }
 
 /// A fragment as the second type of a pair has it, where it has names that the first type's has as well.
-fn second_of(text: &str) -> String {
+pub(super) fn second_of(text: &str) -> String {
     if text.contains("$NTH") { fragment(text, &[("NTH", "_2")]) } else { text.to_owned() }
 }

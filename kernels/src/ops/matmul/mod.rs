@@ -31,7 +31,7 @@ pub use matvec::Matvec;
 pub use operands::{Epilogue, Input, Params};
 pub use pick::{left_side, tiles_of};
 pub use product::{Gradient, forward as linear_with, gradient as gradient_with, linear_gradient};
-pub use sliced::SlicedTile;
+pub use sliced::{SlicedTile, TwoParams, linear_two};
 pub use tile::{CoopTile, Lanes, Tile};
 pub use tiles::Kernel;
 pub use variant::{Direction, Variant};
@@ -40,6 +40,7 @@ pub use variant::{Direction, Variant};
 pub fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = tiles::shaders();
     all.extend(chain::shaders());
+    all.extend(sliced::shaders_of_two());
     for &ty in WeightType::ALL {
         all.extend(Matvec::all(ty).into_iter().map(|(v, m)| (m.shader(v, ty), Params::FIELDS)));
     }

@@ -222,7 +222,7 @@ impl Kernel {
             Kernel::TiledDot(t) => self.registers(t, ty, include_str!("tiled_dot.wgsl"), forward),
             Kernel::Broadcast(t, lanes) => self.broadcast(t, lanes, ty),
             Kernel::Direct(d) => d.source(direction, ty, aligned, low.then_some(low_at)),
-            Kernel::Sliced(s) => s.source(ty),
+            Kernel::Sliced(s) => return s.shader(ty, self.name(direction, ty, x, aligned, low)),
             Kernel::Coop(c) => coop_source(c, direction, ty, (x, aligned), low.then_some(low_at)),
         };
         Shader { name: self.name(direction, ty, x, aligned, low), source, bindings }

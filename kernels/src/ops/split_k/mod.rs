@@ -77,6 +77,15 @@ pub(super) fn share(
     (depth.div_ceil(chunk), chunk)
 }
 
+/// Whether so many tiles keep a GPU busy, so that their workgroups share no sums.
+pub(super) fn fills(caps: &Caps, tiles: u32) -> bool {
+    match caps.kind {
+        DeviceKind::Discrete => tiles > WANTED / 2,
+        DeviceKind::Cpu => true,
+        _ => tiles > 8,
+    }
+}
+
 /// The dispatch. Operands: parts, y.
 ///
 /// # Errors
