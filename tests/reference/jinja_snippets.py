@@ -208,6 +208,14 @@ add(
     "{{ (tools | tojson).replace('\"', \"'\") | length }}",
     "{%- for m in messages -%}{%- if loop.first -%}first{%- endif -%}{%- if loop.last and m.role == 'user' -%} last{%- endif -%}{%- endfor -%}",
 )
+# What few templates do, and none should do otherwise than in Python.
+each("{{ @ }}", "'abc'.find('', 10)", "'abc'.count('', 5)", "'abc'.startswith('', 5)", "'abc'.endswith('c', 0, 2)", "'abc'.index('', 3)", "'abcabc'.find('c', -2)", "'²'.isdecimal()", "'²'.isdigit()", "'½'.isdigit()", "'½'.isnumeric()", "'Ⅷ'.isdigit()", "'٣'.isdecimal()", "'一'.isnumeric()", "'一'.isdigit()", "'a²'.isalnum()", "'\u0345'.isalpha()", "'e\u0301'.isidentifier()", "'1a'.isidentifier()", "'a·'.isidentifier()", "'ﬁ ŉ ς'.casefold()",
+     "'{0!a}'.format('ü🦙')", "'%a' % 'ü🦙'", "'{0}{}'.format(1, 2)", "'{}{0}'.format(1, 2)", "'{:>6}'.format(true)", "'{:d}'.format(true)", "'{:d}'.format(1.5)", "'{:x}'.format(1.5)", "'{:#.3g}'.format(1.0)", "'{:010,}|{:09,}|{:08,}|{:012,.2f}'.format(1234, 1234, 1234, -1234.5)", "'{:_x}'.format(1048575)", "'%.*f' % (2, 3.14159)", "'%*.*f|' % (8, 1, 3.14159)", "'%.f' % 2.5", "'%.*s|' % (2, 'abc')")
+each("{{ @ }}", "[1] | map(attribute='x', foo=1) | list", "d | dictsort(by='nope')", "{'a': 1, 'b c': 'ü/'} | urlencode", "[('a', 1), ('b', 2)] | urlencode", "'a/b?c=ü&d e' | urlencode", "5 | urlencode", "[1] | urlencode", "'&lt;b&gt; &amp; &#39;&#x41;' | striptags", "'a <!-- x > y --> b' | striptags", "'a\r\nb\x0bc' | indent(2)", "'a\nb\n' | indent(2)", "5 | indent", "missing | indent", "'0b101' | int(0, 0)", "'0x1f' | int(0, 0)", "missing | int", "missing | float", "[] is sameas []", "d is sameas d", "d.C is sameas d.C", "missing is sameas missing", "() is sameas ()", "5 is filter", "none is test",
+     "'<a>' | e | e", "'<a>' | safe | e", "'<a>' | e | forceescape", "('<' | e) + '<'", "'<' + ('<' | e)", "'<' + ('<' | safe)", "('<' | safe) ~ '<'", "('<' | e) is escaped", "'<' is escaped", "('<' | safe) is string", "('<b>' | safe | upper) + '<'", "(' <b> ' | safe | trim) + '<'", "('<b>' | safe).strip('<') + '<'", "('a b' | safe).split()[0] + '<'", "('<' | safe | string) + '<'", "('<' | safe) == '<'", "('<' | e) | length", "[('<' | e)] | join('<')", "{('a' | safe): 1}['a']", "('<' | e) | tojson", "'<' | safe in ['<']",
+     "d[1:]", "(numbers | map('abs'))[1:] is defined", "missing[1:]", "(nothing)[:3] | length", "true | round", "[1, 2] | truncate(8)", "numbers | truncate(2, true, '', 0)", "5 | truncate", "missing | truncate", "missing | attr('x')", "[('<' | e)]", "missing is callable", "(nothing.x) is callable",
+     "dict(**{'a': 1}, **{'b': 2})", "strftime_now('%U %W %V %G %g %u %C %k %l %P %f %n%t|')", "strftime_now('%D %R %X %x %r')", "strftime_now('%c')")
+add("{% print 1 %}", "{% print text, 2 %}", "{% autoescape false %}{{ '<' }}{% set x = 1 %}{% endautoescape %}{{ x is defined }}", "{% filter indent(2) %}a\r\nb{% endfilter %}")
 
 
 def main():

@@ -94,10 +94,11 @@ pub(super) fn check(value: &Value, name: &str, given: &Given) -> Result<bool> {
                 | Value::Dict(_)
                 | Value::Range(..)
         ),
-        "callable" => matches!(value, Value::Callable(_)),
-        "escaped" => false,
-        "filter" => filters::exists(value.text()?),
-        "test" => exists(value.text()?),
+        // What is not there can be called, with an error.
+        "callable" => matches!(value, Value::Callable(_) | Value::Undefined(_)),
+        "escaped" => value.is_html(),
+        "filter" => value.text().is_ok_and(filters::exists),
+        "test" => value.text().is_ok_and(exists),
         "lower" => {
             let text = super::show::text(value)?;
             text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase)
@@ -116,11 +117,7 @@ pub(super) fn check(value: &Value, name: &str, given: &Given) -> Result<bool> {
         "gt" | "greaterthan" | ">" => compared(">", &[Ordering::Greater])?,
         "ge" | ">=" => compared(">=", &[Ordering::Greater, Ordering::Equal])?,
         "in" => contains(&needed()?, value)?,
-        // Identity of what has one: of texts and numbers Python keeps equal ones once, mostly.
-        "sameas" => {
-            let other = needed()?;
-            value.kind() == other.kind() && equal(value, &other)?
-        }
+        "sameas" => value.is_same(&needed()?)?,
         _ => return Fault::err(format!("there is no test '{name}'")),
     })
 }

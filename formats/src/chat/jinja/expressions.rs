@@ -355,9 +355,16 @@ impl Parser {
                 }
             }
             first = false;
+            let twice = || "arguments are spread more than once";
             if self.take_op("**") {
+                if args.more_named.is_some() {
+                    return self.fail(twice());
+                }
                 args.more_named = Some(Box::new(self.expression()?));
             } else if self.take_op("*") {
+                if args.more.is_some() {
+                    return self.fail(twice());
+                }
                 args.more = Some(Box::new(self.expression()?));
             } else if let (Some(Token::Name(name)), Some((Token::Op("="), _))) =
                 (self.peek().cloned(), self.tokens.get(self.at + 1))

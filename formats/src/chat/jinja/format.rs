@@ -51,26 +51,10 @@ pub(super) fn percent(template: &str, values: &Value) -> Result<String> {
                 _ => {}
             }
         }
-        let mut number = |rest: &mut std::slice::Iter<'_, Value>| -> Result<Option<usize>> {
-            if chars.next_if_eq(&'*').is_some() {
-                let n = rest.next().ok_or_else(few)?.index()?;
-                return Ok(Some(n.clamp(0, MAX_WIDTH as i128) as usize));
-            }
-            let mut n = None;
-            while let Some(d) = chars.peek().and_then(|c| c.to_digit(10)) {
-                chars.next();
-                n = Some((n.unwrap_or(0) * 10 + d as usize).min(MAX_WIDTH));
-            }
-            Ok(n)
-        };
-        spec.width = number(&mut rest)?.unwrap_or(0);
+        spec.width = size(&mut chars, &mut rest)?.unwrap_or(0);
+        // A point without digits behind it is none of them.
         if chars.next_if_eq(&'.').is_some() {
-            let mut digits = 0;
-            while let Some(d) = chars.peek().and_then(|c| c.to_digit(10)) {
-                chars.next();
-                digits = (digits * 10 + d as usize).min(MAX_WIDTH);
-            }
-            spec.precision = Some(digits);
+            spec.precision = size(&mut chars, &mut rest)?.or(Some(0));
         }
         while chars.next_if(|c| "hlL".contains(*c)).is_some() {}
         let Some(ty) = chars.next() else { return Fault::err("incomplete format") };
@@ -89,6 +73,23 @@ pub(super) fn percent(template: &str, values: &Value) -> Result<String> {
         true => Fault::err("not all arguments converted during string formatting"),
         false => Ok(out.done()),
     }
+}
+
+/// A width or a number of digits: written out, or `*` for the next value.
+fn size(
+    chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
+    rest: &mut std::slice::Iter<'_, Value>,
+) -> Result<Option<usize>> {
+    if chars.next_if_eq(&'*').is_some() {
+        let n = rest.next().ok_or_else(few)?.index()?;
+        return Ok(Some(n.clamp(0, MAX_WIDTH as i128) as usize));
+    }
+    let mut n = None;
+    while let Some(d) = chars.peek().and_then(|c| c.to_digit(10)) {
+        chars.next();
+        n = Some((n.unwrap_or(0) * 10 + d as usize).min(MAX_WIDTH));
+    }
+    Ok(n)
 }
 
 fn few() -> Fault {
@@ -112,7 +113,11 @@ fn converted(value: &Value, ty: char, mut spec: Spec) -> Result<String> {
     };
     match ty {
         's' | 'r' | 'a' => {
-            let body = if ty == 's' { text(value)? } else { repr_of(value)? };
+            let body = match ty {
+                's' => text(value)?,
+                'r' => repr_of(value)?,
+                _ => ascii_of(value)?,
+            };
             let body = match spec.precision {
                 Some(n) => body.chars().take(n).collect(),
                 None => body,
@@ -162,17 +167,38 @@ fn repr_of(value: &Value) -> Result<String> {
     Ok(out.done())
 }
 
+/// `ascii(value)`.
+fn ascii_of(value: &Value) -> Result<String> {
+    let mut out = Out::default();
+    for c in repr_of(value)?.chars() {
+        match c as u32 {
+            ..0x80 => out.char(c)?,
+            code @ ..0x100 => out.push(&format!("\\x{code:02x}"))?,
+            code @ ..0x10000 => out.push(&format!("\\u{code:04x}"))?,
+            code => out.push(&format!("\\U{code:08x}"))?,
+        }
+    }
+    Ok(out.done())
+}
+
+/// Which argument a field without a name takes.
+#[derive(Default)]
+struct Numbering {
+    next: usize,
+    /// A field has had a number.
+    given: bool,
+}
+
 /// `template.format(*args, **named)`.
 pub(super) fn braces(template: &str, args: &[Value], named: &[(String, Value)]) -> Result<String> {
-    let mut next = 0;
-    fields(template, args, named, &mut next, 0)
+    fields(template, args, named, &mut Numbering::default(), 0)
 }
 
 fn fields(
     template: &str,
     args: &[Value],
     named: &[(String, Value)],
-    next: &mut usize,
+    next: &mut Numbering,
     level: usize,
 ) -> Result<String> {
     if level > 2 {
@@ -206,7 +232,8 @@ fn fields(
         let spec = fields(spec, args, named, next, level + 1)?;
         let value = match conversion {
             None => value,
-            Some("r" | "a") => Value::str(repr_of(&value)?)?,
+            Some("r") => Value::str(repr_of(&value)?)?,
+            Some("a") => Value::str(ascii_of(&value)?)?,
             Some("s") => Value::str(text(&value)?)?,
             Some(_) => return Fault::err("Unknown conversion specifier"),
         };
@@ -217,13 +244,18 @@ fn fields(
 }
 
 /// What `0`, `name`, `0.field` or `name[key]` stands for.
-fn argument(name: &str, args: &[Value], named: &[(String, Value)], next: &mut usize) -> Result<Value> {
+fn argument(name: &str, args: &[Value], named: &[(String, Value)], next: &mut Numbering) -> Result<Value> {
     let end = name.find(['.', '[']).unwrap_or(name.len());
     let (first, mut path) = name.split_at(end);
+    let number = first.parse::<usize>().ok();
+    next.given |= number.is_some();
+    if next.given && (first.is_empty() || next.next > 0 && number.is_some()) {
+        return Fault::err("some fields to format have numbers and others have none");
+    }
     let found = if first.is_empty() {
-        *next += 1;
-        args.get(*next - 1).cloned()
-    } else if let Ok(i) = first.parse::<usize>() {
+        next.next += 1;
+        args.get(next.next - 1).cloned()
+    } else if let Some(i) = number {
         args.get(i).cloned()
     } else {
         named.iter().find(|n| n.0 == first).map(|n| n.1.clone())
@@ -266,7 +298,10 @@ fn formatted(value: &Value, spec: &str) -> Result<String> {
             }
             Some(ty) => Fault::err(format!("Unknown format code '{ty}' for object of type 'str'")),
         },
-        Value::Bool(_) if parsed.ty.is_none() => pad(&text(value)?, &parsed),
+        Value::Float(_) if parsed.ty.is_some_and(|ty| "bcdosxX".contains(ty)) => {
+            let ty = parsed.ty.unwrap_or_default();
+            Fault::err(format!("Unknown format code '{ty}' for object of type 'float'"))
+        }
         Value::Int(_) | Value::Bool(_) | Value::Float(_) => number(value, &parsed),
         other => Fault::err(format!("unsupported format string passed to {}.__format__", other.kind())),
     }
@@ -330,20 +365,30 @@ fn number(value: &Value, spec: &Spec) -> Result<String> {
             (x.is_sign_negative() && !x.is_nan(), real(x.abs(), spec), "")
         }
     };
-    if let Some(mark) = spec.grouping {
-        let whole = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-        let mut at = whole;
-        while at > 3 {
-            at -= 3;
-            digits.insert(at, mark);
-        }
-    }
     let sign = match (negative, spec.sign) {
         (true, _) => "-",
         (false, Some('+')) => "+",
         (false, Some(' ')) => " ",
         _ => "",
     };
+    if let Some(mark) = spec.grouping {
+        let (each, base) = if spec.ty.is_some_and(|ty| "xXob".contains(ty)) { (4, 16) } else { (3, 10) };
+        let whole = digits.find(|c: char| !c.is_digit(base)).unwrap_or(digits.len());
+        let tail = digits.split_off(whole);
+        if spec.zero && spec.align.is_none() {
+            // Zeros are grouped as well, and no mark begins a number.
+            let room = spec.width.saturating_sub(sign.len() + prefix.len() + tail.len());
+            let own = digits.len();
+            let wanted = (own.max(1)..).find(|n| n + (n - 1) / each >= room).unwrap_or(own);
+            digits.insert_str(0, &"0".repeat(wanted - own));
+        }
+        let mut at = digits.len();
+        while at > each {
+            at -= each;
+            digits.insert(at, mark);
+        }
+        digits.push_str(&tail);
+    }
     let length = sign.len() + prefix.len() + digits.len();
     if (spec.zero && spec.align.is_none()) || spec.align == Some('=') {
         let fill = spec.fill.unwrap_or(if spec.zero { '0' } else { ' ' });
@@ -387,7 +432,7 @@ fn real(x: f64, spec: &Spec) -> String {
                 false => exponent(scientific),
             };
             let (digits, tail) = body.split_at(body.find('e').unwrap_or(body.len()));
-            let trimmed = match digits.contains('.') {
+            let trimmed = match digits.contains('.') && !spec.alternate {
                 true => digits.trim_end_matches('0').trim_end_matches('.'),
                 false => digits,
             };

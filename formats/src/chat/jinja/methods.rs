@@ -94,7 +94,11 @@ pub(super) fn call(value: &Value, name: &str, given: &Given) -> Result<Value> {
     match value {
         Value::Str(s) => {
             walk(s.len())?;
-            text(s, name, given)
+            if s.is_html() && ["format", "format_map", "join", "replace"].contains(&name) {
+                return Fault::err(format!("the method '{name}' of a text that is HTML is not supported"));
+            }
+            let out = text(s, name, given)?;
+            if s.is_html() { as_html(out) } else { Ok(out) }
         }
         Value::List(items) | Value::Tuple(items) => match name {
             "copy" => Ok(value.clone()),
@@ -103,6 +107,16 @@ pub(super) fn call(value: &Value, name: &str, given: &Given) -> Result<Value> {
         Value::Dict(dict) => mapping(value, dict, name, given),
         Value::Float(x) => Ok(Value::Bool(x.is_finite() && x.fract() == 0.0)),
         _ => Fault::err(format!("has no method '{name}'")),
+    }
+}
+
+/// The same as HTML, which parts of HTML are.
+fn as_html(value: Value) -> Result<Value> {
+    match value {
+        Value::Str(s) => Value::text_of(s.to_string(), true),
+        Value::List(parts) => Value::list(parts.iter().cloned().map(as_html).collect::<Result<_>>()?),
+        Value::Tuple(parts) => Value::tuple(parts.iter().cloned().map(as_html).collect::<Result<_>>()?),
+        other => Ok(other),
     }
 }
 
@@ -122,7 +136,7 @@ fn sequence(items: &[Value], name: &str, given: &Given) -> Result<Value> {
     if name == "index" { Fault::err("the value is not in the list") } else { Ok(Value::Int(count)) }
 }
 
-/// A range of positions as the last arguments of `find` and the like have it.
+/// A range of positions as the last arguments of `find` and the like have it; it may begin behind the end.
 fn bounds(len: usize, from: Option<&Value>, to: Option<&Value>) -> Result<(usize, usize)> {
     let n = len as i128;
     let at = |v: Option<&Value>, default: i128| -> Result<usize> {
@@ -132,7 +146,12 @@ fn bounds(len: usize, from: Option<&Value>, to: Option<&Value>) -> Result<(usize
         };
         Ok(if i < 0 { (i + n).max(0) } else { i.min(n) } as usize)
     };
-    Ok((at(from, 0)?, at(to, n)?))
+    let start = match from {
+        None | Some(Value::None) => 0,
+        Some(v) => v.index()?,
+    };
+    let start = if start < 0 { (start + n).max(0) } else { start };
+    Ok((usize::try_from(start).unwrap_or(usize::MAX), at(to, n)?))
 }
 
 fn mapping(value: &Value, dict: &Dict, name: &str, given: &Given) -> Result<Value> {
@@ -168,7 +187,9 @@ fn text(s: &str, name: &str, given: &Given) -> Result<Value> {
             let part = part(s, from.as_ref(), to.as_ref())?;
             let one = |affix: &Value| -> Result<bool> {
                 let affix = affix.text()?;
-                Ok(if name == "startswith" { part.starts_with(affix) } else { part.ends_with(affix) })
+                let has =
+                    |p: &str| if name == "startswith" { p.starts_with(affix) } else { p.ends_with(affix) };
+                Ok(part.is_some_and(has))
             };
             let found = match affix.unwrap_or(Value::None) {
                 Value::Tuple(all) => all.iter().map(one).collect::<Result<Vec<_>>>()?.contains(&true),
@@ -242,7 +263,13 @@ pub(super) fn cased(s: &str, name: &str) -> String {
     match name {
         "upper" => s.to_uppercase(),
         "lower" => s.to_lowercase(),
-        "casefold" => s.to_lowercase().replace('ß', "ss"),
+        // The small letters of the capitals; one small letter has a capital that is another's.
+        "casefold" => s
+            .chars()
+            .flat_map(|c| {
+                if c == 'ı' { vec![c] } else { c.to_uppercase().flat_map(char::to_lowercase).collect() }
+            })
+            .collect(),
         "capitalize" => {
             let mut chars = s.chars();
             let first = chars.next().map(title).unwrap_or_default();
@@ -283,14 +310,9 @@ fn title(c: char) -> String {
 fn is(s: &str, name: &str) -> bool {
     let all = |f: fn(char) -> bool| !s.is_empty() && s.chars().all(f);
     match name {
-        "isalnum" => all(char::is_alphanumeric),
-        "isalpha" => all(char::is_alphabetic),
         "isascii" => s.is_ascii(),
-        "isdecimal" | "isdigit" => all(|c| c.is_numeric() && (c.is_ascii_digit() || !c.is_ascii())),
-        "isnumeric" => all(char::is_numeric),
-        "isidentifier" => {
-            s.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_')
-                && s.chars().all(|c| c.is_alphanumeric() || c == '_')
+        "isalnum" | "isalpha" | "isdecimal" | "isdigit" | "isnumeric" | "isidentifier" => {
+            super::classes::is(s, name)
         }
         "islower" => s.chars().any(char::is_lowercase) && !s.chars().any(char::is_uppercase),
         "isupper" => s.chars().any(char::is_uppercase) && !s.chars().any(char::is_lowercase),
@@ -311,17 +333,15 @@ fn is(s: &str, name: &str) -> bool {
     }
 }
 
-/// The characters from one position to another.
-fn part<'s>(s: &'s str, from: Option<&Value>, to: Option<&Value>) -> Result<&'s str> {
+/// The characters from one position to another; `None` where the first is behind the other, where not even an empty
+/// text is found.
+fn part<'s>(s: &'s str, from: Option<&Value>, to: Option<&Value>) -> Result<Option<&'s str>> {
     if from.is_none() && to.is_none() {
-        return Ok(s);
+        return Ok(Some(s));
     }
     let (from, to) = bounds(s.chars().count(), from, to)?;
-    if from > to {
-        return Ok("");
-    }
     let byte = |n: usize| s.char_indices().nth(n).map_or(s.len(), |(i, _)| i);
-    Ok(&s[byte(from)..byte(to)])
+    Ok((from <= to).then(|| &s[byte(from)..byte(to)]))
 }
 
 fn search(s: &str, name: &str, given: &Given) -> Result<Value> {
@@ -330,13 +350,17 @@ fn search(s: &str, name: &str, given: &Given) -> Result<Value> {
     let wanted = wanted.text()?;
     let part = part(s, from.as_ref(), to.as_ref())?;
     if name == "count" {
-        let n = if wanted.is_empty() { part.chars().count() + 1 } else { part.matches(wanted).count() };
-        return Ok(Value::Int(n as i128));
+        let places =
+            |p: &str| if wanted.is_empty() { p.chars().count() + 1 } else { p.matches(wanted).count() };
+        return Ok(Value::Int(part.map_or(0, places) as i128));
     }
-    let found = if name.starts_with('r') { part.rfind(wanted) } else { part.find(wanted) };
+    let found = part.and_then(|p| {
+        let at = if name.starts_with('r') { p.rfind(wanted) } else { p.find(wanted) };
+        Some(p[..at?].chars().count())
+    });
     let skipped = bounds(s.chars().count(), from.as_ref(), None)?.0;
     match found {
-        Some(at) => Ok(Value::Int((skipped + part[..at].chars().count()) as i128)),
+        Some(at) => Ok(Value::Int((skipped + at) as i128)),
         None if name.ends_with("find") => Ok(Value::Int(-1)),
         None => Fault::err("substring not found"),
     }
@@ -410,6 +434,11 @@ fn texts(parts: &[&str]) -> Result<Value> {
 }
 
 fn lines(s: &str, keep: bool) -> Result<Value> {
+    texts(&split_lines(s, keep))
+}
+
+/// The lines of a text, with what ends them where that is asked for.
+pub(super) fn split_lines(s: &str, keep: bool) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut rest = s;
     let ends = ['\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
@@ -422,7 +451,7 @@ fn lines(s: &str, keep: bool) -> Result<Value> {
         parts.push(&rest[..if keep { at + width } else { at }]);
         rest = &rest[at + width..];
     }
-    texts(&parts)
+    parts
 }
 
 /// `replace`, of at most so many places where the number is not negative.

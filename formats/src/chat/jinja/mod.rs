@@ -9,6 +9,7 @@
 mod ast;
 mod call;
 mod checks;
+mod classes;
 mod eval;
 mod expressions;
 mod filters;

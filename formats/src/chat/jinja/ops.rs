@@ -27,10 +27,19 @@ fn whole(value: &Value) -> Option<i128> {
 /// `a OP b`.
 pub(super) fn binary(op: &str, a: &Value, b: &Value) -> Result<Value> {
     if let (Value::Str(text), "%") = (a, op) {
+        if text.is_html() {
+            return Fault::err("formatting a text that is HTML with % is not supported");
+        }
         return Value::str(format::percent(text, b)?);
     }
     undefined(a, b)?;
     match (op, a, b) {
+        ("+", Value::Str(x), Value::Str(y)) if x.is_html() || y.is_html() => {
+            let part =
+                |t: &super::value::Text| if t.is_html() { t.to_string() } else { super::show::escaped(t) };
+            drop(charge(6 * (x.len() + y.len()))?);
+            Value::text_of(part(x) + &part(y), true)
+        }
         ("+", Value::Str(x), Value::Str(y)) => join(&[x, y]),
         ("+", Value::Str(_), other) => {
             Fault::err(format!("can only concatenate str (not \"{}\") to str", other.kind()))

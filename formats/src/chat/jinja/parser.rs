@@ -17,7 +17,7 @@ const MAX_CHAIN: usize = 200;
 pub(super) const RESERVED: [&str; 6] = ["not", "and", "or", "in", "is", "if"];
 
 /// Tags of Jinja that reach for other templates, or that transformers does not switch on.
-const REFUSED: [&str; 7] = ["include", "import", "from", "extends", "trans", "do", "debug"];
+const REFUSED: [&str; 8] = ["include", "import", "from", "extends", "trans", "do", "debug", "autoescape"];
 
 pub(super) struct Parser {
     pub(super) tokens: Vec<(Token, usize)>,
@@ -200,6 +200,18 @@ impl Parser {
                 Ok(Statement::FilterBlock(filters, body))
             }
             "with" => self.with(),
+            "print" => {
+                let line = self.line();
+                let mut parts = vec![self.expression()?];
+                while self.take_op(",") {
+                    parts.push(self.expression()?);
+                }
+                Ok(Statement::Print(Expr { line, kind: ExprKind::Concat(parts) }))
+            }
+            // Nothing is escaped anyway.
+            "autoescape" if self.take_name("false") || self.take_name("False") => {
+                Ok(Statement::Scope(self.body(&["endautoescape"])?.0))
+            }
             "generation" => Ok(Statement::Scope(self.body(&["endgeneration"])?.0)),
             "block" => {
                 self.name()?;

@@ -83,6 +83,11 @@ pub(super) fn repr(value: &Value, out: &mut Out, depth: usize) -> Result<()> {
         Value::Bool(b) => out.push(if *b { "True" } else { "False" }),
         Value::Int(i) => out.push(&i.to_string()),
         Value::Float(x) => out.push(&float(*x)),
+        Value::Str(s) if s.is_html() => {
+            out.push("Markup(")?;
+            quote(s, out)?;
+            out.push(")")
+        }
         Value::Str(s) => quote(s, out),
         Value::List(items) => list(out, "[", items, "]"),
         Value::Tuple(items) => list(out, "(", items, if items.len() == 1 { ",)" } else { ")" }),
@@ -119,6 +124,12 @@ fn pairs(dict: &Dict, out: &mut Out, depth: usize) -> Result<()> {
         repr(value, out, depth + 1)?;
     }
     out.push("}")
+}
+
+/// A text as HTML has it.
+pub(super) fn escaped(text: &str) -> String {
+    let pairs = [("&", "&amp;"), (">", "&gt;"), ("<", "&lt;"), ("'", "&#39;"), ("\"", "&#34;")];
+    pairs.iter().fold(text.to_owned(), |text, (c, name)| text.replace(c, name))
 }
 
 /// Whether Python prints a character as it is.

@@ -66,9 +66,15 @@ impl Drop for Charge {
     }
 }
 
-/// A text, shared.
+/// A text, shared, and whether it is known to be HTML (Python's `Markup`).
 #[derive(Debug, Clone)]
-pub(super) struct Text(Rc<(String, Charge)>);
+pub(super) struct Text(Rc<(String, Charge, bool)>);
+
+impl Text {
+    pub(super) fn is_html(&self) -> bool {
+        self.0.2
+    }
+}
 
 impl Deref for Text {
     type Target = str;
@@ -158,10 +164,31 @@ impl Value {
     }
 
     pub(super) fn str(text: impl Into<String>) -> Result<Value> {
-        let text = text.into();
+        Value::text_of(text.into(), false)
+    }
+
+    /// A text that is HTML or not.
+    pub(super) fn text_of(text: String, html: bool) -> Result<Value> {
         walk(text.len())?;
         let charge = charge(text.len() + 112)?;
-        Ok(Value::Str(Text(Rc::new((text, charge)))))
+        Ok(Value::Str(Text(Rc::new((text, charge, html)))))
+    }
+
+    /// Whether this is a text that is known to be HTML.
+    pub(super) fn is_html(&self) -> bool {
+        matches!(self, Value::Str(text) if text.is_html())
+    }
+
+    /// Whether both are one and the same, as `is` finds it. Texts and numbers Python keeps once, mostly.
+    pub(super) fn is_same(&self, other: &Value) -> Result<bool> {
+        match (self, other) {
+            (Value::List(a), Value::List(b)) => Ok(Rc::ptr_eq(&a.0, &b.0)),
+            // There is one empty tuple.
+            (Value::Tuple(a), Value::Tuple(b)) => Ok(Rc::ptr_eq(&a.0, &b.0) || a.len() + b.len() == 0),
+            (Value::Dict(a), Value::Dict(b)) => Ok(Rc::ptr_eq(&a.0, &b.0)),
+            (Value::Undefined(_), _) => Ok(false),
+            _ => Ok(self.kind() == other.kind() && equal(self, other)?),
+        }
     }
 
     fn items(items: Vec<Value>) -> Result<Items> {

@@ -44,7 +44,11 @@ pub(super) fn apply(value: &Value, name: &str, given: &Given) -> Result<Value> {
         }
         "dictsort" => {
             let [case, by, reverse] = given.take(["case_sensitive", "by", "reverse"])?;
-            let by_value = by.as_ref().is_some_and(|b| b.text().is_ok_and(|b| b == "value"));
+            let by_value = match by.as_ref().map(Value::text).transpose()? {
+                None | Some("key") => false,
+                Some("value") => true,
+                Some(_) => return Fault::err("You can only sort by either \"key\" or \"value\""),
+            };
             let case = true_or(case.as_ref(), false);
             let mut keys = Vec::new();
             for (k, v) in pairs(value)? {
@@ -154,6 +158,9 @@ fn map(value: &Value, given: &Given) -> Result<Value> {
     let mut out = Vec::new();
     let named = |name: &str| given.named.iter().find(|n| n.0 == name).map(|n| &n.1);
     if let (Some(path), true) = (named("attribute"), given.positional.is_empty()) {
+        if let Some((name, _)) = given.named.iter().find(|(n, _)| n != "attribute" && n != "default") {
+            return Fault::err(format!("Unexpected keyword argument '{name}'"));
+        }
         for item in value.iter()? {
             out.push(at_path(&item, path, named("default"))?);
         }

@@ -96,6 +96,7 @@ pub(super) fn apply(value: &Value, name: &str, given: &Given) -> Result<Value> {
         "float" => {
             let [default] = given.take(["default"])?;
             let parsed = match value {
+                Value::Undefined(name) => return Fault::err(format!("'{name}' is undefined")),
                 Value::Str(s) => s.trim().replace('_', "").parse().ok().map(Value::Float),
                 other => other.number().map(Value::Float),
             };
@@ -116,6 +117,7 @@ fn field(value: &Value, name: &str) -> Result<Value> {
     }
     match value {
         Value::Namespace(_) | Value::Loop(_) => super::eval::field(value, name),
+        Value::Undefined(missing) => Fault::err(format!("'{missing}' is undefined")),
         _ => Ok(Value::undefined(name)),
     }
 }
@@ -130,6 +132,12 @@ fn int(value: &Value, given: &Given) -> Result<Value> {
                 Some(digits) => (true, digits),
                 None => (false, text.strip_prefix('+').unwrap_or(&text)),
             };
+            let base = match (base, digits.get(..2)) {
+                (0, Some("0x")) => 16,
+                (0, Some("0o")) => 8,
+                (0, Some("0b")) => 2,
+                _ => base,
+            };
             let digits = match base {
                 16 => digits.strip_prefix("0x").unwrap_or(digits),
                 8 => digits.strip_prefix("0o").unwrap_or(digits),
@@ -142,7 +150,7 @@ fn int(value: &Value, given: &Given) -> Result<Value> {
             whole.or_else(float).map(|i| if negative { -i } else { i })
         }
         Value::Float(x) if x.is_finite() => Some(x.trunc() as i128),
-        Value::Int(_) | Value::Bool(_) => Some(value.index()?),
+        Value::Int(_) | Value::Bool(_) | Value::Undefined(_) => Some(value.index()?),
         _ => None,
     };
     Ok(parsed.map(Value::Int).or(default).unwrap_or(Value::Int(0)))
@@ -169,7 +177,7 @@ fn round(value: &Value, given: &Given) -> Result<Value> {
     };
     // A whole number stays one in Python.
     match (value, method) {
-        (Value::Int(_), "common") => Ok(Value::Int(rounded as i128)),
+        (Value::Int(_) | Value::Bool(_), "common") => Ok(Value::Int(rounded as i128)),
         _ => Ok(Value::Float(rounded)),
     }
 }

@@ -11,13 +11,17 @@ pub(super) fn apply(value: &Value, name: &str, given: &Given) -> Result<Value> {
     drop(charge(4 * text.len())?);
     work(text.len() / 4)?;
     match name {
-        "string" | "safe" => {
+        "string" => {
             given.plain::<0>(0)?;
             if let Value::Str(_) = value { Ok(value.clone()) } else { Value::str(text) }
         }
+        "safe" => {
+            given.plain::<0>(0)?;
+            Value::text_of(text, true)
+        }
         "upper" | "lower" | "capitalize" => {
             given.plain::<0>(0)?;
-            Value::str(methods::cased(&text, name))
+            Value::text_of(methods::cased(&text, name), value.is_html())
         }
         "title" => {
             let mut out = String::with_capacity(text.len());
@@ -28,7 +32,8 @@ pub(super) fn apply(value: &Value, name: &str, given: &Given) -> Result<Value> {
         }
         "trim" => {
             let [chars] = given.take(["chars"])?;
-            methods::strip(&text, "strip", chars.as_ref())
+            let out = methods::strip(&text, "strip", chars.as_ref())?;
+            if value.is_html() { Value::text_of(show::text(&out)?, true) } else { Ok(out) }
         }
         "replace" => {
             let [old, new, count] = given.take(["old", "new", "count"])?;
@@ -44,12 +49,14 @@ pub(super) fn apply(value: &Value, name: &str, given: &Given) -> Result<Value> {
             let given = Given { positional: vec![width.unwrap_or(Value::Int(80))], named: Vec::new() };
             methods::call(&Value::str(text)?, "center", &given)
         }
-        "indent" => indent(text, given),
-        "truncate" => truncate(&text, given),
+        // What is no text cannot have a line feed put behind it.
+        "indent" => Value::text_of(indent(value.text()?, given)?, value.is_html()),
+        "truncate" => truncate(value, given),
         "wordcount" => {
             let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|w| !w.is_empty());
             Ok(Value::Int(words.count() as i128))
         }
+        "format" if value.is_html() => Fault::err("formatting a text that is HTML is not supported"),
         "format" => match (given.positional.is_empty(), given.named.is_empty()) {
             (false, false) => Fault::err("can't handle positional and keyword arguments at the same time"),
             (_, true) => Value::str(format::percent(&text, &Value::tuple(given.positional.clone())?)?),
@@ -59,56 +66,105 @@ pub(super) fn apply(value: &Value, name: &str, given: &Given) -> Result<Value> {
                 Value::str(format::percent(&text, &named)?)
             }
         },
+        "e" | "escape" if value.is_html() => Ok(value.clone()),
         "e" | "escape" | "forceescape" => {
             drop(charge(6 * text.len())?);
-            let pairs = [("&", "&amp;"), (">", "&gt;"), ("<", "&lt;"), ("'", "&#39;"), ("\"", "&#34;")];
-            Value::str(pairs.iter().fold(text, |text, (c, name)| text.replace(c, name)))
+            Value::text_of(show::escaped(&text), true)
         }
         "striptags" => {
             let mut out = String::new();
             let mut rest = text.as_str();
             while let Some(at) = rest.find('<') {
-                let Some(end) = rest[at..].find('>') else { break };
+                let close = if rest[at..].starts_with("<!--") { "-->" } else { ">" };
+                let Some(end) = rest[at..].find(close) else { break };
                 out.push_str(&rest[..at]);
-                rest = &rest[at + end + 1..];
+                rest = &rest[at + end + close.len()..];
             }
             out.push_str(rest);
             let words: Vec<&str> = out.split(is_space).filter(|w| !w.is_empty()).collect();
-            Value::str(words.join(" "))
+            Value::str(unescaped(&words.join(" ")))
         }
-        _ => {
-            drop(charge(3 * text.len())?);
-            let mut out = String::new();
-            for b in text.bytes() {
-                match b {
-                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
-                        out.push(b.into())
-                    }
-                    _ => out.push_str(&format!("%{b:02X}")),
-                }
-            }
-            Value::str(out)
-        }
+        _ => urlencode(value, &text),
     }
 }
 
-fn indent(mut text: String, given: &Given) -> Result<Value> {
+/// A text without the names and numbers that stand for characters.
+fn unescaped(text: &str) -> String {
+    const NAMES: [(&str, char); 6] =
+        [("amp", '&'), ("lt", '<'), ("gt", '>'), ("quot", '"'), ("apos", '\''), ("nbsp", '\u{a0}')];
+    let mut parts = text.split('&');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let found = part.split_once(';').and_then(|(name, rest)| {
+            let named = NAMES.iter().find(|(n, _)| *n == name).map(|(_, c)| *c);
+            let number = name.strip_prefix('#').and_then(|n| match n.strip_prefix(['x', 'X']) {
+                Some(hex) => u32::from_str_radix(hex, 16).ok(),
+                None => n.parse().ok(),
+            });
+            Some((named.or_else(|| number.and_then(char::from_u32))?, rest))
+        });
+        match found {
+            Some((c, rest)) => {
+                out.push(c);
+                out.push_str(rest);
+            }
+            None => {
+                out.push('&');
+                out.push_str(part);
+            }
+        }
+    }
+    out
+}
+
+/// A text as part of an address, or pairs as what stands behind its question mark.
+fn urlencode(value: &Value, text: &str) -> Result<Value> {
+    let quoted = |text: &str, query: bool| -> Result<String> {
+        drop(charge(3 * text.len())?);
+        let mut out = String::new();
+        for b in text.bytes() {
+            match b {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(b.into()),
+                b'/' if !query => out.push('/'),
+                b' ' if query => out.push('+'),
+                _ => out.push_str(&format!("%{b:02X}")),
+            }
+        }
+        Ok(out)
+    };
+    let pairs = match value {
+        Value::Dict(pairs) => pairs.to_vec(),
+        Value::List(_) | Value::Tuple(_) | Value::View(..) | Value::Range(..) | Value::Generator(_) => {
+            let pair = |item: Value| match &item.iter()?[..] {
+                [key, value] => Ok((key.clone(), value.clone())),
+                other => Fault::err(format!("a pair was expected to encode, not {} values", other.len())),
+            };
+            value.iter()?.into_iter().map(pair).collect::<Result<_>>()?
+        }
+        _ => return Value::str(quoted(text, false)?),
+    };
+    let one = |(key, value): &(Value, Value)| {
+        Ok(format!("{}={}", quoted(&show::text(key)?, true)?, quoted(&show::text(value)?, true)?))
+    };
+    Value::str(pairs.iter().map(one).collect::<Result<Vec<_>>>()?.join("&"))
+}
+
+fn indent(text: &str, given: &Given) -> Result<String> {
     let [width, first, blank] = given.take(["width", "first", "blank"])?;
     let by = match width {
         Some(Value::Str(s)) => s.to_string(),
         width => {
             let n = usize::try_from(whole_or(width.as_ref(), 4)?).unwrap_or(0);
-            let lines = text.matches('\n').count() + 1;
-            drop(charge(n.saturating_mul(lines))?);
+            drop(charge(n)?);
             " ".repeat(n)
         }
     };
-    drop(charge(by.len().saturating_mul(text.matches('\n').count() + 1))?);
-    walk(by.len().saturating_mul(text.matches('\n').count() + 1))?;
     // A line feed at the end begins one more line.
-    text.push('\n');
+    let text = format!("{text}\n");
+    let lines = methods::split_lines(&text, false);
+    drop(charge(by.len().saturating_mul(lines.len()))?);
+    walk(by.len().saturating_mul(lines.len()))?;
     let blank = true_or(blank.as_ref(), false);
-    let lines: Vec<&str> = text.strip_suffix('\n').unwrap_or(&text).split('\n').collect();
     let mut out = String::new();
     for (i, line) in lines.iter().enumerate() {
         if i > 0 {
@@ -119,10 +175,10 @@ fn indent(mut text: String, given: &Given) -> Result<Value> {
         }
         out.push_str(line);
     }
-    Value::str(out)
+    Ok(out)
 }
 
-fn truncate(text: &str, given: &Given) -> Result<Value> {
+fn truncate(value: &Value, given: &Given) -> Result<Value> {
     let [length, kill, end, leeway] = given.take(["length", "killwords", "end", "leeway"])?;
     let length = whole_or(length.as_ref(), 255)?.max(0) as usize;
     let end = end.map_or_else(|| Ok("...".to_owned()), |e| show::text(&e))?;
@@ -133,9 +189,11 @@ fn truncate(text: &str, given: &Given) -> Result<Value> {
     if length < end.chars().count() {
         return Fault::err(format!("expected length >= {}, got {length}", end.chars().count()));
     }
-    if text.chars().count() <= length.saturating_add(leeway) {
-        return Value::str(text);
+    // What is short enough stays what it is, a list for instance.
+    if value.len()? <= length.saturating_add(leeway) {
+        return Ok(value.clone());
     }
+    let text = value.text()?;
     let kept: String = text.chars().take(length - end.chars().count()).collect();
     match true_or(kill.as_ref(), false) {
         true => Value::str(kept + &end),
