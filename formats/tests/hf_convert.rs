@@ -753,6 +753,123 @@ fn nothing_is_dropped_in_silence() {
 }
 
 /// Tensors beside the weights are judged by name; ends of a text beyond GGUF's three keys have one of ours.
+/// What stands around a text is what the post-processor says, whatever the tokens are called elsewhere; what is
+/// unknown is what the model says.
+#[test]
+fn tokens_around_a_text_and_for_the_unknown() {
+    let path = whole("around", "Qwen2ForCausalLM");
+    let around = |before: &[&str], behind: &[&str], settings: Json| {
+        let special = |name: &&str| json!({"SpecialToken": {"id": name, "type_id": 0}});
+        let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+        let single: Vec<Json> =
+            before.iter().map(special).chain([text]).chain(behind.iter().map(special)).collect();
+        let mut t = tokenizer();
+        t["post_processor"] = json!({"type": "TemplateProcessing", "single": single, "special_tokens": {
+            "two": {"id": "two", "ids": [256, 257], "tokens": ["<|endoftext|>", "<|im_end|>"]},
+            "other": {"id": "other", "ids": [258], "tokens": ["<|eot_id|>"]}}});
+        write(&path, "tokenizer.json", &t);
+        write(&path, "tokenizer_config.json", &settings);
+        open(&path).map(|c| Tokenizer::from_metadata(c.metadata()).unwrap().encode_prompt("a"))
+    };
+    let a = tokenizer()["model"]["vocab"]["a"].as_u64().unwrap() as u32;
+    assert_eq!(around(&["<|im_end|>"], &[], json!({})).unwrap(), [257, a]);
+    assert_eq!(
+        around(&["other"], &["<|im_end|>"], json!({"bos_token": "<|endoftext|>"})).unwrap(),
+        [258, a, 257]
+    );
+    for (before, behind) in
+        [(&["<|im_end|>", "other"][..], &[][..]), (&[], &["other", "other"]), (&["two"], &[])]
+    {
+        let line = around(before, behind, json!({})).unwrap_err();
+        assert!(line.contains("post-processor"), "{line}");
+    }
+    let mut t = tokenizer();
+    t["post_processor"] =
+        json!({"type": "BertProcessing", "sep": ["<|im_end|>", 257], "cls": ["<|eot_id|>", 258]});
+    write(&path, "tokenizer.json", &t);
+    let m = open(&path).unwrap();
+    assert_eq!(Tokenizer::from_metadata(m.metadata()).unwrap().encode_prompt("a"), [258, a, 257]);
+    // Names that tokenizer_config.json has not.
+    write(&path, "tokenizer.json", &tokenizer());
+    write(
+        &path,
+        "special_tokens_map.json",
+        &json!({"eos_token": {"content": "<|eot_id|>"}, "pad_token": "<|im_end|>"}),
+    );
+    let m = open(&path).unwrap();
+    let id = |name: &str| m.metadata().u64(&format!("tokenizer.ggml.{name}_token_id"));
+    assert_eq!((id("eos"), id("padding")), (Some(258), Some(257)));
+
+    let sizes = Sizes { kv_heads: 2, positions: 16, types: 2, ..sizes() };
+    let bert = json!({"max_position_embeddings": 16, "type_vocab_size": 2, "hidden_act": "gelu"});
+    let path = folder_of("unknown", "BertModel", &bert, &sizes, 0);
+    let mut t = bert_tokenizer();
+    t["model"]["unk_token"] = json!("[SEP]");
+    write(&path, "tokenizer.json", &t);
+    write(&path, "tokenizer_config.json", &json!({}));
+    let m = open(&path).unwrap();
+    assert_eq!(m.metadata().u64("tokenizer.ggml.unknown_token_id"), Some(3));
+    assert_eq!(Tokenizer::from_metadata(m.metadata()).unwrap().encode_prompt("a zoo"), [2, 6, 3, 3]);
+}
+
+/// Steps in another order, and settings beside tokenizer.json that transformers heeds more.
+#[test]
+fn steps_and_settings_that_gguf_cannot_say() {
+    let path = whole("steps", "Qwen2ForCausalLM");
+    let with = |change: &dyn Fn(&mut Vec<Json>)| {
+        let mut t = tokenizer();
+        change(t["pre_tokenizer"]["pretokenizers"].as_array_mut().unwrap());
+        write(&path, "tokenizer.json", &t);
+        open(&path).map(|_| ())
+    };
+    with(&|_| {}).unwrap();
+    let changes: [&dyn Fn(&mut Vec<Json>); 3] =
+        [&|steps| drop(steps.pop()), &|steps| steps.reverse(), &|steps| steps.push(steps[1].clone())];
+    for change in changes {
+        let line = with(change).unwrap_err();
+        assert!(line.contains("ByteLevel"), "{line}");
+    }
+    write(&path, "tokenizer.json", &tokenizer());
+    write(&path, "tokenizer_config.json", &json!({"add_prefix_space": true}));
+    assert!(open(&path).unwrap_err().contains("add_prefix_space"));
+    write(&path, "tokenizer_config.json", &json!({}));
+    let drawn = json!({"repetition_penalty": 1.25, "no_repeat_ngram_size": 3, "num_beams": 1, "typical_p": 1.0, "suppress_tokens": []});
+    write(&path, "generation_config.json", &drawn);
+    let c = open(&path).unwrap();
+    assert_eq!(c.metadata().f32("general.sampling.penalty_repeat"), Some(1.25));
+    let told = c.warnings().join("\n");
+    assert!(told.contains("no_repeat_ngram_size") && !told.contains("num_beams"), "{told}");
+
+    let sizes = Sizes { kv_heads: 2, positions: 16, types: 2, ..sizes() };
+    let bert = json!({"max_position_embeddings": 16, "type_vocab_size": 2, "hidden_act": "gelu"});
+    let path = folder_of("cases", "BertModel", &bert, &sizes, 0);
+    let mut t = bert_tokenizer();
+    let lower = t["normalizer"]["lowercase"].as_bool().unwrap();
+    write(&path, "tokenizer.json", &t);
+    for (key, value) in
+        [("do_lower_case", !lower), ("tokenize_chinese_chars", false), ("strip_accents", !lower)]
+    {
+        write(&path, "tokenizer_config.json", &json!({key: value}));
+        let line = open(&path).unwrap_err();
+        assert!(line.contains(key), "{line}");
+    }
+    write(&path, "tokenizer_config.json", &json!({"do_lower_case": lower, "strip_accents": null}));
+    write(&path, "sentence_bert_config.json", &json!({"do_lower_case": true}));
+    write(
+        &path,
+        "config_sentence_transformers.json",
+        &json!({"prompts": {"query": "ask: "}, "default_prompt_name": "query"}),
+    );
+    t["added_tokens"][2]["normalized"] = json!(true);
+    write(&path, "tokenizer.json", &t);
+    write(&path, "tokenizer_config.json", &json!({}));
+    let told = open(&path).unwrap().warnings().join("\n");
+    assert!(told.contains("ask: ") && told.contains("normalized"), "{told}");
+    t["normalizer"]["lowercase"] = json!(false);
+    write(&path, "tokenizer.json", &t);
+    assert!(open(&path).unwrap_err().contains("do_lower_case"));
+}
+
 #[test]
 fn odd_tensors_and_many_ends() {
     let path = whole("odd", "Qwen2ForCausalLM");

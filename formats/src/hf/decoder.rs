@@ -57,6 +57,10 @@ pub(super) fn read(o: &Object, architecture: &'static Architecture) -> Result<Co
     let feed_forward = or("intermediate_size", 9216)?;
     let vocabulary = or("vocab_size", 262_208)?;
     let context = o.count("max_position_embeddings")?.unwrap_or(d.context);
+    let eps = o.float("rms_norm_eps")?.unwrap_or(d.eps);
+    if eps < 0.0 {
+        return Err(o.wrong("rms_norm_eps", "a number of at least 0"));
+    }
     let mut keys = vec![
         ("block_count", Value::U32(layers)),
         ("context_length", Value::U32(context)),
@@ -64,7 +68,7 @@ pub(super) fn read(o: &Object, architecture: &'static Architecture) -> Result<Co
         ("feed_forward_length", Value::U32(feed_forward)),
         ("attention.head_count", Value::U32(heads)),
         ("attention.head_count_kv", Value::U32(kv_heads)),
-        ("attention.layer_norm_rms_epsilon", Value::F32(o.float("rms_norm_eps")?.unwrap_or(d.eps) as f32)),
+        ("attention.layer_norm_rms_epsilon", Value::F32(eps as f32)),
     ];
     if head_given {
         keys.push(("attention.key_length", Value::U32(head)));

@@ -173,6 +173,31 @@ fn encoder(
     })
 }
 
+/// What sentence-transformers does to a text before the tokenizer sees it, for which GGUF has no key.
+///
+/// # Errors
+/// Letters that are made small, unless the tokenizer does it.
+pub(super) fn before(folder: &Path, lowercase: bool, warnings: &mut Vec<String>) -> Result<(), Error> {
+    if let Some(o) = Object::read_if(&folder.join("sentence_bert_config.json"))?
+        && o.flag("do_lower_case")? == Some(true)
+        && !lowercase
+    {
+        return Err(o.unsupported("do_lower_case true"));
+    }
+    if let Some(o) = Object::read_if(&folder.join("config_sentence_transformers.json"))?
+        && let Some(name) = o.str("default_prompt_name")
+    {
+        let prompt = o.get("prompts").and_then(|p| p.get(name)).and_then(Json::as_str).unwrap_or(name);
+        warnings.push(format!(
+            "{}: default_prompt_name {:?} has no key in GGUF: put {:?} before a text yourself",
+            o.file,
+            clip(name),
+            clip(prompt)
+        ));
+    }
+    Ok(())
+}
+
 /// `pooling_type` of a folder that sentence-transformers wrote: 1 the mean, 2 the first row, 3 the last.
 ///
 /// # Errors

@@ -103,6 +103,8 @@ impl Conversion {
         let weights = weights::Weights::open(folder)?;
         let mut tokenizer = Metadata::new();
         tokenizer::put(folder, &mut config, options.pre.as_deref(), &mut tokenizer)?;
+        let lowercase = tokenizer.bool("tokenizer.ggml.normalizer.lowercase") == Some(true);
+        encoder::before(folder, lowercase, &mut config.warnings)?;
         let (tensors, ty) = tensors::plan(&config, &weights, options.ty)?;
         let mut metadata = Metadata::new();
         let canonical = folder.canonicalize().ok();

@@ -17,29 +17,40 @@ pub(super) struct Added {
     pub(super) eos: bool,
     /// A separator besides the end of the first text.
     pub(super) sep: bool,
-    /// The id that the template puts last.
+    /// The ids that the template puts first and last.
+    first: Option<u32>,
     last: Option<u32>,
 }
 
 /// The settings, else the template of the post-processor.
+///
+/// # Errors
+/// A template that puts more than one token before a text or behind it.
 pub(super) fn added(file: &Object, settings: Option<&Object>, tokens: &Tokens) -> Result<Added, Error> {
     let post = file.get("post_processor");
     let steps = post.and_then(|p| p.get("processors")).and_then(Json::as_array);
     let mut all = post.into_iter().chain(steps.into_iter().flatten());
     let kind = |p: &Json| p.get("type").and_then(Json::as_str).unwrap_or_default().to_owned();
-    let special = |item: Option<&Json>| item?.get("SpecialToken")?.get("id")?.as_str().map(str::to_owned);
     let mut found = Added::default();
     match all.find(|p| p.get("single").is_some() || p.get("sep").is_some()) {
         // BERT's and RoBERTa's own forms: a class token, a separator, in pairs of RoBERTa two.
         Some(p) if p.get("sep").is_some() => {
-            found = Added { bos: true, eos: true, sep: kind(p) == "RobertaProcessing", last: None };
+            let id = |key: &str| p.get(key)?.get(1)?.as_u64().and_then(|id| u32::try_from(id).ok());
+            let sep = kind(p) == "RobertaProcessing";
+            found = Added { bos: true, eos: true, sep, first: id("cls"), last: id("sep") };
         }
         Some(template) => {
             let single = template["single"].as_array().map_or(&[][..], Vec::as_slice);
-            let (first, last) = (special(single.first()), special(single.last()));
-            found.bos = single.len() > 1 && first.is_some();
-            found.eos = single.len() > 1 && last.is_some();
-            found.last = last.and_then(|l| tokens.ids.get(&l)).copied().filter(|_| found.eos);
+            let Some(text) = single.iter().position(|item| item.get("Sequence").is_some()) else {
+                return Err(file.unsupported("a post-processor that leaves the text out"));
+            };
+            let one = |items: &[Json]| match items {
+                [] => Ok(None),
+                [item] => special(file, template, item, tokens).map(Some),
+                _ => Err(file.unsupported("a post-processor that puts several tokens on one side of a text")),
+            };
+            (found.first, found.last) = (one(&single[..text])?, one(&single[text + 1..])?);
+            (found.bos, found.eos) = (found.first.is_some(), found.last.is_some());
             let pair = template.get("pair").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
             let at = |id: &str| pair.iter().position(|i| i["Sequence"]["id"] == id);
             if let (Some(a), Some(b)) = (at("A"), at("B")) {
@@ -54,10 +65,22 @@ pub(super) fn added(file: &Object, settings: Option<&Object>, tokens: &Tokens) -
     Ok(found)
 }
 
-/// Names and ids of special tokens: tokenizer_config.json's by text, then config.json's; and all ids that
-/// end a text, config.json's and generation_config.json's.
+/// The id of a special token that a post-processor's template names.
+fn special(file: &Object, template: &Json, item: &Json, tokens: &Tokens) -> Result<u32, Error> {
+    let name = item["SpecialToken"]["id"].as_str().unwrap_or_default();
+    let ids = template["special_tokens"][name]["ids"].as_array().map_or(&[][..], Vec::as_slice);
+    let id = match ids {
+        [] => tokens.ids.get(name).copied(),
+        [id] => id.as_u64().and_then(|id| u32::try_from(id).ok()),
+        _ => None,
+    };
+    id.ok_or_else(|| file.unsupported(format!("the post-processor's {name:?}, which is not one token")))
+}
+
+/// Names and ids of special tokens: those of tokenizer_config.json, or else of special_tokens_map.json, by text, then
+/// config.json's; and all ids that end a text, config.json's and generation_config.json's.
 pub(super) fn put_special(
-    settings: Option<&Object>,
+    settings: [Option<&Object>; 2],
     generation: Option<&Object>,
     config: &mut Config,
     tokens: &Tokens,
@@ -82,13 +105,18 @@ pub(super) fn put_special(
             ids.push((name, id));
         }
     };
-    // What the template ends a text with is what has to be added, whatever it is called.
+    // What the template begins and ends a text with is what has to be added, whatever it is called.
     let named = |key: &str| {
-        let value = settings.and_then(|s| s.get(key));
+        let value = settings.iter().flatten().find_map(|s| s.get(key));
         let text = value.and_then(|v| v.as_str().or(v.get("content").and_then(Json::as_str)))?;
         tokens.ids.get(text).copied()
     };
     let mut ends = Vec::new();
+    if added.bos {
+        add("bos", added.first);
+    }
+    // It is the model that takes it.
+    add("unknown", tokens.unknown);
     if let (true, Some(last)) = (added.eos, added.last) {
         add("eos", Some(last));
         ends.extend(named("eos_token"));
@@ -178,8 +206,36 @@ pub(super) fn put_template(
 }
 
 /// How the model's makers draw tokens.
-pub(super) fn put_sampling(generation: &Object, metadata: &mut Metadata) {
-    for (key, name) in [("temperature", "temp"), ("top_p", "top_p"), ("min_p", "min_p")] {
+pub(super) fn put_sampling(generation: &Object, metadata: &mut Metadata, warnings: &mut Vec<String>) {
+    // What has no key, with the value that says nothing.
+    const OTHERS: [(&str, f64); 12] = [
+        ("bad_words_ids", 0.0),
+        ("begin_suppress_tokens", 0.0),
+        ("encoder_repetition_penalty", 1.0),
+        ("epsilon_cutoff", 0.0),
+        ("eta_cutoff", 0.0),
+        ("forced_bos_token_id", 0.0),
+        ("forced_eos_token_id", 0.0),
+        ("min_new_tokens", 0.0),
+        ("no_repeat_ngram_size", 0.0),
+        ("num_beams", 1.0),
+        ("suppress_tokens", 0.0),
+        ("typical_p", 1.0),
+    ];
+    let said = |(key, none): &&(&str, f64)| {
+        let value = generation.get(key).filter(|v| v.as_array().is_none_or(|list| !list.is_empty()));
+        value.is_some_and(|v| v.as_f64() != Some(*none) || key.starts_with("forced"))
+    };
+    let left: Vec<&str> = OTHERS.iter().filter(said).map(|(key, _)| *key).collect();
+    if !left.is_empty() {
+        warnings.push(format!("{}: GGUF has no key for {}", generation.file, left.join(", ")));
+    }
+    for (key, name) in [
+        ("temperature", "temp"),
+        ("top_p", "top_p"),
+        ("min_p", "min_p"),
+        ("repetition_penalty", "penalty_repeat"),
+    ] {
         if let Ok(Some(v)) = generation.float(key) {
             metadata.set(format!("general.sampling.{name}"), Value::F32(v as f32));
         }

@@ -108,7 +108,16 @@ pub(super) fn byte_level(
 /// The pre-tokenizer's passes: patterns, or names for those that have none.
 fn passes(file: &Object) -> Result<Vec<String>, Error> {
     let mut passes = Vec::new();
-    for step in steps(file, "pre_tokenizer") {
+    let all = steps(file, "pre_tokenizer");
+    // The vocabulary is one of bytes, and patterns are matched before these are made.
+    let levels = all.iter().filter(|step| kind(step) == "ByteLevel").count();
+    if levels != 1 || all.last().is_none_or(|step| kind(step) != "ByteLevel") {
+        let shown: Vec<&str> = all.iter().map(|step| kind(step)).collect();
+        let shown = clip(&shown.join(", "));
+        return Err(file
+            .unsupported(format!("the pre-tokenizer [{shown}], which has not ByteLevel as its last step")));
+    }
+    for step in all {
         match kind(step) {
             "Split" => {
                 let pattern = pattern(step).ok_or_else(|| file.missing("pre_tokenizer.pattern"))?;
@@ -149,7 +158,12 @@ pub(super) fn sentencepiece(file: &Object, warnings: &mut Vec<String>) -> Result
     }
     for step in steps(file, "pre_tokenizer") {
         match kind(step) {
-            "Metaspace" => prefixed |= metaspace(file, step, warnings)?,
+            "Metaspace" => {
+                prefixed |= metaspace(file, step, warnings)?;
+                if prefixed {
+                    warn_doubled(file, warnings);
+                }
+            }
             // Nothing is left of the spaces that it looks for.
             "Split" if escaped && pattern(step) == Some(" ") => {}
             _ => return Err(refused(file, "pre-tokenizer", step)),
@@ -178,6 +192,14 @@ fn metaspace(file: &Object, step: &Json, warnings: &mut Vec<String>) -> Result<b
     }
 }
 
+/// Metaspace puts a space before a text that has none there; who reads GGUF puts one before every text.
+fn warn_doubled(file: &Object, warnings: &mut Vec<String>) {
+    warnings.push(format!(
+        "{}: Metaspace leaves a text that begins with a space as it is, for which GGUF has no key: such a text gets another one in front",
+        file.file
+    ));
+}
+
 /// How a unigram vocabulary's text is normalised.
 #[derive(Debug, Default)]
 pub(super) struct Unigram {
@@ -188,6 +210,8 @@ pub(super) struct Unigram {
 
 pub(super) fn unigram(file: &Object, warnings: &mut Vec<String>) -> Result<Unigram, Error> {
     let mut found = Unigram::default();
+    // Spaces in a row become one; those at the end go; all white space parts words.
+    let (mut joins, mut strips, mut splits) = (false, false, false);
     for step in steps(file, "normalizer") {
         match kind(step) {
             "Precompiled" if found.charsmap.is_none() => {
@@ -198,25 +222,44 @@ pub(super) fn unigram(file: &Object, warnings: &mut Vec<String>) -> Result<Unigr
                 if pattern(step) == Some(" {2,}")
                     && [Some(" "), Some("▁")].contains(&text(step, "content")) =>
             {
-                found.remove_extra_whitespaces = true;
+                joins = true;
             }
             "Replace" if escapes(step) => {}
-            "Strip" if flag(step, "strip_right", true) => found.remove_extra_whitespaces = true,
+            "Strip" if flag(step, "strip_right", true) => strips = true,
             _ => return Err(refused(file, "normalizer", step)),
         }
     }
     for step in steps(file, "pre_tokenizer") {
         match kind(step) {
-            "WhitespaceSplit" => found.remove_extra_whitespaces = true,
+            "WhitespaceSplit" => splits = true,
             "Metaspace" => found.add_space_prefix |= metaspace(file, step, warnings)?,
             _ => return Err(refused(file, "pre-tokenizer", step)),
         }
     }
+    found.remove_extra_whitespaces = joins || strips || splits;
+    if !found.remove_extra_whitespaces && found.add_space_prefix {
+        warn_doubled(file, warnings);
+    }
+    let half = match (splits, joins, strips) {
+        (true, ..) if found.charsmap.is_none() => {
+            Some("WhitespaceSplit parts words at line feeds and tabs as well")
+        }
+        (false, true, false) => Some("the normalizer leaves a space at the end of a text"),
+        (false, false, true) => Some("the normalizer leaves spaces that follow each other"),
+        _ => None,
+    };
+    if let Some(half) = half {
+        warnings.push(format!(
+            "{}: {half}, for which GGUF has no key: of spaces in a row one is kept, and none at the ends",
+            file.file
+        ));
+    }
     Ok(found)
 }
 
-/// Whether WordPiece's text is lower-cased, and whether it loses its accents.
-pub(super) fn wordpiece(file: &Object) -> Result<(bool, bool), Error> {
+/// Whether WordPiece's text is lower-cased, and whether it loses its accents. What tokenizer_config.json says of the
+/// same counts more in transformers, and has to agree.
+pub(super) fn wordpiece(file: &Object, settings: Option<&Object>) -> Result<(bool, bool), Error> {
     let mut found = None;
     for step in steps(file, "normalizer") {
         let whole = flag(step, "clean_text", true) && flag(step, "handle_chinese_chars", true);
@@ -233,5 +276,16 @@ pub(super) fn wordpiece(file: &Object) -> Result<(bool, bool), Error> {
             return Err(refused(file, "pre-tokenizer", step));
         }
     }
-    found.ok_or_else(|| file.unsupported("a WordPiece tokenizer without BertNormalizer"))
+    let found = found.ok_or_else(|| file.unsupported("a WordPiece tokenizer without BertNormalizer"))?;
+    if let Some(settings) = settings {
+        for (key, own) in
+            [("do_lower_case", found.0), ("strip_accents", found.1), ("tokenize_chinese_chars", true)]
+        {
+            if let Some(given) = settings.flag(key)?.filter(|given| *given != own) {
+                let what = format!("{key} {given} beside a normalizer in tokenizer.json that says {own}");
+                return Err(settings.unsupported(what));
+            }
+        }
+    }
+    Ok(found)
 }

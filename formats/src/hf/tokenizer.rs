@@ -26,6 +26,7 @@ pub(super) fn put(
     let file = Object::read(&path)?;
     let settings = Object::read_if(&folder.join("tokenizer_config.json"))?;
     let generation = Object::read_if(&folder.join("generation_config.json"))?;
+    let specials = Object::read_if(&folder.join("special_tokens_map.json"))?;
     let model = file.object("model")?;
     let bytes = model.flag("byte_fallback")? == Some(true);
     // Files from before `type` was written are BPE.
@@ -50,6 +51,12 @@ pub(super) fn put(
     match kind {
         TokenizerKind::ByteLevel => {
             let ignores = model.flag("ignore_merges")? == Some(true);
+            // In transformers it counts more than what the pre-tokenizer says.
+            if let Some(settings) =
+                settings.as_ref().filter(|s| s.get("add_prefix_space") == Some(&Json::Bool(true)))
+            {
+                return Err(settings.unsupported("add_prefix_space true with a byte-level vocabulary"));
+            }
             name("gpt2", &steps::byte_level(&file, ignores, pre, &mut config.warnings)?);
             let merges = merges(&file, &model)?.iter().map(|(a, b)| format!("{a} {b}")).collect();
             set("merges", Value::Array(Array::Str(merges)));
@@ -62,7 +69,7 @@ pub(super) fn put(
         }
         TokenizerKind::WordPiece => {
             name("bert", "default");
-            let (lowercase, strip_accents) = steps::wordpiece(&file)?;
+            let (lowercase, strip_accents) = steps::wordpiece(&file, settings.as_ref())?;
             set("normalizer.lowercase", Value::Bool(lowercase));
             set("normalizer.strip_accents", Value::Bool(strip_accents));
         }
@@ -83,9 +90,10 @@ pub(super) fn put(
     if kind == TokenizerKind::Unigram {
         set("add_sep_token", Value::Bool(added.sep));
     }
-    settings::put_special(settings.as_ref(), generation.as_ref(), config, &tokens, &added, metadata);
+    let named = [settings.as_ref(), specials.as_ref()];
+    settings::put_special(named, generation.as_ref(), config, &tokens, &added, metadata);
     if let Some(g) = &generation {
-        settings::put_sampling(g, metadata);
+        settings::put_sampling(g, metadata, &mut config.warnings);
     }
     metadata.set("tokenizer.ggml.tokens", Value::Array(Array::Str(tokens.texts)));
     metadata.set("tokenizer.ggml.token_type", Value::Array(Array::I32(tokens.kinds)));

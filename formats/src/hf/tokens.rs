@@ -33,6 +33,8 @@ pub(super) struct Tokens {
     pub(super) ids: HashMap<String, u32>,
     /// A unigram model's, one a token.
     pub(super) scores: Vec<f32>,
+    /// What stands for a text that has no tokens, where the model says so; a byte-level one needs none.
+    pub(super) unknown: Option<u32>,
 }
 
 /// Texts and ids of the model's own vocabulary, and a unigram model's scores.
@@ -94,6 +96,7 @@ impl Tokens {
             kinds: vec![UNUSED; size],
             ids: HashMap::with_capacity(vocab.len()),
             scores: vec![0.0; if kind == TokenizerKind::Unigram { size } else { 0 }],
+            unknown: None,
         };
         let unknown = match model.get("unk_id").and_then(Json::as_u64) {
             Some(id) => vocab.iter().find(|(_, i, _)| *i == Some(id)).map(|(text, ..)| *text),
@@ -117,7 +120,7 @@ impl Tokens {
                 *slot = score;
             }
         }
-        let mut strips = Vec::new();
+        let (mut strips, mut normalized) = (Vec::new(), Vec::new());
         for token in added {
             let text = token
                 .get("content")
@@ -134,6 +137,10 @@ impl Tokens {
                 continue;
             }
             strips.extend(["lstrip", "rstrip", "single_word"].iter().filter(|k| on(k)).map(|k| (*k, text)));
+            // Such a token is looked for in what the normalizer made of a text, GGUF's in the text.
+            if on("normalized") && changes(file, kind, text) {
+                normalized.push(text);
+            }
             let special = on("special") || looks_special(text);
             let ty = match special {
                 true if kind != TokenizerKind::ByteLevel && Some(text) == unknown => UNKNOWN,
@@ -144,14 +151,15 @@ impl Tokens {
             let shown = if special { text.to_owned() } else { text.replace('▁', " ") };
             tokens.put(file, text, id, ty, shown)?;
         }
-        if let Some((key, text)) = strips.first() {
-            config.warnings.push(format!(
-                "{}: {key} of the added token {:?}{} has no key in GGUF: what stands beside it keeps its place in the text",
-                file.file,
-                clip(text),
-                if strips.len() > 1 { format!(" and {} more", strips.len() - 1) } else { String::new() }
-            ));
-        }
+        tokens.unknown = unknown
+            .filter(|_| kind != TokenizerKind::ByteLevel)
+            .and_then(|text| tokens.ids.get(text))
+            .copied();
+        let key = strips.first().map_or("", |(key, _)| key);
+        let strips: Vec<&str> = strips.iter().map(|(_, text)| *text).collect();
+        let found = "it is looked for in the text as it is written";
+        config.warnings.extend(told(file, "normalized", &normalized, found));
+        config.warnings.extend(told(file, key, &strips, "what stands beside it keeps its place in the text"));
         Ok(tokens)
     }
 
@@ -171,6 +179,24 @@ impl Tokens {
         self.kinds[id as usize] = kind;
         self.ids.insert(text.to_owned(), id as u32);
         Ok(id as u32)
+    }
+}
+
+/// A warning of added tokens that say something for which GGUF has no key.
+fn told(file: &Object, key: &str, texts: &[&str], what: &str) -> Option<String> {
+    let first = clip(texts.first()?);
+    let more = if texts.len() > 1 { format!(" and {} more", texts.len() - 1) } else { String::new() };
+    Some(format!("{}: {key} of the added token {first:?}{more} has no key in GGUF: {what}", file.file))
+}
+
+/// Whether the file's normalizer may make another text of an added token.
+fn changes(file: &Object, kind: TokenizerKind, text: &str) -> bool {
+    match kind {
+        _ if file.get("normalizer").is_none() => false,
+        // No other normalizer than NFC is taken.
+        TokenizerKind::ByteLevel => !text.is_ascii(),
+        TokenizerKind::WordPiece => !text.is_ascii() || text.bytes().any(|b| b.is_ascii_uppercase()),
+        TokenizerKind::SentencePiece | TokenizerKind::Unigram => true,
     }
 }
 
