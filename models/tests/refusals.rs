@@ -65,6 +65,7 @@ fn keys_that_nothing_honours() {
         ("use_parallel_residual", Value::Bool(true), "true"),
         ("rope.dimension_sections", Value::Array(Array::I32(vec![1, 2])), "of the type"),
         ("rope.scaling.attn_factor", Value::F32(1.2), "1.2"),
+        ("rope.scaling.yarn_ext_factor", Value::F32(0.0), "0"),
         ("expert_count_of_some_kind", Value::U32(2), "2"),
         ("hidden_act", Value::Str("relu".into()), "relu"),
     ] {
@@ -79,6 +80,7 @@ fn keys_that_nothing_honours() {
         ("final_logit_softcapping", Value::F32(0.0)),
         ("logit_scale", Value::F32(1.0)),
         ("rope.scaling.attn_factor", Value::F32(1.0)),
+        ("rope.scaling.yarn_ext_factor", Value::F32(1.0)),
         ("attention.causal", Value::Bool(true)),
         ("use_parallel_residual", Value::Bool(false)),
         ("vocab_size", Value::U32(7)),
@@ -88,6 +90,28 @@ fn keys_that_nothing_honours() {
         opens(&format!("qwen3.{name}"), value).expect(name);
     }
     opens("llama.logit_scale", Value::F32(0.5)).expect("another architecture's key");
+}
+
+/// A list says layer by layer which have a window, whatever it holds; one number is a period.
+#[test]
+fn windows_layer_by_layer() {
+    let file = File::from_bytes(build("gemma3-f32")).unwrap();
+    let layers = file.metadata().u64("gemma3.block_count").unwrap() as usize;
+    let masks = |pattern: Value| {
+        let mut metadata: Metadata = file.metadata().clone();
+        metadata.set("gemma3.attention.sliding_window_pattern", pattern);
+        let table = file.tensors().iter().map(|t| (t.name.clone(), t.shape.clone(), t.ty));
+        let data: Vec<Vec<u8>> = file.tensors().iter().map(|t| file.bytes(t).to_vec()).collect();
+        let bytes = Writer::new(&metadata, table).unwrap().to_bytes(&data).unwrap();
+        let spec = Spec::read(&File::from_bytes(bytes).unwrap()).unwrap();
+        spec.blocks.iter().map(|b| b.attention.mask.window() > 0).collect::<Vec<_>>()
+    };
+    assert_eq!(masks(Value::Array(Array::U32(vec![1; layers]))), vec![true; layers]);
+    assert_eq!(masks(Value::Array(Array::I32(vec![0; layers]))), vec![false; layers]);
+    let some: Vec<bool> = (0..layers).map(|i| i % 2 == 0).collect();
+    let numbers = some.iter().map(|local| u32::from(*local)).collect();
+    assert_eq!(masks(Value::Array(Array::U32(numbers))), some);
+    assert_eq!(masks(Value::U32(1)), vec![false; layers]);
 }
 
 #[test]

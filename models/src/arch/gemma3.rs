@@ -38,11 +38,16 @@ pub(super) fn read(k: &Keys<'_>) -> Result<Spec> {
 /// Which layers have a window: all but every sixth, or as the file says, by a number or layer by layer.
 fn local_layers(k: &Keys<'_>, layers: usize) -> Result<Vec<bool>> {
     let key = "attention.sliding_window_pattern";
-    if let Some(Value::Array(Array::Bool(all))) = k.file.metadata().get(&k.key(key)) {
-        return match all.len() == layers {
-            true => Ok(all.clone()),
-            false => Err(k.bad(k.key(key), all.len(), "is not a value for each layer")),
+    if let Some(Value::Array(list)) = k.file.metadata().get(&k.key(key)) {
+        // Numbers in a list are no period, which is one number alone.
+        let all: Option<Vec<bool>> = match list {
+            Array::Bool(all) => Some(all.clone()),
+            Array::U32(all) => Some(all.iter().map(|n| *n != 0).collect()),
+            Array::I32(all) => Some(all.iter().map(|n| *n != 0).collect()),
+            _ => None,
         };
+        let all = all.filter(|all| all.len() == layers);
+        return all.ok_or_else(|| k.bad(k.key(key), "an array", "is not a value for each layer"));
     }
     let every = k.count(key)?.unwrap_or(6) as usize;
     Ok((0..layers).map(|i| i % every < every - 1).collect())

@@ -81,7 +81,8 @@ impl<'a> Keys<'a> {
             return false;
         };
         let is = |wanted: f32| (number - wanted).abs() <= 1e-4 * wanted.abs();
-        number == 0.0
+        // None of it would be YaRN without its blend.
+        (number == 0.0 && name != "rope.scaling.yarn_ext_factor")
             || match name {
                 "attention.scale" => is(spec.blocks[0].attention.scale),
                 "attention.sliding_window" => number >= spec.context as f32,
