@@ -1,6 +1,10 @@
 //! Which option an answer names, by rules. Each rule has a name, which stands in the results; [`RULES`] lists them in
 //! the order in which they are tried. A later answer of the same rank corrects an earlier one.
 
+use super::words::{
+    BLAME, FAINT_PRAISE, MARKS, PRAISE, closing, in_word, instead, negated, normal, sentence_start,
+    skip_marks, starts_with, strip,
+};
 use crate::question::LETTERS;
 
 /// The rules, in order, with what each takes.
@@ -94,90 +98,6 @@ pub fn choice(answer: &str, options: &[String]) -> Reading {
     Reading::of(Choice::None, "none")
 }
 
-/// What an answer is announced by, in lower case.
-const MARKS: [&str; 13] = [
-    "answer",
-    "correct option",
-    "correct choice",
-    "best option",
-    "best choice",
-    "option is",
-    "choice is",
-    "i choose",
-    "i pick",
-    "i select",
-    "i'd choose",
-    "go with",
-    "conclusion",
-];
-
-/// Words that may stand between a mark and the letter.
-const FILL: [&str; 32] = [
-    "is",
-    "the",
-    "option",
-    "choice",
-    "letter",
-    "answer",
-    "would",
-    "be",
-    "must",
-    "should",
-    "most",
-    "likely",
-    "therefore",
-    "thus",
-    "so",
-    "clearly",
-    "definitely",
-    "probably",
-    "final",
-    "correct",
-    "best",
-    "my",
-    "to",
-    "this",
-    "question",
-    "here",
-    "i",
-    "believe",
-    "think",
-    "number",
-    "has",
-    "was",
-];
-
-/// What says that an option is the right one, in lower case, behind it.
-const PRAISE: [&str; 9] = [
-    "is correct",
-    "is the correct",
-    "is right",
-    "is the right",
-    "is the best",
-    "is the answer",
-    "is the most",
-    "must be correct",
-    "seems correct",
-];
-
-/// What behind a letter says that it is not the answer.
-const BLAME: [&str; 14] = [
-    "is wrong",
-    "is incorrect",
-    "is not",
-    "isn't",
-    "is false",
-    "is unlikely",
-    "is less",
-    "is eliminated",
-    "can be",
-    "cannot",
-    "can't",
-    "is out",
-    "does not",
-    "would not",
-];
-
 struct Reader<'a> {
     options: &'a [String],
     normal: Vec<String>,
@@ -196,20 +116,25 @@ impl Reader<'_> {
         }
         for mark in MARKS {
             for (at, _) in lower.match_indices(mark) {
-                let glued = lower[..at].chars().next_back().is_some_and(char::is_alphanumeric);
+                let glued = lower[..at].chars().next_back().is_some_and(in_word);
                 let behind = &text[at + mark.len()..];
                 let plural = behind.starts_with('s') && !behind.starts_with("s:");
                 if !glued && !plural && !negated(&lower[..at]) {
                     let place = at + mark.len();
-                    found.extend(self.at(behind, false).map(|c| (place, c)));
+                    let named = self.at(behind, false).or_else(|| self.at(instead(behind)?, false));
+                    found.extend(named.map(|c| (place, c)));
                 }
             }
         }
-        for praise in PRAISE {
+        let praised = |praise: &&str, found: &mut Vec<(usize, Choice)>| {
             for (at, _) in lower.match_indices(praise) {
                 let start = sentence_start(&text[..at]);
                 found.extend(self.subject_of(&text[start..at]).map(|c| (start, c)));
             }
+        };
+        PRAISE.iter().for_each(|praise| praised(praise, &mut found));
+        if found.is_empty() {
+            FAINT_PRAISE.iter().for_each(|praise| praised(praise, &mut found));
         }
         found.into_iter().max_by_key(|(at, _)| *at).map(|(_, c)| c)
     }
@@ -219,7 +144,7 @@ impl Reader<'_> {
     fn at(&self, text: &str, strict: bool) -> Option<Choice> {
         let mut rest = text;
         loop {
-            if let Some((i, behind)) = self.letter(rest) {
+            if let Some((i, behind)) = self.letter(rest).or_else(|| self.small_letter(rest, strict)) {
                 let lower = behind.to_ascii_lowercase();
                 let lower = lower.trim_start_matches(|c: char| !c.is_alphanumeric());
                 if BLAME.iter().any(|b| lower.starts_with(b)) {
@@ -234,14 +159,25 @@ impl Reader<'_> {
         }
     }
 
+    /// A small letter between words, which behind words that announce one is no word itself; `a` and `i` may be one.
+    fn small_letter<'t>(&self, text: &'t str, strict: bool) -> Option<(usize, &'t str)> {
+        let first = text.chars().next().filter(|c| c.is_ascii_lowercase() && !matches!(c, 'a' | 'i'))?;
+        let behind = &text[1..];
+        let i = LETTERS[..self.options.len()].iter().position(|l| *l == first.to_ascii_uppercase())?;
+        (!strict && behind.starts_with([' ', ',', ';', ':'])).then_some((i, behind))
+    }
+
     /// A letter of an option that stands alone at the beginning, with what follows it.
     fn letter<'t>(&self, text: &'t str) -> Option<(usize, &'t str)> {
         let mut chars = text.chars();
         let first = chars.next()?;
         let behind = chars.as_str();
         let next = behind.chars().next();
+        let then = behind.chars().nth(1);
         if next.is_some_and(|c| {
-            c.is_alphanumeric() || c == '\'' || c == '’' || c == '-' && !behind.starts_with("- ")
+            in_word(c)
+                || "'’".contains(c) && then.is_some_and(in_word)
+                || c == '-' && !behind.starts_with("- ")
         }) || next == Some('_') && behind.len() > 1 && behind[1..].starts_with(char::is_alphanumeric)
         {
             return None;
@@ -270,8 +206,28 @@ impl Reader<'_> {
         let closed = behind.trim_start_matches([')', '*', '_', ']', '}', '"', '\'', '`', '.', ' ']);
         // What stands between is at most the option's own text.
         let own = self.options[i].as_str();
-        let closed = closed.strip_prefix(own).map_or(closed, |r| r.trim_start_matches([')', '*', '_', ' ']));
-        for join in [", and ", ", or ", "and ", "or ", "& ", "+ ", "/ ", "/", ", "] {
+        let behind_own = closed.trim_start_matches('(').strip_prefix(own);
+        let closed = behind_own.map_or(closed, |r| r.trim_start_matches([')', '*', '_', ' ']));
+        const JOINS: [&str; 17] = [
+            ", and ",
+            ", or ",
+            "and/or ",
+            "and ",
+            "or ",
+            "as well as ",
+            "(or ",
+            "(and ",
+            "& ",
+            "&",
+            "+ ",
+            "+",
+            "/ ",
+            "/",
+            ", ",
+            ",",
+            "; ",
+        ];
+        for join in JOINS {
             let Some(rest) = closed.strip_prefix(join) else { continue };
             let rest = rest.trim_start_matches(['(', '*', '_', '[', '"', ' ']);
             let rest = rest.strip_prefix("option ").or(rest.strip_prefix("Option ")).unwrap_or(rest);
@@ -315,6 +271,8 @@ impl Reader<'_> {
         let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
         let last = lines.last()?;
         let line = strip(last);
+        let named = ["option ", "choice ", "letter "].iter().find(|w| starts_with(line, w));
+        let line = named.map_or(line, |w| strip(&line[w.len()..]));
         let (i, behind) = self.letter(line)?;
         if let choice @ Choice::Several = self.and_another(i, behind) {
             return Some(choice);
@@ -415,15 +373,17 @@ impl Reader<'_> {
             return None;
         }
         let text = text.trim_end();
-        let end = text.trim_end_matches(['.', '!', '*', ' ', ')']);
+        let end = text.trim_end_matches(['.', '!', '*', ' ', ')', '。', '！', '）', '」']);
         let start = sentence_start(end);
         let mut found: Vec<usize> = Vec::new();
         let mut before = ' ';
         for (at, c) in text[start..].char_indices() {
-            if !before.is_alphanumeric() && !"'’-".contains(before) && c.is_ascii_uppercase() {
+            if !in_word(before) && !"'’-".contains(before) && c.is_ascii_uppercase() {
                 let here = &text[start + at..];
-                let last = here[1..].trim_matches(['.', '!', '*', ' ', ')']).is_empty();
-                let mark = here[1..].starts_with([')', '.', ',', ':', ';', '*']);
+                let last =
+                    here[1..].trim_matches(['.', '!', '*', ' ', ')', '。', '！', '）', '」']).is_empty();
+                let mark =
+                    here[1..].starts_with([')', '.', ',', ':', ';', '*', '）', '。', '，', '、', '：', '」']);
                 if let Some((i, _)) = self.letter(here)
                     && (!matches!(c, 'A' | 'I') || last || mark)
                     && !found.contains(&i)
@@ -438,93 +398,4 @@ impl Reader<'_> {
             _ => None,
         }
     }
-}
-
-/// Where a brace that is open at the start closes.
-fn closing(text: &str) -> usize {
-    let mut depth = 1;
-    for (at, c) in text.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            '\n' => return at,
-            _ => {}
-        }
-        if depth == 0 {
-            return at;
-        }
-    }
-    text.len()
-}
-
-/// Whether the words just before a mark turn it round: "not the answer", "no answer", "wrong answer".
-fn negated(before: &str) -> bool {
-    let words: Vec<&str> = before.split_whitespace().rev().take(2).collect();
-    ["not", "no", "wrong", "incorrect", "isn't", "neither", "cannot", "can't", "don't"]
-        .iter()
-        .any(|n| words.contains(n))
-}
-
-/// `text` without one piece of markup or filling word at its start; `None` where there is none, or a line has ended
-/// after words.
-fn skip_marks(text: &str, strict: bool) -> Option<&str> {
-    for command in ["\\text{", "\\textbf{", "\\mathbf{", "\\mathrm{", "\\boxed{", "\\(", "\\["] {
-        if let Some(rest) = text.strip_prefix(command) {
-            return Some(rest);
-        }
-    }
-    let mut chars = text.chars();
-    let first = chars.next()?;
-    if first.is_whitespace() || "*_\"'`([{$:-–—=>“#~→".contains(first) {
-        return Some(chars.as_str());
-    }
-    if strict {
-        return None;
-    }
-    let length = text.find(|c: char| !c.is_alphabetic()).unwrap_or(text.len());
-    let (word, rest) = text.split_at(length);
-    let lower = word.to_ascii_lowercase();
-    if FILL.contains(&lower.as_str()) {
-        return Some(rest);
-    }
-    if first == ',' {
-        return Some(chars.as_str());
-    }
-    None
-}
-
-/// Without markup at the start.
-fn strip(text: &str) -> &str {
-    let mut text = text;
-    while let Some(rest) = skip_marks(text, true) {
-        text = rest;
-    }
-    text
-}
-
-/// Where the last sentence or line of `text` begins. A point behind a single letter ends no sentence.
-fn sentence_start(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    for at in (0..bytes.len()).rev() {
-        let here = bytes[at];
-        let then = bytes.get(at + 1).copied().unwrap_or(b' ');
-        let letter = at > 0
-            && bytes[at - 1].is_ascii_uppercase()
-            && (at < 2 || !bytes[at - 2].is_ascii_alphanumeric());
-        if here == b'\n' || b".!?".contains(&here) && then == b' ' && !letter {
-            return at + 1;
-        }
-    }
-    0
-}
-
-/// Lower case, words and numbers with one space between.
-fn normal(text: &str) -> String {
-    let spaced: String = text
-        .chars()
-        .map(|c| if c.is_alphanumeric() || "%.°µ<>±/".contains(c) { c } else { ' ' })
-        .flat_map(char::to_lowercase)
-        .collect();
-    let words = spaced.split_whitespace().map(|w| w.trim_matches(['.', '/'])).filter(|w| !w.is_empty());
-    words.collect::<Vec<_>>().join(" ")
 }

@@ -2,6 +2,7 @@
 
 pub mod extract;
 pub mod prompt;
+mod words;
 
 use serde_json::Value;
 
