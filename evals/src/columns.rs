@@ -239,7 +239,7 @@ impl Columns {
 
     /// The options with their labels, if they have any.
     fn options(&self, record: &Record) -> std::result::Result<(Vec<String>, Vec<String>), String> {
-        let (mut options, labels) = match self.options.as_slice() {
+        let (mut options, mut labels) = match self.options.as_slice() {
             [] => (self.fixed.clone(), Vec::new()),
             [one] => unpack(one, find(record, one)?)?,
             several => {
@@ -251,6 +251,7 @@ impl Columns {
         while options.last().is_some_and(|o| ["", "N/A", "nan"].contains(&o.trim())) && options.len() > 2 {
             options.pop();
         }
+        labels.truncate(options.len());
         let empty = options.iter().position(|o| o.trim().is_empty());
         match (options.len(), empty) {
             (0, _) if self.options.is_empty() => Ok((options, labels)),
@@ -298,11 +299,24 @@ impl Columns {
             let at = list.iter().position(|o| o.eq_ignore_ascii_case(&text));
             at.ok_or_else(|| format!("column \"{column}\" is \"{text}\", which is no {what} of the question"))
         };
+        // Where options come by name, one that is left out moves the others.
+        let gaps = |name: &dyn Fn(usize) -> String, of_kind: &dyn Fn(&str) -> bool| {
+            labels.iter().enumerate().any(|(i, l)| *l != name(i)) && labels.iter().all(|l| of_kind(l))
+        };
+        let is_letter = |l: &str| l.len() == 1 && l.starts_with(|c: char| c.is_ascii_alphabetic());
         match self.kind {
             AnswerKind::Index(first) => number(first),
+            AnswerKind::Letter if gaps(&|i| LETTERS[i].to_string(), &is_letter) => {
+                same(labels, "option's letter")
+            }
             AnswerKind::Letter => letter(),
             AnswerKind::Label => same(labels, "label"),
             AnswerKind::Text => same(options, "option"),
+            AnswerKind::OptionNumber
+                if gaps(&|i| format!("option{}", i + 1), &|l| l.starts_with("option")) =>
+            {
+                same(labels, "option's name")
+            }
             AnswerKind::OptionNumber => {
                 let n = text.strip_prefix("option").and_then(|n| n.parse::<usize>().ok());
                 let n = n.filter(|n| (1..=options.len()).contains(n)).map(|n| n - 1);
@@ -314,7 +328,9 @@ impl Columns {
                 })
             }
             AnswerKind::First => Ok(0),
-            AnswerKind::Guess if !labels.is_empty() => same(labels, "label"),
+            AnswerKind::Guess if !labels.is_empty() => {
+                same(labels, "label").or_else(|label| same(options, "option").map_err(|_| label))
+            }
             AnswerKind::Guess if value.is_number() => number(0),
             AnswerKind::Guess if text.chars().count() == 1 => letter(),
             AnswerKind::Guess => same(options, "option"),
@@ -373,7 +389,9 @@ fn unpack(column: &str, value: &Value) -> std::result::Result<(Vec<String>, Vec<
                 let mut all: Vec<(&String, String)> =
                     map.iter().filter_map(|(k, v)| Some((k, plain(v)?))).collect();
                 all.sort_by_key(|(k, _)| (k.len(), (*k).clone()));
-                Ok((all.into_iter().map(|(_, v)| v).collect(), Vec::new()))
+                let (labels, options) =
+                    all.into_iter().map(|(k, v)| (k.clone(), v)).unzip::<_, _, Vec<_>, Vec<_>>();
+                Ok((options, labels))
             }
         },
         Value::String(text) if text.trim_start().starts_with(['[', '{']) => {

@@ -120,6 +120,10 @@ fn separated(
         }
         false => Vec::new(),
     };
+    let twice = names.iter().enumerate().find(|(i, name)| !name.is_empty() && names[..*i].contains(name));
+    if let Some((_, name)) = twice {
+        return Err(Error::file(path, format!("has two columns \"{name}\"")));
+    }
     for row in reader.records() {
         let row = row.map_err(wrong)?;
         let line = row.position().map_or(0, csv::Position::line);

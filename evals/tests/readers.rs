@@ -180,6 +180,36 @@ fn a_file_of_one_s_own_has_a_map() {
 }
 
 /// A question keeps its place whatever else is in the set, and parts make the whole.
+/// Options by letter are found by it, also where one of them is null; and a column is there once.
+#[test]
+fn options_that_are_left_out_move_no_letters() {
+    let path = folder("left-out").join("own.jsonl");
+    let read = |text: &str, columns: &str| {
+        std::fs::write(&path, text).expect("written");
+        Columns::parse(columns).expect("a map").read(&path, "").map(|(all, _)| all).map_err(|e| e.to_string())
+    };
+    let letters = r#"{"question": "Q?", "options": {"A": "Iron", "B": null, "C": "Gold"}, "answer": "C"}"#;
+    for kind in ["answer=answer:letter", "answer=answer"] {
+        assert_eq!(read(letters, kind).expect("read")[0].answer, "Gold");
+    }
+    let lost =
+        read(&letters.replace(r#""C"}"#, r#""B"}"#), "answer=answer:letter").expect_err("no such option");
+    assert!(lost.contains("\"B\""), "{lost}");
+    let numbered = r#"{"question": "Q?", "options": {"option1": null, "option2": "Iron", "option3": "Gold"}, "answer": "option3"}"#;
+    assert_eq!(read(numbered, "answer=answer:option").expect("read")[0].answer, "Gold");
+    let text = r#"{"question": "Q?", "options": {"A": "Iron", "B": "Gold"}, "answer": "Gold"}"#;
+    assert_eq!(read(text, "answer=answer").expect("read")[0].right, 1);
+    let padded = r#"{"question": "Q?", "options": {"A": "Iron", "B": "Gold", "C": ""}, "answer": "C"}"#;
+    assert!(read(padded, "answer=answer").is_err());
+    let table = folder("left-out-table").join("own.csv");
+    std::fs::write(&table, "question,a,b,a,answer\nQ?,Iron,Gold,Tin,B\n").expect("written");
+    let twice = Columns::parse("options=a+b,answer=answer:letter")
+        .expect("a map")
+        .read(&table, "")
+        .expect_err("twice");
+    assert!(twice.to_string().contains("two columns \"a\""), "{twice}");
+}
+
 #[test]
 fn the_order_is_stable_and_shards_make_the_whole() {
     let all = read("afrimedqa", "afrimedqa.csv");
