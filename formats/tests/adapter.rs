@@ -226,14 +226,15 @@ fn peft_folders_that_are_broken_are_refused() {
         let line = with(key, value);
         assert!(line.contains(key) && line.contains("not supported") && !line.contains('\n'), "{line}");
     }
-    for (key, value) in
-        [("init_lora_weights", json!("gaussian")), ("use_something_new", json!(false)), ("r", json!(64))]
-    {
+    for (key, value) in [("init_lora_weights", json!("gaussian")), ("use_something_new", json!(false))] {
         let mut changed = good.clone();
         changed[key] = value;
         std::fs::write(&config, changed.to_string()).unwrap();
         Adapter::open(&folder.0, &base("qwen3")).unwrap();
     }
+    // The strength is lora_alpha by a rank that is not there.
+    let line = with("r", json!(64));
+    assert!(line.contains("has the rank 3, where r and rank_pattern say 64"), "{line}");
     assert!(with("lora_alpha", json!("x")).contains("lora_alpha is \"x\", not a number"));
     std::fs::write(&config, "[]").unwrap();
     assert!(Adapter::open(&folder.0, &base("qwen3")).unwrap_err().to_string().contains("not an object"));

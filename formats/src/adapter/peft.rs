@@ -68,6 +68,9 @@ pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
     };
     let (alpha, rslora) = settings(&config, &config_name)?;
     let architecture = architecture(base, &config_name)?;
+    // What the strength is divided by has to be what the tensors have.
+    let exceptions = config.get("rank_pattern").and_then(Json::as_object).into_iter().flat_map(Map::values);
+    let ranks: Vec<u64> = config.get("r").into_iter().chain(exceptions).filter_map(Json::as_u64).collect();
 
     let file = path.display().to_string();
     let bad = |cause: String| Error::Safetensors { file: file.clone(), cause };
@@ -102,6 +105,11 @@ pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
         let (rank, cols, rows) = (a.1.shape()[0], a.1.shape()[1], b.1.shape()[0]);
         if b.1.shape()[1] != rank {
             return Err(wrong(&b.0, format!("has the rank {}, its lora_A {rank}", b.1.shape()[1])));
+        }
+        if !ranks.is_empty() && !ranks.contains(&(rank as u64)) {
+            let said: Vec<String> = ranks.iter().map(u64::to_string).collect();
+            let why = format!("has the rank {rank}, where r and rank_pattern say {}", said.join(", "));
+            return Err(wrong(&a.0, why));
         }
         let values = |(name, view): &(String, TensorView<'_>)| {
             let bytes = view.data();
