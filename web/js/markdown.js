@@ -70,6 +70,8 @@ const CONFIG = {
     ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
     RETURN_DOM_FRAGMENT: true,
 };
+// A text whose first letter is of a script that is written from right to left.
+const FROM_RIGHT = /^\P{L}*(?=\p{L})[\p{scx=Hebr}\p{scx=Arab}\p{scx=Syrc}\p{scx=Thaa}\p{scx=Nkoo}]/u;
 const CLASSES = /^(?:language-[\w+#.-]{1,40}|math(?: math-block)?|hljs-[\w-]{1,40}(?: \w{1,40}_){0,3})$/;
 
 DOMPurify.addHook("uponSanitizeAttribute", (node, data) => {
@@ -127,6 +129,12 @@ function decorate(fragment) {
     // Each message has a heading of the page's own; those of an answer stand below it, whatever level it began with.
     for (const h of fragment.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
         h.replaceWith(el(`h3.${h.tagName.toLowerCase()}`, {}, ...h.childNodes));
+    }
+    // Each block begins on the side where its own script begins. A browser that finds out the side of a list or a quote
+    // leaves out paragraphs in it that have theirs.
+    for (const block of fragment.querySelectorAll("p, h3, summary")) block.dir = "auto";
+    for (const block of fragment.querySelectorAll("ul, ol, blockquote, table")) {
+        if (FROM_RIGHT.test(block.textContent.slice(0, 500))) block.dir = "rtl";
     }
 }
 

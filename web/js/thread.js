@@ -260,7 +260,7 @@ class View {
         const { message } = this;
         if (this.editing || message.state === "streaming") return;
         this.editing = true;
-        const field = el("textarea.edit", { value: message.content, "aria-label": "Edit the message" });
+        const field = el("textarea.edit", { value: message.content, dir: "auto", "aria-label": "Edit the message" });
         const close = (run) => {
             this.editing = false;
             this.li.classList.remove("editing");

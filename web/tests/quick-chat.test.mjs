@@ -82,6 +82,30 @@ test("regenerate, edit and branches make a tree that survives a reload", async (
     assert.deepEqual(await page.locator(".branch span").allInnerTexts(), ["1/2", "1/2"]);
 });
 
+test("text of scripts from right to left begins on the right", async () => {
+    mock.plan({ text: "مرحبا، هذا نص English وأرقام 12.\n\n- أولا\n\n> اقتباس\n\n| أ | ب |\n|---|---|\n| 1 | 2 |\n\n# עברית\n\nAnd a line of English.\n\n```\nlet x = 1; // שלום\n```" });
+    await ask(page, "ما هو 2 + 2؟");
+    const seen = await page.evaluate(() => {
+        const side = (selector) => getComputedStyle(document.querySelector(selector)).direction;
+        const box = (selector) => document.querySelector(selector).getBoundingClientRect();
+        const range = document.createRange();
+        range.selectNodeContents(document.querySelector(".msg.user .plain"));
+        return {
+            sides: ["p", "ul", "blockquote", "table", "h3", "pre"].map((tag) => side(`.msg.assistant .md ${tag}`)),
+            last: [...document.querySelectorAll(".msg.assistant .md p")].map((p) => getComputedStyle(p).direction).at(-1),
+            marker: box(".md li").right < box(".md ul").right - 10,
+            cells: [...document.querySelectorAll(".md th")].map((th) => Math.round(th.getBoundingClientRect().left)),
+            question: box(".msg.user .plain").right - range.getBoundingClientRect().right,
+        };
+    });
+    assert.deepEqual(seen.sides, ["rtl", "rtl", "rtl", "rtl", "rtl", "ltr"]);
+    assert.equal(seen.last, "ltr");
+    assert.ok(seen.marker && seen.cells[0] > seen.cells[1], JSON.stringify(seen));
+    assert.ok(seen.question < 20, String(seen.question));
+    await page.fill("#ask", "سؤال");
+    assert.equal(await page.locator("#ask").evaluate((n) => getComputedStyle(n).direction), "rtl");
+});
+
 test("formulas are set, and what is none stays as it was written", async () => {
     const text = [
         "$\\frac{a}{b} + \\sqrt[3]{x}$", "\\(\\sum_{i=1}^{n} i^2\\)", "$$\\begin{aligned} a &= b \\\\ c &= d \\end{aligned}$$",
