@@ -169,6 +169,20 @@ fn special_ids_that_name_no_token_are_warnings() {
     assert!(tok.warnings().iter().any(|w| w.contains("padding_token_id is 4294967295")));
 }
 
+/// What another tool reads and this one does not is told, unless it says nothing.
+#[test]
+fn keys_that_nobody_reads_are_warnings() {
+    let mut meta = metadata(&data("byte_bpe.json"));
+    meta.set("tokenizer.ggml.add_space_prefix", Value::Bool(true));
+    meta.set("tokenizer.ggml.fim_pre_token_id", Value::U32(1));
+    meta.set("tokenizer.ggml.escape_whitespaces", Value::Bool(false));
+    meta.set("tokenizer.ggml.some_texts", Value::Str(String::new()));
+    assert!(Tokenizer::from_metadata(&meta).unwrap().warnings().is_empty());
+    meta.set("tokenizer.ggml.suppress_tokens", Value::Array(Array::I32(vec![3])));
+    let tok = Tokenizer::from_metadata(&meta).unwrap();
+    assert!(matches!(tok.warnings(), [line] if line.contains("suppress_tokens")), "{:?}", tok.warnings());
+}
+
 /// Tokens that overlap: each in turn, the longest first and of equals the first, takes what is left of the
 /// text from the left. Compared with doing just that.
 #[test]

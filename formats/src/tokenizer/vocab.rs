@@ -62,6 +62,41 @@ const CONTROL_NAMES: &[&str] = &[
     "<｜fim▁end｜>",
 ];
 
+/// Keys behind `tokenizer.ggml.` that are read, or that say what is known without them.
+const KEYS: &[&str] = &[
+    "add_bos_token",
+    "add_eos_token",
+    "add_sep_token",
+    "add_space_prefix",
+    "eog_token_ids",
+    "merges",
+    "model",
+    "normalizer.lowercase",
+    "normalizer.strip_accents",
+    "pre",
+    "precompiled_charsmap",
+    "remove_extra_whitespaces",
+    "scores",
+    "token_type",
+    "token_type_count",
+    "tokens",
+];
+
+/// The keys of the tokenizer that nobody reads and that say something, one line each.
+fn unread(meta: &Metadata) -> impl Iterator<Item = String> {
+    let says = |value: &Value| match value {
+        Value::Bool(on) => *on,
+        Value::Str(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        _ => true,
+    };
+    meta.iter().filter_map(move |(key, value)| {
+        let name = key.strip_prefix("tokenizer.ggml.")?;
+        let known = KEYS.contains(&name) || name.ends_with("_token_id");
+        (!known && says(value)).then(|| format!("{key} is not known here and left out"))
+    })
+}
+
 #[derive(Debug)]
 pub(super) struct Vocab {
     tokens: Vec<String>,
@@ -96,7 +131,7 @@ impl Vocab {
             ids.insert(text.clone(), id as u32);
         }
 
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = unread(meta).collect();
         let mut special = |name: &str, default: Option<u32>| -> Result<Option<u32>, Error> {
             let key = format!("tokenizer.ggml.{name}_token_id");
             if meta.get(&key).is_none() {
