@@ -312,7 +312,11 @@ impl Parser {
                 _ => return Ok(item),
             };
             self.at += 1;
-            item = Item::Repeat(Box::new(item), low, high);
+            // What comes no times at all is the empty text.
+            item = match high {
+                Some(0) => Item::Text(String::new()),
+                _ => Item::Repeat(Box::new(item), low, high),
+            };
         }
     }
 

@@ -342,6 +342,7 @@ fn regexes_and_grammars_are_enforced_as_a_whole() {
             &["[1, [2,-3], [ ]]", " 7 ", "[]"],
             &["[1", "[,]", "1 2", ""],
         ),
+        (Source::Gbnf("root ::= \"a\" \"b\"{0} [c-d]{0,0} \"e\"{1}".into()), &["ae"], &["a", "abe", "ace"]),
         (Source::Gbnf("root ::= . \"\\x41\" .? [\\u00e9-\\u00ff]\n".into()), &["\nA\u{e9}", "AAA\u{ff}"], &["A", "aB\u{e9}"]),
     ];
     for (source, good, bad) in cases {
