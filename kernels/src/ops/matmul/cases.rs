@@ -154,7 +154,7 @@ pub fn cases() -> Vec<Case> {
         all.push(mixed_case([a, b], [128, 33], [1, 512]));
         all.push(mixed_case([a, b], [64, 70], [4, 2304]));
     }
-    // So many that they fill a large GPU.
+    // Rows are as many as fill a large GPU, where workgroups share no sums.
     for ([a, b], tokens) in [([Q4_K, Q6_K], 20), ([Q4_K, Q6_K], 64), ([Q5_K, Q6_K], 9), ([Q8_0, Q4_0], 32)] {
         all.push(two_case([a, b], [4352, 64], [tokens, 512]));
     }

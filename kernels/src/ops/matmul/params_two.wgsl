@@ -1,4 +1,4 @@
-// As params.wgsl, of a slab with rows of two types.
+// This stands in for params.wgsl where a slab has rows of two types, and binds the same.
 
 struct Params {
     planes: vec4<u32>,

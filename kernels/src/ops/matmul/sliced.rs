@@ -145,10 +145,13 @@ impl SlicedTile {
     }
 
     /// The shader for rows of two types.
-    fn shader_of_two(self, types: [WeightType; 2]) -> Shader {
-        let [first, second] = types;
-        let name = format!("matmul_sliced_{}_{first}+{second}", self.name());
+    fn shader_of_two(self, [first, second]: [WeightType; 2]) -> Shader {
+        let name = self.name_of_two([first, second]);
         Shader { name, source: self.source(first, Some(second)), bindings: bindings() }
+    }
+
+    fn name_of_two(self, [first, second]: [WeightType; 2]) -> String {
+        format!("matmul_sliced_{}_{first}+{second}", self.name())
     }
 
     /// Whether a weight's slabs are whole tiles, of outputs and of the sum.
@@ -227,10 +230,8 @@ pub fn linear_two(
     };
     let flops = 2.0 * f64::from(tokens) * f64::from(rows) * f64::from(first.cols);
     let cost = Cost { bytes: slab.size() as f64, flops };
-    let pipeline = {
-        let shader = || tile.shader_of_two([first.ty, second.ty]);
-        gpu.pipeline(&shader().name, shader)?
-    };
+    let types = [first.ty, second.ty];
+    let pipeline = gpu.pipeline(&tile.name_of_two(types), || tile.shader_of_two(types))?;
     rec.dispatch(&pipeline, &params, &[&slab, &slab, x.x, &y.range(0, bytes), &slab], grid, cost);
     Ok(true)
 }
