@@ -3,7 +3,7 @@
 use weft_runtime::{Caps, Gpu, Pool, Recorder, Slice};
 
 use super::{Effort, seconds};
-use crate::layout::{CacheShape, CacheType, Sequences};
+use crate::layout::{CacheShape, CacheType, Format, Sequences};
 use crate::ops::attention::backward::Backward;
 use crate::ops::attention::decode::{self, Decode};
 use crate::ops::attention::{Attention as Operands, Mask, Scratch, Shape, Variant, train};
@@ -283,7 +283,8 @@ impl Prepared {
                 };
                 let ints = self.ints.as_ref();
                 let (norms, qkv, cache, shape) = (Some(norms), q, &chunks[0], &s);
-                Decode { state, table, norms, qkv, cache, scratch, o, ints, shape }.record(rec)
+                let out = Format::F32;
+                Decode { state, table, norms, qkv, cache, scratch, o, out, ints, shape }.record(rec)
             }
             How::Prefill(variant) | How::Train(variant) | How::Backward(variant) => {
                 let q = q.range(0, o.size());

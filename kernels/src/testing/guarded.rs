@@ -69,6 +69,23 @@ impl Guarded {
         Ok(intact.then_some(data))
     }
 
+    /// As [`Guarded::read`], of `[rows, cols]` in a format of choice.
+    pub(crate) fn read_as(
+        &self,
+        gpu: &Gpu,
+        format: Format,
+        [rows, cols]: [u32; 2],
+    ) -> Result<Option<Vec<f32>>> {
+        let Some(words) = self.read(gpu)? else { return Ok(None) };
+        Ok(Some(match format {
+            Format::F32 => words,
+            Format::F16 => halves(&words),
+            Format::Tiles { side } => {
+                layout::rows(&halves(&words), rows as usize, cols as usize, side as usize)
+            }
+        }))
+    }
+
     /// As [`Guarded::compare`], of `[rows, cols]` in a format of choice. What f16 does not hold must be infinite there.
     pub(crate) fn compare_as(
         &self,
@@ -77,14 +94,7 @@ impl Guarded {
         [rows, cols]: [u32; 2],
         want: &[f64],
     ) -> Result<f64> {
-        let Some(words) = self.read(gpu)? else { return Ok(f64::INFINITY) };
-        let got = match format {
-            Format::F32 => words,
-            Format::F16 => halves(&words),
-            Format::Tiles { side } => {
-                layout::rows(&halves(&words), rows as usize, cols as usize, side as usize)
-            }
-        };
+        let Some(got) = self.read_as(gpu, format, [rows, cols])? else { return Ok(f64::INFINITY) };
         if format == Format::F32 || gpu.records_only() {
             return Ok(nmse(&got, want));
         }

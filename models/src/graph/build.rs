@@ -221,14 +221,29 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Attention writes rows: where the product behind it takes tiles, they are made in between.
+    /// Attention of prompts writes rows: where the product behind it takes tiles, they are made in between. That of
+    /// slots writes tiles itself, where it is one dispatch; with so few rows, one more would cost what they save.
     fn tile_attended(&mut self) {
         let nodes = std::mem::take(&mut self.nodes);
+        let written: Vec<(Value, u32)> = nodes
+            .iter()
+            .filter_map(|n| if let Node::Attend { layer, out, .. } = *n { Some((out, layer)) } else { None })
+            .collect();
         for mut node in nodes {
             let read = if let Node::Product { x, .. } = node { x } else { Value(usize::MAX) };
-            let wanted = self.wants(&node, read);
-            // With a few rows, one more dispatch would cost what the tiles save.
-            let wanted = if self.pass.tokens <= SLOTS { Format::F32 } else { wanted };
+            let mut wanted = self.wants(&node, read);
+            if self.pass.tokens <= SLOTS {
+                let at_once =
+                    |layer| self.f.decodes(self.pass, layer) && self.f.split(self.pass, layer).splits == 1;
+                let tiles = matches!(wanted, Format::Tiles { .. });
+                if tiles && written.iter().any(|&(out, layer)| out == read && at_once(layer)) {
+                    let info = &mut self.values[read.0];
+                    info.format = wanted;
+                    info.bytes =
+                        info.bytes.max(wanted.rows(info.rows) * u64::from(info.cols) * wanted.bytes());
+                }
+                wanted = Format::F32;
+            }
             if let (Node::Product { x, site: Site::Layer(_, Group::Output), .. }, Format::Tiles { .. }) =
                 (&mut node, wanted)
             {

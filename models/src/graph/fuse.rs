@@ -1,7 +1,6 @@
 //! Nodes that a device does in one dispatch, found by matching. What matches nothing stays as it was built.
 
 use weft_kernels::WeightShape;
-use weft_kernels::ops::attention::{Sequences, decode};
 use weft_kernels::ops::matmul::chain::{self, ChainEpilogue};
 use weft_kernels::ops::quantize;
 use weft_kernels::select::CHAIN_TOKENS;
@@ -37,7 +36,7 @@ fn one_attention(f: &Frame<'_>, pass: Pass, nodes: Vec<Node>) -> Vec<Node> {
     for node in nodes {
         match (out.last(), node) {
             (Some(&Node::Rope { layer, qkv, .. }), Node::Attend { out: to, scratch, .. })
-                if pass.steps() && decodes(f, pass, layer) =>
+                if f.decodes(pass, layer) =>
             {
                 // Rows that see what others write come behind all of the writing; their own they write once more.
                 if !pass.shared {
@@ -49,14 +48,6 @@ fn one_attention(f: &Frame<'_>, pass: Pass, nodes: Vec<Node>) -> Vec<Node> {
         }
     }
     out
-}
-
-/// Whether the kernel of a decode step does a layer's attention. It takes the state of a slot, which the piece of a prompt
-/// has elsewhere.
-fn decodes(f: &Frame<'_>, pass: Pass, layer: u32) -> bool {
-    let cache = f.kv.layer(layer);
-    let piece = cache.pages.is_some() && pass.sequences == Sequences::One;
-    !piece && decode::picked(f.caps, cache)
 }
 
 /// A residual product of slots with the norm behind it.

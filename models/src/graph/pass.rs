@@ -36,6 +36,24 @@ pub(crate) struct Pass {
     pub(crate) shared: bool,
 }
 
+impl Frame<'_> {
+    /// Whether the kernel of a decode step does a layer's attention. It takes the state of a slot, which the piece of a
+    /// prompt has elsewhere.
+    pub(super) fn decodes(&self, pass: Pass, layer: u32) -> bool {
+        let cache = self.kv.layer(layer);
+        let piece = cache.pages.is_some() && pass.sequences == Sequences::One;
+        pass.steps() && !piece && decode::picked(self.caps, cache)
+    }
+
+    /// How that kernel is cut.
+    pub(super) fn split(&self, pass: Pass, layer: u32) -> decode::SplitConfig {
+        let a = &self.spec.blocks[layer as usize].attention;
+        let sizes = [a.heads, a.kv_heads, a.head_dim];
+        let (ty, positions) = (self.kv.layer(layer).ty, self.kv.held(layer, pass.positions));
+        decode::SplitConfig::tuned(self.caps, sizes, ty, positions, pass.slots())
+    }
+}
+
 /// What is to come out of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Want {

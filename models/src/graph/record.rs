@@ -326,7 +326,6 @@ impl Ctx<'_> {
         let (m, spec, pass) = (self.m, self.f.spec, self.g.pass);
         let a = &spec.blocks[layer as usize].attention;
         let cache = self.f.kv.layer(layer);
-        let sizes = [a.heads, a.kv_heads, a.head_dim];
         let (rotation, table) = self.rotation(layer);
         let positions = self.f.kv.held(layer, pass.positions);
         let shape = decode::Shape {
@@ -336,13 +335,14 @@ impl Ctx<'_> {
             eps: spec.blocks[layer as usize].norm.eps(),
             window: a.mask.window(),
             scale: a.scale,
-            split: decode::SplitConfig::tuned(self.f.caps, sizes, cache.ty, positions, pass.slots()),
+            split: self.f.split(pass, layer),
             positions: positions.min(cache.context),
             tokens: pass.tokens,
             sequences: pass.sequences,
         };
         let [o, lse] = scratch.map(|v| self.at(v));
         let norms = self.norms_or_bias(layer);
+        let format = self.info(out).format;
         let (qkv, out, ints) = (self.at(qkv), self.at(out), ints.map(|i| self.ints(i)));
         let kv = &m.cache.layer(layer)[0];
         let scratch = Scratch { o, lse };
@@ -354,6 +354,7 @@ impl Ctx<'_> {
             cache: kv,
             scratch: &scratch,
             o: &out,
+            out: format,
             ints: ints.as_ref(),
             shape: &shape,
         }

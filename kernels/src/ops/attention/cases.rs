@@ -9,7 +9,7 @@ use super::backward::Backward;
 use super::decode::{self, Decode};
 use super::reference::Packed;
 use super::{Attention, Mask, Scratch, Shape, Variant, train};
-use crate::layout::{CacheShape, CacheType, IDLE, Sequences, TOGETHER};
+use crate::layout::{CacheShape, CacheType, Format, IDLE, Sequences, TOGETHER};
 use crate::ops::hadamard::reference::spread;
 use crate::ops::qk_norm_rope::{self, QkNormRope, reference as turn_reference};
 use crate::ops::quantize::{self, Quantized};
@@ -602,6 +602,7 @@ fn decode_case_of(
             cache: &chunks[0],
             scratch: &scratch,
             o: &o.slice,
+            out: Format::F32,
             ints: None,
             shape: &s,
         };
@@ -691,11 +692,17 @@ fn slots_cases() -> Vec<Case> {
                 prefetch: decode::prefetch(ty),
                 subgroups: decode::SUBGROUPS,
             };
-            let shape = (heads, kv_heads, head_dim);
-            all.push(slots_case("decode", ty, shape, (positions, 1, false), window, split));
+            let (shape, rows) = ((heads, kv_heads, head_dim), ("rows", Format::F32));
+            all.push(slots_case(("decode", Format::F32), ty, shape, (positions, 1, false), window, split));
+            if splits == 1 {
+                for side in [8, 16] {
+                    let tiles = ("decode", Format::Tiles { side });
+                    all.push(slots_case(tiles, ty, shape, (positions, 1, false), window, split));
+                }
+            }
             for mixed in [false, true] {
-                all.push(slots_case("rows", ty, shape, (positions, 1, mixed), window, split));
-                all.push(slots_case("rows", ty, shape, (positions, 3, mixed), window, split));
+                all.push(slots_case(rows, ty, shape, (positions, 1, mixed), window, split));
+                all.push(slots_case(rows, ty, shape, (positions, 3, mixed), window, split));
             }
         }
     }
@@ -715,7 +722,7 @@ fn last_tokens(positions: &[u32]) -> Vec<(usize, u32)> {
 }
 
 fn slots_case(
-    variant: &'static str,
+    (variant, out): (&'static str, Format),
     ty: CacheType,
     (heads, kv_heads, head_dim): (u32, u32, u32),
     (positions, pools, mixed): (&'static [u32], u32, bool),
@@ -732,6 +739,7 @@ fn slots_case(
         split.splits,
         Lie::Blocks(pools).name()
     );
+    let name = if out == Format::F32 { name } else { format!("{name} out {}", out.name()) };
     Case::new("attention", variant, name, stored_tolerance(ty), move |gpu, _, seed| {
         let tokens = match mixed {
             false => positions.iter().copied().enumerate().collect(),
@@ -752,6 +760,9 @@ fn slots_case(
         }
         let place = |slot: usize, p: u32| blocks.place(slot, p);
         let fused = variant == "decode";
+        if out != Format::F32 && !gpu.caps().f16 {
+            return Err(PlanError::Shape { op: "attention", what: "no f16".into() }.into());
+        }
         if let Some(why) = decode::supports(gpu.caps(), &cache).err().filter(|_| fused) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
@@ -780,7 +791,8 @@ fn slots_case(
             o: gpu.alloc(Pool::Activations, o_bytes, "parts")?,
             lse: gpu.alloc(Pool::Activations, lse_bytes, "parts")?,
         };
-        let o = Guarded::new(gpu, n * q_width, None)?;
+        let o_bytes = out.rows(count) * u64::from(heads * head_dim) * out.bytes();
+        let o = Guarded::new(gpu, o_bytes as usize / 4, None)?;
         let mut rec = Recorder::new(gpu);
         let (norms, rotation, cache) = (Some(&norms), &rotation, &cache);
         if fused {
@@ -806,6 +818,7 @@ fn slots_case(
                 cache: kv,
                 scratch: &scratch,
                 o: &o.slice,
+                out,
                 ints: None,
                 shape: &s,
             }
@@ -847,7 +860,7 @@ fn slots_case(
         let values = |bytes: &[Vec<u8>]| -> Vec<f32> {
             bytes.iter().enumerate().flat_map(|(i, b)| chunk_values(cache, i, b)).collect()
         };
-        let Some(got_o) = o.read(gpu)? else { return Ok(f64::INFINITY) };
+        let Some(got_o) = o.read_as(gpu, out, [count, heads * head_dim])? else { return Ok(f64::INFINITY) };
         let [mut k, mut v] = [values(&held[0]), values(&held[1])];
         let (mut got, mut want) = (Vec::new(), Vec::new());
         for (i, &(slot, position)) in tokens.iter().enumerate().filter(|t| t.1.1 != IDLE) {

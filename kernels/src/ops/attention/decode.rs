@@ -6,7 +6,7 @@ use super::forward::combine;
 use super::kernel::Variant;
 use super::shape::{self, Scratch};
 use crate::compose::fragment;
-use crate::layout::{BLOCK, CacheShape, CacheType, Sequences};
+use crate::layout::{BLOCK, CacheShape, CacheType, Format, Sequences};
 use crate::ops::quantize::{Quantized, UNIT, quantize};
 use crate::ops::rope::{Pairing, Rotation};
 use crate::plan::dispatch_specialised;
@@ -198,6 +198,8 @@ struct Kernel {
     subgroup: u32,
     /// The output in integers.
     ints: bool,
+    /// The output in f32 or in tiles, where it is not in integers.
+    out: Format,
     /// A cache that is a ring, or several.
     ring: bool,
     /// A cache in blocks.
@@ -212,7 +214,11 @@ impl Kernel {
     fn name(self) -> String {
         let pairing = if self.pairing == Pairing::Adjacent { "adjacent" } else { "half_split" };
         let norm = if self.norm { "_norm" } else { "" };
-        let ints = if self.ints { "_ints" } else { "" };
+        let ints = match (self.ints, self.out) {
+            (true, _) => "_ints".into(),
+            (false, Format::F32) => String::new(),
+            (false, tiles) => format!("_{}", tiles.name()),
+        };
         let ring = if self.ring { "_ring" } else { "" };
         let ring = if self.paged { "_paged" } else { ring };
         let apart = if self.apart { "_apart" } else { "" };
@@ -234,6 +240,8 @@ impl Kernel {
         // Keys of a team in a round, and what lies between two keys of a lane that have a block each.
         let (keys, teams) = ((self.split.prefetch / chunks).clamp(1, 8), wg / lanes);
         let stride = teams.max(BLOCK);
+        let (out, needs) = self.out.out();
+        let tiles = !self.ints && self.out != Format::F32;
         let scaled = self.ty.blocks(self.head_dim) > 0;
         // Scales are of four lanes.
         let folded = keys.min(if scaled || lanes < 8 { 4 } else { 8 });
@@ -271,6 +279,7 @@ impl Kernel {
             ("STRIDE", stride),
             ("ENTRIES", (keys * teams).div_ceil(stride)),
             ("INTS", u32::from(self.ints)),
+            ("TILES", u32::from(tiles)),
             ("RING", u32::from(self.ring)),
         ];
         let folds = [("folded", "Score"), ("folded_apart", "f32")]
@@ -286,12 +295,13 @@ impl Kernel {
             self.ty.stores(),
             self.ty.kept(),
             if self.ints { UNIT } else { "" },
+            if tiles { out } else { "" },
             include_str!("decode.wgsl"),
             include_str!("decode_keys.wgsl"),
         ];
         Shader {
             name: self.name(),
-            source: compose(&[], &constants, &parts),
+            source: compose(if tiles { needs } else { &[] }, &constants, &parts),
             bindings: [&[Access::Read; 3][..], &[Access::ReadWrite; 5]].concat(),
         }
     }
@@ -308,6 +318,7 @@ pub(crate) fn shader(ty: CacheType, head_dim: u32, subgroup: u32, split: SplitCo
         split,
         subgroup,
         ints: false,
+        out: Format::F32,
         ring: false,
         paged: true,
         apart: false,
@@ -334,6 +345,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
                         split,
                         subgroup,
                         ints,
+                        out: Format::F32,
                         ring,
                         paged,
                         apart,
@@ -341,6 +353,11 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
                     };
                     all.push((kernel.shader(), DecodeParams::FIELDS));
                     all.push((Kernel { paged: true, ..kernel }.shader(), DecodeParams::FIELDS));
+                    if prefetch == 4 {
+                        let out = Format::Tiles { side: subgroup.clamp(8, 16) };
+                        let kernel = Kernel { paged: true, ring: false, out, ..kernel };
+                        all.push((kernel.shader(), DecodeParams::FIELDS));
+                    }
                     if ty.spread(head_dim) > 0 && !norm {
                         let kernel = Kernel { apart: true, ..kernel };
                         all.push((kernel.shader(), DecodeParams::FIELDS));
@@ -372,8 +389,10 @@ pub struct Decode<'a> {
     pub cache: &'a (Slice, Slice),
     /// Memory for the splits: what [`shape::Shape::scratch_bytes`] says for the tokens and the splits.
     pub scratch: &'a Scratch,
-    /// The result, `[tokens, heads, head_dim]` f32.
+    /// The result, `[tokens, heads, head_dim]` in the format `out`.
     pub o: &'a Slice,
+    /// f32, or without splits the tiles of `[tokens, heads * head_dim]` that the product behind it takes.
+    pub out: Format,
     /// The result in integers, `[tokens, heads, head_dim]`: without splits at once, and `o` is not written, else by
     /// another dispatch.
     pub ints: Option<&'a Quantized>,
@@ -387,7 +406,7 @@ impl Decode<'_> {
     /// # Errors
     /// A binding that is too small, or a shader the device refuses.
     pub fn record(&self, rec: &mut Recorder) -> Result<()> {
-        let Decode { state, table, norms, qkv, cache, scratch, o, ints, shape: s } = *self;
+        let Decode { state, table, norms, qkv, cache, scratch, o, out, ints, shape: s } = *self;
         let gpu = rec.gpu().clone();
         let c = s.cache;
         if let Err(why) = supports(gpu.caps(), c) {
@@ -405,6 +424,10 @@ impl Decode<'_> {
             let (needed, allowed) = (x.size(), most);
             return Err(PlanError::DoesNotFit { op: "attention", what: "an operand", needed, allowed }.into());
         }
+        if out == Format::F16 || out != Format::F32 && s.split.splits > 1 {
+            let what = format!("a result in {} of {} splits", out.name(), s.split.splits);
+            return Err(PlanError::Shape { op: "attention", what }.into());
+        }
         let at_once = ints.filter(|_| s.split.splits == 1);
         let (norm, pairing) = (norms.is_some() && !c.apart, s.rotation.pairing);
         let kernel = Kernel {
@@ -415,6 +438,7 @@ impl Decode<'_> {
             split: SplitConfig { heads: per, ..s.split },
             subgroup,
             ints: at_once.is_some(),
+            out,
             ring: c.ring.is_some(),
             paged: c.pages.is_some(),
             apart: c.apart,

@@ -11,7 +11,8 @@
 // qkv               [slots, heads + 2 kv_heads, HD] f32: queries, keys, values
 // k_cache, v_cache  [positions, kv_heads, HD] of one sequence, or where PAGED is 1 blocks of slots (layout/pages.wgsl);
 //                   how values are stored is the fragments'
-// o                 [slots, heads, HD] f32, or with several splits [splits, slots, heads, HD]
+// o                 [slots, heads, HD] f32, or with several splits [splits, slots, heads, HD]; where TILES is 1,
+//                   [slots, heads * HD] f16 in tiles, of one split
 // lse               [splits, slots, heads] f32, written with several splits
 // oq, om            in place of o and lse if INTS is 1: o in integers, see quantize/kernel.wgsl
 //
@@ -61,7 +62,11 @@ struct Work {
 @group(0) @binding(5) var<storage, read_write> k_cache: array<Word>;
 @group(0) @binding(6) var<storage, read_write> v_cache: array<Word>;
 //@ if !INTS
+//@ if TILES
+@group(0) @binding(7) var<storage, read_write> o: array<vec4<f16>>;
+//@ else
 @group(0) @binding(7) var<storage, read_write> o: array<vec4<f32>>;
+//@ end
 @group(0) @binding(8) var<storage, read_write> lse: array<f32>;
 //@ else
 @group(0) @binding(7) var<storage, read_write> oq: array<vec4<u32>>;
@@ -96,7 +101,7 @@ fn row_of(before: u32, n: u32) -> u32 {
 //@ end
 
 // Index of 8 values of this lane of key n.
-fn place(before: u32, n: u32, kv_head: u32, c: u32) -> u32 {
+fn at_key(before: u32, n: u32, kv_head: u32, c: u32) -> u32 {
     return (row_of(before, n) * p.kv_heads + kv_head) * D8 + c;
 }
 
@@ -246,6 +251,19 @@ fn turn_heads(w: Work, lid: u32, sid: u32, lane: u32) {
     find_extremes(lid);
 }
 
+//@ if !INTS
+
+// Writes the n-th vec4 of a query head.
+fn put(w: Work, head: u32, n: u32, x: vec4<f32>) {
+    //@ if TILES
+    // Four neighbours of a row are neighbours in their tile.
+    o[place(w.slot, head * HD + 4u * n, p.heads * HD) / 4u] = vec4<f16>(out(x.x), out(x.y), out(x.z), out(x.w));
+    //@ else
+    o[((w.split * p.slots + w.slot) * p.heads + head) * D4 + n] = x;
+    //@ end
+}
+//@ end
+
 // What becomes of the parts of `sums` and `stats`: the output, and key and value in the cache. Begins behind a barrier.
 fn finish(w: Work, lid: u32, sid: u32, lane: u32) {
     let group = p.heads / p.kv_heads;
@@ -274,7 +292,7 @@ fn finish(w: Work, lid: u32, sid: u32, lane: u32) {
             //@ else
             let at = (w.split * p.slots + w.slot) * p.heads + head0 + i;
             //@ if !SPREAD
-            o[at * D4 + n % D4] = sum / max(l, 1e-30);
+            put(w, head0 + i, n % D4, sum / max(l, 1e-30));
             //@ end
             if (n % D4 == 0u && p.splits > 1u) {
                 lse[at] = select(LOWEST, top + log(l), l > 0.0);
@@ -297,7 +315,7 @@ fn finish(w: Work, lid: u32, sid: u32, lane: u32) {
                 //@ if INTS
                 sums[h * D4 + n] = x[i];
                 //@ else
-                o[((w.split * p.slots + w.slot) * p.heads + head0 + h) * D4 + n] = x[i];
+                put(w, head0 + h, n, x[i]);
                 //@ end
             }
         }

@@ -109,8 +109,8 @@ fn main(
     let before$u = before;
     //@ end
     //@ for c in CH
-    var k_$u_$c = packed_key(place(before$u, n$u, kv_head, own + $cu * LK));
-    var v_$u_$c = packed_value(place(before$u, n$u, kv_head, own + $cu * LK));
+    var k_$u_$c = packed_key(at_key(before$u, n$u, kv_head, own + $cu * LK));
+    var v_$u_$c = packed_value(at_key(before$u, n$u, kv_head, own + $cu * LK));
     //@ end
     //@ end
     let mine = first_of(lane); // of the keys whose scores come into this lane
@@ -126,8 +126,8 @@ fn main(
     let before_own$m = before;
     //@ end
     //@ for c in CH
-    var ks_$m_$c = key_scale(place(before_own$m, round * CK + team + at$m, kv_head, own + $cu * LK));
-    var vs_$m_$c = value_scale(place(before_own$m, round * CK + team + at$m, kv_head, own + $cu * LK));
+    var ks_$m_$c = key_scale(at_key(before_own$m, round * CK + team + at$m, kv_head, own + $cu * LK));
+    var vs_$m_$c = value_scale(at_key(before_own$m, round * CK + team + at$m, kv_head, own + $cu * LK));
     //@ end
     //@ end
     //@ end
@@ -256,9 +256,9 @@ fn main(
         phase_$c = further(phase_$c, step_$c);
         //@ end
         //@ if PAGED
-        k_$u_$c = packed_key(place(blocks[$uu * TEAMS / STRIDE], within + $uu * TEAMS, kv_head, own + $cu * LK));
+        k_$u_$c = packed_key(at_key(blocks[$uu * TEAMS / STRIDE], within + $uu * TEAMS, kv_head, own + $cu * LK));
         //@ else
-        k_$u_$c = packed_key(place(before, next + $uu * TEAMS, kv_head, own + $cu * LK));
+        k_$u_$c = packed_key(at_key(before, next + $uu * TEAMS, kv_head, own + $cu * LK));
         //@ end
         //@ end
         //@ end
@@ -385,8 +385,8 @@ fn main(
             let n = next + at$m;
             //@ end
             //@ for c in CH
-            ks_$m_$c = key_scale(place(to, n, kv_head, own + $cu * LK));
-            vs_$m_$c = value_scale(place(to, n, kv_head, own + $cu * LK));
+            ks_$m_$c = key_scale(at_key(to, n, kv_head, own + $cu * LK));
+            vs_$m_$c = value_scale(at_key(to, n, kv_head, own + $cu * LK));
             //@ end
         }
         //@ end
@@ -401,9 +401,9 @@ fn main(
             //@ end
             //@ if PAGED
             v_$u_$c = packed_value(
-                place(blocks[$uu * TEAMS / STRIDE], within + $uu * TEAMS, kv_head, own + $cu * LK));
+                at_key(blocks[$uu * TEAMS / STRIDE], within + $uu * TEAMS, kv_head, own + $cu * LK));
             //@ else
-            v_$u_$c = packed_value(place(before, next + $uu * TEAMS, kv_head, own + $cu * LK));
+            v_$u_$c = packed_value(at_key(before, next + $uu * TEAMS, kv_head, own + $cu * LK));
             //@ end
         }
         //@ end
