@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use clap::Parser;
 use weft_harness::mini;
-use weft_models::train::{AdamW, Adapter, AdapterShape, Batch, Target, TrainOptions, TrainPlan, Trainer};
+use weft_models::train::{
+    AdamW, Adapter, AdapterShape, Batch, Checkpointing, Target, TrainOptions, TrainPlan, Trainer,
+};
 use weft_models::{DeviceOptions, Model, Options, Profile, Result, Source, Synthetic, Without};
 use weft_runtime::human;
 
@@ -31,6 +33,9 @@ struct Args {
     rank: u32,
     #[arg(long)]
     no_checkpointing: bool,
+    /// Bytes that training may take, in which as many layers as fit keep their activations.
+    #[arg(long, conflicts_with = "no_checkpointing")]
+    memory: Option<u64>,
     /// Steps that are timed.
     #[arg(long, default_value_t = 5)]
     steps: u32,
@@ -83,7 +88,8 @@ fn run(args: &Args) -> Result<()> {
     let model = Model::open(source, &Options { device, stream_weights, ..Options::default() })?;
     let spec = model.spec();
     let tokens = args.batch * args.ctx;
-    let options = TrainOptions { tokens, checkpointing: !args.no_checkpointing, ..TrainOptions::default() };
+    let checkpointing = args.memory.map_or((!args.no_checkpointing).into(), Checkpointing::Within);
+    let options = TrainOptions { tokens, checkpointing, ..TrainOptions::default() };
     let adapter = Adapter::new(spec, &Target::ALL, args.rank, 2.0 * args.rank as f32, false, 1);
     let mut trainer = Trainer::new(&model, &adapter, &options)?;
     println!("{} on {}", spec.name.as_deref().unwrap_or("model"), model.gpu().caps().name);
@@ -92,9 +98,10 @@ fn run(args: &Args) -> Result<()> {
         args.rank,
         args.batch,
         args.ctx,
-        match args.no_checkpointing {
-            true => "no checkpointing",
-            false => "checkpointing",
+        match checkpointing {
+            Checkpointing::Never => "no checkpointing".to_owned(),
+            Checkpointing::Every => "checkpointing".to_owned(),
+            Checkpointing::Within(bytes) => format!("at most {}", human(bytes)),
         }
     );
     println!("{}", trainer.plan());

@@ -175,6 +175,7 @@ pub fn train_plan_json(plan: &TrainPlan) -> Value {
         "activations": plan.activations,
         "scratch": plan.scratch,
         "total": plan.total(),
+        "layers_keep": { "all": plan.kept.whole, "all_in_halves": plan.kept.halves, "input": plan.kept.inputs },
     })
 }
 

@@ -412,3 +412,42 @@ fn streamed_weights_change_no_byte() {
     let huge = json(&["inspect", "--json", "--finetune", "90000x90000"]);
     assert!(huge["cannot_run"].as_str().is_some_and(|why| why.contains("tokens")), "{huge}");
 }
+
+/// With `--memory`, layers keep what fits, a run takes no more than that, and too little is refused with what would do.
+#[test]
+fn memory_decides_what_layers_keep() {
+    let folder = folder("finetune-memory");
+    let data = data(&folder);
+    let run = |name: &str, memory: Option<u64>| {
+        let out = folder.join(name);
+        let bytes = memory.map(|m| m.to_string());
+        let mut args = vec!["finetune", "-d", &data, "-o", out.to_str().expect("UTF-8"), "--steps", "1"];
+        args.extend(["--batch", "1", "--ctx", "24", "--rank", "2", "--json"]);
+        args.extend(bytes.iter().flat_map(|b| ["--memory", b]));
+        weft(&args)
+    };
+    let report = |name: &str, memory| {
+        let ran = run(name, memory);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        serde_json::from_str::<Value>(&ran.stdout).expect("a report")
+    };
+    let number = |report: &Value, path: &str| report.pointer(path).and_then(Value::as_u64).expect("a number");
+    let kept = |report: &Value| {
+        ["all", "all_in_halves", "input"].map(|k| number(report, &format!("/plan/layers_keep/{k}")))
+    };
+    let (least, most) = (report("least", None), report("most", Some(1 << 30)));
+    assert_eq!((kept(&least), kept(&most)), ([0, 0, 9], [9, 0, 0]));
+    let [low, high] = [&least, &most].map(|r| number(r, "/plan/total"));
+    let middle = low.midpoint(high);
+    let some = report("some", Some(middle));
+    let [all, halves, input] = kept(&some);
+    assert!(all + halves > 0 && all < 9 && all + halves + input == 9, "{some}");
+    assert!(number(&some, "/plan/total") <= middle, "{some}");
+    let pools = &some["memory"]["pools"];
+    assert_eq!(pools["kept activations"]["allocated"], some["plan"]["activations"], "{some}");
+    let refused = run("none", Some(low - 1));
+    assert_eq!(refused.code, Some(1));
+    let said = refused.stderr.lines().last().expect("a line");
+    assert!(said.contains("may be taken") && said.contains("the largest batch"), "{said}");
+    assert!(!folder.join("none").join("adapter.gguf").exists());
+}

@@ -12,7 +12,7 @@ use weft_formats::tokenizer::Tokenizer;
 use weft_models::finetune::{
     self, Data, Finetune, Learn, Length, Overlong, Reading, Recipe, Saving, Schedule, Settings, State, Warmup,
 };
-use weft_models::train::{AdamW, MAX_RANK, Target};
+use weft_models::train::{AdamW, Checkpointing, MAX_RANK, Target};
 use weft_models::{AdapterFile, Options, Spec};
 
 use crate::options::{self, DeviceFlags, ModelFlag, TemplateFlag, read_text};
@@ -33,6 +33,7 @@ use crate::{Error, Result, interrupt, output};
   weft finetune -m model.gguf -d train.jsonl -o tuned --resume
   weft finetune -m model.gguf -d train.jsonl -o tuned --val 0.05 --eval-every 50 --epochs 3 --lr 1e-4
   weft finetune -m model.gguf -d train.jsonl -o tuned --rank 8 --batch 1 --ctx 128 --limits adreno --stream-weights
+  weft finetune -m model.gguf -d train.jsonl -o tuned --batch 8 --memory 6G
   weft finetune -m model.gguf -d train.jsonl -o tuned --show-batch
   weft run -m model.gguf --lora tuned/adapter.gguf \"Hello\"")]
 pub(super) struct Flags {
@@ -118,6 +119,10 @@ pub(super) struct Flags {
     /// Keep all activations instead of computing them again: faster, much more memory
     #[arg(long, help_heading = "Training")]
     no_checkpointing: bool,
+    /// Keep the activations of as many layers as fit when training takes so much GPU memory in all, with K, M or G for
+    /// 1000, 1000² or 1000³, and compute those of the others again: the plan says how many
+    #[arg(long, value_name = "BYTES", value_parser = super::split::bytes, conflicts_with = "no_checkpointing", help_heading = "Training")]
+    memory: Option<u64>,
     /// Read the layers' weights from the file whenever they are needed instead of keeping them in GPU memory, which
     /// then holds one layer: slower, the same bits
     #[arg(long, help_heading = "Training")]
@@ -310,7 +315,7 @@ fn recipe(f: &Flags) -> Recipe {
         context: f.ctx,
         pack: f.pack,
         seed: f.seed,
-        checkpointing: !f.no_checkpointing,
+        checkpointing: f.memory.map_or((!f.no_checkpointing).into(), Checkpointing::Within),
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value as Json, json};
 use weft_formats::gguf::{Array, File, Value};
 use weft_models::engine::{self, MAX_SLOTS};
-use weft_models::train::{AdapterShape, MAX_RANK, Target, TrainOptions, TrainPlan};
+use weft_models::train::{AdapterShape, Checkpointing, MAX_RANK, Target, TrainOptions, TrainPlan};
 use weft_models::{MemoryPlan, Options, Spec, plan};
 use weft_runtime::{Budget, Caps, DeviceKind, human};
 
@@ -43,6 +43,9 @@ pub(super) struct Flags {
     /// Keep all activations, as `weft finetune` has it
     #[arg(long, requires = "finetune")]
     no_checkpointing: bool,
+    /// Keep the activations of as many layers as fit, as `weft finetune` has it
+    #[arg(long, value_name = "BYTES", value_parser = super::split::bytes, requires = "finetune", conflicts_with = "no_checkpointing")]
+    memory: Option<u64>,
     /// Keep one layer's weights at a time, as `weft finetune` has it
     #[arg(long, requires = "finetune")]
     stream_weights: bool,
@@ -146,8 +149,8 @@ fn planned(f: &Flags, file: &File) -> Result<Planned> {
     let training = f.finetune.map(|[n, context]| {
         let tokens =
             n.checked_mul(context).ok_or_else(|| Error::input("--finetune: too many tokens".to_owned()))?;
-        let options =
-            TrainOptions { tokens, context, checkpointing: !f.no_checkpointing, ..TrainOptions::default() };
+        let checkpointing = f.memory.map_or((!f.no_checkpointing).into(), Checkpointing::Within);
+        let options = TrainOptions { tokens, context, checkpointing, ..TrainOptions::default() };
         let shape = AdapterShape::uniform(&spec, Target::of(&spec), f.rank);
         Ok::<_, Error>(TrainPlan::of_file((file, &spec), f.stream_weights, &shape, &options, &budget)?)
     });

@@ -75,7 +75,7 @@ pub(super) struct Flags {
     max_models: u32,
     /// Bytes of the device that those which are open may take together, with K, M or G for 1000, 1000² or 1000³; the one
     /// that was not asked for longest is closed for another
-    #[arg(long, value_name = "BYTES", requires = "models", value_parser = bytes, help_heading = "Models on demand")]
+    #[arg(long, value_name = "BYTES", requires = "models", value_parser = super::split::bytes, help_heading = "Models on demand")]
     memory: Option<u64>,
     /// Seconds after which one of these is closed that nobody asks for; 0 keeps it open
     #[arg(
@@ -222,10 +222,6 @@ impl Flags {
 fn folder() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     use clap::builder::TypedValueParser;
     clap::builder::OsStringValueParser::new().map(PathBuf::from)
-}
-
-fn bytes(text: &str) -> std::result::Result<u64, String> {
-    crate::cmd::split::size(text).ok_or_else(|| "expected bytes, or 500M, or 8G".into())
 }
 
 /// How requests are logged.

@@ -49,7 +49,7 @@ pub(super) struct MergeFlags {
 }
 
 /// "500M" in bytes.
-pub(super) fn size(text: &str) -> Option<u64> {
+fn size(text: &str) -> Option<u64> {
     let (digits, unit) = match text.char_indices().next_back() {
         Some((i, 'k' | 'K')) => (&text[..i], 1000),
         Some((i, 'm' | 'M')) => (&text[..i], 1_000_000),
@@ -57,6 +57,11 @@ pub(super) fn size(text: &str) -> Option<u64> {
         _ => (text, 1),
     };
     digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|n| *n > 0)
+}
+
+/// The same, for clap's parser.
+pub(super) fn bytes(text: &str) -> std::result::Result<u64, String> {
+    size(text).ok_or_else(|| "expected bytes, or 500M, or 8G".into())
 }
 
 fn parse_size(text: &str) -> Result<u64> {

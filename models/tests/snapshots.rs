@@ -8,7 +8,7 @@ use std::path::Path;
 
 use weft_formats::adapter::Pair;
 use weft_models::engine::{Engine, Options as Room};
-use weft_models::train::{Adapter, Target, TrainOptions, Trainer};
+use weft_models::train::{Adapter, Checkpointing, Target, TrainOptions, Trainer};
 use weft_models::{AdapterFile, CacheType, DeviceOptions, Model, Options, Profile};
 use weft_runtime::{Budget, Caps, Coop, DeviceKind, Pool, Recorder};
 
@@ -89,7 +89,12 @@ fn slots(model: &Model, what: &str, rows: &[u32], all: &mut Recordings) {
 /// Training, and its plan in a line.
 fn training(model: &Model, targets: &[Target], options: TrainOptions, all: &mut Recordings) -> String {
     let mut adapter = Adapter::new(model.spec(), targets, 8, 16.0, false, 1);
-    let what = format!("training {} {} {}", targets.len(), options.checkpointing, options.dropout);
+    let what = format!(
+        "training {} {} {}",
+        targets.len(),
+        options.checkpointing == Checkpointing::Every,
+        options.dropout
+    );
     if options.dropout > 0.0 {
         // Layers below the first adapter keep nothing.
         adapter.pairs.retain(|p| p.layer > 0);
@@ -154,7 +159,7 @@ fn record(case: &str, device: &(&str, Caps, Option<bool>)) -> (String, String) {
         if model.spec().out.softcap.is_some() {
             continue;
         }
-        let options = TrainOptions { checkpointing, dropout, ..options };
+        let options = TrainOptions { checkpointing: checkpointing.into(), dropout, ..options };
         plans.push(training(&model, targets, options, &mut all));
     }
     for (pool, bytes) in used.into_iter().filter(|(p, _)| *p != Pool::Params) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use weft_models::finetune::{Counts, Event, Shown, State, Step};
-use weft_models::train::TrainPlan;
+use weft_models::train::{KeptLayers, TrainPlan};
 use weft_server::engine::fake::Fake;
 use weft_server::engine::{Backend, Limits, Start, Worker};
 use weft_server::tuning::{Jobs, Order, PROBLEMS, Plan, Problem, Refused, Stop, Told, Tuner};
@@ -62,6 +62,7 @@ impl Tuner for Counting {
                 optimiser: 3,
                 activations: 5,
                 scratch: 7,
+                kept: KeptLayers::default(),
             },
             shared: true,
             taken: 120,

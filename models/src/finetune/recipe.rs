@@ -9,7 +9,7 @@ use weft_formats::tokenizer::Tokenizer;
 
 use super::{Learn, Length, Overlong, Reading, Schedule, Settings, Warmup, fingerprint};
 use crate::Spec;
-use crate::train::{AdamW, AdapterShape, Target};
+use crate::train::{AdamW, AdapterShape, Checkpointing, Target};
 
 /// What is asked of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,8 +48,8 @@ pub struct Recipe {
     pub pack: bool,
     /// The seed of the adapter's first values, the shuffling and the dropout.
     pub seed: u64,
-    /// Keep each layer's input only and compute the rest again.
-    pub checkpointing: bool,
+    /// Which layers keep their input only and compute the rest again.
+    pub checkpointing: Checkpointing,
 }
 
 impl Default for Recipe {
@@ -72,7 +72,7 @@ impl Default for Recipe {
             context: 512,
             pack: false,
             seed: 42,
-            checkpointing: true,
+            checkpointing: Checkpointing::Every,
         }
     }
 }

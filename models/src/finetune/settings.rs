@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::Data;
-use crate::train::{AdamW, AdapterShape, TrainOptions};
+use crate::train::{AdamW, AdapterShape, Checkpointing, TrainOptions};
 
 /// How the learning rate goes from its peak, behind the warm-up, to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,8 +77,8 @@ pub struct Settings {
     pub pack: bool,
     /// The seed of the adapter's first values, the shuffling and the dropout.
     pub seed: u64,
-    /// Keep each layer's input only and compute the rest again.
-    pub checkpointing: bool,
+    /// Which layers keep their input only and compute the rest again.
+    pub checkpointing: Checkpointing,
     /// Seconds since 1970 for templates that print the date.
     pub now: i64,
 }
@@ -177,7 +177,11 @@ impl Settings {
             ("ctx", json!(self.context)),
             ("pack", json!(self.pack)),
             ("seed", json!(self.seed)),
-            ("checkpointing", json!(self.checkpointing)),
+            ("checkpointing", json!(self.checkpointing != Checkpointing::Never)),
+            (
+                "memory",
+                if let Checkpointing::Within(bytes) = self.checkpointing { json!(bytes) } else { Json::Null },
+            ),
             ("now", json!(self.now)),
             ("val", json!(val.map(|v| format!("{:016x}", v.fingerprint())))),
         ];

@@ -155,7 +155,7 @@ fn settings() -> Settings {
         context: 16,
         pack: false,
         seed: 5,
-        checkpointing: true,
+        checkpointing: true.into(),
         now: 0,
     }
 }

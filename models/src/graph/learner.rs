@@ -11,6 +11,17 @@ use super::step::{Room, Step};
 use crate::sites::{Group, NormSite, Site};
 use crate::spec::Spec;
 
+/// What the forward pass of a layer keeps for its backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// What it reads: the rest is computed once more.
+    Input,
+    /// What its gradients read, with gate and up, which are half of that, in f16.
+    Halves,
+    /// What its gradients read, in f32.
+    Whole,
+}
+
 /// What is trained, and how.
 #[derive(Debug, Clone)]
 pub(crate) struct Lesson {
@@ -22,8 +33,8 @@ pub(crate) struct Lesson {
     pub(crate) ranks: Vec<[u32; 4]>,
     /// The lowest product that is adapted: nothing before it needs a gradient.
     pub(crate) first: (u32, Group),
-    /// Whether the backward pass computes each layer once more.
-    pub(crate) checkpointing: bool,
+    /// What each layer keeps for its backward pass.
+    pub(crate) kept: Vec<Kept>,
     /// Whether values of the adapters' inputs are dropped.
     pub(crate) dropout: bool,
     /// Bytes of the sums that workgroups share.
@@ -103,9 +114,13 @@ impl Build for Learner<'_> {
         false
     }
 
-    /// Without checkpointing in f16: gate and up are half of all that is kept.
     fn keep(&mut self, layer: u32, gate_up: Value) -> Option<Value> {
-        (!self.lesson.checkpointing && layer >= self.lesson.first.0).then(|| self.cast(gate_up, Format::F16))
+        match self.kept(layer) {
+            _ if layer < self.lesson.first.0 => None,
+            Kept::Input => None,
+            Kept::Halves => Some(self.cast(gate_up, Format::F16)),
+            Kept::Whole => Some(gate_up),
+        }
     }
 }
 
@@ -121,6 +136,11 @@ impl<'a> Learner<'a> {
         };
         b.program();
         b
+    }
+
+    /// What a layer keeps for its backward pass.
+    pub(super) fn kept(&self, layer: u32) -> Kept {
+        self.lesson.kept[layer as usize]
     }
 
     /// Begins another program, with scratch of its own. Returns where it begins.

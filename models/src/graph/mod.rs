@@ -23,7 +23,7 @@ mod step;
 mod training;
 
 pub(crate) use common::{Common, attention_shape};
-pub(crate) use learner::Lesson;
+pub(crate) use learner::{Kept, Lesson};
 pub(crate) use node::{Info, Routes, Value};
 pub(crate) use pass::{Frame, Pass, UNSPLIT, Vectors, Want};
 pub(crate) use planned::Graph;

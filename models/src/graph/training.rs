@@ -144,13 +144,14 @@ impl Homes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::learner::Kept;
     use super::*;
     use crate::sites::Group;
 
     const TOKENS: u32 = 64;
 
     /// Adapters of rank 8 on the matrices of attention, from the second of four layers on.
-    fn built(checkpointing: bool) -> (Spec, Training) {
+    fn built(kept: Kept) -> (Spec, Training) {
         let spec = Spec::qwen3([4, 64, 192, 2, 1, 32, 256, 512]);
         let trained = |layer| if layer == 0 { [0; 4] } else { [24, 8, 0, 0] };
         let lesson = Lesson {
@@ -158,7 +159,7 @@ mod tests {
             rows: 16,
             ranks: (0..4).map(trained).collect(),
             first: (1, Group::Qkv),
-            checkpointing,
+            kept: vec![kept; 4],
             dropout: false,
             parts: 1 << 10,
             tiles: false,
@@ -170,20 +171,23 @@ mod tests {
     #[test]
     fn layers_keep_what_is_read_again_and_no_more() {
         let bytes = |cols: u32| u64::from(TOKENS * cols) * 4;
-        let (spec, training) = built(true);
+        let (spec, training) = built(Kept::Input);
         // Its input alone, from the first layer that is trained on.
         assert_eq!(training.place(256).kept, [bytes(spec.width); 3]);
-        let (_, training) = built(false);
+        let (_, training) = built(Kept::Halves);
         // The residual stream before and between its halves, queries, keys and values, what attention gives, its
         // log-sum-exp, ranks, and gate and up in f16.
         let a = spec.attention();
         let floats = 2 * spec.width + a.qkv_width() + a.q_width() + a.heads + 24 + 8 + spec.feed_forward();
         assert_eq!(training.place(256).kept, [bytes(floats); 3]);
+        // Gate and up have as much more in f32.
+        let (_, training) = built(Kept::Whole);
+        assert_eq!(training.place(256).kept, [bytes(floats + spec.feed_forward()); 3]);
     }
 
     #[test]
     fn programs_follow_each_other() {
-        let (_, training) = built(true);
+        let (_, training) = built(Kept::Input);
         let Training { steps, .. } = &training;
         assert!(matches!(steps[training.forward().start], Step::Plain(Node::Embed { .. })));
         assert!(matches!(steps[training.loss(false).end - 1], Step::Loss { .. }));

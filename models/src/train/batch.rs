@@ -19,6 +19,24 @@ pub struct Batch {
     pub sequences: Vec<u32>,
 }
 
+/// Which layers keep their input only, so that the backward pass computes the rest of them again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Checkpointing {
+    /// All of them.
+    #[default]
+    Every,
+    /// None of them: all layers keep what their gradients read, gate and up in f16.
+    Never,
+    /// As few as training in so many bytes of GPU memory allows, weights and all.
+    Within(u64),
+}
+
+impl From<bool> for Checkpointing {
+    fn from(every: bool) -> Checkpointing {
+        if every { Checkpointing::Every } else { Checkpointing::Never }
+    }
+}
+
 /// How to train.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainOptions {
@@ -26,8 +44,8 @@ pub struct TrainOptions {
     pub tokens: u32,
     /// The longest sequence, which a batch that would fit is suggested for; 0 where nobody knows.
     pub context: u32,
-    /// Keep each layer's input only and compute the rest again in the backward pass.
-    pub checkpointing: bool,
+    /// Which layers keep their input only and compute the rest again in the backward pass.
+    pub checkpointing: Checkpointing,
     /// Probability that a value of an adapter's input is dropped.
     pub dropout: f32,
     /// The seed of the dropout.
@@ -36,7 +54,7 @@ pub struct TrainOptions {
 
 impl Default for TrainOptions {
     fn default() -> TrainOptions {
-        TrainOptions { tokens: 2048, context: 0, checkpointing: true, dropout: 0.0, seed: 42 }
+        TrainOptions { tokens: 2048, context: 0, checkpointing: Checkpointing::Every, dropout: 0.0, seed: 42 }
     }
 }
 

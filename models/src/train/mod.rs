@@ -11,6 +11,6 @@ mod trainer;
 
 pub use crate::sites::Target;
 pub use adapter::{Adapter, AdapterShape, MAX_RANK, Pair};
-pub use batch::{AdamW, Batch, IGNORE, Losses, TrainOptions, TrainState};
-pub use plan::TrainPlan;
+pub use batch::{AdamW, Batch, Checkpointing, IGNORE, Losses, TrainOptions, TrainState};
+pub use plan::{KeptLayers, TrainPlan};
 pub use trainer::Trainer;

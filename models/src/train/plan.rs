@@ -8,8 +8,8 @@ use weft_runtime::{Pool, human};
 
 use super::adapter::Flat;
 use super::products::TILED_ROWS;
-use super::{AdapterShape, TrainOptions};
-use crate::graph::{Lesson, Training};
+use super::{AdapterShape, Checkpointing, TrainOptions};
+use crate::graph::{Kept, Lesson, Training};
 use crate::sites::Group;
 use crate::spec::{Ffn, Mask, Norm, Norms};
 use crate::weights::{Layout, Ring, refuse_unknown};
@@ -43,6 +43,49 @@ pub(super) fn refuse(spec: &Spec, options: &TrainOptions) -> Result<()> {
     }
 }
 
+/// How many layers keep what for their backward pass: those behind keep more than those before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptLayers {
+    /// The last layers, which keep all that their gradients read in f32.
+    pub whole: u32,
+    /// Those before, which keep gate and up in f16 and the rest in f32.
+    pub halves: u32,
+    /// Those before, which keep their input and are computed once more; the ones below the first adapter keep nothing.
+    pub inputs: u32,
+}
+
+impl KeptLayers {
+    /// All that are possible of the layers from `first` to `layers`, those that keep most first.
+    fn all(layers: u32, first: u32) -> impl Iterator<Item = KeptLayers> {
+        let trained = layers - first.min(layers);
+        let of = move |whole, halves| KeptLayers { whole, halves, inputs: layers - whole - halves };
+        let in_halves = (0..=trained).rev().map(move |halves| of(0, halves));
+        (1..=trained).rev().map(move |whole| of(whole, trained - whole)).chain(in_halves)
+    }
+
+    /// Each layer's, from the first on.
+    fn each(self) -> Vec<Kept> {
+        let of = |kept, count| std::iter::repeat_n(kept, count as usize);
+        of(Kept::Input, self.inputs)
+            .chain(of(Kept::Halves, self.halves))
+            .chain(of(Kept::Whole, self.whole))
+            .collect()
+    }
+}
+
+impl fmt::Display for KeptLayers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            (self.whole, "all"),
+            (self.halves, "all with gate and up in f16"),
+            (self.inputs, "their input alone"),
+        ];
+        let said: Vec<String> =
+            parts.iter().filter(|p| p.0 > 0).map(|(n, what)| format!("{n} keep {what}")).collect();
+        write!(f, "of {} layers, {}", self.whole + self.halves + self.inputs, said.join(", "))
+    }
+}
+
 /// Bytes of GPU memory that training takes, by use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TrainPlan {
@@ -58,13 +101,16 @@ pub struct TrainPlan {
     pub activations: u64,
     /// What one layer or one piece of the loss needs at a time, token ids, tables.
     pub scratch: u64,
+    /// Which layers those activations are of.
+    pub kept: KeptLayers,
 }
 
 impl TrainPlan {
     /// Plans training on a model whose weights take `weights` bytes, all of them in [`TrainPlan::weights`].
     ///
     /// # Errors
-    /// [`Error::Training`] where one buffer would have to be larger than the budget allows.
+    /// [`Error::Training`] where one buffer would have to be larger than the budget allows, or all of them take more than
+    /// [`Checkpointing::Within`] does.
     pub fn of(
         spec: &Spec,
         weights: u64,
@@ -72,11 +118,53 @@ impl TrainPlan {
         options: &TrainOptions,
         budget: &Budget,
     ) -> Result<TrainPlan> {
+        let layers = spec.layers();
+        let mut all = KeptLayers::all(layers, adapter.first().0);
+        let with = |kept| TrainPlan::with(spec, weights, adapter, options, budget, kept);
+        let most = match options.checkpointing {
+            Checkpointing::Every => return with(KeptLayers { inputs: layers, ..KeptLayers::default() }),
+            Checkpointing::Never => {
+                let halves = layers - adapter.first().0.min(layers);
+                return with(KeptLayers { halves, inputs: layers - halves, whole: 0 });
+            }
+            Checkpointing::Within(most) => most,
+        };
+        let mut least = None;
+        let fits = all.find_map(|kept| match with(kept) {
+            Ok(plan) if plan.total() <= most => Some(Ok(plan)),
+            // Where less is kept, buffers are smaller.
+            Err(e) if kept.inputs == layers => Some(Err(e)),
+            Ok(plan) => {
+                least = Some(plan);
+                None
+            }
+            Err(_) => None,
+        });
+        let least = least.map_or(0, |p| p.total());
+        fits.unwrap_or_else(|| {
+            bad(format!(
+                "{} tokens a batch need {} where layers keep their input alone, and {} may be taken",
+                options.tokens,
+                human(least),
+                human(most)
+            ))
+        })
+    }
+
+    /// As [`TrainPlan::of`], with these layers kept.
+    fn with(
+        spec: &Spec,
+        weights: u64,
+        adapter: &AdapterShape,
+        options: &TrainOptions,
+        budget: &Budget,
+        kept: KeptLayers,
+    ) -> Result<TrainPlan> {
         let flat = Flat::new(adapter, spec, budget.align);
-        let lesson = lesson(spec, adapter, options, budget);
+        let lesson = lesson(spec, adapter, options, budget, kept);
         let homes = Training::build(spec, &lesson).place(budget.align);
-        let kept = homes.kept.iter().max().copied().unwrap_or(0);
-        let largest = flat.total.max(homes.scratch()).max(kept);
+        let layer = homes.kept.iter().max().copied().unwrap_or(0);
+        let largest = flat.total.max(homes.scratch()).max(layer);
         if largest > budget.max_buffer {
             return Err(Error::Training {
                 what: format!(
@@ -94,6 +182,7 @@ impl TrainPlan {
             optimiser: 3 * flat.total,
             activations: homes.kept.iter().sum(),
             scratch: homes.scratch() + state_bytes(spec, options, budget),
+            kept,
         })
     }
 
@@ -116,7 +205,11 @@ impl TrainPlan {
             false => [0; 2],
         };
         let weights = layout.resident(budget, stream_weights) + slot;
-        Ok(TrainPlan { staging, ..TrainPlan::of(spec, weights, adapter, options, budget)? })
+        Ok(TrainPlan {
+            weights,
+            staging,
+            ..TrainPlan::of(spec, weights + staging, adapter, options, budget)?
+        })
     }
 
     /// Plans training on a model, if its device has room.
@@ -211,7 +304,11 @@ impl fmt::Display for TrainPlan {
             ("scratch", self.scratch),
         ];
         for (name, bytes) in rows.into_iter().filter(|r| r.0 != "staging" || r.1 > 0) {
-            writeln!(f, "{name:<12}{:>12}", human(bytes))?;
+            write!(f, "{name:<12}{:>12}", human(bytes))?;
+            match name {
+                "activations" => writeln!(f, "   {}", self.kept)?,
+                _ => writeln!(f)?,
+            }
         }
         write!(f, "{:<12}{:>12}", "total", human(self.total()))
     }
@@ -249,7 +346,13 @@ fn loss_rows(c: &Spec, tokens: u32, budget: &Budget) -> u32 {
 }
 
 /// What is trained in the largest batch.
-pub(crate) fn lesson(c: &Spec, adapter: &AdapterShape, o: &TrainOptions, budget: &Budget) -> Lesson {
+pub(crate) fn lesson(
+    c: &Spec,
+    adapter: &AdapterShape,
+    o: &TrainOptions,
+    budget: &Budget,
+    kept: KeptLayers,
+) -> Lesson {
     let tokens = padded(o.tokens, o.tokens);
     let ranks = |l: u32| Group::ALL.map(|g| adapter.targets(l, g).len() as u32 * adapter.rank);
     Lesson {
@@ -257,7 +360,7 @@ pub(crate) fn lesson(c: &Spec, adapter: &AdapterShape, o: &TrainOptions, budget:
         rows: loss_rows(c, tokens, budget),
         ranks: (0..c.layers()).map(ranks).collect(),
         first: adapter.first(),
-        checkpointing: o.checkpointing,
+        kept: kept.each(),
         dropout: o.dropout > 0.0,
         parts: (budget.max_binding / 32).min(16 << 20),
         // A binding of 128 MiB is a phone's, whose products read rows.
@@ -301,7 +404,7 @@ mod tests {
 
     fn total(c: &Spec, weights: u64, rank: u32, tokens: u32, checkpointing: bool, budget: &Budget) -> u64 {
         let shape = AdapterShape::uniform(c, &Target::ALL, rank);
-        let options = TrainOptions { tokens, checkpointing, ..TrainOptions::default() };
+        let options = TrainOptions { tokens, checkpointing: checkpointing.into(), ..TrainOptions::default() };
         let plan = TrainPlan::of(c, weights, &shape, &options, budget).unwrap();
         println!("{plan}\n");
         plan.total() / MIB
@@ -348,6 +451,44 @@ mod tests {
         assert!(total(&c, weights, 16, 4096, false, &budget) <= 10 << 10);
         let (c, weights) = qwen3(LARGE, None, &budget);
         assert!(total(&c, weights, 16, 4096, true, &budget) <= 5 << 10);
+    }
+
+    /// More memory never keeps less, what is planned fits, and one layer more would not.
+    #[test]
+    fn as_many_layers_are_kept_as_fit() {
+        let budget = Budget { max_binding: (1 << 31) - 256, max_buffer: 1 << 40, ..Budget::WEBGPU };
+        let (c, weights) = qwen3(SMALL, None, &budget);
+        let mut shape = AdapterShape::uniform(&c, &Target::ALL, 16);
+        // The first two layers are not trained.
+        shape.sites.retain(|s| s.0 >= 2);
+        let plan = |checkpointing| {
+            let options = TrainOptions { tokens: 4096, checkpointing, ..TrainOptions::default() };
+            TrainPlan::of(&c, weights, &shape, &options, &budget)
+        };
+        let (least, plain) = (plan(true.into()).unwrap(), plan(false.into()).unwrap());
+        assert_eq!(plain.kept, KeptLayers { whole: 0, halves: 26, inputs: 2 });
+        let within = |bytes| plan(Checkpointing::Within(bytes));
+        assert_eq!(within(least.total()).unwrap(), least);
+        let why = within(least.total() - 1).unwrap_err().to_string();
+        assert!(why.contains("where layers keep their input alone"), "{why}");
+        assert_eq!(within(plain.total()).unwrap(), plain);
+        let whole = within(u64::MAX).unwrap();
+        assert_eq!(whole.kept, KeptLayers { whole: 26, halves: 0, inputs: 2 });
+        let mut before = least;
+        for step in 0..=40 {
+            let bytes = least.total() + (whole.total() - least.total()) * step / 40;
+            let now = within(bytes).unwrap();
+            assert!(now.total() <= bytes, "{now}");
+            let rank = |k: KeptLayers| (std::cmp::Reverse(k.inputs), k.whole);
+            assert!(rank(now.kept) >= rank(before.kept), "{now}");
+            before = now;
+        }
+        assert!(
+            plan(Checkpointing::Within(5 << 30))
+                .unwrap()
+                .to_string()
+                .contains("keep all with gate and up in f16")
+        );
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Trainer {
         let (shape, budget) = (adapter.shape(), gpu.budget().clone());
         let plan = TrainPlan::fitting(model, &shape, options)?;
         let flat = Flat::new(&shape, spec, budget.align);
-        let lesson = lesson(spec, &shape, options, &budget);
+        let lesson = lesson(spec, &shape, options, &budget, plan.kept);
         let training = Training::build(spec, &lesson);
         let (most, rows) = (lesson.tokens, lesson.rows);
 

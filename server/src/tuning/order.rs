@@ -169,7 +169,7 @@ pub(crate) fn settings(asked: &Map<String, Value>, seed: u64) -> Result<Settings
             Some("error") => Overlong::Error,
             _ => Overlong::Truncate,
         },
-        checkpointing: f.flag("checkpointing")?.unwrap_or(true),
+        checkpointing: f.flag("checkpointing")?.unwrap_or(true).into(),
         ignore_keys: Vec::new(),
         seed,
     };

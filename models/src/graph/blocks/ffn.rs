@@ -15,7 +15,7 @@ use weft_kernels::ops::Format;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ffn {
     pub(super) x: Value,
-    /// Gate and up in f16, where they are kept.
+    /// Gate and up, where they are kept.
     kept: Option<Value>,
     pub(super) left: Left,
 }
@@ -45,7 +45,11 @@ pub(super) fn backward(b: &mut Learner<'_>, layer: u32, s: &Ffn, dx: Value) -> b
         experts::backward(b, layer, s.x, &e, dx)
     } else {
         let (n, made) = match s.kept {
-            Some(kept) => (b.is_adapted(gate_up).then(|| b.norm(s.x, norm)), b.cast(kept, Format::F32)),
+            Some(kept) => {
+                let n = b.is_adapted(gate_up).then(|| b.norm(s.x, norm));
+                let wide = b.info(kept).format == Format::F32;
+                (n, if wide { kept } else { b.cast(kept, Format::F32) })
+            }
             None => {
                 let n = b.norm(s.x, norm);
                 (Some(n), b.product(n, gate_up))

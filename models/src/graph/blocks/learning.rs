@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::super::building::Build;
-use super::super::learner::Learner;
+use super::super::learner::{Kept, Learner};
 use super::super::node::Value;
 use super::super::step::Step;
 use super::attention::{self, Attention};
@@ -94,11 +94,11 @@ fn losses(b: &mut Learner<'_>, x: Value, dx: Value) -> (usize, Value) {
     (gradient, stats)
 }
 
-/// A layer backwards, from what its halves made, or with checkpointing from what they read.
+/// A layer backwards, from what its halves made, or from what they read where nothing else is kept.
 fn backward_of(b: &mut Learner<'_>, layer: u32, attention: &Attention, ffn: &Ffn, dx: Value) {
-    let attention = match b.lesson.checkpointing {
-        true => attention::forward(b, layer, attention.x),
-        false => *attention,
+    let attention = match b.kept(layer) {
+        Kept::Input => attention::forward(b, layer, attention.x),
+        Kept::Halves | Kept::Whole => *attention,
     };
     if ffn::backward(b, layer, &ffn.at(attention.left.out), dx) {
         attention::backward(b, layer, &attention, dx);
