@@ -81,6 +81,24 @@ impl Gpu {
     /// Takes memory for `data` and writes it there.
     ///
     /// # Errors
+    /// Takes a piece of each of these sizes. Neighbours of one size share blocks that are filled to the end, so that no
+    /// more is taken than the pieces have. Reserved at once, the last block of one size would have room left that the
+    /// next size does not fill.
+    ///
+    /// # Errors
+    /// As [`Gpu::alloc`].
+    pub fn alloc_all(&self, pool: Pool, sizes: &[u64], label: &str) -> Result<Vec<Slice>> {
+        let mut all = Vec::with_capacity(sizes.len());
+        for alike in sizes.chunk_by(|a, b| a == b) {
+            let taken = |size: &u64| size.next_multiple_of(self.budget().align);
+            self.reserve(pool, alike.iter().map(taken).sum());
+            for &size in alike {
+                all.push(self.alloc(pool, size, label)?);
+            }
+        }
+        Ok(all)
+    }
+
     /// As [`Gpu::alloc`].
     pub fn alloc_init(&self, pool: Pool, data: &[u8], label: &str) -> Result<Slice> {
         let slice = self.alloc(pool, data.len() as u64, label)?;
@@ -138,6 +156,16 @@ mod tests {
         drop((all, more));
         assert!(!gpu.memory().pools.contains_key(&Pool::State));
         assert_eq!(gpu.memory().allocated(), gpu.memory().pools[&Pool::Activations].allocated);
+    }
+
+    #[test]
+    fn pieces_of_several_sizes_leave_no_gaps() {
+        let gpu = gpu(Budget { max_buffer: 20 << 10, ..Budget::WEBGPU });
+        let sizes = [7 << 10, 7 << 10, 7 << 10, 5 << 10, 5 << 10, 5 << 10, 5 << 10, 5 << 10, 256];
+        let all = gpu.alloc_all(Pool::Kept, &sizes, "pieces").expect("memory");
+        assert!(all.iter().map(|s| s.size()).eq(sizes));
+        let report = gpu.memory().pools[&Pool::Kept];
+        assert_eq!((report.allocated, report.used), (sizes.iter().sum(), sizes.iter().sum()));
     }
 
     #[test]

@@ -548,8 +548,6 @@ impl Trainer {
 /// Takes memory for values. Returns where each lies.
 fn values(model: &Model, homes: &Homes) -> Result<Vec<Option<Slice>>> {
     let gpu = model.gpu();
-    gpu.reserve(Pool::Kept, homes.kept.iter().sum());
-    let kept = |&bytes: &u64| gpu.alloc(Pool::Kept, bytes, "kept activations");
-    let kept = homes.kept.iter().map(kept).collect::<std::result::Result<Vec<_>, _>>()?;
+    let kept = gpu.alloc_all(Pool::Kept, &homes.kept, "kept activations")?;
     Ok(homes.slices(&gpu.alloc(Pool::Activations, homes.scratch(), "activations")?, &kept))
 }
