@@ -12,7 +12,7 @@ use weft_models::{Message, Model, Sampling, Synthetic};
 use weft_runtime::DeviceKind;
 
 use crate::options::{self, CacheFlag, DeviceFlags, LoraFlag, ModelFlag};
-use crate::{Error, Result, interrupt};
+use crate::{Error, Result, interrupt, output};
 
 /// A model on this machine.
 pub struct Local {
@@ -372,7 +372,9 @@ pub fn mini(device: &DeviceFlags, slots: Option<u32>) -> Result<Box<dyn Generate
 /// # Errors
 /// As [`Endpoint::parse`] and [`Endpoint::settle`].
 pub fn endpoint(url: &str, parallel: Option<u32>) -> Result<Endpoint> {
-    let mut endpoint = Endpoint::parse(url)?.settle()?;
+    let mut endpoint = Endpoint::parse(url)?;
+    endpoint.notice = output::note;
+    let mut endpoint = endpoint.settle()?;
     endpoint.parallel = parallel.map_or(endpoint.parallel, |n| n as usize);
     Ok(endpoint)
 }

@@ -33,6 +33,8 @@ pub struct Endpoint {
     pub parallel: usize,
     /// How long an answer may take.
     pub patience: Duration,
+    /// Is told in one line of what is tried again.
+    pub notice: fn(&str),
 }
 
 impl Endpoint {
@@ -60,6 +62,7 @@ impl Endpoint {
             key: std::env::var("OPENAI_API_KEY").ok().filter(|k| !k.is_empty()),
             parallel: 8,
             patience: Duration::from_secs(600),
+            notice: |_| {},
         })
     }
 
@@ -71,12 +74,12 @@ impl Endpoint {
         if self.model.is_some() {
             return Ok(self);
         }
-        let (status, text) = self.exchange("GET", "/models", "")?;
         let wrong = |what: String| Error::Model { who: self.name(), what };
-        if status == 401 || status == 403 {
-            return Err(wrong(format!("answers with status {status}: {}", clip(&text))));
-        }
-        let list: Value = serde_json::from_str(&text).unwrap_or_default();
+        // Not all servers have such a list.
+        let list = self.exchange("GET", "/models", "", &|status, text| match status {
+            401 | 403 | 429 | 502..=504 => Err(format!("answers with status {status}: {}", clip(text))),
+            _ => Ok(serde_json::from_str::<Value>(text).unwrap_or_default()),
+        })?;
         // Weft says which of its models write text.
         let all = list["data"].as_array().into_iter().flatten().filter(|m| m["meta"]["answers"] != false);
         let names: Vec<&str> = all.filter_map(|m| m["id"].as_str()).collect();
@@ -122,32 +125,45 @@ impl Endpoint {
     /// One answer.
     fn ask(&self, job: &Job) -> Result<Answer> {
         let start = Instant::now();
-        let wrong = |what: String| Error::Model { who: self.name(), what };
-        match self.exchange("POST", "/chat/completions", &self.body(job).to_string())? {
-            (200, text) => {
-                let value: Value =
-                    serde_json::from_str(&text).map_err(|e| wrong(format!("answers with no JSON ({e})")))?;
-                self.answer(&value, start)
-                    .ok_or_else(|| wrong(format!("answers without choices[0].message: {}", clip(&text))))
+        self.exchange("POST", "/chat/completions", &self.body(job).to_string(), &|status, text| {
+            if status != 200 {
+                return Err(format!("answers with status {status}: {}", clip(text)));
             }
-            (status, text) => Err(wrong(format!("answers with status {status}: {}", clip(&text)))),
-        }
+            let value: Value = serde_json::from_str(text)
+                .map_err(|e| format!("answers with no JSON ({e}): {}", clip(text)))?;
+            let answer = self.answer(&value, start);
+            answer.ok_or_else(|| format!("answers without choices[0].message: {}", clip(text)))
+        })
     }
 
-    /// Sends a request and gives the status and the body; again where the network or the server may do better.
-    fn exchange(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+    /// Sends a request and reads what comes; again where the network or the server may do better: one that answers
+    /// well, but not with what was asked for, is often about to start or behind a proxy that is.
+    fn exchange<T>(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        read: &dyn Fn(u16, &str) -> std::result::Result<T, String>,
+    ) -> Result<T> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.once(method, path, body) {
-                Ok((status, text)) if tries == TRIES || !(status == 429 || status >= 500) => {
-                    return Ok((status, text));
-                }
-                Err(e) if tries == TRIES => {
-                    return Err(Error::Model { who: self.name(), what: e.to_string() });
-                }
-                Ok(_) | Err(_) => std::thread::sleep(Duration::from_millis(250 << tries)),
+            let (why, again) = match self.once(method, path, body) {
+                Ok((status, text)) => match read(status, &text) {
+                    Ok(read) => return Ok(read),
+                    Err(why) => (why, status == 200 || status == 429 || status >= 500),
+                },
+                Err(e) => (e.to_string(), true),
+            };
+            if !again {
+                return Err(Error::Model { who: self.name(), what: why });
             }
+            if tries == TRIES {
+                let what = format!("{why} ({TRIES} times; with --output the same command goes on later)");
+                return Err(Error::Model { who: self.name(), what });
+            }
+            (self.notice)(&format!("{}: {why}; trying again ({tries} of {})", self.name(), TRIES - 1));
+            std::thread::sleep(Duration::from_millis(250 << tries));
         }
     }
 

@@ -106,10 +106,38 @@ fn what_may_pass_is_tried_again_and_what_will_not_is_told() {
     let e = ask(&url, &[Job::user("x", 1)]).expect_err("refused").to_string();
     assert!(e.contains("status 404: no model") && e.contains("#tiny"), "{e}");
     assert_eq!(count.load(Ordering::SeqCst), 1);
-    let (url, _) = serve(|_, _| ok(&json!({ "error": "x" })));
+    let (url, count) = serve(|_, _| ok(&json!({ "error": "x" })));
+    let e = ask(&url, &[Job::user("x", 1)]).expect_err("no answer").to_string();
+    assert!(e.contains("choices[0].message") && e.contains("4 times") && e.contains("goes on later"), "{e}");
+    assert_eq!(count.load(Ordering::SeqCst), 4);
+}
+
+/// A proxy in front of a server that starts says so in HTML, and with status 200.
+#[test]
+fn an_answer_that_is_none_is_asked_for_again() {
+    static TOLD: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+    let page = "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html></html>";
+    let (url, count) = serve(move |n, _| match n {
+        0 => page.to_owned(),
+        1 => ok(&json!({ "choices": [] })),
+        _ => ok(&answer("at last")),
+    });
+    let mut endpoint = Endpoint::parse(&url).expect("an address");
+    endpoint.notice = |line| TOLD.lock().expect("nobody fails").push(line.to_owned());
+    let mut said = String::new();
+    let told = endpoint.generate(&[Job::user("x", 1)], &mut |_, a| {
+        said = a.text;
+        Ok(())
+    });
+    told.expect("answered");
+    assert_eq!((said.as_str(), count.load(Ordering::SeqCst)), ("at last", 3));
+    let lines = TOLD.lock().expect("nobody fails");
+    assert_eq!(lines.len(), 2);
     assert!(
-        ask(&url, &[Job::user("x", 1)]).expect_err("no answer").to_string().contains("choices[0].message")
+        lines[0].contains("no JSON") && lines[0].contains("<html>") && lines[0].contains("1 of 3"),
+        "{lines:?}"
     );
+    assert!(lines[1].contains("choices[0].message") && lines[1].contains("2 of 3"), "{lines:?}");
 }
 
 #[test]
