@@ -385,10 +385,32 @@ pub fn endpoint(url: &str, parallel: Option<u32>) -> Result<Endpoint> {
 /// # Errors
 /// A file that cannot be read.
 pub fn identity(model: &ModelFlag) -> Result<Value> {
-    const PART: u64 = 4 << 20;
-    let Some(path) = &model.model else {
-        return Ok(json!({ "file": model.name(), "sha256": weft_evals::hash::sha256(crate::mini::GGUF) }));
+    match &model.model {
+        Some(path) => identity_of(path),
+        None => Ok(json!({ "file": model.name(), "sha256": weft_evals::hash::sha256(crate::mini::GGUF) })),
+    }
+}
+
+/// The same of adapters, each with its strength.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn adapters(lora: &LoraFlag) -> Result<Value> {
+    let one = |text: &String| {
+        let (path, strength) = options::path_and_scale(text);
+        let path = std::path::Path::new(path);
+        // As `Adapter::open` finds what a folder holds.
+        let inside = ["adapter_model.safetensors", "adapter.gguf"].map(|name| path.join(name));
+        let inside = inside.iter().find(|file| file.exists()).unwrap_or(&inside[0]);
+        let mut value = identity_of(if path.is_dir() { inside } else { path })?;
+        value["strength"] = strength.into();
+        Ok(value)
     };
+    lora.lora.iter().map(one).collect()
+}
+
+fn identity_of(path: &std::path::Path) -> Result<Value> {
+    const PART: u64 = 4 << 20;
     let io = |e| Error::io(path, e);
     let mut file = std::fs::File::open(path).map_err(io)?;
     let size = file.metadata().map_err(io)?.len();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::cli::{command, fails, file, folder, json, ok};
+use crate::support::cli::{command, fails, file, folder, json, misused, ok, weft};
 
 /// Answers after some milliseconds, with a letter that follows from the question and the seed; a judge's question with
 /// JSON. Returns the address.
@@ -145,7 +145,16 @@ fn parts_of_a_set_are_merged() {
     let one = json(&["eval", "--merge", &all, "--json"]);
     assert_eq!(json(&["eval", "--merge", &a, &b, "--json"]), one);
     fails(&["eval", "--merge", &a, &a], &["question in common"]);
-    fails(&["eval", "--merge", &a, &data("tests/data")], &["answers.jsonl"]);
+    fails(&["eval", "--merge", &a, &data("tests/data")], &["settings.json"]);
+    // A part of the set alone has a score, and no score of the whole.
+    let part = weft(&["eval", "--merge", &a]);
+    assert!(part.code == Some(0) && part.stderr.contains("parts 2/2 are not among"), "{}", part.stderr);
+    fails(&["eval", "--merge", &a, &run("third", "3/3")], &["a part of 2", "one of 3"]);
+    // What was stopped has answers, and no result yet.
+    std::fs::remove_file(Path::new(&b).join("result.json")).expect("there");
+    fails(&["eval", "--merge", &a, &b], &[&b, "not at its end"]);
+    let compared = weft(&["eval", "--compare", &all, &b]);
+    assert!(compared.code == Some(0) && compared.stderr.contains("not at its end"), "{}", compared.stderr);
 }
 
 #[test]
@@ -223,6 +232,22 @@ fn healthbench_is_answered_judged_and_compared() {
     let agreement = json(&["eval", "--kappa", &a, &b, "--json"]);
     assert_eq!((agreement["verdicts"].as_u64(), agreement["agree"].as_f64()), (Some(5), Some(1.0)));
     assert_eq!(lines(Path::new(&a), "verdicts.jsonl"), 5);
+    // Parts of the set add up to the whole.
+    let part = |shard: &str| {
+        let out = place.join(shard.replace('/', "-")).display().to_string();
+        let all =
+            ["eval", "--suite", "healthbench", "--data", &data("tests/data/healthbench.jsonl"), "--json"];
+        json(&[&all[..], &["--endpoint", &url, "--judge", &url, "-o", &out, "--shard", shard]].concat());
+        out
+    };
+    let (one, two) = (part("1/2"), part("2/2"));
+    let merged = json(&["eval", "--merge", &two, &one, "--json"]);
+    assert_eq!((&merged["score"]["n"], &merged["tags"]), (&first["score"]["n"], &first["tags"]));
+    assert_eq!(merged["score"]["score"], first["score"]["score"]);
+    fails(&["eval", "--merge", &one, &one], &["question in common"]);
+    // Who answered is named, which is not the model on board.
+    let said = ok(&["eval", "--merge", &one, &two]);
+    assert!(said.starts_with(&format!("{url}, HealthBench, judged by {url}\n")), "{said}");
 }
 
 #[test]

@@ -22,6 +22,9 @@ pub enum Error {
     /// A model or an endpoint failed.
     #[error("{who}: {what}")]
     Model { who: String, what: String },
+    /// A file that could not be written.
+    #[error(transparent)]
+    Written(#[from] weft_formats::gguf::Error),
     /// It was asked to stop; what was finished is kept.
     #[error("interrupted")]
     Stopped,
@@ -41,12 +44,6 @@ impl Error {
     /// An error of reading or writing.
     pub fn io(path: &Path, cause: io::Error) -> Error {
         Error::Io { file: path.display().to_string(), cause }
-    }
-}
-
-impl From<weft_formats::gguf::Error> for Error {
-    fn from(e: weft_formats::gguf::Error) -> Error {
-        Error::Input(e.to_string())
     }
 }
 

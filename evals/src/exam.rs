@@ -11,7 +11,7 @@ use crate::ask::{Answer, Drawing, Generate, Job, Score, Turn};
 use crate::hash::hash_all;
 use crate::journal::Journal;
 use crate::question::Question;
-use crate::stats::{Interval, bootstrap, bootstrap_groups, mean};
+use crate::stats::{Interval, Paired, bootstrap, bootstrap_groups, mean, paired};
 use crate::suites::Mean;
 use crate::{Error, Result};
 
@@ -250,13 +250,50 @@ pub struct Outcome {
 
 /// Each question's subject and id with the share of its runs that are right, in order.
 pub fn scores(lines: &[Value]) -> BTreeMap<(String, String), f64> {
+    by_question(lines, &|l| l["right"] == true)
+}
+
+/// Each question's subject and id with the share of its runs of which something is true, in order.
+fn by_question(lines: &[Value], is: &dyn Fn(&Value) -> bool) -> BTreeMap<(String, String), f64> {
     let mut all: BTreeMap<(String, String), Vec<f64>> = BTreeMap::new();
     for line in lines {
         let of = |k: &str| line[k].as_str().unwrap_or_default().to_owned();
-        let right = f64::from(u8::from(line["right"].as_bool().unwrap_or(false)));
-        all.entry((of("subject"), of("id"))).or_default().push(right);
+        all.entry((of("subject"), of("id"))).or_default().push(f64::from(u8::from(is(line))));
     }
     all.into_iter().map(|(k, v)| (k, mean(&v))).collect()
+}
+
+/// Two runs on the questions that both answered.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compared {
+    /// The first one's score.
+    pub first: Interval,
+    /// The second one's.
+    pub second: Interval,
+    /// How they differ.
+    pub paired: Paired,
+}
+
+/// Compares the lines of two runs, question by question; scores are made as those of either run are. `None` where they
+/// have no question in common.
+pub fn compare(first: &[Value], second: &[Value], over: Mean) -> Option<Compared> {
+    let (a, b) = (scores(first), scores(second));
+    let mut subjects: BTreeMap<&str, [Vec<f64>; 2]> = BTreeMap::new();
+    for ((key, score), other) in a.iter().filter_map(|one| Some((one, b.get(one.0)?))) {
+        let subject = match over {
+            Mean::Subjects => key.0.as_str(),
+            Mean::Questions => "",
+        };
+        let [x, y] = subjects.entry(subject).or_default();
+        x.push(*score);
+        y.push(*other);
+    }
+    let of = |i: usize| -> Vec<&[f64]> { subjects.values().map(|s| s[i].as_slice()).collect() };
+    (!subjects.is_empty()).then(|| Compared {
+        first: bootstrap_groups(&of(0)),
+        second: bootstrap_groups(&of(1)),
+        paired: paired(&of(0), &of(1)),
+    })
 }
 
 /// Adds up the lines of a run.
@@ -271,8 +308,11 @@ pub fn result(lines: &[Value], over: Mean) -> Outcome {
     let share = |f: &dyn Fn(&Value) -> bool| -> Vec<f64> {
         lines.iter().map(|l| f64::from(u8::from(f(l)))).collect()
     };
-    let readable =
-        share(&|l| l["extracted"].as_str().is_some_and(|e| e != "NO_ANSWER" && e != "MULTIPLE_ANSWERS"));
+    // Runs of one question are no questions of their own.
+    let readable = by_question(lines, &|l| {
+        l["extracted"].as_str().is_some_and(|e| e != "NO_ANSWER" && e != "MULTIPLE_ANSWERS")
+    });
+    let readable: Vec<f64> = readable.into_values().collect();
     let mut rules = BTreeMap::new();
     for rule in lines.iter().filter_map(|l| l["rule"].as_str()) {
         *rules.entry(rule.to_owned()).or_default() += 1;

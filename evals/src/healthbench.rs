@@ -49,15 +49,17 @@ impl Conversation {
 /// Reads the file as it is published: a conversation a line, with `prompt_id`, `prompt`, `rubrics` and `example_tags`.
 ///
 /// # Errors
-/// A key that is missing or of another kind; a rubric without positive points.
+/// A key that is missing or of another kind; a rubric without positive points; two conversations of one name, by which
+/// answers and verdicts are kept.
 pub fn read(path: &Path) -> Result<Vec<Conversation>> {
     let mut all = Vec::new();
+    let mut places = BTreeMap::new();
     records::read(path, true, &mut |place, record| {
-        let parsed = conversation(&record).map_err(|what| Error::Row {
-            file: path.display().to_string(),
-            place: place.to_owned(),
-            what,
-        })?;
+        let wrong = |what| Error::Row { file: path.display().to_string(), place: place.to_owned(), what };
+        let parsed = conversation(&record).map_err(wrong)?;
+        if let Some(first) = places.insert(parsed.id.clone(), place.to_owned()) {
+            return Err(wrong(format!("has the \"prompt_id\" of {first}, \"{}\"; leave one out", parsed.id)));
+        }
         all.push(parsed);
         Ok(())
     })?;
@@ -90,7 +92,11 @@ fn conversation(record: &Record) -> std::result::Result<Conversation, String> {
         let wrong = |what: &str| format!("criterion {} of \"rubrics\" {what}", i + 1);
         rubric.push(Criterion {
             text: text(c, "criterion").ok_or_else(|| wrong("lacks \"criterion\""))?,
-            points: c.get("points").and_then(Value::as_f64).ok_or_else(|| wrong("lacks \"points\""))?,
+            points: c
+                .get("points")
+                .and_then(Value::as_f64)
+                .filter(|p| p.abs() <= 1e9)
+                .ok_or_else(|| wrong("lacks \"points\", a number"))?,
             tags: tags(c.get("tags")),
         });
     }

@@ -45,7 +45,7 @@ pub fn answers(
             id,
             json!({
                 "id": id, "output": answer.text, "tokens": answer.tokens, "prompt_tokens": answer.prompt_tokens,
-                "cut": answer.cut,
+                "cut": answer.cut, "tags": asked[i].tags,
             }),
         )?;
         told(journal.len())?;
@@ -71,10 +71,10 @@ pub fn judge(
     let every = || all.iter().zip(answers).flat_map(|(c, a)| (0..c.rubric.len()).map(move |i| (c, a, i)));
     let key = |c: &Conversation, i: usize| format!("{}/{i}", c.id);
     let line = |c: &Conversation, i: usize, met: Option<bool>, why: &str, tries: u32| {
-        let Criterion { points, text, .. } = &c.rubric[i];
+        let Criterion { points, text, tags } = &c.rubric[i];
         json!({
-            "id": c.id, "criterion": i, "text": text, "points": points, "met": met, "explanation": why,
-            "tries": tries,
+            "id": c.id, "criterion": i, "text": text, "points": points, "tags": tags, "met": met,
+            "explanation": why, "tries": tries,
         })
     };
     for attempt in 0..TRIES {
@@ -100,6 +100,50 @@ pub fn judge(
     let mut met = lines.iter().map(|l| l["met"] == true);
     let of = |c: &Conversation| met.by_ref().take(c.rubric.len()).collect();
     Ok((all.iter().map(of).collect(), unreadable))
+}
+
+/// Conversations as far as scores need them, with a verdict a criterion, and how many verdicts were unreadable.
+pub type Judged = (Vec<Conversation>, Vec<Vec<bool>>, usize);
+
+/// What a run has left in its folder: its conversations without what was said.
+///
+/// # Errors
+/// No such files, or lines that name no tags, as those of older versions.
+pub fn judged(folder: &Path) -> Result<Judged> {
+    let (mut all, mut met, mut unreadable) = (Vec::new(), Vec::new(), 0);
+    let mut places = BTreeMap::new();
+    let read = |name: &str, each: &mut dyn FnMut(&Value, Vec<String>) -> Option<()>| {
+        let path = folder.join(name);
+        records::read(&path, true, &mut |place, record| {
+            let line = Value::Object(record);
+            let tags = line["tags"].as_array().map(|t| t.iter().filter_map(Value::as_str));
+            let tags = tags.map(|t| t.map(str::to_owned).collect());
+            tags.and_then(|tags| each(&line, tags)).ok_or_else(|| Error::Row {
+                file: path.display().to_string(),
+                place: place.to_owned(),
+                what:
+                    "is no line of HealthBench with \"tags\", which older versions did not write; judge in a \
+                       new folder"
+                        .to_owned(),
+            })
+        })
+    };
+    read("answers.jsonl", &mut |line, tags| {
+        let id = line["id"].as_str()?.to_owned();
+        places.insert(id.clone(), all.len());
+        all.push(Conversation { id, turns: Vec::new(), rubric: Vec::new(), tags });
+        met.push(Vec::new());
+        Some(())
+    })?;
+    read("verdicts.jsonl", &mut |line, tags| {
+        let at = *places.get(line["id"].as_str()?)?;
+        let (text, points) = (line["text"].as_str()?.to_owned(), line["points"].as_f64()?);
+        all[at].rubric.push(Criterion { text, points, tags });
+        met[at].push(line["met"] == true);
+        unreadable += usize::from(line["met"].is_null());
+        Some(())
+    })?;
+    Ok((all, met, unreadable))
 }
 
 /// How far two files of verdicts agree.

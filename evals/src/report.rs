@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::exam::Outcome;
-use crate::stats::{Interval, Paired};
+use crate::exam::{Compared, Outcome};
+use crate::stats::Interval;
+use crate::suites::Mean;
 
 /// An interval as JSON, shares between 0 and 1.
 pub fn interval_json(i: Interval) -> Value {
@@ -73,24 +74,37 @@ pub fn outcome_markdown(title: &str, how: &[String], o: &Outcome) -> String {
     text
 }
 
-/// A comparison as lines for a terminal.
-pub fn paired_text(first: &str, second: &str, n: usize, p: &Paired) -> String {
-    let d = p.difference;
+/// A comparison as lines for a terminal; `over` is how the scores were made.
+pub fn paired_text(first: &str, second: &str, c: &Compared, over: Mean) -> String {
+    let d = c.paired.difference;
+    let each = match over {
+        Mean::Subjects => ", each subject counting the same",
+        Mean::Questions => "",
+    };
+    let p = match c.paired.p {
+        p if p < 0.0001 => "p < 0.0001".to_owned(),
+        p => format!("p = {p:.4}"),
+    };
     format!(
-        "{first} less {second}, {n} questions that both answered\n  difference  {:+.2} points  [{:+.2}, {:+.2}]\n  only \
-         the first right  {}, only the second  {}, McNemar's p = {:.4}\n",
+        "{first} less {second}, {} questions that both answered{each}\n  scores      {} %  and  {} %\n  difference  {:+.2} \
+         points  [{:+.2}, {:+.2}]\n  only the first right  {}, only the second  {}, McNemar's {p}\n",
+        d.n,
+        percent(c.first),
+        percent(c.second),
         100.0 * d.mean,
         100.0 * d.low,
         100.0 * d.high,
-        p.only_first,
-        p.only_second,
-        p.p
+        c.paired.only_first,
+        c.paired.only_second,
     )
 }
 
 /// A comparison as JSON.
-pub fn paired_json(p: &Paired) -> Value {
+pub fn paired_json(c: &Compared) -> Value {
+    let p = &c.paired;
     json!({
+        "first": interval_json(c.first),
+        "second": interval_json(c.second),
         "difference": interval_json(p.difference),
         "only_first": p.only_first,
         "only_second": p.only_second,

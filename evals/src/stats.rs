@@ -67,15 +67,20 @@ pub struct Paired {
     pub p: f64,
 }
 
-/// Compares scores of the same questions, in the same order. A question counts as right above a score of 0.5.
-pub fn paired(first: &[f64], second: &[f64]) -> Paired {
-    let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
-    let count = |mine: &[f64], other: &[f64]| {
-        mine.iter().zip(other).filter(|(a, b)| **a > 0.5 && **b <= 0.5).count() as u64
-    };
-    let (only_first, only_second) = (count(first, second), count(second, first));
+/// Compares scores of the same questions, in the same order, in groups that count the same each. A question counts as
+/// right above a score of 0.5.
+pub fn paired(first: &[&[f64]], second: &[&[f64]]) -> Paired {
+    let both = || first.iter().zip(second);
+    let less = |(x, y): (&&[f64], &&[f64])| x.iter().zip(*y).map(|(a, b)| a - b).collect();
+    let differences: Vec<Vec<f64>> = both().map(less).collect();
+    let (mut only_first, mut only_second) = (0, 0);
+    for (a, b) in both().flat_map(|(x, y)| x.iter().zip(*y)) {
+        only_first += u64::from(*a > 0.5 && *b <= 0.5);
+        only_second += u64::from(*b > 0.5 && *a <= 0.5);
+    }
+    let groups: Vec<&[f64]> = differences.iter().map(Vec::as_slice).collect();
     let p = mcnemar(only_first, only_second);
-    Paired { difference: bootstrap(&differences), only_first, only_second, p }
+    Paired { difference: bootstrap_groups(&groups), only_first, only_second, p }
 }
 
 /// McNemar's exact test: the two-sided binomial probability of `b` against `c` at one half.

@@ -203,6 +203,32 @@ fn a_judge_reads_what_rules_cannot_and_sees_no_question() {
     assert!(judged.iter().all(|l| l["extracted"] == "B" && l["right"] == (l["answer"] == "B")));
 }
 
+/// Scores of a comparison are made as those of the suite are, and the runs of a question are no questions.
+#[test]
+fn comparisons_and_shares_count_as_scores_do() {
+    let line = |subject: &str, id: usize, run: usize, right: bool, said: &str| serde_json::json!({ "subject": subject, "id": id.to_string(), "run": run, "right": right, "extracted": said });
+    // Two questions of one subject and 98 of another, of which the first has the small one right.
+    let all = |small: bool| -> Vec<Value> {
+        let of = |s: &'static str, n: usize, right: bool| (0..n).map(move |i| line(s, i, 0, right, "A"));
+        of("small", 2, small).chain(of("large", 98, false)).collect()
+    };
+    let by = |over| exam::compare(&all(true), &all(false), over).expect("the same questions");
+    let (subjects, questions) = (by(Mean::Subjects), by(Mean::Questions));
+    assert_eq!((subjects.first.mean, subjects.second.mean, subjects.paired.difference.mean), (0.5, 0.0, 0.5));
+    assert_eq!(subjects.first, exam::result(&all(true), Mean::Subjects).all);
+    assert!((questions.paired.difference.mean - 0.02).abs() < 1e-12);
+    assert_eq!((subjects.paired.only_first, subjects.paired.only_second), (2, 0));
+    assert_eq!(exam::compare(&all(true), &[line("other", 0, 0, true, "A")], Mean::Questions), None);
+    // 50 questions in four runs, of which half of the questions name an option each time.
+    let runs: Vec<Value> = (0..200)
+        .map(|i| line("s", i % 50, i / 50, false, if i % 2 == 0 { "A" } else { "NO_ANSWER" }))
+        .collect();
+    let readable = exam::result(&runs, Mean::Questions).readable;
+    assert_eq!((readable.mean, readable.n), (0.5, 50));
+    // As wide as 50 throws of a coin are, not as 200.
+    assert!(readable.high - readable.low > 0.22, "{readable:?}");
+}
+
 #[test]
 fn a_folder_belongs_to_one_way_of_asking() {
     let folder = folder("claim");

@@ -105,6 +105,11 @@ fn the_published_file_is_read_and_its_mistakes_are_told() {
         let e = healthbench::read(&path).expect_err("a mistake").to_string();
         assert!(e.contains(want) && e.contains("1"), "{e}");
     }
+    // Answers and verdicts are kept by name.
+    let path = folder("health").join("twice.jsonl");
+    std::fs::write(&path, format!("{line}\n{line}\n")).expect("written");
+    let e = healthbench::read(&path).expect_err("one name for two").to_string();
+    assert!(e.contains("line 2") && e.contains("\"prompt_id\" of line 1"), "{e}");
     let path = folder("health").join("negative.jsonl");
     std::fs::write(
         &path,

@@ -36,10 +36,10 @@ fn mcnemar_is_the_binomial_s_tail() {
 fn a_comparison_pairs_questions() {
     let first: Vec<f64> = (0..100).map(|i| f64::from(u8::from(i < 60))).collect();
     let second: Vec<f64> = (0..100).map(|i| f64::from(u8::from((10..50).contains(&i)))).collect();
-    let p = paired(&first, &second);
+    let p = paired(&[&first], &[&second]);
     assert_eq!((p.only_first, p.only_second), (20, 0));
     assert!((p.difference.mean - 0.2).abs() < 1e-12 && p.difference.low > 0.1 && p.p < 1e-5, "{p:?}");
-    let same = paired(&first, &first);
+    let same = paired(&[&first], &[&first]);
     assert_eq!((same.difference.mean, same.p), (0.0, 1.0));
 }
 

@@ -167,7 +167,7 @@ pub(super) fn read(f: &super::Flags, path: &Path) -> Result<Set> {
 }
 
 /// How the score of the whole is made.
-fn over(f: &super::Flags) -> Mean {
+pub(super) fn over(f: &super::Flags) -> Mean {
     suites::find(&f.suite).map_or(Mean::Questions, |s| s.mean)
 }
 
@@ -203,7 +203,13 @@ fn template(f: &super::Flags, open: bool) -> Result<Template> {
 }
 
 /// What makes a run what it is; a folder of results holds runs of one such description alone.
-fn settings(f: &super::Flags, set: &Set, template: &Template, asking: &Asking, model: &Value) -> Value {
+fn settings(
+    f: &super::Flags,
+    set: &Set,
+    template: &Template,
+    asking: &Asking,
+    (model, adapters): (Value, Value),
+) -> Value {
     let e = &f.exam;
     let files: Vec<Value> = set
         .files
@@ -234,7 +240,8 @@ fn settings(f: &super::Flags, set: &Set, template: &Template, asking: &Asking, m
         "suite": f.suite,
         "data": files,
         "model": model,
-        "adapters": f.lora.lora,
+        "adapters": adapters,
+        "cache": f.cache.cache_type.map(weft_models::CacheType::name),
         "asked": mode,
         "template": { "name": template.name, "text": template.text, "shots": e.shots, "sha256": template.sha256() },
         "limit": f.limit,
@@ -263,7 +270,7 @@ pub(super) fn run(f: &super::Flags) -> Result<()> {
         None if f.synthetic.is_some() => json!({ "synthetic": f.synthetic }),
         None => answers::identity(&f.model)?,
     };
-    let settings = settings(f, &set, &template, &asking, &model);
+    let settings = settings(f, &set, &template, &asking, (model, answers::adapters(&f.lora)?));
     let folder = f.exam.output.as_deref();
     let mut journals = journals(folder, &settings)?;
     interrupt::install(2);

@@ -1,10 +1,13 @@
 //! HealthBench: a model answers, a judge says which criteria each answer meets.
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value, json};
 use weft_evals::ask::{Drawing, Generate};
 use weft_evals::healthbench::{self, Clipped, Conversation};
 use weft_evals::journal::{Journal, claim, write_text};
-use weft_evals::{Job, hash, judge};
+use weft_evals::judge::{self, Judged};
+use weft_evals::{Job, hash};
 
 use super::exam::{self, Switch};
 use crate::answers::{self, Local};
@@ -40,7 +43,8 @@ pub(super) fn run(f: &super::Flags) -> Result<()> {
         "suite": "healthbench",
         "data": { "file": path.file_name().map(|n| n.to_string_lossy().into_owned()), "sha256": hash::sha256(&bytes) },
         "model": model,
-        "adapters": f.lora.lora,
+        "adapters": answers::adapters(&f.lora)?,
+        "cache": f.cache.cache_type.map(weft_models::CacheType::name),
         "temperature": e.temp,
         "top_k": e.top_k,
         "top_p": e.top_p,
@@ -75,7 +79,7 @@ pub(super) fn run(f: &super::Flags) -> Result<()> {
     let verdicts = judge::judge(&all, &answers, who, &mut judged, &mut told);
     bar.finish_and_clear();
     let (met, unreadable) = verdicts?;
-    tell(f, &all, &met, unreadable, settings)
+    tell(f, &(all, met, unreadable), settings)
 }
 
 /// The answers of whoever is asked.
@@ -95,22 +99,42 @@ fn answer(f: &super::Flags, all: &[Conversation], job: &Job, journal: &mut Journ
     Ok(answers?)
 }
 
+/// What runs on parts of the set have left.
+///
+/// # Errors
+/// A conversation that two of them have.
+pub(super) fn parts(folders: &[PathBuf]) -> Result<Judged> {
+    let (mut all, mut met, mut unreadable) = (Vec::new(), Vec::new(), 0);
+    for folder in folders {
+        let (some, verdicts, unread) = judge::judged(folder)?;
+        all.extend(some);
+        met.extend(verdicts);
+        unreadable += unread;
+    }
+    let mut ids: Vec<&str> = all.iter().map(|c| c.id.as_str()).collect();
+    ids.sort_unstable();
+    if ids.windows(2).any(|w| w[0] == w[1]) {
+        return Err(Error::input(super::results::TWICE));
+    }
+    Ok((all, met, unreadable))
+}
+
 /// Scores by theme and axis, on stdout and in the folder.
-fn tell(
-    f: &super::Flags,
-    all: &[Conversation],
-    met: &[Vec<bool>],
-    unreadable: usize,
-    settings: Value,
-) -> Result<()> {
+pub(super) fn tell(f: &super::Flags, (all, met, unreadable): &Judged, settings: Value) -> Result<()> {
     let (whole, tags) = healthbench::scores(all, met);
     let one = |c: Clipped| json!({ "score": c.mean, "error": c.error, "n": c.n });
     let by_tag: Map<String, Value> = tags.iter().map(|(t, c)| (t.clone(), one(*c))).collect();
     let value = json!({ "score": one(whole), "tags": by_tag, "unreadable_verdicts": unreadable, "settings": settings });
     let shown = |t: &str| t.starts_with("theme:") || t.starts_with("axis:");
+    let model = &value["settings"]["model"];
+    let who = model["file"].as_str().or(model["endpoint"].as_str()).unwrap_or_default();
+    let title =
+        format!("{who}, HealthBench, judged by {}", value["settings"]["judge"].as_str().unwrap_or_default());
+    let unread =
+        format!("{unreadable} verdicts could not be read after {} tries and count as not met", judge::TRIES);
     if let Some(folder) = &f.exam.output {
         let mut table =
-            "# HealthBench\n\n| | score | error | conversations |\n|---|---:|---:|---:|\n".to_owned();
+            format!("# {title}\n\n- {unread}\n\n| | score | error | conversations |\n|---|---:|---:|---:|\n");
         let row = |name: &str, c: Clipped| {
             format!("| {name} | {:.2} | {:.2} | {} |\n", 100.0 * c.mean, 100.0 * c.error, c.n)
         };
@@ -125,20 +149,13 @@ fn tell(
     let line = |name: &str, c: Clipped| {
         format!("  {name:<44} {:>6.2} ± {:.2} %  of {}", 100.0 * c.mean, 100.0 * c.error, c.n)
     };
-    output::line(&format!("{}, HealthBench, judged by {}", f.model.name(), settings_judge(&value)))?;
+    output::line(&title)?;
     output::line(&line("all", whole))?;
     for (tag, c) in tags.iter().filter(|(t, _)| shown(t)) {
         output::line(&line(tag, *c))?;
     }
-    if unreadable > 0 {
-        output::note(&format!(
-            "{unreadable} verdicts could not be read after {} tries and count as not met",
-            judge::TRIES
-        ));
+    if *unreadable > 0 {
+        output::note(&unread);
     }
     Ok(())
-}
-
-fn settings_judge(value: &Value) -> &str {
-    value["settings"]["judge"].as_str().unwrap_or_default()
 }

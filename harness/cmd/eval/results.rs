@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
-use weft_evals::{exam, judge, overlap, report, stats, suites};
+use serde_json::{Value, json};
+use weft_evals::question::Shard;
+use weft_evals::suites::{self, Mean};
+use weft_evals::{exam, judge, overlap, report};
 
 use crate::{Error, Result, output};
 
@@ -46,66 +48,115 @@ pub(super) fn run(f: &super::Flags) -> Result<bool> {
     Ok(true)
 }
 
+/// What is wrong with parts that overlap.
+pub(super) const TWICE: &str = "two of the folders have a question in common; merge different parts of a set";
+
+/// What a folder of results says of how it was asked.
+fn settings(folder: &Path) -> Result<Value> {
+    let path = folder.join("settings.json");
+    let bytes = weft_formats::read_regular(&path).map_err(|e| Error::io(&path, e))?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::input(format!("{}: {e}", path.display())))
+}
+
+/// How the scores of a suite are made.
+fn mean(settings: &Value) -> Mean {
+    suites::find(settings["suite"].as_str().unwrap_or_default()).map_or(Mean::Questions, |s| s.mean)
+}
+
+/// Whether the run of a folder came to its end.
+fn is_whole(folder: &Path) -> bool {
+    folder.join("result.json").is_file()
+}
+
 fn compare(f: &super::Flags, first: &Path, second: &Path) -> Result<()> {
-    let (a, b) = (exam::scores(&exam::lines(first)?), exam::scores(&exam::lines(second)?));
-    let (mut x, mut y) = (Vec::new(), Vec::new());
-    for (key, score) in &a {
-        if let Some(other) = b.get(key) {
-            x.push(*score);
-            y.push(*other);
-        }
+    let over = match [settings(first), settings(second)] {
+        [Ok(a), Ok(b)] if a["suite"] == b["suite"] => mean(&a),
+        _ => Mean::Questions,
+    };
+    for folder in [first, second].into_iter().filter(|folder| !is_whole(folder)) {
+        output::note(&format!(
+            "{}: this run is not at its end; what it has answered is compared",
+            folder.display()
+        ));
     }
-    if x.is_empty() {
-        return Err(Error::input(format!(
-            "{} and {} have no question in common",
-            first.display(),
-            second.display()
-        )));
-    }
-    let paired = stats::paired(&x, &y);
+    let compared = exam::compare(&exam::lines(first)?, &exam::lines(second)?, over).ok_or_else(|| {
+        let (first, second) = (first.display(), second.display());
+        Error::input(format!("{first} and {second} have no question in common"))
+    })?;
     if f.json {
-        let mut value = report::paired_json(&paired);
-        value["first"] = report::interval_json(stats::bootstrap(&x));
-        value["second"] = report::interval_json(stats::bootstrap(&y));
-        return output::json(&value);
+        return output::json(&report::paired_json(&compared));
     }
     let names = [first, second].map(|p| p.display().to_string());
-    output::text(&report::paired_text(&names[0], &names[1], x.len(), &paired))
+    output::text(&report::paired_text(&names[0], &names[1], &compared, over))
+}
+
+/// Refuses parts of different divisions: what they have together is no part of anything.
+fn check_division(shards: &[(Shard, &Path)]) -> Result<()> {
+    let Some((one, place)) = shards.first() else { return Ok(()) };
+    match shards.iter().find(|s| s.0.count != one.count) {
+        None => Ok(()),
+        Some((other, there)) => Err(Error::input(format!(
+            "{} is a part of {} and {} one of {}; merge parts of one division",
+            place.display(),
+            one.count,
+            there.display(),
+            other.count
+        ))),
+    }
+}
+
+/// Says which parts of a set are not among the folders.
+fn note_missing(shards: &[(Shard, &Path)]) {
+    let count = shards.first().map_or(0, |s| s.0.count);
+    let missing = (0..count).filter(|i| shards.iter().all(|s| s.0.index != *i));
+    let missing: Vec<String> = missing.map(|i| format!("{}/{count}", i + 1)).collect();
+    if !missing.is_empty() {
+        output::note(&format!(
+            "warning: the parts {} are not among the folders, so that this is no score of the whole",
+            missing.join(", ")
+        ));
+    }
 }
 
 fn merge(f: &super::Flags, folders: &[PathBuf]) -> Result<()> {
     let mut lines = Vec::new();
-    let mut suite = None;
+    let mut all: Option<Value> = None;
+    let mut shards = Vec::new();
     for folder in folders {
-        lines.extend(exam::lines(folder)?);
-        let path = folder.join("settings.json");
-        let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
-        let settings: serde_json::Value =
-            serde_json::from_slice(&bytes).map_err(|e| Error::input(format!("{}: {e}", path.display())))?;
-        let mut same = settings.clone();
-        same["shard"] = serde_json::Value::Null;
-        if suite.as_ref().is_some_and(|s| *s != same) {
-            return Err(Error::input(format!(
-                "{}: was asked in another way than {}",
-                folder.display(),
-                folders[0].display()
-            )));
+        let mut same = settings(folder)?;
+        let wrong = |what: &str| Error::input(format!("{}: {what}", folder.display()));
+        if !is_whole(folder) {
+            return Err(wrong("this run is not at its end; the command that began it goes on"));
         }
-        suite = Some(same);
+        if same["suite"] != "healthbench" {
+            lines.extend(exam::lines(folder)?);
+        }
+        shards.push((same["shard"].as_str().map_or(Ok(Shard::ALL), Shard::parse)?, folder.as_path()));
+        same["shard"] = Value::Null;
+        if all.as_ref().is_some_and(|s| *s != same) {
+            let first = folders[0].display();
+            return Err(wrong(&format!("was asked in another way than {first}")));
+        }
+        all = Some(same);
     }
-    let name = suite.as_ref().and_then(|s| s["suite"].as_str()).unwrap_or_default();
-    let mean = suites::find(name).map_or(suites::Mean::Questions, |s| s.mean);
+    check_division(&shards)?;
+    let all = all.unwrap_or_default();
+    if all["suite"] == "healthbench" {
+        let judged = super::health::parts(folders)?;
+        note_missing(&shards);
+        return super::health::tell(f, &judged, all);
+    }
     let mut keys: Vec<String> = lines.iter().filter_map(exam::key).collect();
     keys.sort();
     if keys.windows(2).any(|w| w[0] == w[1]) {
-        return Err(Error::input(
-            "two of the folders have a question in common; merge different parts of a set",
-        ));
+        return Err(Error::input(TWICE));
     }
-    let outcome = exam::result(&lines, mean);
+    note_missing(&shards);
+    let outcome = exam::result(&lines, mean(&all));
     if f.json {
         return output::json(&report::outcome_json(&outcome));
     }
+    let name = all["suite"].as_str().unwrap_or_default();
     output::line(&format!("{name}, {} answers of {} folders", lines.len(), folders.len()))?;
     output::text(&report::outcome_text(&outcome, lines.iter().any(|l| l["output"].is_string())))
 }

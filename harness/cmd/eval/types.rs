@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use weft_evals::exam;
 use weft_evals::journal::write_text;
 use weft_evals::report::{self, Point};
-use weft_evals::stats::{Interval, bootstrap, paired};
+use weft_evals::stats::Interval;
 use weft_formats::gguf::File;
 use weft_formats::recipe::{self, Model, RECIPES, Recipe, Wishes};
 use weft_runtime::human;
@@ -258,8 +258,7 @@ impl Run<'_> {
         let own = ["--suite", &self.f.suite, "-m", &text_of(file), "-o", &text_of(results), "--json"];
         args.extend(own.map(str::to_owned));
         call(&args)?;
-        let scores = exam::scores(&exam::lines(results)?);
-        let score = bootstrap(&scores.values().copied().collect::<Vec<_>>());
+        let (lines, over) = (exam::lines(results)?, super::exam::over(self.f));
         let own_bits = || {
             let weights: u64 = self.file.tensors().iter().map(|t| t.elements()).sum();
             self.file.tensors().iter().map(|t| t.size).sum::<u64>() as f64 * 8.0 / weights.max(1) as f64
@@ -268,17 +267,15 @@ impl Run<'_> {
             "type": name,
             "bytes": std::fs::metadata(file).map_err(|e| Error::io(file, e))?.len(),
             "bits_per_weight": bits.unwrap_or_else(own_bits),
-            "score": report::interval_json(score),
+            "score": report::interval_json(exam::result(&lines, over).all),
             "beside_source": null,
             "divergence": null,
         });
         if bits.is_none() {
             return Ok(row);
         }
-        let whole = exam::scores(&exam::lines(&self.folder.join("source"))?);
-        let (own, other): (Vec<f64>, Vec<f64>) =
-            scores.iter().filter_map(|(k, s)| Some((*s, *whole.get(k)?))).unzip();
-        row["beside_source"] = report::paired_json(&paired(&own, &other));
+        let whole = exam::lines(&self.folder.join("source"))?;
+        row["beside_source"] = exam::compare(&lines, &whole, over).as_ref().map(report::paired_json).into();
         let mut args = vec!["eval".to_owned(), "-m".to_owned(), text_of(file)];
         let more = ["--suite", "divergence", "--against", &text_of(self.source), "--json"];
         args.extend(more.map(str::to_owned));
