@@ -2,9 +2,10 @@
 //!
 //! A change much smaller than half a step of a quantised type's grid rounds back to what was there before, in
 //! silence. What is left of a change Δ is its share: the projection on Δ of what the tensor becomes with it, less
-//! what it becomes without, over Δ's own square. [`Change::share`] measures it. Where a tensor keeps its type, [`Change::write`] keeps
-//! its scales as well and moves codes alone: what a value lacks of a whole step is carried along the row
-//! ([`Grid::moved`]). To enlarge a change until enough of it rounds up would have the same share and be wrong: rows
+//! what it becomes without, over Δ's own square. [`Change::measure`] measures it. Where a tensor keeps its type,
+//! [`Change::write`] can keep its scales as well and move codes alone: to the nearest where that leaves enough of the
+//! change, and else by carrying what a value lacks of a whole step along the row ([`Grid::moved`]), which leaves all of
+//! it and errs more. To enlarge a change until enough of it rounds up would have the same share and be wrong: rows
 //! of a low-rank change have their largest values in the same columns, so all would move those, and what they err
 //! by would add up in the change's own direction (SmolLM2 wrote one word over and over).
 
@@ -21,11 +22,22 @@ const SAMPLE: usize = 64;
 /// How a change is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rounding {
-    /// Each value as the nearest that the type has.
+    /// Each value as the nearest that the type has; where a tensor keeps its type, on its own grid.
     Nearest,
+    /// The same, with scales made anew: a large change goes beyond the ends of the grid that was there.
+    Fresh,
     /// Values are rounded so that the whole change is left on average where a tensor stays on its own grid, and else to the
     /// nearest.
     Kept,
+}
+
+/// What becomes of a change, as measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measured {
+    /// What is left of it: 1 is all, 0 nothing.
+    pub share: f32,
+    /// The square of how far values are from where they should be, in squares of the change.
+    pub error: f32,
 }
 
 /// What is added to one tensor.
@@ -80,19 +92,19 @@ impl Change<'_> {
         }
     }
 
-    /// What is left of it in the rows `bytes` of `cols` values of type `from`, stored as `to`: 1 is all of it, 0
-    /// nothing. Up to 64 rows are looked at.
+    /// What becomes of it in the rows `bytes` of `cols` values of type `from`, stored as `to`. Up to 64 rows are looked
+    /// at.
     ///
     /// # Errors
     /// A type that cannot be read or written, a value that it cannot hold.
-    pub fn share(
+    pub fn measure(
         &self,
         from: Type,
         bytes: &[u8],
         cols: usize,
         to: Type,
         rounding: Rounding,
-    ) -> Result<f32, quant::Error> {
+    ) -> Result<Measured, quant::Error> {
         let row = from.row_bytes(cols as u64).unwrap_or(0).max(1) as usize;
         let changed: Vec<usize> = (0..bytes.len() / row)
             .filter(|r| self.parts.iter().any(|(pair, _, at)| (*at..at + pair.rows).contains(r)))
@@ -100,13 +112,17 @@ impl Change<'_> {
         let step = changed.len().div_ceil(SAMPLE).max(1);
         let rows: Vec<usize> = changed.into_iter().step_by(step).collect();
         let one = |r: &usize| self.left(*r, from, &bytes[r * row..][..row], cols, to, rounding);
-        let sums: Result<Vec<(f64, f64)>, _> = rows.par_iter().map(one).collect();
-        let (product, square) = sums?.into_iter().fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let sums: Result<Vec<[f64; 3]>, _> = rows.par_iter().map(one).collect();
+        let add = |a: [f64; 3], b: [f64; 3]| [a[0] + b[0], a[1] + b[1], a[2] + b[2]];
+        let [product, square, error] = sums?.into_iter().fold([0.0; 3], add);
         // A change of nothing is kept whole.
-        Ok(if square > 0.0 { (product / square) as f32 } else { 1.0 })
+        Ok(match square > 0.0 {
+            true => Measured { share: (product / square) as f32, error: (error / square) as f32 },
+            false => Measured { share: 1.0, error: 0.0 },
+        })
     }
 
-    /// The product of the change of row `r` with what becomes of it, and its square.
+    /// The product of the change of row `r` with what becomes of it, its square, and the square of the error.
     fn left(
         &self,
         r: usize,
@@ -115,43 +131,49 @@ impl Change<'_> {
         cols: usize,
         to: Type,
         rounding: Rounding,
-    ) -> Result<(f64, f64), quant::Error> {
+    ) -> Result<[f64; 3], quant::Error> {
         let mut delta = vec![0.0; cols];
         self.add_to(r, cols, &mut delta);
         let square = delta.iter().map(|d| f64::from(*d) * f64::from(*d)).sum();
-        if from == to
-            && let Some(grid) = Grid::new(from, bytes)?
-        {
-            let product = match rounding {
-                Rounding::Nearest => grid.left(&delta),
-                Rounding::Kept => grid.moved(&delta, phase(r)).1,
-            };
-            return Ok((product, square));
-        }
         let mut before = vec![0.0; cols];
         dequantize(from, bytes, &mut before)?;
-        let mut after: Vec<f32> = before.iter().zip(&delta).map(|(w, d)| w + d).collect();
+        let aim: Vec<f32> = before.iter().zip(&delta).map(|(w, d)| w + d).collect();
+        let error = |after: &[f32]| after.iter().zip(&aim).map(|(v, w)| f64::from(v - w).powi(2)).sum();
+        if from == to
+            && rounding != Rounding::Fresh
+            && let Some(grid) = Grid::new(from, bytes)?
+        {
+            let (bytes, product) = match rounding {
+                Rounding::Kept => grid.moved(&delta, phase(r)),
+                _ => grid.nearest(&delta),
+            };
+            let mut after = vec![0.0; cols];
+            dequantize(from, &bytes, &mut after)?;
+            return Ok([product, square, error(&after)]);
+        }
+        let mut after = aim.clone();
         for values in [&mut before, &mut after] {
             let mut encoded = Vec::new();
             quantize(to, values, None, &mut encoded)?;
             dequantize(to, &encoded, values)?;
         }
         let terms = before.iter().zip(&after).zip(&delta);
-        Ok((terms.map(|((w, v), d)| f64::from(v - w) * f64::from(*d)).sum(), square))
+        let product = terms.map(|((w, v), d)| f64::from(v - w) * f64::from(*d)).sum();
+        Ok([product, square, error(&after)])
     }
 
     /// Appends the rows `bytes` of `cols` values of type `from`, the first of which is the tensor's row `first`, as
     /// rows of type `to` with the change in them.
     ///
     /// # Errors
-    /// As [`Change::share`]; nothing is appended then. A value that cannot be held is counted from `bytes`' start.
+    /// As [`Change::measure`]; nothing is appended then. A value that cannot be held is counted from `bytes`' start.
     pub fn write(
         &self,
         first: usize,
         from: Type,
         bytes: &[u8],
         cols: usize,
-        to: Type,
+        (to, rounding): (Type, Rounding),
         out: &mut Vec<u8>,
     ) -> Result<(), quant::Error> {
         let partial = quant::Error::Partial { ty: from, values: cols };
@@ -159,13 +181,16 @@ impl Change<'_> {
         let one = |(i, bytes): (usize, &[u8])| -> Result<Vec<u8>, quant::Error> {
             let mut delta = vec![0.0; cols];
             self.add_to(first + i, cols, &mut delta);
+            if from == to && delta.iter().all(|d| *d == 0.0) {
+                return Ok(bytes.to_vec());
+            }
             if from == to
+                && rounding != Rounding::Fresh
                 && let Some(grid) = Grid::new(from, bytes)?
             {
-                return Ok(if delta.iter().all(|d| *d == 0.0) {
-                    bytes.to_vec()
-                } else {
-                    grid.moved(&delta, phase(first + i)).0
+                return Ok(match rounding {
+                    Rounding::Kept => grid.moved(&delta, phase(first + i)).0,
+                    _ => grid.nearest(&delta).0,
                 });
             }
             let mut values = vec![0.0; cols];

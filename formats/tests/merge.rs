@@ -59,11 +59,13 @@ fn small_types_lose_a_change_unless_it_is_kept() {
         let file = of_type(*ty);
         let (t, p) = (&file.tensors()[0], pair(&file));
         let (bytes, change) = (file.bytes(t), Change { parts: vec![(&p, 1.0, 0)] });
-        let share = |to, rounding| change.share(t.ty, bytes, 256, to, rounding).unwrap();
+        let share = |to, rounding| change.measure(t.ty, bytes, 256, to, rounding).unwrap().share;
         let (nearest, kept) = (share(*ty, Rounding::Nearest), share(*ty, Rounding::Kept));
         let (q8, f16) = (share(Type::Q8_0, Rounding::Nearest), share(Type::F16, Rounding::Nearest));
-        let fresh =
-            change.share(Type::F32, exact.bytes(&exact.tensors()[0]), 256, *ty, Rounding::Nearest).unwrap();
+        let fresh = change
+            .measure(Type::F32, exact.bytes(&exact.tensors()[0]), 256, *ty, Rounding::Nearest)
+            .unwrap()
+            .share;
         eprintln!(
             "{ty}: {nearest:.3}, kept {kept:.3}, as Q8_0 {q8:.3}, as F16 {f16:.3}, from F32 {fresh:.3}"
         );
@@ -94,7 +96,7 @@ fn a_kept_change_moves_codes_alone() {
         let (t, p) = (&file.tensors()[0], pair(&file));
         let (bytes, change) = (file.bytes(t), Change { parts: vec![(&p, 1.0, 0)] });
         let mut out = Vec::new();
-        change.write(0, *ty, bytes, 256, *ty, &mut out).unwrap();
+        change.write(0, *ty, bytes, 256, (*ty, Rounding::Kept), &mut out).unwrap();
         assert_eq!(out.len(), bytes.len());
         let n = t.elements() as usize;
         let (mut before, mut after, mut delta) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
@@ -116,6 +118,40 @@ fn a_kept_change_moves_codes_alone() {
     }
 }
 
+/// The nearest errs less than carrying along a row does, and new scales less than the grid of the old ones where a change
+/// goes beyond its ends. What was measured is what is written.
+#[test]
+fn rounding_errs_as_little_as_it_has_to() {
+    for ty in [Type::Q8_0, Type::Q6_K, Type::Q5_K, Type::Q5_0] {
+        let file = of_type(ty);
+        let (t, p) = (&file.tensors()[0], pair(&file));
+        let (n, bytes) = (t.elements() as usize, file.bytes(t));
+        for strength in [10.0, 30.0] {
+            let change = Change { parts: vec![(&p, strength, 0)] };
+            let (mut before, mut delta) = (vec![0.0; n], vec![0.0; n]);
+            dequantize(ty, bytes, &mut before).unwrap();
+            change.add_to(0, 256, &mut delta);
+            let square: f64 = delta.iter().map(|d| f64::from(*d).powi(2)).sum();
+            let [nearest, fresh, kept] =
+                [Rounding::Nearest, Rounding::Fresh, Rounding::Kept].map(|rounding| {
+                    let measured = change.measure(ty, bytes, 256, ty, rounding).unwrap();
+                    let (mut out, mut after) = (Vec::new(), vec![0.0; n]);
+                    change.write(0, ty, bytes, 256, (ty, rounding), &mut out).unwrap();
+                    dequantize(ty, &out, &mut after).unwrap();
+                    let wrong = after.iter().zip(&before).zip(&delta);
+                    let wrong = wrong.map(|((a, b), d)| f64::from(a - b - d).powi(2)).sum::<f64>() / square;
+                    eprintln!("{ty} {strength}: {rounding:?} {measured:?} {wrong:.5}");
+                    assert!(
+                        (wrong / f64::from(measured.error) - 1.0).abs() < 0.3,
+                        "{ty}: {measured:?} {wrong}"
+                    );
+                    wrong
+                });
+            assert!(nearest < kept && nearest.min(fresh) < 0.7 * kept, "{ty}: {nearest} {fresh} {kept}");
+        }
+    }
+}
+
 #[test]
 fn a_change_of_some_rows_is_measured_there() {
     let file = of_type(Type::F32);
@@ -129,15 +165,16 @@ fn a_change_of_some_rows_is_measured_there() {
     p.add_to(2.0, 0, &mut want);
     assert_eq!(rows[3 * 256..6 * 256], want[..]);
     assert!(rows[..3 * 256].iter().chain(&rows[6 * 256..]).all(|v| *v == 0.0));
-    let share =
-        |change: &Change<'_>, to| change.share(Type::F32, file.bytes(t), 256, to, Rounding::Nearest).unwrap();
+    let share = |change: &Change<'_>, to| {
+        change.measure(Type::F32, file.bytes(t), 256, to, Rounding::Nearest).unwrap().share
+    };
     assert!((share(&change, Type::F32) - 1.0).abs() < 1e-3);
     assert_eq!(share(&Change::default(), Type::Q4_0), 1.0);
     // Rows that nothing changes are copied, bit by bit.
     for ty in [Type::Q4_K, Type::Q8_0] {
         let file = of_type(ty);
         let (bytes, mut out) = (file.bytes(&file.tensors()[0]), Vec::new());
-        change.write(0, ty, bytes, 256, ty, &mut out).unwrap();
+        change.write(0, ty, bytes, 256, (ty, Rounding::Kept), &mut out).unwrap();
         let row = ty.row_bytes(256).unwrap() as usize;
         assert!(out[..5 * row] == bytes[..5 * row] && out[8 * row..] == bytes[8 * row..]);
         assert!(out[5 * row..8 * row] != bytes[5 * row..8 * row]);

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 use weft_formats::adapter::{Adapter, Base};
 use weft_formats::gguf::{File, TensorInfo, Value, Writer};
-use weft_formats::merge::{Change, Rounding, place};
+use weft_formats::merge::{Change, Measured, Rounding, place};
 use weft_formats::quant::{self, ENCODES, Grid, Type, convert_rows};
 use weft_formats::recipe::{self, Model, RECIPES, Recipe, Wishes};
 use weft_models::{Spec, adapter_base};
@@ -23,9 +23,9 @@ use crate::{Error, Result, interrupt, output};
 /// What an adapter changes is often less than half a step of a small type, and would round back to what was
 /// there before, so the share of the change that is left is measured, on up to 64 rows of each tensor. A tensor
 /// whose own type keeps less than 90 % becomes Q8_0, F16 or F32, the first that keeps as much. With
-/// --same-types nothing grows: changed tensors keep their scales, and what a value lacks of a whole step is carried
-/// along its row. That keeps the adapter, and adds some noise. `weft run --lora` needs no merge and loses nothing.
-/// Needs no GPU.
+/// --same-types nothing grows: where less than 90 % is left, changed tensors keep their scales, and what a value lacks
+/// of a whole step is carried along its row. That keeps the adapter, and adds some noise. `weft run --lora` needs no
+/// merge and loses nothing. Needs no GPU.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft merge -m model.gguf --lora adapter.gguf -o merged.gguf
@@ -70,6 +70,7 @@ const KEEPS: f32 = 0.9;
 #[derive(Clone, Copy)]
 struct Target {
     ty: Type,
+    rounding: Rounding,
     /// What is left of the change; 1 without one.
     share: f32,
     /// What its own type would have kept, where another was taken.
@@ -139,7 +140,7 @@ fn write(f: &Flags, file: &File, told: Told<'_>) -> Result<Written> {
     let mut sources = file.tensors().iter().zip(changes.iter().zip(&targets));
     writer.write_to(&f.o, |_, out| -> Result<()> {
         let Some((from, (change, to))) = sources.next() else { return Ok(()) };
-        merged((file, &f.model.name()), from, to.ty, change, out, told)
+        merged((file, &f.model.name()), from, to, change, out, told)
     })?;
     let changed = changes.iter().map(|c| !c.is_empty()).collect();
     Ok(Written { recipe, size, targets, changed })
@@ -250,11 +251,15 @@ fn targets(
             )));
         }
         let target = match (change.is_empty(), fixed) {
-            (true, _) => Target { ty, share: 1.0, own: None },
-            (_, true) => {
-                let share = measured(file, t, change, ty, Rounding::Kept).map_err(|e| line(e.to_string()))?;
-                Target { ty, share, own: None }
-            }
+            (true, _) => Target { ty, rounding: Rounding::Nearest, share: 1.0, own: None },
+            (_, true) => match in_type(file, t, change, ty) {
+                Ok(target) if is_kept(target.share) => target,
+                Ok(_) => {
+                    let m = measured(file, t, change, ty, Rounding::Kept).map_err(|e| line(e.to_string()))?;
+                    Target { ty, rounding: Rounding::Kept, share: m.share, own: None }
+                }
+                Err(e) => return Err(line(e.to_string())),
+            },
             _ => smallest(file, t, change).map_err(|e| line(e.to_string()))?,
         };
         if target.share.max(0.0) < f.min_share {
@@ -291,10 +296,33 @@ fn measured(
     change: &Change<'_>,
     to: Type,
     rounding: Rounding,
-) -> std::result::Result<f32, quant::Error> {
-    let share = change.share(t.ty, file.bytes(t), t.shape[0] as usize, to, rounding);
+) -> std::result::Result<Measured, quant::Error> {
+    let measured = change.measure(t.ty, file.bytes(t), t.shape[0] as usize, to, rounding);
     file.release(t);
-    share
+    measured
+}
+
+/// A tensor as `ty`, rounded so that it errs least: in its own type on its own grid, or with scales made anew.
+fn in_type(
+    file: &File,
+    t: &TensorInfo,
+    change: &Change<'_>,
+    ty: Type,
+) -> std::result::Result<Target, quant::Error> {
+    let as_rounded = |rounding| {
+        let m = measured(file, t, change, ty, rounding)?;
+        Ok((m, Target { ty, rounding, share: m.share, own: None }))
+    };
+    let nearest = as_rounded(Rounding::Nearest)?;
+    if ty != t.ty || !Grid::has(ty) || !writable(ty) {
+        return Ok(nearest.1);
+    }
+    let fresh = as_rounded(Rounding::Fresh)?;
+    let better = match (is_kept(nearest.0.share), is_kept(fresh.0.share)) {
+        (true, true) => fresh.0.error < nearest.0.error,
+        (_, kept) => kept,
+    };
+    Ok(if better { fresh.1 } else { nearest.1 })
 }
 
 /// The smallest type that keeps a change, no smaller than the tensor's own.
@@ -306,18 +334,22 @@ fn smallest(file: &File, t: &TensorInfo, change: &Change<'_>) -> std::result::Re
         if !fits || (ty != t.ty && bits(ty) <= bits(t.ty)) || !(writable(ty) || Grid::has(ty)) {
             continue;
         }
-        let share = match measured(file, t, change, ty, Rounding::Nearest) {
-            Ok(share) => share,
+        let target = match in_type(file, t, change, ty) {
+            Ok(target) => target,
             Err(quant::Error::Range { .. }) => continue,
             Err(e) => return Err(e),
         };
-        // More than all of it is no better than less.
-        if (share - 1.0).abs() <= 1.0 - KEEPS {
-            return Ok(Target { ty, share, own: own.filter(|_| ty != t.ty) });
+        if is_kept(target.share) {
+            return Ok(Target { own: own.filter(|_| ty != t.ty), ..target });
         }
-        own = own.or(Some(share));
+        own = own.or(Some(target.share));
     }
-    Ok(Target { ty: Type::F32, share: 1.0, own })
+    Ok(Target { ty: Type::F32, rounding: Rounding::Nearest, share: 1.0, own })
+}
+
+/// Whether so much of a change is enough; more than all of it is no better than less.
+fn is_kept(share: f32) -> bool {
+    (share - 1.0).abs() <= 1.0 - KEEPS
 }
 
 fn percent(share: f32) -> String {
@@ -357,11 +389,12 @@ fn written_json(file: &File, w: &Written) -> Json {
 fn merged(
     (file, name): (&File, &str),
     t: &TensorInfo,
-    ty: Type,
+    to: &Target,
     change: &Change<'_>,
     out: &mut Vec<u8>,
     told: Told<'_>,
 ) -> Result<()> {
+    let ty = to.ty;
     if t.shape.is_empty() || (ty == t.ty && change.is_empty()) {
         out.extend(file.bytes(t));
         file.release(t);
@@ -374,7 +407,7 @@ fn merged(
     for (i, part) in file.bytes(t).chunks(step * row).enumerate() {
         let written = match change.is_empty() {
             true => convert_rows(t.ty, part, ty, cols, None, out),
-            false => change.write(i * step, t.ty, part, cols, ty, out),
+            false => change.write(i * step, t.ty, part, cols, (ty, to.rounding), out),
         };
         let count = |e| match e {
             quant::Error::Range { ty, index, value } => {

@@ -160,15 +160,10 @@ impl Grid {
         ([near, far], ((aim - near.1) / (far.1 - near.1)).clamp(0.0, 1.0))
     }
 
-    /// What is left of `delta` in this row, added and rounded to the nearest: its projection, as a product with
-    /// `delta`, which is |`delta`|² where all of it is left.
-    pub fn left(&self, delta: &[f32]) -> f64 {
-        let nearest = |i: usize, d: f32| {
-            let ([near, far], between) = self.about(i, d);
-            if between > 0.5 { far.1 } else { near.1 }
-        };
-        let terms = delta.iter().enumerate();
-        terms.map(|(i, d)| f64::from(nearest(i, *d) - self.values[i]) * f64::from(*d)).sum()
+    /// The row's bytes with `delta` added and each value rounded to the nearest, and the product of what the row changes
+    /// by with `delta`, which is |`delta`|² where all of it is left.
+    pub fn nearest(self, delta: &[f32]) -> (Vec<u8>, f64) {
+        self.with(delta, |between| between > 0.5)
     }
 
     /// The row's bytes with `delta` added so that it is left on average, though each value has whole steps alone:
@@ -176,14 +171,24 @@ impl Grid {
     /// is carried at the start. Rows need phases of their own: with one for all they would move the same columns,
     /// and their errors would add up in the direction of the change. Also gives the product of what the row changes
     /// by with `delta`.
-    pub fn moved(mut self, delta: &[f32], phase: f32) -> (Vec<u8>, f64) {
-        let (mut carried, mut product) = (phase, 0.0f64);
+    pub fn moved(self, delta: &[f32], phase: f32) -> (Vec<u8>, f64) {
+        let mut carried = phase;
+        self.with(delta, |between| {
+            carried += between;
+            let far = carried >= 1.0;
+            carried -= if far { 1.0 } else { 0.0 };
+            far
+        })
+    }
+
+    /// The row's bytes with the codes about each changed value, the far one where `far` says so of how far the
+    /// value lies between them, from 0 to 1; with the product of what changes with `delta`.
+    fn with(mut self, delta: &[f32], mut far: impl FnMut(f32) -> bool) -> (Vec<u8>, f64) {
+        let mut product = 0.0f64;
         let mut codes = Vec::with_capacity(delta.len());
         for (i, d) in delta.iter().enumerate() {
-            let ([near, far], between) = self.about(i, *d);
-            carried += between;
-            let (code, value) = if carried >= 1.0 { far } else { near };
-            carried -= if carried >= 1.0 { 1.0 } else { 0.0 };
+            let (about, between) = self.about(i, *d);
+            let (code, value) = about[usize::from(far(between))];
             product += f64::from(value - self.values[i]) * f64::from(*d);
             codes.push(code);
         }
