@@ -218,6 +218,19 @@ each("{{ @ }}", "[1] | map(attribute='x', foo=1) | list", "d | dictsort(by='nope
 add("{% print 1 %}", "{% print text, 2 %}", "{% autoescape false %}{{ '<' }}{% set x = 1 %}{% endautoescape %}{{ x is defined }}", "{% filter indent(2) %}a\r\nb{% endfilter %}")
 
 
+# What shows a value in a form of its own.
+each("{{ @|filesizeformat }}", "0", "1", "1.0", "2", "999", "999.9", "1000", "1500", "12345", "999999", "1000000", "13 * 10 ** 6", "10 ** 9",
+     "10 ** 15", "10 ** 24", "10 ** 27", "10 ** 30", "-5", "-5000", "'4096'", "' 1_000 '", "yes", "f", "'x'", "nothing", "missing", "[]", "big")
+each("{{ @|filesizeformat(true) }}", "0", "1", "1023", "1024", "1536", "10 ** 6", "1048576", "10 ** 24", "10 ** 30")
+add("{{ 3000|filesizeformat(binary=yes) }}", "{{ 3000|filesizeformat(binary=no) }}", "{{ 1150|filesizeformat }}", "{{ 1250|filesizeformat }}")
+each("<a{{ @|xmlattr }}>", "{'class': 'x', 'id': 7}", "{'a': none, 'b': missing, 'c': ''}", "{}", "{'a b': 1}", "{'a/b': 1}", "{'a=b': 1}", "{'a>b': 1}",
+     "{'t': '<\"&>'}", "{'t': '<b>'|escape}", "{'<': 'x'}", "{'a': [1, 'x']}", "{1: 2}", "d", "[]", "'x'", "nothing", "{'\u00a0': 1}")
+add("<a{{ {'class': 'x'}|xmlattr(false) }}>", "<a{{ {'b': 1, 'c': 2}|xmlattr(autospace=false) }}>", "<a{{ {'b': none}|xmlattr }}>")
+each("{{ @|pprint }}", "1", "0.5", "'text'", "\"it's\"", "nothing", "yes", "[1, 'a', none]", "(1,)", "d", "{'b': [{'z': 1, 'y': 2}], 'a': (1, {'d': 4, 'c': 3})}",
+     "missing", "{}", "[]", "numbers", "mixed", "umlaut", "big", "{1: 2}", "text * 3")
+each("{{ @|pprint }}", "text * 20", "range(60)|list")
+
+
 def main():
     out, seen = [], set()
     for source in SNIPPETS:

@@ -1,6 +1,7 @@
 //! Filters: what stands behind `|`.
 
 mod lists;
+mod shown;
 mod texts;
 
 use super::call::{Given, true_or, whole_or};
@@ -9,7 +10,7 @@ use super::value::{Value, View, work};
 use super::{Fault, Result, ops};
 
 /// Those that Jinja has and this does not.
-const MISSING: [&str; 6] = ["filesizeformat", "pprint", "random", "urlize", "wordwrap", "xmlattr"];
+const MISSING: [&str; 3] = ["random", "urlize", "wordwrap"];
 
 /// Filters that take what lists hold.
 const LISTS: [&str; 20] = [
@@ -55,11 +56,13 @@ const TEXTS: [&str; 18] = [
     "wordcount",
     "string",
 ];
+/// Filters that show a value in a form of its own.
+const SHOWN: [&str; 3] = ["filesizeformat", "pprint", "xmlattr"];
 const OTHERS: [&str; 10] =
     ["abs", "attr", "count", "d", "default", "float", "int", "length", "round", "tojson"];
 
 pub(super) fn exists(name: &str) -> bool {
-    [&LISTS[..], &TEXTS[..], &OTHERS[..]].iter().any(|all| all.contains(&name))
+    [&LISTS[..], &TEXTS[..], &SHOWN[..], &OTHERS[..]].iter().any(|all| all.contains(&name))
 }
 
 /// `value | NAME(given)`.
@@ -70,6 +73,9 @@ pub(super) fn apply(value: &Value, name: &str, given: &Given) -> Result<Value> {
     }
     if TEXTS.contains(&name) {
         return texts::apply(value, name, given);
+    }
+    if SHOWN.contains(&name) {
+        return shown::apply(value, name, given);
     }
     match name {
         "abs" => match value {
