@@ -12,5 +12,6 @@ pub mod mini;
 pub mod options;
 pub mod output;
 pub mod report;
+pub mod sampling;
 
 pub use error::{Error, Result};

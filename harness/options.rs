@@ -8,9 +8,7 @@ use indicatif::ProgressBar;
 use weft_formats::chat::{self, Message, Template};
 use weft_formats::gguf::{self, File, Metadata};
 use weft_formats::tokenizer::Tokenizer;
-use weft_models::{
-    AdapterFile, CacheType, Loading, Model, Options, Profile, Sampling, Source, Spec, Without,
-};
+use weft_models::{AdapterFile, CacheType, Loading, Model, Options, Profile, Source, Spec, Without};
 
 use crate::{Error, Result, interrupt, mini, output, report};
 
@@ -197,43 +195,6 @@ fn cache_type(name: &str) -> std::result::Result<CacheType, String> {
         let known: Vec<_> = CacheType::ALL.iter().map(|t| t.name()).collect();
         format!("known: {}", known.join(", "))
     })
-}
-
-/// How tokens are drawn.
-#[derive(Debug, Clone, Args)]
-pub struct SamplingFlags {
-    /// Temperature; 0 always takes the likeliest token [default: 0.8; 0 for weft-mini]
-    #[arg(long, value_name = "T", help_heading = "Sampling")]
-    pub temp: Option<f32>,
-    /// Keep the K likeliest tokens; 0 keeps all
-    #[arg(long, value_name = "K", default_value_t = 40, help_heading = "Sampling")]
-    pub top_k: u32,
-    /// Keep the fewest tokens that together have this probability; 1 keeps all
-    #[arg(long, value_name = "P", default_value_t = 0.95, help_heading = "Sampling")]
-    pub top_p: f32,
-    /// Keep tokens with at least this part of the likeliest one's probability; 0 keeps all
-    #[arg(long, value_name = "P", default_value_t = 0.05, help_heading = "Sampling")]
-    pub min_p: f32,
-    /// Make the last 64 tokens less likely to come again; 1 does nothing
-    #[arg(long, value_name = "X", default_value_t = 1.0, help_heading = "Sampling")]
-    pub repeat_penalty: f32,
-    /// The same seed gives the same text on the same device [default: another one each time]
-    #[arg(long, value_name = "N", help_heading = "Sampling", value_parser = seed)]
-    pub seed: Option<u32>,
-}
-
-/// A seed; -1 draws one, as llama.cpp's users know it.
-fn seed(text: &str) -> std::result::Result<u32, String> {
-    match text {
-        "-1" => Ok(clock()),
-        _ => text.parse().map_err(|_| format!("a seed is a whole number from 0 to {}", u32::MAX)),
-    }
-}
-
-/// A seed from the clock.
-fn clock() -> u32 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    now.subsec_nanos() ^ now.as_secs() as u32
 }
 
 fn profile(name: &str) -> std::result::Result<Profile, String> {
@@ -426,23 +387,6 @@ impl DeviceFlags {
             tuning,
             ..Default::default()
         })
-    }
-}
-
-impl SamplingFlags {
-    /// The values, with a seed drawn from the clock where none was given.
-    pub fn sampling(&self, model: &ModelFlag) -> Sampling {
-        // weft-mini computes; a drawn digit is a wrong one.
-        let temperature = self.temp.unwrap_or(if model.model.is_some() { 0.8 } else { 0.0 });
-        Sampling {
-            temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repeat_penalty: self.repeat_penalty,
-            seed: self.seed.unwrap_or_else(clock),
-            ..Sampling::default()
-        }
     }
 }
 

@@ -3,7 +3,10 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use crate::support::cli::{command, fails, file, folder, json, ok, weft, weft_with};
+use weft_formats::gguf::Value;
+
+use crate::cli_bad_input::changed;
+use crate::support::cli::{command, fails, file, folder, json, misused, ok, weft, weft_with};
 
 #[test]
 fn the_model_on_board_answers() {

@@ -14,7 +14,8 @@ use weft_models::engine::{Engine, Event, Finish, Id, Options, Usage};
 use weft_models::{Model, Sampling};
 use weft_runtime::DeviceKind;
 
-use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, check_output, context};
+use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, check_output, context};
+use crate::sampling::SamplingFlags;
 use crate::{Error, Result, interrupt, output, report};
 
 /// Answer many prompts at full speed
@@ -366,6 +367,7 @@ fn count(path: &Path, out: &Out) -> Result<Option<u64>> {
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
+    f.sampling.check()?;
     let ours = |head: &[u8]| head.starts_with(b"{\"index\":");
     check_output(&f.output, &[Some(&f.file), f.model.model.as_deref()], "a file of answers", ours)?;
     if f.file != Path::new("-") {
@@ -386,7 +388,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
     crate::options::note_context(model.spec().context, context);
     let engine = Engine::new(&model, &Options { slots, context: Some(context), ..Options::default() })?;
     // Without a seed of its own each line has one from its number: the same file gives the same answers.
-    let sampling = Sampling { seed: f.sampling.seed.unwrap_or(0), ..f.sampling.sampling(&f.model) };
+    let drawn = f.sampling.sampling(&f.model, model.metadata());
+    let sampling = Sampling { seed: f.sampling.seed.unwrap_or(0), ..drawn };
     let bar = output::bar(total.unwrap_or(0), "{bar:30} {pos} of {len} lines, {msg}, {elapsed}, {eta} to go");
     bar.set_position(out.next as u64);
     let start = Instant::now();

@@ -13,9 +13,8 @@ use weft_models::engine::{Finish, Request};
 use weft_models::{Message, Model, Sampling};
 
 use super::draw::{DraftFlags, Drawer, most};
-use crate::options::{
-    self, CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, TemplateFlag, context,
-};
+use crate::options::{self, CacheFlag, DeviceFlags, LoraFlag, ModelFlag, TemplateFlag, context};
+use crate::sampling::SamplingFlags;
 use crate::{Error, Result, interrupt, output, report};
 
 /// Talk with a model
@@ -294,6 +293,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
     {
         return Err(Error::input("two models were given; talk with one of them"));
     }
+    f.sampling.check()?;
     let mut started = f.model.begin(&f.device, None, f.c, f.cache)?;
     let length = context(started.loading.spec(), f.c);
     // A first question has about so many tokens.
@@ -312,7 +312,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
         template,
         left_out: 0,
         drawer: Drawer::new(&model, length, &f.draft, (&f.device, None, f.cache))?,
-        sampling: f.sampling.sampling(&f.model),
+        sampling: f.sampling.sampling(&f.model, model.metadata()),
         system: f.system.clone(),
         turns: Vec::new(),
         flags: &f,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use weft_formats::gguf::{Array, File, Value};
 use weft_models::engine::{self, MAX_SLOTS};
 use weft_models::train::{AdapterShape, Checkpointing, MAX_RANK, Target, TrainOptions, TrainPlan};
-use weft_models::{MemoryPlan, Options, Spec, plan};
+use weft_models::{FileSampling, MemoryPlan, Options, Spec, plan};
 use weft_runtime::{Budget, Caps, DeviceKind, human};
 
 use crate::options::{CacheFlag, DeviceFlags, ModelFlag};
@@ -121,6 +121,12 @@ pub(super) fn run(f: Flags) -> Result<()> {
     for (name, (count, bytes)) in types(&file) {
         text += &format!("  {name:<8} {count:>5} tensors {:>12}\n", human(bytes));
     }
+    let sampling = FileSampling::read(file.metadata());
+    if sampling != FileSampling::default() {
+        text += "\nSampling, where neither a flag nor a request says another\n";
+        text += &format!("  {}\n", sampling.words());
+        sampling.warnings.iter().for_each(|line| text += &format!("  warning: {}\n", printable(line)));
+    }
     text += "\nMemory plan\n";
     match &planned {
         Err(why) => text += &format!("  none: {}\n", crate::error::one_line(&why.to_string())),
@@ -148,7 +154,7 @@ fn planned(f: &Flags, file: &File) -> Result<Planned> {
     let caps = device.clone().unwrap_or_else(|| Caps::core(DeviceKind::Other, &budget));
     let training = f.finetune.map(|[n, context]| {
         let tokens =
-            n.checked_mul(context).ok_or_else(|| Error::input("--finetune: too many tokens".to_owned()))?;
+            n.checked_mul(context).ok_or_else(|| Error::usage("--finetune: too many tokens".to_owned()))?;
         let checkpointing = f.memory.map_or((!f.no_checkpointing).into(), Checkpointing::Within);
         let options = TrainOptions { tokens, context, checkpointing, ..TrainOptions::default() };
         let shape = AdapterShape::uniform(&spec, Target::of(&spec), f.rank);

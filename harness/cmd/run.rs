@@ -10,10 +10,9 @@ use weft_models::{Loading, Message, Model, Sampling};
 use weft_runtime::MemoryReport;
 
 use super::draw::{Answer, DraftFlags, Drawer, PromptCache, most};
-use crate::options::{
-    self, CacheFlag, DeviceFlags, LoraFlag, ModelFlag, SamplingFlags, TemplateFlag, VariantFlag, context,
-};
+use crate::options::{self, CacheFlag, DeviceFlags, LoraFlag, ModelFlag, TemplateFlag, VariantFlag, context};
 use crate::report::{self, Start, Timings};
+use crate::sampling::SamplingFlags;
 use crate::{Error, Result, interrupt, output};
 
 /// Answer one prompt
@@ -211,6 +210,7 @@ fn check_room(prompt: usize, context: u32, most: usize) -> Result<()> {
 
 pub(super) fn run(mut f: Flags) -> Result<()> {
     take_model(&mut f)?;
+    f.sampling.check()?;
     if f.stop.iter().any(String::is_empty) {
         return Err(Error::input("--stop: the text is empty"));
     }
@@ -220,7 +220,6 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
         return Err(Error::input("the prompt is empty; give it as an argument or on stdin"));
     }
     interrupt::install(2);
-    let sampling = f.sampling.sampling(&f.model);
     let device = DeviceFlags { variants: f.variant.variant.clone(), ..f.device.clone() };
     let mut started = f.model.begin(&device, f.chunk, f.c, f.cache)?;
     let ids = encode(&f, &started.loading, &prompt)?;
@@ -230,6 +229,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
     f.draft.prepare(&mut started.loading, context, ids.len())?;
     let (model, load) = started.finish()?;
     options::note_context(trained, context);
+    let sampling = f.sampling.sampling(&f.model, model.metadata());
     let model = f.lora.apply(model)?;
     if f.explain {
         explain_device(&model, &f.device);

@@ -22,7 +22,8 @@ use weft_server::{App, Config, Keys, Pulls, Requests, Shelf, Told};
 
 use crate::cmd::draw::Draft;
 use crate::cmd::pull::store_of;
-use crate::options::{self, CacheFlag, DeviceFlags, SamplingFlags, TemplateFlag, read_text};
+use crate::options::{self, CacheFlag, DeviceFlags, TemplateFlag, read_text};
+use crate::sampling::SamplingFlags;
 use crate::{Error, Result, error, interrupt, output};
 
 /// Answer over HTTP, as OpenAI's clients ask
@@ -299,6 +300,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
     let files = std::mem::take(&mut f.files);
     f.model.extend(files);
     let mut config = f.config()?;
+    f.sampling.check()?;
     let address = SocketAddr::new(f.host, f.port);
     let listener = TcpListener::bind(address).map_err(|source| {
         let way_out = match source.kind() {

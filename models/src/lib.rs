@@ -53,7 +53,7 @@ pub use lora::{adapter_base, open_adapter};
 pub use model::{Model, Opening};
 pub use options::{Options, Progress, Source};
 pub use plan::{MemoryPlan, plan};
-pub use sampling::{Dry, Sampling};
+pub use sampling::{Dry, FileSampling, Sampling};
 pub use session::{Rows, Session, Taps};
 pub use spec::{Pooling, Spec};
 pub use synthetic::Synthetic;

@@ -1,5 +1,6 @@
 //! How tokens are drawn.
 
+use weft_formats::gguf::{Metadata, Value};
 use weft_kernels::ops::sample::State;
 
 use crate::{Error, Result};
@@ -107,7 +108,11 @@ impl Sampling {
         Err(Error::Unsupported { what: what.into() })
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Whether it can be drawn like this.
+    ///
+    /// # Errors
+    /// A value out of its range.
+    pub fn check(&self) -> Result<()> {
         let bad = |what, range, value: f32| Err(Error::Sampling { what, range, value: value.to_string() });
         if !(0.0..=1e6).contains(&self.temperature) {
             return bad("the temperature", "from 0 to 1e6", self.temperature);
@@ -137,5 +142,155 @@ impl Sampling {
             return bad("the base of DRY", "from 1 to 1e6", self.dry.base);
         }
         Ok(())
+    }
+}
+
+/// What a file says of how its model is to be drawn from (`general.sampling.*`, as llama.cpp reads it).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FileSampling {
+    /// `temp`.
+    pub temperature: Option<f32>,
+    /// `top_k`; 0 keeps all.
+    pub top_k: Option<u32>,
+    /// `top_p`.
+    pub top_p: Option<f32>,
+    /// `min_p`.
+    pub min_p: Option<f32>,
+    /// `penalty_repeat`.
+    pub repeat_penalty: Option<f32>,
+    /// `penalty_last_n`.
+    pub repeat_last_n: Option<u32>,
+    /// A line for each key that says what cannot be, or what nothing here does.
+    pub warnings: Vec<String>,
+}
+
+impl FileSampling {
+    /// Reads the keys.
+    pub fn read(metadata: &Metadata) -> FileSampling {
+        let mut file = FileSampling::default();
+        for (key, value) in metadata.iter() {
+            let Some(name) = key.strip_prefix("general.sampling.") else { continue };
+            let number = number(value);
+            let within = |low: f32, high: f32| number.map(|v| v as f32).filter(|v| (low..=high).contains(v));
+            // Negative counts stand for all there is.
+            let count = || number.filter(|v| v.fract() == 0.0).map(|v| v.clamp(0.0, 1e9) as u32);
+            let read = match name {
+                "temp" => set(&mut file.temperature, within(-1e6, 1e6).map(|t| t.max(0.0))),
+                "top_k" => set(&mut file.top_k, count()),
+                "top_p" => set(&mut file.top_p, within(0.0, 1e6).map(|p| p.min(1.0))),
+                "min_p" => set(&mut file.min_p, within(-1e6, 1.0).map(|p| p.max(0.0))),
+                "penalty_repeat" => set(&mut file.repeat_penalty, within(1e-6, 1e6)),
+                "penalty_last_n" => {
+                    let all = number.is_some_and(|v| v < 0.0);
+                    set(
+                        &mut file.repeat_last_n,
+                        if all { Some(1 << 20) } else { count().map(|n| n.min(1 << 20)) },
+                    )
+                }
+                // How the two would be done where they are on.
+                "mirostat_tau" | "mirostat_eta" | "xtc_threshold" => true,
+                "mirostat" | "xtc_probability" if number == Some(0.0) => true,
+                _ => {
+                    file.warnings.push(format!("{key} is not honoured: no such sampling is here"));
+                    true
+                }
+            };
+            if !read {
+                file.warnings.push(format!("{key} is no value that it can have, so the default counts"));
+            }
+        }
+        file
+    }
+
+    /// Defaults with what the file says in their place.
+    pub fn over(&self, mut sampling: Sampling) -> Sampling {
+        let put = |to: &mut f32, value: Option<f32>| *to = value.unwrap_or(*to);
+        put(&mut sampling.temperature, self.temperature);
+        put(&mut sampling.top_p, self.top_p);
+        put(&mut sampling.min_p, self.min_p);
+        put(&mut sampling.repeat_penalty, self.repeat_penalty);
+        sampling.top_k = self.top_k.unwrap_or(sampling.top_k);
+        sampling.repeat_last_n = self.repeat_last_n.unwrap_or(sampling.repeat_last_n);
+        sampling
+    }
+
+    /// What it says, by llama.cpp's names, for people; empty where it says nothing.
+    pub fn words(&self) -> String {
+        let number = |v: Option<f32>| v.map(|v| v.to_string());
+        let count = |v: Option<u32>| v.map(|v| v.to_string());
+        let all = [
+            ("temp", number(self.temperature)),
+            ("top-k", count(self.top_k)),
+            ("top-p", number(self.top_p)),
+            ("min-p", number(self.min_p)),
+            ("repeat penalty", number(self.repeat_penalty)),
+            ("over the last", count(self.repeat_last_n)),
+        ];
+        let said = all.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?)));
+        said.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Sets what there is; whether there is anything.
+fn set<T>(to: &mut Option<T>, value: Option<T>) -> bool {
+    *to = value;
+    to.is_some()
+}
+
+/// A number of any type, in words too, as llama.cpp takes it.
+fn number(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::U8(v) => f64::from(*v),
+        Value::I8(v) => f64::from(*v),
+        Value::U16(v) => f64::from(*v),
+        Value::I16(v) => f64::from(*v),
+        Value::U32(v) => f64::from(*v),
+        Value::I32(v) => f64::from(*v),
+        Value::U64(v) => *v as f64,
+        Value::I64(v) => *v as f64,
+        Value::F32(v) => f64::from(*v),
+        Value::F64(v) => *v,
+        Value::Str(text) => text.trim().parse().ok()?,
+        Value::Bool(_) | Value::Array(_) => return None,
+    };
+    number.is_finite().then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_formats::gguf::{Metadata, Value};
+
+    use super::{FileSampling, Sampling};
+
+    #[test]
+    fn a_file_says_how_it_is_drawn_from() {
+        let mut m = Metadata::new();
+        let mut say = |name: &str, value| m.set(format!("general.sampling.{name}"), value);
+        say("temp", Value::F32(0.6));
+        say("top_k", Value::I32(20));
+        say("top_p", Value::Str("0.9".into()));
+        say("min_p", Value::F32(f32::NAN));
+        say("penalty_repeat", Value::F32(-1.0));
+        say("penalty_last_n", Value::I32(-1));
+        say("mirostat", Value::I32(2));
+        say("xtc_probability", Value::F32(0.0));
+        say("xtc_threshold", Value::F32(0.1));
+        let file = FileSampling::read(&m);
+        let s = file.over(Sampling::default());
+        assert_eq!((s.temperature, s.top_k, s.top_p, s.repeat_last_n), (0.6, 20, 0.9, 1 << 20));
+        assert_eq!((s.min_p, s.repeat_penalty), (0.05, 1.0));
+        assert!(s.check().is_ok());
+        let told: Vec<&str> = file.warnings.iter().filter_map(|w| w.split(' ').next()).collect();
+        assert_eq!(told, ["min_p", "penalty_repeat", "mirostat"].map(|n| format!("general.sampling.{n}")));
+        assert_eq!(file.words(), "temp 0.6, top-k 20, top-p 0.9, over the last 1048576");
+        assert_eq!(FileSampling::read(&Metadata::new()), FileSampling::default());
+        // Any number is a sampling that an engine takes.
+        for v in [-1e9, -1.0, 0.0, 0.5, 1.0, 3.0, 1e9, f32::INFINITY] {
+            let mut m = Metadata::new();
+            for name in ["temp", "top_k", "top_p", "min_p", "penalty_repeat", "penalty_last_n"] {
+                m.set(format!("general.sampling.{name}"), Value::F32(v));
+            }
+            assert!(FileSampling::read(&m).over(Sampling::default()).check().is_ok(), "{v}");
+        }
     }
 }

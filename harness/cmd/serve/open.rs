@@ -146,7 +146,7 @@ pub(super) fn all(f: &Flags) -> Result<Vec<Opened>> {
             None => flag.open(&f.device, None, f.c, f.cache)?,
             Some(text) => {
                 let made = Synthetic::parse(text, None);
-                let made = made.map_err(|line| Error::input(format!("--synthetic: {line}")))?;
+                let made = made.map_err(|line| Error::usage(format!("--synthetic: {line}")))?;
                 options::begin(made.into(), &f.device, None, f.c, f.cache)?.finish()?
             }
         };
@@ -265,7 +265,7 @@ impl Opened {
             trained: spec.context as usize,
             slots: slots as usize,
             vocabulary: spec.vocabulary,
-            sampling: f.sampling.sampling(&self.flag),
+            sampling: f.sampling.sampling(&self.flag, model.metadata()),
             created,
             adapters: self.adapters.iter().cloned().zip(strengths.iter().copied()).collect(),
             adapted: strengths.iter().copied().enumerate().filter(|_| self.adapted).collect(),
