@@ -70,6 +70,8 @@ fn a_full_queue_says_when_to_come_again() {
     std::thread::sleep(Duration::from_millis(100));
     let reply = server.post_bytes("/v1/chat/completions", ENDLESS.as_bytes());
     assert_eq!(reply.error(), (503, "overloaded".into(), String::new()));
+    let text = server.get("/metrics").body;
+    assert!(text.contains("\nweft_requests_refused_total{model=\"fake\"} 1\n"), "{text}");
     let after: u64 = reply.header("retry-after").expect("a time").parse().expect("seconds");
     assert!((1..=120).contains(&after));
     // Those that wait too long are sent away, too.
@@ -194,4 +196,47 @@ fn what_was_done_is_counted() {
     assert_eq!((value("weft_requests_finished_total"), value("weft_tokens_generated_total")), (3.0, 21.0));
     assert_eq!((value("weft_requests_running"), value("weft_time_to_first_token_seconds_count")), (0.0, 3.0));
     assert!(text.contains("weft_time_per_token_seconds_bucket{model=\"fake\",le=\"+Inf\"} 3"), "{text}");
+}
+
+/// What answers say of themselves adds up to what the server counts, however they end.
+#[test]
+fn counts_are_those_of_the_answers() {
+    // Slow enough for a client to leave before the end.
+    let engine = Engine { step: Duration::from_millis(2), ..Default::default() };
+    let server = Server::start(Config::default(), engine);
+    let value = |name: &str| {
+        let text = server.get("/metrics").body;
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix("weft_")?.strip_prefix(name)?.strip_prefix("{model=\"fake\"} "));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse::<u64>().expect("a number")
+    };
+    let (mut prompt, mut generated, mut answers, mut ends) = (0, 0, 0, std::collections::BTreeSet::new());
+    for seed in 0..30u64 {
+        let n = seed % 2 + 1;
+        let body = json!({ "model": "fake", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 60,
+                           "temperature": 1, "seed": seed, "n": n, "stop": ["the"] });
+        let reply = server.post("/v1/chat/completions", &body).json();
+        prompt += n * reply["usage"]["prompt_tokens"].as_u64().expect("a number");
+        generated += reply["usage"]["completion_tokens"].as_u64().expect("a number");
+        answers += n;
+        let choices = reply["choices"].as_array().expect("choices").iter();
+        ends.extend(choices.map(|c| c["finish_reason"].as_str().expect("a reason").to_owned()));
+    }
+    assert_eq!(ends.len(), 2, "some end by themselves: {ends:?}");
+    assert_eq!(
+        (value("prompt_tokens_total"), value("tokens_generated_total"), value("requests_finished_total")),
+        (prompt, generated, answers)
+    );
+    // One that a client leaves was read all the same.
+    let mut stream = server.connect();
+    stream
+        .write_all((server.head("/v1/chat/completions", ENDLESS.len()) + ENDLESS).as_bytes())
+        .expect("written");
+    stream.read_exact(&mut [0; 12]).expect("an answer has begun");
+    drop(stream);
+    assert!(server.is_idle());
+    let each = prompt / answers;
+    assert_eq!((value("requests_cancelled_total"), value("prompt_tokens_total")), (1, prompt + each));
+    assert_eq!((value("requests_failed_total"), value("requests_refused_total")), (0, 0));
 }

@@ -65,6 +65,8 @@ pub struct Totals {
     pub failed: AtomicU64,
     /// Those whose clients left.
     pub cancelled: AtomicU64,
+    /// Those for which there was no room.
+    pub refused: AtomicU64,
     /// Steps of the backend.
     pub steps: AtomicU64,
     /// Backends that were lost.

@@ -76,11 +76,15 @@ impl Handle {
     /// There is no room.
     pub fn submit(&self, requests: Vec<Request>, key: u64) -> Result<UnboundedReceiver<(u32, Said)>, Full> {
         let n = requests.len();
-        self.door.enter(key, n, self.slots.load(Ordering::Relaxed), &self.limits)?;
+        let refused = |full: Full| {
+            add(&self.totals.refused, n);
+            full
+        };
+        self.door.enter(key, n, self.slots.load(Ordering::Relaxed), &self.limits).map_err(refused)?;
         let (out, said) = unbounded_channel();
         if self.commands.try_send(Command::Submit(requests, key, out)).is_err() {
             (0..n).for_each(|_| self.door.leave(key, false));
-            return Err(Full::Queue { retry_after: 1 });
+            return Err(refused(Full::Queue { retry_after: 1 }));
         }
         Ok(said)
     }
@@ -324,6 +328,9 @@ impl Driver {
         let said = match event {
             Event::Started { prompt, cached, .. } => {
                 live.look.prompt.1 = cached;
+                // Here, since one that is cancelled or fails was read as well.
+                add(&t.prompt, prompt);
+                add(&t.cached, cached);
                 Said::Started { prompt, cached }
             }
             Event::Progress { done, total, .. } => {
@@ -338,8 +345,8 @@ impl Driver {
             }
             Event::Finished { reason, text, mut usage, .. } => {
                 usage.queued += live.waited;
-                add(&t.prompt, usage.prompt);
-                add(&t.cached, usage.cached);
+                // The token that ended the text was drawn too, and is told as no token.
+                add(&t.generated, usage.generated.saturating_sub(live.look.generated));
                 add(&t.drafted, usage.drafted.0);
                 add(&t.accepted, usage.drafted.1);
                 add_time(&t.queued_us, usage.queued);

@@ -24,13 +24,20 @@ fn seconds(us: &AtomicU64) -> f64 {
 
 /// Name, kind, what it is, and how it is read.
 const METRICS: &[(&str, &str, &str, Read)] = &[
-    ("prompt_tokens_total", "counter", "Tokens of prompts", |t, _, _| count(&t.prompt)),
+    (
+        "prompt_tokens_total",
+        "counter",
+        "Tokens of prompts, once for each answer that got a slot",
+        |t, _, _| count(&t.prompt),
+    ),
     ("prompt_tokens_cached_total", "counter", "Tokens of prompts that were cached", |t, _, _| {
         count(&t.cached)
     }),
     ("draft_tokens_total", "counter", "Tokens that were guessed and verified", |t, _, _| count(&t.drafted)),
     ("draft_tokens_accepted_total", "counter", "Guesses that were right", |t, _, _| count(&t.accepted)),
-    ("tokens_generated_total", "counter", "Tokens drawn", |t, _, _| count(&t.generated)),
+    ("tokens_generated_total", "counter", "Tokens drawn, those that end texts among them", |t, _, _| {
+        count(&t.generated)
+    }),
     ("queue_seconds_total", "counter", "Time of requests in the queue", |t, _, _| seconds(&t.queued_us)),
     ("prompt_seconds_total", "counter", "Time from a slot to the first token", |t, _, _| {
         seconds(&t.prefill_us)
@@ -41,6 +48,9 @@ const METRICS: &[(&str, &str, &str, Read)] = &[
     ("requests_finished_total", "counter", "Answers that came to their end", |t, _, _| count(&t.finished)),
     ("requests_failed_total", "counter", "Answers that failed", |t, _, _| count(&t.failed)),
     ("requests_cancelled_total", "counter", "Answers whose clients left", |t, _, _| count(&t.cancelled)),
+    ("requests_refused_total", "counter", "Answers for which the queue had no room", |t, _, _| {
+        count(&t.refused)
+    }),
     ("steps_total", "counter", "Steps of the engine", |t, _, _| count(&t.steps)),
     ("engines_lost_total", "counter", "Engines that were lost and made again", |t, _, _| count(&t.lost)),
     ("preemptions_total", "counter", "Answers that lost their slot for want of blocks", |_, l, _| {
