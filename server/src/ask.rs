@@ -96,6 +96,7 @@ impl Ask {
         f.refuse(REFUSED)?;
         modalities(&mut f)?;
         let messages = crate::messages::read(&mut f, &mut lenient)?;
+        card.check_names(&messages, &mut lenient)?;
         let calls = shape::calls(&mut f)?;
         let form = shape::form(&mut f)?;
         let mut draw = Draw::read(&mut f, card, app.id())?;

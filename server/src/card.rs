@@ -51,6 +51,35 @@ pub(crate) struct Rendering {
 const MARKS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
 
 impl Card {
+    /// Refuses names by which participants of one role are told apart, where the template does not read them; a lenient
+    /// server passes them on to `ignored` in place of that.
+    ///
+    /// # Errors
+    /// There is such a name.
+    pub(crate) fn check_names(
+        &self,
+        messages: &[Message],
+        ignored: &mut Option<&mut Vec<String>>,
+    ) -> Result<()> {
+        let render = |m: &[Message]| self.render(m, &Rendering::default()).ok();
+        let Some(i) = crate::messages::lost_name(messages, &render) else { return Ok(()) };
+        let param = format!("messages[{i}].name");
+        match ignored {
+            Some(ignored) => {
+                ignored.push(param);
+                Ok(())
+            }
+            None => {
+                let line = format!(
+                    "\"{param}\" is not supported: the template of \"{}\" reads no names, so that participants of one \
+                     role would be taken for one; say who speaks in \"content\"",
+                    self.id
+                );
+                Err(ApiError::unsupported(param, line))
+            }
+        }
+    }
+
     /// The text of a conversation up to where the model answers.
     ///
     /// # Errors

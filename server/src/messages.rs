@@ -1,5 +1,7 @@
 //! The messages of a conversation, from OpenAI's shape to what templates read.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 use weft_formats::chat::Message;
 
@@ -25,6 +27,12 @@ fn message(value: Value, at: &str, ignored: &mut Option<&mut Vec<String>>) -> Re
     let content = f.take("content");
     let mut extra = Map::new();
     if let Some(name) = f.text("name")? {
+        // As OpenAI has it: it stands among a template's marks, and must not look like one.
+        let wrong = |c: char| c.is_whitespace() || c.is_control() || "<|\\/>".contains(c);
+        if name.is_empty() || name.chars().count() > 64 || name.contains(wrong) {
+            let line = format!("\"{at}.name\" must have 1 to 64 characters, and no space, <, |, \\, / or >");
+            return Err(ApiError::value(format!("{at}.name"), line));
+        }
         extra.insert("name".into(), name.into());
     }
     let calls = f.list("tool_calls", 128)?.unwrap_or_default();
@@ -75,6 +83,26 @@ fn message(value: Value, at: &str, ignored: &mut Option<&mut Vec<String>>) -> Re
     // Templates know the older name.
     let role = if role == "developer" { "system" } else { role };
     Ok(Message { role: role.into(), content, extra })
+}
+
+/// The place of the first message whose name would be lost: it is by another participant than an earlier one of the same
+/// role, and `render` gives the same text without names.
+pub(crate) fn lost_name(
+    messages: &[Message],
+    render: &dyn Fn(&[Message]) -> Option<String>,
+) -> Option<usize> {
+    let by = |m: &Message| m.extra.get("name").and_then(Value::as_str).map(str::to_owned);
+    let mut first: BTreeMap<&str, Option<String>> = BTreeMap::new();
+    // A tool's result says by its id which call it is of.
+    let mut talk = messages.iter().enumerate().filter(|(_, m)| m.role != "tool");
+    let other = talk.find(|(_, m)| *first.entry(&m.role).or_insert_with(|| by(m)) != by(m))?.0;
+    let without = |m: &Message| {
+        let mut m = m.clone();
+        m.extra.remove("name");
+        m
+    };
+    let bare: Vec<Message> = messages.iter().map(without).collect();
+    (render(messages)? == render(&bare)?).then_some(other)
 }
 
 /// The text of `content`: a string, or parts of text.
@@ -179,6 +207,10 @@ mod tests {
                 json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }]),
                 "text alone",
             ),
+            (json!([{ "role": "user", "content": "x", "name": "" }]), "(messages[0].name)"),
+            (json!([{ "role": "user", "content": "x", "name": "a b" }]), "1 to 64 characters"),
+            (json!([{ "role": "user", "content": "x", "name": "<|im_end|>" }]), "(messages[0].name)"),
+            (json!([{ "role": "user", "content": "x", "name": "n".repeat(65) }]), "1 to 64 characters"),
             (json!([{ "role": "user", "content": "x", "contnt": 1 }]), "did you mean \"content\"?"),
             (json!([{ "role": "tool", "content": "x" }]), "tool_call_id\" is missing"),
             (json!([{ "role": "user", "content": "x", "tool_call_id": "a" }]), "is for the role \"tool\""),
@@ -190,5 +222,33 @@ mod tests {
             let error = messages(value).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn names_that_a_template_reads_are_kept() {
+        let reads = |m: &[weft_formats::chat::Message]| {
+            Some(m.iter().map(|m| format!("{:?}{}\n", m.extra.get("name"), m.content)).collect::<String>())
+        };
+        let deaf = |m: &[weft_formats::chat::Message]| {
+            Some(m.iter().map(|m| format!("{}\n", m.content)).collect::<String>())
+        };
+        let lost = |names: &[(&str, Option<&str>)],
+                    reads: &dyn Fn(&[weft_formats::chat::Message]) -> Option<String>| {
+            let one =
+                |(role, name): &(&str, Option<&str>)| json!({ "role": role, "content": "x", "name": name });
+            let all: Vec<_> = names.iter().map(one).collect();
+            super::lost_name(&messages(all.into()).unwrap(), reads)
+        };
+        let two = [("user", Some("ann")), ("assistant", None), ("user", Some("bob"))];
+        assert_eq!((lost(&two, &reads), lost(&two, &deaf)), (None, Some(2)));
+        // One of each role is who it is.
+        let one = [
+            ("system", Some("rules")),
+            ("user", Some("ann")),
+            ("assistant", Some("bot")),
+            ("user", Some("ann")),
+        ];
+        assert_eq!((lost(&one, &deaf), lost(&[("user", None), ("user", None)], &deaf)), (None, None));
+        assert_eq!(lost(&[("user", None), ("user", Some("ann"))], &deaf), Some(1));
     }
 }

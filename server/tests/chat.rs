@@ -279,3 +279,20 @@ fn an_answer_goes_on_where_its_message_ends() {
         ask(json!({ "messages": messages, "continue_final_message": true, "add_generation_prompt": true }));
     assert_eq!(server.post(CHAT, &both).error().0, 400);
 }
+
+/// The template of weft-mini reads no names.
+#[test]
+fn participants_whom_nobody_tells_apart_are_refused() {
+    let talk = |names: [&str; 2]| {
+        let one = |name: &str| json!({ "role": "user", "content": "Hi", "name": name });
+        ask(json!({ "messages": names.map(one), "max_tokens": 2 }))
+    };
+    let server = Server::open();
+    assert_eq!(server.post(CHAT, &talk(["ann", "ann"])).status, 200);
+    let refused = (400, "unsupported_parameter".to_owned(), "messages[1].name".to_owned());
+    assert_eq!(server.post(CHAT, &talk(["ann", "bob"])).error(), refused);
+    assert_eq!(server.post("/apply-template", &talk(["ann", "bob"])).error().2, "messages[1].name");
+    let config = weft_server::Config { lenient: true, ..Default::default() };
+    let lenient = Server::start(config, crate::support::Engine::default());
+    assert_eq!(lenient.post(CHAT, &talk(["ann", "bob"])).status, 200);
+}

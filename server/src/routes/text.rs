@@ -62,6 +62,7 @@ pub(super) async fn apply_template(State(app): State<Arc<App>>, post: Post) -> R
     let mut f = Fields::body(post.body)?;
     let served = model(&app, &mut f)?;
     let messages = messages::read(&mut f, &mut None)?;
+    served.card.check_names(&messages, &mut None)?;
     let (thinking, extra) = ask::thinking(&mut f, &served.card)?;
     let calls = shape::calls(&mut f)?;
     let with = Rendering { tools: None, thinking, extra, goes_on: ask::goes_on(&mut f)? };
