@@ -70,7 +70,8 @@ pub(super) struct Flags {
     /// The hub that these are of [default: HF_ENDPOINT, else https://huggingface.co]
     #[arg(long, value_name = "URL", requires = "allow_pull", help_heading = "Models on demand")]
     endpoint: Option<String>,
-    /// How many of these are open at a time; the one that was not asked for longest is closed for another
+    /// How many of these are open at a time; the one that was not asked for longest is closed for
+    /// another, once it has answered what it was asked
     #[arg(long, value_name = "N", default_value_t = 1, requires = "models", help_heading = "Models on demand",
           value_parser = clap::value_parser!(u32).range(1..))]
     max_models: u32,
@@ -365,7 +366,8 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
             store.folder().display(),
             library.count()
         ));
-        app = app.with_shelf(Shelf::new(Box::new(library), f.max_models as usize, keep).within(f.memory));
+        let shelf = Shelf::new(Box::new(library), f.max_models as usize, keep).within(f.memory);
+        app = app.with_shelf(shelf.patient(Duration::from_secs(f.queue_time.into())));
     }
     if let Some(jobs) = &jobs {
         match jobs.waiting() {

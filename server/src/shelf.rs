@@ -1,5 +1,6 @@
 //! Models that are opened when they are asked for, and closed when others need their room or nobody asks any more.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,10 @@ pub struct Shelf {
     memory: Option<u64>,
     /// How long one stays open that nobody asks for; None for ever.
     keep: Option<Duration>,
+    /// How long one that is asked for waits until one that is open has answered what it was asked.
+    patience: Duration,
+    /// How many wait for one that is opened, or for room for it.
+    waiting: AtomicUsize,
     open: Mutex<Vec<Open>>,
     /// Held while a model is opened: one at a time, and who waits for the same finds it open.
     opening: Mutex<()>,
@@ -50,7 +55,14 @@ struct Open {
     /// What it takes, where that is counted.
     bytes: u64,
     last: Instant,
+    /// Whether its room is wanted: it answers what it was asked, and who asks it now waits behind who wants the room.
+    leaves: bool,
 }
+
+/// Requests that wait for a model at most.
+const MOST: usize = 64;
+/// How often is looked whether a model has become idle.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl Open {
     fn is_idle(&self) -> bool {
@@ -76,7 +88,14 @@ impl Shelf {
     /// A shelf of which `room` models are open at a time, at least one.
     pub fn new(library: Box<dyn Library>, room: usize, keep: Option<Duration>) -> Shelf {
         let (open, opening) = (Mutex::default(), Mutex::default());
-        Shelf { library, room: room.max(1), memory: None, keep, open, opening }
+        let (patience, waiting) = (Duration::ZERO, AtomicUsize::new(0));
+        Shelf { library, room: room.max(1), memory: None, keep, patience, waiting, open, opening }
+    }
+
+    /// The same, where a model that is asked for waits so long until one that is open may be closed for it.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Shelf {
+        Shelf { patience, ..self }
     }
 
     /// The same, whose open models take so many bytes together at most.
@@ -101,7 +120,7 @@ impl Shelf {
 
     fn find(&self, name: &str) -> Option<Arc<Served>> {
         let mut all = self.all();
-        let found = all.iter_mut().find(|o| o.served.card.id == name)?;
+        let found = all.iter_mut().find(|o| o.served.card.id == name && !o.leaves)?;
         found.last = Instant::now();
         Some(found.served.clone())
     }
@@ -117,9 +136,20 @@ impl Shelf {
         if !self.names().iter().any(|n| n == name) {
             return None;
         }
-        let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        // Somebody else may have opened it meanwhile.
-        Some(self.find(name).map_or_else(|| self.open(name), Ok))
+        let others = self.waiting.fetch_add(1, Ordering::SeqCst);
+        let got = match others < MOST {
+            true => {
+                let _one = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+                // Somebody else may have opened it meanwhile.
+                self.find(name).map_or_else(|| self.open(name), Ok)
+            }
+            false => {
+                let line = format!("\"{name}\" is not open, and {others} requests wait for models");
+                Err(ApiError::unavailable("overloaded", line, 5))
+            }
+        };
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        Some(got)
     }
 
     /// What a model takes, where that is counted.
@@ -138,32 +168,50 @@ impl Shelf {
 
     fn open(&self, name: &str) -> Result<Arc<Served>> {
         let bytes = self.needs(name)?;
-        let closing = {
-            let mut all = self.all();
-            let mut closing = Vec::new();
-            let used = |all: &[Open]| all.iter().map(|o| o.bytes).sum::<u64>();
-            while all.len() >= self.room || self.memory.is_some_and(|m| used(&all).saturating_add(bytes) > m)
-            {
-                let oldest = (0..all.len()).filter(|i| all[*i].is_idle()).min_by_key(|i| all[*i].last);
-                let Some(oldest) = oldest else {
-                    let line = format!(
-                        "\"{name}\" is not open, and all {} models that are have work to do",
-                        all.len()
-                    );
-                    all.extend(closing);
-                    return Err(ApiError::unavailable("overloaded", line, 5));
-                };
-                closing.push(all.swap_remove(oldest));
+        let until = Instant::now() + self.patience;
+        let made = loop {
+            let made = self.room_for(bytes);
+            if made.is_some() || Instant::now() >= until {
+                break made;
             }
-            closing
+            // Where requests come without a pause none is ever idle: the one that was not asked for longest answers
+            // what it has, and nothing new before who waits here.
+            let mut all = self.all();
+            let enough = all.iter().any(|o| o.leaves && !o.is_idle());
+            let oldest = all.iter_mut().filter(|o| !o.leaves && !enough).min_by_key(|o| o.last);
+            oldest.into_iter().for_each(|o| o.leaves = true);
+            drop(all);
+            std::thread::sleep(LOOK);
+        };
+        self.all().iter_mut().for_each(|o| o.leaves = false);
+        let Some(closing) = made else {
+            let n = self.all().len();
+            let line = format!("\"{name}\" is not open, and all {n} models that are have work to do");
+            return Err(ApiError::unavailable("overloaded", line, 5));
         };
         closing.into_iter().for_each(Open::close);
         let (served, worker) = self.library.open(name).map_err(|why| {
             ApiError::unavailable("model_failed", format!("\"{name}\" cannot be opened: {why}"), 30)
         })?;
         let served = Arc::new(served);
-        self.all().push(Open { served: served.clone(), worker, bytes, last: Instant::now() });
+        self.all().push(Open { served: served.clone(), worker, bytes, last: Instant::now(), leaves: false });
         Ok(served)
+    }
+
+    /// Takes off the shelf what has to be closed for a model that takes so much; None where that has work to do.
+    fn room_for(&self, bytes: u64) -> Option<Vec<Open>> {
+        let mut all = self.all();
+        let mut closing = Vec::new();
+        let used = |all: &[Open]| all.iter().map(|o| o.bytes).sum::<u64>();
+        while all.len() >= self.room || self.memory.is_some_and(|m| used(&all).saturating_add(bytes) > m) {
+            let oldest = (0..all.len()).filter(|i| all[*i].is_idle()).min_by_key(|i| all[*i].last);
+            let Some(oldest) = oldest else {
+                all.extend(closing);
+                return None;
+            };
+            closing.push(all.swap_remove(oldest));
+        }
+        Some(closing)
     }
 
     /// Closes a model that is open.
@@ -333,5 +381,45 @@ mod tests {
             }
         });
         assert_eq!(opened.load(Ordering::SeqCst), 1);
+    }
+
+    /// Where all that are open are asked without a pause, one that is not open has its turn.
+    #[test]
+    fn one_that_is_asked_for_waits_for_room() {
+        let (shelf, _) = shelf(None);
+        let shelf = shelf.patient(Duration::from_secs(60));
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let (shelf, stop) = (&shelf, &stop);
+        std::thread::scope(|scope| {
+            for name in ["a", "b"] {
+                // Two who take turns, so that at any time somebody has it.
+                for _ in 0..2 {
+                    scope.spawn(move || {
+                        while !stop.load(Ordering::SeqCst) {
+                            let held = shelf.get(name).unwrap().unwrap();
+                            assert_eq!(held.card.id, name);
+                            std::thread::sleep(Duration::from_millis(15));
+                        }
+                    });
+                }
+            }
+            for _ in 0..3 {
+                assert_eq!(shelf.get("c").unwrap().unwrap().card.id, "c");
+                std::thread::sleep(Duration::from_millis(40));
+            }
+            stop.store(true, Ordering::SeqCst);
+        });
+        assert_eq!(open(shelf).len(), 2);
+    }
+
+    /// Who cannot be waited for any longer is left as it was.
+    #[test]
+    fn patience_has_an_end() {
+        let (shelf, _) = shelf(None);
+        let shelf = shelf.patient(Duration::from_millis(30));
+        let (a, b) = (shelf.get("a").unwrap().unwrap(), shelf.get("b").unwrap().unwrap());
+        assert_eq!(shelf.get("c").unwrap().unwrap_err().code, "overloaded");
+        assert_eq!(shelf.get("a").unwrap().unwrap().card.id, "a");
+        drop((a, b));
     }
 }
