@@ -66,7 +66,7 @@ impl Local {
         slots: Option<u32>,
     ) -> Result<Local> {
         let made = Synthetic::parse(text, None);
-        let made = made.map_err(|line| Error::input(format!("--synthetic: {line}")))?;
+        let made = made.map_err(|line| Error::usage(format!("--synthetic: {line}")))?;
         let made = made.with_words_of(words.open_file()?.metadata());
         let (model, _) = options::begin(made.into(), device, None, None, cache)?.finish()?;
         model.tokenizer()?;

@@ -25,7 +25,7 @@ pub enum Error {
     /// What the user gave does not make sense; the line says what to give instead.
     #[error("{0}")]
     Input(String),
-    /// The command line itself does not make sense in a way that clap cannot see.
+    /// What was typed does not make sense by itself, in a way that clap cannot see.
     #[error("{0}")]
     Usage(String),
     #[error("{failed} of {total} cases failed")]
@@ -60,12 +60,16 @@ impl Error {
         }
     }
 
-    /// The exit code: 130 after Ctrl-C, 0 when stdout was closed, 2 for wrong usage (as clap has it), else 1.
+    /// The exit code: 130 after Ctrl-C, 0 when stdout was closed, 2 where what was typed makes no sense by itself (as clap
+    /// has it), else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Interrupted | Error::Model(weft_models::Error::Cancelled) => 130,
             Error::StdoutClosed => 0,
-            Error::Usage(_) => 2,
+            // What a flag says, which is looked into where it is used.
+            Error::Usage(_)
+            | Error::Eval(weft_evals::Error::Input(_))
+            | Error::Model(weft_models::Error::Sampling { .. }) => 2,
             _ => 1,
         }
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use weft_formats::adapter::{Adapter, Base, Pair};
 use weft_formats::gguf::File;
 
-use crate::support::cli::{fails, file, folder, json, ok};
+use crate::support::cli::{fails, file, folder, json, misused, ok};
 use crate::support::golden_model::nmse;
 
 pub(crate) const F16: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/assets/weft-mini-f16.gguf");
@@ -162,7 +162,7 @@ fn adapters_that_do_not_fit_are_refused() {
         &["eval", "--limit", "1", "--lora", folder.to_str().expect("UTF-8")],
         &["adapter_model.safetensors"],
     );
-    fails(&["merge", "-o", out], &["--lora"]);
+    misused(&["merge", "-o", out], &["--lora"]);
     let nowhere = folder.join("nowhere/out.gguf");
     fails(
         &["merge", "--lora", &a, "-o", nowhere.to_str().expect("UTF-8")],
@@ -177,7 +177,7 @@ fn adapters_that_do_not_fit_are_refused() {
         assert!(!socket.is_file());
     }
     fails(&["merge", "-m", F16, "--lora", &a, "-o", F16], &["is the file to read"]);
-    fails(&["merge", "-m", F16, "--lora", &a, "-o", out, "--type", "Q9"], &["Q9", "Q4_K_M"]);
+    misused(&["merge", "-m", F16, "--lora", &a, "-o", out, "--type", "Q9"], &["Q9", "Q4_K_M"]);
     let mut wide =
         Adapter::open(Path::new(&a), &Base { architecture: "qwen3".to_owned(), heads: 1, kv_heads: 1 })
             .expect("an adapter");

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::cli::{command, fails, folder, json, ok, weft};
+use crate::support::cli::{command, fails, folder, json, misused, ok, weft};
 
 /// Small and of one layer, but with all types of its mixture.
 const SMALL: [&str; 8] =
@@ -136,12 +136,12 @@ fn layers_and_cache_types_change_what_is_read() {
 
 #[test]
 fn what_is_unknown_lists_what_is_known() {
-    let synthetic = |text| fails(&["bench", "--synthetic", text], &["--synthetic", "known: "]);
+    let synthetic = |text| misused(&["bench", "--synthetic", text], &["--synthetic", "known: "]);
     synthetic("qwen3-5b:q4_k_m");
     synthetic("qwen3-4b:q4_x");
-    fails(&["bench", "--synthetic", "qwen3-4b"], &["SHAPE:TYPE", "llama-3.1-8b", "q4_k_m"]);
-    fails(&["bench", "--synthetic", "qwen3-4b:q8_0", "--layers", "37"], &["1 to 36 layers"]);
-    fails(&["bench", "-p", "0", "-n", "0"], &["nothing to measure", "-p"]);
+    misused(&["bench", "--synthetic", "qwen3-4b"], &["SHAPE:TYPE", "llama-3.1-8b", "q4_k_m"]);
+    misused(&["bench", "--synthetic", "qwen3-4b:q8_0", "--layers", "37"], &["1 to 36 layers"]);
+    misused(&["bench", "-p", "0", "-n", "0"], &["nothing to measure", "-p"]);
     fails(&["bench", "-m", "no-such.gguf"], &["no-such.gguf"]);
     for args in [["-r", "0"], ["-b", "257"], ["-o", "xml"], ["-p", "x"]] {
         assert_eq!(weft(&[&["bench"][..], &args].concat()).code, Some(2), "{args:?}");

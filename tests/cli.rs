@@ -93,8 +93,8 @@ fn numbers_below_zero_are_values() {
         let ran = weft(&args);
         assert!(ran.code == Some(2) && ran.stderr.contains(part), "{args:?}: {}", ran.stderr);
     }
-    fails(&["run", "--min-p", "-0.1", "Hi"], &["min-p must be from 0 to 1, not -0.1"]);
-    fails(&["tokenize", "--decode", "-1"], &["\"-1\" is not a token id"]);
+    misused(&["run", "--min-p", "-0.1", "Hi"], &["min-p must be from 0 to 1, not -0.1"]);
+    misused(&["tokenize", "--decode", "-1"], &["\"-1\" is not a token id"]);
     // llama.cpp's way to ask for any seed.
     ok(&["run", "--seed", "-1", "-n", "1", "Hi"]);
 }
@@ -452,8 +452,8 @@ fn divergence_from_another_model() {
     // A model is where it is, in words as well.
     let shown = ok(&["eval", "-m", f16, "--suite", "divergence", "--against", f16, "--positions", "40"]);
     assert!(shown.contains("40 positions") && shown.contains("100.00 %"), "{shown}");
-    fails(&args[..5], &["--against FILE"]);
-    fails(&["eval", "--against", f16], &["--suite divergence"]);
+    misused(&args[..5], &["--against FILE"]);
+    misused(&["eval", "--against", f16], &["--suite divergence"]);
     let golden = file(&folder, "other.gguf", &crate::support::golden_model::build("qwen3-f32"));
     fails(&[&args[..], &[golden.as_str()]].concat(), &["vocabulary of", "613", &golden]);
     let empty = file(&folder, "empty.txt", b"");
@@ -559,5 +559,74 @@ fn ctrl_c_stops_cleanly() {
         out.status.code() == Some(130) && stderr.contains("stopped by interrupted"),
         "{:?} {stderr}",
         out.status
+    );
+}
+
+/// What was typed makes no sense by itself: code 2. It makes sense, and something fails: code 1.
+#[test]
+fn the_exit_code_says_whose_mistake_it_is() {
+    for args in [
+        &["run", "--temp", "-1", "Hi"][..],
+        &["run", "--stop", "", "Hi"],
+        &["serve", "--temp", "nan", "--port", "0"],
+        &["batch", "--top-p", "3", "absent.jsonl", "-o", "out.jsonl"],
+        &["bench", "--synthetic", "x"],
+        &["convert", "absent", "out.gguf", "--type", "Q9"],
+        &["quantize", "absent.gguf", "out.gguf", "Q9"],
+        &["merge", "--lora", "absent", "-o", "out.gguf", "--type", "Q9"],
+        &["split", "absent.gguf", "out", "--max-size", "many"],
+        &["curriculum", "--domain", "astrology"],
+        &["eval", "--domain", "astrology"],
+        &["eval", "--suite", "medqa"],
+        &["kernels", "test", "--op", "fft"],
+        &["tokenize", "two", "texts"],
+        &["tokenize", "--decode", "seven"],
+        &["pair", "no-code"],
+        &["pull", "a b"],
+    ] {
+        misused(args, &[]);
+    }
+    for args in [
+        &["run", "-m", "absent.gguf", "Hi"][..],
+        &["run", "--lora", "absent.gguf", "Hi"],
+        &["run", "--device", "Voodoo", "Hi"],
+        &["quantize", "absent.gguf", "out.gguf", "Q4_0"],
+        &["merge", "--lora", "absent.gguf", "-o", "out.gguf"],
+        &["eval", "--suite", "medqa", "--data", "absent.jsonl"],
+        &["bench", "--url", "http://127.0.0.1:1"],
+        &["batch", "absent.jsonl", "-o", "out.jsonl"],
+        &["tokenize", "--decode", "99999999"],
+    ] {
+        fails(args, &[]);
+    }
+}
+
+/// A file's own sampling is the default of what answers, and neither that of `eval` nor above what is typed.
+#[test]
+fn a_file_says_how_it_is_drawn_from() {
+    let folder = folder("cli-sampling");
+    let say = |key: &str, value: Value| (format!("general.sampling.{key}"), value);
+    let bytes = changed(|pairs, _| {
+        pairs.push(say("temp", Value::F32(0.0)));
+        pairs.push(say("top_k", Value::I32(7)));
+        pairs.push(say("mirostat", Value::I32(2)));
+    });
+    let path = file(&folder, "drawn.gguf", &bytes);
+    let run = |more: &[&str]| {
+        let ran = weft(&[&["run", "-m", &path, "-n", "2", "--json", "Hi"], more].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let json: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        (json["temperature"].as_f64().expect("a number"), ran.stderr)
+    };
+    let (temperature, said) = run(&[]);
+    assert_eq!(temperature, 0.0);
+    assert!(said.contains("says how it is drawn from: temp 0, top-k 7\n"), "{said}");
+    assert!(said.contains("general.sampling.mirostat is not honoured"), "{said}");
+    let (temperature, said) = run(&["--temp", "0.5", "--top-k", "3"]);
+    assert!(temperature == 0.5 && !said.contains("says how"), "{said}");
+    let shown = ok(&["inspect", &path]);
+    assert!(
+        shown.contains("\nSampling, where neither a flag nor a request says another\n  temp 0, top-k 7\n"),
+        "{shown}"
     );
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use weft_formats::gguf::{Array, File, Metadata, Value, Writer};
 use weft_formats::quant::Type;
 
-use crate::support::cli::{fails, file, folder, json};
+use crate::support::cli::{fails, file, folder, json, misused};
 
 type Tensors = Vec<(String, Vec<u64>, Type, Vec<u8>)>;
 
@@ -189,10 +189,10 @@ fn prompts_and_ids_out_of_range() {
     fails(&["run", "-c", "64", &long], &["prompt has", "context of 64", "-c"]);
     fails(&["run", ""], &["prompt is empty"]);
     fails(&["run", "-"], &["prompt is empty"]);
-    fails(&["run", "--top-p", "2", "--temp", "1", "Hello"], &["top-p", "2"]);
-    fails(&["run", "--temp", "-1", "Hello"], &["the temperature", "-1"]);
+    misused(&["run", "--top-p", "2", "--temp", "1", "Hello"], &["top-p", "2"]);
+    misused(&["run", "--temp", "-1", "Hello"], &["the temperature", "-1"]);
     fails(&["tokenize", "--decode", "2048"], &["2048", "out of range"]);
-    fails(&["tokenize", "--decode", "seven"], &["\"seven\"", "not a token id"]);
+    misused(&["tokenize", "--decode", "seven"], &["\"seven\"", "not a token id"]);
     let logits = |name: &str, content: &str, parts: &[&str]| {
         let path = file(&folder, name, content.as_bytes());
         let out = folder.join("out.safetensors");
@@ -218,13 +218,13 @@ fn prompts_and_ids_out_of_range() {
 fn devices_that_are_not_there() {
     fails(&["run", "--device", "Voodoo", "Hello"], &["no adapter matches \"Voodoo\"", "0: "]);
     fails(&["run", "--device", "99", "Hello"], &["no adapter matches \"99\""]);
-    fails(&["kernels", "test", "--op", "fft"], &["no op matches", "matmul"]);
+    misused(&["kernels", "test", "--op", "fft"], &["no op matches", "matmul"]);
     for mode in ["list", "grad", "perf", "support"] {
-        fails(&["kernels", mode, "--op", "fft"], &["no op matches", "matmul_dx"]);
-        fails(&["kernels", mode, "--type", "q9_k"], &["no type matches", "Q4_K"]);
-        fails(&["kernels", mode, "--variant", "fast"], &["no variant matches", "tiled"]);
+        misused(&["kernels", mode, "--op", "fft"], &["no op matches", "matmul_dx"]);
+        misused(&["kernels", mode, "--type", "q9_k"], &["no type matches", "Q4_K"]);
+        misused(&["kernels", mode, "--variant", "fast"], &["no variant matches", "tiled"]);
     }
-    fails(&["curriculum", "--domain", "alchemy"], &["\"alchemy\"", "physics"]);
+    misused(&["curriculum", "--domain", "alchemy"], &["\"alchemy\"", "physics"]);
 }
 
 /// Where no driver is installed.

@@ -163,36 +163,36 @@ fn suites_are_listed_and_mistakes_say_what_is_missing() {
     for name in ["mmlu-health", "afrimedqa", "medxpertqa", "healthbench", "gpqa", "mmlu-stem"] {
         assert!(list.contains(name), "{list}");
     }
-    fails(&["eval", "--suite", "medqa"], &["needs --data", "huggingface-cli"]);
+    misused(&["eval", "--suite", "medqa"], &["needs --data", "huggingface-cli"]);
     fails(&["eval", "--suite", "medqa", "--data", "/nowhere.jsonl"], &["/nowhere.jsonl", "no such file"]);
-    fails(
+    misused(
         &["eval", "--suite", "healthbench", "--data", &data("tests/data/healthbench.jsonl")],
         &["needs --judge"],
     );
     let medqa = data("tests/data/medqa.jsonl");
-    fails(&["eval", "--suite", "medqa", "--data", &medqa, "--endpoint", "https://x/v1"], &["put a proxy"]);
+    misused(&["eval", "--suite", "medqa", "--data", &medqa, "--endpoint", "https://x/v1"], &["put a proxy"]);
     let own = ["eval", "--suite", "medqa", "--data", &medqa, "--template", "nothing"];
-    fails(&own, &["no template \"nothing\"", "instruct"]);
+    misused(&own, &["no template \"nothing\"", "instruct"]);
     let url = server(0);
     let letters = ["eval", "--suite", "medqa", "--data", &medqa, "--endpoint", &url, "--mode", "letter"];
-    fails(&letters, &["tells no likelihoods"]);
+    misused(&letters, &["tells no likelihoods"]);
 }
 
 #[test]
 fn a_flag_that_nothing_reads_is_refused() {
     let medqa = data("tests/data/medqa.jsonl");
     let set = |more: &[&str], parts: &[&str]| {
-        fails(&[&["eval", "--suite", "medqa", "--data", &medqa], more].concat(), parts);
+        misused(&[&["eval", "--suite", "medqa", "--data", &medqa], more].concat(), parts);
     };
     set(&["--judge", "x"], &["--judge is not read by test sets by --mode generate", "healthbench"]);
     set(&["--domain", "physics"], &["--domain is not read", "--suite curriculum"]);
     set(&["--mode", "letter", "--temp", "0"], &["--temp is not read by test sets by --mode letter"]);
     set(&["--mode", "option", "--system", "Be brief."], &["--system is not read"]);
     set(&["--endpoint", "http://127.0.0.1:1/v1", "-m", "x.gguf"], &["--endpoint", "leave --model out"]);
-    fails(&["eval", "--temp", "0.5"], &["--temp is not read by --suite curriculum"]);
-    fails(&["eval", "--data", &medqa], &["--data is not read by --suite curriculum"]);
-    fails(&["eval", "--suite", "list", "--limit", "3"], &["--limit is not read by --suite list"]);
-    fails(&["eval", "--compare", "a", "b", "--suite", "medqa"], &["--suite is not read by --compare"]);
+    misused(&["eval", "--temp", "0.5"], &["--temp is not read by --suite curriculum"]);
+    misused(&["eval", "--data", &medqa], &["--data is not read by --suite curriculum"]);
+    misused(&["eval", "--suite", "list", "--limit", "3"], &["--limit is not read by --suite list"]);
+    misused(&["eval", "--compare", "a", "b", "--suite", "medqa"], &["--suite is not read by --compare"]);
 }
 
 /// A model of ours, by likelihood and in words.
@@ -357,5 +357,5 @@ fn sizes_against_scores() {
     let ran = crate::support::cli::weft(&args);
     assert!(ran.stderr.contains("free") && ran.stderr.matches("its row is there already").count() == 3);
     assert!(!ran.stderr.contains("scoring") && ran.stdout.contains("| IQ2_XS |"), "{}", ran.stderr);
-    fails(&[&args[..], &["--types", "q9_9"]].concat(), &["q9_9", "known: ", "IQ2_XS"]);
+    misused(&[&args[..], &["--types", "q9_9"]].concat(), &["q9_9", "known: ", "IQ2_XS"]);
 }

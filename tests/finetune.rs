@@ -277,7 +277,9 @@ fn bad_input() {
     let silent = b"{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}\n";
     tune(&file(&folder, "silent.jsonl", silent), &[], &["silent.jsonl", "token to learn"]);
     tune(&good, &["--ctx", "1000000"], &["--ctx 1000000", "longer than the context"]);
-    tune(&good, &["--val", "1.5"], &["--val 1.5"]);
+    let ran =
+        weft(&["finetune", "-d", &good, "-o", folder.join("out").to_str().expect("UTF-8"), "--val", "1.5"]);
+    assert!(ran.code == Some(2) && ran.stderr.contains("--val 1.5"), "{}", ran.stderr);
     tune(&good, &["--val", "absent.jsonl"], &["absent.jsonl: no such file"]);
     tune(&good, &["--overlong", "error", "--ctx", "4"], &["line 1", "context of 4"]);
     tune(&good, &["--overlong", "drop", "--ctx", "4"], &["all of its 8 examples"]);

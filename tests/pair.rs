@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::serve::Server;
-use crate::support::cli::{command, fails, folder, ok, weft};
+use crate::support::cli::{command, fails, folder, misused, ok, weft};
 
 /// Head and body of the answer to a question.
 fn ask(server: &Server, model: &str) -> (String, Value) {
@@ -59,8 +59,8 @@ fn what_cannot_be_paired_with_is_said_in_a_line() {
     let dir = folder.display();
     let pair =
         |code: &str, parts: &[&str]| fails(&["pair", code, "--pair-dir", &format!("{dir}/keys")], parts);
-    pair("0000-0000-0000@127.0.0.1", &["a code has 16 letters and digits"]);
-    pair("0000-0000-0000-0000@http://a", &["is no host"]);
+    misused(&["pair", "0000-0000-0000@127.0.0.1"], &["a code has 16 letters and digits"]);
+    misused(&["pair", "0000-0000-0000-0000@http://a"], &["is no host"]);
     pair("0000-0000-0000-0000@127.0.0.1:1", &["127.0.0.1:1: nothing listens there"]);
     assert_eq!(weft(&["pair"]).code, Some(2));
     let file = crate::support::cli::file(&folder, "no-folder", b"");

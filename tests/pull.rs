@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::hub::{Hub, cut, file, gguf, holding, sum};
-use crate::support::cli::{command, fails, folder, json, ok};
+use crate::support::cli::{command, fails, folder, json, misused, ok};
 
 #[test]
 fn a_model_is_pulled_listed_used_and_removed() {
@@ -25,7 +25,7 @@ fn a_model_is_pulled_listed_used_and_removed() {
     assert_eq!(told["pulled"]["files"][0]["sha256"], want);
     assert!(ok(&[&pull[..], &["org/repo:q5_k"]].concat()).contains("was there already"));
     fails(&[&pull[..], &["org/repo"]].concat(), &["org/repo:QUANT", "mini-F32.gguf, mini-Q5_K.gguf"]);
-    fails(&[&pull[..], &["../etc/passwd"]].concat(), &["ORG/REPO:QUANT"]);
+    misused(&[&pull[..], &["../etc/passwd"]].concat(), &["ORG/REPO:QUANT"]);
     fails(&[&pull[..], &["org/repo:F32", "--as", "mini-Q5_K"]].concat(), &["there already"]);
     assert!(ok(&["models", "--models", dir]).contains("org/repo:q5_k"));
     assert!(ok(&["models", "show", "mini-Q5_K", "--models", dir]).contains(&want));

@@ -6,7 +6,7 @@ use weft_formats::gguf::{Array, File, Metadata, Value, Writer};
 use weft_formats::quant::{Type, dequantize, quantize};
 use weft_formats::recipe::RECIPES;
 
-use crate::support::cli::{command, fails, file, folder, json, ok, weft};
+use crate::support::cli::{command, fails, file, folder, json, misused, ok, weft};
 
 const F16: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/assets/weft-mini-f16.gguf");
 
@@ -282,15 +282,19 @@ fn what_cannot_be_quantised() {
         fails(&args, parts);
         assert!(!Path::new(&out).exists());
     };
-    quantize(&["Q4_X"], &["\"Q4_X\"", "known: ", "Q4_K_M", "TQ1_0", "MXFP4"]);
+    let mistyped = |more: &[&str], parts: &[&str]| {
+        misused(&[&["quantize", &source, &out], more].concat(), parts);
+        assert!(!Path::new(&out).exists());
+    };
+    mistyped(&["Q4_X"], &["\"Q4_X\"", "known: ", "Q4_K_M", "TQ1_0", "MXFP4"]);
     let way_out = ["blk.0.ffn_down.weight", "IQ2_XXS", "weft imatrix -m", "--imatrix", "Q2_K"];
     quantize(&["IQ2_XXS"], &way_out);
     let half = file(&folder, "half.gguf", &importance_of(&open(&half_of(&folder))));
     quantize(&["IQ2_XXS", "--imatrix", &half], &["half.gguf has nothing for tensor", "IQ2_XXS"]);
     quantize(&["Q4_0", "--tensor", "ffn_down=IQ1_M"], &["blk.0.ffn_down.weight", "IQ1_M"]);
-    quantize(&["Q4_0", "--tensor", "attn=Q9"], &["\"attn=Q9\"", "known: ", "Q8_0"]);
-    quantize(&["Q4_0", "--tensor", "attn"], &["REGEX=TYPE"]);
-    quantize(&["Q4_0", "--tensor", "(=Q8_0"], &["regular expression"]);
+    mistyped(&["Q4_0", "--tensor", "attn=Q9"], &["\"attn=Q9\"", "known: ", "Q8_0"]);
+    mistyped(&["Q4_0", "--tensor", "attn"], &["REGEX=TYPE"]);
+    mistyped(&["Q4_0", "--tensor", "(=Q8_0"], &["regular expression"]);
     quantize(&["Q4_0", "--imatrix", "/no/such/file"], &["/no/such/file", "no such file"]);
     quantize(&["Q4_0", "--imatrix", F16], &["weft-mini-f16.gguf", "imatrix"]);
     let other = file(&folder, "other.gguf", &importance(512));
@@ -427,9 +431,9 @@ fn split_and_merged_a_file_is_what_it_was() {
 fn what_cannot_be_split_or_merged() {
     let folder = folder("split-bad");
     let prefix = text(&folder.join("part"));
-    fails(&["split", F16, &prefix, "--max-size", "many"], &["\"many\"", "500M"]);
-    fails(&["split", F16, &prefix, "--max-size", "0"], &["\"0\""]);
-    fails(&["split", F16, &prefix, "--max-size", "99999999999999999999G"], &["--max-size"]);
+    misused(&["split", F16, &prefix, "--max-size", "many"], &["\"many\"", "500M"]);
+    misused(&["split", F16, &prefix, "--max-size", "0"], &["\"0\""]);
+    misused(&["split", F16, &prefix, "--max-size", "99999999999999999999G"], &["--max-size"]);
     fails(&["split", "/no/such/model", &prefix], &["no such file"]);
     fails(&["split", F16, &text(&folder.join("absent/part"))], &["absent/part", "its folder does not exist"]);
     fails(&["merge-splits", F16, &prefix], &["not a part of a split model"]);
@@ -453,7 +457,7 @@ fn folders_that_cannot_be_converted() {
     let path = text(&source);
     fails(&["convert", "/no/such/folder", &out], &["/no/such/folder", "no such file"]);
     fails(&["convert", F16, &out], &["config.json"]);
-    fails(&["convert", &path, &out, "--type", "Q4_K"], &["\"Q4_K\"", "known: F32, F16, BF16, Q8_0"]);
+    misused(&["convert", &path, &out, "--type", "Q4_K"], &["\"Q4_K\"", "known: F32, F16, BF16, Q8_0"]);
     fails(&["convert", &path, &out], &["config.json", "no such file"]);
     file(&source, "config.json", br#"{"architectures": ["FalconForCausalLM"]}"#);
     let known = ["LlamaForCausalLM", "Gemma3ForCausalLM", "BertModel"];

@@ -427,7 +427,7 @@ fn source(f: &Flags) -> Result<Source> {
         None => Ok(f.model.source()),
         Some(text) => {
             let made = Synthetic::parse(text, f.layers);
-            Ok(made.map_err(|line| Error::input(format!("--synthetic: {line}")))?.into())
+            Ok(made.map_err(|line| Error::usage(format!("--synthetic: {line}")))?.into())
         }
     }
 }
@@ -489,7 +489,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let source = source(&f)?;
     let tests = tests(&f);
     if f.arrivals.is_none() && tests.is_empty() {
-        return Err(Error::input("nothing to measure: give -p or -n a number of tokens above 0"));
+        return Err(Error::usage("nothing to measure: give -p or -n a number of tokens above 0"));
     }
     // Ctrl-C ends the process at once, in the middle of a load or a measurement: there is nothing to save.
     interrupt::install(1);

@@ -291,7 +291,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
     if let Some(file) = f.file.take()
         && f.model.model.replace(file).is_some()
     {
-        return Err(Error::input("two models were given; talk with one of them"));
+        return Err(Error::usage("two models were given; talk with one of them"));
     }
     f.sampling.check()?;
     let mut started = f.model.begin(&f.device, None, f.c, f.cache)?;

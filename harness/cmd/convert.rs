@@ -43,7 +43,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let ty = f.to.as_deref().map(|name| {
         Type::parse(name).filter(|t| TYPES.contains(t)).ok_or_else(|| {
             let known: Vec<_> = TYPES.iter().map(|t| t.name()).collect();
-            Error::input(format!("unknown type {name:?}; known: {}", known.join(", ")))
+            Error::usage(format!("unknown type {name:?}; known: {}", known.join(", ")))
         })
     });
     check_gguf(&f.output, &[], "model")?;

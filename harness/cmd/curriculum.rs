@@ -57,7 +57,7 @@ enum Format {
 pub(super) fn domains(names: &[String]) -> Result<Vec<&'static Domain>> {
     curriculum::select(names).map_err(|unknown| {
         let known: Vec<_> = DOMAINS.iter().map(|d| d.name).collect();
-        Error::input(format!("there is no domain {unknown:?} (known: {})", known.join(", ")))
+        Error::usage(format!("there is no domain {unknown:?} (known: {})", known.join(", ")))
     })
 }
 

@@ -117,9 +117,9 @@ pub(super) fn run(f: Flags) -> Result<()> {
     match (f.suite.as_str(), &f.divergence.against) {
         ("divergence", Some(against)) => divergence::run(&f, against),
         ("divergence", None) => {
-            Err(Error::input("--suite divergence needs --against FILE, the model to compare with"))
+            Err(Error::usage("--suite divergence needs --against FILE, the model to compare with"))
         }
-        (_, Some(_)) => Err(Error::input("--against is for --suite divergence")),
+        (_, Some(_)) => Err(Error::usage("--against is for --suite divergence")),
         ("curriculum", None) => questions::run(&f),
         ("list", None) => exam::list(),
         ("healthbench", None) => health::run(&f),

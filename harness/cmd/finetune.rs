@@ -353,7 +353,7 @@ fn read(f: &Flags, how: &Reading<'_>) -> Result<(Data, Option<Data>)> {
             let (data, val) = data.split(share, f.seed);
             Ok((data, Some(val)))
         }
-        Ok(share) => Err(Error::input(format!("--val {share}: a share must be between 0 and 1"))),
+        Ok(share) => Err(Error::usage(format!("--val {share}: a share must be between 0 and 1"))),
         Err(_) => {
             let val = read_with_bar(Path::new(val), how)?;
             Ok((data, Some(val)))

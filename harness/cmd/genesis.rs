@@ -163,7 +163,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
 fn settings(f: &Flags) -> Result<Settings> {
     let style = |name: &String| {
         let known = Style::ALL.map(Style::name).join(", ");
-        Style::parse(name).ok_or_else(|| Error::input(format!("--styles has no \"{name}\"; known: {known}")))
+        Style::parse(name).ok_or_else(|| Error::usage(format!("--styles has no \"{name}\"; known: {known}")))
     };
     Ok(Settings {
         passages: f.data.clone(),
@@ -225,7 +225,7 @@ fn work(f: &Flags, s: &Settings, shards: &[usize], left_out: &dyn Fn(&str) -> bo
                 model = Model(t.as_mut());
                 &mut model
             }
-            (None, None) => return Err(Error::input("there is no teacher")),
+            (None, None) => return Err(Error::usage("there is no teacher")),
         };
         let mut cast = Cast {
             teacher,

@@ -200,7 +200,7 @@ impl Choice {
                         names.push(n);
                     }
                 });
-                Err(Error::input(format!("no {what} matches {asked:?} (known: {})", names.join(", "))))
+                Err(Error::usage(format!("no {what} matches {asked:?} (known: {})", names.join(", "))))
             }
         };
         known(
@@ -219,7 +219,7 @@ impl Choice {
         }
         let left: Vec<_> = cases.into_iter().filter(|c| self.takes(c.cell())).collect();
         match left.is_empty() {
-            true => Err(Error::input("no op has this type and this variant (see `weft kernels list`)")),
+            true => Err(Error::usage("no op has this type and this variant (see `weft kernels list`)")),
             false => Ok(left),
         }
     }

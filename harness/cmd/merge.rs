@@ -111,7 +111,7 @@ fn values(file: &File) -> u64 {
 fn write(f: &Flags, file: &File, told: Told<'_>) -> Result<Written> {
     let recipe = f.to.as_deref().map(|name| {
         let known = || RECIPES.iter().map(|r| r.name).collect::<Vec<_>>().join(", ");
-        Recipe::parse(name).ok_or_else(|| Error::input(format!("unknown type {name:?}; known: {}", known())))
+        Recipe::parse(name).ok_or_else(|| Error::usage(format!("unknown type {name:?}; known: {}", known())))
     });
     let recipe = recipe.transpose()?;
     let adapters = f.lora.lora.iter().map(|text| PathBuf::from(path_and_scale(text).0));
@@ -149,7 +149,7 @@ fn write(f: &Flags, file: &File, told: Told<'_>) -> Result<Written> {
 pub(super) fn run(f: Flags) -> Result<()> {
     let start = Instant::now();
     if f.lora.lora.is_empty() {
-        return Err(Error::input("no adapter to merge; give one with --lora FILE"));
+        return Err(Error::usage("no adapter to merge; give one with --lora FILE"));
     }
     let file = f.model.open_file()?;
     interrupt::install(8);

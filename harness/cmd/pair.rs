@@ -105,6 +105,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         };
     }
     let Some(code) = f.code.filter(|_| !f.list) else { return list(&peers) };
+    weft_server::peers::check_code(&code).map_err(Error::usage)?;
     let machine = peers.pair_now(&code, f.name.as_deref()).map_err(Error::input)?;
     output::note(&format!(
         "paired with \"{0}\" at {1}; weft serve has its models as MODEL@{0}",

@@ -72,7 +72,8 @@ pub(super) fn store_of(folder: Option<&Path>) -> Result<Store> {
 pub(super) fn options(endpoint: Option<&str>) -> Result<Options> {
     let of = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let endpoint = endpoint.map(str::to_owned).or_else(|| of("HF_ENDPOINT"));
-    let endpoint = Url::parse(endpoint.as_deref().unwrap_or(weft_hub::ENDPOINT))?;
+    let endpoint = endpoint.as_deref().unwrap_or(weft_hub::ENDPOINT);
+    let endpoint = Url::parse(endpoint).map_err(|e| Error::usage(e.line))?;
     Ok(Options {
         token: of("HF_TOKEN"),
         authorities: of("SSL_CERT_FILE").map(PathBuf::from),
@@ -107,7 +108,7 @@ fn line(p: &Progress<'_>) -> String {
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
-    let name = Name::parse(&f.name)?;
+    let name = Name::parse(&f.name).map_err(|e| Error::usage(e.line))?;
     let store = store_of(f.models.as_deref())?;
     if f.sha256.is_some() && !matches!(name, Name::Url(_)) {
         return Err(Error::usage("--sha256 is for an address; the hub tells the checksums of its files"));

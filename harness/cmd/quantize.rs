@@ -72,7 +72,7 @@ struct Prepared<'a> {
 fn parse_recipe(name: &str) -> Result<Recipe> {
     Recipe::parse(name).ok_or_else(|| {
         let known: Vec<_> = RECIPES.iter().map(|r| r.name).collect();
-        Error::input(format!("unknown type {name:?}; known: {}", known.join(", ")))
+        Error::usage(format!("unknown type {name:?}; known: {}", known.join(", ")))
     })
 }
 
@@ -231,7 +231,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
 
 /// `REGEX=TYPE`.
 fn parse_override(text: &str) -> Result<(Regex, Type)> {
-    let wrong = |why: String| Error::input(format!("--tensor {text:?}: {}", crate::error::one_line(&why)));
+    let wrong = |why: String| Error::usage(format!("--tensor {text:?}: {}", crate::error::one_line(&why)));
     let (pattern, ty) = text.rsplit_once('=').ok_or_else(|| wrong("expected REGEX=TYPE".to_owned()))?;
     let ty = Type::parse(ty).filter(|t| ENCODES.contains(t)).ok_or_else(|| {
         let known: Vec<_> = ENCODES.iter().map(|t| t.name()).collect();

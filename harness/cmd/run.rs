@@ -212,7 +212,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
     take_model(&mut f)?;
     f.sampling.check()?;
     if f.stop.iter().any(String::is_empty) {
-        return Err(Error::input("--stop: the text is empty"));
+        return Err(Error::usage("--stop: the text is empty"));
     }
     let prompt_cache = f.prompt_cache.as_deref().map(PromptCache::new).transpose()?;
     let prompt = prompt(&f)?;

@@ -300,8 +300,8 @@ fn alias(name: &str) -> std::result::Result<String, String> {
 pub(super) fn run(mut f: Flags) -> Result<()> {
     let files = std::mem::take(&mut f.files);
     f.model.extend(files);
-    let mut config = f.config()?;
     f.sampling.check()?;
+    let mut config = f.config()?;
     let address = SocketAddr::new(f.host, f.port);
     let listener = TcpListener::bind(address).map_err(|source| {
         let way_out = match source.kind() {

@@ -66,7 +66,7 @@ pub(super) fn bytes(text: &str) -> std::result::Result<u64, String> {
 
 fn parse_size(text: &str) -> Result<u64> {
     size(text).ok_or_else(|| {
-        Error::input(format!("--max-size {text:?} is not a size; expected bytes, or 500M, or 2G"))
+        Error::usage(format!("--max-size {text:?} is not a size; expected bytes, or 500M, or 2G"))
     })
 }
 
@@ -97,7 +97,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         Error::input(format!("that makes {} files, more than the 65535 that can be numbered", shards.len()))
     })?;
     let Some(name) = f.prefix.file_name() else {
-        return Err(Error::input(format!("{}: not the start of a file name", f.prefix.display())));
+        return Err(Error::usage(format!("{}: not the start of a file name", f.prefix.display())));
     };
     let path = |i: usize| {
         let mut name = name.to_owned();

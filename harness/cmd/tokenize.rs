@@ -50,7 +50,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let tokenizer = f.model.open_tokenizer()?;
     let stdin = f.input.is_empty() || f.input == ["-"];
     if !f.decode && f.input.len() > 1 {
-        return Err(Error::input("more than one text was given; put quotes around it"));
+        return Err(Error::usage("more than one text was given; put quotes around it"));
     }
     let text = if stdin { output::stdin_text()? } else { f.input.join(" ") };
     if f.render {
@@ -121,6 +121,6 @@ fn parse_ids(text: &str) -> Result<Vec<u32>> {
     }
     text.split(|c: char| c.is_whitespace() || c == ',')
         .filter(|word| !word.is_empty())
-        .map(|word| word.parse().map_err(|_| Error::input(format!("{word:?} is not a token id"))))
+        .map(|word| word.parse().map_err(|_| Error::usage(format!("{word:?} is not a token id"))))
         .collect()
 }

@@ -54,9 +54,18 @@ pub(crate) fn json(args: &[&str]) -> Value {
 /// Asserts that `weft ARGS` ends with code 1, nothing on stdout and one line on stderr that says
 /// `error:` and each of `parts`.
 pub(crate) fn fails(args: &[&str], parts: &[&str]) {
+    ends(args, 1, parts);
+}
+
+/// The same with code 2: what was typed makes no sense by itself.
+pub(crate) fn misused(args: &[&str], parts: &[&str]) {
+    ends(args, 2, parts);
+}
+
+fn ends(args: &[&str], code: i32, parts: &[&str]) {
     let ran = weft(args);
     let shown = format!("weft {args:?}: code {:?}\n{}{}", ran.code, ran.stdout, ran.stderr);
-    assert_eq!(ran.code, Some(1), "{shown}");
+    assert_eq!(ran.code, Some(code), "{shown}");
     assert_eq!(ran.stdout, "", "{shown}");
     assert_eq!(ran.stderr.lines().count(), 1, "{shown}");
     assert!(ran.stderr.starts_with("error: ") && ran.stderr.ends_with('\n'), "{shown}");

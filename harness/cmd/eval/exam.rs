@@ -150,7 +150,7 @@ pub(super) fn list() -> Result<()> {
 pub(super) fn data(f: &super::Flags) -> Result<&Path> {
     let fetch = suites::find(&f.suite).map_or_else(String::new, |s| format!("; to fetch it: {}", s.fetch));
     f.exam.data.as_deref().ok_or_else(|| {
-        Error::input(format!("--suite {} needs --data PATH, its file or folder{fetch}", f.suite))
+        Error::usage(format!("--suite {} needs --data PATH, its file or folder{fetch}", f.suite))
     })
 }
 
@@ -344,7 +344,7 @@ fn answer(
     let answered = match kind {
         Some(kind) => {
             if f.exam.endpoint.is_some() {
-                return Err(Error::input(
+                return Err(Error::usage(
                     "an endpoint tells no likelihoods; use --mode generate, or -m FILE",
                 ));
             }

@@ -17,7 +17,7 @@ pub(super) fn run(f: &super::Flags) -> Result<()> {
     let e = &f.exam;
     let path = exam::data(f)?;
     let who_judges = e.judge.as_deref().ok_or_else(|| {
-        Error::input("--suite healthbench needs --judge, a model's file or http://HOST:PORT/v1")
+        Error::usage("--suite healthbench needs --judge, a model's file or http://HOST:PORT/v1")
     })?;
     let mut all = healthbench::read(path)?;
     all.sort_by_cached_key(|c| (hash::hash(c.id.as_bytes()), c.id.clone()));

@@ -102,7 +102,7 @@ pub(crate) fn check(m: &ArgMatches, command: &clap::Command) -> Result<()> {
         let beside = BESIDE.contains(id) && is_typed(m, "types");
         if !readers.contains(kind) && !beside {
             let readers: Vec<&str> = readers.chars().map(name).collect();
-            return Err(Error::input(format!(
+            return Err(Error::usage(format!(
                 "{} is not read by {}; it is for {}",
                 flag(id),
                 name(kind),
@@ -113,7 +113,7 @@ pub(crate) fn check(m: &ArgMatches, command: &clap::Command) -> Result<()> {
     if is_typed(m, "endpoint")
         && let Some(id) = ["model", "lora", "synthetic"].into_iter().find(|id| is_typed(m, id))
     {
-        return Err(Error::input(format!("--endpoint answers in place of a model; leave {} out", flag(id))));
+        return Err(Error::usage(format!("--endpoint answers in place of a model; leave {} out", flag(id))));
     }
     Ok(())
 }

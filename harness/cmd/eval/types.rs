@@ -54,16 +54,16 @@ struct Run<'a> {
 pub(super) fn run(f: &super::Flags) -> Result<()> {
     let e = &f.exam;
     let source =
-        f.model.model.as_deref().ok_or_else(|| Error::input("--types needs -m FILE, best in F16 or BF16"))?;
+        f.model.model.as_deref().ok_or_else(|| Error::usage("--types needs -m FILE, best in F16 or BF16"))?;
     let folder = e
         .output
         .as_deref()
-        .ok_or_else(|| Error::input("--types needs --output DIR, for files and results"))?;
+        .ok_or_else(|| Error::usage("--types needs --output DIR, for files and results"))?;
     let mut recipes: Vec<Recipe> = Vec::new();
     for name in &e.types {
         let recipe = Recipe::parse(name).ok_or_else(|| {
             let known: Vec<_> = RECIPES.iter().map(|r| r.name).collect();
-            Error::input(format!("--types: unknown type {name:?}; known: {}", known.join(", ")))
+            Error::usage(format!("--types: unknown type {name:?}; known: {}", known.join(", ")))
         })?;
         if !recipes.contains(&recipe) {
             recipes.push(recipe);

@@ -231,7 +231,7 @@ pub(super) fn run(f: &Perf) -> Result<()> {
     let rows = rows.chain(others.into_iter().map(Row::op));
     let all: Vec<Row> = rows.filter(|r| f.choice.takes((r.op, r.variant, Some(r.ty)))).collect();
     if all.is_empty() {
-        return Err(Error::input(
+        return Err(Error::usage(
             "this op is not measured with this type and variant (see `weft kernels perf`)",
         ));
     }

@@ -111,6 +111,23 @@ fn free<'a>(wanted: &str, taken: impl Iterator<Item = &'a str> + Clone) -> Strin
     std::iter::once(wanted.to_owned()).chain(numbered).find(|n| is_free(n)).unwrap_or_default()
 }
 
+/// What was typed as a code, with the address that stands behind it.
+fn typed_code(typed: &str) -> Result<(code::Secret, Option<String>), String> {
+    let (code, host) = match typed.trim().split_once('@') {
+        Some((code, host)) => (code, Some(with_port(host)?)),
+        None => (typed, None),
+    };
+    Ok((code::secret(code)?, host))
+}
+
+/// Whether a text is a code, with an address behind it or without.
+///
+/// # Errors
+/// It is none; the line says what one looks like.
+pub fn check_code(typed: &str) -> Result<(), String> {
+    typed_code(typed).map(|_| ())
+}
+
 impl Peers {
     /// What lies in a folder, which is made when it is needed, for a machine that calls itself so.
     pub fn new(folder: &Path, name: &str) -> Peers {
@@ -216,11 +233,7 @@ impl Peers {
     /// # Errors
     /// A line that says why not.
     pub async fn pair(&self, typed: &str, name: Option<&str>) -> Result<Machine, String> {
-        let (code, host) = match typed.trim().split_once('@') {
-            Some((code, host)) => (code, Some(with_port(host)?)),
-            None => (typed, None),
-        };
-        let secret = code::secret(code)?;
+        let (secret, host) = typed_code(typed)?;
         if let Some(name) = name.filter(|n| handshake::name(n.as_bytes()) != **n) {
             return Err(format!("\"{name}\" is no name of letters, digits, '-', '_' and '.'"));
         }
