@@ -150,7 +150,7 @@ impl Passed {
 fn assert_unsupported(options: &Options, cases: impl Fn() -> Vec<Case>, other: Option<usize>) {
     let named = |c: &Case, what: &str| match what.strip_prefix("op ") {
         Some(op) => c.op == op,
-        None => c.variant.starts_with(what),
+        None => c.variant.starts_with(what) || c.name.ends_with(what),
     };
     let cases_of = |what: &str| cases().iter().filter(|c| named(c, what)).count();
     let gpu = pollster::block_on(Gpu::open(options)).expect("a Vulkan adapter");
@@ -174,8 +174,13 @@ fn assert_unsupported(options: &Options, cases: impl Fn() -> Vec<Case>, other: O
     let (all, few) = (rest.len(), "workgroups are too small for so many tokens");
     rest.retain(|l| !l.contains(few));
     assert!(all == rest.len() || gpu.caps().subgroups.is_none(), "{few}");
+    let mut halves = vec!["tiled_f16", "out_f16", "out_tiles", "op tile"];
+    // Attention that writes tiles needs subgroups as well.
+    if gpu.caps().subgroups.is_some() {
+        halves.extend(["out tiles8", "out tiles16"]);
+    }
     for (why, there, variants) in [
-        ("no f16", gpu.caps().f16, &["tiled_f16", "out_f16", "out_tiles", "op tile"][..]),
+        ("no f16", gpu.caps().f16, &halves[..]),
         ("no packed int8 dot product", gpu.caps().dot, &["matvec_dot", "tiled_dot", "chain"]),
     ] {
         let all = rest.len();

@@ -760,11 +760,11 @@ fn slots_case(
         }
         let place = |slot: usize, p: u32| blocks.place(slot, p);
         let fused = variant == "decode";
-        if out != Format::F32 && !gpu.caps().f16 {
-            return Err(PlanError::Shape { op: "attention", what: "no f16".into() }.into());
-        }
         if let Some(why) = decode::supports(gpu.caps(), &cache).err().filter(|_| fused) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
+        }
+        if out != Format::F32 && !gpu.caps().f16 {
+            return Err(PlanError::Shape { op: "attention", what: "no f16".into() }.into());
         }
         let (hd, width) = (head_dim as usize, (kv_heads * head_dim) as usize);
         let q_width = (heads * head_dim) as usize;
