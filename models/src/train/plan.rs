@@ -55,11 +55,11 @@ pub struct KeptLayers {
 }
 
 impl KeptLayers {
-    /// All that are possible of the layers from `first` to `layers`, those that keep most first.
+    /// All in which some of the layers from `first` to `layers` keep more than their input, those that keep most first.
     fn all(layers: u32, first: u32) -> impl Iterator<Item = KeptLayers> {
         let trained = layers - first.min(layers);
         let of = move |whole, halves| KeptLayers { whole, halves, inputs: layers - whole - halves };
-        let in_halves = (0..=trained).rev().map(move |halves| of(0, halves));
+        let in_halves = (1..=trained).rev().map(move |halves| of(0, halves));
         (1..=trained).rev().map(move |whole| of(whole, trained - whole)).chain(in_halves)
     }
 
@@ -119,36 +119,32 @@ impl TrainPlan {
         budget: &Budget,
     ) -> Result<TrainPlan> {
         let layers = spec.layers();
-        let mut all = KeptLayers::all(layers, adapter.first().0);
+        let first = adapter.first().0;
         let with = |kept| TrainPlan::with(spec, weights, adapter, options, budget, kept);
+        let inputs = KeptLayers { inputs: layers, ..KeptLayers::default() };
         let most = match options.checkpointing {
-            Checkpointing::Every => return with(KeptLayers { inputs: layers, ..KeptLayers::default() }),
+            Checkpointing::Every => return with(inputs),
             Checkpointing::Never => {
-                let halves = layers - adapter.first().0.min(layers);
+                let halves = layers - first.min(layers);
                 return with(KeptLayers { halves, inputs: layers - halves, whole: 0 });
             }
             Checkpointing::Within(most) => most,
         };
-        let mut least = None;
-        let fits = all.find_map(|kept| match with(kept) {
-            Ok(plan) if plan.total() <= most => Some(Ok(plan)),
-            // Where less is kept, buffers are smaller.
-            Err(e) if kept.inputs == layers => Some(Err(e)),
-            Ok(plan) => {
-                least = Some(plan);
-                None
-            }
-            Err(_) => None,
-        });
-        let least = least.map_or(0, |p| p.total());
-        fits.unwrap_or_else(|| {
-            bad(format!(
-                "{} tokens a batch need {} where layers keep their input alone, and {} may be taken",
-                options.tokens,
-                human(least),
-                human(most)
-            ))
-        })
+        // What no buffer holds is left out: where less is kept, buffers are smaller.
+        let mut more = KeptLayers::all(layers, first).filter_map(|kept| with(kept).ok());
+        if let Some(plan) = more.find(|plan| plan.total() <= most) {
+            return Ok(plan);
+        }
+        let least = with(inputs)?;
+        if least.total() <= most {
+            return Ok(least);
+        }
+        bad(format!(
+            "{} tokens a batch need {} where layers keep their input alone, and {} may be taken",
+            options.tokens,
+            human(least.total()),
+            human(most)
+        ))
     }
 
     /// As [`TrainPlan::of`], with these layers kept.
