@@ -222,6 +222,14 @@ impl Weight {
         Ok(Weight { shape, slices })
     }
 
+    /// The slab of this matrix and the next one, each of one slab, where they lie next to each other in memory; and the
+    /// planes of the next one in it.
+    pub(crate) fn joined(&self, next: &Weight) -> Option<(Slice, [u32; 4])> {
+        let slab = self.slices[0].joined(&next.slices[0])?;
+        let behind = ((slab.size() - next.slices[0].size()) / 4) as u32;
+        Some((slab, next.shape.slabs[0].planes.map(|p| p + behind)))
+    }
+
     /// Cuts `parts` (tensors as their file has them, whose rows follow each other) into what [`fill`] takes.
     ///
     /// # Panics

@@ -429,13 +429,12 @@ pub fn chained_mixed(
     let kernel =
         Kernel { second: Some(second.ty), ..Kernel::of(ChainEpilogue::Rows, normed, first.ty, constants) }
             .on(gpu.caps());
-    let Some(slab) = a.slices[0].joined(&b.slices[0]) else { return Ok(false) };
+    let Some((slab, planes_2)) = a.joined(b) else { return Ok(false) };
     if !first.rows.is_multiple_of(kernel.constants.rows_per_group()) || slab.size() > gpu.budget().max_binding
     {
         return Ok(false);
     }
     let grid = grid(kernel, rows, gpu.budget());
-    let behind = ((slab.size() - b.slices[0].size()) / 4) as u32;
     let params = MixedParams {
         planes: first.slabs[0].planes,
         row0: 0,
@@ -446,7 +445,7 @@ pub fn chained_mixed(
         extent: grid[0],
         column: 0,
         eps: x.norm.unwrap_or(0.0),
-        planes_2: second.slabs[0].planes.map(|p| p + behind),
+        planes_2,
         split: first.rows,
         pad: [0; 3],
     };

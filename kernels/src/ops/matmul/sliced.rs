@@ -198,7 +198,7 @@ pub fn linear_two(
         return Ok(false);
     }
     let picked = Kernel::pick(Variant::Sliced, Direction::Forward, (x.format, first.ty), caps, rows, tokens);
-    let (Kernel::Sliced(tile), Some(slab)) = (picked, a.slices[0].joined(&b.slices[0])) else {
+    let (Kernel::Sliced(tile), Some((slab, planes_2))) = (picked, a.joined(b)) else {
         return Ok(false);
     };
     let grid = [tokens.div_ceil(tile.bm()), rows.div_ceil(tile.bn), 1];
@@ -213,7 +213,6 @@ pub fn linear_two(
     {
         return Ok(false);
     }
-    let behind = ((slab.size() - b.slices[0].size()) / 4) as u32;
     let params = TwoParams {
         planes: first.slabs[0].planes,
         row0: 0,
@@ -224,7 +223,7 @@ pub fn linear_two(
         extent: tokens,
         column: 0,
         chunk: first.cols,
-        planes_2: second.slabs[0].planes.map(|p| p + behind),
+        planes_2,
         split: first.rows,
         pad: [0; 3],
     };
