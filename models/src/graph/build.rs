@@ -96,6 +96,13 @@ impl Build for Builder<'_> {
     }
 }
 
+/// Has a value in another format.
+fn write_as(info: &mut Info, format: Format) {
+    info.format = format;
+    // Few rows have less room than a tile takes.
+    info.bytes = info.bytes.max(format.rows(info.rows) * u64::from(info.cols) * format.bytes());
+}
+
 impl<'a> Builder<'a> {
     pub(super) fn new(f: &Frame<'a>, pass: Pass) -> Builder<'a> {
         let mut b = Builder { f: *f, pass, nodes: Vec::new(), values: Vec::new(), shared: None };
@@ -195,10 +202,7 @@ impl<'a> Builder<'a> {
                 readers[out.0].iter().filter(|&&r| r != i).map(|&r| self.wants(&self.nodes[r], out));
             let Some(first) = behind.next() else { continue };
             let format = if behind.all(|f| f == first) { first } else { Format::F32 };
-            let info = &mut self.values[out.0];
-            info.format = format;
-            // Few rows have less room than a tile takes.
-            info.bytes = info.bytes.max(format.rows(info.rows) * u64::from(info.cols) * format.bytes());
+            write_as(&mut self.values[out.0], format);
         }
         self.tile_attended();
         self.pad_products();
@@ -237,10 +241,7 @@ impl<'a> Builder<'a> {
                     |layer| self.f.decodes(self.pass, layer) && self.f.split(self.pass, layer).splits == 1;
                 let tiles = matches!(wanted, Format::Tiles { .. });
                 if tiles && written.iter().any(|&(out, layer)| out == read && at_once(layer)) {
-                    let info = &mut self.values[read.0];
-                    info.format = wanted;
-                    info.bytes =
-                        info.bytes.max(wanted.rows(info.rows) * u64::from(info.cols) * wanted.bytes());
+                    write_as(&mut self.values[read.0], wanted);
                 }
                 wanted = Format::F32;
             }
