@@ -225,7 +225,7 @@ fn comparisons_and_shares_count_as_scores_do() {
         .collect();
     let readable = exam::result(&runs, Mean::Questions).readable;
     assert_eq!((readable.mean, readable.n), (0.5, 50));
-    // As wide as 50 throws of a coin are, not as 200.
+    // It is as wide as that of 50 throws of a coin, which that of 200 is not.
     assert!(readable.high - readable.low > 0.22, "{readable:?}");
 }
 

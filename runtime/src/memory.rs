@@ -78,9 +78,6 @@ impl Gpu {
         Ok(Slice { block, offset: 0, size })
     }
 
-    /// Takes memory for `data` and writes it there.
-    ///
-    /// # Errors
     /// Takes a piece of each of these sizes. Neighbours of one size share blocks that are filled to the end, so that no
     /// more is taken than the pieces have. Reserved at once, the last block of one size would have room left that the
     /// next size does not fill.
@@ -99,6 +96,9 @@ impl Gpu {
         Ok(all)
     }
 
+    /// Takes memory for `data` and writes it there.
+    ///
+    /// # Errors
     /// As [`Gpu::alloc`].
     pub fn alloc_init(&self, pool: Pool, data: &[u8], label: &str) -> Result<Slice> {
         let slice = self.alloc(pool, data.len() as u64, label)?;

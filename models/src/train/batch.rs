@@ -27,7 +27,7 @@ pub enum Checkpointing {
     Every,
     /// None of them: all layers keep what their gradients read, gate and up in f16.
     Never,
-    /// As few as training in so many bytes of GPU memory allows, weights and all.
+    /// Only those whose activations do not fit: training takes so many bytes of GPU memory at most, weights included.
     Within(u64),
 }
 
