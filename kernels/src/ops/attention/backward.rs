@@ -248,6 +248,8 @@ fn backward_shader(gradient: Gradient, head_dim: u32, coop: Option<Coop>) -> Sha
                 ("SG", c.subgroup),
                 ("BK", COOP_KEYS),
                 ("ND", head_dim / c.side),
+                // Loads of an invocation for its own rows.
+                ("OL", (c.side * head_dim).div_ceil(4 * c.subgroup)),
                 ("OWN_KEYS", u32::from(gradient != Gradient::Queries)),
                 ("VALUES", u32::from(gradient == Gradient::Values)),
                 // Loads of an invocation for a tile, in eights; vec4 of its share of a row's scores.

@@ -48,7 +48,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> g: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> stats: array<vec2<f32>>;
 @group(0) @binding(7) var<storage, read_write> peak: array<f32>;
-@group(0) @binding(8) var<storage, read_write> gradient: array<f32>;
+@group(0) @binding(8) var<storage, read_write> gradient: array<vec4<f32>>;
 
 // What belongs to the walked query rows: (lse, D), and the first token they see.
 var<workgroup> walked_stat: array<vec2<f32>, BK>;
@@ -150,25 +150,34 @@ fn main(
         end = max(min(p.token0 + last / p.group + 1u, p.key0 + p.keys), p.key0) - p.key0;
     }
 
-    // Own rows, through the tile of the walked ones, into registers.
-    for (var i = lid; i < BQ * D4; i += WG) {
-        let at = own_at(min(row0 + i / D4, rows - 1u), kv_head) * D4 + i % D4;
-        put4(i / D4 * HS + i % D4 * 4u, own_score(at) * (p.scale * LOG2_E));
-    }
+    // Own rows, through the tile of the walked ones, into registers: all loads before the first store, so that they are
+    // in flight together, which short sequences feel.
+    //@ for n in OL
+    let o$n = min(lid + $nu * WG, BQ * D4 - 1u);
+    let own_at$n = own_at(min(row0 + o$n / D4, rows - 1u), kv_head) * D4 + o$n % D4;
+    let own_one$n = own_score(own_at$n) * (p.scale * LOG2_E);
+    //@ if !VALUES
+    let own_two$n = own_other(own_at$n, by);
+    //@ end
+    //@ end
+    //@ for n in OL
+    put4(o$n / D4 * HS + o$n % D4 * 4u, own_one$n);
+    //@ end
     workgroupBarrier();
     //@ for d in ND
     let a_$d = coopLoadT<MatA>(&kv[(sid * T * HS + $du * T) / PER], HS / PER);
     //@ end
     workgroupBarrier();
-    for (var i = lid; i < BQ * D4; i += WG) {
-        let at = own_at(min(row0 + i / D4, rows - 1u), kv_head) * D4 + i % D4;
-        put4(i / D4 * HS + i % D4 * 4u, own_other(at, by));
-    }
+    //@ if !VALUES
+    //@ for n in OL
+    put4(o$n / D4 * HS + o$n % D4 * 4u, own_two$n);
+    //@ end
     workgroupBarrier();
     //@ for d in ND
     let b_$d = coopLoadT<MatA>(&kv[(sid * T * HS + $du * T) / PER], HS / PER);
     //@ end
     workgroupBarrier();
+    //@ end
 
     let strip = sid * T;
     let row = strip + lane / SHARE;
@@ -186,7 +195,14 @@ fn main(
     var acc_$i = MatC();
     //@ end
 
-    // Eights of the walked rows.
+    // What belongs to the walked query rows, and eights of the walked rows, a step ahead.
+    var stat_ahead = vec2<f32>();
+    var first_ahead = 0u;
+    if (OWN_KEYS == 1u && lid < BK) {
+        let r = min(begin + lid, max(end, 1u) - 1u);
+        stat_ahead = stats[query_at(r, kv_head)];
+        first_ahead = first_of(p.token0 + r / p.group);
+    }
     //@ for n in KL
     let i$n = min(lid + $nu * WG, BK * D8 - 1u);
     var one$n = walked_scores(begin + i$n / D8, max(end, 1u) - 1u, kv_head, i$n % D8);
@@ -199,12 +215,16 @@ fn main(
         put8(BK * HS + i$n / D8 * HS + i$n % D8 * 8u, two$n);
         //@ end
         if (OWN_KEYS == 1u && lid < BK) {
-            let r = min(walk + lid, end - 1u);
-            walked_stat[lid] = stats[query_at(r, kv_head)];
-            walked_first[lid] = first_of(p.token0 + r / p.group);
+            walked_stat[lid] = stat_ahead;
+            walked_first[lid] = first_ahead;
         }
         workgroupBarrier();
 
+        if (OWN_KEYS == 1u && lid < BK) {
+            let r = min(walk + BK + lid, end - 1u);
+            stat_ahead = stats[query_at(r, kv_head)];
+            first_ahead = first_of(p.token0 + r / p.group);
+        }
         //@ for n in KL
         one$n = walked_scores(walk + BK + i$n / D8, end - 1u, kv_head, i$n % D8);
         two$n = walked_others(walk + BK + i$n / D8, end - 1u, kv_head, i$n % D8, by);
@@ -218,7 +238,8 @@ fn main(
             let to = (strip * SS + j * T) / PER;
             let sum = s;
             coopStoreT(sum, &scores[to], SS / PER);
-            if (VALUES == 0u) {
+            //@ if !VALUES
+            {
                 var o = MatC();
                 //@ for d in ND
                 let y$d = coopLoad<MatB>(&kv[((BK + j * T) * HS + $du * T) / PER], HS / PER);
@@ -228,6 +249,7 @@ fn main(
                 let other = o;
                 coopStoreT(other, &scores[other_to], SS / PER);
             }
+            //@ end
         }
         workgroupBarrier();
         //@ for v in NV
@@ -276,24 +298,33 @@ fn main(
 
     let factor = select(p.scale, 1.0, VALUES == 1u) / by;
     workgroupBarrier();
+    // Two matrices at a time, which is what lies side by side where scores were.
     //@ for i in ND
     {
-        let to = strip * SS / PER;
+        let to = (strip * SS + $iu % 2u * T) / PER;
         let values = acc_$i;
         coopStoreT(values, &scores[to], SS / PER);
-        workgroupBarrier();
-        for (var e = lane; e < T * T; e += SG) {
-            let r = row0 + strip + e / T;
-            if (r < rows) {
-                let at = own_at(r, kv_head) * HD + $iu * T + e % T;
-                var sum = score((strip + e / T) * SS + e % T) * factor;
-                if (p.more == 1u) {
-                    sum += gradient[at];
-                }
-                gradient[at] = sum;
-            }
+        if ($iu % 2u == 1u || $iu + 1u == ND) {
+            workgroupBarrier();
+            store(row0, strip, rows, kv_head, lane, $iu / 2u * 2u * T, ($iu % 2u + 1u) * T, factor);
+            workgroupBarrier();
         }
-        workgroupBarrier();
     }
     //@ end
+}
+
+// As many staged dimensions, d0 on, of this subgroup's rows, into the gradient.
+fn store(row0: u32, strip: u32, rows: u32, kv_head: u32, lane: u32, d0: u32, dims: u32, factor: f32) {
+    let fours = dims / 4u;
+    for (var e = lane; e < T * fours; e += SG) {
+        let r = strip + e / fours;
+        if (row0 + r < rows) {
+            let at = own_at(row0 + r, kv_head) * D4 + d0 / 4u + e % fours;
+            var sum = score4(r * SS + e % fours * 4u) * factor;
+            if (p.more == 1u) {
+                sum += gradient[at];
+            }
+            gradient[at] = sum;
+        }
+    }
 }

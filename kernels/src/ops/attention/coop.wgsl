@@ -1,6 +1,5 @@
 // Causal attention with cooperative matrices (prefill): as kernel.wgsl, with q, k, v and the exponentials
-// rounded to f16 and all sums in f32. Bindings and splits as there, except that o is an array of single
-// values, and that the grid is (KV heads, tiles of rows, splits).
+// rounded to f16 and all sums in f32. Bindings and splits as there, and the grid is (KV heads, tiles of rows, splits).
 //
 // One workgroup of four subgroups computes BQ query rows of one KV head, BK keys at a time; a subgroup RW
 // matrices of T rows. Queries and sums stay in registers, scores go through workgroup memory, where SHARE
@@ -12,6 +11,7 @@
 
 const BQ: u32 = 4u * RW * T;
 const WG: u32 = 4u * SG;
+const D4: u32 = HD / 4u;
 const HS: u32 = HD + 8u;        // strides, padded against bank conflicts
 const SS: u32 = BK + 4u;
 const SCORES: u32 = 1u;
@@ -45,7 +45,7 @@ const MERGE: u32 = 2u;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(4) var<storage, read_write> q: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> o: array<f32>;
+@group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>;
 
 var<workgroup> rows_of: array<f32, WG>; // a number for each lane, or for each row
@@ -55,6 +55,12 @@ var<workgroup> grown: u32;              // 1: a maximum grew; 2: and there are s
 // Index of row r in [tokens, heads].
 fn head_of(r: u32, kv_head: u32) -> u32 {
     return (r / p.group) * p.kv_heads * p.group + kv_head * p.group + r % p.group;
+}
+
+// Four values of a query: the i-th of the rows that are the subgroups' r-th matrices.
+fn query4(row0: u32, rows: u32, kv_head: u32, r: u32, i: u32) -> vec4<f32> {
+    let row = min(row0 + (i / D4 / T * RW + r) * T + i / D4 % T, rows - 1u);
+    return q[head_of(row, kv_head) * D4 + i % D4];
 }
 
 @compute @workgroup_size(WG)
@@ -79,14 +85,21 @@ fn main(
     let first_key = min(begin + wid.z * each, max(end, begin));
     let last_key = min(first_key + each, max(end, begin));
 
-    // Queries, through the tile of keys and values, into registers. Exponentials are powers of 2.
+    // Queries, through the tile of keys and values, into registers: all loads before the first store, so that they are
+    // in flight together, which short sequences feel. Exponentials are powers of 2.
     let scale = p.scale * 1.4426950408889634;
+    //@ for n in QL
+    let place$n = min(lid + $nu * WG, 4u * T * D4 - 1u);
+    //@ end
     //@ for r in RW
-    for (var i = lid; i < 4u * T * HD / 4u; i += WG) {
-        let place = i / (HD / 4u);
-        let row = min(row0 + (place / T * RW + $ru) * T + place % T, rows - 1u);
-        put4(place * HS + (i % (HD / 4u)) * 4u, q[head_of(row, kv_head) * (HD / 4u) + i % (HD / 4u)] * scale);
-    }
+    //@ for n in QL
+    let query_$r_$n = query4(row0, rows, kv_head, $ru, place$n) * scale;
+    //@ end
+    //@ end
+    //@ for r in RW
+    //@ for n in QL
+    put4(place$n / D4 * HS + place$n % D4 * 4u, query_$r_$n);
+    //@ end
     workgroupBarrier();
     //@ for d in ND
     let q_$r_$d = coopLoadT<MatA>(&kv[(sid * T * HS + $du * T) / PER], HS / PER);
@@ -246,27 +259,31 @@ fn main(
         rows_of[row] = share;
         rest_of[row] = rest;
     }
+    // Two matrices of dimensions at a time, which is what lies side by side where scores were.
     //@ for i in ND
     {
         //@ for r in RW
-        let to$r = (strip + $ru * T) * SS / PER;
+        let to$r = ((strip + $ru * T) * SS + $iu % 2u * T) / PER;
         let values$r = acc_$r_$i;
         coopStoreT(values$r, &scores[to$r], SS / PER);
         //@ end
-        workgroupBarrier();
-        store(strip, row0, rows, kv_head, lane, $iu * T, wid.z);
-        workgroupBarrier();
+        if ($iu % 2u == 1u || $iu + 1u == ND) {
+            workgroupBarrier();
+            store(strip, row0, rows, kv_head, lane, $iu / 2u * 2u * T, ($iu % 2u + 1u) * T, wid.z);
+            workgroupBarrier();
+        }
     }
     //@ end
 }
 
-// T staged dimensions, d0 on, of this subgroup's rows, into o.
-fn store(strip: u32, row0: u32, rows: u32, kv_head: u32, lane: u32, d0: u32, split: u32) {
-    for (var e = lane; e < RW * T * T; e += SG) {
-        let r = strip + e / T;
+// As many staged dimensions, d0 on, of this subgroup's rows, into o.
+fn store(strip: u32, row0: u32, rows: u32, kv_head: u32, lane: u32, d0: u32, dims: u32, split: u32) {
+    let fours = dims / 4u;
+    for (var e = lane; e < RW * T * fours; e += SG) {
+        let r = strip + e / fours;
         if (row0 + r < rows) {
-            let index = (split * rows * p.kv_heads + head_of(row0 + r, kv_head)) * HD + d0 + e % T;
-            var v = score(r * SS + e % T) * rows_of[r];
+            let index = (split * rows * p.kv_heads + head_of(row0 + r, kv_head)) * D4 + d0 / 4u + e % fours;
+            var v = score4(r * SS + e % fours * 4u) * rows_of[r];
             if (rest_of[r] > 0.0) {
                 v += rest_of[r] * o[index];
             }

@@ -23,9 +23,6 @@ fn put_p(at: u32, v: vec4<f32>) {
 fn score4(at: u32) -> vec4<f32> {
     return scores[at / 4u];
 }
-fn score(at: u32) -> f32 {
-    return scores[at / 4u][at % 4u];
-}
 fn scale_row(at: u32, by: f32) {
     for (var i = 0u; i < T / SHARE; i += 4u) {
         scores[(at + i) / 4u] *= by;

@@ -34,9 +34,6 @@ fn put_p(at: u32, v: vec4<f32>) {
 fn score4(at: u32) -> vec4<f32> {
     return vec4<f32>(scores[at], scores[at + 1u], scores[at + 2u], scores[at + 3u]);
 }
-fn score(at: u32) -> f32 {
-    return scores[at];
-}
 fn scale_row(at: u32, by: f32) {
     for (var i = 0u; i < T / SHARE; i++) {
         scores[at + i] *= by;

@@ -327,6 +327,8 @@ impl Kernel {
                         ("RW", t.matrices),
                         ("BK", COOP_KEYS),
                         ("ND", head_dim / t.side),
+                        // Loads of an invocation for a matrix of queries of each subgroup.
+                        ("QL", (t.side * head_dim).div_ceil(4 * t.subgroup)),
                         // Loads of an invocation for a tile of keys; vec4 of its share of a row's scores.
                         ("KL", (COOP_KEYS * head_dim / 8).div_ceil(4 * t.subgroup)),
                         ("NV", COOP_KEYS * t.matrices * t.side / (4 * t.subgroup)),
