@@ -98,8 +98,14 @@ impl SplitConfig {
         let workgroups = kv_heads * group.div_ceil(heads) * slots;
         let at_once = if long { 128 } else { 256 };
         let splits = if slots > 1 { (at_once / workgroups).clamp(1, splits) } else { splits };
-        // Loads in flight take registers, too.
-        let (prefetch, subgroups) = if short { (4, SUBGROUPS / 2) } else { (prefetch(ty), SUBGROUPS) };
+        // Loads in flight take registers, too: the fewer slots there are, the more a workgroup may have for itself.
+        let (prefetch, subgroups) = match all {
+            _ if positions > 512 => (prefetch(ty), SUBGROUPS),
+            ..256 => (prefetch(ty), SUBGROUPS),
+            256 => (4, SUBGROUPS),
+            257..=512 => (prefetch(ty), SUBGROUPS / 2),
+            _ => (4, SUBGROUPS / 2),
+        };
         SplitConfig { heads, splits, values: 8, prefetch, subgroups }
     }
 
