@@ -226,7 +226,7 @@ fn text(kernel: &str) -> String {
 
 /// The usual cases, as op, variant, type and the beginning of the name: each kernel with each of its ways that a text can
 /// have, in tiles that compile soon. What takes longest comes first.
-const USUAL: [&str; 20] = [
+const USUAL: [&str; 23] = [
     "matmul direct F16 tile 0",
     "matmul_dx direct F16 tile 0",
     "matmul direct Q8_0 rows 64 cols 256",
@@ -247,6 +247,9 @@ const USUAL: [&str; 20] = [
     "lora_grad_t coop  tokens 37",
     "lora_grad_b coop  tokens 37",
     "lora_grad_a coop  tokens 37",
+    "lora_grad_t coop tiles tokens 37",
+    "lora_grad_b coop tiles tokens 37",
+    "lora_grad_a coop tiles tokens 130",
 ];
 
 fn line(c: &Case) -> String {

@@ -89,12 +89,9 @@ fn slots(model: &Model, what: &str, rows: &[u32], all: &mut Recordings) {
 /// Training, and its plan in a line.
 fn training(model: &Model, targets: &[Target], options: TrainOptions, all: &mut Recordings) -> String {
     let mut adapter = Adapter::new(model.spec(), targets, 8, 16.0, false, 1);
-    let what = format!(
-        "training {} {} {}",
-        targets.len(),
-        options.checkpointing == Checkpointing::Every,
-        options.dropout
-    );
+    let checkpointing = options.checkpointing == Checkpointing::Every;
+    let size = if options.tokens > 128 { format!("of {} ", options.tokens) } else { String::new() };
+    let what = format!("training {size}{} {checkpointing} {}", targets.len(), options.dropout);
     if options.dropout > 0.0 {
         // Layers below the first adapter keep nothing.
         adapter.pairs.retain(|p| p.layer > 0);
@@ -161,6 +158,10 @@ fn record(case: &str, device: &(&str, Caps, Option<bool>)) -> (String, String) {
         }
         let options = TrainOptions { checkpointing: checkpointing.into(), dropout, ..options };
         plans.push(training(&model, targets, options, &mut all));
+    }
+    // As many tokens as are laid in tiles.
+    if *name == "matrices" && model.spec().out.softcap.is_none() && tokens == 128 {
+        plans.push(training(&model, most, TrainOptions { tokens: 256, ..options }, &mut all));
     }
     for (pool, bytes) in used.into_iter().filter(|(p, _)| *p != Pool::Params) {
         plans.push(format!("{pool}: {bytes}"));
@@ -231,6 +232,7 @@ fn representative(full: &str) -> String {
         "training 7 true 0 forward",
         "training 7 true 0 backward",
         "training 7 true 0 loss and gradient",
+        "training of 256 7 true 0 backward",
     ];
     let mut on = false;
     let mut kept = String::new();

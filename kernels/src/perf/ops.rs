@@ -383,7 +383,15 @@ fn training(n: u32) -> Vec<Op> {
             let (x, dy) = (f32s(gpu, 2 * n * FORWARD)?, f32s(gpu, n * FORWARD)?);
             Ok(Box::new(move |rec| {
                 let act = Activation::Silu;
-                glu::GluBackward { x: &x, dy: &dy, act, tokens: n, width: FORWARD }.record(rec)
+                glu::GluBackward {
+                    x: &x,
+                    dy: &dy,
+                    to: glu::GluGradient::InPlace,
+                    act,
+                    tokens: n,
+                    width: FORWARD,
+                }
+                .record(rec)
             }))
         }),
         op("add", shape.clone(), v * 12.0, v, move |gpu| {
@@ -550,13 +558,17 @@ fn adapter(name: &'static str, variant: &'static str, n: u32) -> Op {
         let windows = [lora::Window { columns: wide, width: WIDTH }];
         Ok(Box::new(move |rec| {
             let pass = |form, matrix| lora::Pass {
-                form,
-                matrix,
-                tokens: n,
-                rank: RANK,
-                narrow: (&t, narrow),
-                wide: (&x, Format::F32),
-                windows: &windows,
+                shape: lora::PassShape {
+                    form,
+                    matrix,
+                    tokens: n,
+                    rank: RANK,
+                    narrow,
+                    format: Format::F32,
+                    windows: &windows,
+                },
+                narrow: &t,
+                wide: &x,
                 m: &m,
                 scale: 1.0,
                 range: 1.0,

@@ -43,6 +43,15 @@ pub(crate) struct Lesson {
     pub(crate) tiles: bool,
 }
 
+/// The gradient of what a product makes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Laid {
+    /// In rows.
+    pub(super) dy: Value,
+    /// Where it lies in tiles, if that value has this format.
+    pub(super) tiles: Option<Value>,
+}
+
 /// Steps and values so far.
 pub(crate) struct Learner<'a> {
     spec: &'a Spec,
@@ -222,13 +231,15 @@ impl<'a> Learner<'a> {
         Room { parts: Some(self.parts), dropped, tiles: None }
     }
 
-    /// Scratch for x, which a product reads, in tiles: half of the memory that it has as f32.
-    fn tiles(&mut self, site: Site, x: Value) -> Option<Value> {
-        let Info { rows, cols, .. } = self.info(x);
+    /// Scratch for x, which a product reads, or for the gradient of what it makes, in tiles: half of the memory that it
+    /// has as f32.
+    pub(super) fn tiles(&mut self, site: Site, x: Value) -> Option<Value> {
+        let info = self.info(x);
         let wanted = self.lesson.tiles && !matches!(site, Site::Router(_));
         // Tiles of either size take whole rows of the larger one. Batches that are too small for them have the value
         // all the same: theirs lie where those of the largest do.
-        wanted.then(|| self.bytes(u64::from(rows.next_multiple_of(16)) * u64::from(cols) * 2))
+        let bytes = u64::from(info.rows.next_multiple_of(16)) * u64::from(info.cols) * 2;
+        wanted.then(|| self.value(Info { bytes, format: Format::F32, ..info }))
     }
 
     /// `out += x`; returns out.
@@ -254,9 +265,19 @@ impl<'a> Learner<'a> {
         }
     }
 
-    /// From dy, the gradient of what a product makes, to that of t, if it has adapters, and of what it reads, if
-    /// anything is trained before it.
-    pub(super) fn input_gradient(&mut self, site: Site, dy: Value) -> (Option<Value>, Option<Value>) {
+    /// The gradient of what a product makes, laid in tiles where these are read more than once.
+    pub(super) fn laid(&mut self, site: Site, dy: Value) -> Laid {
+        let tiles = if self.is_needed(site) { self.tiles(site, dy) } else { None };
+        if let Some(out) = tiles {
+            self.learn(Step::Lay { x: dy, out });
+        }
+        Laid { dy, tiles }
+    }
+
+    /// From the gradient of what a product makes to that of t, if it has adapters, and of what it reads, if anything is
+    /// trained before it.
+    pub(super) fn input_gradient(&mut self, site: Site, from: Laid) -> (Option<Value>, Option<Value>) {
+        let Laid { dy, tiles } = from;
         let ranks = self.ranks(site);
         let needed = self.is_needed(site);
         let dt = (ranks > 0).then(|| self.tokens(ranks));
@@ -264,28 +285,30 @@ impl<'a> Learner<'a> {
         let dx = needed.then(|| self.rows(rows, self.inputs(site)));
         if dt.is_some() || dx.is_some() {
             let room = match dx {
-                Some(dx) => Room { tiles: self.tiles(site, dy), ..self.room(site, dx) },
+                Some(dx) => self.room(site, dx),
                 None => Room { parts: Some(self.parts), dropped: None, tiles: None },
             };
+            let room = Room { tiles, ..room };
             self.learn(Step::InputGradient { site, dy, dt, dx, add: false, room });
         }
         (dt, dx)
     }
 
     /// Adds to the gradients of the adapters of a product, which read x.
-    pub(super) fn adapter_gradient(&mut self, site: Site, dy: Value, x: Value, dt: Option<Value>) {
+    pub(super) fn adapter_gradient(&mut self, site: Site, from: Laid, x: Value, dt: Option<Value>) {
         let Site::Layer(layer, group) = site else { return };
         if let (Some(dt), Some(&t)) = (dt, self.t.get(&(layer, group))) {
-            let room = self.room(site, x);
+            let Laid { dy, tiles } = from;
+            let room = Room { tiles, ..self.room(site, x) };
             self.learn(Step::AdapterGradient { site, dy, x, t, dt, room });
         }
     }
 
     /// Both, for a product that reads x, which nobody needs who does not adapt it.
-    pub(super) fn product_gradient(&mut self, site: Site, dy: Value, x: Option<Value>) -> Option<Value> {
-        let (dt, dx) = self.input_gradient(site, dy);
+    pub(super) fn product_gradient(&mut self, site: Site, from: Laid, x: Option<Value>) -> Option<Value> {
+        let (dt, dx) = self.input_gradient(site, from);
         if let Some(x) = x {
-            self.adapter_gradient(site, dy, x, dt);
+            self.adapter_gradient(site, from, x, dt);
         }
         dx
     }

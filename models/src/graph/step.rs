@@ -15,7 +15,8 @@ pub(crate) struct Room {
     pub(crate) parts: Option<Value>,
     /// With dropout, what is left of the adapters' input, or the gradient of that.
     pub(crate) dropped: Option<Value>,
-    /// The left side of the product in tiles, where the device is likely to have matrices.
+    /// The left side of the product in tiles, where the device is likely to have matrices. A gradient's are written
+    /// before, if the value has this format.
     pub(crate) tiles: Option<Value>,
 }
 
@@ -32,6 +33,8 @@ pub(crate) enum Step {
     Add { x: Value, into: Value },
     /// x in another format.
     Cast { x: Value, out: Value },
+    /// x, a gradient, brought into the range of f16 and laid in tiles, if out has this format.
+    Lay { x: Value, out: Value },
     /// `x = 0`.
     Clear { x: Value },
     /// Rows of x whose loss is computed: `out [rows, width]`.
@@ -42,8 +45,9 @@ pub(crate) enum Step {
     PutRows { x: Value, into: Value },
     /// The gradient of what a norm reads, from dy, that of what it gives; added to dx or in its place.
     NormGradient { x: Value, norm: NormSite, dy: Value, dx: Value, add: bool },
-    /// The gradient of gate and up in place of them, x; what they make in place of its gradient, dy.
-    GluGradient { layer: u32, x: Value, dy: Value },
+    /// The gradient of gate and up in tiles, if that value has this format, or in place of them, x; what they make in
+    /// place of its gradient, dy.
+    GluGradient { layer: u32, x: Value, dy: Value, tiles: Option<Value> },
     /// The gradients of queries, keys and values.
     AttendGradient {
         layer: u32,
@@ -85,10 +89,11 @@ impl Step {
             Step::Down { x, t, room, .. } => with(&[*x, *t], room),
             Step::Add { x, into: out }
             | Step::Cast { x, out }
+            | Step::Lay { x, out }
             | Step::TakeRows { x, out }
             | Step::PutRows { x, into: out }
-            | Step::Loss { logits: x, stats: out }
-            | Step::GluGradient { x, dy: out, .. } => vec![*x, *out],
+            | Step::Loss { logits: x, stats: out } => vec![*x, *out],
+            Step::GluGradient { x, dy, tiles, .. } => [*x, *dy].into_iter().chain(*tiles).collect(),
             Step::Clear { x } => vec![*x],
             Step::NormGradient { x, dy, dx, .. } => vec![*x, *dy, *dx],
             Step::AttendGradient { split, out, lse, dout, scratch, dsplit, .. } => {

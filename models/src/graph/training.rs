@@ -9,7 +9,7 @@ use super::blocks::{self, Sections};
 use super::learner::{Learner, Lesson};
 use super::live::{Places, spans};
 use super::node::{Info, Node, Value};
-use super::step::Step;
+use super::step::{Room, Step};
 use crate::sites::Site;
 use crate::spec::Spec;
 
@@ -69,8 +69,18 @@ impl Training {
         self.sections.stats
     }
 
-    /// Writes values as every product that reads them would have them, if all would have them alike.
-    pub(crate) fn formats(&mut self, wants: impl Fn(Site, u32) -> Format) {
+    /// Writes values as every product that reads them would have them, if all would have them alike: what they read as
+    /// `wants` says, and the gradients of what they make as `gradients` does.
+    pub(crate) fn formats(
+        &mut self,
+        wants: impl Fn(Site, u32) -> Format,
+        gradients: impl Fn(Site, u32) -> Format,
+    ) {
+        for step in &self.steps {
+            if let Step::InputGradient { site, dy, room: Room { tiles: Some(v), .. }, .. } = *step {
+                self.values[v.0].format = gradients(site, self.values[dy.0].rows);
+            }
+        }
         let mut wanted: Vec<Vec<Format>> = vec![Vec::new(); self.values.len()];
         for step in &self.steps {
             let of = match *step {

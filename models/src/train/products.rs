@@ -3,7 +3,7 @@
 
 use weft_kernels::ops::dropout::{Mask, dropout};
 use weft_kernels::ops::matmul::{
-    Columns, Direction, Epilogue, Gradient, Input, LowRank, linear, linear_gradient, tiles_of,
+    Columns, Direction, Epilogue, Gradient, Input, LowRank, linear, linear_gradient,
 };
 use weft_kernels::ops::tile::Tile;
 use weft_kernels::ops::{Format, lora};
@@ -14,10 +14,6 @@ use super::record::{RANGE, Recording};
 use crate::Result;
 use crate::graph::{Info, Room, Step, Value};
 use crate::sites::{Site, Target};
-
-/// The fewest rows that are laid in tiles for a product: with 128, forward and loss of a 1.7B model in Q8_0 took 11.4 ms
-/// on an H200 where rows had 10.4.
-pub(super) const TILED_ROWS: u32 = 256;
 
 /// Adapters of a group whose B lie one after the other.
 struct Run {
@@ -142,34 +138,32 @@ impl Recording<'_> {
         self.targets(site).1.len() as u32 * self.adapter.rank
     }
 
-    /// A product's left side in tiles, times `scale`, where the device's products are faster so and there is room.
-    fn tiled(
+    /// A product's input in tiles, where the device's products are faster so, there is room, and it is not there yet.
+    fn laid(
         &self,
         rec: &mut Recorder,
-        (p, direction): (&Product<'_>, Direction),
+        p: &Product<'_>,
         (x, from, rows): (&Slice, Format, u32),
-        scale: f32,
         room: Room,
     ) -> Result<Option<(Slice, Format)>> {
-        let Some(y) = room.tiles.filter(|_| rows >= TILED_ROWS).map(|v| self.at(v)) else { return Ok(None) };
-        let stride = p.stride();
-        let mut column = 0;
-        let weights = p.weights.iter().map(|(w, _)| {
-            let columns = if direction == Direction::Forward {
-                Columns::all(w.shape.rows)
-            } else {
-                Columns { stride, column }
-            };
-            column += w.shape.rows;
-            (&w.shape, columns)
-        });
-        let Some(format @ Format::Tiles { side }) = tiles_of(self.common.caps, direction, weights, rows)
-        else {
-            return Ok(None);
-        };
-        let cols = if direction == Direction::Forward { p.inputs() } else { stride };
-        Tile { x, from, columns: Columns::all(cols), y: &y, rows, cols, side, scale }.record(rec)?;
-        Ok(Some((y, format)))
+        let Some(y) = room.tiles.map(|v| self.at(v)) else { return Ok(None) };
+        let wanted = p.tiles(self.common.caps, Direction::Forward, rows);
+        match (from, wanted) {
+            (Format::F32 | Format::F16, Some(format @ Format::Tiles { side })) => {
+                let (cols, columns) = (p.inputs(), Columns::all(p.inputs()));
+                Tile { x, from, columns, y: &y, rows, cols, side, scale: 1.0 }.record(rec)?;
+                Ok(Some((y, format)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The gradient of what a product makes: its tiles where there are any.
+    fn gradient(&self, dy: Value, room: Room) -> (Slice, Format) {
+        match room.tiles.and_then(|v| self.tiled(v)) {
+            Some((tiles, side)) => (tiles, Format::Tiles { side }),
+            None => (self.at(dy), Format::F32),
+        }
     }
 
     fn parts(&self, room: Room) -> Option<Slice> {
@@ -185,17 +179,12 @@ impl Recording<'_> {
         (a, p): (&Slice, &Product<'_>),
         room: Room,
     ) -> Result<()> {
-        let (ranks, width) = (self.ranks(p.site), p.inputs());
         let parts = self.parts(room);
-        let windows = [lora::Window { columns: Columns::all(width), width }];
+        let windows = [p.window()];
         let pass = lora::Pass {
-            form,
-            matrix: lora::Matrix::A,
-            tokens: self.common.tokens,
-            rank: ranks,
-            narrow: (t, Columns::all(ranks)),
-            wide: x,
-            windows: &windows,
+            shape: p.pass_a(form, self.common.tokens, self.ranks(p.site), x.1, &windows),
+            narrow: t,
+            wide: x.0,
             m: a,
             scale,
             range: if form == lora::Form::Outer { RANGE } else { 1.0 },
@@ -210,19 +199,23 @@ impl Recording<'_> {
         rec: &mut Recorder,
         (form, scale): (lora::Form, f32),
         runs: &[Run],
-        (t, dy): (&Slice, &Slice),
+        (t, dy): (&Slice, (&Slice, Format)),
         room: Room,
     ) -> Result<()> {
         let parts = self.parts(room);
         for run in runs {
             let pass = lora::Pass {
-                form,
-                matrix: lora::Matrix::B,
-                tokens: self.common.tokens,
-                rank: self.adapter.rank,
-                narrow: (t, run.t),
-                wide: (dy, Format::F32),
-                windows: &run.windows,
+                shape: lora::PassShape {
+                    form,
+                    matrix: lora::Matrix::B,
+                    tokens: self.common.tokens,
+                    rank: self.adapter.rank,
+                    narrow: run.t,
+                    format: dy.1,
+                    windows: &run.windows,
+                },
+                narrow: t,
+                wide: dy.0,
                 m: &run.b,
                 scale,
                 range: RANGE,
@@ -264,8 +257,7 @@ impl Recording<'_> {
         let (x, y, t, parts) = (self.at(x), self.at(out), t.map(|t| self.at(t)), self.parts(room));
         let (stride, rank) = (p.stride(), self.adapter.rank);
         let runs = self.runs(&p, &self.m.parameters);
-        let tiled = self.tiled(rec, (&p, Direction::Forward), (&x, format, tokens), 1.0, room)?;
-        let (x, format) = tiled.unwrap_or((x, format));
+        let (x, format) = self.laid(rec, &p, (&x, format, tokens), room)?.unwrap_or((x, format));
         let input = Input { x: &x, ints: None, format };
         let mut column = 0;
         for &(w, bias) in &p.weights {
@@ -299,10 +291,11 @@ impl Recording<'_> {
     pub(super) fn input_gradient(&self, rec: &mut Recorder, step: &Step) -> Result<()> {
         let Step::InputGradient { site, dy, dt, dx, add, room } = *step else { return Ok(()) };
         let (p, tokens) = (product(self.common.w, site), self.info(dy).rows);
-        let (dy, dt, parts) = (self.at(dy), dt.map(|t| self.at(t)), self.parts(room));
+        let (dy, format) = self.gradient(dy, room);
+        let (dt, parts) = (dt.map(|t| self.at(t)), self.parts(room));
         if let Some(dt) = &dt {
             let runs = self.runs(&p, &self.m.parameters);
-            self.pass_b(rec, (lora::Form::Down, self.scale), &runs, (dt, &dy), room)?;
+            self.pass_b(rec, (lora::Form::Down, self.scale), &runs, (dt, (&dy, format)), room)?;
         }
         let Some(dx) = dx.map(|v| self.at(v)) else { return Ok(()) };
         let (a, ranks) = (self.a(site, &self.m.parameters), self.ranks(site));
@@ -315,9 +308,6 @@ impl Recording<'_> {
             bounds: [u32::MAX; 2],
         });
         let dropped = self.dropped(room);
-        let left = (&dy, Format::F32, tokens);
-        let tiled = self.tiled(rec, (&p, Direction::Gradient), left, RANGE, room)?;
-        let (dy, format) = tiled.unwrap_or((dy, Format::F32));
         let mut column = 0;
         for &(w, _) in &p.weights {
             let columns = Columns { stride: p.stride(), column };
@@ -340,7 +330,8 @@ impl Recording<'_> {
         let p = product(self.common.w, site);
         let (runs, what) = (self.runs(&p, &self.m.gradient), (lora::Form::Outer, 1.0));
         // t has the scale in it.
-        self.pass_b(rec, what, &runs, (&self.at(t), &self.at(dy)), room)?;
+        let (dy, format) = self.gradient(dy, room);
+        self.pass_b(rec, what, &runs, (&self.at(t), (&dy, format)), room)?;
         let (x, format) = self.adapter_input(rec, &p, x, room)?;
         self.pass_a(rec, what, (&self.at(dt), (&x, format)), (&da, &p), room)
     }

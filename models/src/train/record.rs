@@ -5,8 +5,10 @@ use weft_kernels::ops::attention::backward::Backward as AttentionBackward;
 use weft_kernels::ops::cast::cast;
 use weft_kernels::ops::cross_entropy::CrossEntropy;
 use weft_kernels::ops::experts::{InputGradient, Left, Weigh, weigh};
-use weft_kernels::ops::glu::GluBackward;
-use weft_kernels::ops::{adamw, gather, qk_norm_rope, rmsnorm, router};
+use weft_kernels::ops::glu::{GluBackward, GluGradient};
+use weft_kernels::ops::matmul::Columns;
+use weft_kernels::ops::tile::Tile;
+use weft_kernels::ops::{Format, adamw, gather, qk_norm_rope, rmsnorm, router};
 use weft_runtime::{Recorder, Slice};
 
 use super::AdapterShape;
@@ -62,6 +64,14 @@ impl Recording<'_> {
         self.common.info(v)
     }
 
+    /// Where a value lies in tiles, and their side, if it has that format.
+    pub(super) fn tiled(&self, v: Value) -> Option<(Slice, u32)> {
+        match self.info(v).format {
+            Format::Tiles { side } => Some((self.at(v), side)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn step(&self, rec: &mut Recorder, step: &Step) -> Result<()> {
         let m = self.m;
         match *step {
@@ -92,10 +102,22 @@ impl Recording<'_> {
             Step::NormGradient { x, norm, dy, dx, add } => {
                 self.norm_gradient(rec, (x, norm), dy, (dx, add))?
             }
-            Step::GluGradient { layer, x, dy } => {
+            Step::Lay { x, out } => {
+                let Info { rows, cols, .. } = self.info(out);
+                if let Some((y, side)) = self.tiled(out) {
+                    let (x, from, columns) = (&self.at(x), Format::F32, Columns::all(cols));
+                    Tile { x, from, columns, y: &y, rows, cols, side, scale: RANGE }.record(rec)?;
+                }
+            }
+            Step::GluGradient { layer, x, dy, tiles } => {
                 let Info { rows: tokens, cols: width, .. } = self.info(dy);
                 let (act, x, dy) = (self.common.activation(layer), &self.at(x), &self.at(dy));
-                GluBackward { x, dy, act, tokens, width }.record(rec)?;
+                let tiles = tiles.and_then(|v| self.tiled(v));
+                let to = match &tiles {
+                    Some((dx, side)) => GluGradient::Tiles { dx, side: *side, scale: RANGE },
+                    None => GluGradient::InPlace,
+                };
+                GluBackward { x, dy, to, act, tokens, width }.record(rec)?;
             }
             Step::AttendGradient { .. } => self.attend_gradient(rec, step)?,
             Step::HeadsGradient { layer, qkv, dsplit, dqkv } => {

@@ -11,7 +11,7 @@ use super::adapter::Flat;
 use super::batch::{AdamW, Batch, IGNORE, Losses, TrainOptions, TrainState, mix};
 use super::phase::{Parts, Phase};
 use super::plan::{bad, lesson, padded, refuse};
-use super::product::input_format;
+use super::product::Formats;
 use super::record::{Memory, Recording};
 use super::{Adapter, AdapterShape, Pair, TrainPlan};
 use crate::graph::{Common, Homes, Lesson, Training, Value};
@@ -492,7 +492,16 @@ impl Trainer {
         let (inner, m) = (&self.model.0, &self.memory);
         let (spec, w, caps) = (&inner.spec, &inner.weights, inner.gpu.caps());
         let mut training = Training::build(spec, &Lesson { tokens, ..self.lesson.clone() });
-        training.formats(|site, rows| input_format(w, caps, (self.shape.rank, dropout), site, rows));
+        let formats = Formats {
+            spec,
+            w,
+            caps,
+            budget: inner.gpu.budget(),
+            adapter: &self.shape,
+            dropout,
+            tiles: self.lesson.tiles,
+        };
+        training.formats(|site, rows| formats.input(site, rows), |site, rows| formats.gradient(site, rows));
         let recording = Recording {
             common: Common {
                 caps,

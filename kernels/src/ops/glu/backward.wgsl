@@ -13,6 +13,7 @@ struct Params {
     tokens: u32,
     width: u32,
     grid_x: u32,
+    scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

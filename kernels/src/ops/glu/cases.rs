@@ -2,7 +2,7 @@
 
 use weft_runtime::Recorder;
 
-use super::{Glu, GluBackward};
+use super::{Glu, GluBackward, GluGradient};
 use crate::PlanError;
 use crate::layout::Format;
 use crate::ops::activation::Activation;
@@ -32,7 +32,11 @@ pub fn cases() -> Vec<Case> {
         for side in [8, 16] {
             all.extend([(32, 2048, 1.0), (19, 48, 60.0), (19, 48, 1e7)].map(forward(Format::Tiles { side })));
         }
-        all.extend(shapes.map(|(tokens, width, size)| backward(act, [tokens, width], size)));
+        let gradient = |format| move |(tokens, width, size)| backward(act, [tokens, width], size, format);
+        all.extend(shapes.map(gradient(Format::F32)));
+        for side in [8, 16] {
+            all.extend([(32, 2048, 1.0), (19, 48, 60.0)].map(gradient(Format::Tiles { side })));
+        }
     }
     all
 }
@@ -63,31 +67,51 @@ fn case(act: Activation, [tokens, width]: [u32; 2], magnitude: f32, out: Format)
     })
 }
 
-fn backward(act: Activation, [tokens, width]: [u32; 2], magnitude: f32) -> Case {
+/// What gradients in tiles are multiplied by.
+const SCALE: f32 = 4.0;
+
+fn backward(act: Activation, [tokens, width]: [u32; 2], magnitude: f32, format: Format) -> Case {
     let name = format!("{} tokens {tokens} width {width} magnitude {magnitude:e}", act.name());
-    Case::backward("glu_backward", BASELINE, name, 1e-7, move |gpu, _, seed| {
+    let (variant, tolerance) = match format {
+        Format::Tiles { .. } => ("out_tiles", 5e-7),
+        _ => (BASELINE, 1e-7),
+    };
+    Case::backward("glu_backward", variant, name, tolerance, move |gpu, _, seed| {
+        if format != Format::F32 && !gpu.caps().f16 {
+            return Err(PlanError::Shape { op: "glu", what: "no f16".into() }.into());
+        }
         let mut rng = Rng::seeded(tokens * width, seed);
         let n = (tokens * width) as usize;
         let gate: Vec<f32> = rng.values(n).iter().map(|v| v * magnitude).collect();
         let (up, dy) = (rng.values(n), rng.values(n));
-        let pairs = |gate: &[f32], up: &[f32]| -> Vec<f32> {
-            let rows = gate.chunks_exact(width as usize).zip(up.chunks_exact(width as usize));
-            rows.flat_map(|(g, u)| [g, u]).flatten().copied().collect()
+        let rows = gate.chunks_exact(width as usize).zip(up.chunks_exact(width as usize));
+        let pairs: Vec<f32> = rows.flat_map(|(g, u)| [g, u]).flatten().copied().collect();
+        // In place, dy becomes the output, and x its gradient where that does not go to tiles.
+        let y = Guarded::new(gpu, n, Some(&dy))?;
+        let values = format.rows(tokens) as usize * 2 * width as usize;
+        let (x, dx) = match format {
+            Format::Tiles { .. } => (input(gpu, &pairs)?, Guarded::new(gpu, values / 2, None)?),
+            _ => {
+                let dx = Guarded::new(gpu, values, Some(&pairs))?;
+                (dx.slice.clone(), dx)
+            }
         };
-        // In place: x becomes its gradient, and dy the output.
-        let (dx, y) = (Guarded::new(gpu, 2 * n, Some(&pairs(&gate, &up)))?, Guarded::new(gpu, n, Some(&dy))?);
+        let (to, by) = match format {
+            Format::Tiles { side } => (GluGradient::Tiles { dx: &dx.slice, side, scale: SCALE }, SCALE),
+            _ => (GluGradient::InPlace, 1.0),
+        };
         let mut rec = Recorder::new(gpu);
-        GluBackward { x: &dx.slice, dy: &y.slice, act, tokens, width }.record(&mut rec)?;
+        GluBackward { x: &x, dy: &y.slice, to, act, tokens, width }.record(&mut rec)?;
         gpu.run(&rec.finish()?, None)?;
         let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
         let (gate, up, dy) = (wide(&gate), wide(&up), wide(&dy));
         let (dg, du) = super::reference::backward(act, &gate, &up, &dy);
         // Where gates are extreme these differ in size, so each is compared for itself.
         let again = y.compare(gpu, &super::reference::glu(act, &gate, &up))? <= 1e-7;
-        let got = dx.read(gpu)?.filter(|_| again);
+        let got = dx.read_as(gpu, format, [tokens, 2 * width])?.filter(|_| again);
         let part = |first: usize| -> Option<Vec<f32>> {
             let rows = got.as_ref()?.chunks_exact(width as usize).skip(first).step_by(2);
-            Some(rows.flatten().copied().collect())
+            Some(rows.flatten().map(|v| v / by).collect())
         };
         let of = vec![
             Gradient::new(gate, part(0), dg).bends_within(1.0),

@@ -1,10 +1,11 @@
 //! Cases of the products of adapters.
 
-use weft_runtime::{Gpu, Pool, Recorder};
+use weft_runtime::{Gpu, Pool, Recorder, Slice};
 
-use super::{Form, Matrix, Pass, Shape, Window, grad_x, reference, up};
+use super::{Form, Matrix, Pass, PassShape, Shape, Window, grad_x, reference, up};
 use crate::Result;
-use crate::layout::{Columns, Format};
+use crate::coop::Coop;
+use crate::layout::{Columns, Format, tiles};
 use crate::select::BASELINE;
 use crate::testing::{Case, Gradient, Gradients, Guarded, Rng, input};
 
@@ -52,6 +53,10 @@ pub fn cases() -> Vec<Case> {
             if coop {
                 all.push(case(op, "coop", at, Format::F32));
             }
+            // Rows are whole tiles of either side; the device says which it is.
+            if coop && wide.stride.is_multiple_of(16) {
+                all.push(case(op, "coop", at, Format::Tiles { side: 16 }).of_type("tiles"));
+            }
             if half && fours && wide.stride == width {
                 all.push(case(op, BASELINE, at, Format::F16).of_type("f16"));
                 all.push(case(op, "coop", at, Format::F16).of_type("f16"));
@@ -82,7 +87,11 @@ fn case(
         let n = rng.values((tokens * narrow.stride) as usize);
         let mut w = rng.values((tokens * wide.stride) as usize);
         let m = rng.values((rank * width) as usize);
-        if format == Format::F16 {
+        let format = match (format, Coop::of(gpu.caps())) {
+            (Format::Tiles { .. }, Some(coop)) => Format::Tiles { side: coop.side },
+            _ => format,
+        };
+        if format != Format::F32 {
             w.iter_mut().for_each(|v| *v = half::f16::from_f32(*v).to_f32());
         }
         let run = |output: Output| -> Result<Option<(Vec<f32>, Vec<f32>)>> {
@@ -149,6 +158,12 @@ fn case(
 }
 
 const SCALE: f32 = 1.75;
+const RANGE: f32 = 2.0;
+
+fn halves(gpu: &Gpu, values: impl Iterator<Item = f32>) -> Result<Slice> {
+    let bytes: Vec<u8> = values.flat_map(|v| half::f16::from_f32(v).to_le_bytes()).collect();
+    Ok(gpu.alloc_init(Pool::Activations, &bytes, "case input")?)
+}
 
 fn scaled(values: Vec<f64>) -> Vec<f64> {
     values.into_iter().map(|v| v * f64::from(SCALE)).collect()
@@ -195,9 +210,14 @@ fn once(
     let w = match (output, format) {
         (Output::Wide, _) => out.slice.clone(),
         (_, Format::F32) => input(gpu, w)?,
-        _ => {
-            let bytes: Vec<u8> = w.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
-            gpu.alloc_init(Pool::Activations, &bytes, "case input")?
+        (_, Format::F16) => halves(gpu, w.iter().copied())?,
+        (_, Format::Tiles { side }) => {
+            // It was multiplied where it was written, but for the operand beside a gradient. What lies past the last row
+            // counts for nothing.
+            let by = if op == "lora_grad_a" { 1.0 } else { RANGE };
+            let mut whole: Vec<f32> = w.iter().map(|v| v * by).collect();
+            whole.resize(w.len().next_multiple_of((side * wide.stride) as usize), f32::NAN);
+            halves(gpu, tiles(&whole, wide.stride as usize, side as usize).into_iter())?
         }
     };
     let m = match output {
@@ -208,16 +228,12 @@ fn once(
     let scratch = gpu.alloc(Pool::Activations, 1 << 22, "parts")?;
     let windows = [Window { columns: wide, width: s.width }];
     let pass = |form, matrix| Pass {
-        form,
-        matrix,
-        tokens: s.tokens,
-        rank: s.rank,
-        narrow: (&n, narrow),
-        wide: (&w, format),
-        windows: &windows,
+        shape: PassShape { form, matrix, tokens: s.tokens, rank: s.rank, narrow, format, windows: &windows },
+        narrow: &n,
+        wide: &w,
         m: &m,
         scale: SCALE,
-        range: 2.0,
+        range: RANGE,
         scratch: Some(&scratch),
     };
     match op {

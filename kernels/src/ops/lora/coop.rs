@@ -2,11 +2,11 @@
 
 use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
-use super::{Form, Matrix, Pass};
+use super::{Form, Matrix, Pass, PassShape};
 use crate::coop::{Coop, has_room};
 use crate::layout::{Columns, Format};
 use crate::ops::split_k;
-use crate::{Bind, Dispatch, Fields, Result, compose, params, record};
+use crate::{Bind, Budget, Dispatch, Fields, Result, compose, params, record};
 
 params! {
     pub struct Params {
@@ -87,6 +87,10 @@ impl Kernel {
             Format::F32 => "alias Wide = vec4<f32>;",
             _ => "alias Wide = vec4<f16>;",
         };
+        let order = match self.format {
+            Format::Tiles { .. } => include_str!("wide_tiles.wgsl"),
+            _ => include_str!("wide_rows.wgsl"),
+        };
         let constants = [
             ("SG", c.subgroup),
             ("WG", wg),
@@ -101,7 +105,7 @@ impl Kernel {
             ("ML", rn * BK / 4 / wg),
         ];
         let enables = ["f16", "wgpu_cooperative_matrix"];
-        let parts = [include_str!("params_coop.wgsl"), kernel, matrices, put_x, wide];
+        let parts = [include_str!("params_coop.wgsl"), kernel, matrices, put_x, wide, order];
         let mut bindings = vec![Access::ReadWrite; 3];
         if self.form == Form::Down {
             bindings[2] = Access::Read;
@@ -111,117 +115,142 @@ impl Kernel {
 }
 
 /// Why a device cannot.
-pub(super) fn supports(caps: &Caps, pass: &Pass<'_>) -> std::result::Result<(), &'static str> {
-    let kernel = Coop::of(caps).map(|c| kernel(pass, c)).ok_or("no cooperative matrices in f16 and f32")?;
-    let room = has_room(caps, kernel.workgroup_bytes(), 4 * kernel.coop.subgroup);
-    let fours = [pass.rank, pass.narrow.1.stride, pass.narrow.1.column];
-    let of_windows = pass.windows.iter().flat_map(|w| [w.width, w.columns.stride, w.columns.column]);
-    match room {
-        false => Err("too little workgroup memory"),
-        true if pass.windows.len() > 4 => Err("more than four adapters"),
-        true if !fours.into_iter().chain(of_windows).all(|v| v.is_multiple_of(4)) => {
-            Err("sizes that are no multiples of 4")
-        }
-        true => Ok(()),
+pub(super) fn supports(
+    caps: &Caps,
+    budget: &Budget,
+    s: &PassShape<'_>,
+) -> std::result::Result<(), &'static str> {
+    let coop = Coop::of(caps).ok_or("no cooperative matrices in f16 and f32")?;
+    let kernel = kernel(s, coop);
+    let fours = [s.rank, s.narrow.stride, s.narrow.column];
+    let of_windows = s.windows.iter().flat_map(|w| [w.width, w.columns.stride, w.columns.column]);
+    if !has_room(caps, kernel.workgroup_bytes(), 4 * coop.subgroup) {
+        return Err("too little workgroup memory");
     }
+    if s.windows.len() > 4 {
+        return Err("more than four adapters");
+    }
+    if !fours.into_iter().chain(of_windows).all(|v| v.is_multiple_of(4)) {
+        return Err("sizes that are no multiples of 4");
+    }
+    if let Format::Tiles { side } = s.format
+        && (side != coop.side || s.windows.iter().any(|w| !w.columns.stride.is_multiple_of(side)))
+    {
+        return Err("tiles of another side, or columns that are not whole tiles");
+    }
+    let tile = 4 * coop.side;
+    let own = s.tokens.div_ceil(tile).max(widest(s).div_ceil(tile));
+    if sizes(s).iter().any(|&n| n > budget.max_binding) || own > budget.max_workgroups {
+        return Err("operands that exceed a binding");
+    }
+    Ok(())
 }
 
-fn kernel(pass: &Pass<'_>, coop: Coop) -> Kernel {
-    let nt = pass.rank.div_ceil(coop.side).min(4);
-    Kernel { form: pass.form, matrix: pass.matrix, format: pass.wide.1, coop, nt }
+fn kernel(s: &PassShape<'_>, coop: Coop) -> Kernel {
+    let nt = s.rank.div_ceil(coop.side).min(4);
+    Kernel { form: s.form, matrix: s.matrix, format: s.format, coop, nt }
 }
 
-/// Records a pass that [`supports`] has found possible; `false` where the budget would have to cut it.
+fn widest(s: &PassShape<'_>) -> u32 {
+    s.windows.iter().map(|w| w.width).max().unwrap_or(0)
+}
+
+/// Values of all the adapters' matrices.
+fn values(s: &PassShape<'_>) -> u32 {
+    s.windows.iter().map(|w| w.width * s.rank).sum()
+}
+
+/// Bytes of the operands: narrow, wide, m.
+fn sizes(s: &PassShape<'_>) -> [u64; 3] {
+    let stride = s.windows.first().map_or(0, |w| w.columns.stride);
+    [
+        u64::from(s.tokens) * u64::from(s.narrow.stride) * 4,
+        s.format.rows(s.tokens) * u64::from(stride) * s.format.bytes(),
+        u64::from(values(s)) * 4,
+    ]
+}
+
+/// Records a pass that [`supports`] has found possible.
 ///
 /// # Errors
 /// A shader the device refuses.
-pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<bool> {
+pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<()> {
     let gpu = rec.gpu().clone();
     let budget = gpu.budget();
-    let Some(kernel) = Coop::of(gpu.caps()).map(|c| kernel(pass, c)) else { return Ok(false) };
-    let (tokens, rank, count) = (pass.tokens, pass.rank, pass.windows.len() as u32);
+    let s = pass.shape;
+    let coop = Coop::of(gpu.caps()).unwrap_or(Coop::DEVICES[0]);
+    let kernel = kernel(&s, coop);
+    let (tokens, rank, count) = (s.tokens, s.rank, s.windows.len() as u32);
     let (tile, ranks) = (4 * kernel.coop.side, rank.div_ceil(kernel.ranks()));
-    let widest = pass.windows.iter().map(|w| w.width).max().unwrap_or(0);
-    let (narrow, columns) = pass.narrow;
-    let (wide, format) = pass.wide;
-    let values: u32 = pass.windows.iter().map(|w| w.width * rank).sum();
-    let wide_stride = pass.windows[0].columns.stride;
-    let sizes = [
-        u64::from(tokens) * u64::from(columns.stride) * 4,
-        u64::from(tokens) * u64::from(wide_stride) * format.bytes(),
-        u64::from(values) * 4,
-    ];
-    let own = tokens.div_ceil(tile).max(widest.div_ceil(tile));
-    if sizes.iter().any(|&n| n > budget.max_binding) || own > budget.max_workgroups {
-        return Ok(false);
-    }
+    let (widest, values, sizes) = (widest(&s), values(&s), sizes(&s));
     // Tiles along the first dimension of the grid, the depth of the sum, values of the result.
-    let (tiles, depth, result) = match pass.form {
+    let (tiles, depth, result) = match s.form {
         Form::Down => (tokens.div_ceil(tile), widest, tokens * count * rank),
         _ => (widest.div_ceil(tile), tokens, values),
     };
     let (bytes, room) = (u64::from(result) * 4, pass.scratch.map_or(0, Slice::size).min(budget.max_binding));
     let (n, chunk) = split_k::share(gpu.caps(), tiles * count * ranks, (depth, BK, LEAST), bytes, room);
-    let part = pass.scratch.filter(|_| n > 1).map(|s| s.range(0, bytes * u64::from(n)));
+    let part = pass.scratch.filter(|_| n > 1).map(|p| p.range(0, bytes * u64::from(n)));
     let mut places = [0; 4];
     let mut at = 0;
-    for (place, w) in places.iter_mut().zip(pass.windows) {
+    for (place, w) in places.iter_mut().zip(s.windows) {
         *place = at;
         at += w.width * rank;
     }
     let four =
-        |of: &dyn Fn(usize) -> u32| std::array::from_fn(|i| if i < pass.windows.len() { of(i) } else { 0 });
-    let to = match (pass.form, &part) {
+        |of: &dyn Fn(usize) -> u32| std::array::from_fn(|i| if i < s.windows.len() { of(i) } else { 0 });
+    let to = match (s.form, &part) {
         (Form::Down, Some(_)) => Columns::all(count * rank),
-        _ => columns,
+        _ => s.narrow,
     };
     // Sums of tokens are gradients, which come scaled as wide does; A and B are scaled by a constant.
-    let gradients = pass.matrix == Matrix::A && pass.form == Form::Outer;
-    let (by, times) = match pass.form {
+    let gradients = s.matrix == Matrix::A && s.form == Form::Outer;
+    let (by, times) = match s.form {
         Form::Down => (pass.range, OWN),
         _ if gradients => (1.0, pass.range),
         _ => (pass.range, 1.0),
     };
-    let adds = pass.form == Form::Outer && part.is_none();
+    let adds = s.form == Form::Outer && part.is_none();
     let params = Params {
-        columns: four(&|i| pass.windows[i].columns.column),
+        columns: four(&|i| s.windows[i].columns.column),
         places,
-        widths: four(&|i| pass.windows[i].width),
+        widths: four(&|i| s.windows[i].width),
         tokens,
         ranks: rank,
         narrow_stride: to.stride,
         narrow_column: to.column,
-        wide_stride,
+        wide_stride: s.windows[0].columns.stride,
         chunk,
         part: result,
         flags: if adds { ADD } else { 0 },
-        by,
+        // What lies in tiles was multiplied where it was written.
+        by: if matches!(s.format, Format::Tiles { .. }) { 1.0 } else { by },
         times,
         scale: pass.scale / (by * times),
         pad: 0,
     };
     let mut bound = sizes;
-    let mut operands = [narrow, wide, pass.m];
+    let mut operands = [pass.narrow, pass.wide, pass.m];
     if let Some(part) = &part {
-        let at = if pass.form == Form::Down { 0 } else { 2 };
+        let at = if s.form == Form::Down { 0 } else { 2 };
         (bound[at], operands[at]) = (part.size(), part);
     }
-    let wide_values = f64::from(tokens) * pass.windows.iter().map(|w| f64::from(w.width)).sum::<f64>();
+    let wide_values = f64::from(tokens) * s.windows.iter().map(|w| f64::from(w.width)).sum::<f64>();
     let dispatch = Dispatch {
         params,
         binds: (0..).zip(bound).map(|(operand, size)| Bind { operand, offset: 0, size }).collect(),
         grid: [tiles, count * ranks, n],
         cost: Cost {
-            bytes: wide_values * format.bytes() as f64 + sizes[0] as f64 + sizes[2] as f64,
+            bytes: wide_values * s.format.bytes() as f64 + sizes[0] as f64 + sizes[2] as f64,
             flops: 2.0 * wide_values * f64::from(rank),
         },
     };
     let pipeline = gpu.pipeline(&kernel.name(), || kernel.shader())?;
     record(rec, &pipeline, &operands, &[dispatch]);
-    match (&part, pass.form) {
+    match (&part, s.form) {
         (None, _) => {}
         (Some(part), Form::Down) => {
-            let to = (narrow, columns);
+            let to = (pass.narrow, s.narrow);
             split_k::sum_splits(rec, part, [n, tokens, count * rank], to, 1.0, false)?;
         }
         (Some(part), _) => {
@@ -229,13 +258,14 @@ pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<bool> {
             split_k::sum_splits(rec, part, [n, 1, values], to, 1.0, true)?;
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Every shader with its parameters' fields.
 pub(super) fn shaders() -> Vec<(Shader, Fields)> {
     let mut all = Vec::new();
     for coop in Coop::DEVICES {
+        let tiles = Format::Tiles { side: coop.side };
         for (form, matrix, format) in [
             (Form::Down, Matrix::A, Format::F32),
             (Form::Down, Matrix::A, Format::F16),
@@ -243,6 +273,10 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             (Form::Outer, Matrix::A, Format::F32),
             (Form::Outer, Matrix::A, Format::F16),
             (Form::Outer, Matrix::B, Format::F32),
+            (Form::Down, Matrix::A, tiles),
+            (Form::Down, Matrix::B, tiles),
+            (Form::Outer, Matrix::A, tiles),
+            (Form::Outer, Matrix::B, tiles),
         ] {
             for nt in 1..=4 {
                 all.push((Kernel { form, matrix, format, coop, nt }.shader(), Params::FIELDS));

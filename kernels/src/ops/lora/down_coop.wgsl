@@ -2,7 +2,7 @@
 //   narrow[z, t, j ranks + r] = scale sum_c wide[t, c] m(r, c)    over the z-th part of the columns c
 //
 // narrow  [parts, tokens, narrow_stride] f32, from narrow_column on: adapter j's ranks behind those of j - 1
-// wide    [tokens, wide_stride] f32 or f16, those of adapter j from columns[j] on
+// wide    [tokens, wide_stride] f32, f16 or f16 in tiles (wide_rows.wgsl, wide_tiles.wgsl), those of adapter j from columns[j] on
 // matrix  m of adapter j from places[j] on: A [ranks, width] if BY_A is 1, else B [width, ranks]
 //
 // One workgroup of four subgroups computes BM tokens x RN ranks of one adapter, a subgroup a matrix of
@@ -26,8 +26,9 @@ var<workgroup> xs: array<H, BM * XS / PER>;
 var<workgroup> ws: array<H, MROWS * MS / PER>;
 var<workgroup> stage: array<f32, 4u * T * T>;
 
-fn load_x(at: u32, c: u32, width: u32) -> vec4<f16> {
-    let v = vec4<f16>(vec4<f32>(wide[(at + min(c, width - 4u)) / 4u]) * p.by);
+fn load_x(row: u32, column: u32, c: u32, width: u32) -> vec4<f16> {
+    let at = row + column_at(column + min(c, width - 4u));
+    let v = vec4<f16>(vec4<f32>(wide[at / 4u]) * p.by);
     return select(vec4<f16>(), v, c < width);
 }
 
@@ -58,13 +59,14 @@ fn main(
     let r0 = wid.y % rank_tiles * RN;
     let width = p.widths[adapter];
     let place = p.places[adapter];
+    let column = p.columns[adapter];
     let token0 = wid.x * BM;
     let begin = wid.z * p.chunk;
     let end = min(begin + p.chunk, width);
     //@ for n in XL
-    let at$n = min(token0 + (lid + $nu * WG) / X4S, p.tokens - 1u) * p.wide_stride + p.columns[adapter];
+    let row$n = row_at(min(token0 + (lid + $nu * WG) / X4S, p.tokens - 1u));
     let c$n = (lid + $nu * WG) % X4S * 4u;
-    var x$n = load_x(at$n, begin + c$n, width);
+    var x$n = load_x(row$n, column, begin + c$n, width);
     //@ end
     //@ for n in ML
     var m$n = load_m(lid + $nu * WG, place, r0, begin, width);
@@ -81,7 +83,7 @@ fn main(
         //@ end
         workgroupBarrier();
         //@ for n in XL
-        x$n = load_x(at$n, k + BK + c$n, width);
+        x$n = load_x(row$n, column, k + BK + c$n, width);
         //@ end
         //@ for n in ML
         m$n = load_m(lid + $nu * WG, place, r0, k + BK, width);

@@ -14,7 +14,7 @@ pub mod reference;
 
 use std::ops::Range;
 
-use weft_runtime::{Access, Cost, Recorder, Shader, Slice};
+use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
 use crate::compose::fragment;
 use crate::layout::{Columns, Format};
@@ -309,10 +309,9 @@ pub struct Window {
     pub width: u32,
 }
 
-/// A sum over the width of matrices or over tokens, of one adapter or of several whose matrices share an
-/// input.
+/// What a [`Pass`] is about, which says by which kernel it runs.
 #[derive(Debug, Clone, Copy)]
-pub struct Pass<'a> {
+pub struct PassShape<'a> {
     /// [`Form::Down`] or [`Form::Outer`], whose sums are added to what m holds.
     pub form: Form,
     /// Which matrix of the adapters.
@@ -321,23 +320,36 @@ pub struct Pass<'a> {
     pub tokens: u32,
     /// Rank of each adapter, or of several stacked ones.
     pub rank: u32,
-    /// f32 `[tokens, stride]`, and where rank 0 of the first adapter lies; those of the others follow.
-    pub narrow: (&'a Slice, Columns),
-    /// `[tokens, stride]` of the windows' columns.
-    pub wide: (&'a Slice, Format),
+    /// Where rank 0 of the first adapter lies in the narrow operand; those of the others follow.
+    pub narrow: Columns,
+    /// How the wide operand lies in memory.
+    pub format: Format,
     /// What each adapter has.
     pub windows: &'a [Window],
+}
+
+/// A sum over the width of matrices or over tokens, of one adapter or of several whose matrices share an
+/// input.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass<'a> {
+    /// Sizes and places.
+    pub shape: PassShape<'a>,
+    /// f32 `[tokens, stride]` of [`PassShape::narrow`].
+    pub narrow: &'a Slice,
+    /// `[tokens, stride]` of the windows' columns, in [`PassShape::format`].
+    pub wide: &'a Slice,
     /// f32: the adapters' matrices one after the other, each at a multiple of the budget's alignment.
     pub m: &'a Slice,
     /// Factor of the sum.
     pub scale: f32,
-    /// A power of two that brings gradients into the range of f16, where cooperative matrices round them.
+    /// A power of two that brings gradients into the range of f16, where cooperative matrices round them: the narrow
+    /// operand of A's gradient, otherwise the wide one, which has been multiplied by it already where it lies in tiles.
     pub range: f32,
     /// Activations for the parts of a sum that workgroups share; without, they do not.
     pub scratch: Option<&'a Slice>,
 }
 
-impl Pass<'_> {
+impl PassShape<'_> {
     /// Its name in the table of variants.
     fn op(&self) -> &'static str {
         match (self.form, self.matrix) {
@@ -348,14 +360,25 @@ impl Pass<'_> {
         }
     }
 
+    fn variant(&self, caps: &Caps, budget: &Budget) -> &'static str {
+        let can = |name: &str| name == BASELINE || coop::supports(caps, budget, self).is_ok();
+        select::variant(self.op(), caps, CallShape::tokens(self.tokens), can)
+    }
+
+    /// Whether the device runs it with a wide operand in the tiles that [`PassShape::format`] says.
+    pub fn takes_tiles(&self, caps: &Caps, budget: &Budget) -> bool {
+        matches!(self.format, Format::Tiles { .. }) && self.variant(caps, budget) == "coop"
+    }
+}
+
+impl Pass<'_> {
     /// Records it, with cooperative matrices where there are any.
     ///
     /// # Errors
-    /// No plan under the budget, or a shader the device refuses; f16 where sizes are no multiples of 4.
+    /// No plan under the budget, or a shader the device refuses; f16 where sizes are no multiples of 4; tiles where
+    /// [`PassShape::takes_tiles`] says no.
     pub fn record(&self, rec: &mut Recorder) -> Result<()> {
-        let caps = rec.gpu().caps();
-        let can = |name: &str| name == BASELINE || coop::supports(caps, self).is_ok();
-        let variant = select::variant(self.op(), caps, CallShape::tokens(self.tokens), can);
+        let variant = self.shape.variant(rec.gpu().caps(), rec.gpu().budget());
         self.record_as(rec, variant)
     }
 
@@ -364,32 +387,31 @@ impl Pass<'_> {
     /// # Errors
     /// As [`Pass::record`]; the device lacks what the variant needs.
     pub fn record_as(&self, rec: &mut Recorder, variant: &str) -> Result<()> {
-        if let Format::Tiles { .. } = self.wide.1 {
-            return Err(PlanError::Shape { op: "lora", what: "adapters read rows, not tiles".into() }.into());
-        }
+        let s = self.shape;
         if variant == "coop" {
-            if let Err(why) = coop::supports(rec.gpu().caps(), self) {
+            if let Err(why) = coop::supports(rec.gpu().caps(), rec.gpu().budget(), &s) {
                 return Err(PlanError::Shape { op: "lora", what: why.into() }.into());
             }
-            if coop::run(rec, self)? {
-                return Ok(());
-            }
+            return coop::run(rec, self);
         }
-        let (narrow, first) = self.narrow;
+        if let Format::Tiles { .. } = s.format {
+            let what = "only cooperative kernels of adapters read tiles".into();
+            return Err(PlanError::Shape { op: "lora", what }.into());
+        }
         let mut at = 0;
-        for (j, w) in (0..).zip(self.windows) {
-            let bytes = u64::from(w.width) * u64::from(self.rank) * 4;
+        for (j, w) in (0..).zip(s.windows) {
+            let bytes = u64::from(w.width) * u64::from(s.rank) * 4;
             let product = LowRankProduct {
-                form: self.form,
-                matrix: self.matrix,
-                shape: Shape { tokens: self.tokens, rank: self.rank, width: w.width },
-                narrow: Columns { column: first.column + j * self.rank, ..first },
+                form: s.form,
+                matrix: s.matrix,
+                shape: Shape { tokens: s.tokens, rank: s.rank, width: w.width },
+                narrow: Columns { column: s.narrow.column + j * s.rank, ..s.narrow },
                 wide: w.columns,
-                format: self.wide.1,
+                format: s.format,
                 scale: self.scale,
-                add: self.form == Form::Outer,
+                add: s.form == Form::Outer,
             };
-            product.record(rec, narrow, self.wide.0, &self.m.range(at, bytes))?;
+            product.record(rec, self.narrow, self.wide, &self.m.range(at, bytes))?;
             at += bytes;
         }
         Ok(())

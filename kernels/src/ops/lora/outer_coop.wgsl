@@ -2,7 +2,7 @@
 //   m[z](r, c) = scale sum_t narrow[t, j ranks + r] wide[t, c]  (+ m(r, c))    over the z-th part of the tokens t
 //
 // narrow  [tokens, narrow_stride] f32, from narrow_column on: adapter j's ranks behind those of j - 1
-// wide    [tokens, wide_stride] f32 or f16, those of adapter j from columns[j] on
+// wide    [tokens, wide_stride] f32, f16 or f16 in tiles (wide_rows.wgsl, wide_tiles.wgsl), those of adapter j from columns[j] on
 // matrix  [parts]; m of adapter j from places[j] on: A [ranks, width] if BY_A is 1, else B [width, ranks]
 //
 // One workgroup of four subgroups computes RN ranks x 4 T columns of one adapter, a subgroup a matrix of
@@ -24,7 +24,7 @@ var<workgroup> ws: array<H, BK * MS / PER>;
 var<workgroup> stage: array<f32, 4u * T * T>;
 
 fn load_x(token: u32, at: u32) -> vec4<f16> {
-    return vec4<f16>(vec4<f32>(wide[(min(token, p.tokens - 1u) * p.wide_stride + at) / 4u]) * p.by);
+    return vec4<f16>(vec4<f32>(wide[(row_at(min(token, p.tokens - 1u)) + at) / 4u]) * p.by);
 }
 
 fn load_n(token: u32, at: u32, r: u32, end: u32) -> vec4<f16> {
@@ -50,7 +50,7 @@ fn main(
     // Columns past the end repeat the last four; they are dropped.
     //@ for n in XL
     let t$n = (lid + $nu * WG) / X4S;
-    let from$n = p.columns[adapter] + min(c0 + (lid + $nu * WG) % X4S * 4u, width - 4u);
+    let from$n = column_at(p.columns[adapter] + min(c0 + (lid + $nu * WG) % X4S * 4u, width - 4u));
     var x$n = load_x(begin + t$n, from$n);
     //@ end
     //@ for n in ML

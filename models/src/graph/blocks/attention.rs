@@ -30,6 +30,7 @@ pub(super) fn forward(b: &mut dyn Build, layer: u32, x: Value) -> Attention {
 pub(super) fn backward(b: &mut Learner<'_>, layer: u32, s: &Attention, dx: Value) {
     let [output, qkv] = [Group::Output, Group::Qkv].map(|g| Site::Layer(layer, g));
     let dy = behind(b, s.left, NormSite::AfterAttention(layer), dx);
+    let dy = b.laid(output, dy);
     let Some(dout) = b.product_gradient(output, dy, Some(s.attended.out)) else { return };
     // Queries, keys and values are cheaper to compute once more than to keep, and so is the norm.
     let split = b.heads(layer, s.qkv);
@@ -40,6 +41,7 @@ pub(super) fn backward(b: &mut Learner<'_>, layer: u32, s: &Attention, dx: Value
     let dqkv = b.like(s.qkv);
     b.learn(Step::HeadsGradient { layer, qkv: s.qkv, dsplit, dqkv });
     let n = b.is_adapted(qkv).then(|| b.norm(s.x, NormSite::Attention(layer)));
+    let dqkv = b.laid(qkv, dqkv);
     if let Some(dn) = b.product_gradient(qkv, dqkv, n) {
         b.add_norm_gradient(s.x, NormSite::Attention(layer), dn, dx);
     }

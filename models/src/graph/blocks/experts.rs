@@ -67,7 +67,7 @@ pub(super) fn backward(b: &mut Learner<'_>, layer: u32, x: Value, e: &Experts, d
     let dweights = b.like(routes.weights);
     b.learn(Step::Weigh { h, g, routes, dweights });
     // Here g has become the gradient of h, and the gradient of what was made takes its place.
-    b.learn(Step::GluGradient { layer, x: made, dy: g });
+    b.learn(Step::GluGradient { layer, x: made, dy: g, tiles: None });
     let choices = b.rows(b.info(h).rows, b.spec().width);
     b.learn(Step::ExpertGradient { site: gate_up, dy: made, left: Rows::Positions, routes, dx: choices });
     let dn = b.tokens(b.spec().width);

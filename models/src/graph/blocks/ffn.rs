@@ -2,7 +2,7 @@
 //! `act(n Wup)` alone where there is no gate.
 
 use super::super::building::Build;
-use super::super::learner::Learner;
+use super::super::learner::{Laid, Learner};
 use super::super::node::Value;
 use super::super::step::Step;
 use super::experts;
@@ -56,10 +56,12 @@ pub(super) fn backward(b: &mut Learner<'_>, layer: u32, s: &Ffn, dx: Value) -> b
             }
         };
         let dy = behind(b, s.left, NormSite::AfterFfn(layer), dx);
+        let dy = b.laid(down, dy);
         let (dt, dgated) = b.input_gradient(down, dy);
+        let tiles = dgated.and_then(|_| b.tiles(gate_up, made));
         let gated = match dgated {
             Some(dy) => {
-                b.learn(Step::GluGradient { layer, x: made, dy });
+                b.learn(Step::GluGradient { layer, x: made, dy, tiles });
                 dy
             }
             None => b.glu(layer, made),
@@ -68,8 +70,8 @@ pub(super) fn backward(b: &mut Learner<'_>, layer: u32, s: &Ffn, dx: Value) -> b
             b.down(down, gated);
         }
         b.adapter_gradient(down, dy, gated, dt);
-        // What was made is its gradient by now.
-        dgated.and_then(|_| b.product_gradient(gate_up, made, n))
+        // What was made is its gradient by now, or the tiles are.
+        dgated.and_then(|_| b.product_gradient(gate_up, Laid { dy: made, tiles }, n))
     };
     if let Some(dn) = dn {
         b.add_norm_gradient(s.x, norm, dn, dx);

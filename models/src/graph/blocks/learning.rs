@@ -87,7 +87,8 @@ fn losses(b: &mut Learner<'_>, x: Value, dx: Value) -> (usize, Value) {
     b.learn(Step::Loss { logits, stats });
     let gradient = b.steps.len();
     // What held the logits holds their gradient here.
-    if let Some(dn) = b.product_gradient(Site::Head, logits, None) {
+    let dlogits = b.laid(Site::Head, logits);
+    if let Some(dn) = b.product_gradient(Site::Head, dlogits, None) {
         let dtaken = b.norm_gradient(taken, NormSite::Output, dn);
         b.learn(Step::PutRows { x: dtaken, into: dx });
     }
