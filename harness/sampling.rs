@@ -40,6 +40,14 @@ fn seed(text: &str) -> std::result::Result<u32, String> {
     }
 }
 
+/// A seed of what has to be the same again, of 64 bits: none is drawn.
+///
+/// # Errors
+/// Anything else than such a number.
+pub fn whole_seed(text: &str) -> std::result::Result<u64, String> {
+    text.parse().map_err(|_| format!("a seed is a whole number from 0 to {} here", u64::MAX))
+}
+
 /// A seed from the clock.
 fn clock() -> u32 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

@@ -599,6 +599,10 @@ fn the_exit_code_says_whose_mistake_it_is() {
     ] {
         fails(args, &[]);
     }
+    for command in [&["finetune", "-d", "absent", "-o", "out"][..], &["curriculum"], &["eval"]] {
+        let ran = weft(&[command, &["--seed", "-1"]].concat());
+        assert!(ran.code == Some(2) && ran.stderr.contains("a seed is a whole number"), "{}", ran.stderr);
+    }
 }
 
 /// A file's own sampling is the default of what answers, and neither that of `eval` nor above what is typed.

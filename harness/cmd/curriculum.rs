@@ -18,7 +18,7 @@ use weft_curriculum::{self as curriculum, DOMAINS, Domain};
   weft curriculum --split test --format mcq --count 10 --domain physics")]
 pub(super) struct Flags {
     /// Seed of the draws
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0, value_parser = crate::sampling::whole_seed)]
     seed: u64,
     /// How many records
     #[arg(long, value_name = "N", default_value_t = 10)]

@@ -60,7 +60,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAME")]
     domain: Vec<String>,
     /// Seed of the questions' draws
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = crate::sampling::whole_seed)]
     seed: u64,
     /// Print one JSON object
     #[arg(long)]

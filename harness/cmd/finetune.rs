@@ -114,7 +114,7 @@ pub(super) struct Flags {
     #[arg(long, help_heading = "Training")]
     pack: bool,
     /// The seed of the adapter's first values, the shuffling and the dropout
-    #[arg(long, value_name = "S", default_value_t = 42, help_heading = "Training")]
+    #[arg(long, value_name = "S", default_value_t = 42, help_heading = "Training", value_parser = crate::sampling::whole_seed)]
     seed: u64,
     /// Keep all activations instead of computing them again: faster, much more memory
     #[arg(long, help_heading = "Training")]
