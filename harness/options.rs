@@ -439,11 +439,14 @@ pub fn check_gguf(output: &Path, inputs: &[PathBuf], kind: &str) -> Result<()> {
     })
 }
 
-/// Reads a whole text file.
+/// Reads a whole text file; "-" is stdin.
 ///
 /// # Errors
 /// It is missing, a directory, a device, or not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
+    if path == Path::new("-") {
+        return output::stdin_text();
+    }
     #[cfg(unix)]
     if let Ok(stat) = std::fs::metadata(path) {
         use std::os::unix::fs::FileTypeExt;

@@ -10,7 +10,7 @@ use weft_formats::gguf::Value;
 use weft_formats::quant::Type;
 
 use crate::cli_bad_input::changed;
-use crate::support::cli::{Ran, command, fails, file, folder, json, ok, weft, weft_with};
+use crate::support::cli::{Ran, command, fails, file, folder, json, misused, ok, weft, weft_with};
 
 /// The model on board with one layer.
 fn layer(folder: &Path) -> String {
@@ -71,6 +71,37 @@ fn logits_that_are_not_finite_end_the_answer() {
     assert!(chat.code == Some(1) && chat.stderr.contains(says[0]), "{}", chat.stderr);
     let eps = changed(|pairs, _| put(pairs, "qwen3.attention.layer_norm_rms_epsilon", Value::F32(-1.0)));
     fails(&["run", "-m", &file(&folder, "eps.gguf", &eps), "hi"], &["layer_norm_rms_epsilon", "-1"]);
+}
+
+/// "-" is stdin where a text is read and stdout where text is written, and never the name of a file; nor is a link to what
+/// stdout is.
+#[test]
+fn a_dash_is_no_file() {
+    let folder = folder("faults-dash");
+    let text = "the mass of 2 balls is 12 kg. ".repeat(20);
+    let path = file(&folder, "text.txt", text.as_bytes());
+    let read = |args: &[&str], stdin: &str| {
+        let ran = weft_with(args, stdin.as_bytes());
+        assert_eq!(ran.code, Some(0), "{args:?}: {}", ran.stderr);
+        ran.stdout
+    };
+    let number = |of: &str| of.split(" in ").next().unwrap_or_default().to_owned();
+    let perplexity = ["perplexity", "-c", "16", "-f"];
+    assert_eq!(
+        number(&read(&[&perplexity[..], &["-"]].concat(), &text)),
+        number(&ok(&[&perplexity[..], &[&path]].concat()))
+    );
+    let lines = ok(&["curriculum", "--count", "2"]);
+    assert_eq!(ok(&["curriculum", "--count", "2", "-o", "-"]), lines);
+    let out = folder.join("l.safetensors").display().to_string();
+    read(&["logits", "--tokens", "-", "-o", &out], "[1, 2, 3]");
+    fails(
+        &["logits", "--tokens", &file(&folder, "ids.json", b"[1]"), "-o", "-"],
+        &["-: is the name of a stream"],
+    );
+    fails(&["imatrix", "-f", &path, "-c", "16", "-o", "-"], &["-: is the name of a stream"]);
+    misused(&["embed", "--pooling", "mean", "a", "-"], &["\"-\" reads the texts from stdin"]);
+    assert!(!Path::new("-").exists());
 }
 
 /// Activations beyond f16, on a driver with cooperative matrices: prompt and answer are computed once more without

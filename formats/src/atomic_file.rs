@@ -29,6 +29,12 @@ fn tidy(folder: &Path) {
     }
 }
 
+/// Whether this name is a link to what a process has open, as `/dev/stdout` is: to give it to a file would take the link
+/// away from every program of this machine.
+fn is_stream(path: &Path) -> bool {
+    std::fs::read_link(path).is_ok_and(|to| ["/proc", "/dev/fd"].iter().any(|folder| to.starts_with(folder)))
+}
+
 /// An empty file of this name, which this process holds the lock of. Where a file system has no locks, what a killed process
 /// left stays.
 fn locked(path: &Path) -> io::Result<File> {
@@ -74,12 +80,13 @@ impl AtomicFile {
     /// Starts `path`, of any kind.
     ///
     /// # Errors
-    /// `path` is there and no regular file, or its folder cannot be written.
+    /// `path` is there and no regular file, stands for stdout, or its folder cannot be written.
     pub fn create(path: &Path) -> Result<AtomicFile, Error> {
         let refused = |cause: Cause| Err(cause.of(&path.display().to_string()));
         match (std::fs::metadata(path), path.file_name()) {
             (Ok(m), _) if m.is_dir() => refused(Cause::NoFile("a directory")),
             (Ok(m), _) if !m.is_file() => refused(Cause::NoFile("a pipe or a device")),
+            _ if path == Path::new("-") || is_stream(path) => refused(Cause::NoFile("the name of a stream")),
             (_, None) => refused(Cause::NoFile("not a file name")),
             (_, Some(name)) => {
                 let mut name = name.to_owned();
@@ -172,6 +179,30 @@ mod tests {
         want.extend(["g.weft-4.part", "z.gguf"]);
         assert_eq!(found, want);
         assert_eq!(std::fs::read(folder.join("z.gguf")).unwrap(), b"whole");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// A link of our own, made as `/dev/stdout` is: it stays, and so does the one that other programs need.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_stream_is_no_file_to_replace() {
+        use std::os::fd::AsRawFd;
+
+        let folder = std::env::temp_dir().join(format!("weft-atomic-stream-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let open = File::create(folder.join("redirected")).unwrap();
+        let link = folder.join("stdout");
+        std::os::unix::fs::symlink(format!("/proc/self/fd/{}", open.as_raw_fd()), &link).unwrap();
+        assert!(std::fs::metadata(&link).unwrap().is_file(), "what stdout is redirected to");
+        for path in [&link, Path::new("-")] {
+            let refused = AtomicFile::create(path).unwrap_err().to_string();
+            assert!(refused.contains("is the name of a stream; give the name of a file"), "{refused}");
+        }
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        // A link to a file that lies elsewhere is a name like any other.
+        let other = folder.join("other");
+        std::os::unix::fs::symlink(folder.join("redirected"), &other).unwrap();
+        drop(AtomicFile::create(&other).unwrap());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

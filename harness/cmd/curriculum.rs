@@ -1,7 +1,7 @@
 //! `weft curriculum`: questions with computed answers.
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -32,7 +32,7 @@ pub(super) struct Flags {
     /// Only this domain; may be given again [default: all core ones]
     #[arg(long, value_name = "NAME")]
     domain: Vec<String>,
-    /// The file to write [default: stdout]
+    /// The file to write; "-" is stdout [default: stdout]
     #[arg(short, long = "output", value_name = "FILE.jsonl")]
     o: Option<PathBuf>,
 }
@@ -73,7 +73,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         Format::Document => curriculum::Format::Document,
     };
     let samples = curriculum::generate(f.seed, f.count, split, format, domains);
-    match &f.o {
+    match f.o.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => {
             crate::options::check_output(path, &[], "a file of weft curriculum", |head| {
                 let line = head.split(|b| *b == b'\n').next().unwrap_or_default();

@@ -47,6 +47,9 @@ pub(super) fn pooling(name: &str) -> std::result::Result<Pooling, String> {
 }
 
 pub(super) fn run(f: Flags) -> Result<()> {
+    if f.texts.len() > 1 && f.texts.iter().any(|t| t == "-") {
+        return Err(Error::usage("\"-\" reads the texts from stdin; leave the others out, or leave it out"));
+    }
     let texts = match f.texts.is_empty() || f.texts == ["-"] {
         true => output::stdin_text()?.lines().map(str::to_owned).collect(),
         false => f.texts,

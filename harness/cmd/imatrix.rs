@@ -26,7 +26,7 @@ use crate::{Error, Result, interrupt, output, report};
 pub(super) struct Flags {
     #[command(flatten)]
     model: ModelFlag,
-    /// The text to read, UTF-8
+    /// The text to read, UTF-8; "-" reads stdin
     #[arg(short, long = "file", value_name = "TEXT")]
     file: PathBuf,
     /// The file to write

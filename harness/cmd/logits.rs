@@ -28,7 +28,7 @@ pub(super) struct Flags {
     model: ModelFlag,
     #[command(flatten)]
     lora: LoraFlag,
-    /// A JSON array of token ids, taken as they are
+    /// A JSON array of token ids, taken as they are; "-" reads stdin
     #[arg(long, value_name = "IDS.json")]
     tokens: PathBuf,
     /// The file to write

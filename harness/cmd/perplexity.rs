@@ -25,7 +25,7 @@ pub(super) struct Flags {
     model: ModelFlag,
     #[command(flatten)]
     lora: LoraFlag,
-    /// The text to read, UTF-8
+    /// The text to read, UTF-8; "-" reads stdin
     #[arg(short, long = "file", value_name = "TEXT")]
     file: PathBuf,
     /// Tokens of a chunk

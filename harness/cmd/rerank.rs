@@ -42,8 +42,8 @@ pub(super) struct Flags {
 
 pub(super) fn run(f: Flags) -> Result<()> {
     let text = match &f.file {
-        Some(path) if path.as_os_str() != "-" => read_text(path)?,
-        _ => output::stdin_text()?,
+        Some(path) => read_text(path)?,
+        None => output::stdin_text()?,
     };
     let documents: Vec<&str> = text.lines().collect();
     if documents.is_empty() {
