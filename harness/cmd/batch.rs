@@ -345,9 +345,9 @@ impl Run<'_> {
     }
 }
 
-/// Lines of a file that have something, of which `out` may have answers; None for stdin.
+/// Lines of a file that have something, of which `out` may have answers; None for stdin and pipes, which are read once.
 fn count(path: &Path, out: &Out) -> Result<Option<u64>> {
-    if path == Path::new("-") {
+    if path == Path::new("-") || !std::fs::metadata(path).is_ok_and(|m| m.is_file()) {
         return Ok(None);
     }
     let mut lines = Lines::open(path)?;
@@ -370,9 +370,13 @@ pub(super) fn run(f: Flags) -> Result<()> {
     f.sampling.check()?;
     let ours = |head: &[u8]| head.starts_with(b"{\"index\":");
     check_output(&f.output, &[Some(&f.file), f.model.model.as_deref()], "a file of answers", ours)?;
-    if f.file != Path::new("-") {
-        File::open(&f.file).map_err(|e| Error::io(&f.file, e))?;
+    if f.json && f.output == Path::new("-") {
+        return Err(Error::usage(
+            "--json prints to stdout, where --output - has the answers; give them a file",
+        ));
     }
+    // Opened once: what is read of a pipe is gone.
+    let lines = Lines::open(&f.file)?;
     let out = Out::open(&f.output)?;
     let total = count(&f.file, &out)?;
     if out.next > 0 {
@@ -393,16 +397,8 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let bar = output::bar(total.unwrap_or(0), "{bar:30} {pos} of {len} lines, {msg}, {elapsed}, {eta} to go");
     bar.set_position(out.next as u64);
     let start = Instant::now();
-    let mut run = Run {
-        f: &f,
-        model: &model,
-        engine,
-        lines: Lines::open(&f.file)?,
-        out,
-        pending: HashMap::new(),
-        sums: Sums::default(),
-        bar,
-    };
+    let mut run =
+        Run { f: &f, model: &model, engine, lines, out, pending: HashMap::new(), sums: Sums::default(), bar };
     let done = run.go(&sampling);
     run.bar.finish_and_clear();
     let (sums, out) = (&run.sums, &run.out);
