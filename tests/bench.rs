@@ -153,6 +153,10 @@ fn what_is_unknown_lists_what_is_known() {
         &["--arrivals", "5", "-r", "2"],
         &["--arrivals", "5", "-p", "8,16"],
         &["--url", "http://127.0.0.1:9/v1", "-b", "4"],
+        &["--url", "http://127.0.0.1:9/v1", "--device", "0"],
+        &["--url", "http://127.0.0.1:9/v1", "--cache-type", "q8_0"],
+        &["--url", "http://127.0.0.1:9/v1", "-o", "csv"],
+        &["--arrivals", "5", "-o", "csv"],
     ] {
         assert_eq!(weft(&[&["bench"][..], args].concat()).code, Some(2), "{args:?}");
     }

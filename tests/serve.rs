@@ -277,3 +277,6 @@ fn a_server_is_measured_by_its_clients_times() {
     assert!(row[5].parse::<f64>().expect("a rate") > 0.0 && !table.contains("NaN"), "{table}");
     fails(&["bench", "--url", "http://127.0.0.1:9/v1"], &["127.0.0.1:9"]);
 }
+    let told: Value = serde_json::from_str(&ok(&[&asked[..], &["-o", "json"]].concat())).expect("JSON");
+    assert_eq!((&told["answered"], &told["requests"], &told["rate"]), (&json!(5), &json!(5), &json!(50.0)));
+    assert!(told["first_token_ms"]["p50"].as_f64().expect("a time") > 0.0, "{told}");

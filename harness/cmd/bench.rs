@@ -482,9 +482,14 @@ pub(super) fn run(f: Flags) -> Result<()> {
                 return Err(Error::usage(format!("--arrivals and --url take one number as {flag}")));
             }
         }
+        if f.output == Format::Csv {
+            return Err(Error::usage(
+                "--arrivals and --url have no table of tests; --output can be md or json",
+            ));
+        }
     }
     if f.server.is_asked() {
-        return url::run(&f.server, f.requests, f.n_prompt[0], f.n_gen[0]);
+        return url::run(&f.server, f.requests, (f.n_prompt[0], f.n_gen[0]), f.output);
     }
     let source = source(&f)?;
     let tests = tests(&f);

@@ -159,7 +159,7 @@ pub(super) fn run(f: &Flags, model: &Model, file: &str, rate: f64) -> Result<()>
     value["rate"] = if rate.is_finite() { rate.into() } else { Value::Null };
     value["model"] = file.into();
     value["device"] = report::caps_json(model.gpu().caps());
-    if matches!(f.output, super::Format::Json) {
+    if f.output == super::Format::Json {
         return output::json(&value);
     }
     let rate = if rate.is_finite() { format!("{rate} a second") } else { "all at once".into() };

@@ -11,7 +11,24 @@ use serde_json::{Value, json};
 use weft_kernels::testing::Rng;
 
 use super::arrivals::arrivals;
+use super::table::Format;
 use crate::{Error, Result, interrupt, output};
+
+/// Flags that say how a model is opened and measured here, which another process does where a server is asked.
+const UNREAD: [&str; 12] = [
+    "model",
+    "synthetic",
+    "profile",
+    "output_err",
+    "no_warmup",
+    "chunk",
+    "variant",
+    "cache_type",
+    "device",
+    "limits",
+    "without",
+    "tuning",
+];
 
 /// A server to measure, and how it is asked.
 #[derive(Debug, Clone, Args)]
@@ -19,7 +36,7 @@ use crate::{Error, Result, interrupt, output};
 pub(super) struct Flags {
     /// Measure a server in place of a model: times of answers to made-up prompts of -p tokens, -n tokens each
     #[arg(long, value_name = "URL", group = "asked",
-          conflicts_with_all = ["model", "synthetic", "profile", "output_err"], help_heading = "A server")]
+          conflicts_with_all = UNREAD, help_heading = "A server")]
     url: Option<String>,
     /// Requests that are on their way at a time
     #[arg(long, value_name = "N", default_value_t = 32, requires = "url", help_heading = "A server",
@@ -229,7 +246,7 @@ fn first_model(target: &Target) -> Result<String> {
 ///
 /// # Errors
 /// It does not answer; every request failed.
-pub(super) fn run(f: &Flags, n: u32, prompt: u32, tokens: u32) -> Result<()> {
+pub(super) fn run(f: &Flags, n: u32, (prompt, tokens): (u32, u32), form: Format) -> Result<()> {
     interrupt::install(1);
     let mut target = Target::parse(f.url.as_deref().unwrap_or_default())
         .map_err(|why| Error::usage(format!("--url: {why}")))?;
@@ -276,10 +293,16 @@ pub(super) fn run(f: &Flags, n: u32, prompt: u32, tokens: u32) -> Result<()> {
     let took = start.elapsed().as_secs_f64();
     bar.finish_and_clear();
     let (seen, failed) = seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    report(f, &seen, &failed, took, (prompt, tokens))
+    report((f, form), &seen, &failed, took, (prompt, tokens))
 }
 
-fn report(f: &Flags, seen: &[Seen], failed: &[String], took: f64, (prompt, asked): (u32, u32)) -> Result<()> {
+fn report(
+    (f, form): (&Flags, Format),
+    seen: &[Seen],
+    failed: &[String],
+    took: f64,
+    (prompt, asked): (u32, u32),
+) -> Result<()> {
     if let Some(why) = failed.first() {
         output::note(&format!(
             "{} of {} requests failed; the first: {why}",
@@ -290,14 +313,29 @@ fn report(f: &Flags, seen: &[Seen], failed: &[String], took: f64, (prompt, asked
     if seen.is_empty() {
         return Err(Error::input("no request was answered"));
     }
-    let sorted = |mut all: Vec<Duration>| {
+    let figures = |mut all: Vec<Duration>| {
         all.sort_unstable();
-        all
+        let some = |percent| Some(percentile(&all, percent)).filter(|ms| ms.is_finite());
+        json!({ "p50": some(50), "p99": some(99) })
     };
-    let first = sorted(seen.iter().map(|s| s.first).collect());
-    let gaps = sorted(seen.iter().flat_map(|s| s.gaps.iter().copied()).collect());
-    let whole = sorted(seen.iter().map(|s| s.whole).collect());
     let tokens: usize = seen.iter().map(|s| s.tokens).sum();
+    let value = json!({
+        "clients": f.clients,
+        "rate": f.rate.filter(|rate| rate.is_finite()),
+        "prompt_tokens": prompt,
+        "answer_tokens": asked,
+        "requests": seen.len() + failed.len(),
+        "answered": seen.len(),
+        "seconds": took,
+        "tokens_per_s": tokens as f64 / took,
+        "first_token_ms": figures(seen.iter().map(|s| s.first).collect()),
+        "between_tokens_ms": figures(seen.iter().flat_map(|s| s.gaps.iter().copied()).collect()),
+        "whole_ms": figures(seen.iter().map(|s| s.whole).collect()),
+    });
+    if form == Format::Json {
+        return output::json(&value);
+    }
+    let at = |key: &str, part: &str| value[key][part].as_f64().unwrap_or(f64::NAN);
     output::line(
         "| clients | rate | in/out | answered | output t/s | TTFT p50 / p99, ms | between tokens p50 / p99, ms | whole p50, ms |",
     )?;
@@ -309,11 +347,11 @@ fn report(f: &Flags, seen: &[Seen], failed: &[String], took: f64, (prompt, asked
         seen.len(),
         seen.len() + failed.len(),
         tokens as f64 / took,
-        percentile(&first, 50),
-        percentile(&first, 99),
-        percentile(&gaps, 50),
-        percentile(&gaps, 99),
-        percentile(&whole, 50),
+        at("first_token_ms", "p50"),
+        at("first_token_ms", "p99"),
+        at("between_tokens_ms", "p50"),
+        at("between_tokens_ms", "p99"),
+        at("whole_ms", "p50"),
     ))
 }
 
