@@ -88,6 +88,8 @@ fn a_device_has_its_own_file_until_it_is_removed() {
     assert!(run(&["kernels", "list", "--explain"]).contains(&format!("tuning: {file}, 0 entries")));
     assert!(run(&["tune", "--remove"]).contains("deleted"));
     assert!(run(&["tune", "--remove"]).contains("not there"));
+    let removed: Value = serde_json::from_str(&run(&["tune", "--remove", "--json"])).expect("JSON");
+    assert_eq!(removed, json!({ "file": file, "deleted": false }));
     assert!(run(&["devices"]).contains("tuning    none"));
 }
 

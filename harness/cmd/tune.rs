@@ -40,7 +40,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
     /// Delete this device's file, and measure nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["types", "quick", "seconds", "variant"])]
     remove: bool,
     /// Print one JSON object
     #[arg(long)]
@@ -68,7 +68,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
         None => own_file(&gpu)?,
     };
     if f.remove {
-        return remove(&file);
+        return remove(&file, f.json);
     }
     options::check_output(&file, &[], "a file of constants from weft tune", |head| {
         let text = String::from_utf8_lossy(head);
@@ -249,13 +249,16 @@ fn own_file(gpu: &Gpu) -> Result<PathBuf> {
     Ok(folder.join(tuning::file_name(gpu.caps())))
 }
 
-fn remove(file: &Path) -> Result<()> {
-    match std::fs::remove_file(file) {
-        Ok(()) => output::line(&format!("{}: deleted", file.display())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            output::line(&format!("{}: not there", file.display()))
-        }
-        Err(e) => Err(Error::io(file, e)),
+fn remove(file: &Path, json: bool) -> Result<()> {
+    let was_there = match std::fs::remove_file(file) {
+        Ok(()) => true,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+        Err(e) => return Err(Error::io(file, e)),
+    };
+    let name = file.display().to_string();
+    match json {
+        true => output::json(&json!({ "file": name, "deleted": was_there })),
+        false => output::line(&format!("{name}: {}", if was_there { "deleted" } else { "not there" })),
     }
 }
 
