@@ -189,6 +189,7 @@ fn a_flag_that_nothing_reads_is_refused() {
     set(&["--mode", "letter", "--temp", "0"], &["--temp is not read by test sets by --mode letter"]);
     set(&["--mode", "option", "--system", "Be brief."], &["--system is not read"]);
     set(&["--endpoint", "http://127.0.0.1:1/v1", "-m", "x.gguf"], &["--endpoint", "leave --model out"]);
+    assert_eq!(weft(&["eval", "--suite", "medqa", "--data", &medqa, "--shots-data", &medqa]).code, Some(2));
     misused(&["eval", "--temp", "0.5"], &["--temp is not read by --suite curriculum"]);
     misused(&["eval", "--data", &medqa], &["--data is not read by --suite curriculum"]);
     misused(&["eval", "--suite", "list", "--limit", "3"], &["--limit is not read by --suite list"]);
@@ -211,6 +212,14 @@ fn weft_mini_answers_a_test_set() {
         (letters["score"]["n"].as_u64(), letters["runs"].as_array().map(Vec::len)),
         (Some(3), Some(1))
     );
+    // A shot that is asked too has shown its answer, which is said.
+    let shots = ["--mode", "letter", "--shots", "2", "--shots-data"];
+    let ran = weft(&[&all[..], &shots, &[&set]].concat());
+    assert!(ran.code == Some(0) && ran.stderr.contains("warning: 2 of the 3 questions"), "{}", ran.stderr);
+    let others = json!({ "question": "What is 9 + 9?", "options": ["18", "91"], "answer": 0 }).to_string();
+    let others = file(&place, "others.jsonl", format!("{others}\n{}", others.replace('9', "8")).as_bytes());
+    let ran = weft(&[&all[..], &shots, &[&others]].concat());
+    assert!(ran.code == Some(0) && !ran.stderr.contains("warning"), "{}", ran.stderr);
 }
 
 #[test]

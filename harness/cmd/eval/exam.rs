@@ -58,7 +58,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "shots_data")]
     shots: usize,
     /// Where these come from: a file with the test set's columns
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", requires = "shots")]
     shots_data: Option<PathBuf>,
     /// Ask only one of N parts, such as 2/4, so that machines share a set; --merge puts their results together
     #[arg(long, value_name = "I/N", value_parser = shard)]
@@ -202,6 +202,19 @@ fn template(f: &super::Flags, open: bool) -> Result<Template> {
     Ok(template)
 }
 
+/// Says so where a question that is asked stands among the shots, with its answer.
+fn note_shown(template: &Template, questions: &[Question]) {
+    let is_shot = |q: &&Question| template.shots.iter().any(|s| s.text == q.text && s.options == q.options);
+    let shown = questions.iter().filter(is_shot).count();
+    if shown > 0 {
+        output::note(&format!(
+            "warning: {shown} of the {} questions that are asked are among the shots, so that the model reads their \
+             answers; --shots-data should name other questions than --data",
+            questions.len()
+        ));
+    }
+}
+
 /// What makes a run what it is; a folder of results holds runs of one such description alone.
 fn settings(
     f: &super::Flags,
@@ -264,6 +277,7 @@ pub(super) fn run(f: &super::Flags) -> Result<()> {
         choose(set.questions.clone(), f.limit.map(|n| n as usize), f.exam.shard.unwrap_or(Shard::ALL));
     let open = questions.first().is_some_and(|q| q.options.is_empty());
     let template = template(f, open)?;
+    note_shown(&template, &questions);
     let asking = asking(f, template.clone());
     let model = match &f.exam.endpoint {
         Some(url) => json!({ "endpoint": url }),
