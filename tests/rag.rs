@@ -42,6 +42,9 @@ fn documents_are_added_found_listed_and_removed() {
     assert!(ok(&["rag", "remove", "--store", &store, "bread.md"]).contains("bread.md"));
     let left = lines(&ok(&["rag", "list", "--store", &store, "--json"]));
     assert_eq!((left.len(), &left[0]["name"]), (1, &Value::from("looms.pdf")));
+    ok(&["rag", "remove", "--store", &store, "looms.pdf"]);
+    let ran = weft(&[&search[..], &["How hot is the oven?"]].concat());
+    assert!(ran.code == Some(0) && ran.stderr.contains("no passage is found"), "{}", ran.stderr);
 }
 
 #[test]

@@ -241,6 +241,12 @@ fn search(f: &SearchFlags) -> Result<()> {
     let options = Options { top: f.top as usize, ..Options::default() };
     let judge = judge.as_mut().map(|j| j as &mut dyn Rerank);
     let hits = weft_documents::find(&store, &mut embedder, judge, &f.question, options).map_err(refused)?;
+    if hits.is_empty() {
+        output::note(&format!(
+            "{}: no passage is found; `weft rag list` lists the documents",
+            f.store.store.display()
+        ));
+    }
     for (i, hit) in hits.iter().enumerate() {
         match f.json {
             true => output::line(&json!(hit).to_string())?,
