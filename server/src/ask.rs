@@ -276,7 +276,13 @@ pub(crate) fn thinking(f: &mut Fields, card: &Card) -> Result<(Option<bool>, Map
         Some(Value::Object(map)) => map,
         Some(other) => return Err(crate::fields::wrong("chat_template_kwargs", "an object", &other)),
     };
-    if let Some(name) = extra.keys().find(|name| !template.is_some_and(|t| t.mentions(name))) {
+    // The request says these itself, and would be answered for another conversation.
+    const OWN: &[&str] = &["messages", "tools", "add_generation_prompt"];
+    if let Some(name) = extra.keys().find(|name| OWN.contains(&name.as_str())) {
+        let line = format!("\"{name}\" is no variable to set: the request says it");
+        return Err(ApiError::unsupported("chat_template_kwargs", line));
+    }
+    if let Some(name) = extra.keys().find(|name| !template.is_some_and(|t| t.reads_variable(name))) {
         let shown: String = name.chars().take(40).collect();
         let line = format!("the template of \"{}\" reads no \"{shown}\"", card.id);
         return Err(ApiError::unsupported("chat_template_kwargs", line));
@@ -296,7 +302,7 @@ pub(crate) fn thinking(f: &mut Fields, card: &Card) -> Result<(Option<bool>, Map
         None => {}
         // A model that cannot think does not.
         Some("none") => thinking = template.is_some_and(|t| t.has_thinking_switch()).then_some(false),
-        Some(effort) if template.is_some_and(|t| t.mentions("reasoning_effort")) => {
+        Some(effort) if template.is_some_and(|t| t.reads_variable("reasoning_effort")) => {
             extra.insert("reasoning_effort".into(), effort.into());
         }
         Some(_) if template.is_some_and(|t| t.has_thinking_switch()) => thinking = Some(true),

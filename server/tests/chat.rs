@@ -175,6 +175,14 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (json!({ "messages": [] }), "invalid_value", "messages"),
         (json!({ "messages": [{ "role": "user", "content": long }] }), "context_length_exceeded", "messages"),
         (json!({ "reasoning_effort": "huge" }), "unsupported_value", "reasoning_effort"),
+        // Names of the template's own, which a request cannot set, and what it says in another field.
+        (json!({ "chat_template_kwargs": { "loop": 1 } }), "unsupported_parameter", "chat_template_kwargs"),
+        (json!({ "chat_template_kwargs": { "m": 1 } }), "unsupported_parameter", "chat_template_kwargs"),
+        (
+            json!({ "chat_template_kwargs": { "messages": [] } }),
+            "unsupported_parameter",
+            "chat_template_kwargs",
+        ),
         (json!({ "model": null }), "missing_required_parameter", "model"),
     ] {
         let reply = server.post(CHAT, &ask(more.clone()));

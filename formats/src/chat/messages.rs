@@ -45,7 +45,7 @@ fn message(number: usize, json: Json, template: &Template) -> Result<Message, St
             *arguments = object;
         }
     }
-    let unread = |key: &&String| !HARMLESS.contains(&key.as_str()) && !template.mentions(key);
+    let unread = |key: &&String| !HARMLESS.contains(&key.as_str()) && !template.reads_field(key);
     if let Some(key) = map.keys().find(unread) {
         let shown: String = key.chars().take(60).collect();
         return Err(format!("message {number} has {shown:?}, which the chat template does not show"));
@@ -92,6 +92,31 @@ mod tests {
             (json!([{ "role": "user", "content": 5 }]), "neither a text nor a list"),
         ] {
             assert!(read(json).expect_err("refused").contains(want), "{want}");
+        }
+    }
+
+    /// Names that stand in a template and read nothing from outside: its own variables, keywords, words between tags.
+    #[test]
+    fn what_is_read_from_outside_is_told_from_a_template_s_own_names() {
+        let source = "{% set ns = namespace(last=0) %}{% if not date is defined %}{% set date = 'today' %}{% endif %}\
+                      {% macro show(text, tail=mark) %}{{ text }}{{ tail }}{% endmacro %}{# secret #}mood\
+                      {% for m in messages %}{% set body = m.content %}{{ show(body, m['tail']) }}{{ loop.index }}\
+                      {% set ns.last = loop.index0 %}{% if m.get('kind') == 'x' %}{{ style.name }}{% endif %}\
+                      {% endfor %}{{ body }}{{ date }}";
+        let template = Template::new(source, "", "").expect("a template");
+        for name in ["messages", "namespace", "date", "mark", "style", "body"] {
+            assert!(template.reads_variable(name), "{name}");
+        }
+        for name in
+            ["ns", "text", "tail", "show", "m", "loop", "secret", "mood", "endfor", "content", "kind", "last"]
+        {
+            assert!(!template.reads_variable(name), "{name}");
+        }
+        for name in ["content", "tail", "kind", "x", "name"] {
+            assert!(template.reads_field(name), "{name}");
+        }
+        for name in ["body", "text", "mood", "m", "style"] {
+            assert!(!template.reads_field(name), "{name}");
         }
     }
 

@@ -111,6 +111,7 @@ pub struct Options {
 #[derive(Debug, Clone)]
 pub struct Template {
     program: Arc<jinja::Program>,
+    reads: Arc<jinja::Reads>,
     source: String,
     fallback: bool,
     bos: String,
@@ -137,7 +138,15 @@ impl Template {
     /// [`Error::Parse`].
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Template, Error> {
         let program = Arc::new(jinja::Program::parse(source).map_err(error)?);
-        Ok(Template { program, source: source.into(), fallback: false, bos: bos.into(), eos: eos.into() })
+        let reads = Arc::new(program.reads());
+        Ok(Template {
+            program,
+            reads,
+            source: source.into(),
+            fallback: false,
+            bos: bos.into(),
+            eos: eos.into(),
+        })
     }
 
     /// The Jinja source.
@@ -152,16 +161,17 @@ impl Template {
 
     /// Whether the template reads [`Options::enable_thinking`].
     pub fn has_thinking_switch(&self) -> bool {
-        self.source.contains("enable_thinking")
+        self.reads_variable("enable_thinking")
     }
 
-    /// Whether the template reads a variable, a field or a value of this name anywhere.
-    pub fn mentions(&self, name: &str) -> bool {
-        let word = |c: char| c.is_alphanumeric() || c == '_';
-        self.source.match_indices(name).any(|(at, _)| {
-            let (before, after) = (&self.source[..at], &self.source[at + name.len()..]);
-            !name.is_empty() && !before.ends_with(word) && !after.starts_with(word)
-        })
+    /// Whether a variable of this name can change what the template prints: it reads it where it has not set it itself.
+    pub fn reads_variable(&self, name: &str) -> bool {
+        self.reads.variables.contains(name)
+    }
+
+    /// Whether the template reads a field of this name of anything, or knows this text.
+    pub fn reads_field(&self, name: &str) -> bool {
+        self.reads.fields.contains(name)
     }
 
     /// The text for a conversation. It spells special tokens out, the beginning one included

@@ -41,7 +41,7 @@ pub(super) async fn props(State(app): State<Arc<App>>, RawQuery(q): RawQuery) ->
         "chat_template": template.map(|t| t.source()),
         "chat_template_caps": {
             "is_fallback": template.is_some_and(|t| t.is_fallback()),
-            "supports_tools": template.is_some_and(|t| t.mentions("tools")),
+            "supports_tools": template.is_some_and(|t| t.reads_variable("tools")),
             "supports_thinking_switch": template.is_some_and(|t| t.has_thinking_switch()),
         },
         "modalities": { "vision": false, "audio": false },

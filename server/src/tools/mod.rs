@@ -99,7 +99,7 @@ impl Calls {
 /// How the model that a template belongs to writes its calls; None where the template has no place for tools, so that
 /// the model would never learn of them.
 pub fn format_of(template: &Template) -> Option<&'static Format> {
-    let has_place = !template.is_fallback() && template.mentions("tools");
+    let has_place = !template.is_fallback() && template.reads_variable("tools");
     has_place.then(|| formats::of(template.source()))
 }
 

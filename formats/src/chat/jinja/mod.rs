@@ -18,12 +18,14 @@ mod lexer;
 mod methods;
 mod ops;
 mod parser;
+mod reads;
 mod run;
 mod show;
 mod value;
 
 use serde_json::{Map, Value as Json};
 
+pub(super) use reads::Reads;
 use show::{Out, Style};
 use value::Value;
 

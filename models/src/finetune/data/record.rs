@@ -90,7 +90,7 @@ impl Record {
             reader.system(text_of(system, "system")?)?;
         }
         let tools = json.remove("tools").map(tools).transpose()?.flatten();
-        if tools.is_some() && !how.template.mentions("tools") {
+        if tools.is_some() && !how.template.reads_variable("tools") {
             return Err(unhonoured("tools"));
         }
         let mut variables =
@@ -119,7 +119,7 @@ fn unread(
             continue;
         }
         match &mut variables {
-            Some(variables) if how.template.mentions(key) => {
+            Some(variables) if how.template.reads_variable(key) => {
                 drop(variables.insert(key.clone(), value.clone()))
             }
             _ => {
@@ -230,7 +230,7 @@ impl Messages<'_> {
             Some(value) => content(number, value)?,
         };
         if let Some(calls) = calls {
-            if !template.mentions("tool_calls") {
+            if !template.reads_field("tool_calls") {
                 return Err(format!("message {number} {}", unhonoured("tool_calls")));
             }
             map.insert("tool_calls".to_owned(), calls);
@@ -239,7 +239,7 @@ impl Messages<'_> {
             let names_a_tool =
                 role == "tool" && ["name", "tool_call_id", "tool_name"].contains(&key.as_str());
             let harmless = ["id", "timestamp", "tool_call_id"].contains(&key.as_str()) || names_a_tool;
-            if key != "tool_calls" && !harmless && !template.mentions(key) {
+            if key != "tool_calls" && !harmless && !template.reads_field(key) {
                 return Err(format!("message {number} {}", unhonoured(key)));
             }
         }
@@ -328,7 +328,7 @@ fn role(number: usize, map: &mut Map<String, Json>, template: &Template) -> Resu
         "human" if sharegpt => "user",
         "gpt" | "chatgpt" | "model" | "bot" if sharegpt => "assistant",
         "observation" | "function_response" if sharegpt => "tool",
-        "developer" if template.mentions("developer") => "developer",
+        "developer" if template.reads_field("developer") => "developer",
         role => match ROLES.into_iter().find(|r| *r == role) {
             Some(known) => known,
             None => {

@@ -147,6 +147,11 @@ fn bad_lines_are_told_with_their_number() {
     assert!(refused(r#"{"messages": [{"role": "user", "content": 7}]}"#).contains("is 7, not a text"));
     assert!(refused(r#"{"prompt": "x"}"#).contains("\"completion\" is missing"));
     assert!(refused(r#"{"text": 3}"#).contains("\"text\" is 3"));
+    // Names that the template has of its own, and shows nothing of a record by.
+    let twice = r#"{"messages": [{"role": "user", "content": "a"}], "text": "b"}"#;
+    assert!(refused(twice).contains("has the key \"text\", which nothing reads"));
+    let loud = r#"{"messages": [{"role": "user", "content": "a", "text": "b"}]}"#;
+    assert!(refused(loud).contains("message 1 has \"text\", which the chat template does not show"));
     let e = read("empty.jsonl", "\n \n", |_| {}).unwrap_err().to_string();
     assert!(e.ends_with("empty.jsonl: holds no examples"), "{e}");
     let e = read("empty.txt", " \n", |_| {}).unwrap_err().to_string();

@@ -179,7 +179,7 @@ fn think(f: &mut Fields, card: &Card) -> Result<(Option<bool>, Map<String, Value
         None => return Ok((None, extra)),
         Some(Value::Bool(on)) => on,
         Some(Value::String(level)) if ["low", "medium", "high"].contains(&level.as_str()) => {
-            if template.is_some_and(|t| t.mentions("reasoning_effort")) {
+            if template.is_some_and(|t| t.reads_variable("reasoning_effort")) {
                 extra.insert("reasoning_effort".into(), level.into());
             }
             true
