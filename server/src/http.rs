@@ -103,10 +103,14 @@ async fn answer(app: &App, mut request: Request, next: Next, checked: Result<Who
             caught(next.run(request)).await
         }
     };
-    if let Some(e) = response.extensions().get::<ApiError>()
-        && e.status.is_server_error()
-    {
-        (app.config.log)(&format!("{id} {method} {path}: {} {}", e.status.as_u16(), e.message));
+    if let Some(e) = response.extensions().get::<ApiError>() {
+        if e.status.is_server_error() {
+            (app.config.log)(&format!("{id} {method} {path}: {} {}", e.status.as_u16(), e.message));
+        }
+        // Whoever refused it: a route, what no route takes, or the guard.
+        let body = routes::error_body(&path, e);
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        *response.body_mut() = body.into();
     }
     if let Some(hear) = &app.config.requests {
         let (method, status) = (method.as_str(), response.status().as_u16());

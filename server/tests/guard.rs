@@ -30,6 +30,40 @@ fn other_names_and_other_pages_are_refused() {
     assert_eq!(server.raw(&preflight, b"").status, 403);
 }
 
+/// Whoever refuses a request: Ollama's and Anthropic's clients read what is wrong as theirs says it.
+#[test]
+fn what_no_route_answers_is_told_in_the_shape_of_its_clients() {
+    let server = Server::open();
+    let own = format!("host: {}\r\nconnection: close\r\n", server.at);
+    let (good, bad) = ("content-type: application/json\r\n", "content-type: text/plain\r\n");
+    for (line, headers, status) in [
+        ("GET {}/nothing", &*own, 404),
+        ("GET {}", &own, 405),
+        ("POST {}", &format!("{own}{bad}content-length: 2\r\n"), 415),
+        ("POST {}", &format!("{own}{good}content-encoding: gzip\r\ncontent-length: 2\r\n"), 415),
+        ("POST {}", &format!("host: evil.example\r\nconnection: close\r\n{good}content-length: 2\r\n"), 403),
+        ("POST {}", &format!("{own}{good}content-length: 2\r\n"), 400),
+    ] {
+        for path in ["/api/chat", "/v1/messages", "/v1/chat/completions"] {
+            let head = format!("{} HTTP/1.1\r\n{headers}\r\n", line.replace("{}", path));
+            let reply = server.raw(&head, if line.starts_with("POST") { b"{}" } else { b"" });
+            let body = reply.json();
+            assert_eq!(reply.status, status, "{head}{body}");
+            let message = match path {
+                "/api/chat" => &body["error"],
+                _ => &body["error"]["message"],
+            };
+            assert!(message.is_string(), "{head}{body}");
+            assert_eq!(body["type"] == "error", path == "/v1/messages", "{head}{body}");
+        }
+    }
+    let keys = Keys::parse("0123456789abcdef0123456789abcdef").expect("a key");
+    let server = Server::start(Config { keys, ..Default::default() }, Default::default());
+    assert!(server.get("/api/tags").json()["error"].is_string());
+    let refused = server.post("/v1/messages", &json!({})).json();
+    assert_eq!(refused["error"]["type"], "authentication_error", "{refused}");
+}
+
 #[test]
 fn a_named_origin_may_ask() {
     let server = Server::start(

@@ -6,8 +6,8 @@ mod write;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::{Post, json};
@@ -17,18 +17,13 @@ use crate::error::{ApiError, Result};
 use crate::fields::Fields;
 use crate::one;
 
-pub(super) async fn messages(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
-    answer(&app, post).await.unwrap_or_else(|e| refused(&e))
-}
-
-async fn answer(app: &Arc<App>, post: Result<Post>) -> Result<Response> {
-    let post = post?;
+pub(super) async fn messages(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
     let mut f = Fields::body(post.body)?;
     let name = draw::model_name(&mut f, app.config.lenient)?;
     let served = app.model(name.as_deref())?;
     let resumable = app.streams.asked(&mut f, post.who)?;
-    let ask = read::ask(f, app, &served.card, true)?;
-    let begun = one::begin(&ask, app, &served, post.who.0)?;
+    let ask = read::ask(f, &app, &served.card, true)?;
+    let begun = one::begin(&ask, &app, &served, post.who.0)?;
     let head = write::Head {
         id: format!("msg_{:016x}", app.id()),
         model: served.card.id.clone(),
@@ -37,22 +32,19 @@ async fn answer(app: &Arc<App>, post: Result<Post>) -> Result<Response> {
     if ask.stream {
         let kept = resumable.then(|| head.id.clone());
         let writer = write::Events::new(head, begun.listener);
-        return crate::stream::events(app, begun.said, 1, writer, (kept, post.who)).await;
+        return crate::stream::events(&app, begun.said, 1, writer, (kept, post.who)).await;
     }
     Ok(json(write::whole(&head, &begun.whole().await?).to_string()))
 }
 
-pub(super) async fn count_tokens(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
-    let count = || {
-        let mut f = Fields::body(post?.body)?;
-        let name = draw::model_name(&mut f, app.config.lenient)?;
-        let served = app.model(name.as_deref())?;
-        let ask = read::ask(f, &app, &served.card, false)?;
-        let prepared = ask.prepare(&served, 0)?;
-        let tokens = prepared.requests.first().map_or(0, |r| r.prompt.len());
-        Ok::<_, ApiError>(json(json!({ "input_tokens": tokens }).to_string()))
-    };
-    count().unwrap_or_else(|e| refused(&e))
+pub(super) async fn count_tokens(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
+    let mut f = Fields::body(post.body)?;
+    let name = draw::model_name(&mut f, app.config.lenient)?;
+    let served = app.model(name.as_deref())?;
+    let ask = read::ask(f, &app, &served.card, false)?;
+    let prepared = ask.prepare(&served, 0)?;
+    let tokens = prepared.requests.first().map_or(0, |r| r.prompt.len());
+    Ok(json(json!({ "input_tokens": tokens }).to_string()))
 }
 
 /// Anthropic's word for what is wrong.
@@ -74,13 +66,4 @@ pub(super) fn error(e: &ApiError) -> Value {
     json!({ "type": "error", "error": {
         "type": kind(e.status), "message": e.message, "param": e.param, "code": e.code,
     }})
-}
-
-fn refused(e: &ApiError) -> Response {
-    let body = error(e).to_string();
-    let mut response = e.clone().into_response();
-    *response.body_mut() = body.into();
-    response.headers_mut().remove(header::CONTENT_LENGTH);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

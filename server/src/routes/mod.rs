@@ -197,6 +197,15 @@ async fn not_for_peers(request: Request) -> ApiError {
     ApiError::missing("route_not_found", format!("there is nothing at {path} for another machine"))
 }
 
+/// What is wrong, as the clients of `path` read it.
+pub(crate) fn error_body(path: &str, error: &ApiError) -> String {
+    match path {
+        path if path.starts_with("/v1/messages") => anthropic::error(error).to_string(),
+        path if path.starts_with("/api/") => ollama::error(error).to_string(),
+        _ => error.json(),
+    }
+}
+
 /// What ends a stream of `path` that broke off behind `count` events, as its clients read it.
 pub(crate) fn last_words(path: &str, error: &ApiError, count: u64) -> Vec<u8> {
     let text = match path {

@@ -6,8 +6,7 @@ mod write;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::{Post, json};
@@ -24,16 +23,15 @@ pub(super) const LINES: &str = "application/x-ndjson";
 /// Texts of a request for vectors at most.
 const MOST: usize = 2048;
 
-pub(super) async fn chat(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
-    answer(&app, post, Kind::Chat).await.unwrap_or_else(|e| refused(&e))
+pub(super) async fn chat(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
+    answer(&app, post, Kind::Chat).await
 }
 
-pub(super) async fn generate(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
-    answer(&app, post, Kind::Generate).await.unwrap_or_else(|e| refused(&e))
+pub(super) async fn generate(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
+    answer(&app, post, Kind::Generate).await
 }
 
-async fn answer(app: &Arc<App>, post: Result<Post>, kind: Kind) -> Result<Response> {
-    let post = post?;
+async fn answer(app: &Arc<App>, post: Post, kind: Kind) -> Result<Response> {
     let mut f = Fields::body(post.body)?;
     let served = model(app, &mut f)?;
     let Asked { ask, raw } = read::asked(f, app, &served.card, kind)?;
@@ -70,14 +68,6 @@ fn model(app: &App, f: &mut Fields) -> Result<Arc<Served>> {
 /// An error as its clients read it: a line of text, with the code and the field beside it.
 pub(super) fn error(e: &ApiError) -> Value {
     json!({ "error": e.message, "code": e.code, "param": e.param })
-}
-
-pub(super) fn refused(e: &ApiError) -> Response {
-    let mut response = e.clone().into_response();
-    *response.body_mut() = error(e).to_string().into();
-    response.headers_mut().remove(header::CONTENT_LENGTH);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 fn details(served: &Served) -> Value {
@@ -155,16 +145,13 @@ pub(super) async fn version() -> Response {
     json(json!({ "version": env!("CARGO_PKG_VERSION") }).to_string())
 }
 
-pub(super) async fn show(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
-    let show = || {
-        let mut f = Fields::body(post?.body)?;
-        let served = model(&app, &mut f)?;
-        // It asks for the tensors, which clients show nowhere.
-        f.flag("verbose")?;
-        super::finish(&app, f)?;
-        Ok::<_, ApiError>(json(shown(&served).to_string()))
-    };
-    show().unwrap_or_else(|e| refused(&e))
+pub(super) async fn show(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
+    let mut f = Fields::body(post.body)?;
+    let served = model(&app, &mut f)?;
+    // It asks for the tensors, which clients show nowhere.
+    f.flag("verbose")?;
+    super::finish(&app, f)?;
+    Ok(json(shown(&served).to_string()))
 }
 
 fn shown(served: &Served) -> Value {
@@ -193,13 +180,9 @@ fn shown(served: &Served) -> Value {
     })
 }
 
-pub(super) async fn embed(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
-    vectors(&app, post).await.unwrap_or_else(|e| refused(&e))
-}
-
-async fn vectors(app: &App, post: Result<Post>) -> Result<Response> {
-    let mut f = Fields::body(post?.body)?;
-    let served = model(app, &mut f)?;
+pub(super) async fn embed(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
+    let mut f = Fields::body(post.body)?;
+    let served = model(&app, &mut f)?;
     let texts = match f.need("input")? {
         Value::String(text) => vec![text],
         Value::Array(all) if all.len() <= MOST => {
@@ -221,7 +204,7 @@ async fn vectors(app: &App, post: Result<Post>) -> Result<Response> {
     if let Some(options) = f.object("options")? {
         read::no_options(options)?;
     }
-    super::finish(app, f)?;
+    super::finish(&app, f)?;
     let given = super::vectors::ask(&served, false, Texts::Each(texts), "input").await?;
     let mut all = given.vectors;
     super::vectors::shorten_all(&mut all, dimensions)?;

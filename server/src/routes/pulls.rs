@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 
-use super::ollama::{LINES, refused};
+use super::ollama::LINES;
 use super::{Post, finish, json};
 use crate::app::App;
 use crate::error::{ApiError, Result};
@@ -110,21 +110,16 @@ pub(super) async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) 
 }
 
 /// DELETE /api/delete
-pub(super) async fn ollama_delete(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
-    let delete = || {
-        let mut f = Fields::body(post?.body)?;
-        let name = model(&mut f)?;
-        finish(&app, f)?;
-        let bare = name.strip_suffix(":latest").unwrap_or(&name);
-        block_in_place(|| {
-            let known = allowed(&app)?.store.find(bare).map_or_else(|| bare.to_owned(), |e| e.name);
-            drop_model(&app, &known)
-        })
-    };
-    match delete() {
-        Ok(()) => Response::new(Body::empty()),
-        Err(e) => refused(&e),
-    }
+pub(super) async fn ollama_delete(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
+    let mut f = Fields::body(post.body)?;
+    let name = model(&mut f)?;
+    finish(&app, f)?;
+    let bare = name.strip_suffix(":latest").unwrap_or(&name);
+    block_in_place(|| {
+        let known = allowed(&app)?.store.find(bare).map_or_else(|| bare.to_owned(), |e| e.name);
+        drop_model(&app, &known)
+    })?;
+    Ok(Response::new(Body::empty()))
 }
 
 /// The model of a request of Ollama's.
@@ -134,12 +129,8 @@ fn model(f: &mut Fields) -> Result<String> {
 }
 
 /// POST /api/pull
-pub(super) async fn ollama_pull(State(app): State<Arc<App>>, post: Result<Post>) -> Response {
-    pull(&app, post).await.unwrap_or_else(|e| refused(&e))
-}
-
-async fn pull(app: &Arc<App>, post: Result<Post>) -> Result<Response> {
-    let mut f = Fields::body(post?.body)?;
+pub(super) async fn ollama_pull(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
+    let mut f = Fields::body(post.body)?;
     let name = model(&mut f)?;
     let stream = f.flag("stream")?.unwrap_or(true);
     if f.flag("insecure")? == Some(true) {
@@ -148,8 +139,8 @@ async fn pull(app: &Arc<App>, post: Result<Post>) -> Result<Response> {
             "certificates are checked; \"insecure\" may be false alone",
         ));
     }
-    finish(app, f)?;
-    let job = allowed(app)?.start(&name, false)?;
+    finish(&app, f)?;
+    let job = allowed(&app)?.start(&name, false)?;
     let watching = job.watch();
     if !stream {
         job.end().await?;
