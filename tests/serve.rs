@@ -264,6 +264,29 @@ fn sigterm_ends_it_in_order() {
     assert!(rest.starts_with("ending; answers that are on their way are finished first"), "{rest}");
 }
 
+/// A folder with a model that is none: it is listed with its size, and asking for it says what is wrong, for good.
+#[test]
+fn a_broken_model_of_a_folder_is_refused_for_good() {
+    let folder = folder("serve-broken");
+    let whole = std::fs::read(F16).expect("a model");
+    file(&folder, "cut.gguf", &whole[..100_000]);
+    file(&folder, "half.gguf", &whole);
+    let server = Server::start(&["--models", folder.to_str().expect("UTF-8")]);
+    let tags: Value = serde_json::from_str(&server.send("GET", "/api/tags", "", "").1).expect("JSON");
+    let sizes: Vec<_> =
+        tags["models"].as_array().expect("models").iter().map(|m| m["size"].as_u64()).collect();
+    assert_eq!(sizes, [Some(100_000), Some(whole.len() as u64)], "{tags}");
+    for _ in 0..2 {
+        let (status, body) = server.ask(&json!({ "model": "cut" }));
+        assert!(
+            status == 500 && body.contains("model_failed") && body.contains("truncated"),
+            "{status} {body}"
+        );
+    }
+    let (status, body) = server.ask(&json!({ "model": "half", "max_tokens": 1 }));
+    assert_eq!(status, 200, "{body}");
+}
+
 /// `weft bench --url` asks as clients do, and counts every answer.
 #[test]
 fn a_server_is_measured_by_its_clients_times() {
@@ -275,8 +298,8 @@ fn a_server_is_measured_by_its_clients_times() {
     let row: Vec<&str> = table.lines().nth(2).expect("a row").split('|').map(str::trim).collect();
     assert_eq!((row[1], row[2], row[3], row[4]), ("2", "50/s", "20/6", "5 of 5"), "{table}");
     assert!(row[5].parse::<f64>().expect("a rate") > 0.0 && !table.contains("NaN"), "{table}");
-    fails(&["bench", "--url", "http://127.0.0.1:9/v1"], &["127.0.0.1:9"]);
-}
     let told: Value = serde_json::from_str(&ok(&[&asked[..], &["-o", "json"]].concat())).expect("JSON");
     assert_eq!((&told["answered"], &told["requests"], &told["rate"]), (&json!(5), &json!(5), &json!(50.0)));
     assert!(told["first_token_ms"]["p50"].as_f64().expect("a time") > 0.0, "{told}");
+    fails(&["bench", "--url", "http://127.0.0.1:9/v1"], &["127.0.0.1:9"]);
+}

@@ -284,6 +284,11 @@ impl App {
         names
     }
 
+    /// Bytes of the files of a model that is not open, where that is known.
+    pub(crate) fn size(&self, name: &str) -> Option<u64> {
+        self.shelves.iter().find_map(|shelf| shelf.size(name))
+    }
+
     /// Whether a request can name this model, or adapters of it.
     pub fn has(&self, name: &str) -> bool {
         self.names().iter().any(|known| {

@@ -24,6 +24,8 @@ pub struct ApiError {
     pub retry_after: Option<u64>,
     /// Tokens of a prompt that is too long, and those that there is room for.
     pub tokens: Option<(u32, u32)>,
+    /// Whether the same request fails until somebody mends what it needs, so that clients should not repeat it.
+    pub lasts: bool,
 }
 
 impl ApiError {
@@ -33,7 +35,8 @@ impl ApiError {
         code: &'static str,
         message: impl Into<String>,
     ) -> ApiError {
-        ApiError { status, kind, param: None, code, message: message.into(), retry_after: None, tokens: None }
+        let message = message.into();
+        ApiError { status, kind, param: None, code, message, retry_after: None, tokens: None, lasts: false }
     }
 
     /// 400: the request cannot be honoured.
@@ -88,6 +91,19 @@ impl ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "internal_error", message)
     }
 
+    /// 500 for a model that cannot be opened, now or later: its file is broken, or too large for the device.
+    pub fn broken_model(message: impl Into<String>) -> ApiError {
+        let kind = "server_error";
+        let e = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, kind, "model_failed", message);
+        ApiError { lasts: true, ..e }
+    }
+
+    /// 400: more tokens than there is room for, with both numbers.
+    pub fn too_long(message: impl Into<String>, tokens: usize, room: usize) -> ApiError {
+        let e = ApiError::bad("context_length_exceeded", message);
+        ApiError { tokens: Some((tokens as u32, room as u32)), ..e }
+    }
+
     /// The same, with the field that is at fault.
     #[must_use]
     pub fn at(self, param: impl Into<String>) -> ApiError {
@@ -117,6 +133,10 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if self.lasts {
+            // OpenAI's and Anthropic's clients repeat what ends in a 500, but for this.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
@@ -127,7 +147,19 @@ impl IntoResponse for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse;
+
     use super::ApiError;
+
+    /// What no repetition mends is not repeated by the clients that repeat what ends in a 500.
+    #[test]
+    fn a_broken_model_is_not_asked_for_again() {
+        let header = |e: ApiError, name: &str| e.into_response().headers().get(name).cloned();
+        assert_eq!(header(ApiError::broken_model("x"), "x-should-retry").expect("told"), "false");
+        assert_eq!(header(ApiError::broken_model("x"), "retry-after"), None);
+        assert_eq!(header(ApiError::fault("x"), "x-should-retry"), None);
+        assert_eq!(header(ApiError::unavailable("overloaded", "x", 3), "retry-after").expect("told"), "3");
+    }
 
     #[test]
     fn errors_have_openai_s_shape() {

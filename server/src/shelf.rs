@@ -11,6 +11,37 @@ use crate::error::{ApiError, Result};
 /// A model that was opened, and the thread that draws its answers, if it has one.
 pub type Opened = (Served, Option<Worker>);
 
+/// Why a model is not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unopened {
+    /// The line for whoever asked; it names no path.
+    pub why: String,
+    /// Whether it may be opened another time, since what it lacked was room or a device.
+    pub may_pass: bool,
+}
+
+impl From<String> for Unopened {
+    fn from(why: String) -> Unopened {
+        Unopened { why, may_pass: false }
+    }
+}
+
+impl From<&str> for Unopened {
+    fn from(why: &str) -> Unopened {
+        why.to_owned().into()
+    }
+}
+
+impl Unopened {
+    fn told(self, name: &str) -> ApiError {
+        let line = format!("\"{name}\" cannot be opened: {}", self.why);
+        match self.may_pass {
+            true => ApiError::unavailable("model_failed", line, 30),
+            false => ApiError::broken_model(line),
+        }
+    }
+}
+
 /// Models that can be opened.
 pub trait Library: Send + Sync {
     /// The names that there are now.
@@ -19,8 +50,13 @@ pub trait Library: Send + Sync {
     /// Opens a model, which may take minutes.
     ///
     /// # Errors
-    /// Why it cannot be opened; the line names no path.
-    fn open(&self, name: &str) -> std::result::Result<Opened, String>;
+    /// Why it cannot be opened.
+    fn open(&self, name: &str) -> std::result::Result<Opened, Unopened>;
+
+    /// Bytes of a model's files, where there are files of its own.
+    fn size(&self, _name: &str) -> Option<u64> {
+        None
+    }
 
     /// Bytes of the device that a model takes once it is open.
     ///
@@ -113,6 +149,11 @@ impl Shelf {
         self.library.names()
     }
 
+    /// Bytes of a model's files, if it is known here.
+    pub(crate) fn size(&self, name: &str) -> Option<u64> {
+        self.library.size(name)
+    }
+
     /// The models that are open.
     pub(crate) fn opened(&self) -> Vec<Arc<Served>> {
         self.all().iter().map(|o| o.served.clone()).collect()
@@ -155,9 +196,7 @@ impl Shelf {
     /// What a model takes, where that is counted.
     fn needs(&self, name: &str) -> Result<u64> {
         let Some(memory) = self.memory else { return Ok(0) };
-        let failed = |why: String| {
-            ApiError::unavailable("model_failed", format!("\"{name}\" cannot be opened: {why}"), 30)
-        };
+        let failed = |why: String| Unopened::from(why).told(name);
         match self.library.bytes(name).map_err(failed)? {
             bytes if bytes > memory => {
                 Err(failed(format!("it takes {bytes} bytes, and models on demand may take {memory}")))
@@ -190,9 +229,7 @@ impl Shelf {
             return Err(ApiError::unavailable("overloaded", line, 5));
         };
         closing.into_iter().for_each(Open::close);
-        let (served, worker) = self.library.open(name).map_err(|why| {
-            ApiError::unavailable("model_failed", format!("\"{name}\" cannot be opened: {why}"), 30)
-        })?;
+        let (served, worker) = self.library.open(name).map_err(|e| e.told(name))?;
         let served = Arc::new(served);
         self.all().push(Open { served: served.clone(), worker, bytes, last: Instant::now(), leaves: false });
         Ok(served)
@@ -258,7 +295,7 @@ mod tests {
     use weft_formats::tokenizer::Tokenizer;
     use weft_models::Sampling;
 
-    use super::{Library, Opened, Shelf};
+    use super::{Library, Opened, Shelf, Unopened};
     use crate::engine::fake::Fake;
     use crate::engine::{Backend, Limits, Start, Worker};
     use crate::{Card, Served};
@@ -270,7 +307,7 @@ mod tests {
 
     impl Library for Three {
         fn names(&self) -> Vec<String> {
-            ["a", "b", "c", "broken"].map(String::from).to_vec()
+            ["a", "b", "c", "broken", "crowded"].map(String::from).to_vec()
         }
 
         fn bytes(&self, name: &str) -> Result<u64, String> {
@@ -281,9 +318,11 @@ mod tests {
             })
         }
 
-        fn open(&self, name: &str) -> Result<Opened, String> {
-            if name == "broken" {
-                return Err("it is no model".into());
+        fn open(&self, name: &str) -> Result<Opened, Unopened> {
+            match name {
+                "broken" => return Err("it is no model".into()),
+                "crowded" => return Err(Unopened { why: "no memory is left".into(), may_pass: true }),
+                _ => {}
             }
             self.opened.fetch_add(1, Ordering::SeqCst);
             std::thread::sleep(Duration::from_millis(20));
@@ -332,8 +371,13 @@ mod tests {
         }
         assert_eq!((open(&shelf), opened.load(Ordering::SeqCst)), (vec!["a".into(), "c".into()], 3));
         assert!(shelf.get("d").is_none());
+        // What no repetition mends is not asked for one.
         let error = shelf.get("broken").unwrap().unwrap_err();
-        assert!(error.status == 503 && error.message.contains("it is no model"), "{error:?}");
+        assert!(error.status == 500 && error.message.contains("it is no model"), "{error:?}");
+        assert!(error.lasts && error.retry_after.is_none(), "{error:?}");
+        let error = shelf.get("crowded").unwrap().unwrap_err();
+        assert!(error.status == 503 && error.message.contains("no memory is left"), "{error:?}");
+        assert!(!error.lasts && error.retry_after.is_some(), "{error:?}");
     }
 
     #[test]
@@ -351,6 +395,7 @@ mod tests {
         let (shelf, _) = self::shelf(None);
         let error = shelf.within(Some(39)).get("c").unwrap().unwrap_err();
         assert!(error.message.contains("takes 40 bytes") && error.message.contains("39"), "{error:?}");
+        assert!(error.status == 500 && error.lasts, "{error:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use weft_models::train::{KeptLayers, TrainPlan};
 use weft_server::engine::fake::Fake;
 use weft_server::engine::{Backend, Limits, Start, Worker};
 use weft_server::tuning::{Jobs, Order, PROBLEMS, Plan, Problem, Refused, Stop, Told, Tuner};
-use weft_server::{Config, Keys, Opened, Served};
+use weft_server::{Config, Keys, Opened, Served, Unopened};
 
 use crate::support::{CONTEXT, Engine, Reply, Server, card};
 
@@ -123,7 +123,7 @@ impl Tuner for Counting {
         Ok(State::Completed)
     }
 
-    fn open(&self, base: &str, name: &str, adapter: &Path) -> Result<Opened, String> {
+    fn open(&self, base: &str, name: &str, adapter: &Path) -> Result<Opened, Unopened> {
         assert_eq!((base, std::fs::read(adapter).expect("an adapter")), ("fake", b"GGUF".to_vec()));
         let card = card(name);
         let tokenizer = card.tokenizer.clone();

@@ -12,7 +12,7 @@ use weft_models::engine::{Engine, Event, GUESSES, Id, Options, Request};
 use weft_models::{AdapterFile, Model, Pooling, Spec, Synthetic};
 use weft_runtime::{Budget, Caps, DeviceKind};
 use weft_server::engine::{Backend, Limits, Packed, Start, VectorHandle, Vectors, Worker};
-use weft_server::{Card, Library, Served};
+use weft_server::{Card, Library, Served, Unopened};
 
 use super::Flags;
 use super::tuning::Base;
@@ -417,6 +417,14 @@ impl Folder {
     }
 }
 
+/// Whether what failed on the way to an open model can go well another time: the device had no room, or was lost. What is
+/// wrong with a file stays wrong until somebody mends it.
+pub(super) fn may_pass(e: &Error) -> bool {
+    use weft_models::Error as Model;
+    // The thread of an engine tells why it did not begin as a line.
+    matches!(e, Error::Gpu(_) | Error::Input(_) | Error::Model(Model::Gpu(_) | Model::Kernel(_)))
+}
+
 impl Library for Folder {
     fn bytes(&self, name: &str) -> std::result::Result<u64, String> {
         let entry = self.store.list().into_iter().find(|e| e.name == name);
@@ -429,7 +437,11 @@ impl Library for Folder {
         self.all()
     }
 
-    fn open(&self, name: &str) -> std::result::Result<weft_server::Opened, String> {
+    fn size(&self, name: &str) -> Option<u64> {
+        self.store.list().into_iter().find(|e| e.name == name).map(|e| e.size)
+    }
+
+    fn open(&self, name: &str) -> std::result::Result<weft_server::Opened, Unopened> {
         let path = self.find(name).ok_or("it is gone")?;
         let flags = Flags {
             model: vec![path.clone()],
@@ -438,7 +450,10 @@ impl Library for Folder {
             models: None,
             ..self.flags.clone()
         };
-        let plain = |e: Error| e.to_string().replace(&path.display().to_string(), name);
+        let plain = |e: Error| Unopened {
+            may_pass: may_pass(&e),
+            why: e.to_string().replace(&path.display().to_string(), name),
+        };
         let one = all(&flags).map_err(plain)?.pop().ok_or("it is gone")?;
         let limits = flags.config().map_err(plain)?.limits;
         let started = one.start(&flags, limits).map_err(plain)?;

@@ -8,10 +8,11 @@ use weft_models::finetune::{self, Data, DataError, Finetune, Saving, Settings, S
 use weft_models::train::TrainPlan;
 use weft_models::{Model, Spec};
 use weft_runtime::human;
+use weft_server::Unopened;
 use weft_server::tuning::{Order, PROBLEMS, Plan, Problem, Refused, Stop, Text, Told, Tuner};
 
 use super::Flags;
-use super::open::{Adapted, Folder, Opened};
+use super::open::{self, Adapted, Folder, Opened};
 use crate::options::{CacheFlag, LoraFlag, ModelFlag, read_text};
 use crate::{Error, Result};
 
@@ -245,10 +246,13 @@ impl Tuner for Bases {
         base: &str,
         name: &str,
         adapter: &Path,
-    ) -> std::result::Result<weft_server::Opened, String> {
+    ) -> std::result::Result<weft_server::Opened, Unopened> {
         let flag = self.flag(base)?;
-        let plain =
-            |e: Error| self.plain(base, &flag, e).replace(&adapter.display().to_string(), "its adapter");
+        let plain = |e: Error| {
+            let may_pass = open::may_pass(&e);
+            let why = self.plain(base, &flag, e).replace(&adapter.display().to_string(), "its adapter");
+            Unopened { why, may_pass }
+        };
         let model = match self.open.iter().find(|b| b.name == base) {
             Some(open) => open.model.clone(),
             None => flag.open(&self.flags.device, None, self.flags.c, self.flags.cache).map_err(plain)?.0,

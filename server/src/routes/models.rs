@@ -31,7 +31,11 @@ fn entry(served: &Served) -> Value {
 
 /// One that is opened when it is asked for.
 fn closed(app: &App, name: &str) -> Value {
-    json!({ "id": name, "object": "model", "created": app.since, "owned_by": "weft", "meta": { "open": false } })
+    let mut meta = json!({ "open": false });
+    if let Some(size) = app.size(name) {
+        meta["size"] = size.into();
+    }
+    json!({ "id": name, "object": "model", "created": app.since, "owned_by": "weft", "meta": meta })
 }
 
 /// The models of other machines, for whoever is no other machine.

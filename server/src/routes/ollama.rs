@@ -119,7 +119,8 @@ pub(super) async fn tags(State(app): State<Arc<App>>) -> Response {
     models.extend(closed.map(|name| {
         let details = json!({ "parent_model": "", "format": "gguf", "family": "", "families": [],
                               "parameter_size": "", "quantization_level": "" });
-        json!({ "name": name, "model": name, "modified_at": write::moment(app.since, 0), "size": 0, "details": details })
+        json!({ "name": name, "model": name, "modified_at": write::moment(app.since, 0),
+                "size": app.size(name).unwrap_or(0), "details": details })
     }));
     if let Some(peers) = &app.peers {
         models.extend(peers.models().await.iter().map(elsewhere));

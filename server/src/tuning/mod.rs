@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use weft_models::finetune::{Counts, Event, Recipe, Shown, State};
 use weft_models::train::TrainPlan;
 
-use crate::shelf::Opened;
+use crate::shelf::{Opened, Unopened};
 
 pub(crate) use files::FileCard;
 pub(crate) use jobs::Ask;
@@ -160,6 +160,6 @@ pub trait Tuner: Send + Sync {
     /// Opens a model with an adapter, under a name.
     ///
     /// # Errors
-    /// Why it cannot be opened; the line names no path.
-    fn open(&self, base: &str, name: &str, adapter: &Path) -> Result<Opened, String>;
+    /// Why it cannot be opened.
+    fn open(&self, base: &str, name: &str, adapter: &Path) -> Result<Opened, Unopened>;
 }

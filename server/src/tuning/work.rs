@@ -15,7 +15,7 @@ use super::{Order, Stop, Text, Told, Tuner};
 use crate::app::now;
 use crate::disk;
 use crate::error::{ApiError, Result};
-use crate::shelf::{Library, Opened};
+use crate::shelf::{Library, Opened, Unopened};
 
 pub(super) struct State {
     pub(super) files: Files,
@@ -213,7 +213,7 @@ impl Library for Tuned {
         done.map(|j| j.record.model()).collect()
     }
 
-    fn open(&self, name: &str) -> std::result::Result<Opened, String> {
+    fn open(&self, name: &str) -> std::result::Result<Opened, Unopened> {
         let state = self.0.state();
         let job =
             state.jobs.iter().find(|j| j.record.status == Status::Succeeded && j.record.model() == name);
