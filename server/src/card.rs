@@ -192,7 +192,6 @@ impl Card {
              the prompt, or start the server with a larger --ctx",
             self.id, self.context
         );
-        let error = ApiError::bad("context_length_exceeded", line).at(param);
-        Err(ApiError { tokens: Some((tokens as u32, self.context as u32)), ..error })
+        Err(ApiError::too_long(line, tokens, self.context).at(param))
     }
 }

@@ -208,7 +208,9 @@ impl Remote<'_> {
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 Err(NoVectors::Full) => return Err(Fault::Cancelled),
-                Err(NoVectors::Refused(why) | NoVectors::Failed(why)) => return Err(Fault::Failed(why)),
+                Err(NoVectors::Refused(why) | NoVectors::Failed(why) | NoVectors::TooLong { why, .. }) => {
+                    return Err(Fault::Failed(why));
+                }
             }
         }
     }

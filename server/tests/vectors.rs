@@ -94,6 +94,12 @@ fn texts_become_vectors() {
         let error = ask(more.clone()).error();
         assert_eq!((error.0, error.2.as_str()), (400, param), "{more}");
     }
+    // Both numbers, as for a prompt that is too long.
+    let long = ask(json!({ "input": "x".repeat(101) })).json()["error"].clone();
+    assert_eq!(
+        (&long["code"], &long["n_prompt_tokens"], &long["n_ctx"]),
+        (&json!("context_length_exceeded"), &json!(101), &json!(100))
+    );
     assert_eq!(ask(json!({ "input": [1, 2, 3] })).status, 200);
     let chat = json!({ "model": "fake", "messages": [{ "role": "user", "content": "Hi" }] });
     assert!(server.post("/v1/chat/completions", &chat).body.contains("ask it at /v1/embeddings"));

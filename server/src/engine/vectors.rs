@@ -104,6 +104,15 @@ pub enum NoVectors {
 }
 
 struct Asked {
+    /// One has more tokens than the model takes.
+    TooLong {
+        /// The line.
+        why: String,
+        /// Its tokens.
+        tokens: usize,
+        /// Those that there is room for.
+        room: usize,
+    },
     texts: Texts,
     to: oneshot::Sender<std::result::Result<Given, NoVectors>>,
 }
@@ -175,10 +184,12 @@ fn answer(
         Texts::Pairs(query, documents) => documents.iter().map(|d| vectors.pair(&query, d)).collect(),
     };
     let refused = |e: Error| match e {
-        Error::TextTooLong { .. }
-        | Error::EmptyText { .. }
-        | Error::TokenRange { .. }
-        | Error::EmptyPrompt => NoVectors::Refused(e.to_string()),
+        Error::TextTooLong { tokens, context, .. } => {
+            NoVectors::TooLong { why: e.to_string(), tokens, room: context as usize }
+        }
+        Error::EmptyText { .. } | Error::TokenRange { .. } | Error::EmptyPrompt => {
+            NoVectors::Refused(e.to_string())
+        }
         e => NoVectors::Failed(e.to_string()),
     };
     let all = all.map_err(refused)?;

@@ -20,6 +20,7 @@ fn refused(param: &'static str) -> impl Fn(NoVectors) -> ApiError {
     move |e| match e {
         NoVectors::Full => ApiError::unavailable("overloaded", "the queue is full; try again later", 1),
         NoVectors::Refused(why) => ApiError::value(param, why),
+        NoVectors::TooLong { why, tokens, room } => ApiError::too_long(why, tokens, room).at(param),
         NoVectors::Failed(why) => ApiError::fault(why),
     }
 }
