@@ -122,3 +122,33 @@ fn documents_are_ordered() {
     let vectors = json!({ "model": "fake", "input": "a" });
     assert!(server.post("/v1/embeddings", &vectors).body.contains("ask it at /v1/rerank"));
 }
+
+/// What a model of vectors and a reranker do is in `/metrics`, as answers are.
+#[test]
+fn vectors_and_scores_are_counted() {
+    let embedder = Server::of_vectors(false);
+    let input = json!({ "model": "fake", "input": ["abc", "hello"] });
+    assert_eq!(embedder.post("/v1/embeddings", &input).status, 200);
+    assert_eq!(embedder.post("/api/embed", &json!({ "model": "fake", "input": "ab" })).status, 200);
+    // What is refused has taken no vector.
+    assert_eq!(
+        embedder.post("/v1/embeddings", &json!({ "model": "fake", "input": "x".repeat(101) })).status,
+        400
+    );
+    let reranker = Server::of_vectors(true);
+    let documents = json!({ "model": "fake", "query": "abc", "documents": ["abx", "c"] });
+    assert_eq!(reranker.post("/v1/rerank", &documents).status, 200);
+    for (server, counts) in [
+        (&embedder, [("texts", 3), ("prompt_tokens", 10), ("requests_finished", 2), ("requests_failed", 0)]),
+        (&reranker, [("texts", 2), ("prompt_tokens", 3), ("requests_finished", 1), ("requests_failed", 0)]),
+    ] {
+        let text = server.get("/metrics").body;
+        for (name, count) in counts {
+            let line = format!("\nweft_{name}_total{{model=\"fake\"}} {count}\n");
+            assert!(text.contains(&line), "no {line} in {text}");
+        }
+        for gauge in ["waiting", "running"] {
+            assert!(text.contains(&format!("\nweft_requests_{gauge}{{model=\"fake\"}} 0\n")), "{text}");
+        }
+    }
+}

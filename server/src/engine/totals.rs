@@ -43,7 +43,9 @@ impl Histogram {
 /// Sums since the start.
 #[derive(Debug, Default)]
 pub struct Totals {
-    /// Tokens of prompts.
+    /// Texts of which vectors or scores were made.
+    pub texts: AtomicU64,
+    /// Tokens of prompts, and of those texts.
     pub prompt: AtomicU64,
     /// Those of them that were cached.
     pub cached: AtomicU64,

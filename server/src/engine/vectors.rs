@@ -2,10 +2,15 @@
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use weft_models::{Embedder, Error, Result, Sequence};
+
+use super::totals::{Totals, add, add_time};
 
 /// Requests that may wait.
 const WAITING: usize = 64;
@@ -99,11 +104,6 @@ pub enum NoVectors {
     Full,
     /// The texts cannot be taken: the line says which.
     Refused(String),
-    /// A fault of ours.
-    Failed(String),
-}
-
-struct Asked {
     /// One has more tokens than the model takes.
     TooLong {
         /// The line.
@@ -113,14 +113,29 @@ struct Asked {
         /// Those that there is room for.
         room: usize,
     },
+    /// A fault of ours.
+    Failed(String),
+}
+
+struct Asked {
     texts: Texts,
     to: oneshot::Sender<std::result::Result<Given, NoVectors>>,
+    at: Instant,
+}
+
+/// What is going on, for whoever watches.
+#[derive(Debug, Default)]
+struct Watched {
+    totals: Totals,
+    waiting: AtomicUsize,
+    running: AtomicUsize,
 }
 
 /// The async side.
 #[derive(Debug, Clone)]
 pub struct VectorHandle {
     asked: SyncSender<Asked>,
+    watched: Arc<Watched>,
     /// Whether the model judges pairs, and gives no vectors.
     pub is_reranker: bool,
 }
@@ -135,17 +150,19 @@ impl VectorHandle {
     ) -> std::result::Result<VectorHandle, String> {
         let (asked, from) = sync_channel(WAITING);
         let (ready, is_ready) = sync_channel(1);
+        let watched = Arc::new(Watched::default());
+        let seen = watched.clone();
         let run = move || match start() {
             Ok(vectors) => {
                 // Who spawned the thread waits for this.
                 let _ = ready.send(Ok(vectors.is_reranker()));
-                drive(vectors, &from);
+                drive(vectors, &from, &seen);
             }
             Err(why) => drop(ready.send(Err(why))),
         };
         std::thread::Builder::new().name("vectors".into()).spawn(run).map_err(|e| e.to_string())?;
         let is_reranker = is_ready.recv().map_err(|_| "the thread of vectors ended before it began")??;
-        Ok(VectorHandle { asked, is_reranker })
+        Ok(VectorHandle { asked, watched, is_reranker })
     }
 
     /// What comes of texts; who drops this cancels it.
@@ -154,20 +171,55 @@ impl VectorHandle {
     /// See [`NoVectors`].
     pub async fn ask(&self, texts: Texts) -> std::result::Result<Given, NoVectors> {
         let (to, back) = oneshot::channel();
-        self.asked.try_send(Asked { texts, to }).map_err(|_| NoVectors::Full)?;
+        // Counted before it is there to be taken.
+        self.watched.waiting.fetch_add(1, Ordering::Relaxed);
+        if self.asked.try_send(Asked { texts, to, at: Instant::now() }).is_err() {
+            self.watched.waiting.fetch_sub(1, Ordering::Relaxed);
+            add(&self.watched.totals.refused, 1);
+            return Err(NoVectors::Full);
+        }
         back.await.unwrap_or_else(|_| Err(NoVectors::Failed("the thread of vectors ended".into())))
+    }
+
+    /// What was done since the start.
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.watched.totals
+    }
+
+    /// Requests that wait, and those that are computed.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        (self.watched.waiting.load(Ordering::Relaxed), self.watched.running.load(Ordering::Relaxed))
     }
 }
 
-fn drive(mut vectors: Box<dyn Vectors>, from: &Receiver<Asked>) {
-    while let Ok(Asked { texts, to }) = from.recv() {
+fn drive(mut vectors: Box<dyn Vectors>, from: &Receiver<Asked>, watched: &Watched) {
+    while let Ok(Asked { texts, to, at }) = from.recv() {
+        watched.waiting.fetch_sub(1, Ordering::Relaxed);
+        let totals = &watched.totals;
         if to.is_closed() {
+            add(&totals.cancelled, 1);
             continue;
         }
+        let began = Instant::now();
+        add_time(&totals.queued_us, began - at);
+        watched.running.store(1, Ordering::Relaxed);
         let mut go_on = |_| if to.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let given = catch_unwind(AssertUnwindSafe(|| answer(&mut *vectors, texts, &mut go_on)));
         let given =
             given.unwrap_or_else(|_| Err(NoVectors::Failed("a bug in the server ended this request".into())));
+        match &given {
+            Ok(given) => {
+                add(&totals.texts, given.tokens.len());
+                add(&totals.prompt, given.tokens.iter().sum());
+                add_time(&totals.prefill_us, began.elapsed());
+                add(&totals.finished, 1);
+            }
+            Err(NoVectors::Failed(_)) if to.is_closed() => add(&totals.cancelled, 1),
+            Err(NoVectors::Failed(_)) => add(&totals.failed, 1),
+            // What cannot be taken was told to its client, as before a queue.
+            Err(_) => {}
+        }
+        watched.running.store(0, Ordering::Relaxed);
         // Who asked may be gone.
         let _ = to.send(given);
     }

@@ -9,7 +9,29 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 
 use crate::app::App;
-use crate::engine::{Handle, Look, Totals};
+use crate::engine::{Handle, Look, Totals, VectorHandle};
+
+/// What answers for a model.
+enum Watched {
+    Engine(Handle),
+    Vectors(VectorHandle),
+}
+
+impl Watched {
+    fn totals(&self) -> &Totals {
+        match self {
+            Watched::Engine(e) => &e.totals,
+            Watched::Vectors(v) => v.totals(),
+        }
+    }
+
+    fn load(&self) -> (usize, usize) {
+        match self {
+            Watched::Engine(e) => e.load(),
+            Watched::Vectors(v) => v.load(),
+        }
+    }
+}
 
 /// A metric that is read off one engine.
 type Read = fn(&Totals, &Look, (usize, usize)) -> f64;
@@ -27,9 +49,10 @@ const METRICS: &[(&str, &str, &str, Read)] = &[
     (
         "prompt_tokens_total",
         "counter",
-        "Tokens of prompts, once for each answer that got a slot",
+        "Tokens of prompts, once for each answer that got a slot, and of texts that became vectors or scores",
         |t, _, _| count(&t.prompt),
     ),
+    ("texts_total", "counter", "Texts that became vectors or scores", |t, _, _| count(&t.texts)),
     ("prompt_tokens_cached_total", "counter", "Tokens of prompts that were cached", |t, _, _| {
         count(&t.cached)
     }),
@@ -39,13 +62,21 @@ const METRICS: &[(&str, &str, &str, Read)] = &[
         count(&t.generated)
     }),
     ("queue_seconds_total", "counter", "Time of requests in the queue", |t, _, _| seconds(&t.queued_us)),
-    ("prompt_seconds_total", "counter", "Time from a slot to the first token", |t, _, _| {
-        seconds(&t.prefill_us)
-    }),
+    (
+        "prompt_seconds_total",
+        "counter",
+        "Time from a slot to the first token, or to vectors or scores",
+        |t, _, _| seconds(&t.prefill_us),
+    ),
     ("decode_seconds_total", "counter", "Time from the first token to the last", |t, _, _| {
         seconds(&t.decode_us)
     }),
-    ("requests_finished_total", "counter", "Answers that came to their end", |t, _, _| count(&t.finished)),
+    (
+        "requests_finished_total",
+        "counter",
+        "Answers that came to their end, vectors and scores among them",
+        |t, _, _| count(&t.finished),
+    ),
     ("requests_failed_total", "counter", "Answers that failed", |t, _, _| count(&t.failed)),
     ("requests_cancelled_total", "counter", "Answers whose clients left", |t, _, _| count(&t.cancelled)),
     ("requests_refused_total", "counter", "Answers for which the queue had no room", |t, _, _| {
@@ -63,18 +94,22 @@ const METRICS: &[(&str, &str, &str, Read)] = &[
 ];
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let mut engines: Vec<(String, Handle, Look)> = Vec::new();
+    let mut engines: Vec<(String, Watched, Look)> = Vec::new();
     for served in app.open_models() {
-        let Some(engine) = served.engine.as_ref().filter(|_| !served.is_adapted()) else { continue };
         let label = served.card.id.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        engines.push((label, engine.clone(), engine.look().await.unwrap_or_default()));
+        if let Some(engine) = served.engine.as_ref().filter(|_| !served.is_adapted()) {
+            let look = engine.look().await.unwrap_or_default();
+            engines.push((label, Watched::Engine(engine.clone()), look));
+        } else if let Some(vectors) = &served.vectors {
+            engines.push((label, Watched::Vectors(vectors.clone()), Look::default()));
+        }
     }
     let mut text = String::new();
     for (name, kind, help, read) in METRICS {
         // Writing into memory cannot fail.
         let _ = writeln!(text, "# HELP weft_{name} {help}\n# TYPE weft_{name} {kind}");
         for (label, engine, look) in &engines {
-            let value = read(&engine.totals, look, engine.load());
+            let value = read(engine.totals(), look, engine.load());
             let _ = writeln!(text, "weft_{name}{{model=\"{label}\"}} {value}");
         }
     }
@@ -84,6 +119,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     ] {
         let _ = writeln!(text, "# HELP weft_{name} {help}\n# TYPE weft_{name} histogram");
         for (label, engine, _) in &engines {
+            // Vectors have no tokens that could come early or late.
+            let Watched::Engine(engine) = engine else { continue };
             let h = if name.starts_with("time_to") {
                 &engine.totals.first_token
             } else {
