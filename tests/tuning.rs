@@ -130,6 +130,18 @@ fn a_plan_is_made_of_the_data() {
         plan["batch"][0]["parts"].as_array().expect("parts").iter().filter(|p| p[1] == true).collect();
     assert_eq!(learnt.len(), 1, "{plan}");
     assert!(learnt[0][0].as_str().expect("a text").contains("The answer is"), "{plan}");
+    assert_eq!(plan["memory"]["layers"], json!({ "whole": 0, "halves": 0, "inputs": 1 }), "{plan}");
+    // Within a budget, what fits is kept; where nothing does, both numbers are told.
+    let within = |bytes: u64| {
+        let mut ask = ask.clone();
+        ask["hyperparameters"]["memory"] = bytes.into();
+        tuning.server.send("POST", "/v1/fine_tuning/plan", "", &ask.to_string())
+    };
+    let (status, text) = within(1 << 30);
+    let kept: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((status, &kept["memory"]["layers"]["whole"]), (200, &json!(1)), "{text}");
+    let (status, text) = within(1000);
+    assert!(status == 400 && text.contains("1000 B may be taken"), "{status} {text}");
     let wrong = folder.join("wrong.jsonl");
     std::fs::write(&wrong, "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": 1}\nno JSON\n")
         .expect("a disk");

@@ -166,8 +166,8 @@ const TUNING: &[Field] = &[
         "hyperparameters",
         "object",
         "n_epochs or n_steps, batch_size, learning_rate or learning_rate_multiplier, rank, alpha, targets, rslora, \
-         dropout, weight_decay, clip, schedule, warmup, accumulate, context, pack, loss, overlong, checkpointing, \
-         validation_share, save_every, eval_every",
+         dropout, weight_decay, clip, schedule, warmup, accumulate, context, pack, loss, overlong, checkpointing or \
+         memory (bytes that training may take in all), validation_share, save_every, eval_every",
     ),
 ];
 

@@ -11,6 +11,7 @@ const FIELDS = [
     ["learning_rate", "Learning rate", 0.0002, 0, 10], ["batch_size", "Sequences of a batch", 4, 1, 4096],
     ["rank", "Rank", 16, 1, 256], ["alpha", "Alpha, twice the rank if empty", "", 0, 100000],
     ["context", "Most tokens of a sequence", 512, 2, 1048576], ["validation_share", "Share kept back to validate", 0, 0, 0.5],
+    ["memory", "GB of memory to take at most; the more, the faster", "", 0, 100000],
 ];
 // What is being written outlives a look at another page.
 const draft = { text: "", file: "", table: null, name: "", model: "", set: Object.fromEntries(FIELDS.map(([k, , v]) => [k, String(v)])), id: null };
@@ -89,6 +90,7 @@ function form(models, list) {
         const set = {};
         for (const [key] of FIELDS) if (draft.set[key].trim() !== "") set[key] = Number(draft.set[key]);
         if ("n_steps" in set) delete set.n_epochs;
+        if ("memory" in set) set.memory = Math.round(set.memory * 1e9);
         const body = { model: draft.model, training_file: draft.id, method: { type: "supervised", supervised: { hyperparameters: set } } };
         if (draft.name.trim()) body.suffix = draft.name.trim();
         return body;
@@ -111,6 +113,7 @@ function form(models, list) {
                 ["Steps", number(plan.steps)],
                 ["Time", plan.seconds ? `about ${time(plan.seconds)}${plan.measured ? "" : ", by the last job"}` : "known after the first step"],
                 ["Memory to train", bytes(m.training)],
+                ["Layers that are not computed twice", m.layers.whole + m.layers.halves || null],
                 ["In use now", bytes(m.taken)],
                 ["Memory of the device", m.available ? bytes(m.available) : "not told"],
                 ["To validate", plan.validation && plural(plan.validation.examples, "example")],

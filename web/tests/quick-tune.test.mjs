@@ -48,8 +48,10 @@ test("a job is planned, begun, followed, paused, and its adapter is tried", asyn
     await page.locator("summary", { hasText: "Settings" }).click();
     await page.fill("[data-key=rank]", "8");
     await page.fill("[data-key=n_steps]", "30");
+    await page.fill("[data-key=memory]", "0.5");
     await press(page, "Check");
     await page.getByText("about 2 min").waitFor();
+    await page.getByText("Layers that are not computed twice").waitFor();
     assert.equal(mock.requests.find((r) => r.path === "/v1/files").body.filename, "_ü_cloth.jsonl");
     const learnt = await page.$$eval(".batch mark", (all) => all.map((n) => n.textContent));
     assert.deepEqual(learnt, ["The shuttle.<|im_end|>", "The shuttle.<|im_end|>"]);
@@ -59,7 +61,7 @@ test("a job is planned, begun, followed, paused, and its adapter is tried", asyn
     await page.getByText("It makes the model ready.").waitFor();
     const asked = mock.requests.find((r) => r.path === "/v1/fine_tuning/jobs" && r.method === "POST").body;
     assert.deepEqual([asked.suffix, asked.training_file, asked.method.supervised.hyperparameters], ["cloth", "file-1",
-        { n_steps: 30, learning_rate: 0.0002, batch_size: 4, rank: 8, context: 512, validation_share: 0 }]);
+        { n_steps: 30, learning_rate: 0.0002, batch_size: 4, rank: 8, context: 512, validation_share: 0, memory: 500_000_000 }]);
     for (let s = 1; s <= 12; s += 1) mock.step(s, s % 6 === 0 ? 2 - s / 10 : null);
     await page.getByText("12 of 30").waitFor();
     const label = () => page.locator("svg.curve").getAttribute("aria-label");

@@ -15,7 +15,7 @@ export function tuning(mock) {
                 problems: [], steps: 30, tokens: 4800, seconds: 95, measured: true, validation: null,
                 data: { examples: 20, summary: "20 examples, 480 tokens, 120 of them learnt, the longest has 31; read as prompt and completion" },
                 batch: [1, 2].map((n) => ({ tokens: 24, learnt: 6, parts: [[`<|im_start|>user\nWho wove cloth ${n}?<|im_end|>\n<|im_start|>assistant\n`, false], ["The shuttle.<|im_end|>", true], ["\n", false]] })),
-                memory: { weights: 9e6, adapters: 4e5, optimiser: 12e5, activations: 3e6, scratch: 8e6, weights_shared: true, training: 126e5, taken: 3e7, available: 8e9, fits: true, message: "Answers go on while it trains; both are slower, since they share the device." },
+                memory: { weights: 9e6, adapters: 4e5, optimiser: 12e5, activations: 3e6, scratch: 8e6, layers: { whole: 3, halves: 2, inputs: 4 }, weights_shared: true, training: 126e5, taken: 3e7, available: 8e9, fits: true, message: "Answers go on while it trains; both are slower, since they share the device." },
             });
         },
         [`GET ${PATH}`]: ({ json }) => json(200, { object: "list", data: [...jobs].reverse(), has_more: false }),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use weft_formats::tokenizer::Tokenizer;
 use weft_models::finetune::{self, Data, DataError, Finetune, Saving, Settings, State};
-use weft_models::train::TrainPlan;
+use weft_models::train::{Checkpointing, TrainOptions, TrainPlan};
 use weft_models::{Model, Spec};
 use weft_runtime::human;
 use weft_server::Unopened;
@@ -140,10 +140,16 @@ fn memory(
     let free = available.saturating_sub(taken);
     let shape = &read.settings.shape;
     let context = read.settings.context;
+    // What was allowed to take more than there is needs no smaller batch.
+    let least = TrainOptions { checkpointing: Checkpointing::Every, ..options };
+    let least = TrainPlan::of(&read.spec, weights, shape, &least, gpu.budget()).map_err(line)?;
     let fits = TrainPlan::largest_fitting(&read.spec, 0, shape, &options, gpu.budget(), context, free);
-    let way_out = match fits {
-        Some((batch, context)) => format!("a batch of {batch} with a context of {context} would fit"),
-        None => "not even a batch of 16 tokens fits".into(),
+    let way_out = match (options.checkpointing, fits) {
+        (Checkpointing::Within(_), _) if least.total() - least.weights <= free => {
+            format!("with \"memory\" {} or less it would fit", free + plan.weights)
+        }
+        (_, Some((batch, context))) => format!("a batch of {batch} with a context of {context} would fit"),
+        (_, None) => "not even a batch of 16 tokens fits".into(),
     };
     let beside = if shared { "beside the models that answer " } else { "" };
     let why = format!(

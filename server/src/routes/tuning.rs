@@ -334,6 +334,7 @@ fn planned(plan: &Plan, seconds: Option<f64>) -> Value {
         "memory": {
             "weights": m.weights, "adapters": m.adapters, "optimiser": m.optimiser,
             "activations": m.activations, "scratch": m.scratch,
+            "layers": { "whole": m.kept.whole, "halves": m.kept.halves, "inputs": m.kept.inputs },
             "weights_shared": plan.shared, "training": training, "taken": plan.taken,
             "available": plan.available, "fits": plan.no_room.is_none(), "message": says,
         },

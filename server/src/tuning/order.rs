@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use weft_models::finetune::{Learn, Length, Overlong, Recipe, Schedule, Warmup};
-use weft_models::train::{AdamW, MAX_RANK};
+use weft_models::train::{AdamW, Checkpointing, MAX_RANK};
 
 use crate::error::{ApiError, Result};
 use crate::fields::Fields;
@@ -134,6 +134,14 @@ pub(crate) fn settings(asked: &Map<String, Value>, seed: u64) -> Result<Settings
     let rate = f.number("learning_rate", 1e-9, 10.0)?;
     let whole = |n: Option<u64>, plain: u32| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(plain);
     let rank = whole(f.whole("rank", 1, u64::from(MAX_RANK))?, plain.rank);
+    let checkpointing = f.flag("checkpointing")?;
+    let memory = f.whole("memory", 1, u64::MAX >> 1)?;
+    if checkpointing.is_some() && memory.is_some() {
+        return Err(ApiError::value(
+            "memory",
+            "\"memory\" decides layer by layer what \"checkpointing\" says of all; give one of them",
+        ));
+    }
     let targets = f.text("targets")?;
     let targets = targets.map(|t| Recipe::parse_targets(&t)).transpose();
     let recipe = Recipe {
@@ -169,7 +177,7 @@ pub(crate) fn settings(asked: &Map<String, Value>, seed: u64) -> Result<Settings
             Some("error") => Overlong::Error,
             _ => Overlong::Truncate,
         },
-        checkpointing: f.flag("checkpointing")?.unwrap_or(true).into(),
+        checkpointing: memory.map_or(checkpointing.unwrap_or(true).into(), Checkpointing::Within),
         ignore_keys: Vec::new(),
         seed,
     };
@@ -184,6 +192,7 @@ pub(crate) fn settings(asked: &Map<String, Value>, seed: u64) -> Result<Settings
 mod tests {
     use serde_json::json;
     use weft_models::finetune::Length;
+    use weft_models::train::Checkpointing;
 
     use super::settings;
 
@@ -199,6 +208,10 @@ mod tests {
             line(json!({ "epochs": 3 })),
             "\"hyperparameters.epochs\" is not known; did you mean \"n_epochs\"?"
         );
+        let kept = |v| of(v).unwrap().recipe.checkpointing;
+        assert_eq!(kept(json!({ "memory": 6_000_000_000_u64 })), Checkpointing::Within(6_000_000_000));
+        assert_eq!((kept(json!({})), kept(json!({ "checkpointing": false }))), (true.into(), false.into()));
+        assert!(line(json!({ "memory": 6, "checkpointing": true })).contains("give one of them"));
         assert!(line(json!({ "rank": 257 })).contains("a whole number from 1 to 256"));
         assert!(line(json!({ "n_steps": 3, "n_epochs": 3 })).contains("give one of them"));
         assert!(line(json!({ "targets": "x" })).contains("is none of attn"));
