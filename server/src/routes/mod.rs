@@ -320,6 +320,11 @@ fn finish(app: &App, f: Fields) -> Result<()> {
     Ok(())
 }
 
+/// A number as it was given, which 64 bits would write with more digits than it has.
+fn number(x: f32) -> Value {
+    serde_json::from_str(&x.to_string()).unwrap_or_default()
+}
+
 /// A response that holds JSON.
 pub(crate) fn json(text: impl Into<Body>) -> Response {
     let mut response = Response::new(text.into());

@@ -7,7 +7,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::{json, query};
+use super::{json, number, query};
 use crate::app::App;
 use crate::error::{ApiError, Result};
 
@@ -30,9 +30,10 @@ pub(super) async fn props(State(app): State<Arc<App>>, RawQuery(q): RawQuery) ->
         "default_generation_settings": {
             "n_ctx": card.context,
             "params": {
-                "temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p, "min_p": s.min_p,
-                "typical_p": s.typical_p, "repeat_penalty": s.repeat_penalty, "repeat_last_n": s.repeat_last_n,
-                "presence_penalty": s.presence_penalty, "frequency_penalty": s.frequency_penalty,
+                "temperature": number(s.temperature), "top_k": s.top_k, "top_p": number(s.top_p),
+                "min_p": number(s.min_p), "typical_p": number(s.typical_p),
+                "repeat_penalty": number(s.repeat_penalty), "repeat_last_n": s.repeat_last_n,
+                "presence_penalty": number(s.presence_penalty), "frequency_penalty": number(s.frequency_penalty),
             },
         },
         "total_slots": card.slots,

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use weft_formats::chat::Message;
 
+use super::super::number;
 use crate::app::App;
 use crate::ask::{self, Ask};
 use crate::card::{Card, Rendering};
@@ -106,8 +107,8 @@ pub(super) fn asked(mut f: Fields, app: &App, card: &Card, before: &[Value]) -> 
     app.log_ignored(&ignored);
     let echo = json!({
         "instructions": instructions, "max_output_tokens": draw.max_tokens, "metadata": metadata,
-        "parallel_tool_calls": parallel, "store": store, "temperature": draw.sampling.temperature,
-        "text": echo_text, "tool_choice": echo_choice, "tools": echo_tools, "top_p": draw.sampling.top_p,
+        "parallel_tool_calls": parallel, "store": store, "temperature": number(draw.sampling.temperature),
+        "text": echo_text, "tool_choice": echo_choice, "tools": echo_tools, "top_p": number(draw.sampling.top_p),
         "truncation": "disabled", "reasoning": { "effort": effort, "summary": null },
     });
     let with = Rendering { tools: None, thinking, extra, goes_on: false };
