@@ -127,8 +127,7 @@ impl TemplateFlag {
             ..chat::Options::default()
         };
         let name = self.chat_template.as_deref().unwrap_or(Path::new("")).display();
-        let text = template.render(messages, &options).map_err(|e| Error::input(format!("{name}: {e}")))?;
-        Ok(tokenizer.encode(&text, true))
+        template.tokens(messages, &options, tokenizer).map_err(|e| Error::input(format!("{name}: {e}")))
     }
 }
 

@@ -120,11 +120,9 @@ impl Model {
     pub fn chat(&self, messages: &[Message], thinking: Option<bool>) -> Result<Vec<u32>> {
         let options =
             chat::Options { add_generation_prompt: true, enable_thinking: thinking, ..Default::default() };
-        let text = self
-            .template()?
-            .render(messages, &options)
-            .map_err(|source| Error::Template { file: self.0.file.clone(), source })?;
-        Ok(self.tokenizer()?.encode(&text, true))
+        self.template()?
+            .tokens(messages, &options, self.tokenizer()?)
+            .map_err(|source| Error::Template { file: self.0.file.clone(), source })
     }
 
     /// The context that is used where none is asked for: the model's own, at most 4,096.

@@ -47,9 +47,6 @@ pub(crate) struct Rendering {
     pub(crate) goes_on: bool,
 }
 
-/// Characters that no text uses: one of them marks places where a text may not be read as a control token.
-const MARKS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
-
 impl Card {
     /// Refuses names by which participants of one role are told apart, where the template does not read them; a lenient
     /// server passes them on to `ignored` in place of that.
@@ -85,7 +82,7 @@ impl Card {
     /// # Errors
     /// A template that refuses the messages, or is broken.
     pub(crate) fn render(&self, messages: &[Message], with: &Rendering) -> Result<String> {
-        Ok(self.marked(messages, with)?.0.replace(|c| MARKS.contains(&c), ""))
+        Ok(chat::unmarked(&self.marked(messages, with)?.0))
     }
 
     /// The tokens of a conversation up to where the model answers. What messages say is text: the name of a control
@@ -95,14 +92,7 @@ impl Card {
     /// A template that refuses the messages, or is broken.
     pub(crate) fn prompt(&self, messages: &[Message], with: &Rendering) -> Result<Vec<u32>> {
         let (marked, mark) = self.marked(messages, with)?;
-        let Some(mark) = mark else { return Ok(self.tokenizer.encode(&marked, true)) };
-        let (mut text, mut cuts) = (String::with_capacity(marked.len()), Vec::new());
-        for part in marked.split(mark) {
-            text += part;
-            cuts.push(text.len());
-        }
-        cuts.pop();
-        Ok(self.tokenizer.encode_cut(&text, &cuts).concat())
+        Ok(chat::encode_marked(&marked, mark, &self.tokenizer))
     }
 
     /// The rendered text, and the mark that stands in the middle of each control token that a message spells.
@@ -110,7 +100,7 @@ impl Card {
         let template = self.template.as_ref().map_err(|why| {
             ApiError::bad("no_chat_template", format!("\"{}\" cannot chat: {why}", self.id)).at("model")
         })?;
-        let (messages, mark) = self.mark(messages);
+        let (messages, mark) = chat::marked(messages, &self.tokenizer);
         let options = chat::Options {
             add_generation_prompt: !with.goes_on,
             enable_thinking: with.thinking,
@@ -135,36 +125,6 @@ impl Card {
                 "the template does not end with the last message, so the answer cannot go on there",
             )),
         }
-    }
-
-    fn mark<'a>(&self, messages: &'a [Message]) -> (std::borrow::Cow<'a, [Message]>, Option<char>) {
-        // Few messages spell a token, and the names of most begin with one of these.
-        let suspect =
-            |m: &Message| m.content.contains(['<', '[', '|']) || m.content.contains(|c| MARKS.contains(&c));
-        if !messages.iter().any(suspect) {
-            return (messages.into(), None);
-        }
-        let used = |c: &char| !messages.iter().any(|m| m.content.contains(*c));
-        let Some(mark) = MARKS.clone().find(used) else { return (messages.into(), None) };
-        let mut marked = false;
-        let mut all = messages.to_vec();
-        for m in &mut all {
-            let ids = self.tokenizer.encode(&m.content, true);
-            let mut names: Vec<&str> = ids
-                .into_iter()
-                .filter(|&id| self.tokenizer.is_control(id))
-                .filter_map(|id| self.tokenizer.token_text(id))
-                .filter(|name| m.content.contains(name))
-                .collect();
-            names.sort_unstable();
-            names.dedup();
-            for name in names {
-                let at = name.chars().next().map_or(0, char::len_utf8);
-                m.content = m.content.replace(name, &format!("{}{mark}{}", &name[..at], &name[at..]));
-                marked = true;
-            }
-        }
-        if marked { (all.into(), Some(mark)) } else { (messages.into(), None) }
     }
 
     /// A token's text for people, and its bytes.

@@ -6,6 +6,7 @@
 
 mod clock;
 mod jinja;
+mod mark;
 mod messages;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::gguf::Metadata;
 
+pub use mark::{encode_marked, marked, unmarked};
 pub use messages::messages;
 
 /// ChatML, for files without a template.
