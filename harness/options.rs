@@ -427,6 +427,17 @@ pub fn check_output(
     }
 }
 
+/// Refuses a name that is there and is no folder.
+///
+/// # Errors
+/// It is.
+pub fn check_folder(path: &Path) -> Result<()> {
+    match path.exists() && !path.is_dir() {
+        true => Err(Error::input(format!("{}: is no folder; give the name of one", path.display()))),
+        false => Ok(()),
+    }
+}
+
 /// As [`check_output`], for a GGUF file of `kind` (`general.type`: model, adapter or imatrix).
 ///
 /// # Errors

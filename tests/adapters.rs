@@ -145,6 +145,11 @@ fn small_changes_survive_a_merge() {
     fails(&args, &["TQ2_0 keeps 0 %", "--min-share 0.8", "merge without --same-types"]);
     assert!(!Path::new(&out).exists());
     ok(&[&args[..], &["--min-share", "0"]].concat());
+    // Where every tensor gets the type that it needs, nothing would read it.
+    misused(
+        &["merge", "-m", &ternary, "--lora", &a, "-o", &out, "--min-share", "0.9"],
+        &["--min-share", "--same-types"],
+    );
 }
 
 #[test]

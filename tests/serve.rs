@@ -87,9 +87,14 @@ fn a_file_is_served_without_m() {
         (["serve", "--alias", ""], "at least one character"),
         (["serve", "--alias", "a+b"], "no space"),
         (["serve", "--fallback", "nobody"], "--fallback nobody: there is no such model"),
+        (["serve", "--allow-host", "http://box.lan"], "without scheme, port and path"),
+        (["serve", "--allow-host", "box.lan:8080"], "without scheme, port and path"),
     ] {
         let ran = weft(&args);
         assert!(ran.code == Some(2) && ran.stderr.contains(part), "{args:?}: {}", ran.stderr);
+    }
+    for folder in ["--jobs", "--cache-dir"] {
+        fails(&["serve", "--port", "0", folder, F16], &[F16, "is no folder; give the name of one"]);
     }
 }
 

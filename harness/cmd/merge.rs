@@ -47,9 +47,9 @@ pub(super) struct Flags {
     /// Leave every tensor in its own type
     #[arg(long, conflicts_with = "to")]
     same_types: bool,
-    /// With --type and --same-types: refuse where less of a tensor's change is left, from 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = share)]
-    min_share: f32,
+    /// With --type and --same-types: refuse where less of a tensor's change is left, from 0 to 1 [default: 0.8]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    min_share: Option<f32>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -90,7 +90,7 @@ impl Flags {
     /// The flags for what a server is asked for.
     pub(super) fn of(model: ModelFlag, adapter: String, output: PathBuf) -> Flags {
         let lora = LoraFlag { lora: vec![adapter] };
-        Flags { model, lora, o: output, to: None, same_types: false, min_share: 0.0, json: false }
+        Flags { model, lora, o: output, to: None, same_types: false, min_share: None, json: false }
     }
 
     /// Does it; tells `told` of each part, and first how many values there are in all. Gives the size of the file.
@@ -150,6 +150,11 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let start = Instant::now();
     if f.lora.lora.is_empty() {
         return Err(Error::usage("no adapter to merge; give one with --lora FILE"));
+    }
+    if f.min_share.is_some() && f.to.is_none() && !f.same_types {
+        return Err(Error::usage(
+            "--min-share is for --type and --same-types; without them every tensor gets a type that keeps the adapter",
+        ));
     }
     let file = f.model.open_file()?;
     interrupt::install(8);
@@ -233,6 +238,7 @@ fn targets(
     told: Told<'_>,
 ) -> Result<Vec<Target>> {
     let fixed = recipe.is_some() || f.same_types;
+    let least = f.min_share.unwrap_or(0.8);
     let mut worst: Option<(&TensorInfo, Target)> = None;
     let mut lost = 0;
     let mut all = Vec::new();
@@ -262,7 +268,7 @@ fn targets(
             },
             _ => smallest(file, t, change).map_err(|e| line(e.to_string()))?,
         };
-        if target.share.max(0.0) < f.min_share {
+        if target.share.max(0.0) < least {
             lost += 1;
             if worst.is_none_or(|(_, w)| target.share < w.share) {
                 worst = Some((t, target));
@@ -276,7 +282,7 @@ fn targets(
             "{}: {lost} tensors keep less of the adapter than --min-share {}: {:?} as {} keeps {}; merge without {}, \
              which takes larger types where they are needed, or lower --min-share",
             f.model.name(),
-            f.min_share,
+            least,
             t.name,
             target.ty,
             percent(target.share),

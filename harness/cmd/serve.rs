@@ -201,6 +201,15 @@ impl Flags {
                  http://localhost:3000"
             )));
         }
+        [&self.cache_dir, &self.jobs]
+            .into_iter()
+            .flatten()
+            .try_for_each(|folder| options::check_folder(folder))?;
+        if let Some(host) = self.allow_host.iter().find(|h| !is_host(h)) {
+            return Err(Error::usage(format!(
+                "--allow-host {host}: a host is a name or an address, without scheme, port and path, such as box.lan"
+            )));
+        }
         Ok(Config {
             keys,
             lenient: self.lenient,
@@ -274,6 +283,12 @@ fn named(text: &str) -> std::result::Result<(String, String), String> {
 fn is_origin(text: &str) -> bool {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     rest.is_some_and(|r| !r.is_empty() && !r.contains(['/', ' ', '*']))
+}
+
+/// Whether a request's Host can be this, once its port is off.
+fn is_host(text: &str) -> bool {
+    let known = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    text.parse::<std::net::IpAddr>().is_ok() || (!text.is_empty() && text.chars().all(known))
 }
 
 /// A panic ends what it happened in, not the server.
