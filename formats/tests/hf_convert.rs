@@ -752,6 +752,65 @@ fn nothing_is_dropped_in_silence() {
     assert!((factor - 1.0 / (0.05 * 4f32.ln() + 1.0)).abs() < 1e-6);
 }
 
+/// What the files beside config.json say of tokens, templates and sampling is carried, refused by name or told.
+#[test]
+fn what_stands_beside_the_weights_is_carried_or_told() {
+    let with = |file: &str, value: Json| {
+        let path = whole("beside", "Qwen2ForCausalLM");
+        write(&path, file, &value);
+        open(&path)
+    };
+    let tokens = |change: &dyn Fn(&mut Json)| {
+        let mut json = tokenizer();
+        change(&mut json);
+        with("tokenizer.json", json).map(|_| ()).unwrap_err()
+    };
+    // Two texts of one id: one of them would be lost.
+    let line = tokens(&|t| t["model"]["vocab"]["zz"] = json!(0));
+    assert!(line.contains("the id 0 of both") && line.contains("zz"), "{line}");
+    let other = tokens(&|t| t["post_processor"] = json!({ "type": "Reverse" }));
+    assert!(other.contains("post-processor") && other.contains("Reverse"), "{other}");
+    let settings = |value: Json| with("tokenizer_config.json", value);
+    for wrong in [json!(3), json!([{ "template": "x" }]), json!({ "default": "x" })] {
+        let line = settings(json!({ "chat_template": wrong })).map(|_| ()).unwrap_err();
+        assert!(line.contains("chat_template") && line.contains("list of templates"), "{line}");
+    }
+    let told = |c: Result<Conversion, String>| c.expect("a conversion").warnings().join("\n");
+    assert!(told(settings(json!({ "chat_template": "{% for %}" }))).contains("does not parse"));
+    let named = json!({ "chat_template": [{ "name": "a b", "template": "x" }] });
+    assert!(told(settings(named)).contains("\"a b\" is left out"));
+    assert!(told(settings(json!({ "eos_token": "nothing" }))).contains("eos_token \"nothing\" is no token"));
+    assert_eq!(told(settings(json!({ "eos_token": { "content": "<|im_end|>" } }))), "");
+    let sampling = |value: Json| with("generation_config.json", value);
+    assert!(told(sampling(json!({ "eos_token_id": [1, 99_999] }))).contains("token 99999 is outside"));
+    for (key, value) in [
+        ("temperature", json!("hot")),
+        ("temperature", json!(-1)),
+        ("top_p", json!(1.5)),
+        ("top_k", json!(-3)),
+        ("do_sample", json!("no")),
+    ] {
+        let mut all = json!({});
+        all[key] = value;
+        let line = sampling(all).map(|_| ()).unwrap_err();
+        assert!(line.contains("generation_config.json") && line.contains(key), "{line}");
+    }
+    // Off is said too, and no sampling at all is temperature 0.
+    let c = sampling(json!({ "top_k": 0, "temperature": 0.6 })).expect("a conversion");
+    assert_eq!(c.metadata().get("general.sampling.top_k"), Some(&Value::I32(0)));
+    let c = sampling(json!({ "do_sample": false, "temperature": 0.6, "top_p": 0.9 })).expect("a conversion");
+    assert_eq!(c.metadata().f32("general.sampling.temp"), Some(0.0));
+    assert_eq!(c.metadata().get("general.sampling.top_p"), None);
+    // Norms of queries without those of keys: a model that no graph runs.
+    let path = whole("half-norms", "Qwen3ForCausalLM");
+    let mut all = numbered();
+    let at = all.len();
+    all.push((at, "model.layers.0.self_attn.q_norm.weight".into(), vec![4]));
+    save(&path.join("model.safetensors"), &all);
+    let line = open(&path).map(|_| ()).unwrap_err();
+    assert!(line.contains("self_attn.k_norm.weight") && line.contains("missing"), "{line}");
+}
+
 /// Tensors beside the weights are judged by name; ends of a text beyond GGUF's three keys have one of ours.
 /// What stands around a text is what the post-processor says, whatever the tokens are called elsewhere; what is
 /// unknown is what the model says.

@@ -6,8 +6,9 @@ use serde_json::Value as Json;
 
 use super::Error;
 use super::config::{Config, token_ids};
-use super::json::Object;
+use super::json::{Object, clip};
 use super::tokens::Tokens;
+use crate::chat::Template;
 use crate::gguf::{Array, Metadata, Value};
 
 /// What the post-processor adds to a text, and to two.
@@ -27,10 +28,15 @@ pub(super) struct Added {
 /// # Errors
 /// A template that puts more than one token before a text or behind it.
 pub(super) fn added(file: &Object, settings: Option<&Object>, tokens: &Tokens) -> Result<Added, Error> {
+    const KNOWN: [&str; 5] =
+        ["TemplateProcessing", "BertProcessing", "RobertaProcessing", "ByteLevel", "Sequence"];
     let post = file.get("post_processor");
     let steps = post.and_then(|p| p.get("processors")).and_then(Json::as_array);
     let mut all = post.into_iter().chain(steps.into_iter().flatten());
     let kind = |p: &Json| p.get("type").and_then(Json::as_str).unwrap_or_default().to_owned();
+    if let Some(other) = all.clone().find(|p| !KNOWN.contains(&kind(p).as_str())) {
+        return Err(file.unsupported(format!("the post-processor {}", clip(&other.to_string()))));
+    }
     let mut found = Added::default();
     match all.find(|p| p.get("single").is_some() || p.get("sep").is_some()) {
         // BERT's and RoBERTa's own forms: a class token, a separator, in pairs of RoBERTa two.
@@ -97,6 +103,7 @@ pub(super) fn put_special(
         ("mask", "mask_token"),
     ];
     let size = tokens.texts.len();
+    warn_of_unknown(settings, generation, config, tokens, &KEYS);
     let mut ids: Vec<(&'static str, u32)> = Vec::new();
     let mut add = |name: &'static str, id: Option<u32>| {
         if let Some(id) = id.filter(|id| (*id as usize) < size)
@@ -162,38 +169,85 @@ pub(super) fn put_special(
     }
 }
 
+/// Says which special tokens are none of the vocabulary.
+fn warn_of_unknown(
+    settings: [Option<&Object>; 2],
+    generation: Option<&Object>,
+    config: &mut Config,
+    tokens: &Tokens,
+    keys: &[(&str, &str)],
+) {
+    let size = tokens.texts.len();
+    let mut told = Vec::new();
+    for (_, key) in keys {
+        let from = settings.iter().flatten().find_map(|s| Some((s, s.get(key)?)));
+        let Some((file, value)) = from else { continue };
+        let text = value.as_str().or(value.get("content").and_then(Json::as_str)).unwrap_or_default();
+        if !text.is_empty() && !tokens.ids.contains_key(text) {
+            told.push(format!("{}: {key} {:?} is no token, and is left out", file.file, clip(text)));
+        }
+    }
+    let ends = generation.map(|g| (g.file.clone(), token_ids(g, "eos_token_id")));
+    let own =
+        (config.file.clone(), config.ids.iter().map(|(_, id)| *id).chain(config.ends.clone()).collect());
+    for (file, ids) in ends.into_iter().chain([own]) {
+        let mut beyond: Vec<u32> = ids.into_iter().filter(|id| *id as usize >= size).collect();
+        beyond.dedup();
+        told.extend(beyond.iter().map(|id| {
+            format!(
+                "{file}: the special token {id} is outside the {size} tokens that there are, and is left out"
+            )
+        }));
+    }
+    config.warnings.extend(told);
+}
+
 /// The default template, and others by name.
 pub(super) fn put_template(
     folder: &Path,
     settings: Option<&Object>,
     metadata: &mut Metadata,
+    warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
+    const WANTED: &str = "a text, or a list of templates with names";
     let path = folder.join("chat_template.jinja");
     let mut default = None;
     let mut named = Vec::new();
-    match settings.and_then(|s| s.get("chat_template")) {
-        Some(Json::String(text)) => default = Some(text.clone()),
-        Some(Json::Array(all)) => {
+    let from = settings.and_then(|s| Some((s, s.get("chat_template")?)));
+    match from {
+        None => {}
+        Some((_, Json::String(text))) => default = Some(text.clone()),
+        Some((settings, Json::Array(all))) => {
             for t in all {
                 let text = |key: &str| t.get(key).and_then(Json::as_str).map(str::to_owned);
                 match (text("name"), text("template")) {
                     (Some(name), Some(template)) if name == "default" => default = Some(template),
                     (Some(name), Some(template)) => named.push((name, template)),
-                    _ => {}
+                    _ => return Err(settings.wrong("chat_template", WANTED)),
                 }
             }
         }
-        _ => {}
+        Some((settings, _)) => return Err(settings.wrong("chat_template", WANTED)),
     }
     if path.exists() {
         let text = crate::atomic_file::read_regular(&path)
             .and_then(|b| String::from_utf8(b).map_err(|_| std::io::Error::other("is not UTF-8")));
         default = Some(text.map_err(|cause| Error::Io { file: path.display().to_string(), cause })?);
     }
+    let file = folder.display();
     if let Some(text) = default {
+        if let Err(e) = Template::new(&text, "", "") {
+            warnings.push(format!("{file}: {e}; it is written as it is, and another is needed to chat"));
+        }
         metadata.set("tokenizer.chat_template", Value::Str(text));
     }
     let plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if let Some((name, _)) = named.iter().find(|(name, _)| !plain(name)) {
+        warnings.push(format!(
+            "{file}: the chat template {:?} is left out, for its name makes no key",
+            clip(name)
+        ));
+    }
     named.retain(|(name, _)| plain(name));
     if !named.is_empty() {
         let names = named.iter().map(|(n, _)| n.clone()).collect();
@@ -206,7 +260,14 @@ pub(super) fn put_template(
 }
 
 /// How the model's makers draw tokens.
-pub(super) fn put_sampling(generation: &Object, metadata: &mut Metadata, warnings: &mut Vec<String>) {
+///
+/// # Errors
+/// A value that no sampling has.
+pub(super) fn put_sampling(
+    generation: &Object,
+    metadata: &mut Metadata,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
     // What has no key, with the value that says nothing.
     const OTHERS: [(&str, f64); 12] = [
         ("bad_words_ids", 0.0),
@@ -230,17 +291,31 @@ pub(super) fn put_sampling(generation: &Object, metadata: &mut Metadata, warning
     if !left.is_empty() {
         warnings.push(format!("{}: GGUF has no key for {}", generation.file, left.join(", ")));
     }
-    for (key, name) in [
-        ("temperature", "temp"),
-        ("top_p", "top_p"),
-        ("min_p", "min_p"),
-        ("repetition_penalty", "penalty_repeat"),
+    // Then the likeliest token is taken, whatever the others say.
+    let greedy = generation.flag("do_sample")? == Some(false);
+    for (key, name, most) in [
+        ("temperature", "temp", f64::INFINITY),
+        ("top_p", "top_p", 1.0),
+        ("min_p", "min_p", 1.0),
+        ("repetition_penalty", "penalty_repeat", f64::INFINITY),
     ] {
-        if let Ok(Some(v)) = generation.float(key) {
+        let Some(v) = generation.float(key)? else { continue };
+        if !(0.0..=most).contains(&v) || !(v as f32).is_finite() {
+            return Err(generation.wrong(key, "within its bounds"));
+        }
+        if !greedy || key == "repetition_penalty" {
             metadata.set(format!("general.sampling.{name}"), Value::F32(v as f32));
         }
     }
-    if let Ok(Some(k)) = generation.count("top_k") {
-        metadata.set("general.sampling.top_k", Value::I32(k as i32));
+    if greedy {
+        metadata.set("general.sampling.temp", Value::F32(0.0));
     }
+    if let Some(value) = generation.get("top_k") {
+        let k = value.as_u64().and_then(|k| i32::try_from(k).ok());
+        let k = k.ok_or_else(|| generation.wrong("top_k", "a whole number from 0 on"))?;
+        if !greedy {
+            metadata.set("general.sampling.top_k", Value::I32(k));
+        }
+    }
+    Ok(())
 }

@@ -65,6 +65,7 @@ pub(super) fn plan(
         a.modules().filter(|m| !body(m)).try_for_each(|m| plan.module(m, layer))?;
     }
     head.into_iter().try_for_each(|m| plan.module(m, 0))?;
+    plan.check_optional()?;
     let Plan { used, mut tensors, .. } = plan;
     // A tied head is the embedding, whether a copy of it is stored or not.
     let tied = |name: &str| name == "lm_head.weight" && config.tied == Some(true);
@@ -87,6 +88,24 @@ pub(super) fn plan(
 }
 
 impl Plan<'_> {
+    /// Refuses what a layer may lack, as norms of queries and keys, where some of it is there: no graph has such a layer.
+    fn check_optional(&self) -> Result<(), Error> {
+        let Config { architecture: a, layers, .. } = self.config;
+        let all = || a.modules().filter(|m| m.optional && m.place == Place::Layer);
+        let has = |m: &Module, layer: usize| self.tensors.iter().any(|t| t.name == m.gguf_name(layer));
+        let lacking: Vec<_> = (0..*layers)
+            .flat_map(|layer| all().map(move |m| (m, layer)))
+            .filter(|(m, layer)| !has(m, *layer))
+            .collect();
+        if lacking.len() == *layers * all().count() {
+            return Ok(());
+        }
+        lacking.first().map_or(Ok(()), |&(m, layer)| {
+            let name = format!("{}.weight", a.hf_name(m, self.prefix, layer));
+            Err(Error::NoTensor { file: self.weights.folder.clone(), name })
+        })
+    }
+
     /// Adds a module's weight and bias.
     fn module(&mut self, m: &'static Module, layer: usize) -> Result<(), Error> {
         let Config { architecture, sizes, .. } = self.config;

@@ -93,11 +93,11 @@ pub(super) fn put(
     let named = [settings.as_ref(), specials.as_ref()];
     settings::put_special(named, generation.as_ref(), config, &tokens, &added, metadata);
     if let Some(g) = &generation {
-        settings::put_sampling(g, metadata, &mut config.warnings);
+        settings::put_sampling(g, metadata, &mut config.warnings)?;
     }
     metadata.set("tokenizer.ggml.tokens", Value::Array(Array::Str(tokens.texts)));
     metadata.set("tokenizer.ggml.token_type", Value::Array(Array::I32(tokens.kinds)));
-    settings::put_template(folder, settings.as_ref(), metadata)
+    settings::put_template(folder, settings.as_ref(), metadata, &mut config.warnings)
 }
 
 /// Refuses what makes other tokens of a text and has no key.

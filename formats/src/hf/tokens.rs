@@ -151,6 +151,7 @@ impl Tokens {
             let shown = if special { text.to_owned() } else { text.replace('▁', " ") };
             tokens.put(file, text, id, ty, shown)?;
         }
+        tokens.refuse_shared_ids(file)?;
         tokens.unknown = unknown
             .filter(|_| kind != TokenizerKind::ByteLevel)
             .and_then(|text| tokens.ids.get(text))
@@ -161,6 +162,18 @@ impl Tokens {
         config.warnings.extend(told(file, "normalized", &normalized, found));
         config.warnings.extend(told(file, key, &strips, "what stands beside it keeps its place in the text"));
         Ok(tokens)
+    }
+
+    /// Refuses two texts of one id, of which a file has room for one.
+    fn refuse_shared_ids(&self, file: &Object) -> Result<(), Error> {
+        if self.ids.len() <= self.kinds.iter().filter(|k| **k != UNUSED).count() {
+            return Ok(());
+        }
+        let mut all: Vec<(u32, &str)> = self.ids.iter().map(|(text, id)| (*id, text.as_str())).collect();
+        all.sort_unstable();
+        let Some(two) = all.windows(2).find(|two| two[0].0 == two[1].0) else { return Ok(()) };
+        let (id, first, second) = (two[0].0, clip(two[0].1), clip(two[1].1));
+        Err(file.unsupported(format!("the id {id} of both {first:?} and {second:?}")))
     }
 
     fn put(
