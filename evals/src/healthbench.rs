@@ -117,7 +117,8 @@ fn conversation(record: &Record) -> std::result::Result<Conversation, String> {
 pub fn score(rubric: &[&Criterion], met: &[bool]) -> Option<f64> {
     let possible: f64 = rubric.iter().map(|c| c.points.max(0.0)).sum();
     let achieved: f64 = rubric.iter().zip(met).filter(|(_, m)| **m).map(|(c, _)| c.points).sum();
-    (possible > 0.0).then_some(achieved / possible)
+    // The sum of nothing is -0, which would be printed so.
+    (possible > 0.0).then_some((achieved + 0.0) / possible)
 }
 
 /// A mean, clipped to between 0 and 1, with the standard deviation of a bootstrap's means.

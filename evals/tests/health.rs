@@ -81,6 +81,9 @@ fn the_mean_is_clipped_and_a_conversation_is_not() {
     assert_eq!(healthbench::score(&refs, &[true, true]), Some(-1.0));
     assert_eq!(healthbench::score(&refs, &[false, true]), Some(-2.0));
     assert_eq!(healthbench::score(&refs[1..], &[true]), None);
+    // Nothing met is nothing, and not less.
+    let nothing = healthbench::score(&refs, &[false, false]).expect("a score");
+    assert!(nothing == 0.0 && nothing.is_sign_positive());
     assert_eq!((clipped(&[-2.0, 1.0]).mean, clipped(&[1.0, -0.5]).mean), (0.0, 0.25));
 }
 
