@@ -26,7 +26,6 @@ const IGNORED: &[&str] = &[
     "prompt_cache_key",
     "prompt_cache_retention",
     "prompt_cache_options",
-    "verbosity",
     "cache_prompt",
 ];
 
@@ -311,7 +310,23 @@ pub(crate) fn thinking(f: &mut Fields, card: &Card) -> Result<(Option<bool>, Map
             return Err(ApiError::unsupported("reasoning_effort", line));
         }
     }
+    extra.extend(verbosity(f, card)?);
     Ok((thinking, extra))
+}
+
+/// How much is to be said, where the template has a place for it; "medium" is what models do unasked.
+pub(crate) fn verbosity(f: &mut Fields, card: &Card) -> Result<Option<(String, Value)>> {
+    let path = f.path("verbosity");
+    let reads = card.template.as_ref().is_ok_and(|t| t.reads_variable("verbosity"));
+    match f.choice("verbosity", &["low", "medium", "high"])? {
+        Some(value) if reads => Ok(Some(("verbosity".into(), value.into()))),
+        None | Some("medium") => Ok(None),
+        Some(_) => {
+            let line =
+                format!("the template of \"{}\" has no place for \"{path}\"; say it in a message", card.id);
+            Err(ApiError::unsupported(path, line))
+        }
+    }
 }
 
 /// Whether the last message is the beginning of the answer.

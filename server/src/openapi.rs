@@ -46,6 +46,7 @@ const CHAT: &[Field] = &[
     ("top_logprobs", "integer", "0 to 20 of the likeliest tokens with each"),
     ("chat_template_kwargs", "object", "Variables of the template, such as enable_thinking"),
     ("reasoning_effort", "string", "none, minimal, low, medium, high, xhigh or max"),
+    ("verbosity", "string", "low, medium or high, where the template reads it"),
     ("reasoning_format", "string", "none leaves thoughts in the content; auto and deepseek tell them apart"),
     ("thinking_budget", "integer", "Tokens after which a thought must end"),
     ("continue_final_message", "boolean", "Whether the last message is the beginning of the answer"),
@@ -237,6 +238,7 @@ pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
                 ("tool_choice", "string or object", "As for a chat"),
                 ("chat_template_kwargs", "object", "Variables of the template"),
                 ("reasoning_effort", "string", "As for a chat"),
+                ("verbosity", "string", "As for a chat"),
                 (
                     "continue_final_message",
                     "boolean",

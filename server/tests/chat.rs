@@ -175,6 +175,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (json!({ "messages": [] }), "invalid_value", "messages"),
         (json!({ "messages": [{ "role": "user", "content": long }] }), "context_length_exceeded", "messages"),
         (json!({ "reasoning_effort": "huge" }), "unsupported_value", "reasoning_effort"),
+        (json!({ "verbosity": "low" }), "unsupported_parameter", "verbosity"),
+        (json!({ "verbosity": "loud" }), "unsupported_value", "verbosity"),
         // Names of the template's own, which a request cannot set, and what it says in another field.
         (json!({ "chat_template_kwargs": { "loop": 1 } }), "unsupported_parameter", "chat_template_kwargs"),
         (json!({ "chat_template_kwargs": { "m": 1 } }), "unsupported_parameter", "chat_template_kwargs"),
@@ -198,7 +200,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     let reply = server.post(CHAT, &ask(json!({ "model": "gpt-4" })));
     assert_eq!(reply.error(), (404, "model_not_found".into(), "model".into()));
     assert!(reply.body.contains("known: fake"));
-    let null = ask(json!({ "temperature": null, "stop": null, "user": "me" }));
+    let null = ask(json!({ "temperature": null, "stop": null, "user": "me", "verbosity": "medium" }));
     assert_eq!(server.post(CHAT, &null).status, 200);
 }
 

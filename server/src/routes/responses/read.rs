@@ -77,14 +77,15 @@ pub(super) fn asked(mut f: Fields, app: &App, card: &Card, before: &[Value]) -> 
         (tools.clone().unwrap_or_else(|| json!([])), given.clone().unwrap_or_else(|| "auto".into()));
     let parallel = f.flag("parallel_tool_calls")?.unwrap_or(true);
     let calls = calls(tools, given, parallel)?;
-    let (form, echo_text) = text(&mut f)?;
+    let (form, echo_text, verbosity) = text(&mut f, card)?;
     let mut draw = Draw::read(&mut f, card, app.id())?;
     draw.max_tokens = f.whole("max_output_tokens", 1, 1 << 31)?.map(|n| n as usize);
     if f.whole("top_logprobs", 0, 20)?.unwrap_or(0) > 0 {
         let line = "log-probabilities are told at /v1/chat/completions alone";
         return Err(ApiError::unsupported("top_logprobs", line));
     }
-    let (thinking, extra, effort) = reasoning(&mut f, card)?;
+    let (thinking, mut extra, effort) = reasoning(&mut f, card)?;
+    extra.extend(verbosity);
     include(&mut f)?;
     if f.choice("truncation", &["disabled", "auto"])? == Some("auto") {
         return Err(ApiError::unsupported(
@@ -325,14 +326,16 @@ fn tool(value: Value, at: &str) -> Result<Tool> {
     Ok(Tool { name, description, parameters, strict })
 }
 
-/// The form of the text, and what the answer repeats of it.
-fn text(f: &mut Fields) -> Result<(Option<Form>, Value)> {
+/// The form of the text, what the answer repeats of it, and how much is to be said, for the template.
+type Text = (Option<Form>, Value, Option<(String, Value)>);
+
+fn text(f: &mut Fields, card: &Card) -> Result<Text> {
     let plain = json!({ "format": { "type": "text" } });
-    let Some(mut text) = f.object("text")? else { return Ok((None, plain)) };
-    text.ignore(&["verbosity"]);
+    let Some(mut text) = f.object("text")? else { return Ok((None, plain, None)) };
+    let verbosity = ask::verbosity(&mut text, card)?;
     let echo = text.take("format");
     text.finish(None)?;
-    let Some(value) = echo else { return Ok((None, plain)) };
+    let Some(value) = echo else { return Ok((None, plain, verbosity)) };
     let mut format = Fields::inner(value.clone(), "text.format")?;
     let kind = format
         .choice("type", &["text", "json_object", "json_schema"])?
@@ -347,7 +350,7 @@ fn text(f: &mut Fields) -> Result<(Option<Form>, Value)> {
         }
     };
     format.finish(None)?;
-    Ok((source.map(|s| (s, "text.format")), json!({ "format": value })))
+    Ok((source.map(|s| (s, "text.format")), json!({ "format": value }), verbosity))
 }
 
 type Reasoning = (Option<bool>, Map<String, Value>, Option<String>);
