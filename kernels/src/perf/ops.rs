@@ -382,16 +382,8 @@ fn training(n: u32) -> Vec<Op> {
         op("glu_backward", format!("{n} x {FORWARD}"), gated * 20.0, 12.0 * gated, move |gpu| {
             let (x, dy) = (f32s(gpu, 2 * n * FORWARD)?, f32s(gpu, n * FORWARD)?);
             Ok(Box::new(move |rec| {
-                let act = Activation::Silu;
-                glu::GluBackward {
-                    x: &x,
-                    dy: &dy,
-                    to: glu::GluGradient::InPlace,
-                    act,
-                    tokens: n,
-                    width: FORWARD,
-                }
-                .record(rec)
+                let (act, to) = (Activation::Silu, glu::GluGradient::InPlace);
+                glu::GluBackward { x: &x, dy: &dy, to, act, tokens: n, width: FORWARD }.record(rec)
             }))
         }),
         op("add", shape.clone(), v * 12.0, v, move |gpu| {
@@ -553,34 +545,23 @@ fn adapter(name: &'static str, variant: &'static str, n: u32) -> Op {
         };
         let m = gpu.alloc(pool, u64::from(RANK * WIDTH) * 4, "perf op")?;
         let s = lora::Shape { tokens: n, rank: RANK, width: WIDTH };
-        let (narrow, wide) = (Columns::all(RANK), Columns::all(WIDTH));
+        let (ranks, columns) = (Columns::all(RANK), Columns::all(WIDTH));
         let scratch = gpu.alloc(Pool::Activations, 16 << 20, "perf op")?;
-        let windows = [lora::Window { columns: wide, width: WIDTH }];
+        let windows = [lora::Window { columns, width: WIDTH }];
         Ok(Box::new(move |rec| {
-            let pass = |form, matrix| lora::Pass {
-                shape: lora::PassShape {
-                    form,
-                    matrix,
-                    tokens: n,
-                    rank: RANK,
-                    narrow,
-                    format: Format::F32,
-                    windows: &windows,
-                },
-                narrow: &t,
-                wide: &x,
-                m: &m,
-                scale: 1.0,
-                range: 1.0,
-                scratch: Some(&scratch),
+            let (tokens, rank, format, windows) = (n, RANK, Format::F32, &windows);
+            let (narrow, wide, m, scratch) = (&t, &x, &m, Some(&scratch));
+            let pass = |form, matrix| {
+                let shape = lora::PassShape { form, matrix, tokens, rank, narrow: ranks, format, windows };
+                lora::Pass { shape, narrow, wide, m, scale: 1.0, range: 1.0, scratch }
             };
             match name {
                 "lora_down" => pass(lora::Form::Down, lora::Matrix::A).record_as(rec, variant),
-                "lora_up" => lora::up(rec, (&t, narrow), &m, (&x, wide), 1.0, s),
+                "lora_up" => lora::up(rec, (narrow, ranks), m, (wide, columns), 1.0, s),
                 "lora_grad_t" => pass(lora::Form::Down, lora::Matrix::B).record_as(rec, variant),
                 "lora_grad_b" => pass(lora::Form::Outer, lora::Matrix::B).record_as(rec, variant),
                 "lora_grad_a" => pass(lora::Form::Outer, lora::Matrix::A).record_as(rec, variant),
-                _ => lora::grad_x(rec, (&t, narrow), &m, &x, s, true),
+                _ => lora::grad_x(rec, (narrow, ranks), m, wide, s, true),
             }
         }))
     });
