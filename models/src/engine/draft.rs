@@ -15,8 +15,9 @@ const LONGEST: usize = 3;
 const NONE: u32 = u32::MAX;
 /// How much the newest token counts in the share of guesses that are right.
 const NEWEST: f64 = 0.15;
-/// How many guesses at one place the share of all counts for there.
-const OTHERS: f32 = 2.0;
+/// How many guesses at one place the share of all counts for there: few, since a list of some records comes by a place
+/// only a few times.
+const OTHERS: f32 = 1.0;
 /// How much of what is known of a place stays with each new guess there.
 const STAYS: f32 = 0.9;
 

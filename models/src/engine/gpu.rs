@@ -4,7 +4,7 @@
 //! same for the piece of a prompt with the slot that it is of, and by group of layers the tables of blocks. Writes to it
 //! and submits are done in the order in which they are asked for.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use weft_kernels::layout::BLOCK;
 use weft_kernels::ops::attention::Sequences;
@@ -64,6 +64,8 @@ pub(super) struct Gpu {
     told: Told,
     /// Pieces so far.
     ran: u64,
+    /// Rows that the host has changed since something ran: their state, and the token that those compute which are awake.
+    changed: BTreeMap<usize, (State, Option<u32>)>,
     /// The step that ran last.
     last: Option<StepKey>,
     /// Where the logits of what ran last are.
@@ -163,11 +165,29 @@ impl Gpu {
             mixed: HashMap::new(),
             told: Told::new(gpu, told)?,
             ran: 0,
+            changed: BTreeMap::new(),
             last: None,
             logits: None,
         };
         device.prepare_guesses()?;
         Ok(device)
+    }
+
+    /// Writes the rows that the host has changed, those that follow each other at once: a step with guesses changes eight
+    /// of them, for which an answer waits.
+    fn bring(&mut self) -> Result<()> {
+        let changed: Vec<_> = std::mem::take(&mut self.changed).into_iter().collect();
+        for rows in changed.chunk_by(|a, b| a.0 + 1 == b.0) {
+            let states: Vec<State> = rows.iter().map(|(_, (state, _))| *state).collect();
+            let at = (rows[0].0 * size_of::<State>()) as u64;
+            self.gpu.write(&self.state, at, bytemuck::cast_slice(&states))?;
+        }
+        let awake: Vec<_> = changed.iter().filter_map(|&(row, (_, id))| Some((row, id?))).collect();
+        for rows in awake.chunk_by(|a, b| a.0 + 1 == b.0) {
+            let ids: Vec<u32> = rows.iter().map(|&(_, id)| id).collect();
+            self.gpu.write(&self.rows.ids, rows[0].0 as u64 * 4, bytemuck::cast_slice(&ids))?;
+        }
+        Ok(())
     }
 
     /// Requests the kernels of steps with guesses, and does not wait for them: the first guess would.
@@ -358,6 +378,7 @@ impl Device for Gpu {
 
     fn piece(&mut self, piece: &Piece<'_>) -> Result<Readback> {
         let Piece { slot, known, from, draw, adapters, scored, .. } = *piece;
+        self.bring()?;
         let gpu = self.gpu.clone();
         let tokens = &known[from..];
         let greedy = Sampling::greedy();
@@ -399,6 +420,7 @@ impl Device for Gpu {
     }
 
     fn mixed(&mut self, pieces: &[Piece<'_>]) -> Result<Readback> {
+        self.bring()?;
         let gpu = self.gpu.clone();
         let (mut ids, mut whose) = (Vec::new(), Vec::new());
         for &Piece { slot, known, from, .. } in pieces {
@@ -433,19 +455,22 @@ impl Device for Gpu {
         let last = known.len() - 1;
         let state = sampling.state(last as u32);
         // Only the penalty looks back.
-        let back = if state.penalty == 1.0 { 0 } else { (state.last_n as usize).min(last) };
-        let at = (row * self.layout.context + last - back) as u64 * 4;
-        gpu.write(&self.rows.history, at, bytemuck::cast_slice(&known[last - back..]))?;
-        gpu.write(&self.rows.ids, row as u64 * 4, bytemuck::bytes_of(&known[last]))?;
-        Ok(gpu.write(&self.state, (row * size_of::<State>()) as u64, bytemuck::bytes_of(&state))?)
+        if state.penalty != 1.0 {
+            let back = (state.last_n as usize).min(last);
+            let at = (row * self.layout.context + last - back) as u64 * 4;
+            gpu.write(&self.rows.history, at, bytemuck::cast_slice(&known[last - back..]))?;
+        }
+        self.changed.insert(row, (state, Some(known[last])));
+        Ok(())
     }
 
     fn sleep(&mut self, row: usize) -> Result<()> {
-        let at = (row * size_of::<State>()) as u64;
-        Ok(self.gpu.write(&self.state, at, bytemuck::bytes_of(&IDLE))?)
+        self.changed.insert(row, (State { position: IDLE, ..bytemuck::Zeroable::zeroed() }, None));
+        Ok(())
     }
 
     fn step(&mut self, rows: usize, positions: usize, kind: Kind) -> Result<Readback> {
+        self.bring()?;
         let gpu = self.gpu.clone();
         let tokens = self.rows.ids.range(0, rows as u64 * 4);
         let key = (self.rows(rows) as u32, bucket(positions), kind);
