@@ -369,6 +369,19 @@ fn training(n: u32) -> Vec<Op> {
     let v = f64::from(values);
     let gated = f64::from(n * FORWARD);
     let shape = format!("{n} x {WIDTH}");
+    let glu_gradient = |tiles: bool| {
+        let of = op("glu_backward", format!("{n} x {FORWARD}"), gated * 20.0, 12.0 * gated, move |gpu| {
+            let [x, dy, dx] = [2 * n, n, n.next_multiple_of(16)].map(|rows| f32s(gpu, rows * FORWARD));
+            let (x, dy, dx) = (x?, dy?, dx?);
+            Ok(Box::new(move |rec| {
+                let (in_tiles, act) =
+                    (glu::GluGradient::Tiles { dx: &dx, side: 16, scale: 1.0 }, Activation::Silu);
+                let to = if tiles { in_tiles } else { glu::GluGradient::InPlace };
+                glu::GluBackward { x: &x, dy: &dy, to, act, tokens: n, width: FORWARD }.record(rec)
+            }))
+        });
+        Op { variant: if tiles { "out_tiles" } else { BASELINE }, ..of }
+    };
     let mut all = vec![
         op("rmsnorm_backward", shape.clone(), v * 12.0, 8.0 * v, move |gpu| {
             let [x, dy, dx] = [0; 3].map(|_| f32s(gpu, values));
@@ -379,13 +392,8 @@ fn training(n: u32) -> Vec<Op> {
                 rmsnorm::Backward { x, w, dy, dx, rows: n, cols: WIDTH, eps: 1e-6, add: false }.record(rec)
             }))
         }),
-        op("glu_backward", format!("{n} x {FORWARD}"), gated * 20.0, 12.0 * gated, move |gpu| {
-            let (x, dy) = (f32s(gpu, 2 * n * FORWARD)?, f32s(gpu, n * FORWARD)?);
-            Ok(Box::new(move |rec| {
-                let (act, to) = (Activation::Silu, glu::GluGradient::InPlace);
-                glu::GluBackward { x: &x, dy: &dy, to, act, tokens: n, width: FORWARD }.record(rec)
-            }))
-        }),
+        glu_gradient(false),
+        glu_gradient(true),
         op("add", shape.clone(), v * 12.0, v, move |gpu| {
             let (x, y) = (f32s(gpu, values)?, f32s(gpu, values)?);
             Ok(Box::new(move |rec| add::add(rec, &x, &y, values)))
