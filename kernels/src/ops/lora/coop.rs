@@ -38,7 +38,7 @@ const OWN: f32 = 256.0;
 
 /// A kernel: what its text depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Kernel {
+pub(super) struct Kernel {
     form: Form,
     matrix: Matrix,
     format: Format,
@@ -114,14 +114,15 @@ impl Kernel {
     }
 }
 
-/// Why a device cannot.
+/// The kernel of a pass, or why a device has none.
 pub(super) fn supports(
     caps: &Caps,
     budget: &Budget,
     s: &PassShape<'_>,
-) -> std::result::Result<(), &'static str> {
+) -> std::result::Result<Kernel, &'static str> {
     let coop = Coop::of(caps).ok_or("no cooperative matrices in f16 and f32")?;
-    let kernel = kernel(s, coop);
+    let nt = s.rank.div_ceil(coop.side).min(4);
+    let kernel = Kernel { form: s.form, matrix: s.matrix, format: s.format, coop, nt };
     let fours = [s.rank, s.narrow.stride, s.narrow.column];
     let of_windows = s.windows.iter().flat_map(|w| [w.width, w.columns.stride, w.columns.column]);
     if !has_room(caps, kernel.workgroup_bytes(), 4 * coop.subgroup) {
@@ -143,12 +144,7 @@ pub(super) fn supports(
     if sizes(s).iter().any(|&n| n > budget.max_binding) || own > budget.max_workgroups {
         return Err("operands that exceed a binding");
     }
-    Ok(())
-}
-
-fn kernel(s: &PassShape<'_>, coop: Coop) -> Kernel {
-    let nt = s.rank.div_ceil(coop.side).min(4);
-    Kernel { form: s.form, matrix: s.matrix, format: s.format, coop, nt }
+    Ok(kernel)
 }
 
 fn widest(s: &PassShape<'_>) -> u32 {
@@ -170,16 +166,14 @@ fn sizes(s: &PassShape<'_>) -> [u64; 3] {
     ]
 }
 
-/// Records a pass that [`supports`] has found possible.
+/// Records a pass with the kernel that [`supports`] has for it.
 ///
 /// # Errors
 /// A shader the device refuses.
-pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>) -> Result<()> {
+pub(super) fn run(rec: &mut Recorder, pass: &Pass<'_>, kernel: Kernel) -> Result<()> {
     let gpu = rec.gpu().clone();
     let budget = gpu.budget();
     let s = pass.shape;
-    let coop = Coop::of(gpu.caps()).unwrap_or(Coop::DEVICES[0]);
-    let kernel = kernel(&s, coop);
     let (tokens, rank, count) = (s.tokens, s.rank, s.windows.len() as u32);
     let (tile, ranks) = (4 * kernel.coop.side, rank.div_ceil(kernel.ranks()));
     let (widest, values, sizes) = (widest(&s), values(&s), sizes(&s));

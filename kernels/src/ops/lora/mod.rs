@@ -389,10 +389,10 @@ impl Pass<'_> {
     pub fn record_as(&self, rec: &mut Recorder, variant: &str) -> Result<()> {
         let s = self.shape;
         if variant == "coop" {
-            if let Err(why) = coop::supports(rec.gpu().caps(), rec.gpu().budget(), &s) {
-                return Err(PlanError::Shape { op: "lora", what: why.into() }.into());
-            }
-            return coop::run(rec, self);
+            return match coop::supports(rec.gpu().caps(), rec.gpu().budget(), &s) {
+                Ok(kernel) => coop::run(rec, self, kernel),
+                Err(why) => Err(PlanError::Shape { op: "lora", what: why.into() }.into()),
+            };
         }
         if let Format::Tiles { .. } = s.format {
             let what = "only cooperative kernels of adapters read tiles".into();
