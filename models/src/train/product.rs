@@ -6,7 +6,7 @@ use weft_kernels::ops::{Format, lora};
 use weft_runtime::{Budget, Caps, Slice};
 
 use super::AdapterShape;
-use crate::sites::Site;
+use crate::sites::{Site, Target};
 use crate::spec::Spec;
 use crate::weights::Weights;
 
@@ -32,6 +32,12 @@ impl Product<'_> {
     /// Where A lies in the input: all of it.
     pub(super) fn window(&self) -> lora::Window {
         lora::Window { columns: Columns::all(self.inputs()), width: self.inputs() }
+    }
+
+    /// Where the outputs of one of its adapters lie in what it makes.
+    pub(super) fn outputs(&self, target: Target, spec: &Spec) -> lora::Window {
+        let columns = Columns { stride: self.stride(), column: target.column(spec) };
+        lora::Window { columns, width: target.outputs(spec) }
     }
 
     /// The sums of stacked A, of so many ranks in all.
@@ -83,11 +89,19 @@ impl Formats<'_> {
     /// The adapters of a product: how many, and where each one's outputs lie.
     fn windows(&self, p: &Product<'_>) -> Vec<lora::Window> {
         let Site::Layer(layer, group) = p.site else { return Vec::new() };
-        let window = |t: super::Target| {
-            let columns = Columns { stride: p.stride(), column: t.column(self.spec) };
-            lora::Window { columns, width: t.outputs(self.spec) }
-        };
-        self.adapter.targets(layer, group).into_iter().map(window).collect()
+        self.adapter.targets(layer, group).into_iter().map(|t| p.outputs(t, self.spec)).collect()
+    }
+
+    /// The tiles that the left side of a product should be written in, if there is room and both sums of its adapters
+    /// read them.
+    fn tiles(
+        &self,
+        (p, direction): (&Product<'_>, Direction),
+        rows: u32,
+        reads: impl Fn(lora::Form, Format) -> bool,
+    ) -> Option<Format> {
+        let both = |format: &Format| [lora::Form::Down, lora::Form::Outer].iter().all(|&f| reads(f, *format));
+        p.tiles(self.caps, direction, rows).filter(|_| self.tiles).filter(both)
     }
 
     /// How the input of a product of `rows` rows is written: in tiles or in f16 where all of its matrices would round it
@@ -107,9 +121,7 @@ impl Formats<'_> {
         let reads = |form, format| {
             ranks == 0 || p.pass_a(form, rows, ranks, format, &windows).takes_tiles(self.caps, self.budget)
         };
-        let tiles = p.tiles(self.caps, Direction::Forward, rows).filter(|_| self.tiles);
-        let both = |&format: &Format| reads(lora::Form::Down, format) && reads(lora::Form::Outer, format);
-        tiles.filter(both).unwrap_or(Format::F16)
+        self.tiles((&p, Direction::Forward), rows, reads).unwrap_or(Format::F16)
     }
 
     /// How the gradient of what a product of `rows` rows makes is written: in tiles where its matrices and its adapters
@@ -123,8 +135,6 @@ impl Formats<'_> {
             let shape = lora::PassShape { form, matrix, tokens, rank, narrow, format, windows };
             windows.is_empty() || shape.takes_tiles(self.caps, self.budget)
         };
-        let both = |&format: &Format| reads(lora::Form::Down, format) && reads(lora::Form::Outer, format);
-        let tiles = p.tiles(self.caps, Direction::Gradient, rows).filter(|_| self.tiles);
-        tiles.filter(both).unwrap_or(Format::F32)
+        self.tiles((&p, Direction::Gradient), rows, reads).unwrap_or(Format::F32)
     }
 }

@@ -114,8 +114,7 @@ impl Recording<'_> {
         let (_, places) = self.flat.group(layer, &targets);
         let mut runs: Vec<(Run, (u64, u64))> = Vec::new();
         for ((j, target), (offset, bytes)) in (0..).zip(&targets).zip(places) {
-            let columns = Columns { stride: p.stride(), column: target.column(self.common.spec) };
-            let window = lora::Window { columns, width: target.outputs(self.common.spec) };
+            let window = p.outputs(*target, self.common.spec);
             match runs.last_mut().filter(|(_, (at, length))| at + length == offset) {
                 Some((run, (_, length))) => {
                     run.windows.push(window);
