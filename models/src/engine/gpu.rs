@@ -119,8 +119,7 @@ impl Gpu {
         let gpu = model.gpu();
         let cache = Cache::new(gpu, shapes, Pool::KvCache, "the KV cache")?;
         let words = (state_bytes(&groups) / 4) as usize;
-        let idle = State { position: IDLE, ..bytemuck::Zeroable::zeroed() };
-        let mut state: Vec<u32> = bytemuck::cast_slice(&vec![idle; rows as usize]).to_vec();
+        let mut state: Vec<u32> = bytemuck::cast_slice(&vec![idle(); rows as usize]).to_vec();
         state.resize(words, 0);
         let alloc = |words: u64, label| gpu.alloc(Pool::State, words * 4, label);
         let all = u64::from(rows) * u64::from(context);
@@ -334,6 +333,11 @@ impl Gpu {
     }
 }
 
+/// The state of a row that is left alone.
+fn idle() -> State {
+    State { position: IDLE, ..bytemuck::Zeroable::zeroed() }
+}
+
 /// The adapters that requests can name, in memory.
 fn apart(model: &Model, adapters: &[&AdapterFile]) -> Result<Option<Lora>> {
     if adapters.is_empty() {
@@ -465,7 +469,7 @@ impl Device for Gpu {
     }
 
     fn sleep(&mut self, row: usize) -> Result<()> {
-        self.changed.insert(row, (State { position: IDLE, ..bytemuck::Zeroable::zeroed() }, None));
+        self.changed.insert(row, (idle(), None));
         Ok(())
     }
 
