@@ -208,15 +208,16 @@ pub(crate) fn error_body(path: &str, error: &ApiError) -> String {
 
 /// What ends a stream of `path` that broke off behind `count` events, as its clients read it.
 pub(crate) fn last_words(path: &str, error: &ApiError, count: u64) -> Vec<u8> {
+    let body = || error_body(path, error);
     let text = match path {
-        "/v1/messages" => format!("event: error\ndata: {}\n\n", anthropic::error(error)),
+        "/v1/messages" => format!("event: error\ndata: {}\n\n", body()),
         "/v1/responses" => {
             let data = serde_json::json!({ "type": "error", "code": error.code, "message": error.message,
                                            "param": error.param, "sequence_number": count });
             format!("event: error\ndata: {data}\n\n")
         }
-        path if path.starts_with("/api/") => format!("{}\n", ollama::error(error)),
-        _ => format!("data: {}\n\n", error.json()),
+        path if path.starts_with("/api/") => format!("{}\n", body()),
+        _ => format!("data: {}\n\n", body()),
     };
     text.into_bytes()
 }
