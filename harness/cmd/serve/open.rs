@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 use weft_formats::gguf::File;
 use weft_formats::tokenizer::Tokenizer;
-use weft_hub::Store;
+use weft_hub::{Entry, Store};
 use weft_models::engine::{Engine, Event, GUESSES, Id, Options, Request};
 use weft_models::{AdapterFile, Model, Pooling, Spec, Synthetic};
 use weft_runtime::{Budget, Caps, DeviceKind};
@@ -378,10 +378,13 @@ impl Folder {
         self.store.list().into_iter().map(|e| e.name).collect()
     }
 
+    fn entry(&self, name: &str) -> Option<Entry> {
+        self.store.list().into_iter().find(|e| e.name == name)
+    }
+
     /// The file of a model.
     pub(super) fn find(&self, name: &str) -> Option<PathBuf> {
-        let entry = self.store.list().into_iter().find(|e| e.name == name)?;
-        entry.files.into_iter().next()
+        self.entry(name)?.files.into_iter().next()
     }
 
     /// How many models there are.
@@ -427,8 +430,7 @@ pub(super) fn may_pass(e: &Error) -> bool {
 
 impl Library for Folder {
     fn bytes(&self, name: &str) -> std::result::Result<u64, String> {
-        let entry = self.store.list().into_iter().find(|e| e.name == name);
-        let path = entry.and_then(|e| e.files.into_iter().next()).ok_or("it is gone")?;
+        let path = self.find(name).ok_or("it is gone")?;
         let plain = |e: Error| e.to_string().replace(&path.display().to_string(), name);
         File::open(&path).map_err(Error::from).and_then(|file| self.planned(&file)).map_err(plain)
     }
@@ -438,7 +440,7 @@ impl Library for Folder {
     }
 
     fn size(&self, name: &str) -> Option<u64> {
-        self.store.list().into_iter().find(|e| e.name == name).map(|e| e.size)
+        self.entry(name).map(|e| e.size)
     }
 
     fn open(&self, name: &str) -> std::result::Result<weft_server::Opened, Unopened> {

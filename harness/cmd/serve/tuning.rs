@@ -140,16 +140,22 @@ fn memory(
     let free = available.saturating_sub(taken);
     let shape = &read.settings.shape;
     let context = read.settings.context;
-    // What was allowed to take more than there is needs no smaller batch.
-    let least = TrainOptions { checkpointing: Checkpointing::Every, ..options };
-    let least = TrainPlan::of(&read.spec, weights, shape, &least, gpu.budget()).map_err(line)?;
-    let fits = TrainPlan::largest_fitting(&read.spec, 0, shape, &options, gpu.budget(), context, free);
-    let way_out = match (options.checkpointing, fits) {
-        (Checkpointing::Within(_), _) if least.total() - least.weights <= free => {
-            format!("with \"memory\" {} or less it would fit", free + plan.weights)
+    // What was allowed to take more than there is needs no smaller batch, which takes long to look for.
+    let with_less = match options.checkpointing {
+        Checkpointing::Within(_) => {
+            let least = TrainOptions { checkpointing: Checkpointing::Every, ..options };
+            let least = TrainPlan::of(&read.spec, weights, shape, &least, gpu.budget()).map_err(line)?;
+            least.total() - least.weights <= free
         }
-        (_, Some((batch, context))) => format!("a batch of {batch} with a context of {context} would fit"),
-        (_, None) => "not even a batch of 16 tokens fits".into(),
+        Checkpointing::Every | Checkpointing::Never => false,
+    };
+    let way_out = if with_less {
+        format!("with \"memory\" {} or less it would fit", free + plan.weights)
+    } else {
+        match TrainPlan::largest_fitting(&read.spec, 0, shape, &options, gpu.budget(), context, free) {
+            Some((batch, context)) => format!("a batch of {batch} with a context of {context} would fit"),
+            None => "not even a batch of 16 tokens fits".into(),
+        }
     };
     let beside = if shared { "beside the models that answer " } else { "" };
     let why = format!(
