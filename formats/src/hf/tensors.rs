@@ -92,7 +92,10 @@ impl Plan<'_> {
     fn check_optional(&self) -> Result<(), Error> {
         let Config { architecture: a, layers, .. } = self.config;
         let all = || a.modules().filter(|m| m.optional && m.place == Place::Layer);
-        let has = |m: &Module, layer: usize| self.tensors.iter().any(|t| t.name == m.gguf_name(layer));
+        let has = |m: &Module, layer: usize| {
+            let name = m.gguf_name(layer);
+            self.tensors.iter().any(|t| t.name == name)
+        };
         let lacking: Vec<_> = (0..*layers)
             .flat_map(|layer| all().map(move |m| (m, layer)))
             .filter(|(m, layer)| !has(m, *layer))
