@@ -13,7 +13,7 @@ struct Params {
     tokens: u32,
     width: u32,
     grid_x: u32,
-    scale: f32,
+    scale: f32,  // 1, since what stays in f32 need not be brought into the range of f16
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

@@ -41,6 +41,12 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
+/// Gate and up of each token as the unit reads them: `[tokens, 2 width]`.
+fn side_by_side(gate: &[f32], up: &[f32], width: u32) -> Vec<f32> {
+    let rows = gate.chunks_exact(width as usize).zip(up.chunks_exact(width as usize));
+    rows.flat_map(|(g, u)| [g, u]).flatten().copied().collect()
+}
+
 fn case(act: Activation, [tokens, width]: [u32; 2], magnitude: f32, out: Format) -> Case {
     let name = format!("{} tokens {tokens} width {width} magnitude {magnitude:e}", act.name());
     let (variant, tolerance) = match out {
@@ -56,9 +62,7 @@ fn case(act: Activation, [tokens, width]: [u32; 2], magnitude: f32, out: Format)
         let n = (tokens * width) as usize;
         let gate: Vec<f32> = rng.values(n).iter().map(|v| v * magnitude).collect();
         let up = rng.values(n);
-        let rows = gate.chunks_exact(width as usize).zip(up.chunks_exact(width as usize));
-        let x: Vec<f32> = rows.flat_map(|(g, u)| [g, u]).flatten().copied().collect();
-        let x = input(gpu, &x)?;
+        let x = input(gpu, &side_by_side(&gate, &up, width))?;
         let y = Guarded::new(gpu, (out.rows(tokens) * u64::from(width) * out.bytes()) as usize / 4, None)?;
         let mut rec = Recorder::new(gpu);
         Glu { x: &x, y: &y.slice, out, act, tokens, width }.record(&mut rec)?;
@@ -84,8 +88,7 @@ fn backward(act: Activation, [tokens, width]: [u32; 2], magnitude: f32, format: 
         let n = (tokens * width) as usize;
         let gate: Vec<f32> = rng.values(n).iter().map(|v| v * magnitude).collect();
         let (up, dy) = (rng.values(n), rng.values(n));
-        let rows = gate.chunks_exact(width as usize).zip(up.chunks_exact(width as usize));
-        let pairs: Vec<f32> = rows.flat_map(|(g, u)| [g, u]).flatten().copied().collect();
+        let pairs = side_by_side(&gate, &up, width);
         // In place, dy becomes the output, and x its gradient where that does not go to tiles.
         let y = Guarded::new(gpu, n, Some(&dy))?;
         let values = format.rows(tokens) as usize * 2 * width as usize;
