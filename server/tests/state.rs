@@ -19,7 +19,7 @@ fn the_server_tells_what_it_is() {
     assert_eq!(server.get("/v1/models/a/b").error().0, 404);
     let props = server.get("/props").json();
     assert_eq!((&props["total_slots"], &props["model"]), (&json!(4), &json!("fake")));
-    // As a person would write it, and not the digits of 32 bits in 64.
+    // It is told as a person would write it, and not with the digits that 32 bits have in 64.
     assert_eq!(props["default_generation_settings"]["params"]["top_p"], json!(0.95));
     let slots = server.get("/slots").json();
     assert_eq!(slots.as_array().expect("slots").len(), 4);

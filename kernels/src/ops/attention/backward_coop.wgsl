@@ -313,7 +313,7 @@ fn main(
     //@ end
 }
 
-// As many staged dimensions, d0 on, of this subgroup's rows, into the gradient.
+// Writes `dims` staged dimensions of this subgroup's rows, from d0 on, into the gradient.
 fn store(row0: u32, strip: u32, rows: u32, kv_head: u32, lane: u32, d0: u32, dims: u32, factor: f32) {
     let fours = dims / 4u;
     for (var e = lane; e < T * fours; e += SG) {

@@ -276,7 +276,7 @@ fn main(
     //@ end
 }
 
-// As many staged dimensions, d0 on, of this subgroup's rows, into o.
+// Writes `dims` staged dimensions of this subgroup's rows, from d0 on, into o.
 fn store(strip: u32, row0: u32, rows: u32, kv_head: u32, lane: u32, d0: u32, dims: u32, split: u32) {
     let fours = dims / 4u;
     for (var e = lane; e < RW * T * fours; e += SG) {

@@ -2,7 +2,8 @@
 //   narrow[z, t, j ranks + r] = scale sum_c wide[t, c] m(r, c)    over the z-th part of the columns c
 //
 // narrow  [parts, tokens, narrow_stride] f32, from narrow_column on: adapter j's ranks behind those of j - 1
-// wide    [tokens, wide_stride] f32, f16 or f16 in tiles (wide_rows.wgsl, wide_tiles.wgsl), those of adapter j from columns[j] on
+// wide    [tokens, wide_stride] f32, f16 or f16 in tiles (wide_rows.wgsl, wide_tiles.wgsl), those of adapter j
+//         from columns[j] on
 // matrix  m of adapter j from places[j] on: A [ranks, width] if BY_A is 1, else B [width, ranks]
 //
 // One workgroup of four subgroups computes BM tokens x RN ranks of one adapter, a subgroup a matrix of

@@ -2,7 +2,8 @@
 //   m[z](r, c) = scale sum_t narrow[t, j ranks + r] wide[t, c]  (+ m(r, c))    over the z-th part of the tokens t
 //
 // narrow  [tokens, narrow_stride] f32, from narrow_column on: adapter j's ranks behind those of j - 1
-// wide    [tokens, wide_stride] f32, f16 or f16 in tiles (wide_rows.wgsl, wide_tiles.wgsl), those of adapter j from columns[j] on
+// wide    [tokens, wide_stride] f32, f16 or f16 in tiles (wide_rows.wgsl, wide_tiles.wgsl), those of adapter j
+//         from columns[j] on
 // matrix  [parts]; m of adapter j from places[j] on: A [ranks, width] if BY_A is 1, else B [width, ranks]
 //
 // One workgroup of four subgroups computes RN ranks x 4 T columns of one adapter, a subgroup a matrix of
