@@ -107,6 +107,7 @@ pub struct Caps {
 
 /// The features we use where they exist.
 const OPTIONAL: wgpu::Features = wgpu::Features::SUBGROUP
+    .union(wgpu::Features::SUBGROUP_BARRIER)
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::IMMEDIATES)
     .union(wgpu::Features::TIMESTAMP_QUERY)
@@ -115,10 +116,14 @@ const OPTIONAL: wgpu::Features = wgpu::Features::SUBGROUP
 /// The optional features to request from `adapter`.
 pub(crate) fn features(adapter: &wgpu::Adapter, without: Without) -> wgpu::Features {
     let mut f = adapter.features() & OPTIONAL;
-    f.set(wgpu::Features::SUBGROUP, f.contains(wgpu::Features::SUBGROUP) && !without.subgroups);
+    let subgroups = f.contains(wgpu::Features::SUBGROUP) && !without.subgroups;
+    f.set(wgpu::Features::SUBGROUP, subgroups);
+    f.set(wgpu::Features::SUBGROUP_BARRIER, f.contains(wgpu::Features::SUBGROUP_BARRIER) && subgroups);
     f.set(wgpu::Features::SHADER_F16, f.contains(wgpu::Features::SHADER_F16) && !without.f16);
+    // The kernels with matrices have barriers of subgroups, which all devices have that have matrices and subgroups.
     let coop = f.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
         && f.contains(wgpu::Features::SHADER_F16)
+        && (!subgroups || f.contains(wgpu::Features::SUBGROUP_BARRIER))
         && !without.coop;
     f.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, coop);
     f.set(wgpu::Features::IMMEDIATES, f.contains(wgpu::Features::IMMEDIATES) && !without.immediates);

@@ -189,6 +189,18 @@ impl Gpu {
         self.creating(make, |message, _| Error::Gpu(message)).ok()
     }
 
+    /// The shader as wgpu gets it.
+    fn source<'a>(&self, job: &'a CompileJob) -> wgpu::ShaderSource<'a> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if self.caps().backend == "vulkan"
+            && let Some(module) =
+                crate::barriers::ordered(&job.source, self.caps().kind == crate::DeviceKind::Cpu)
+        {
+            return wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(module));
+        }
+        wgpu::ShaderSource::Wgsl(job.source.as_str().into())
+    }
+
     fn compile(
         &self,
         job: &CompileJob,
@@ -197,10 +209,7 @@ impl Gpu {
         let device = &self.0.device;
         let name = &job.pipeline.name;
         let build = || {
-            let desc = wgpu::ShaderModuleDescriptor {
-                label: Some(name),
-                source: wgpu::ShaderSource::Wgsl(job.source.as_str().into()),
-            };
+            let desc = wgpu::ShaderModuleDescriptor { label: Some(name), source: self.source(job) };
             let module = if job.checked {
                 device.create_shader_module(desc)
             } else {

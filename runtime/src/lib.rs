@@ -19,6 +19,8 @@
 //! to keep the queue bounded.
 
 mod arena;
+#[cfg(not(target_arch = "wasm32"))]
+mod barriers;
 mod budget;
 mod cache;
 mod caps;
