@@ -22,6 +22,29 @@ fn caps(caps: Caps) -> Caps {
     Caps { coop, subgroups: Some((SUBGROUP, SUBGROUP)), texels: false, ..caps }
 }
 
+/// What stands for operations between the invocations of a subgroup, by way of workgroup memory. They wait for the whole
+/// workgroup, and a vote is the workgroup's: all of it then takes a branch that one subgroup would have taken.
+const SUBGROUPS: &str = "
+var<workgroup> of_lanes: array<f32, WG>;
+var<private> of_lid: u32;
+fn shuffled(value: f32, by: u32) -> f32 {
+    workgroupBarrier();
+    of_lanes[of_lid] = value;
+    workgroupBarrier();
+    return of_lanes[of_lid ^ by];
+}
+fn voted(yes: bool) -> bool {
+    workgroupBarrier();
+    of_lanes[of_lid] = f32(yes);
+    workgroupBarrier();
+    var any = 0.0;
+    for (var i = 0u; i < WG; i++) {
+        any = max(any, of_lanes[i]);
+    }
+    return any > 0.0;
+}
+";
+
 /// What the types of matrices become: 2 x 16, 16 x 4 and 2 x 4 values.
 const MATRICES: &str = "
 alias MatA = array<vec4<f32>, 8>;
@@ -166,12 +189,20 @@ fn text(kernel: &str) -> String {
             && !l.contains("@builtin(subgroup_")
     };
     let rest: String = kernel.lines().filter(own).flat_map(|l| [l, "\n"]).collect();
-    let mut rest = rest.replace("coopMultiplyAdd(", "multiply_add(");
+    let mut rest = rest
+        .replace("coopMultiplyAdd(", "multiply_add(")
+        .replace("subgroupBarrier(", "workgroupBarrier(")
+        .replace("subgroupShuffleXor(", "shuffled(")
+        .replace("subgroupAny(", "voted(");
     let body = rest.find("fn main(").and_then(|at| Some(at + rest[at..].find(") {\n")? + 4)).expect("main");
     rest.insert_str(
         body,
         &format!("let sid = lid / {SUBGROUP}u;\nlet lane = lid % {SUBGROUP}u;\nof_lane = lane;\n"),
     );
+    if rest.contains("shuffled(") {
+        rest.insert_str(body, "of_lid = lid;\n");
+        rest += SUBGROUPS;
+    }
     let mut arrays: Vec<String> = Vec::new();
     let mut out = String::new();
     // The next operation that is left, with what it begins with.
@@ -226,7 +257,7 @@ fn text(kernel: &str) -> String {
 
 /// The usual cases, as op, variant, type and the beginning of the name: each kernel with each of its ways that a text can
 /// have, in tiles that compile soon. What takes longest comes first.
-const USUAL: [&str; 23] = [
+const USUAL: [&str; 25] = [
     "matmul direct F16 tile 0",
     "matmul_dx direct F16 tile 0",
     "matmul direct Q8_0 rows 64 cols 256",
@@ -236,7 +267,9 @@ const USUAL: [&str; 23] = [
     "attention coop f16 heads 7/1 x 64 tokens 40 at 140 window 0 splits 1 growing",
     "attention coop f16 heads 7/1 x 64 tokens 33 at 100",
     "attention coop q8_0 heads 4/4 x 64 tokens 70 at 505 window 90 splits 1 ring",
+    "attention coop_wide f16 heads 7/1 x 64 tokens 40 at 140 window 0 splits 1 growing",
     "attention_train coop  heads 2/1 x 64 sequences [70, 1, 40, 130] gradients 1e0 Causal { window: 33 }",
+    "attention_backward coop  heads 2/1 x 64 sequences [70, 1, 40, 130] gradients 1e0 Causal { window: 33 }",
     "matmul sliced Q6_K tile 3 rows 64 cols 768 tokens 64",
     "matmul sliced F16 tile 2 rows 64 cols 768 tokens 32",
     "matmul sliced Q4_K tile 1 rows 128 cols 4096 tokens 19",

@@ -1,7 +1,7 @@
 //! Every composed shader, validated by naga and written for Vulkan, Metal and DX12 without a GPU.
 
 use naga::back::{hlsl, msl, spv};
-use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use weft_kernels::registry::shaders;
 use weft_kernels::{Budget, Fields};
 use weft_runtime::{Access, Shader};
@@ -31,8 +31,11 @@ fn check((shader, fields): &(Shader, Fields)) {
     if extended {
         capabilities |=
             Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX;
+        capabilities.set(Capabilities::SUBGROUP_BARRIER, shader.source.contains("subgroupBarrier("));
     }
     let info = Validator::new(ValidationFlags::all(), capabilities)
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
         .validate(&module)
         .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&shader.source)));
 

@@ -116,7 +116,10 @@ pub fn attentions(caps: &Caps, deepest: u32) -> Vec<Attention> {
         ..LARGE
     };
     all.extend(Variant::ALL.map(|v| Attention { how: How::Train(v), ..batch }));
-    all.extend([Variant::Rows, Variant::Coop].map(|v| Attention { how: How::Backward(v), ..batch }));
+    all.extend(
+        [Variant::Rows, Variant::Coop, Variant::CoopWide]
+            .map(|v| Attention { how: How::Backward(v), ..batch }),
+    );
     all
 }
 

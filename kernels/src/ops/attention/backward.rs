@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use weft_runtime::{Access, Caps, Cost, Recorder, Shader, Slice};
 
-use super::kernel::{COOP_KEYS, Variant};
+use super::kernel::{COOP_KEYS, CoopTile, Variant};
 use super::shape::Mask;
 use super::train::{PEAK_BYTES, Shape};
 use crate::coop::Coop;
@@ -209,7 +209,7 @@ fn fits(variant: Variant, caps: &Caps, head_dim: u32) -> std::result::Result<(),
 }
 
 /// A gradient's shader: the baseline, or with cooperative matrices.
-fn backward_kernel(gradient: Gradient, head_dim: u32, coop: Option<Coop>) -> (String, u32) {
+fn backward_kernel(gradient: Gradient, head_dim: u32, coop: Option<CoopTile>) -> (String, u32) {
     let what = match gradient {
         Gradient::Queries => "q",
         Gradient::KeysAndValues => "kv",
@@ -219,13 +219,14 @@ fn backward_kernel(gradient: Gradient, head_dim: u32, coop: Option<Coop>) -> (St
     match coop {
         None => (format!("attention_backward_{what}_h{head_dim}_f32"), tile(head_dim)),
         Some(c) => {
-            let name = format!("attention_backward_{what}_coop{}_s{}_h{head_dim}", c.side, c.subgroup);
-            (name, 4 * c.side)
+            let CoopTile { side, subgroup, subgroups } = c;
+            let name = format!("attention_backward_{what}_coop{side}_s{subgroup}x{subgroups}_h{head_dim}");
+            (name, c.rows())
         }
     }
 }
 
-fn backward_shader(gradient: Gradient, head_dim: u32, coop: Option<Coop>) -> Shader {
+fn backward_shader(gradient: Gradient, head_dim: u32, coop: Option<CoopTile>) -> Shader {
     let outputs = if gradient == Gradient::KeysAndValues { 2 } else { 1 };
     let mut bindings = vec![Access::ReadWrite; 6 + usize::from(coop.is_some()) + outputs];
     bindings[0] = Access::Read;
@@ -243,19 +244,9 @@ fn backward_shader(gradient: Gradient, head_dim: u32, coop: Option<Coop>) -> Sha
                 16 => include_str!("coop16.wgsl"),
                 _ => include_str!("coop8.wgsl"),
             };
-            let constants = [
-                ("HD", head_dim),
-                ("SG", c.subgroup),
-                ("BK", COOP_KEYS),
-                ("ND", head_dim / c.side),
-                // Loads of an invocation for its own rows.
-                ("OL", (c.side * head_dim).div_ceil(4 * c.subgroup)),
-                ("OWN_KEYS", u32::from(gradient != Gradient::Queries)),
-                ("VALUES", u32::from(gradient == Gradient::Values)),
-                // Loads of an invocation for a tile, in eights; vec4 of its share of a row's scores.
-                ("KL", (COOP_KEYS * head_dim / 8).div_ceil(4 * c.subgroup)),
-                ("NV", COOP_KEYS * c.side / (4 * c.subgroup)),
-            ];
+            let own = u32::from(gradient != Gradient::Queries);
+            let values = u32::from(gradient == Gradient::Values);
+            let constants = [&c.constants(head_dim)[..], &[("OWN_KEYS", own), ("VALUES", values)]].concat();
             let enables = ["f16", "wgpu_cooperative_matrix"];
             compose(&enables, &constants, &[include_str!("backward_coop.wgsl"), MASK, matrices])
         }
@@ -280,9 +271,10 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
         }
     }
     for coop in Coop::DEVICES {
-        for head_dim in [64, 128] {
+        for (head_dim, variant) in [(64, Variant::Coop), (128, Variant::Coop), (128, Variant::CoopWide)] {
             for gradient in [Gradient::Queries, Gradient::Keys, Gradient::Values] {
-                all.push((backward_shader(gradient, head_dim, Some(coop)), BackwardParams::FIELDS));
+                let shader = backward_shader(gradient, head_dim, Some(variant.tile(coop)));
+                all.push((shader, BackwardParams::FIELDS));
             }
         }
     }
@@ -319,14 +311,11 @@ impl Backward<'_> {
     /// As [`attention`](super::train::attention).
     pub fn record(&self, rec: &mut Recorder) -> Result<()> {
         let (caps, s) = (rec.gpu().caps(), self.shape);
-        let variant = match Variant::of_batch("attention_backward", caps, s.tokens, s.head_dim) {
-            v if fits(v, caps, s.head_dim).is_ok() => v,
-            _ => Variant::Rows,
-        };
-        self.record_as(rec, variant)
+        let can = |v: Variant| fits(v, caps, s.head_dim).is_ok();
+        self.record_as(rec, Variant::of_batch("attention_backward", caps, s.tokens, s.head_dim, can))
     }
 
-    /// Records them as [`Variant::Rows`] or [`Variant::Coop`].
+    /// Records them as [`Variant::Rows`], [`Variant::Coop`] or [`Variant::CoopWide`].
     ///
     /// # Errors
     /// As [`Backward::record`]; the device lacks what the variant needs.
@@ -336,7 +325,7 @@ impl Backward<'_> {
         if let Err(why) = fits(variant, gpu.caps(), s.head_dim) {
             return Err(PlanError::Shape { op: "attention", what: why.into() }.into());
         }
-        let coop = if variant == Variant::Rows { None } else { Coop::of(gpu.caps()) };
+        let coop = Coop::of(gpu.caps()).filter(|_| variant != Variant::Rows).map(|c| variant.tile(c));
         let (peak, stats) = (scratch.range(0, 4), scratch.range(PEAK_BYTES, 2 * s.lse_bytes()));
         let reset = gpu.pipeline("attention_backward_reset", reset_shader)?;
         rec.dispatch(

@@ -13,12 +13,13 @@
 // peak      [1] bits of the largest magnitude in g
 // gradient  dq as q, or dk or dv as k
 //
-// One workgroup of four subgroups computes BQ own rows of one KV head: query rows (see kernel.wgsl), or keys.
-// It walks the others, BK at a time, loads ahead, and adds to what earlier ones left if `more` is set.
+// One workgroup of NSG subgroups computes BQ own rows of one KV head: query rows (see kernel.wgsl), or keys; a subgroup
+// has the T rows of a matrix. It walks the others, BK at a time, and adds to what earlier ones left if `more` is set.
+// As in coop.wgsl what is walked is shared, loaded ahead and put into the other of two places, and scores and weights
+// are of one subgroup, whose barriers order them.
 
-const BQ: u32 = 4u * T;
-const RW: u32 = 1u;
-const WG: u32 = 4u * SG;
+const BQ: u32 = NSG * T;
+const WG: u32 = NSG * SG;
 const HS: u32 = HD + 8u;        // strides, padded against bank conflicts
 const SS: u32 = BK + 4u;
 const PS: u32 = BK + 8u;
@@ -26,6 +27,8 @@ const D4: u32 = HD / 4u;
 const SHARE: u32 = SG / T;      // lanes that share a row
 const D8: u32 = HD / 8u;
 const SCORES: u32 = 2u - VALUES; // tiles of scores, and of g . v
+const TILE: u32 = 2u * BK * HS;
+const BESIDE: u32 = BK / T;     // matrices of scores in a row of them
 const LOG2_E: f32 = 1.4426950408889634;
 
 struct Params {
@@ -51,8 +54,8 @@ struct Params {
 @group(0) @binding(8) var<storage, read_write> gradient: array<vec4<f32>>;
 
 // What belongs to the walked query rows: (lse, D), and the first token they see.
-var<workgroup> walked_stat: array<vec2<f32>, BK>;
-var<workgroup> walked_first: array<u32, BK>;
+var<workgroup> walked_stat: array<vec2<f32>, 2u * BK>;
+var<workgroup> walked_first: array<u32, 2u * BK>;
 
 fn query_at(r: u32, kv_head: u32) -> u32 {
     return (r / p.group) * p.kv_heads * p.group + kv_head * p.group + r % p.group;
@@ -119,6 +122,8 @@ fn walked_others(r: u32, last: u32, kv_head: u32, c: u32, by: f32) -> mat2x4<f16
     return halves(walked_other(at, by), walked_other(at + 1u, by));
 }
 
+// naga takes a subgroup for what differs between invocations, and matrices in a branch by it for an error.
+@diagnostic(off, derivative_uniformity)
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -152,31 +157,45 @@ fn main(
 
     // Own rows, through the tile of the walked ones, into registers: all loads before the first store, so that they are
     // in flight together, which short sequences feel.
-    //@ for n in OL
-    let o$n = min(lid + $nu * WG, BQ * D4 - 1u);
-    let own_at$n = own_at(min(row0 + o$n / D4, rows - 1u), kv_head) * D4 + o$n % D4;
-    let own_one$n = own_score(own_at$n) * (p.scale * LOG2_E);
+    //@ for h in RP
+    //@ for n in RL
+    let o_$h_$n = lid + ($hu * RL + $nu) * WG;
+    let own_at_$h_$n = own_at(min(row0 + o_$h_$n / D4, rows - 1u), kv_head) * D4 + o_$h_$n % D4;
+    let own_one_$h_$n = own_score(own_at_$h_$n) * (p.scale * LOG2_E);
     //@ if !VALUES
-    let own_two$n = own_other(own_at$n, by);
+    let own_two_$h_$n = own_other(own_at_$h_$n, by);
     //@ end
     //@ end
-    //@ for n in OL
-    put4(o$n / D4 * HS + o$n % D4 * 4u, own_one$n);
+    //@ end
+    //@ for d in ND
+    var a_$d = MatA();
+    //@ if !VALUES
+    var b_$d = MatA();
+    //@ end
+    //@ end
+    //@ for h in RP
+    //@ for n in RL
+    put4((o_$h_$n / D4 - $hu * (BQ / RP)) * HS + o_$h_$n % D4 * 4u, own_one_$h_$n);
     //@ end
     workgroupBarrier();
-    //@ for d in ND
-    let a_$d = coopLoadT<MatA>(&kv[(sid * T * HS + $du * T) / PER], HS / PER);
-    //@ end
+    if (sid / (NSG / RP) == $hu) {
+        //@ for d in ND
+        a_$d = coopLoadT<MatA>(&kv[(sid % (NSG / RP) * T * HS + $du * T) / PER], HS / PER);
+        //@ end
+    }
     workgroupBarrier();
     //@ if !VALUES
-    //@ for n in OL
-    put4(o$n / D4 * HS + o$n % D4 * 4u, own_two$n);
+    //@ for n in RL
+    put4((o_$h_$n / D4 - $hu * (BQ / RP)) * HS + o_$h_$n % D4 * 4u, own_two_$h_$n);
     //@ end
     workgroupBarrier();
-    //@ for d in ND
-    let b_$d = coopLoadT<MatA>(&kv[(sid * T * HS + $du * T) / PER], HS / PER);
-    //@ end
+    if (sid / (NSG / RP) == $hu) {
+        //@ for d in ND
+        b_$d = coopLoadT<MatA>(&kv[(sid % (NSG / RP) * T * HS + $du * T) / PER], HS / PER);
+        //@ end
+    }
     workgroupBarrier();
+    //@ end
     //@ end
 
     let strip = sid * T;
@@ -208,15 +227,17 @@ fn main(
     var one$n = walked_scores(begin + i$n / D8, max(end, 1u) - 1u, kv_head, i$n % D8);
     var two$n = walked_others(begin + i$n / D8, max(end, 1u) - 1u, kv_head, i$n % D8, by);
     //@ end
+    var tile = 0u; // which of the two places, in values
     for (var walk = begin; walk < end; walk += BK) {
-        workgroupBarrier();
+        tile = TILE - tile;
         //@ for n in KL
-        put8(i$n / D8 * HS + i$n % D8 * 8u, one$n);
-        put8(BK * HS + i$n / D8 * HS + i$n % D8 * 8u, two$n);
+        put8(tile + i$n / D8 * HS + i$n % D8 * 8u, one$n);
+        put8(tile + BK * HS + i$n / D8 * HS + i$n % D8 * 8u, two$n);
         //@ end
+        let walked = tile / TILE * BK;
         if (OWN_KEYS == 1u && lid < BK) {
-            walked_stat[lid] = stat_ahead;
-            walked_first[lid] = first_ahead;
+            walked_stat[walked + lid] = stat_ahead;
+            walked_first[walked + lid] = first_ahead;
         }
         workgroupBarrier();
 
@@ -232,7 +253,7 @@ fn main(
         for (var j = 0u; j < BK / T; j++) {
             var s = MatC();
             //@ for d in ND
-            let x$d = coopLoad<MatB>(&kv[(j * T * HS + $du * T) / PER], HS / PER);
+            let x$d = coopLoad<MatB>(&kv[(tile + j * T * HS + $du * T) / PER], HS / PER);
             s = coopMultiplyAdd(a_$d, x$d, s);
             //@ end
             let to = (strip * SS + j * T) / PER;
@@ -242,7 +263,7 @@ fn main(
             {
                 var o = MatC();
                 //@ for d in ND
-                let y$d = coopLoad<MatB>(&kv[((BK + j * T) * HS + $du * T) / PER], HS / PER);
+                let y$d = coopLoad<MatB>(&kv[(tile + (BK + j * T) * HS + $du * T) / PER], HS / PER);
                 o = coopMultiplyAdd(b_$d, y$d, o);
                 //@ end
                 let other_to = ((BQ + strip) * SS + j * T) / PER;
@@ -251,7 +272,7 @@ fn main(
             }
             //@ end
         }
-        workgroupBarrier();
+        subgroupBarrier();
         //@ for v in NV
         let n$v = vec4<u32>(share0 + 4u * $vu) + vec4<u32>(0u, 1u, 2u, 3u);
         var token$v = vec4<u32>(own_token);
@@ -262,7 +283,7 @@ fn main(
         if (OWN_KEYS == 1u) {
             token$v = vec4<u32>(p.token0) + (vec4<u32>(walk) + n$v) / vec4<u32>(p.group);
             key$v = vec4<u32>(own_token);
-            let at = share0 + 4u * $vu;
+            let at = walked + share0 + 4u * $vu;
             let s0 = walked_stat[at];
             let s1 = walked_stat[at + 1u];
             let s2 = walked_stat[at + 2u];
@@ -286,28 +307,27 @@ fn main(
         //@ for v in NV
         put_p(row * PS + share0 + 4u * $vu, w$v);
         //@ end
-        workgroupBarrier();
+        subgroupBarrier();
         for (var j = 0u; j < BK / T; j++) {
             let weights = coopLoadT<MatA>(&ps[(strip * PS + j * T) / PER], PS / PER);
             //@ for i in ND
-            let z$i = coopLoadT<MatB>(&kv[((VALUES * BK + j * T) * HS + $iu * T) / PER], HS / PER);
+            let z$i = coopLoadT<MatB>(&kv[(tile + (VALUES * BK + j * T) * HS + $iu * T) / PER], HS / PER);
             acc_$i = coopMultiplyAdd(weights, z$i, acc_$i);
             //@ end
         }
     }
 
     let factor = select(p.scale, 1.0, VALUES == 1u) / by;
-    workgroupBarrier();
-    // Two matrices at a time, which is what lies side by side where scores were.
+    // As many matrices at a time as lie side by side where scores were.
     //@ for i in ND
     {
-        let to = (strip * SS + $iu % 2u * T) / PER;
+        let to = (strip * SS + $iu % BESIDE * T) / PER;
         let values = acc_$i;
         coopStoreT(values, &scores[to], SS / PER);
-        if ($iu % 2u == 1u || $iu + 1u == ND) {
-            workgroupBarrier();
-            store(row0, strip, rows, kv_head, lane, $iu / 2u * 2u * T, ($iu % 2u + 1u) * T, factor);
-            workgroupBarrier();
+        if (($iu + 1u) % BESIDE == 0u || $iu + 1u == ND) {
+            subgroupBarrier();
+            store(row0, strip, rows, kv_head, lane, $iu / BESIDE * BESIDE * T, ($iu % BESIDE + 1u) * T, factor);
+            subgroupBarrier();
         }
     }
     //@ end

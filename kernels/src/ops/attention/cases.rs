@@ -998,7 +998,7 @@ fn packed_case(
             move |gpu, _, seed| forward(gpu, seed, variant),
         ));
     }
-    for variant in [Variant::Rows, Variant::Coop] {
+    for variant in [Variant::Rows, Variant::Coop, Variant::CoopWide] {
         if matches!(mask, Mask::Causal { .. }) && (variant == Variant::Rows || few) {
             let tolerance = if variant == Variant::Rows { 1e-6 } else { 1e-3 };
             let name = name.clone();

@@ -1,22 +1,31 @@
 // Causal attention with cooperative matrices (prefill): as kernel.wgsl, with q, k, v and the exponentials
 // rounded to f16 and all sums in f32. Bindings and splits as there, and the grid is (KV heads, tiles of rows, splits).
 //
-// One workgroup of four subgroups computes BQ query rows of one KV head, BK keys at a time; a subgroup RW
-// matrices of T rows. Queries and sums stay in registers, scores go through workgroup memory, where SHARE
-// lanes share a row. A matrix in registers cannot be scaled row by row, which online softmax asks for
-// whenever a row's largest score grows. So exponentials are taken relative to a maximum that follows only
-// when it has been left behind by 2^8 (f16 holds 2^15): after the first keys that is rare, and then the
-// sums take the way through workgroup memory (the idea is FlashAttention-4's). Tiles of rows with the most
-// keys come first, so that the last workgroups to run are short ones.
+// One workgroup of NSG subgroups computes BQ query rows of one KV head, BK keys at a time; a subgroup has the T rows
+// of a matrix. Queries and sums stay in registers, scores go through workgroup memory, where SHARE lanes share a
+// row. A matrix in registers cannot be scaled row by row, which online softmax asks for whenever a row's largest
+// score grows. So exponentials are taken relative to a maximum that follows only when it has been left behind by
+// 2^8 (f16 holds 2^15): after the first keys that is rare, and then the sums take the way through workgroup memory
+// (the idea is FlashAttention-4's). Tiles of rows with the most keys come first, so that the last workgroups to run
+// are short ones.
+//
+// Keys and values are what subgroups share. While a tile of them is used, the next one is on its way in registers,
+// and goes to the other of two places, so that subgroups meet once a tile. Scores, exponentials and sums are of one
+// subgroup's rows: a barrier of the subgroup orders them (in workgroup memory as well: see barriers.rs of the
+// runtime), and while one subgroup takes exponentials another can multiply. That is also why many subgroups with
+// few rows each are faster here than few with many, though each loads all keys and values from workgroup memory.
 
-const BQ: u32 = 4u * RW * T;
-const WG: u32 = 4u * SG;
+const BQ: u32 = NSG * T;
+const WG: u32 = NSG * SG;
 const D4: u32 = HD / 4u;
+const D8: u32 = HD / 8u;
 const HS: u32 = HD + 8u;        // strides, padded against bank conflicts
 const SS: u32 = BK + 4u;
 const SCORES: u32 = 1u;
+const BESIDE: u32 = BK / T;     // matrices of scores in a row of them
+const TILE: u32 = 2u * BK * HS; // keys and values
 const PS: u32 = BK + 8u;
-const SHARE: u32 = SG / (RW * T);
+const SHARE: u32 = SG / T;
 const LOWEST: f32 = -3.0e38;
 const AHEAD: f32 = 8.0;
 const LN_2: f32 = 0.6931471805599453;
@@ -48,21 +57,22 @@ const MERGE: u32 = 2u;
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>;
 
-var<workgroup> rows_of: array<f32, WG>; // a number for each lane, or for each row
+// By row, at the end: what the sums are multiplied by, and what the values of the chunks before are.
+var<workgroup> share_of: array<f32, BQ>;
 var<workgroup> rest_of: array<f32, BQ>;
-var<workgroup> grown: u32;              // 1: a maximum grew; 2: and there are sums already
 
 // Index of row r in [tokens, heads].
 fn head_of(r: u32, kv_head: u32) -> u32 {
     return (r / p.group) * p.kv_heads * p.group + kv_head * p.group + r % p.group;
 }
 
-// Four values of a query: the i-th of the rows that are the subgroups' r-th matrices.
-fn query4(row0: u32, rows: u32, kv_head: u32, r: u32, i: u32) -> vec4<f32> {
-    let row = min(row0 + (i / D4 / T * RW + r) * T + i / D4 % T, rows - 1u);
-    return q[head_of(row, kv_head) * D4 + i % D4];
+// Where the i-th eight values of a tile of keys lie, of which `left` are there from the one at `place` on.
+fn eight_at(place: u32, i: u32, left: u32, kv_head: u32) -> u32 {
+    return ((place + min(i / D8, left - 1u)) * p.kv_heads + kv_head) * D8 + i % D8;
 }
 
+// naga takes a vote of a subgroup for what differs between its invocations, and matrices in a branch by it for an error.
+@diagnostic(off, derivative_uniformity)
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) wid: vec3<u32>,
@@ -85,86 +95,91 @@ fn main(
     let first_key = min(begin + wid.z * each, max(end, begin));
     let last_key = min(first_key + each, max(end, begin));
 
-    // Queries, through the tile of keys and values, into registers: all loads before the first store, so that they are
-    // in flight together, which short sequences feel. Exponentials are powers of 2.
+    // Queries, through the tiles of keys and values, into registers: all loads before the first store, so that they
+    // are in flight together, which short sequences feel. Exponentials are powers of 2.
     let scale = p.scale * 1.4426950408889634;
-    //@ for n in QL
-    let place$n = min(lid + $nu * WG, 4u * T * D4 - 1u);
+    //@ for h in RP
+    //@ for n in RL
+    let place_$h_$n = lid + ($hu * RL + $nu) * WG;
+    let row_$h_$n = min(row0 + place_$h_$n / D4, rows - 1u);
+    let query_$h_$n = q[head_of(row_$h_$n, kv_head) * D4 + place_$h_$n % D4] * scale;
     //@ end
-    //@ for r in RW
-    //@ for n in QL
-    let query_$r_$n = query4(row0, rows, kv_head, $ru, place$n) * scale;
     //@ end
+    //@ for d in ND
+    var q_$d = MatA();
     //@ end
-    //@ for r in RW
-    //@ for n in QL
-    put4(place$n / D4 * HS + place$n % D4 * 4u, query_$r_$n);
+    //@ for h in RP
+    //@ for n in RL
+    put4((place_$h_$n / D4 - $hu * (BQ / RP)) * HS + place_$h_$n % D4 * 4u, query_$h_$n);
     //@ end
     workgroupBarrier();
-    //@ for d in ND
-    let q_$r_$d = coopLoadT<MatA>(&kv[(sid * T * HS + $du * T) / PER], HS / PER);
-    //@ end
+    if (sid / (NSG / RP) == $hu) {
+        //@ for d in ND
+        q_$d = coopLoadT<MatA>(&kv[(sid % (NSG / RP) * T * HS + $du * T) / PER], HS / PER);
+        //@ end
+    }
     workgroupBarrier();
     //@ end
 
     // This lane's row, and its share of the keys.
-    let strip = sid * RW * T;
+    let strip = sid * T;
     let row = strip + lane / SHARE;
-    let mates = sid * SG + lane / SHARE * SHARE; // first of the lanes that share it
     let share0 = (lane % SHARE) * (BK / SHARE);
     let token = min(row0 + row, rows - 1u) / p.group;
     let beyond = end_of(token);
     let first = first_of(token);
     var m = LOWEST;
     var l = 0.0;
-    //@ for r in RW
     //@ for i in ND
-    var acc_$r_$i = MatC();
-    //@ end
+    var acc_$i = MatC();
     //@ end
 
-    var place = place_of(first_key, 0u);
+    // Keys and values of the tile that comes next. An invocation past the end repeats the last load.
+    //@ for n in KL
+    let i$n = min(lid + $nu * WG, BK * D8 - 1u);
+    let at$n = i$n / D8 * HS + i$n % D8 * 8u;
+    var key$n: Held;
+    var value$n: Held;
+    //@ end
+    if (first_key < last_key) {
+        let place = place_of(first_key, 0u);
+        //@ for n in KL
+        let from$n = eight_at(place, i$n, last_key - first_key, kv_head);
+        key$n = held_key(from$n);
+        value$n = held_value(from$n);
+        //@ end
+    }
+    var tile = 0u; // which of the two places, in values
     for (var k0 = first_key; k0 < last_key; k0 += BK) {
-        // Keys and values into workgroup memory, all loads before the first store, so that they are in
-        // flight together. An invocation past the end repeats the last load.
+        tile = TILE - tile;
         //@ for n in KL
-        let i$n = min(lid + $nu * WG, BK * HD / 8u - 1u);
-        let row$n = place + min(i$n / (HD / 8u), last_key - 1u - k0);
-        let from$n = (row$n * p.kv_heads + kv_head) * (HD / 8u) + i$n % (HD / 8u);
-        let key$n = held_key(from$n);
-        let value$n = held_value(from$n);
+        put8(tile + at$n, halves(key$n));
+        put8(tile + BK * HS + at$n, halves(value$n));
         //@ end
-        place = place_of(k0 + BK, 0u);
         workgroupBarrier();
-        //@ for n in KL
-        let at$n = (i$n / (HD / 8u)) * HS + (i$n % (HD / 8u)) * 8u;
-        put8(at$n, halves(key$n));
-        put8(BK * HS + at$n, halves(value$n));
-        //@ end
-        if (lid == 0u) {
-            grown = 0u;
+        let next = k0 + BK;
+        if (next < last_key) {
+            let place = place_of(next, 0u);
+            //@ for n in KL
+            let from$n = eight_at(place, i$n, last_key - next, kv_head);
+            key$n = held_key(from$n);
+            value$n = held_value(from$n);
+            //@ end
         }
-        workgroupBarrier();
 
         // Scores of this subgroup's rows. (Loops over keys that are not unrolled measured no slower on an
         // H200, and 8 x 8 matrices would make a long text of them.)
         for (var j = 0u; j < BK / T; j++) {
-            //@ for r in RW
-            var s$r = MatC();
-            //@ end
+            var s = MatC();
             //@ for d in ND
-            let k$d = coopLoad<MatB>(&kv[(j * T * HS + $du * T) / PER], HS / PER);
-            //@ for r in RW
-            s$r = coopMultiplyAdd(q_$r_$d, k$d, s$r);
+            let k$d = coopLoad<MatB>(&kv[(tile + j * T * HS + $du * T) / PER], HS / PER);
+            s = coopMultiplyAdd(q_$d, k$d, s);
             //@ end
-            //@ end
-            //@ for r in RW
-            let to$r = ((strip + $ru * T) * SS + j * T) / PER;
-            let sum$r = s$r;
-            coopStoreT(sum$r, &scores[to$r], SS / PER);
-            //@ end
+            let to = (strip * SS + j * T) / PER;
+            let sum = s;
+            coopStoreT(sum, &scores[to], SS / PER);
         }
-        workgroupBarrier();
+        subgroupBarrier();
 
         var top = LOWEST;
         let whole = k0 + BK <= min(last_key, least_end) && k0 >= most_first;
@@ -177,68 +192,50 @@ fn main(
         }
         top = max(top, max(max(e$v.x, e$v.y), max(e$v.z, e$v.w)));
         //@ end
-        if (top > m + AHEAD) {
-            grown = select(2u, 1u, k0 == first_key);
-        }
-        let grow = workgroupUniformLoad(&grown);
-        if (grow > 0u) {
-            rows_of[lid] = top;
-            workgroupBarrier();
-            for (var i = 0u; i < SHARE; i++) {
-                top = max(top, rows_of[mates + i]);
+        if (subgroupAny(top > m + AHEAD)) {
+            for (var i = 1u; i < SHARE; i *= 2u) {
+                top = max(top, subgroupShuffleXor(top, i));
             }
             let higher = max(m, top);
             let decay = exp2(m - higher);
             l *= decay;
             m = higher;
-            if (grow == 2u) {
+            if (k0 != first_key) {
                 //@ for i in ND
                 {
-                    //@ for r in RW
-                    let to$r = (strip + $ru * T) * SS / PER;
-                    let old$r = acc_$r_$i;
-                    coopStoreT(old$r, &scores[to$r], SS / PER);
-                    //@ end
-                    workgroupBarrier();
+                    subgroupBarrier();
+                    let to = strip * SS / PER;
+                    let old = acc_$i;
+                    coopStoreT(old, &scores[to], SS / PER);
+                    subgroupBarrier();
                     scale_row(row * SS + (lane % SHARE) * (T / SHARE), decay);
-                    workgroupBarrier();
-                    //@ for r in RW
-                    acc_$r_$i = coopLoadT<MatC>(&scores[to$r], SS / PER);
-                    //@ end
-                    workgroupBarrier();
+                    subgroupBarrier();
+                    acc_$i = coopLoadT<MatC>(&scores[to], SS / PER);
                 }
                 //@ end
             }
         }
+        // Far above what masks a key and far below any score, so that a row without keys has exponentials of 0.
+        let origin = max(m, -1.0e30);
         //@ for v in NV
-        e$v = select(vec4<f32>(), exp2(e$v - m), e$v > vec4<f32>(LOWEST));
+        e$v = exp2(e$v - origin);
         l += e$v.x + e$v.y + e$v.z + e$v.w;
         put_p(row * PS + share0 + 4u * $vu, e$v);
         //@ end
-        workgroupBarrier();
+        subgroupBarrier();
 
         for (var j = 0u; j < BK / T; j++) {
-            //@ for r in RW
-            let p$r = coopLoadT<MatA>(&ps[((strip + $ru * T) * PS + j * T) / PER], PS / PER);
-            //@ end
+            let weights = coopLoadT<MatA>(&ps[(strip * PS + j * T) / PER], PS / PER);
             //@ for i in ND
-            let v$i = coopLoadT<MatB>(&kv[((BK + j * T) * HS + $iu * T) / PER], HS / PER);
-            //@ for r in RW
-            acc_$r_$i = coopMultiplyAdd(p$r, v$i, acc_$r_$i);
-            //@ end
+            let v$i = coopLoadT<MatB>(&kv[(tile + (BK + j * T) * HS + $iu * T) / PER], HS / PER);
+            acc_$i = coopMultiplyAdd(weights, v$i, acc_$i);
             //@ end
         }
     }
 
-    workgroupBarrier();
-    rows_of[lid] = l;
-    workgroupBarrier();
-    l = 0.0;
-    for (var i = 0u; i < SHARE; i++) {
-        l += rows_of[mates + i];
+    for (var i = 1u; i < SHARE; i *= 2u) {
+        l += subgroupShuffleXor(l, i);
     }
-    workgroupBarrier();
-    // By row: what the sums are multiplied by, and what the values of the chunks before are.
     if (lane % SHARE == 0u) {
         let at = wid.z * rows * p.kv_heads + head_of(min(row0 + row, rows - 1u), kv_head);
         var mine = select(LOWEST, (m + log2(l)) * LN_2, l > 0.0);
@@ -256,21 +253,19 @@ fn main(
         if ((p.flags & KEEP) != 0u && row0 + row < rows) {
             lse[at] = mine;
         }
-        rows_of[row] = share;
+        share_of[row] = share;
         rest_of[row] = rest;
     }
-    // Two matrices of dimensions at a time, which is what lies side by side where scores were.
+    // As many matrices at a time as lie side by side where scores were.
     //@ for i in ND
     {
-        //@ for r in RW
-        let to$r = ((strip + $ru * T) * SS + $iu % 2u * T) / PER;
-        let values$r = acc_$r_$i;
-        coopStoreT(values$r, &scores[to$r], SS / PER);
-        //@ end
-        if ($iu % 2u == 1u || $iu + 1u == ND) {
-            workgroupBarrier();
-            store(strip, row0, rows, kv_head, lane, $iu / 2u * 2u * T, ($iu % 2u + 1u) * T, wid.z);
-            workgroupBarrier();
+        let to = (strip * SS + $iu % BESIDE * T) / PER;
+        let values = acc_$i;
+        coopStoreT(values, &scores[to], SS / PER);
+        if (($iu + 1u) % BESIDE == 0u || $iu + 1u == ND) {
+            subgroupBarrier();
+            store(strip, row0, rows, kv_head, lane, $iu / BESIDE * BESIDE * T, ($iu % BESIDE + 1u) * T, wid.z);
+            subgroupBarrier();
         }
     }
     //@ end
@@ -279,11 +274,11 @@ fn main(
 // Writes `dims` staged dimensions of this subgroup's rows, from d0 on, into o.
 fn store(strip: u32, row0: u32, rows: u32, kv_head: u32, lane: u32, d0: u32, dims: u32, split: u32) {
     let fours = dims / 4u;
-    for (var e = lane; e < RW * T * fours; e += SG) {
+    for (var e = lane; e < T * fours; e += SG) {
         let r = strip + e / fours;
         if (row0 + r < rows) {
             let index = (split * rows * p.kv_heads + head_of(row0 + r, kv_head)) * D4 + d0 / 4u + e % fours;
-            var v = score4(r * SS + e % fours * 4u) * rows_of[r];
+            var v = score4(r * SS + e % fours * 4u) * share_of[r];
             if (rest_of[r] > 0.0) {
                 v += rest_of[r] * o[index];
             }

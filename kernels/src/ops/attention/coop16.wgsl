@@ -6,7 +6,7 @@ alias MatC = coop_mat16x16<f32, C>;
 const T: u32 = 16u;
 const PER: u32 = 4u;
 
-var<workgroup> kv: array<vec4<f16>, 2u * BK * HS / 4u>;
+var<workgroup> kv: array<vec4<f16>, 4u * BK * HS / 4u>;
 var<workgroup> ps: array<vec4<f16>, BQ * PS / 4u>;
 var<workgroup> scores: array<vec4<f32>, SCORES * BQ * SS / 4u>;
 

@@ -7,7 +7,7 @@ alias MatC = coop_mat8x8<f32, C>;
 const T: u32 = 8u;
 const PER: u32 = 1u;
 
-var<workgroup> kv: array<f16, 2u * BK * HS>;
+var<workgroup> kv: array<f16, 4u * BK * HS>;
 var<workgroup> ps: array<f16, BQ * PS>;
 var<workgroup> scores: array<f32, SCORES * BQ * SS>;
 

@@ -92,7 +92,7 @@ pub enum Variant {
     TiledWide,
     /// Cooperative matrices, f16 in and f32 out.
     Coop,
-    /// The same with twice the rows a subgroup.
+    /// The same with twice the subgroups.
     CoopWide,
 }
 
@@ -119,8 +119,8 @@ impl Variant {
 
     /// The tile of a variant with cooperative matrices.
     pub(super) fn tile(self, coop: Coop) -> CoopTile {
-        let matrices = if self == Variant::CoopWide { 2 } else { 1 };
-        CoopTile { side: coop.side, subgroup: coop.subgroup, matrices }
+        let subgroups = if self == Variant::CoopWide { 8 } else { 4 };
+        CoopTile { side: coop.side, subgroup: coop.subgroup, subgroups }
     }
 
     /// Whether the device can run this variant on this cache.
@@ -146,7 +146,7 @@ impl Variant {
         }
         let Some(coop) = Coop::of(caps) else { return Err("no cooperative matrices in f16 and f32") };
         let tile = self.tile(coop);
-        if tile.matrices * tile.side > tile.subgroup {
+        if tile.side > tile.subgroup {
             return Err("subgroups are smaller than a tile");
         }
         if !head_dim.is_multiple_of(coop.side) {
@@ -168,13 +168,18 @@ impl Variant {
         Variant::select("attention", caps, at, can)
     }
 
-    /// The variant of an op of training.
-    pub(super) fn of_batch(op: &str, caps: &Caps, tokens: u32, head_dim: u32) -> Variant {
-        let at = CallShape { tokens, rows: tokens, head_dim };
-        Variant::select(op, caps, at, |v| v.fits(caps, head_dim).is_ok())
+    /// The variant of an op of training, of those that can run.
+    pub(super) fn of_batch(
+        op: &str,
+        caps: &Caps,
+        tokens: u32,
+        head_dim: u32,
+        can: impl Fn(Variant) -> bool,
+    ) -> Variant {
+        Variant::select(op, caps, CallShape { tokens, rows: tokens, head_dim }, can)
     }
 
-    pub(super) fn select(op: &str, caps: &Caps, at: CallShape, can: impl Fn(Variant) -> bool) -> Variant {
+    fn select(op: &str, caps: &Caps, at: CallShape, can: impl Fn(Variant) -> bool) -> Variant {
         let of = |name: &str| Variant::ALL.into_iter().find(|v| v.name() == name);
         of(select::variant(op, caps, at, |name| of(name).is_some_and(&can))).unwrap_or(Variant::Rows)
     }
@@ -208,23 +213,45 @@ pub(super) struct CoopTile {
     pub(super) side: u32,
     /// Invocations of a subgroup.
     pub(super) subgroup: u32,
-    /// Rows of a subgroup, in matrices.
-    pub(super) matrices: u32,
+    /// Subgroups of a workgroup, with the rows of a matrix each.
+    pub(super) subgroups: u32,
 }
 
-/// Keys at a time; 64 were slower on an H200.
-pub(super) const COOP_KEYS: u32 = 32;
+/// Keys at a time.
+pub(super) const COOP_KEYS: u32 = 16;
+
+/// Tiles in workgroup memory: of keys and of values, those that are used and those that come next.
+const TILES: u32 = 4;
 
 impl CoopTile {
     /// Query rows of a workgroup.
     pub(super) fn rows(self) -> u32 {
-        4 * self.matrices * self.side
+        self.subgroups * self.side
     }
 
-    /// Workgroup memory: keys and values, scores, exponentials, and two numbers for rows or lanes.
+    /// What the kernels call their tile.
+    pub(super) fn constants(self, head_dim: u32) -> [(&'static str, u32); 9] {
+        let parts = self.rows().div_ceil(TILES * COOP_KEYS);
+        [
+            ("HD", head_dim),
+            ("SG", self.subgroup),
+            ("NSG", self.subgroups),
+            ("BK", COOP_KEYS),
+            // Matrices of a row.
+            ("ND", head_dim / self.side),
+            // Parts of the workgroup's own rows, which first lie where the tiles will; loads of an invocation for a part.
+            ("RP", parts),
+            ("RL", (self.side * head_dim).div_ceil(4 * self.subgroup * parts)),
+            // Loads of an invocation for a tile of keys, in eights; vec4 of its share of a row's scores.
+            ("KL", (COOP_KEYS * head_dim / 8).div_ceil(self.subgroups * self.subgroup)),
+            ("NV", COOP_KEYS * self.side / (4 * self.subgroup)),
+        ]
+    }
+
+    /// Workgroup memory: two tiles of keys and values, scores, exponentials, and two numbers a row.
     pub(super) fn bytes(self, head_dim: u32) -> u32 {
-        let tiles = 4 * COOP_KEYS * (head_dim + 8);
-        tiles + self.rows() * (4 * (COOP_KEYS + 4) + 2 * (COOP_KEYS + 8) + 4) + 16 * self.subgroup + 16
+        let tiles = TILES * 2 * COOP_KEYS * (head_dim + 8);
+        tiles + self.rows() * (4 * (COOP_KEYS + 4) + 2 * (COOP_KEYS + 8) + 8)
     }
 }
 
@@ -321,18 +348,7 @@ impl Kernel {
                 };
                 compose(
                     &["f16", "wgpu_cooperative_matrix"],
-                    &[
-                        ("HD", head_dim),
-                        ("SG", t.subgroup),
-                        ("RW", t.matrices),
-                        ("BK", COOP_KEYS),
-                        ("ND", head_dim / t.side),
-                        // Loads of an invocation for a matrix of queries of each subgroup.
-                        ("QL", (t.side * head_dim).div_ceil(4 * t.subgroup)),
-                        // Loads of an invocation for a tile of keys; vec4 of its share of a row's scores.
-                        ("KL", (COOP_KEYS * head_dim / 8).div_ceil(4 * t.subgroup)),
-                        ("NV", COOP_KEYS * t.matrices * t.side / (4 * t.subgroup)),
-                    ],
+                    &t.constants(head_dim),
                     &[
                         keys.fragment(),
                         ty.word(),
@@ -384,7 +400,7 @@ pub(super) fn shaders() -> Vec<(Shader, Fields)> {
             let Coop { side, subgroup } = coop;
             for variant in [Variant::Coop, Variant::CoopWide] {
                 let tile = variant.tile(coop);
-                let fits = tile.matrices * side <= subgroup && tile.bytes(head) <= 48 << 10;
+                let fits = side <= subgroup && tile.bytes(head) <= 48 << 10;
                 if head % side != 0 || !fits {
                     continue;
                 }

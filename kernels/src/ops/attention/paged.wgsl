@@ -27,9 +27,9 @@ fn tile_of(key: u32) -> u32 {
     return key / BLOCK * BLOCK;
 }
 
-// The place in the chunk of the first key of a tile.
+// The place in the chunk of a key.
 fn place_of(key: u32, token: u32) -> u32 {
-    return block_at(slot_of(token), key / BLOCK * p.chunks + p.chunk) * BLOCK;
+    return block_at(slot_of(token), key / BLOCK * p.chunks + p.chunk) * BLOCK + key % BLOCK;
 }
 
 // The position of a key.

@@ -90,7 +90,9 @@ pub fn attention(
     lse: &Slice,
     s: &Shape,
 ) -> Result<()> {
-    let variant = Variant::of_batch("attention_train", rec.gpu().caps(), s.tokens, s.head_dim);
+    let caps = rec.gpu().caps();
+    let can = |v: Variant| v.fits(caps, s.head_dim).is_ok();
+    let variant = Variant::of_batch("attention_train", caps, s.tokens, s.head_dim, can);
     attention_as(rec, variant, spans, qkv, o, lse, s)
 }
 
