@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::cli::{fails, file, folder, misused, ok, weft, weft_with};
+use crate::support::cli::{fails, file, folder, misused, ok, weft};
 
 const IN: &str = r#""What is 17 + 25?"
 {"id": "b", "prompt": "What is 9 - 2?", "max_tokens": 12}
@@ -85,7 +85,8 @@ fn answers_go_to_stdout_and_devices() {
     // What comes of a pipe is read once, and all of it.
     #[cfg(target_os = "linux")]
     {
-        let ran = weft_with(&["batch", "/dev/stdin", "-o", "-", "-n", "2"], lines.as_bytes());
+        let ran =
+            crate::support::cli::weft_with(&["batch", "/dev/stdin", "-o", "-", "-n", "2"], lines.as_bytes());
         assert_eq!(ran.stdout.lines().count(), 4, "{}", ran.stderr);
     }
     misused(&["batch", &input, "-o", "-", "--json"], &["--json", "--output -"]);
