@@ -36,7 +36,8 @@ fn case(rows: u32, vocab: u32, row0: u32, magnitude: f32) -> Case {
         let largest = |x: &[f32]| x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         // The first row's label is the last column, the last one's the right answer, now and then none.
         let label = |(r, x): (usize, &[f32])| {
-            let right = x.iter().position(|&v| v == largest(x)).expect("a largest one");
+            let most = largest(x);
+            let right = x.iter().position(|&v| v == most).expect("a largest one");
             match r {
                 0 => Some(vocab as usize - 1),
                 r if r + 1 == rows as usize => Some(right),
