@@ -476,12 +476,13 @@ fn decode_cases() -> Vec<Case> {
         }
     }
     // Keys without their bias: one key, a round, many; in a ring. With two heads a workgroup from here on, since a
-    // software GPU takes half a minute to compile four of integers.
+    // software GPU takes half a minute to compile four of integers; with one where heads are large.
     let split = decode::SplitConfig { heads: 2, ..split };
     let apart = (false, Pairing::HalfSplit);
     for (ty, heads) in
         [(CacheType::Q8_0, (7, 1, 64)), (CacheType::Q4_0, (8, 2, 128)), (CacheType::Q8_0, (7, 1, 32))]
     {
+        let split = if heads.2 > 64 { decode::SplitConfig { heads: 1, ..split } } else { split };
         for at in [
             (0, 0, Lie::Order),
             (300, 0, Lie::Order),
@@ -496,6 +497,7 @@ fn decode_cases() -> Vec<Case> {
     for ty in CacheType::ALL {
         for position in [0, 40, 127, 128, 1000] {
             let heads = if position % 2 == 0 { (8, 1, 64) } else { (4, 1, 256) };
+            let split = if heads.2 > 64 { decode::SplitConfig { heads: 1, ..split } } else { split };
             for lie in [Lie::Ring, Lie::Blocks(1)] {
                 all.push(decode_case(ty, heads, (position, 100, lie), split, turned));
             }
@@ -541,7 +543,12 @@ fn decode_case_of(
                 }
                 (Some(blocks), cache)
             }
-            _ => (None, cache_of(gpu, ty, (ring.unwrap_or(position + 9), ring), (kv_heads, head_dim))?),
+            // Without splits a link of a chain is compiled for each room there is.
+            _ => {
+                let least = if split.splits == 1 { 112 } else { 0 };
+                let room = ring.unwrap_or(position.max(least) + 9);
+                (None, cache_of(gpu, ty, (room, ring), (kv_heads, head_dim))?)
+            }
         };
         let context = cache.context;
         let place = |p: u32| match &blocks {
