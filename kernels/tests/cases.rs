@@ -32,7 +32,7 @@ pub(crate) fn run_all(options: &Options, cases: Vec<Case>) -> Vec<String> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let options = Options { traced: true, ..options.clone() };
     let gpus = pollster::block_on(testing::devices(&options)).expect("a Vulkan adapter");
-    let mut passed = Passed::read(gpus[0].caps());
+    let mut passed = Passed::read(gpus[0].caps(), options.checked);
     let (mut failed, mut unsupported) = (Vec::new(), Vec::new());
     let line = |case: &Case, what: String| {
         format!("{} {} {} {}: {what}", case.op, case.variant, case.ty.unwrap_or_default(), case.name)
@@ -75,7 +75,7 @@ pub(crate) fn run_all(options: &Options, cases: Vec<Case>) -> Vec<String> {
 
 /// The cases that passed before: hashes of what decides about a case, which are its composed shaders, parameters,
 /// inputs and reference ([`Case::run_traced`]), the files that compare, the runtime, what compiles shaders, and the
-/// device with its driver.
+/// device with its driver and limits.
 struct Passed {
     file: PathBuf,
     salt: u64,
@@ -100,13 +100,16 @@ fn texts(folder: &str, takes: impl Fn(&str) -> bool) -> Vec<String> {
 }
 
 impl Passed {
-    /// From `WEFT_TEST_CACHE`, or a file under `target/`.
-    fn read(caps: &Caps) -> Passed {
+    /// From `WEFT_TEST_CACHE`, or a file under `target/`. What a shader uses of features stands in its text, so a case
+    /// that is the same on a device without some of them passed with them.
+    fn read(caps: &Caps, checked: bool) -> Passed {
         let own = || Path::new(env!("CARGO_TARGET_TMPDIR")).join("cases-passed.txt");
         let file = std::env::var_os("WEFT_TEST_CACHE").map_or_else(own, PathBuf::from);
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         let sources = ["src/testing", "../runtime/src"].map(|folder| texts(folder, |f| f.ends_with(".rs")));
-        let salt = hash((format!("{caps:?}"), sources, texts("..", |f| f == "Cargo.lock")));
+        let plain =
+            Caps { f16: false, subgroups: None, dot: false, coop: Vec::new(), texels: false, ..caps.clone() };
+        let salt = hash((format!("{plain:?}"), checked, sources, texts("..", |f| f == "Cargo.lock")));
         let hashes = text.lines().filter_map(|l| u64::from_str_radix(l, 16).ok()).collect();
         Passed { file, salt, hashes, new: Vec::new() }
     }
