@@ -290,6 +290,50 @@ fn a_broken_model_of_a_folder_is_refused_for_good() {
     }
     let (status, body) = server.ask(&json!({ "model": "half", "max_tokens": 1 }));
     assert_eq!(status, 200, "{body}");
+    // Open or not, it is the same version of the same file.
+    let open: Value = serde_json::from_str(&server.send("GET", "/api/tags", "", "").1).expect("JSON");
+    let digests = |tags: &Value| {
+        let mut all: Vec<(String, String)> = Vec::new();
+        for model in tags["models"].as_array().expect("models") {
+            all.push((model["name"].to_string(), model["digest"].as_str().expect("a digest").to_owned()));
+        }
+        all.sort();
+        all
+    };
+    assert_eq!(digests(&tags), digests(&open));
+    assert!(
+        digests(&open).iter().all(|(_, d)| d.len() == 64) && open["models"][0]["name"] == "half",
+        "{open}"
+    );
+    assert_ne!(digests(&open)[0].1, digests(&open)[1].1);
+}
+
+/// Counters of a model go on where it was closed for another one and opened again.
+#[test]
+fn counters_never_go_back() {
+    let folder = folder("serve-counters");
+    let whole = std::fs::read(F16).expect("a model");
+    file(&folder, "one.gguf", &whole);
+    file(&folder, "two.gguf", &whole);
+    let server = Server::start(&["--models", folder.to_str().expect("UTF-8"), "--max-models", "1"]);
+    let ask = |name: &str| {
+        let (status, body) = server.ask(&json!({ "model": name, "max_tokens": 1 }));
+        assert_eq!(status, 200, "{body}");
+        server.send("GET", "/metrics", "", "").1
+    };
+    let finished = |metrics: &str, name: &str| {
+        let line = format!("weft_requests_finished_total{{model=\"{name}\"}} ");
+        metrics.lines().find_map(|l| l.strip_prefix(&line)?.parse::<u64>().ok())
+    };
+    let open = |metrics: &str, name: &str| metrics.contains(&format!("weft_kv_blocks{{model=\"{name}\"}}"));
+    let told = ask("one");
+    assert_eq!((finished(&told, "one"), finished(&told, "two")), (Some(1), None));
+    let told = ask("two");
+    assert_eq!((finished(&told, "one"), finished(&told, "two")), (Some(1), Some(1)));
+    assert!(!open(&told, "one") && open(&told, "two"), "{told}");
+    assert!(told.contains("weft_time_to_first_token_seconds_count{model=\"one\"} 1"), "{told}");
+    let told = ask("one");
+    assert_eq!((finished(&told, "one"), finished(&told, "two")), (Some(2), Some(1)));
 }
 
 /// `weft bench --url` asks as clients do, and counts every answer.

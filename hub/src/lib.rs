@@ -15,6 +15,7 @@ mod pull;
 mod store;
 mod tls;
 mod url;
+mod version;
 
 pub use disk::free;
 pub use error::{Error, Kind, Result};
@@ -22,6 +23,7 @@ pub use name::{Name, is_name};
 pub use pull::{Options, Progress, Pulled, Stage, pull};
 pub use store::{Entry, Partial, Record, Store, Verdict};
 pub use url::Url;
+pub use version::Version;
 
 /// Where models are pulled from unless an endpoint is named.
 pub const ENDPOINT: &str = "https://huggingface.co";

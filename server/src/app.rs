@@ -1,12 +1,13 @@
 //! What all connections share: the models, who may ask, and how strict to be.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::card::Card;
 use crate::documents::Documents;
-use crate::engine::{Full, Handle, Limits, VectorHandle};
+use crate::engine::{Full, Handle, Limits, Totals, VectorHandle};
 use crate::error::{ApiError, Result};
 use crate::exams::Exams;
 use crate::grammar::Grammars;
@@ -14,7 +15,7 @@ use crate::guard::Keys;
 use crate::peers::Peers;
 use crate::pulls::Pulls;
 use crate::resume::Streams;
-use crate::shelf::Shelf;
+use crate::shelf::{Listed, Shelf};
 use crate::store::Store;
 use crate::tasks::Tasks;
 use crate::tuning::Jobs;
@@ -138,6 +139,11 @@ impl Served {
     /// Whether another name is that of its engine.
     pub(crate) fn is_adapted(&self) -> bool {
         self.of.is_some()
+    }
+
+    /// What was done for it since it was opened.
+    pub(crate) fn totals(&self) -> Option<&Arc<Totals>> {
+        self.engine.as_ref().map(|e| &e.totals).or(self.vectors.as_ref().map(VectorHandle::totals))
     }
 
     /// The grammars of its vocabulary. The first call prepares them, which takes a second.
@@ -273,20 +279,22 @@ impl App {
         App { documents: Some(Arc::new(documents)), ..self }
     }
 
-    /// The names of all models.
-    pub(crate) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.models.iter().map(|m| m.card.id.clone()).collect();
-        for name in self.shelves.iter().flat_map(Shelf::names) {
-            if !names.contains(&name) {
-                names.push(name);
+    /// What is known of the models that are opened when they are asked for, whether they are open or not.
+    pub(crate) fn shelved(&self) -> Vec<Listed> {
+        let mut all: Vec<Listed> = Vec::new();
+        for listed in self.shelves.iter().flat_map(Shelf::list) {
+            let known = self.models.iter().any(|m| m.card.id == listed.name);
+            if !known && !all.iter().any(|l| l.name == listed.name) {
+                all.push(listed);
             }
         }
-        names
+        all
     }
 
-    /// Bytes of the files of a model that is not open, where that is known.
-    pub(crate) fn size(&self, name: &str) -> Option<u64> {
-        self.shelves.iter().find_map(|shelf| shelf.size(name))
+    /// The names of all models.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let own = self.models.iter().map(|m| m.card.id.clone());
+        own.chain(self.shelved().into_iter().map(|listed| listed.name)).collect()
     }
 
     /// Whether a request can name this model, or adapters of it.
@@ -294,6 +302,16 @@ impl App {
         self.names().iter().any(|known| {
             name.strip_prefix(known.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('+'))
         })
+    }
+
+    /// The models that are open, and by name what was counted for those that were closed.
+    pub(crate) fn watched(&self) -> (Vec<Arc<Served>>, BTreeMap<String, Totals>) {
+        let (mut open, mut past) = (self.models.clone(), BTreeMap::<String, Totals>::new());
+        for (models, closed) in self.shelves.iter().map(Shelf::watched) {
+            open.extend(models);
+            closed.iter().for_each(|(name, totals)| past.entry(name.clone()).or_default().absorb(totals));
+        }
+        (open, past)
     }
 
     /// The models that are open.

@@ -47,7 +47,7 @@ pub use http::{router, serve_until};
 pub use lane::Each;
 pub use peers::Peers;
 pub use pulls::Pulls;
-pub use shelf::{Library, Opened, Shelf, Unopened};
+pub use shelf::{Library, Listed, Opened, Shelf, Unopened};
 
 /// Threads that speak HTTP at most.
 const THREADS: usize = 4;

@@ -1,11 +1,12 @@
 //! Models that are opened when they are asked for, and closed when others need their room or nobody asks any more.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::app::Served;
-use crate::engine::Worker;
+use crate::engine::{Totals, Worker};
 use crate::error::{ApiError, Result};
 
 /// A model that was opened, and the thread that draws its answers, if it has one.
@@ -42,21 +43,29 @@ impl Unopened {
     }
 }
 
+/// What the lists tell of a model that need not be open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// What requests call it.
+    pub name: String,
+    /// Bytes of its files, where there are files of its own.
+    pub size: Option<u64>,
+    /// SHA-256 in hexadecimal digits of what tells versions of it apart.
+    pub digest: Option<String>,
+    /// When its files were written, in seconds since 1970.
+    pub modified: Option<u64>,
+}
+
 /// Models that can be opened.
 pub trait Library: Send + Sync {
-    /// The names that there are now.
-    fn names(&self) -> Vec<String>;
+    /// The models that there are now.
+    fn list(&self) -> Vec<Listed>;
 
     /// Opens a model, which may take minutes.
     ///
     /// # Errors
     /// Why it cannot be opened.
     fn open(&self, name: &str) -> std::result::Result<Opened, Unopened>;
-
-    /// Bytes of a model's files, where there are files of its own.
-    fn size(&self, _name: &str) -> Option<u64> {
-        None
-    }
 
     /// Bytes of the device that a model takes once it is open.
     ///
@@ -81,6 +90,8 @@ pub struct Shelf {
     /// How many wait for one that is opened, or for room for it.
     waiting: AtomicUsize,
     open: Mutex<Vec<Open>>,
+    /// What the engines of a name that were closed have counted; written while `open` is held.
+    past: Mutex<BTreeMap<String, Arc<Totals>>>,
     /// Held while a model is opened: one at a time, and who waits for the same finds it open.
     opening: Mutex<()>,
 }
@@ -123,9 +134,9 @@ impl std::fmt::Debug for Shelf {
 impl Shelf {
     /// A shelf of which `room` models are open at a time, at least one.
     pub fn new(library: Box<dyn Library>, room: usize, keep: Option<Duration>) -> Shelf {
-        let (open, opening) = (Mutex::default(), Mutex::default());
+        let (open, past, opening) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (patience, waiting) = (Duration::ZERO, AtomicUsize::new(0));
-        Shelf { library, room: room.max(1), memory: None, keep, patience, waiting, open, opening }
+        Shelf { library, room: room.max(1), memory: None, keep, patience, waiting, open, past, opening }
     }
 
     /// The same, where a model that is asked for waits so long until one that is open may be closed for it.
@@ -144,19 +155,33 @@ impl Shelf {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The names that there are.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.library.names()
-    }
-
-    /// Bytes of a model's files, if it is known here.
-    pub(crate) fn size(&self, name: &str) -> Option<u64> {
-        self.library.size(name)
+    /// The models that there are.
+    pub(crate) fn list(&self) -> Vec<Listed> {
+        self.library.list()
     }
 
     /// The models that are open.
     pub(crate) fn opened(&self) -> Vec<Arc<Served>> {
         self.all().iter().map(|o| o.served.clone()).collect()
+    }
+
+    /// The models that are open, and what those of a name that were closed have counted. Both are of one moment, so that
+    /// nothing is counted twice or not at all.
+    pub(crate) fn watched(&self) -> (Vec<Arc<Served>>, BTreeMap<String, Arc<Totals>>) {
+        let all = self.all();
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (all.iter().map(|o| o.served.clone()).collect(), past)
+    }
+
+    /// Keeps what those counted that leave the shelf, while it is held: a counter never goes back.
+    fn remember(&self, leaving: &[Open]) {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        for totals in leaving.iter().filter_map(|o| Some((&o.served.card.id, o.served.totals()?))) {
+            match past.get(totals.0) {
+                Some(sum) => sum.absorb(totals.1),
+                None => _ = past.insert(totals.0.clone(), totals.1.clone()),
+            }
+        }
     }
 
     fn find(&self, name: &str) -> Option<Arc<Served>> {
@@ -174,7 +199,7 @@ impl Shelf {
         if let Some(found) = self.find(name) {
             return Some(Ok(found));
         }
-        if !self.names().iter().any(|n| n == name) {
+        if !self.list().iter().any(|listed| listed.name == name) {
             return None;
         }
         let others = self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -248,6 +273,7 @@ impl Shelf {
             };
             closing.push(all.swap_remove(oldest));
         }
+        self.remember(&closing);
         Some(closing)
     }
 
@@ -263,7 +289,11 @@ impl Shelf {
                     let line = format!("\"{name}\" answers somebody just now");
                     return Err(ApiError::unavailable("busy", line, 5));
                 }
-                at => at.map(|at| all.swap_remove(at)),
+                at => {
+                    let found: Vec<Open> = at.map(|at| all.swap_remove(at)).into_iter().collect();
+                    self.remember(&found);
+                    found
+                }
             }
         };
         found.into_iter().for_each(Open::close);
@@ -275,9 +305,10 @@ impl Shelf {
         let Some(keep) = self.keep else { return };
         let old: Vec<Open> = {
             let mut all = self.all();
-            let (old, stay) =
+            let (old, stay): (Vec<Open>, _) =
                 std::mem::take(&mut *all).into_iter().partition(|o| o.is_idle() && o.last.elapsed() >= keep);
             *all = stay;
+            self.remember(&old);
             old
         };
         old.into_iter().for_each(Open::close);
@@ -295,7 +326,7 @@ mod tests {
     use weft_formats::tokenizer::Tokenizer;
     use weft_models::Sampling;
 
-    use super::{Library, Opened, Shelf, Unopened};
+    use super::{Library, Listed, Opened, Shelf, Unopened};
     use crate::engine::fake::Fake;
     use crate::engine::{Backend, Limits, Start, Worker};
     use crate::{Card, Served};
@@ -306,8 +337,9 @@ mod tests {
     }
 
     impl Library for Three {
-        fn names(&self) -> Vec<String> {
-            ["a", "b", "c", "broken", "crowded"].map(String::from).to_vec()
+        fn list(&self) -> Vec<Listed> {
+            let one = |name: &str| Listed { name: name.into(), ..Listed::default() };
+            ["a", "b", "c", "broken", "crowded"].map(one).to_vec()
         }
 
         fn bytes(&self, name: &str) -> Result<u64, String> {
@@ -396,6 +428,30 @@ mod tests {
         let error = shelf.within(Some(39)).get("c").unwrap().unwrap_err();
         assert!(error.message.contains("takes 40 bytes") && error.message.contains("39"), "{error:?}");
         assert!(error.status == 500 && error.lasts, "{error:?}");
+    }
+
+    /// What was counted stays counted while a model is closed, and where it is opened again.
+    #[test]
+    fn counts_outlive_what_is_closed() {
+        let (shelf, _) = shelf(None);
+        let counted = |shelf: &Shelf| {
+            let (open, past) = shelf.watched();
+            let open = open.iter().find(|m| m.card.id == "a").map(|m| m.totals().unwrap().clone());
+            open.iter().chain(past.get("a")).map(|t| t.refused.load(Ordering::Relaxed)).sum::<u64>()
+        };
+        for round in 1..=3 {
+            let a = shelf.get("a").unwrap().unwrap();
+            a.totals().unwrap().refused.fetch_add(2, Ordering::Relaxed);
+            assert_eq!(counted(&shelf), 2 * round);
+            drop(a);
+            match round {
+                1 => shelf.close("a").unwrap(),
+                // Those that make room for others are remembered as well.
+                _ => ["b", "c"].iter().for_each(|name| drop(shelf.get(name).unwrap().unwrap())),
+            }
+            assert!(!open(&shelf).contains(&"a".to_owned()));
+            assert_eq!(counted(&shelf), 2 * round);
+        }
     }
 
     #[test]

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 use weft_formats::gguf::File;
 use weft_formats::tokenizer::Tokenizer;
-use weft_hub::{Entry, Store};
+use weft_hub::{Entry, Store, Version};
 use weft_models::engine::{Engine, Event, GUESSES, Id, Options, Request};
 use weft_models::{AdapterFile, Model, Pooling, Spec, Synthetic};
 use weft_runtime::{Budget, Caps, DeviceKind};
 use weft_server::engine::{Backend, Limits, Packed, Start, VectorHandle, Vectors, Worker};
-use weft_server::{Card, Library, Served, Unopened};
+use weft_server::{Card, Library, Listed, Served, Unopened};
 
 use super::Flags;
 use super::tuning::Base;
@@ -249,11 +249,15 @@ impl Opened {
         let mut facts = Map::new();
         facts.insert("architecture".into(), json!(spec.architecture));
         facts.insert("name".into(), json!(spec.name));
-        let size = match &self.flag.model {
-            Some(path) => std::fs::metadata(path).ok().map(|m| m.len()),
-            None => Some(mini::GGUF.len() as u64),
+        let (size, digest) = match &self.flag.model {
+            Some(path) => Version::of(path).map(|v| (v.size, v.digest)).unzip(),
+            None => {
+                let digest = weft_evals::hash::sha256(mini::GGUF);
+                (Some(mini::GGUF.len() as u64), Some(digest))
+            }
         };
         facts.insert("size".into(), json!(size));
+        facts.insert("digest".into(), json!(digest));
         facts.insert("n_params".into(), json!(model.parameters()));
         facts.insert("quantization".into(), json!(crate::report::mixture(model)));
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -389,7 +393,7 @@ impl Folder {
 
     /// How many models there are.
     pub(super) fn count(&self) -> usize {
-        self.names().len()
+        self.all().len()
     }
 }
 
@@ -435,12 +439,17 @@ impl Library for Folder {
         File::open(&path).map_err(Error::from).and_then(|file| self.planned(&file)).map_err(plain)
     }
 
-    fn names(&self) -> Vec<String> {
-        self.all()
-    }
-
-    fn size(&self, name: &str) -> Option<u64> {
-        self.entry(name).map(|e| e.size)
+    fn list(&self) -> Vec<Listed> {
+        let listed = |e: Entry| {
+            let version = e.version();
+            Listed {
+                size: Some(e.size),
+                modified: version.as_ref().map(|v| v.modified),
+                digest: version.map(|v| v.digest),
+                name: e.name,
+            }
+        };
+        self.store.list().into_iter().map(listed).collect()
     }
 
     fn open(&self, name: &str) -> std::result::Result<weft_server::Opened, Unopened> {

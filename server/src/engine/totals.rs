@@ -22,6 +22,14 @@ impl Histogram {
         add_time(&self.sum_us, d);
     }
 
+    /// Adds what another one counted.
+    fn absorb(&self, other: &Histogram) {
+        for (to, from) in self.buckets.iter().zip(&other.buckets) {
+            to.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.sum_us.fetch_add(other.sum_us.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Bounds, the last of which is infinite, and how many took at most so long.
     pub fn buckets(&self) -> Vec<(f64, u64)> {
         let mut n = 0;
@@ -73,10 +81,40 @@ pub struct Totals {
     pub steps: AtomicU64,
     /// Backends that were lost.
     pub lost: AtomicU64,
+    /// How often an answer lost its slot.
+    pub preempted: AtomicU64,
     /// From being asked to the first token.
     pub first_token: Histogram,
     /// Between tokens, the mean of each answer.
     pub per_token: Histogram,
+}
+
+impl Totals {
+    /// Adds what another engine counted.
+    pub(crate) fn absorb(&self, other: &Totals) {
+        for (to, from) in [
+            (&self.texts, &other.texts),
+            (&self.prompt, &other.prompt),
+            (&self.cached, &other.cached),
+            (&self.drafted, &other.drafted),
+            (&self.accepted, &other.accepted),
+            (&self.generated, &other.generated),
+            (&self.prefill_us, &other.prefill_us),
+            (&self.decode_us, &other.decode_us),
+            (&self.queued_us, &other.queued_us),
+            (&self.finished, &other.finished),
+            (&self.failed, &other.failed),
+            (&self.cancelled, &other.cancelled),
+            (&self.refused, &other.refused),
+            (&self.steps, &other.steps),
+            (&self.lost, &other.lost),
+            (&self.preempted, &other.preempted),
+        ] {
+            to.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.first_token.absorb(&other.first_token);
+        self.per_token.absorb(&other.per_token);
+    }
 }
 
 pub(super) fn add(to: &AtomicU64, n: usize) {

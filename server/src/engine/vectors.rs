@@ -126,7 +126,7 @@ struct Asked {
 /// What is going on, for whoever watches.
 #[derive(Debug, Default)]
 struct Watched {
-    totals: Totals,
+    totals: Arc<Totals>,
     waiting: AtomicUsize,
     running: AtomicUsize,
 }
@@ -182,7 +182,7 @@ impl VectorHandle {
     }
 
     /// What was done since the start.
-    pub(crate) fn totals(&self) -> &Totals {
+    pub(crate) fn totals(&self) -> &Arc<Totals> {
         &self.watched.totals
     }
 

@@ -53,8 +53,6 @@ pub struct Look {
     pub waiting: usize,
     /// Blocks of the cache that answers have, and all there are.
     pub blocks: (usize, usize),
-    /// How often an answer lost its slot.
-    pub preempted: u64,
 }
 
 /// The async side of a worker.
@@ -246,12 +244,7 @@ impl Driver {
         let mut running: Vec<_> = self.lives.values().map(|l| l.look.clone()).collect();
         running.sort_by_key(|l| l.id);
         let backend = self.backend.as_ref();
-        Look {
-            running,
-            waiting: self.door.load().0,
-            blocks: backend.map_or((0, 0), |b| b.blocks()),
-            preempted: backend.map_or(0, |b| b.preempted()),
-        }
+        Look { running, waiting: self.door.load().0, blocks: backend.map_or((0, 0), |b| b.blocks()) }
     }
 
     /// Whether the server ends and nothing is left to do, or no time for it.
@@ -309,7 +302,11 @@ impl Driver {
     fn step(&mut self) {
         let Some(backend) = &mut self.backend else { return };
         self.totals.steps.fetch_add(1, Ordering::Relaxed);
-        let events = match catch_unwind(AssertUnwindSafe(|| backend.step())) {
+        let before = backend.preempted();
+        let stepped = catch_unwind(AssertUnwindSafe(|| backend.step()));
+        // By differences, since a backend that is made again counts from nothing.
+        self.totals.preempted.fetch_add(backend.preempted().saturating_sub(before), Ordering::Relaxed);
+        let events = match stepped {
             Ok(Ok(events)) if events.is_empty() => return self.lose("the engine forgot its requests"),
             Ok(Ok(events)) => events,
             Ok(Err(e)) => return self.lose(&e.to_string()),

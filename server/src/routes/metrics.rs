@@ -8,32 +8,45 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 
-use crate::app::App;
-use crate::engine::{Handle, Look, Totals, VectorHandle};
+use crate::app::{App, Served};
+use crate::engine::{Look, Totals, VectorHandle};
 
-/// What answers for a model.
-enum Watched {
-    Engine(Handle),
-    Vectors(VectorHandle),
+/// What is known of a model.
+struct Watched {
+    /// Its name, as labels spell it.
+    label: String,
+    /// Since the server began, however often it was opened and closed.
+    totals: Totals,
+    /// Requests that wait and that run, and blocks; None where it is not open.
+    now: Option<((usize, usize), Look)>,
+    /// Whether it writes text: vectors have no tokens that could come early or late.
+    writes: bool,
 }
 
 impl Watched {
-    fn totals(&self) -> &Totals {
-        match self {
-            Watched::Engine(e) => &e.totals,
-            Watched::Vectors(v) => v.totals(),
-        }
-    }
-
-    fn load(&self) -> (usize, usize) {
-        match self {
-            Watched::Engine(e) => e.load(),
-            Watched::Vectors(v) => v.load(),
+    async fn new(served: &Served, past: Option<Totals>) -> Watched {
+        let (load, look) = match (&served.engine, &served.vectors) {
+            (Some(e), _) => (e.load(), e.look().await.unwrap_or_default()),
+            (None, vectors) => {
+                (vectors.as_ref().map(VectorHandle::load).unwrap_or_default(), Look::default())
+            }
+        };
+        let totals = past.unwrap_or_default();
+        served.totals().into_iter().for_each(|t| totals.absorb(t));
+        Watched {
+            label: label(&served.card.id),
+            totals,
+            now: Some((load, look)),
+            writes: served.engine.is_some(),
         }
     }
 }
 
-/// A metric that is read off one engine.
+fn label(name: &str) -> String {
+    name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// A metric that is read off one model.
 type Read = fn(&Totals, &Look, (usize, usize)) -> f64;
 
 fn count(n: &AtomicU64) -> f64 {
@@ -84,8 +97,8 @@ const METRICS: &[(&str, &str, &str, Read)] = &[
     }),
     ("steps_total", "counter", "Steps of the engine", |t, _, _| count(&t.steps)),
     ("engines_lost_total", "counter", "Engines that were lost and made again", |t, _, _| count(&t.lost)),
-    ("preemptions_total", "counter", "Answers that lost their slot for want of blocks", |_, l, _| {
-        l.preempted as f64
+    ("preemptions_total", "counter", "Answers that lost their slot for want of blocks", |t, _, _| {
+        count(&t.preempted)
     }),
     ("requests_waiting", "gauge", "Requests in the queue", |_, _, (waiting, _)| waiting as f64),
     ("requests_running", "gauge", "Requests that have a slot", |_, _, (_, running)| running as f64),
@@ -93,23 +106,32 @@ const METRICS: &[(&str, &str, &str, Read)] = &[
     ("kv_blocks", "gauge", "Blocks of the KV cache", |_, l, _| l.blocks.1 as f64),
 ];
 
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let mut engines: Vec<(String, Watched, Look)> = Vec::new();
-    for served in app.open_models() {
-        let label = served.card.id.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        if let Some(engine) = served.engine.as_ref().filter(|_| !served.is_adapted()) {
-            let look = engine.look().await.unwrap_or_default();
-            engines.push((label, Watched::Engine(engine.clone()), look));
-        } else if let Some(vectors) = &served.vectors {
-            engines.push((label, Watched::Vectors(vectors.clone()), Look::default()));
-        }
+async fn watched(app: &App) -> Vec<Watched> {
+    let (open, mut past) = app.watched();
+    let mut all = Vec::new();
+    for served in open.iter().filter(|served| !served.is_adapted()) {
+        all.push(Watched::new(served, past.remove(&served.card.id)).await);
     }
+    all.extend(past.into_iter().map(|(name, totals)| {
+        let writes = totals.first_token.sum().1 > 0;
+        Watched { label: label(&name), totals, now: None, writes }
+    }));
+    all
+}
+
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let models = watched(&app).await;
     let mut text = String::new();
     for (name, kind, help, read) in METRICS {
         // Writing into memory cannot fail.
         let _ = writeln!(text, "# HELP weft_{name} {help}\n# TYPE weft_{name} {kind}");
-        for (label, engine, look) in &engines {
-            let value = read(engine.totals(), look, engine.load());
+        for Watched { label, totals, now, .. } in &models {
+            let value = match now {
+                Some((load, look)) => read(totals, look, *load),
+                // What is closed has counted, and does nothing now.
+                None if *kind == "counter" => read(totals, &Look::default(), (0, 0)),
+                None => continue,
+            };
             let _ = writeln!(text, "weft_{name}{{model=\"{label}\"}} {value}");
         }
     }
@@ -118,14 +140,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
         ("time_per_token_seconds", "Time between tokens, the mean of an answer"),
     ] {
         let _ = writeln!(text, "# HELP weft_{name} {help}\n# TYPE weft_{name} histogram");
-        for (label, engine, _) in &engines {
-            // Vectors have no tokens that could come early or late.
-            let Watched::Engine(engine) = engine else { continue };
-            let h = if name.starts_with("time_to") {
-                &engine.totals.first_token
-            } else {
-                &engine.totals.per_token
-            };
+        for Watched { label, totals, .. } in models.iter().filter(|m| m.writes) {
+            let h = if name.starts_with("time_to") { &totals.first_token } else { &totals.per_token };
             for (le, n) in h.buckets() {
                 let le = if le.is_finite() { le.to_string() } else { "+Inf".into() };
                 let _ = writeln!(text, "weft_{name}_bucket{{model=\"{label}\",le=\"{le}\"}} {n}");

@@ -11,6 +11,7 @@ use super::json;
 use crate::app::{App, Served};
 use crate::error::Result;
 use crate::guard::Who;
+use crate::shelf::Listed;
 
 /// A model as the lists show it.
 fn entry(served: &Served) -> Value {
@@ -30,12 +31,16 @@ fn entry(served: &Served) -> Value {
 }
 
 /// One that is opened when it is asked for.
-fn closed(app: &App, name: &str) -> Value {
+fn closed(app: &App, listed: &Listed) -> Value {
     let mut meta = json!({ "open": false });
-    if let Some(size) = app.size(name) {
+    if let Some(size) = listed.size {
         meta["size"] = size.into();
     }
-    json!({ "id": name, "object": "model", "created": app.since, "owned_by": "weft", "meta": meta })
+    if let Some(digest) = &listed.digest {
+        meta["digest"] = digest.as_str().into();
+    }
+    let created = listed.modified.unwrap_or(app.since);
+    json!({ "id": listed.name, "object": "model", "created": created, "owned_by": "weft", "meta": meta })
 }
 
 /// The models of other machines, for whoever is no other machine.
@@ -50,9 +55,9 @@ async fn elsewhere(app: &App, who: Who) -> Vec<Value> {
 pub(super) async fn list(State(app): State<Arc<App>>, Extension(who): Extension<Who>) -> Response {
     let open = app.open_models();
     let mut data: Vec<Value> = open.iter().map(|m| entry(m)).collect();
-    let names = app.names();
-    let others = names.iter().filter(|name| !open.iter().any(|m| m.card.id == **name));
-    data.extend(others.map(|name| closed(&app, name)));
+    let shelved = app.shelved();
+    let others = shelved.iter().filter(|listed| !open.iter().any(|m| m.card.id == listed.name));
+    data.extend(others.map(|listed| closed(&app, listed)));
     data.extend(elsewhere(&app, who).await);
     let mut list = json!({ "object": "list", "data": data });
     if app.config.pulls.is_some() {
@@ -75,9 +80,11 @@ pub(super) async fn one(
     }
     let found = match app.open_models().iter().find(|m| m.card.id == id) {
         Some(served) => entry(served),
-        None if app.names().contains(&id) => closed(&app, &id),
-        // It says which there are.
-        None => entry(&*app.model(Some(&id))?),
+        None => match app.shelved().iter().find(|listed| listed.name == id) {
+            Some(listed) => closed(&app, listed),
+            // It says which there are.
+            None => entry(&*app.model(Some(&id))?),
+        },
     };
     Ok(json(found.to_string()))
 }

@@ -95,6 +95,7 @@ fn entry(served: &Served) -> Value {
     json!({
         "name": card.id, "model": card.id, "modified_at": write::moment(card.created, 0),
         "size": card.facts.get("size").and_then(Value::as_u64).unwrap_or(0), "details": details(served),
+        "digest": card.facts.get("digest").and_then(Value::as_str).unwrap_or_default(),
     })
 }
 
@@ -105,6 +106,7 @@ fn elsewhere(model: &Value) -> Value {
         "name": model["id"], "model": model["id"],
         "modified_at": write::moment(model["created"].as_u64().unwrap_or(0), 0),
         "size": model["meta"]["size"].as_u64().unwrap_or(0),
+        "digest": model["meta"]["digest"].as_str().unwrap_or_default(),
         "details": { "parent_model": "", "format": "gguf", "family": family, "families": [family],
                      "parameter_size": "", "quantization_level": "" },
     })
@@ -113,14 +115,24 @@ fn elsewhere(model: &Value) -> Value {
 /// GET /api/tags
 pub(super) async fn tags(State(app): State<Arc<App>>) -> Response {
     let open = app.open_models();
+    let shelved = app.shelved();
     let mut models: Vec<Value> = open.iter().map(|m| entry(m)).collect();
-    let names = app.names();
-    let closed = names.iter().filter(|name| !open.iter().any(|m| m.card.id == **name));
-    models.extend(closed.map(|name| {
+    for model in &mut models {
+        // The same, whether it is open or not.
+        if let Some(digest) =
+            shelved.iter().find(|l| model["name"] == *l.name).and_then(|l| l.digest.as_ref())
+        {
+            model["digest"] = digest.as_str().into();
+        }
+    }
+    let closed = shelved.iter().filter(|listed| !open.iter().any(|m| m.card.id == listed.name));
+    models.extend(closed.map(|listed| {
         let details = json!({ "parent_model": "", "format": "gguf", "family": "", "families": [],
                               "parameter_size": "", "quantization_level": "" });
-        json!({ "name": name, "model": name, "modified_at": write::moment(app.since, 0),
-                "size": app.size(name).unwrap_or(0), "details": details })
+        json!({ "name": listed.name, "model": listed.name,
+                "modified_at": write::moment(listed.modified.unwrap_or(app.since), 0),
+                "size": listed.size.unwrap_or(0), "digest": listed.digest.clone().unwrap_or_default(),
+                "details": details })
     }));
     if let Some(peers) = &app.peers {
         models.extend(peers.models().await.iter().map(elsewhere));

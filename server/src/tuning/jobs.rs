@@ -163,7 +163,7 @@ impl Jobs {
 
     /// The models that came of jobs.
     pub(crate) fn models(&self) -> Vec<String> {
-        self.library().names()
+        self.library().list().into_iter().map(|listed| listed.name).collect()
     }
 
     /// The model below one that came of a job, and the file of its adapter.

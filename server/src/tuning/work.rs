@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use weft_models::finetune::{Event, State as Ended};
 
@@ -15,7 +16,7 @@ use super::{Order, Stop, Text, Told, Tuner};
 use crate::app::now;
 use crate::disk;
 use crate::error::{ApiError, Result};
-use crate::shelf::{Library, Opened, Unopened};
+use crate::shelf::{Library, Listed, Opened, Unopened};
 
 pub(super) struct State {
     pub(super) files: Files,
@@ -207,10 +208,16 @@ impl Shared {
 pub(super) struct Tuned(pub(super) Arc<Shared>);
 
 impl Library for Tuned {
-    fn names(&self) -> Vec<String> {
+    fn list(&self) -> Vec<Listed> {
+        // An adapter that is done is never written again, so its job is its version.
+        let listed = |job: &Job| Listed {
+            name: job.record.model(),
+            size: None,
+            digest: Some(weft_formats::hex(&Sha256::digest(&job.record.id))),
+            modified: job.record.finished,
+        };
         let state = self.0.state();
-        let done = state.jobs.iter().filter(|j| j.record.status == Status::Succeeded);
-        done.map(|j| j.record.model()).collect()
+        state.jobs.iter().filter(|j| j.record.status == Status::Succeeded).map(listed).collect()
     }
 
     fn open(&self, name: &str) -> std::result::Result<Opened, Unopened> {
