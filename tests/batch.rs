@@ -50,10 +50,27 @@ fn a_line_out_for_each_line_in() {
 
     fails(&["batch", &input, "-o", &input], &["in.jsonl", "is the file to read"]);
     // The answers to other lines are not gone on with.
-    let short = file(&dir, "short.jsonl", b"\"Hi\"\n");
+    let short = file(&dir, "short.jsonl", b"\"What is 17 + 25?\"\n");
     fails(&["batch", &short, "-o", &out], &["has 6 answers, and", "has 1 lines"]);
     let renamed = file(&dir, "renamed.jsonl", IN.replace("\"b\"", "\"x\"").as_bytes());
     fails(&["batch", &renamed, "-o", &out], &["line 2 answers the id \"b\"", "the id \"x\" there"]);
+    let edited = file(&dir, "edited.jsonl", IN.replace("17 + 25", "17 + 26").as_bytes());
+    fails(&["batch", &edited, "-o", &out], &["line 1 of the input is not what it was"]);
+    // Neither are answers that were drawn in another way: the first line says how.
+    assert_eq!((&got[0]["settings"]["max_tokens"], &got[0]["settings"]["top_p"]), (&70.into(), &0.95.into()));
+    for (more, named) in [
+        (["-n", "71"], "max_tokens 70, and this run has 71"),
+        (["--temp", "0.5"], "temperature 0.0, and this run has 0.5"),
+        (["--seed", "3"], "seed 0, and this run has 3"),
+        (["-m", concat!(env!("CARGO_MANIFEST_DIR"), "/models/assets/weft-mini-f16.gguf")], "model."),
+        (["--cache-type", "q8_0"], "cache null, and this run has \"q8_0\""),
+    ] {
+        let typed = ["batch", &input, "-o", &out, "-n", "70"];
+        let typed = typed.iter().filter(|arg| more[0] != "-n" || !["-n", "70"].contains(*arg));
+        let args: Vec<&str> = typed.copied().chain(more).collect();
+        fails(&args, &["out.jsonl: was begun with", named, "another name"]);
+    }
+    assert_eq!(std::fs::read_to_string(&out).expect("answers"), whole);
     let other = file(&dir, "notes.txt", b"mine\n");
     fails(&["batch", &input, "-o", &other], &["notes.txt", "not a file of answers"]);
     fails(&["batch", "nowhere.jsonl", "-o", &out], &["nowhere.jsonl", "no such file"]);

@@ -173,7 +173,7 @@ fn is_begun(folder: &Path, settings: &Path) -> std::io::Result<bool> {
 }
 
 /// The first key whose values differ, by its path, and both.
-fn difference(at: &str, have: &Value, want: &Value) -> Option<(String, String, String)> {
+pub fn difference(at: &str, have: &Value, want: &Value) -> Option<(String, String, String)> {
     if have == want {
         return None;
     }

@@ -16,7 +16,7 @@ use weft_runtime::DeviceKind;
 
 use crate::options::{CacheFlag, DeviceFlags, LoraFlag, ModelFlag, check_output, context};
 use crate::sampling::SamplingFlags;
-use crate::{Error, Result, interrupt, output, report};
+use crate::{Error, Result, answers, interrupt, output, report};
 
 /// Answer many prompts at full speed
 ///
@@ -24,7 +24,8 @@ use crate::{Error, Result, interrupt, output, report};
 /// command line's, "max_tokens", "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty",
 /// "presence_penalty", "frequency_penalty", "seed" and "stop". OpenAI's batch lines ("custom_id", "body") are read as
 /// well. OUT gets a line for each line, in the same order: its text, why it ended and what it took, or its error. The
-/// same command after an end by Ctrl-C or a crash goes on behind the last line that is there.
+/// same command after an end by Ctrl-C or a crash goes on behind the last line that is there; with another model or
+/// other settings, which the first line of OUT has, or with other lines, it is refused.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft batch prompts.jsonl -o answers.jsonl
@@ -80,15 +81,28 @@ pub(super) struct Flags {
 struct Pending {
     index: usize,
     name: Option<Value>,
+    input: Value,
     text: String,
+}
+
+/// A line that was answered.
+struct There {
+    /// Its name.
+    id: Option<Value>,
+    /// What it read, as [`digest`] has it.
+    input: Option<Value>,
 }
 
 /// Lines that are done, and those before which others are still missing.
 struct Out {
     file: Box<dyn Write>,
     path: PathBuf,
-    /// The names of the lines that were there.
-    there: Vec<Option<Value>>,
+    /// The lines that were there.
+    there: Vec<There>,
+    /// The settings of those lines, if the first one has them.
+    had: Option<Value>,
+    /// The settings of this run.
+    settings: Value,
     next: usize,
     waiting: BTreeMap<usize, Value>,
     failed: usize,
@@ -102,6 +116,8 @@ impl Out {
             file,
             path: path.to_owned(),
             there: Vec::new(),
+            had: None,
+            settings: Value::Null,
             next: 0,
             waiting: BTreeMap::new(),
             failed: 0,
@@ -114,7 +130,7 @@ impl Out {
         }
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-        let (mut there, mut failed, mut whole) = (Vec::new(), 0, 0);
+        let (mut there, mut had, mut failed, mut whole) = (Vec::new(), None, 0, 0);
         let mut reader = BufReader::new(&mut file);
         let mut line = Vec::new();
         loop {
@@ -123,7 +139,7 @@ impl Out {
             if n == 0 || line.last() != Some(&b'\n') {
                 break;
             }
-            let value: Value = serde_json::from_slice(&line).unwrap_or_default();
+            let mut value: Value = serde_json::from_slice(&line).unwrap_or_default();
             if value["index"].as_u64() != Some(there.len() as u64) {
                 return Err(Error::input(format!(
                     "{}: line {} is none that `weft batch` wrote; give another name for the answers",
@@ -132,32 +148,60 @@ impl Out {
                 )));
             }
             failed += usize::from(!value["error"].is_null());
-            there.push(value.get("id").cloned());
+            let mut take = |key: &str| value.as_object_mut().and_then(|line| line.remove(key));
+            had = had.or(take("settings"));
+            there.push(There { id: take("id"), input: take("input") });
             whole += n as u64;
         }
         drop(reader);
         // A line that was cut off is written again.
         file.set_len(whole).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
-        Ok(Out { next: there.len(), there, failed, ..new(Box::new(file)) })
+        Ok(Out { next: there.len(), there, had, failed, ..new(Box::new(file)) })
     }
 
     /// Refuses to go on behind the answers to other lines than these.
     fn check(&self, index: usize, line: &[u8]) -> Result<()> {
-        match self.there.get(index) {
-            Some(name) if *name != line::name(line) => Err(Error::input(format!(
-                "{}: line {} answers {}, and the input has {} there; give another name for the answers",
-                self.path.display(),
-                index + 1,
-                named(name.as_ref()),
+        let Some(there) = self.there.get(index) else { return Ok(()) };
+        let (path, no) = (self.path.display(), index + 1);
+        if there.id != line::name(line) {
+            return Err(Error::input(format!(
+                "{path}: line {no} answers {}, and the input has {} there; give another name for the answers",
+                named(there.id.as_ref()),
                 named(line::name(line).as_ref())
-            ))),
-            _ => Ok(()),
+            )));
         }
+        if there.input.as_ref().is_some_and(|input| *input != digest(line)) {
+            return Err(Error::input(format!(
+                "{path}: line {no} of the input is not what it was when it was answered; give another name for the \
+                 answers, or remove this one and those behind it"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses to go on behind answers that were drawn in another way, and notes how these are.
+    fn settle(&mut self, settings: Value) -> Result<()> {
+        let path = self.path.display();
+        let differs = self.had.as_ref().and_then(|had| weft_evals::journal::difference("", had, &settings));
+        if let Some((key, had, has)) = differs {
+            return Err(Error::input(format!(
+                "{path}: was begun with {key} {had}, and this run has {has}; give the same again, or another name for \
+                 the answers"
+            )));
+        }
+        if self.next > 0 && self.had.is_none() {
+            output::note(&format!("warning: {path}: does not say with what settings it was begun"));
+        }
+        self.settings = settings;
+        Ok(())
     }
 
     /// Takes the answer of a line, and writes what has its turn.
-    fn put(&mut self, index: usize, value: Value) -> Result<()> {
+    fn put(&mut self, index: usize, mut value: Value) -> Result<()> {
+        if index == 0 {
+            value["settings"] = self.settings.clone();
+        }
         self.failed += usize::from(!value["error"].is_null());
         self.waiting.insert(index, value);
         let mut text = String::new();
@@ -171,6 +215,11 @@ impl Out {
             _ => Error::io(&self.path, e),
         })
     }
+}
+
+/// What tells a line of the input from one that was changed since: the beginning of its SHA-256.
+fn digest(line: &[u8]) -> Value {
+    weft_evals::hash::sha256(line.trim_ascii())[..16].into()
 }
 
 /// A line's name in a sentence.
@@ -224,11 +273,18 @@ fn reason(finish: &Finish) -> &'static str {
     }
 }
 
-fn answer(p: Pending, finish: &Finish, usage: &Usage) -> Value {
-    let mut value = json!({ "index": p.index });
-    if let Some(name) = p.name {
+/// The beginning of the line of an answer, or of an error.
+fn begin(index: usize, name: Option<Value>, input: Value) -> Value {
+    let mut value = json!({ "index": index });
+    if let Some(name) = name {
         value["id"] = name;
     }
+    value["input"] = input;
+    value
+}
+
+fn answer(p: Pending, finish: &Finish, usage: &Usage) -> Value {
+    let mut value = begin(p.index, p.name, p.input);
     value["text"] = p.text.into();
     value["finish_reason"] = reason(finish).into();
     value["usage"] = json!({
@@ -237,11 +293,8 @@ fn answer(p: Pending, finish: &Finish, usage: &Usage) -> Value {
     value
 }
 
-fn failure(index: usize, name: Option<Value>, why: &str) -> Value {
-    let mut value = json!({ "index": index });
-    if let Some(name) = name {
-        value["id"] = name;
-    }
+fn failure(p: Pending, why: &str) -> Value {
+    let mut value = begin(p.index, p.name, p.input);
     value["error"] = why.into();
     value
 }
@@ -284,12 +337,13 @@ impl Run<'_> {
                 thinking: self.f.no_think.then_some(false),
             };
             let (name, request) = line::read(&line, self.model, &defaults);
+            let pending = Pending { index, name, input: digest(&line), text: String::new() };
             match request.and_then(|r| self.engine.submit(r).map_err(|e| e.to_string())) {
                 Ok(id) => {
-                    self.pending.insert(id, Pending { index, name, text: String::new() });
+                    self.pending.insert(id, pending);
                 }
                 Err(why) => {
-                    self.out.put(index, failure(index, name, &why))?;
+                    self.out.put(index, failure(pending, &why))?;
                     self.bar.inc(1);
                 }
             }
@@ -316,7 +370,7 @@ impl Run<'_> {
             }
             Event::Failed { id, error } => {
                 if let Some(p) = self.pending.remove(&id) {
-                    self.out.put(p.index, failure(p.index, p.name, &error.to_string()))?;
+                    self.out.put(p.index, failure(p, &error.to_string()))?;
                     self.bar.inc(1);
                 }
             }
@@ -366,6 +420,28 @@ fn count(path: &Path, out: &Out) -> Result<Option<u64>> {
     Ok(Some(lines.index as u64))
 }
 
+/// What makes an answer what it is, beside its line.
+fn settings(f: &Flags, s: &Sampling, context: u32) -> Result<Value> {
+    // As it was typed: 0.95, not 0.949999988079071.
+    let typed = |x: f32| x.to_string().parse::<f64>().unwrap_or(x.into());
+    Ok(json!({
+        "model": answers::identity(&f.model)?,
+        "adapters": answers::adapters(&f.lora)?,
+        "max_tokens": f.n,
+        "context": context,
+        "raw": f.raw,
+        "thinking": !f.no_think,
+        "cache": f.cache.cache_type.map(weft_models::CacheType::name),
+        "temperature": typed(s.temperature),
+        "top_k": s.top_k,
+        "top_p": typed(s.top_p),
+        "min_p": typed(s.min_p),
+        "repeat_penalty": typed(s.repeat_penalty),
+        "repeat_last_n": s.repeat_last_n,
+        "seed": s.seed,
+    }))
+}
+
 pub(super) fn run(f: Flags) -> Result<()> {
     f.sampling.check()?;
     let ours = |head: &[u8]| head.starts_with(b"{\"index\":");
@@ -377,7 +453,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     // Opened once: what is read of a pipe is gone.
     let lines = Lines::open(&f.file)?;
-    let out = Out::open(&f.output)?;
+    let mut out = Out::open(&f.output)?;
     let total = count(&f.file, &out)?;
     if out.next > 0 {
         output::note(&format!("{}: goes on behind {} lines", f.output.display(), out.next));
@@ -394,6 +470,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     // Without a seed of its own each line has one from its number: the same file gives the same answers.
     let drawn = f.sampling.sampling(&f.model, model.metadata());
     let sampling = Sampling { seed: f.sampling.seed.unwrap_or(0), ..drawn };
+    out.settle(settings(&f, &sampling, context)?)?;
     let bar = output::bar(total.unwrap_or(0), "{bar:30} {pos} of {len} lines, {msg}, {elapsed}, {eta} to go");
     bar.set_position(out.next as u64);
     let start = Instant::now();
