@@ -230,6 +230,14 @@ each("{{ @|pprint }}", "1", "0.5", "'text'", "\"it's\"", "nothing", "yes", "[1, 
      "missing", "{}", "[]", "numbers", "mixed", "umlaut", "big", "{1: 2}", "text * 3")
 each("{{ @|pprint }}", "text * 20", "range(60)|list")
 
+# Lines of a width, cut as textwrap cuts them.
+each("{{ @|wordwrap }}|{{ @|wordwrap(7) }}|{{ @|wordwrap(7, false) }}|{{ @|wordwrap(5, true, '<>') }}|{{ @|wordwrap(6, break_on_hyphens=false) }}",
+     "text", "text * 5", "'a well-known state-of-the-art re-use of e-mail'", "'wait -- no, wait--no! or wait---no, 3-4 and x--'", "''", "'   lead  and   trail   '",
+     "lines", "'a\\r\\nb\\x0bc'", "'überlange-Donaudampfschiff-fahrt 你好你好你好你好 - ---- -a- --b'", "'aaaaaaa bbbbbbbbbbbbb'", "'aaaaaa bbbbbbbbbbbbb'", "'-----------------'", "'a-----------------b'",
+     "'\\u00a0\\u00a0\\u00a0\\u00a0\\u00a0\\u00a0\\u00a0\\u00a0x y'", "'a1-b2 ab-c ab-cd a-b-c _a-_b ab-c-d'", "'       x'", "('<b> bold' | safe)", "'a\\tb\\tc d e f g'", "'!--a .--b ---c'")
+add("{{ text|wordwrap(0) }}", "{{ ''|wordwrap(0) }}", "{{ text|wordwrap(-1) }}", "{{ 5|wordwrap }}", "{{ missing|wordwrap }}", "{{ text|wordwrap(width=9, wrapstring='') }}",
+    "{{ text|wordwrap(9, wrapstring=5) }}", "{{ text|wordwrap(9, wrapstring=none) }}", "{{ ('<b> bold text' | safe | wordwrap(5)) + '<' }}", "{{ text|wordwrap('x') }}")
+
 
 def main():
     out, seen = [], set()

@@ -3,6 +3,7 @@
 mod lists;
 mod shown;
 mod texts;
+mod wrap;
 
 use super::call::{Given, true_or, whole_or};
 use super::show::{self, Out, Style};
@@ -10,7 +11,7 @@ use super::value::{Value, View, work};
 use super::{Fault, Result, ops};
 
 /// Those that Jinja has and this does not.
-const MISSING: [&str; 3] = ["random", "urlize", "wordwrap"];
+const MISSING: [&str; 2] = ["random", "urlize"];
 
 /// Filters that take what lists hold.
 const LISTS: [&str; 20] = [
@@ -58,8 +59,8 @@ const TEXTS: [&str; 18] = [
 ];
 /// Filters that show a value in a form of its own.
 const SHOWN: [&str; 3] = ["filesizeformat", "pprint", "xmlattr"];
-const OTHERS: [&str; 10] =
-    ["abs", "attr", "count", "d", "default", "float", "int", "length", "round", "tojson"];
+const OTHERS: [&str; 11] =
+    ["abs", "attr", "count", "d", "default", "float", "int", "length", "round", "tojson", "wordwrap"];
 
 pub(super) fn exists(name: &str) -> bool {
     [&LISTS[..], &TEXTS[..], &SHOWN[..], &OTHERS[..]].iter().any(|all| all.contains(&name))
@@ -110,6 +111,7 @@ pub(super) fn apply(value: &Value, name: &str, given: &Given) -> Result<Value> {
         }
         "round" => round(value, given),
         "tojson" => tojson(value, given),
+        "wordwrap" => wrap::apply(value, given),
         name if MISSING.contains(&name) => Fault::err(format!("the filter '{name}' is not supported")),
         name => Fault::err(format!("there is no filter '{name}'")),
     }
