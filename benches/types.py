@@ -3,14 +3,18 @@
 
     cargo build --release
     python3 benches/types.py measure types.jsonl [--questions 300] [--positions 4096] [--only Q4_K_M,Q2_K] [--imatrix FILE]
-    python3 benches/types.py table types.jsonl > models/assets/TYPES.md
+    python3 benches/types.py table types.jsonl [-o FILE]
 
 `measure` quantises models/assets/weft-mini-f16.gguf to every type, without and with an importance matrix
 from questions of the train split, and runs `weft eval` on each file: beside F16 on text of the test split,
 and on questions. A line of types.jsonl is a file measured; types that are there already are not measured again.
+`table` writes the tables anew in front of the first "## " of FILE (models/assets/TYPES.md unless given), and
+keeps the sections from there on, whose figures are of other devices and texts.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -106,6 +110,15 @@ def measure(args):
 
 
 def table(args):
+    out = args.output or ROOT / "models/assets/TYPES.md"
+    there = out.read_text() if out.exists() else ""
+    _, heading, sections = there.partition("\n## ")
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        tables(args)
+    out.write_text(text.getvalue() + heading + sections)
+
+
+def tables(args):
     rows = [json.loads(line) for line in args.file.read_text().splitlines()]
     f16 = next(r for r in rows if r["type"] == "F16" and not r["imatrix"])
     score = lambda r: 100 * (r["generation"]["right"] + r["multiple_choice"]["right"]) / (r["generation"]["total"] + r["multiple_choice"]["total"])
@@ -148,6 +161,7 @@ def main():
     p.add_argument("--imatrix", type=Path, help="an importance matrix that is there already")
     p.add_argument("--jobs", type=int, default=1, help="files at a time")
     p.add_argument("--only", help="types, by comma")
+    p.add_argument("-o", "--output", type=Path, help="where the table goes [default: models/assets/TYPES.md]")
     args = p.parse_args()
     {"measure": measure, "table": table}[args.what](args)
 
