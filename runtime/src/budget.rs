@@ -23,6 +23,8 @@ pub struct Budget {
     pub submit_ms: f64,
     /// Most operations of one dispatch, as far as a smaller batch helps: nothing interrupts a dispatch.
     pub dispatch_flops: f64,
+    /// Whether there may be cooperative matrices, whose products read tiles: plans have room for these.
+    pub matrices: bool,
 }
 
 const MIB: u64 = 1 << 20;
@@ -40,6 +42,8 @@ impl Budget {
         submit_dispatches: 512,
         submit_ms: 50.0,
         dispatch_flops: f64::INFINITY,
+        // Where the device is not known, a plan has room for whichever it is.
+        matrices: true,
     };
 
     /// The wgpu limits that allow so much and no more.

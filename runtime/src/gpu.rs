@@ -168,6 +168,7 @@ impl Gpu {
             budget.submit_ms = 400.0;
         }
         budget.dispatch_flops = 10.0 * caps.rates().1 * budget.submit_ms * 1e-3;
+        budget.matrices = !caps.coop.is_empty();
         if let Some(b) = &options.budget {
             budget = b.clone();
         }

@@ -360,7 +360,7 @@ pub(crate) fn lesson(
         dropout: o.dropout > 0.0,
         parts: (budget.max_binding / 32).min(16 << 20),
         // A binding of 128 MiB is a phone's, whose products read rows.
-        tiles: tokens >= TILED_ROWS && budget.max_binding > 128 << 20,
+        tiles: budget.matrices && tokens >= TILED_ROWS && budget.max_binding > 128 << 20,
     }
 }
 
@@ -485,6 +485,24 @@ mod tests {
                 .to_string()
                 .contains("keep all with gate and up in f16")
         );
+    }
+
+    /// Tiles of gradients take room where there are matrices for them, and nowhere else.
+    #[test]
+    fn a_device_without_matrices_plans_no_tiles() {
+        let budget = Budget { max_binding: (1 << 31) - 256, max_buffer: 1 << 40, ..Budget::WEBGPU };
+        let (c, weights) = qwen3(SMALL, None, &budget);
+        let without = |budget: &Budget| Budget { matrices: false, ..budget.clone() };
+        let scratch = |budget: &Budget, tokens| {
+            let shape = AdapterShape::uniform(&c, &Target::ALL, 16);
+            let options = TrainOptions { tokens, ..TrainOptions::default() };
+            TrainPlan::of(&c, weights, &shape, &options, budget).unwrap().scratch
+        };
+        let spared = scratch(&budget, 4096) - scratch(&without(&budget), 4096);
+        assert!((64 * MIB..256 * MIB).contains(&spared), "{spared}");
+        // Few rows are not laid in tiles, nor is anything on a phone.
+        assert_eq!(scratch(&budget, 128), scratch(&without(&budget), 128));
+        assert_eq!(scratch(&Budget::WEBGPU, 1024), scratch(&without(&Budget::WEBGPU), 1024));
     }
 
     #[test]
