@@ -85,7 +85,7 @@ fn files_that_are_no_gguf() {
     };
     refused(&write("type.gguf", &tensor(777, 0)), &["\"t\"", "unknown type id 777"]);
     refused(&write("unaligned.gguf", &tensor(0, 4)), &["\"t\"", "offset 4"]);
-    refused(&write("beyond.gguf", &tensor(0, 1 << 40)), &["truncated", "\"t\""]);
+    refused(&write("beyond.gguf", &tensor(0, 1 << 40)), &["belong to no tensor", "\"t\""]);
     refused(&write("overflow.gguf", &tensor(0, u64::MAX - 31)), &["\"t\""]);
 }
 

@@ -194,14 +194,18 @@ fn wrong_tensors() {
     assert_eq!(one(&[17], 0, 0), "truncated: tensor \"w\" ends at byte 132 but the file has 128 bytes");
     assert_eq!(
         one(&[4], 0, 1 << 60),
-        "truncated: tensor \"w\" ends at byte 1152921504606847056 but the file has 128 bytes"
+        "1152921504606846976 bytes before tensor \"w\" belong to no tensor, so that a type, a shape or an offset of the \
+         header is wrong"
     );
     let two = |a, b, offset| Raw::new(3, 2, 0).tensor(a, &[8], 0, 0).tensor(b, &[9], 0, offset).data(96);
     assert_eq!(two("w", "w", 32).error(), "tensor \"w\" appears twice");
     assert_eq!(two("v", "w", 0).error(), "tensors \"v\" and \"w\" overlap");
-    // Out of order and with a gap is unusual, but every tensor has its own bytes.
-    let file = File::from_bytes(Raw::new(3, 2, 0).tensor("a", &[8], 0, 64).tensor("b", &[], 0, 0).data(96).0);
-    assert_eq!(file.unwrap().tensor("b").unwrap().elements(), 1);
+    // Out of order is unusual, but every tensor has its own bytes.
+    let late = |offset| Raw::new(3, 2, 0).tensor("a", &[8], 0, offset).tensor("b", &[], 0, 0).data(96);
+    assert_eq!(File::from_bytes(late(32).0).unwrap().tensor("b").unwrap().elements(), 1);
+    // As where the header says F16 of what is F32: what is left over belongs to nobody, and llama.cpp refuses it too.
+    assert!(late(64).error().starts_with("60 bytes before tensor \"a\" belong to no tensor"));
+    assert!(one(&[8], 0, 32).starts_with("32 bytes before tensor \"w\" belong to no tensor"));
 }
 
 #[test]

@@ -74,6 +74,10 @@ pub enum Cause {
     UnknownType { name: String, id: u32 },
     #[error("tensor {name:?} is at offset {offset}, not a multiple of the alignment {alignment}")]
     Unaligned { name: String, offset: u64, alignment: u64 },
+    #[error(
+        "{bytes} bytes before tensor {name:?} belong to no tensor, so that a type, a shape or an offset of the header is wrong"
+    )]
+    Gap { name: String, bytes: u64 },
     #[error("tensors {first:?} and {second:?} overlap")]
     Overlap { first: String, second: String },
     #[error("missing: shard {no} of the split file {opened}")]

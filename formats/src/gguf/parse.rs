@@ -97,7 +97,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, Cause> {
         }
         t.offset += data_start;
     }
-    check_overlap(&tensors)?;
+    check_places(&tensors, data_start, alignment)?;
     Ok(Header { version, alignment, metadata, tensors, data_start })
 }
 
@@ -190,15 +190,22 @@ pub(super) fn tensor_size(name: &str, shape: &[u64], ty: Type) -> Result<u64, Ca
     }
 }
 
-/// Two tensors that share bytes are a damaged table, and would let a small file stand for a
-/// large model.
-fn check_overlap(tensors: &[TensorInfo]) -> Result<(), Cause> {
+/// Two tensors that share bytes are a damaged table, and would let a small file stand for a large model. Bytes between
+/// two that are more than padding belong to a tensor whose size is told wrong, as llama.cpp has it.
+fn check_places(tensors: &[TensorInfo], data_start: u64, alignment: u64) -> Result<(), Cause> {
     let mut order: Vec<&TensorInfo> = tensors.iter().collect();
     order.sort_by_key(|t| t.offset);
-    match order.windows(2).find(|w| w[0].offset + w[0].size > w[1].offset) {
-        Some(w) => Err(Cause::Overlap { first: w[0].name.clone(), second: w[1].name.clone() }),
-        None => Ok(()),
+    if let Some(w) = order.windows(2).find(|w| w[0].offset + w[0].size > w[1].offset) {
+        return Err(Cause::Overlap { first: w[0].name.clone(), second: w[1].name.clone() });
     }
+    let mut end = data_start;
+    for tensor in order {
+        if tensor.offset - end >= alignment {
+            return Err(Cause::Gap { name: tensor.name.clone(), bytes: tensor.offset - end });
+        }
+        end = tensor.offset + tensor.size;
+    }
+    Ok(())
 }
 
 fn value(r: &mut Reader, key: &str, id: u32) -> Result<Value, Cause> {
