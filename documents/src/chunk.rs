@@ -26,6 +26,9 @@ impl Sizes {
     }
 }
 
+/// Bytes that a token stands for at most.
+const LETTERS: usize = 32;
+
 /// A passage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
@@ -229,8 +232,8 @@ impl Cutter<'_> {
             let rest = &self.text[at..end];
             let mut length = if whole { rest.len() } else { sentence(rest) };
             // A letter has few tokens at most and a token few letters, so that a long text need not be counted.
-            while length > 1 && (length > most * 32 || (self.tokens)(&rest[..length]) > most) {
-                let shorter = cut_at(rest, length.min(most * 32 + 1) / 2);
+            while length > 1 && (length > most * LETTERS || (self.tokens)(&rest[..length]) > most) {
+                let shorter = cut_at(rest, length.min(most * LETTERS + 1) / 2);
                 if shorter == 0 || shorter >= length {
                     break;
                 }
@@ -243,7 +246,8 @@ impl Cutter<'_> {
                     end: at + piece.trim_end().len(),
                     before: self.before,
                     heading: self.headings.len() - 1,
-                    tokens: (self.tokens)(piece),
+                    // A long word that no model knows may be one token; what it takes of a prompt are its letters.
+                    tokens: (self.tokens)(piece).max(piece.len() / LETTERS),
                 });
                 self.before = Before::Sentence;
             }
@@ -407,6 +411,11 @@ mod tests {
         assert!(chunks(Kind::Text, "", 9).is_empty() && chunks(Kind::Markdown, "\n\n#\n", 9).len() == 1);
         assert_eq!(shorten("one two three four", 2, &words), "one two ");
         assert_eq!(shorten("one two three four", 4, &words), "one two three four");
+        // Nor does a word that is one token to the model, such as a picture in letters, fill a prompt.
+        let document = Document { kind: Kind::Text, text: "word".repeat(100_000), pages: Vec::new() };
+        let all = cut(&document, &Sizes::within(256), &|_| 1);
+        assert!(all.len() > 40 && all.iter().all(|c| c.end - c.start <= 256 * 32), "{}", all.len());
+        assert_eq!(all.last().map(|c| c.end), Some(400_000));
     }
 
     #[test]

@@ -222,8 +222,10 @@ fn add(f: &AddFlags) -> Result<()> {
 }
 
 fn row(record: &Record) -> String {
-    let pages = record.pages.map_or_else(String::new, |n| format!(", {n} pages"));
-    format!("{}  {} ({}{pages}, {} passages)", record.id, record.name, record.kind.name(), record.passages)
+    let count = |n: u64, noun: &str| format!(", {n} {noun}{}", if n == 1 { "" } else { "s" });
+    let pages = record.pages.map_or_else(String::new, |n| count(n.into(), "page"));
+    let passages = count(record.passages, "passage");
+    format!("{}  {} ({}{pages}{passages})", record.id, record.name, record.kind.name())
 }
 
 fn search(f: &SearchFlags) -> Result<()> {
