@@ -18,7 +18,58 @@ pub(crate) fn read(f: &mut Fields, ignored: &mut Option<&mut Vec<String>>) -> Re
     if all.is_empty() {
         return Err(ApiError::value("messages", "\"messages\" is empty"));
     }
-    all.into_iter().enumerate().map(|(i, v)| message(v, &format!("messages[{i}]"), ignored)).collect()
+    let all = all.into_iter().enumerate().map(|(i, v)| message(v, &format!("messages[{i}]"), ignored));
+    paired(all.collect::<Result<Vec<_>>>()?, "messages")
+}
+
+/// The ids of a message's calls, where each has one of its own.
+fn ids(message: &Message) -> Option<Vec<String>> {
+    let calls = message.extra.get("tool_calls").and_then(Value::as_array)?;
+    let ids: Vec<String> = calls.iter().filter_map(|call| Some(call["id"].as_str()?.to_owned())).collect();
+    let own = ids.iter().enumerate().all(|(i, id)| !ids[..i].contains(id));
+    (own && ids.len() == calls.len()).then_some(ids)
+}
+
+/// A conversation whose results of tools stand in the order of their calls: many templates show no ids, and there the
+/// first result is taken for that of the first call. `param` is the field that it came in.
+///
+/// # Errors
+/// As OpenAI and Anthropic have it: a result of no call of the message before it, two of one call, or results of some
+/// calls alone. Calls of which none has a result were broken off, and nothing is mistaken for theirs.
+pub(crate) fn paired(mut messages: Vec<Message>, param: &str) -> Result<Vec<Message>> {
+    let wrong = |line: String| Err(ApiError::value(param, line));
+    let is_result = |m: &Message| m.role == "tool" && m.extra.contains_key("tool_call_id");
+    let mut at = 0;
+    while let Some(first) = messages[at..].iter().position(is_result).map(|n| at + n) {
+        let end = first + messages[first..].iter().take_while(|m| is_result(m)).count();
+        at = end;
+        let calling = first.checked_sub(1).map(|i| &messages[i]);
+        let Some(calling) = calling.filter(|m| m.extra.contains_key("tool_calls")) else {
+            let id = &messages[first].extra["tool_call_id"];
+            return wrong(format!("the result of the call {id} does not follow a message that calls a tool"));
+        };
+        let Some(ids) = ids(calling) else { continue };
+        let place = |m: &Message| ids.iter().position(|id| m.extra["tool_call_id"] == **id);
+        let results = &mut messages[first..end];
+        let mut left: Vec<&String> = ids.iter().collect();
+        for result in results.iter() {
+            let id = &result.extra["tool_call_id"];
+            let Some(found) = left.iter().position(|call| *id == ***call) else {
+                let why = if place(result).is_some() {
+                    "has two results"
+                } else {
+                    "is none of the message before it"
+                };
+                return wrong(format!("the call {id} {why}; its calls are {}", ids.join(", ")));
+            };
+            left.remove(found);
+        }
+        if let Some(call) = left.first() {
+            return wrong(format!("the call \"{call}\" has no result, and others of its message have one"));
+        }
+        results.sort_by_key(place);
+    }
+    Ok(messages)
 }
 
 fn message(value: Value, at: &str, ignored: &mut Option<&mut Vec<String>>) -> Result<Message> {
@@ -93,7 +144,7 @@ pub(crate) fn lost_name(
 ) -> Option<usize> {
     let by = |m: &Message| m.extra.get("name").and_then(Value::as_str).map(str::to_owned);
     let mut first: BTreeMap<&str, Option<String>> = BTreeMap::new();
-    // A tool's result says by its id which call it is of.
+    // A tool's result stands where its call does.
     let mut talk = messages.iter().enumerate().filter(|(_, m)| m.role != "tool");
     let other = talk.find(|(_, m)| *first.entry(&m.role).or_insert_with(|| by(m)) != by(m))?.0;
     let without = |m: &Message| {
@@ -187,13 +238,49 @@ mod tests {
             { "role": "assistant", "content": null, "refusal": null, "tool_calls": [
                 { "id": "call_1", "type": "function", "function": { "name": "f", "arguments": "{\"a\": 1}" } },
                 { "id": "call_2", "type": "function", "function": { "name": "g", "arguments": "" } }] },
+            { "role": "tool", "tool_call_id": "call_2", "content": "3" },
             { "role": "tool", "tool_call_id": "call_1", "content": "2" },
         ]))
         .unwrap();
         assert_eq!((all[0].role.as_str(), all[0].content.as_str()), ("system", "Be brief."));
         assert_eq!(all[2].extra["tool_calls"][0]["function"]["arguments"], json!({ "a": 1 }));
         assert_eq!(all[2].extra["tool_calls"][1]["function"]["arguments"], json!({}));
-        assert_eq!(all[3].extra["tool_call_id"], "call_1");
+        // In the order of the calls, which is what most templates go by.
+        assert_eq!((&all[3].extra["tool_call_id"], &*all[3].content), (&json!("call_1"), "2"));
+        assert_eq!((&all[4].extra["tool_call_id"], &*all[4].content), (&json!("call_2"), "3"));
+    }
+
+    #[test]
+    fn results_belong_to_calls() {
+        let call = |id: &str| json!({ "id": id, "function": { "name": "f", "arguments": "{}" } });
+        let calls = json!({ "role": "assistant", "tool_calls": [call("a"), call("b")] });
+        let result = |id: &str| json!({ "role": "tool", "tool_call_id": id, "content": id });
+        let user = json!({ "role": "user", "content": "x" });
+        for (value, part) in [
+            (json!([user, result("a")]), "\"a\" does not follow a message that calls a tool"),
+            (
+                json!([calls, result("a"), result("c")]),
+                "\"c\" is none of the message before it; its calls are a, b",
+            ),
+            (json!([calls, result("a"), result("a")]), "\"a\" has two results"),
+            (json!([calls, result("b"), user]), "\"a\" has no result"),
+            (json!([calls, result("a"), result("b"), user, result("a")]), "does not follow"),
+        ] {
+            let error = messages(value).unwrap_err();
+            assert!(error.contains(part) && error.ends_with("(messages)"), "{error}");
+        }
+        let order = |value| {
+            let all = messages(value).unwrap();
+            all.into_iter().filter(|m| m.role == "tool").map(|m| m.content).collect::<String>()
+        };
+        assert_eq!(
+            order(json!([calls, result("b"), result("a"), user, calls, result("a"), result("b")])),
+            "abab"
+        );
+        // Calls that were broken off, and those that cannot be told apart, are as they were given.
+        assert_eq!(order(json!([calls, user])), "");
+        let alike = json!({ "role": "assistant", "tool_calls": [call("a"), call("a")] });
+        assert_eq!(order(json!([alike, result("a"), result("a")])), "aa");
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub(super) fn asked(mut f: Fields, app: &App, card: &Card, before: &[Value]) -> 
     if messages.is_empty() {
         return Err(ApiError::value("input", "\"input\" is empty"));
     }
+    let messages = crate::messages::paired(messages, "input")?;
     let tools = f.take("tools");
     let given = f.take("tool_choice");
     let (echo_tools, echo_choice) =
