@@ -299,8 +299,7 @@ pub(crate) fn thinking(f: &mut Fields, card: &Card) -> Result<(Option<bool>, Map
     };
     match f.choice("reasoning_effort", EFFORTS)? {
         None => {}
-        // A model that cannot think does not.
-        Some("none") => thinking = template.is_some_and(|t| t.has_thinking_switch()).then_some(false),
+        Some("none") => thinking = crate::tools::unthinking(card, "reasoning_effort")?,
         Some(effort) if template.is_some_and(|t| t.reads_variable("reasoning_effort")) => {
             extra.insert("reasoning_effort".into(), effort.into());
         }

@@ -199,6 +199,14 @@ fn what_is_not_served_is_named() {
         (json!({ "n": 2 }), "unsupported_parameter", "n"),
         (json!({ "messages": [] }), "invalid_value", "messages"),
         (user(json!([{ "type": "image", "source": {} }])), "unsupported_parameter", "messages[0].content[0]"),
+        (user(json!([])), "invalid_value", "messages[0].content"),
+        (
+            json!({ "messages": [{ "role": "user", "content": "x" },
+                { "role": "assistant", "content": [{ "type": "tool_use", "id": "a", "name": "set", "input": {} }] },
+                { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "b", "content": "1" }] }] }),
+            "invalid_value",
+            "messages",
+        ),
         (user(json!([{ "type": "text" }])), "missing_required_parameter", "messages[0].content[0].text"),
         (
             user(json!([{ "type": "tool_use", "id": "a", "name": "b", "input": {} }])),

@@ -23,6 +23,8 @@ pub use formats::Format;
 pub use parser::{Parser, Piece};
 pub use plan::plan;
 
+use crate::card::Card;
+use crate::error::{ApiError, Result};
 use crate::grammar::Think;
 
 /// A function that the model may call.
@@ -109,6 +111,21 @@ pub fn think_of(template: &Template, prompt: &str) -> Option<Think> {
     let (_, open, close) = formats::THOUGHTS.iter().find(|(sign, ..)| template.source().contains(sign))?;
     let opened = prompt.trim_end().ends_with(open);
     Some(Think { open: (*open).into(), close: (*close).into(), opened })
+}
+
+/// What a template is told so that its model does not think aloud, as `param` asks: nothing where it cannot think.
+///
+/// # Errors
+/// It always thinks.
+pub(crate) fn unthinking(card: &Card, param: &str) -> Result<Option<bool>> {
+    match card.template.as_ref() {
+        Ok(template) if template.has_thinking_switch() => Ok(Some(false)),
+        Ok(template) if think_of(template, "").is_some() => {
+            let line = format!("\"{}\" always thinks aloud: its template has no switch for that", card.id);
+            Err(ApiError::unsupported(param, line))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Whether control tokens must be shown in the text, because some of them are what the parser looks for.

@@ -45,6 +45,7 @@ pub(super) fn ask(mut f: Fields, app: &App, card: &Card, answers: bool) -> Resul
     for (i, value) in all.into_iter().enumerate() {
         message(value, &format!("messages[{i}]"), &mut messages)?;
     }
+    let messages = crate::messages::paired(messages, "messages")?;
     let stops = f.list("stop_sequences", 32)?.unwrap_or_default();
     let stop = |v: Value| match v {
         Value::String(text) if (1..=1024).contains(&text.len()) => Ok(text),
@@ -88,7 +89,7 @@ fn thinking(f: &mut Fields, card: &Card, max_tokens: Option<u64>) -> Result<(Opt
     let template = card.template.as_ref().ok();
     let has_switch = template.is_some_and(|t| t.has_thinking_switch());
     let on = match kind {
-        "disabled" => has_switch.then_some(false),
+        "disabled" => crate::tools::unthinking(card, "thinking")?,
         _ if has_switch => Some(true),
         _ if template.is_some_and(|t| crate::tools::think_of(t, "").is_some()) => None,
         "adaptive" => None,
@@ -223,9 +224,14 @@ fn message(value: Value, at: &str, to: &mut Vec<Message>) -> Result<()> {
             to.push(Message::new(role, text));
             return Ok(());
         }
+        Value::Array(blocks) if blocks.is_empty() => {
+            let line = format!("\"{path}\" has no blocks, so that there is no message");
+            return Err(ApiError::value(&path, line));
+        }
         Value::Array(blocks) if blocks.len() <= MOST => blocks,
         other => return Err(wrong(&path, "a string or an array of blocks", &other)),
     };
+    let mut thoughts: Vec<String> = Vec::new();
     let (mut said, mut extra, mut calls) = (Vec::new(), Map::new(), Vec::new());
     for (i, block) in blocks.into_iter().enumerate() {
         let at = format!("{path}[{i}]");
@@ -236,10 +242,9 @@ fn message(value: Value, at: &str, to: &mut Vec<Message>) -> Result<()> {
             ("tool_result", "user") => to.push(result(f)?),
             ("tool_use", "assistant") => calls.push(tool_use(f)?),
             ("thinking", "assistant") => {
-                let thought = f.need_text("thinking")?;
+                thoughts.push(f.need_text("thinking")?);
                 f.ignore(&["signature", "cache_control"]);
                 f.finish(None)?;
-                extra.insert("reasoning_content".into(), thought.into());
             }
             ("tool_result" | "tool_use" | "thinking", _) => {
                 let line =
@@ -248,6 +253,9 @@ fn message(value: Value, at: &str, to: &mut Vec<Message>) -> Result<()> {
             }
             (other, _) => return Err(no_such_block(other, &at)),
         }
+    }
+    if !thoughts.is_empty() {
+        extra.insert("reasoning_content".into(), thoughts.join("\n").into());
     }
     if !calls.is_empty() {
         extra.insert("tool_calls".into(), calls.into());
