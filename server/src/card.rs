@@ -117,9 +117,11 @@ impl Card {
             return Ok((rendered, mark));
         }
         // The turn stays open behind what its message says.
-        let last = messages.last().map(|m| m.content.trim_end()).unwrap_or_default();
+        let said = messages.last().map(|m| m.content.as_str()).unwrap_or_default();
+        let last = said.trim_end();
         match rendered.rfind(last) {
-            Some(at) if !last.is_empty() => Ok((rendered[..at + last.len()].to_owned(), mark)),
+            // Templates take white space off its end, and the answer goes on behind it all the same.
+            Some(at) if !last.is_empty() => Ok((rendered[..at].to_owned() + said, mark)),
             _ => Err(ApiError::value(
                 "messages",
                 "the template does not end with the last message, so the answer cannot go on there",

@@ -285,6 +285,13 @@ fn an_answer_goes_on_where_its_message_ends() {
     let body = json!({ "messages": messages, "continue_final_message": true });
     let prompt = server.post("/apply-template", &body).json()["prompt"].as_str().expect("a text").to_owned();
     assert!(prompt.ends_with("assistant\nHello, I"), "{prompt:?}");
+    // Behind the space that it ends with, whatever the template makes of that.
+    let spaced =
+        json!([{ "role": "user", "content": "Hi" }, { "role": "assistant", "content": "Hello, I " }]);
+    let spaced = json!({ "messages": spaced, "continue_final_message": true });
+    let prompt =
+        server.post("/apply-template", &spaced).json()["prompt"].as_str().expect("a text").to_owned();
+    assert!(prompt.ends_with("assistant\nHello, I "), "{prompt:?}");
     let both =
         ask(json!({ "messages": messages, "continue_final_message": true, "add_generation_prompt": true }));
     assert_eq!(server.post(CHAT, &both).error().0, 400);
