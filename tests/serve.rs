@@ -331,6 +331,10 @@ fn counters_never_go_back() {
     let told = ask("two");
     assert_eq!((finished(&told, "one"), finished(&told, "two")), (Some(1), Some(1)));
     assert!(!open(&told, "one") && open(&told, "two"), "{told}");
+    // Closed by who asked for it, as Ollama's clients do.
+    let (status, body) = server.send("POST", "/api/generate", "", "{\"model\":\"two\",\"keep_alive\":0}");
+    assert!(status == 200 && body.contains("\"done_reason\":\"unload\""), "{status} {body}");
+    assert!(!open(&server.send("GET", "/metrics", "", "").1, "two"));
     assert!(told.contains("weft_time_to_first_token_seconds_count{model=\"one\"} 1"), "{told}");
     let told = ask("one");
     assert_eq!((finished(&told, "one"), finished(&told, "two")), (Some(2), Some(1)));

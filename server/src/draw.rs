@@ -66,7 +66,7 @@ impl Draw {
         set(&mut s.dry.multiplier, f.number("dry_multiplier", 0.0, 100.0)?);
         set(&mut s.dry.base, f.number("dry_base", 1.0, 100.0)?);
         let whole = |to: &mut u32, value: Option<u64>| *to = value.map_or(*to, |n| n as u32);
-        whole(&mut s.top_k, f.whole("top_k", 0, u64::from(u32::MAX))?);
+        whole(&mut s.top_k, f.whole_or_all("top_k", u64::from(u32::MAX))?);
         whole(&mut s.repeat_last_n, f.whole("repeat_last_n", 0, 1 << 20)?);
         whole(&mut s.dry.allowed, f.whole("dry_allowed_length", 1, 1 << 20)?);
         whole(&mut s.dry.last_n, f.whole("dry_penalty_last_n", 0, 1 << 20)?);

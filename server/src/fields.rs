@@ -157,6 +157,14 @@ impl Fields {
         }
     }
 
+    /// A whole number up to `most`, of which 0 and -1 both mean all, as llama.cpp and vLLM have it.
+    pub(crate) fn whole_or_all(&mut self, name: &'static str, most: u64) -> Result<Option<u64>> {
+        match self.is(name, &Value::from(-1)) {
+            true => Ok(self.take(name).map(|_| 0)),
+            false => self.whole(name, 0, most),
+        }
+    }
+
     /// True or false.
     pub(crate) fn flag(&mut self, name: &'static str) -> Result<Option<bool>> {
         let Some(value) = self.take(name) else { return Ok(None) };

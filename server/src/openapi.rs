@@ -126,7 +126,11 @@ const OLLAMA: &[Field] = &[
     ("top_logprobs", "integer", "0 alone"),
     ("think", "boolean or string", "Whether the model thinks first"),
     ("truncate", "boolean", "Nothing is cut in any case"),
-    ("keep_alive", "string or number", "Models stay loaded as long as the server runs"),
+    (
+        "keep_alive",
+        "string or number",
+        "0, without messages, closes a model of --models; else it changes nothing",
+    ),
     ("stream", "boolean", "Whether the answer comes as lines [true]"),
 ];
 
@@ -198,10 +202,19 @@ pub(crate) fn fields(path: &str) -> (Vec<Field>, &'static [&'static str]) {
                 ("input", "string or array", "A text, or several"),
                 ("dimensions", "integer", "The first values alone, of length 1 again"),
                 ("truncate", "boolean", "Nothing is cut in any case"),
-                ("keep_alive", "string or number", "Models stay loaded as long as the server runs"),
+                ("keep_alive", "string or number", "It changes nothing"),
                 ("options", "object", "num_ctx"),
             ];
             (with(&[own]), &["model", "input"])
+        }
+        "/api/embeddings" => {
+            let own: &[Field] = &[
+                ("name", "string", "The older name of model"),
+                ("prompt", "string", "A text"),
+                ("keep_alive", "string or number", "It changes nothing"),
+                ("options", "object", "num_ctx"),
+            ];
+            (with(&[own]), &["model", "prompt"])
         }
         "/v1/embeddings" => {
             let own: &[Field] = &[
@@ -363,6 +376,7 @@ fn about(path: &str) -> &'static str {
         "/api/chat" => "Answers a conversation, for Ollama's clients",
         "/api/generate" => "Answers a prompt, or goes on with a text, for Ollama's clients",
         "/api/embed" => "Turns texts into vectors, for Ollama's clients",
+        "/api/embeddings" => "Turns a text into a vector, for Ollama's older clients",
         "/api/ps" => "The models that are loaded, for Ollama's clients",
         "/api/show" => "What is known of a model, for Ollama's clients",
         "/api/tags" => "The models, for Ollama's clients",

@@ -117,6 +117,13 @@ fn what_is_not_served_is_named() {
         ("/api/chat", json!({ "formt": "json" }), "unknown_parameter", "formt"),
         ("/api/chat", json!({ "format": "xml" }), "invalid_type", "format"),
         ("/api/chat", json!({ "think": true }), "unsupported_parameter", "think"),
+        ("/api/chat", json!({ "think": "low" }), "unsupported_parameter", "think"),
+        (
+            "/api/embeddings",
+            json!({ "messages": null, "options": null }),
+            "missing_required_parameter",
+            "prompt",
+        ),
         ("/api/chat", json!({ "logprobs": true }), "unsupported_parameter", "logprobs"),
         ("/api/chat", options(json!({ "num_ctx": CONTEXT + 1 })), "invalid_value", "options.num_ctx"),
         ("/api/chat", options(json!({ "mirostat": 1 })), "unsupported_parameter", "options.mirostat"),
@@ -157,6 +164,17 @@ fn what_is_not_served_is_named() {
         &ask(json!({ "messages": [{ "role": "user", "content": "word ".repeat(CONTEXT) }] })),
     );
     assert_eq!(long.error().1, "context_length_exceeded");
+    // What always thinks cannot be told not to, by any route.
+    let thinks = with_template(THINKS);
+    let quiet = |path: &str, more: Value| thinks.post(path, &ask(more)).error();
+    let refused = |param: &str| (400, "unsupported_parameter".to_owned(), param.to_owned());
+    assert_eq!(quiet("/api/chat", json!({ "think": false })), refused("think"));
+    let openai = json!({ "options": null, "reasoning_effort": "none" });
+    assert_eq!(quiet("/v1/chat/completions", openai), refused("reasoning_effort"));
+    let anthropic = json!({ "options": null, "max_tokens": 9, "thinking": { "type": "disabled" } });
+    assert_eq!(quiet("/v1/messages", anthropic), refused("thinking"));
+    // All tokens are kept, as 0 has it.
+    assert_eq!(server.post("/api/chat", &ask(options(json!({ "top_k": -1, "num_predict": 1 })))).status, 200);
     // Running is for Ollama to choose; these change no answer.
     let running = ask(options(
         json!({ "num_ctx": 256, "num_gpu": 1, "num_thread": 4, "num_predict": 3, "repeat_last_n": -1 }),

@@ -129,7 +129,10 @@ fn vectors_and_scores_are_counted() {
     let embedder = Server::of_vectors(false);
     let input = json!({ "model": "fake", "input": ["abc", "hello"] });
     assert_eq!(embedder.post("/v1/embeddings", &input).status, 200);
-    assert_eq!(embedder.post("/api/embed", &json!({ "model": "fake", "input": "ab" })).status, 200);
+    let new = embedder.post("/api/embed", &json!({ "model": "fake", "input": "ab" }));
+    assert_eq!(new.status, 200);
+    let old = embedder.post("/api/embeddings", &json!({ "model": "fake", "prompt": "ab" }));
+    assert_eq!((old.status, &old.json()["embedding"]), (200, &new.json()["embeddings"][0]));
     // What is refused has taken no vector.
     assert_eq!(
         embedder.post("/v1/embeddings", &json!({ "model": "fake", "input": "x".repeat(101) })).status,
@@ -139,7 +142,7 @@ fn vectors_and_scores_are_counted() {
     let documents = json!({ "model": "fake", "query": "abc", "documents": ["abx", "c"] });
     assert_eq!(reranker.post("/v1/rerank", &documents).status, 200);
     for (server, counts) in [
-        (&embedder, [("texts", 3), ("prompt_tokens", 10), ("requests_finished", 2), ("requests_failed", 0)]),
+        (&embedder, [("texts", 4), ("prompt_tokens", 12), ("requests_finished", 3), ("requests_failed", 0)]),
         (&reranker, [("texts", 2), ("prompt_tokens", 3), ("requests_finished", 1), ("requests_failed", 0)]),
     ] {
         let text = server.get("/metrics").body;

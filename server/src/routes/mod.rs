@@ -54,6 +54,7 @@ pub(crate) const PATHS: &[(&str, &[&str])] = &[
     ("/api/chat", &["POST"]),
     ("/api/delete", &["DELETE"]),
     ("/api/embed", &["POST"]),
+    ("/api/embeddings", &["POST"]),
     ("/api/generate", &["POST"]),
     ("/api/ps", &["GET"]),
     ("/api/pull", &["POST"]),
@@ -107,6 +108,7 @@ const INFERENCE: &[&str] = &[
     "/v1/rerank",
     "/api/chat",
     "/api/embed",
+    "/api/embeddings",
     "/api/generate",
     "/api/show",
     "/tokenize",
@@ -130,6 +132,7 @@ fn inference() -> Router<Arc<App>> {
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
         .route("/api/chat", post(ollama::chat))
         .route("/api/embed", post(ollama::embed))
+        .route("/api/embeddings", post(ollama::embeddings))
         .route("/api/generate", post(ollama::generate))
         .route("/api/show", post(ollama::show))
         .route("/v1/embeddings", post(vectors::embeddings))

@@ -32,6 +32,9 @@ pub(super) async fn generate(State(app): State<Arc<App>>, post: Post) -> Result<
 }
 
 async fn answer(app: &Arc<App>, post: Post, kind: Kind) -> Result<Response> {
+    if let Some(model) = closed(app, &post.body)? {
+        return Ok(json(write::Head { model, kind }.unloaded().to_string()));
+    }
     let mut f = Fields::body(post.body)?;
     let served = model(app, &mut f)?;
     let Asked { ask, raw } = read::asked(f, app, &served.card, kind)?;
@@ -46,6 +49,21 @@ async fn answer(app: &Arc<App>, post: Post, kind: Kind) -> Result<Response> {
         return crate::stream::respond(begun.said, 1, writer, app.config.ping, LINES).await;
     }
     Ok(json(head.whole(&begun.whole().await?).to_string()))
+}
+
+/// Closes the model of a request that asks for that alone, and gives its name; None where it asks for something else, or
+/// for a model that is open for good.
+fn closed(app: &App, body: &Value) -> Result<Option<String>> {
+    let name = body["model"].as_str().or(body["name"].as_str()).filter(|_| read::closes(body));
+    let Some(name) = name else { return Ok(None) };
+    let shelved = app.shelved();
+    let is = |wanted: &str| shelved.iter().any(|listed| listed.name == wanted);
+    let Some(name) = [Some(name), name.strip_suffix(":latest")].into_iter().flatten().find(|name| is(name))
+    else {
+        return Ok(None);
+    };
+    app.shelves.iter().try_for_each(|shelf| shelf.close(name))?;
+    Ok(Some(name.to_owned()))
 }
 
 /// A text that the model goes on with, outside of its template.
@@ -191,6 +209,23 @@ fn shown(served: &Served) -> Value {
         "parameters": format!("temperature {}\ntop_k {}\ntop_p {}\nmin_p {}", s.temperature, s.top_k, s.top_p, s.min_p),
         "details": details(served), "model_info": info, "capabilities": capabilities,
     })
+}
+
+/// POST /api/embeddings: the older route, which takes one text.
+pub(super) async fn embeddings(State(app): State<Arc<App>>, post: Post) -> Result<Response> {
+    let mut f = Fields::body(post.body)?;
+    let served = model(&app, &mut f)?;
+    let text = f.need_text("prompt")?;
+    if text.is_empty() {
+        return Err(ApiError::value("prompt", "\"prompt\" is empty"));
+    }
+    read::keep_alive(&mut f)?;
+    if let Some(options) = f.object("options")? {
+        read::no_options(options)?;
+    }
+    super::finish(&app, f)?;
+    let mut given = super::vectors::ask(&served, false, Texts::Each(vec![text]), "prompt").await?;
+    Ok(json(json!({ "embedding": given.vectors.pop().unwrap_or_default() }).to_string()))
 }
 
 pub(super) async fn embed(State(app): State<Arc<App>>, post: Post) -> Result<Response> {

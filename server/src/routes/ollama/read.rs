@@ -108,13 +108,31 @@ pub(super) fn asked(mut f: Fields, app: &App, card: &Card, kind: Kind) -> Result
     Ok(Asked { ask: Some(ask), raw })
 }
 
-/// How long a model stays loaded: here, as long as the server runs.
+/// Whether a request asks for nothing but that its model be closed: `keep_alive` is 0, and there is nothing to answer.
+pub(super) fn closes(body: &Value) -> bool {
+    let Some(fields) = body.as_object() else { return false };
+    let known = ["model", "name", "keep_alive", "messages", "prompt", "stream"];
+    let none = |name: &str| match fields.get(name) {
+        Some(Value::Array(all)) => all.is_empty(),
+        Some(Value::String(text)) => text.is_empty(),
+        other => other.is_none_or(Value::is_null),
+    };
+    let at_once = |v: &Value| v.as_f64().or_else(|| v.as_str().and_then(seconds)) == Some(0.0);
+    fields.get("keep_alive").is_some_and(at_once)
+        && none("messages")
+        && none("prompt")
+        && fields.keys().all(|name| known.contains(&name.as_str()))
+}
+
+/// How long a model stays loaded is for the server to choose.
 pub(super) fn keep_alive(f: &mut Fields) -> Result<()> {
     let Some(value) = f.take("keep_alive") else { return Ok(()) };
     match value.as_f64().or_else(|| value.as_str().and_then(seconds)) {
-        Some(0.0) => {
-            Err(ApiError::unsupported("keep_alive", "models stay loaded as long as the server runs"))
-        }
+        Some(0.0) => Err(ApiError::unsupported(
+            "keep_alive",
+            "a model of --models is closed by a request of its own, without messages; others stay loaded as long as the \
+             server runs",
+        )),
         Some(_) => Ok(()),
         None => {
             let line = format!(
@@ -179,9 +197,12 @@ fn think(f: &mut Fields, card: &Card) -> Result<(Option<bool>, Map<String, Value
         None => return Ok((None, extra)),
         Some(Value::Bool(on)) => on,
         Some(Value::String(level)) if ["low", "medium", "high"].contains(&level.as_str()) => {
-            if template.is_some_and(|t| t.reads_variable("reasoning_effort")) {
-                extra.insert("reasoning_effort".into(), level.into());
+            if !template.is_some_and(|t| t.reads_variable("reasoning_effort")) {
+                let line =
+                    format!("\"{}\" has no levels of thinking; \"think\" can be true or false", card.id);
+                return Err(ApiError::unsupported("think", line));
             }
+            extra.insert("reasoning_effort".into(), level.into());
             true
         }
         Some(other) => return Err(wrong("think", "true, false, \"low\", \"medium\" or \"high\"", &other)),
@@ -189,7 +210,10 @@ fn think(f: &mut Fields, card: &Card) -> Result<(Option<bool>, Map<String, Value
     if on && !thinks {
         return Err(ApiError::unsupported("think", format!("\"{}\" does not think aloud", card.id)));
     }
-    Ok((has_switch.then_some(on), extra))
+    match on {
+        true => Ok((has_switch.then_some(true), extra)),
+        false => Ok((crate::tools::unthinking(card, "think")?, extra)),
+    }
 }
 
 fn options(value: Option<Value>, app: &App, card: &Card) -> Result<Draw> {

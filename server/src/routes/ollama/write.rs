@@ -65,9 +65,18 @@ impl Head {
 
     /// What is said to who asks for nothing but that the model is there.
     pub(super) fn loaded(&self) -> Value {
+        self.without_answer("load")
+    }
+
+    /// The model was closed.
+    pub(super) fn unloaded(&self) -> Value {
+        self.without_answer("unload")
+    }
+
+    fn without_answer(&self, reason: &str) -> Value {
         let mut line = self.line("", "", Vec::new());
         line["done"] = true.into();
-        line["done_reason"] = "load".into();
+        line["done_reason"] = reason.into();
         line
     }
 
