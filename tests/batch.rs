@@ -71,6 +71,11 @@ fn a_line_out_for_each_line_in() {
         fails(&args, &["out.jsonl: was begun with", named, "another name"]);
     }
     assert_eq!(std::fs::read_to_string(&out).expect("answers"), whole);
+    // Nor with those that somebody else writes.
+    let held = std::fs::File::open(&out).expect("the answers");
+    held.lock().expect("a lock");
+    fails(&args, &["out.jsonl: another `weft batch` writes it"]);
+    drop(held);
     let other = file(&dir, "notes.txt", b"mine\n");
     fails(&["batch", &input, "-o", &other], &["notes.txt", "not a file of answers"]);
     fails(&["batch", "nowhere.jsonl", "-o", &out], &["nowhere.jsonl", "no such file"]);

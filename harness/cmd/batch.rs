@@ -3,7 +3,7 @@
 mod line;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -130,6 +130,10 @@ impl Out {
         }
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        // Two that write one file would mix their lines. Where a file system has no locks nobody is kept out.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(Error::input(format!("{}: another `weft batch` writes it just now", path.display())));
+        }
         let (mut there, mut had, mut failed, mut whole) = (Vec::new(), None, 0, 0);
         let mut reader = BufReader::new(&mut file);
         let mut line = Vec::new();
@@ -455,9 +459,6 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let lines = Lines::open(&f.file)?;
     let mut out = Out::open(&f.output)?;
     let total = count(&f.file, &out)?;
-    if out.next > 0 {
-        output::note(&format!("{}: goes on behind {} lines", f.output.display(), out.next));
-    }
     interrupt::install(2);
     let (model, _) = f.model.open(&f.device, None, f.c, f.cache)?;
     let model = f.lora.apply(model)?;
@@ -471,6 +472,9 @@ pub(super) fn run(f: Flags) -> Result<()> {
     let drawn = f.sampling.sampling(&f.model, model.metadata());
     let sampling = Sampling { seed: f.sampling.seed.unwrap_or(0), ..drawn };
     out.settle(settings(&f, &sampling, context)?)?;
+    if out.next > 0 {
+        output::note(&format!("{}: goes on behind {} lines", f.output.display(), out.next));
+    }
     let bar = output::bar(total.unwrap_or(0), "{bar:30} {pos} of {len} lines, {msg}, {elapsed}, {eta} to go");
     bar.set_position(out.next as u64);
     let start = Instant::now();
