@@ -346,12 +346,23 @@ impl Started {
 
 /// Says so where a context is longer than what the model was trained for.
 pub fn note_context(trained: u32, context: u32) {
+    note_context_of("", trained, context);
+}
+
+/// The same of one model among several.
+pub fn note_context_of(name: &str, trained: u32, context: u32) {
     if context > trained {
+        let name = if name.is_empty() { String::new() } else { format!("{name}: ") };
         output::note(&format!(
-            "warning: a context of {context} was asked for, but the model was trained for {trained}; what lies beyond \
+            "warning: {name}a context of {context} was asked for, but the model was trained for {trained}; what lies beyond \
              that is likely to make no sense"
         ));
     }
+}
+
+/// A number of tokens that is not 0, such as an answer has that is scored.
+pub fn tokens(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "a whole number from 1 on is needed".to_owned())
 }
 
 /// The context for a session: what was asked for, all that the model was trained for with 0, else the default.

@@ -69,7 +69,14 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Most tokens of an answer [default: 16384 of a test set, 512 of the curriculum]
-    #[arg(short, long = "max-tokens", visible_alias = "n-predict", alias = "predict", value_name = "N")]
+    #[arg(
+        short,
+        long = "max-tokens",
+        visible_alias = "n-predict",
+        alias = "predict",
+        value_name = "N",
+        value_parser = crate::options::tokens
+    )]
     n: Option<usize>,
     /// Answers at a time [default: 32; 4 on a software GPU]
     #[arg(long, alias = "streams", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]

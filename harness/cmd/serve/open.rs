@@ -283,7 +283,7 @@ impl Opened {
     /// There is not enough.
     pub(super) fn start(self, f: &Flags, limits: Limits) -> Result<Started> {
         let context = context(self.model.spec(), f.c);
-        crate::options::note_context(self.model.spec().context, context);
+        options::note_context_of(&self.name, self.model.spec().context, context);
         let loaded = match self.took.is_zero() {
             true => String::new(),
             false => format!("; loaded in {:.1} s", self.took.as_secs_f64()),
