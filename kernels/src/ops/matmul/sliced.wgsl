@@ -8,8 +8,9 @@
 //
 // Few rows make few tiles of the result, and a tile that one subgroup walks alone waits for memory, unpacks and
 // multiplies in turn. So SK subgroups share a tile of BM tokens x BN outputs by its depth: each walks every SK-th step
-// of BK values with weights in workgroup memory of its own, and in the end all of them add up their sums. Neighbours in
-// depth lie next to each other, so that a workgroup reads SK times as much of a row in a run.
+// of BK values with weights in workgroup memory of its own, which a barrier of the subgroup orders, and in the end all
+// of them add up their sums. Neighbours in depth lie next to each other, so that a workgroup reads SK times as much of
+// a row in a run.
 //
 // What a step's weights are made of is loaded during the step before. Two loops that look like plain ones keep a driver
 // from unrolling the walk: unrolled four times, it took 60 KB of code and a third more registers, and was slower. They

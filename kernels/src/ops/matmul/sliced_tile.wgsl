@@ -44,7 +44,7 @@ fn tile$NTH(planes: vec4<u32>, row0: u32, first: u32, wid: vec3<u32>, lid: u32, 
         put_w(to$n + $hu * 16u + 12u, w$n_$h[3]);
         //@ end
         //@ end
-        workgroupBarrier();
+        subgroupBarrier();
         let next = min(k + BK * SK, depth - BK);
         //@ for n in WL
         let v$n = item_at(row0, next, wr + $nu * (SG / WI), wc);
@@ -66,7 +66,7 @@ fn tile$NTH(planes: vec4<u32>, row0: u32, first: u32, wid: vec3<u32>, lid: u32, 
             //@ end
             //@ end
         }
-        workgroupBarrier();
+        subgroupBarrier();
         k += BK * SK;
         if (k >= depth + sid * BK) {
             break;
