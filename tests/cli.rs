@@ -99,6 +99,22 @@ fn numbers_below_zero_are_values() {
     ok(&["run", "--seed", "-1", "-n", "1", "Hi"]);
 }
 
+/// What clap refuses is one line as well, with the way to the help of the command that was typed.
+#[test]
+fn a_command_line_that_makes_no_sense_is_one_line() {
+    for (args, parts) in [
+        (&["run", "--fro"][..], &["unexpected argument '--fro' found; ", "; see weft run --help"][..]),
+        (&["quantize"], &["were not provided: <IN.gguf> <OUT.gguf> <TYPE>; see weft quantize --help"]),
+        (&["run", "--ctx", "12x", "Hi"], &["invalid value '12x' for '--ctx <N>'", "; see weft run --help"]),
+        (&["kernels", "perf", "--seed"], &["'--seed'", "; see weft kernels perf --help"]),
+        (&["tok"], &["unrecognized subcommand 'tok'", "; see weft --help"]),
+    ] {
+        misused(args, parts);
+    }
+    let help = weft(&["run", "--help"]);
+    assert!(help.code == Some(0) && help.stdout.contains("Usage: weft run"), "{}", help.stdout);
+}
+
 /// A prompt's keys and values are kept in a file, which another prompt with the same beginning takes them from; what the
 /// file is not for is refused, and it stays as it is.
 #[test]

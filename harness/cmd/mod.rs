@@ -31,7 +31,8 @@ mod tune;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::Result;
+use crate::error::one_line;
+use crate::{Error, Result};
 
 /// Runs GGUF language models on any GPU, with kernels of its own.
 #[derive(Debug, Parser)]
@@ -126,11 +127,31 @@ pub fn parse() -> Result<Cli> {
         "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{groups}\n\nOptions:\n{{options}}{{after-help}}"
     );
     command = command.help_template(template);
-    let matches = command.try_get_matches_from_mut(words()).unwrap_or_else(|e| e.exit());
+    let matches = command.try_get_matches_from_mut(words()).map_err(|e| misused(&command, &e))?;
     if let (Some(("eval", m)), Some(eval)) = (matches.subcommand(), command.find_subcommand("eval")) {
         eval::typed::check(m, eval)?;
     }
-    Ok(Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit()))
+    Cli::from_arg_matches(&matches).map_err(|e| misused(&command, &e))
+}
+
+/// What clap says of a command line that makes no sense, in one line that ends with the way to help. Help that was asked
+/// for is printed as it is, which ends the process.
+fn misused(command: &clap::Command, e: &clap::Error) -> Error {
+    use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as NothingTyped;
+    if !e.use_stderr() || e.kind() == NothingTyped {
+        e.exit();
+    }
+    let (mut here, mut name) = (command, "weft".to_owned());
+    for word in words().into_iter().skip(1) {
+        let Some(next) = word.to_str().and_then(|w| here.find_subcommand(w)) else { break };
+        name += &format!(" {}", next.get_name());
+        here = next;
+    }
+    let text = e.to_string();
+    // Usage, and the way to help as clap says it, are what is left out.
+    let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|mark| text.find(mark)).min();
+    let said = text[..end.unwrap_or(text.len())].trim_start_matches("error: ").replace("\n  tip: ", "; ");
+    Error::usage(format!("{}; see {name} --help", one_line(&said).replace(" ;", ";")))
 }
 
 /// Runs one command.
