@@ -12,8 +12,8 @@
 // Keys and values are what subgroups share. While a tile of them is used, the next one is on its way in registers,
 // and goes to the other of two places, so that subgroups meet once a tile. Scores, exponentials and sums are of one
 // subgroup's rows: a barrier of the subgroup orders them (in workgroup memory as well: see barriers.rs of the
-// runtime), and while one subgroup takes exponentials another can multiply. That is also why many subgroups with
-// few rows each are faster here than few with many, though each loads all keys and values from workgroup memory.
+// runtime), and while one subgroup takes exponentials another can multiply. Eight subgroups of 16 rows were faster
+// on an H200 than four of 32, though each loads all keys and values from workgroup memory: there are more that can.
 
 const BQ: u32 = NSG * T;
 const WG: u32 = NSG * SG;
