@@ -426,7 +426,7 @@ fn count(path: &Path, out: &Out) -> Result<Option<u64>> {
 
 /// What makes an answer what it is, beside its line.
 fn settings(f: &Flags, s: &Sampling, context: u32) -> Result<Value> {
-    // As it was typed: 0.95, not 0.949999988079071.
+    // It is told as it was typed: 0.95, not 0.949999988079071.
     let typed = |x: f32| x.to_string().parse::<f64>().unwrap_or(x.into());
     Ok(json!({
         "model": answers::identity(&f.model)?,

@@ -199,7 +199,7 @@ fn text(kernel: &str) -> String {
         body,
         &format!("let sid = lid / {SUBGROUP}u;\nlet lane = lid % {SUBGROUP}u;\nof_lane = lane;\n"),
     );
-    if rest.contains("shuffled(") {
+    if ["shuffled(", "voted("].iter().any(|call| rest.contains(call)) {
         rest.insert_str(body, "of_lid = lid;\n");
         rest += SUBGROUPS;
     }
@@ -305,7 +305,7 @@ fn chosen() -> Vec<Case> {
 }
 
 /// With `WEFT_TEST_CASES=all` all of them, which takes hours; what needs more workgroup memory than the device has is left
-/// out (attention's wide tiles and its gradients on lavapipe).
+/// out (attention's wide tiles and its gradients for heads of 128 on lavapipe).
 #[test]
 fn kernels_for_matrices_of_16_give_what_references_give() {
     let options = Options { emulation: Some(Emulation { caps, text }), ..Options::default() };

@@ -159,7 +159,7 @@ fn record(case: &str, device: &(&str, Caps, Option<bool>)) -> (String, String) {
         let options = TrainOptions { checkpointing: checkpointing.into(), dropout, ..options };
         plans.push(training(&model, targets, options, &mut all));
     }
-    // So many tokens are laid in tiles.
+    // A batch of 256 tokens is laid in tiles.
     if *name == "matrices" && model.spec().out.softcap.is_none() && tokens == 128 {
         plans.push(training(&model, most, TrainOptions { tokens: 256, ..options }, &mut all));
     }

@@ -304,7 +304,7 @@ impl Driver {
         self.totals.steps.fetch_add(1, Ordering::Relaxed);
         let before = backend.preempted();
         let stepped = catch_unwind(AssertUnwindSafe(|| backend.step()));
-        // By differences, since a backend that is made again counts from nothing.
+        // Differences are added up, since a backend that is made again counts from nothing.
         self.totals.preempted.fetch_add(backend.preempted().saturating_sub(before), Ordering::Relaxed);
         let events = match stepped {
             Ok(Ok(events)) if events.is_empty() => return self.lose("the engine forgot its requests"),

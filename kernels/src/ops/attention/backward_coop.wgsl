@@ -15,7 +15,7 @@
 //
 // One workgroup of NSG subgroups computes BQ own rows of one KV head: query rows (see kernel.wgsl), or keys; a subgroup
 // has the T rows of a matrix. It walks the others, BK at a time, and adds to what earlier ones left if `more` is set.
-// As in coop.wgsl what is walked is shared, loaded ahead and put into the other of two places, and scores and weights
+// What is walked is, as in coop.wgsl, shared, loaded ahead and put into the other of two places, and scores and weights
 // are of one subgroup, whose barriers order them.
 
 const BQ: u32 = NSG * T;
@@ -318,7 +318,7 @@ fn main(
     }
 
     let factor = select(p.scale, 1.0, VALUES == 1u) / by;
-    // As many matrices at a time as lie side by side where scores were.
+    // This takes as many matrices at a time as lie side by side where scores were.
     //@ for i in ND
     {
         let to = (strip * SS + $iu % BESIDE * T) / PER;

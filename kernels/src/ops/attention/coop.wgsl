@@ -57,7 +57,7 @@ const MERGE: u32 = 2u;
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>;
 
-// By row, at the end: what the sums are multiplied by, and what the values of the chunks before are.
+// What the sums of a row are multiplied by at the end, and what the values of the chunks before are multiplied by.
 var<workgroup> share_of: array<f32, BQ>;
 var<workgroup> rest_of: array<f32, BQ>;
 
@@ -256,7 +256,7 @@ fn main(
         share_of[row] = share;
         rest_of[row] = rest;
     }
-    // As many matrices at a time as lie side by side where scores were.
+    // This takes as many matrices at a time as lie side by side where scores were.
     //@ for i in ND
     {
         let to = (strip * SS + $iu % BESIDE * T) / PER;
