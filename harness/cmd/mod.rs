@@ -150,8 +150,9 @@ fn misused(command: &clap::Command, e: &clap::Error) -> Error {
     let text = e.to_string();
     // Usage, and the way to help as clap says it, are what is left out.
     let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|mark| text.find(mark)).min();
-    let said = text[..end.unwrap_or(text.len())].trim_start_matches("error: ").replace("\n  tip: ", "; ");
-    Error::usage(format!("{}; see {name} --help", one_line(&said).replace(" ;", ";")))
+    let said = text[..end.unwrap_or(text.len())].trim_start_matches("error: ");
+    let said = said.replace("\n\n  tip: ", "; ").replace("\n  tip: ", "; ");
+    Error::usage(format!("{}; see {name} --help", one_line(&said)))
 }
 
 /// Runs one command.
