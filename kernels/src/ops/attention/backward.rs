@@ -240,15 +240,11 @@ fn backward_shader(gradient: Gradient, head_dim: u32, coop: Option<CoopTile>) ->
             compose(&[], &[("HD", head_dim), ("R", rows)], &[kernel, MASK])
         }
         Some(c) => {
-            let matrices = match c.side {
-                16 => include_str!("coop16.wgsl"),
-                _ => include_str!("coop8.wgsl"),
-            };
             let own = u32::from(gradient != Gradient::Queries);
             let values = u32::from(gradient == Gradient::Values);
             let constants = [&c.constants(head_dim)[..], &[("OWN_KEYS", own), ("VALUES", values)]].concat();
             let enables = ["f16", "wgpu_cooperative_matrix"];
-            compose(&enables, &constants, &[include_str!("backward_coop.wgsl"), MASK, matrices])
+            compose(&enables, &constants, &[include_str!("backward_coop.wgsl"), MASK, c.matrices()])
         }
     };
     Shader { name, source, bindings }

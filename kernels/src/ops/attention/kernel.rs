@@ -229,6 +229,14 @@ impl CoopTile {
         self.subgroups * self.side
     }
 
+    /// The text of matrices of this side.
+    pub(super) fn matrices(self) -> &'static str {
+        match self.side {
+            16 => include_str!("coop16.wgsl"),
+            _ => include_str!("coop8.wgsl"),
+        }
+    }
+
     /// What the kernels call their tile.
     pub(super) fn constants(self, head_dim: u32) -> [(&'static str, u32); 9] {
         let parts = self.rows().div_ceil(TILES * COOP_KEYS);
@@ -341,24 +349,18 @@ impl Kernel {
                 ],
                 &[keys.fragment(), ty.word(), ty.loads(), phases, include_str!("tiled.wgsl")],
             ),
-            Kernel::Coop(t) => {
-                let matrices = match t.side {
-                    16 => include_str!("coop16.wgsl"),
-                    _ => include_str!("coop8.wgsl"),
-                };
-                compose(
-                    &["f16", "wgpu_cooperative_matrix"],
-                    &t.constants(head_dim),
-                    &[
-                        keys.fragment(),
-                        ty.word(),
-                        ty.loads(),
-                        ty.halves(),
-                        include_str!("coop.wgsl"),
-                        matrices,
-                    ],
-                )
-            }
+            Kernel::Coop(t) => compose(
+                &["f16", "wgpu_cooperative_matrix"],
+                &t.constants(head_dim),
+                &[
+                    keys.fragment(),
+                    ty.word(),
+                    ty.loads(),
+                    ty.halves(),
+                    include_str!("coop.wgsl"),
+                    t.matrices(),
+                ],
+            ),
         };
         let table = if apart { &[Access::Read][..] } else { &[] };
         let bindings = [&keys.bindings()[..], &[Access::ReadWrite; 3], table].concat();
