@@ -15,18 +15,18 @@ pub struct Version {
     pub size: u64,
     /// When the last of them was written, in seconds since 1970.
     pub modified: u64,
-    /// SHA-256, in hexadecimal digits, of their names, sizes and times, and of their checksums where they were pulled:
-    /// another one wherever a file was written again. It is no checksum of what they hold, which would take minutes.
+    /// SHA-256, in hexadecimal digits, of their names, sizes and times: another one wherever a file was written again. It
+    /// is no checksum of what they hold, which would take minutes.
     pub digest: String,
 }
 
 impl Version {
     /// The version of the model whose first file, or only one, this is; None where a file is missing.
     pub fn of(first: &Path) -> Option<Version> {
-        Version::of_files(&files(first), &[])
+        Version::of_files(&files(first))
     }
 
-    fn of_files(files: &[PathBuf], sums: &[(String, u64, String)]) -> Option<Version> {
+    fn of_files(files: &[PathBuf]) -> Option<Version> {
         let (mut size, mut modified, mut hash) = (0, 0, Sha256::new());
         for path in files {
             let about = std::fs::metadata(path).ok()?;
@@ -35,8 +35,7 @@ impl Version {
             size += about.len();
             modified = modified.max(since.as_secs());
             let name = path.file_name()?.to_string_lossy();
-            let sum = sums.iter().find(|(file, ..)| *file == name).map_or("", |(_, _, sum)| sum);
-            hash.update(format!("{name}\n{}\n{}\n{sum}\n", about.len(), since.as_nanos()));
+            hash.update(format!("{name}\n{}\n{}\n", about.len(), since.as_nanos()));
         }
         Some(Version { size, modified, digest: weft_formats::hex(&hash.finalize()) })
     }
@@ -45,7 +44,7 @@ impl Version {
 impl Entry {
     /// Which version of the model it is; None where a file went meanwhile.
     pub fn version(&self) -> Option<Version> {
-        Version::of_files(&self.files, self.record.as_ref().map_or(&[], |r| &r.files))
+        Version::of_files(&self.files)
     }
 }
 

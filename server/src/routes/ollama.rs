@@ -135,14 +135,6 @@ pub(super) async fn tags(State(app): State<Arc<App>>) -> Response {
     let open = app.open_models();
     let shelved = app.shelved();
     let mut models: Vec<Value> = open.iter().map(|m| entry(m)).collect();
-    for model in &mut models {
-        // The same, whether it is open or not.
-        if let Some(digest) =
-            shelved.iter().find(|l| model["name"] == *l.name).and_then(|l| l.digest.as_ref())
-        {
-            model["digest"] = digest.as_str().into();
-        }
-    }
     let closed = shelved.iter().filter(|listed| !open.iter().any(|m| m.card.id == listed.name));
     models.extend(closed.map(|listed| {
         let details = json!({ "parent_model": "", "format": "gguf", "family": "", "families": [],
