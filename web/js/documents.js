@@ -1,5 +1,5 @@
 // The page Documents, what the prompt says of passages, and the passages that an answer cites.
-import { bytes, dialog, el, icon, iconButton, plural, toast } from "./ui.js";
+import { bytes, dialog, el, icon, iconButton, plural, released, toast } from "./ui.js";
 import * as api from "./api.js";
 
 // A server takes 16 MiB in one request, and base64 makes four bytes of three.
@@ -120,6 +120,7 @@ export async function documentsPage(root, served, here, ask) {
         const mine = turn;
         try {
             const { data, adding } = await api.get("v1/documents");
+            await released();
             if (!here() || mine !== turn) return;
             // What this page sends is on the server's list too once it has come there.
             const known = new Set(adding.map((a) => a.name));

@@ -1,5 +1,5 @@
 // The page Evaluate: questions asked of a model, and a table of what it got right.
-import { $, el, number, toast } from "./ui.js";
+import { $, el, number, released, toast } from "./ui.js";
 import * as api from "./api.js";
 
 const PATH = "v1/evaluations";
@@ -66,6 +66,7 @@ export async function exam(root, alive) {
     }
     async function look() {
         const { data: all } = await api.get(`${PATH}?limit=32`);
+        await released();
         if (alive()) draw([...all].reverse());
         return all;
     }

@@ -1,5 +1,5 @@
 // Models from the server's hub, where it lets requests pull: how far each is, stopping it, going on, removing.
-import { bytes, dialog, el, plural } from "./ui.js";
+import { bytes, dialog, el, plural, released } from "./ui.js";
 import * as api from "./api.js";
 
 const over = (p) => ["stopped", "failed", "done"].includes(p.status);
@@ -48,6 +48,7 @@ export function pulls(here, changed) {
     // What changed is drawn, and the focus stays on the button that it was on.
     async function look() {
         const { data, models: all } = await api.get("v1/pulls");
+        await released();
         const now = JSON.stringify([data, all]);
         const ids = JSON.stringify(all);
         if (known !== null && known !== ids) changed();

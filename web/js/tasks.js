@@ -1,6 +1,6 @@
 // Work that the server does on request: the memory of a model before it is loaded, a model in a smaller type, and what
 // checks and measures the device.
-import { bytes, el, number, plural, svg, toast } from "./ui.js";
+import { bytes, el, number, plural, released, svg, toast } from "./ui.js";
 import * as api from "./api.js";
 
 const PATH = "v1/tasks";
@@ -83,6 +83,7 @@ class Work {
     async look() {
         this.due = false;
         const all = (await api.get(`${PATH}?limit=32`)).data.filter((t) => this.kinds.includes(t.kind));
+        await released();
         if (!this.here()) return all;
         const done = all.filter((t) => t.status === "completed").length;
         const more = this.known && done > this.over;

@@ -31,6 +31,24 @@ const ICONS = {
     book: "M5 4h9a4 4 0 0 1 4 4v12H8a3 3 0 0 1-3-3zM5 17a3 3 0 0 1 3-3h10",
 };
 
+// Whether a button of the pointer is held, and who waits for it to be let go.
+let held = false;
+const waiting = [];
+function release() {
+    held = false;
+    // The click that belongs to it comes first.
+    setTimeout(() => waiting.splice(0).forEach((go) => go()));
+}
+globalThis.addEventListener?.("pointerdown", () => { held = true; }, true);
+globalThis.addEventListener?.("pointerup", release, true);
+globalThis.addEventListener?.("pointercancel", release, true);
+// It may have been let go outside the window.
+globalThis.addEventListener?.("pointermove", (e) => { if (held && !e.buttons) release(); }, true);
+
+// Resolves once no button of the pointer is held. Lists that are drawn anew by themselves wait for it: a button that is
+// replaced between the press and the release is never clicked.
+export const released = async () => { if (held) await new Promise((go) => { waiting.push(go); }); };
+
 const SVG = "http://www.w3.org/2000/svg";
 
 // Draws the icon `name` into `svg`, or into a new element.
