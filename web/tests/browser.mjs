@@ -56,7 +56,7 @@ export function watch(page, faults) {
     page.on("pageerror", (e) => faults.push(`exception: ${e.stack ?? e.message}`));
 }
 
-export const ready = (page) => page.waitForSelector("html[data-ready=yes]", { state: "attached", timeout: 10000 });
+export const ready = (page) => page.waitForSelector("html[data-ready=yes]", { state: "attached", timeout: 60000 });
 
 export async function ask(page, text, { wait = true } = {}) {
     await page.fill("#ask", text);
@@ -64,7 +64,7 @@ export async function ask(page, text, { wait = true } = {}) {
     if (wait) await idle(page);
 }
 // Waits until no answer streams.
-export const idle = (page, timeout = 15000) => page.waitForFunction(() => !globalThis.weft.chats.busy && !document.querySelector(".streaming"), null, { timeout });
+export const idle = (page, timeout = 60000) => page.waitForFunction(() => !globalThis.weft.chats.busy && !document.querySelector(".streaming"), null, { timeout });
 
 export const answers = (page) => page.$$eval(".msg.assistant .md:not(.thinking .md)", (all) => all.map((n) => n.innerText.trim()));
 // The text as it is in the document: one that was just shown has no innerText before its first frame (content-visibility).

@@ -149,7 +149,7 @@ test("the static page answers on this device, and opens a file", { skip: missing
     assert.match(await page.locator("#welcome h2").innerText(), /weft-mini on this device/);
     assert.match(await page.locator("#welcome p").innerText(), /nothing that you write leaves it/);
     await page.locator(".ideas button").first().click();
-    await page.waitForFunction(() => /Loading weft-mini|Fetching weft-mini/.test(document.querySelector(".msg.assistant")?.textContent ?? ""), null, { timeout: 30000 });
+    await page.waitForFunction(() => /Loading weft-mini|Fetching weft-mini/.test(document.querySelector(".msg.assistant")?.textContent ?? ""), null, { timeout: 60000 });
     await idle(page, 400000);
     assert.deepEqual(await answers(page), ["The answer is 42."]);
     assert.match(await page.locator(".stats").innerText(), /t\/s · \d+ tokens/);
@@ -179,7 +179,7 @@ test("the static page says in a sentence that there is no WebGPU", { skip: missi
     const plain = await launchWithoutGpu();
     const { page, faults } = await visit(plain, at.url);
     await page.locator(".ideas button").first().click();
-    await page.waitForFunction(() => /WebGPU/.test(document.querySelector("#thread").textContent), null, { timeout: 20000 });
+    await page.waitForFunction(() => /WebGPU/.test(document.querySelector("#thread").textContent), null, { timeout: 60000 });
     await page.goto(`${at.url}#/models`);
     await page.waitForFunction(() => /WebGPU/.test(document.querySelector("#page").textContent));
     assert.ok(await page.locator("#page button").first().isDisabled());

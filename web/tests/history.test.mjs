@@ -7,7 +7,7 @@ import { answers, ask, idle, pageEach, questions, ready, violations } from "./br
 let mock, page;
 pageEach((now) => { ({ mock, page } = now); });
 const titles = () => page.$$eval("#chats a", (all) => all.map((a) => a.textContent));
-const until = (what, arg) => page.waitForFunction(what, arg, { timeout: 5000 });
+const until = (what, arg) => page.waitForFunction(what, arg, { timeout: 30000 });
 
 test("chats are found by what was said, renamed, pinned, deleted and brought back", async () => {
     mock.plan({ text: "It is a loom." }, { text: "It is a shuttle." }, { text: "It is a thread." });

@@ -26,7 +26,7 @@ test("a machine is added on the page, answers, and is forgotten", { skip: missin
     const { page, context, faults } = await visit(browser, laptop.url, { hash: "#/device" });
     const machines = page.locator("section[aria-label=Machines]");
     await machines.waitFor();
-    const says = (text) => page.waitForFunction((t) => document.querySelector(".machines [role=status]")?.textContent.includes(t), text, { timeout: 20000 });
+    const says = (text) => page.waitForFunction((t) => document.querySelector(".machines [role=status]")?.textContent.includes(t), text, { timeout: 60000 });
     await page.fill("#machine-code", "0000-0000-0000-0000");
     await page.press("#machine-code", "Enter");
     await says("no machine of this network says that it can be paired with");

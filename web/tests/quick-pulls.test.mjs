@@ -74,7 +74,7 @@ test("a model is pulled, interrupted, gone on with and removed", { skip: missing
     await page.press("#pull-name", "Enter");
     const one = section.locator("[data-pull='org/mini:Q5_K']");
     await one.locator("progress").waitFor();
-    await page.waitForFunction(() => /(?:1\.9|2\.\d) MiB of 5\.\d MiB/.test(document.querySelector("[data-pull]")?.textContent ?? ""), null, { timeout: 20000 });
+    await page.waitForFunction(() => /(?:1\.9|2\.\d) MiB of 5\.\d MiB/.test(document.querySelector("[data-pull]")?.textContent ?? ""), null, { timeout: 60000 });
     assert.deepEqual(await violations(page), []);
     // A page that is loaded again sees the pull that goes on.
     await page.reload();
@@ -86,15 +86,15 @@ test("a model is pulled, interrupted, gone on with and removed", { skip: missing
     assert.throws(() => statSync(join(folder, "mini-Q5_K.gguf")));
     hub.slow = false;
     await one.getByRole("button", { name: /^Go on/ }).click();
-    await page.waitForFunction(() => /is there/.test(document.querySelector("[data-pull]")?.textContent ?? ""), null, { timeout: 20000 });
+    await page.waitForFunction(() => /is there/.test(document.querySelector("[data-pull]")?.textContent ?? ""), null, { timeout: 60000 });
     assert.ok(hub.ranges.length === 2 && hub.ranges[1] >= 2000000, String(hub.ranges));
     assert.ok(readFileSync(join(folder, "mini-Q5_K.gguf")).equals(bytes));
     // It is a model like any other now.
-    await page.waitForFunction(() => [...document.querySelectorAll("#page section.card h3")].some((h) => h.textContent === "mini-Q5_K"), null, { timeout: 20000 });
-    await page.waitForFunction(() => document.querySelector("#model")?.textContent.includes("mini-Q5_K") || document.querySelector("#model")?.value === "mini-Q5_K", null, { timeout: 20000 });
+    await page.waitForFunction(() => [...document.querySelectorAll("#page section.card h3")].some((h) => h.textContent === "mini-Q5_K"), null, { timeout: 60000 });
+    await page.waitForFunction(() => document.querySelector("#model")?.textContent.includes("mini-Q5_K") || document.querySelector("#model")?.value === "mini-Q5_K", null, { timeout: 60000 });
     await section.getByRole("button", { name: "Remove mini-Q5_K" }).click();
     await page.locator("dialog").getByRole("button", { name: "Remove" }).click();
-    await page.waitForFunction(() => ![...document.querySelectorAll("#page section.card h3")].some((h) => h.textContent === "mini-Q5_K"), null, { timeout: 20000 });
+    await page.waitForFunction(() => ![...document.querySelectorAll("#page section.card h3")].some((h) => h.textContent === "mini-Q5_K"), null, { timeout: 60000 });
     assert.throws(() => statSync(join(folder, "mini-Q5_K.gguf")));
     // What the hub does not have is said.
     await page.fill("#pull-name", "org/none");

@@ -19,7 +19,7 @@ test("weft serve opens a page that answers with weft-mini", { skip: missing }, a
     const { page, context, faults } = await visit(browser, weft.url);
     assert.match(await page.locator("#welcome h2").innerText(), /weft-mini/);
     await page.locator(".ideas button").first().click();
-    await page.waitForFunction(() => document.querySelector(".msg.assistant .md:not(.thinking .md)")?.textContent.includes("42"), null, { timeout: 30000 });
+    await page.waitForFunction(() => document.querySelector(".msg.assistant .md:not(.thinking .md)")?.textContent.includes("42"), null, { timeout: 60000 });
     await page.waitForFunction(() => !globalThis.weft.chats.busy);
     assert.deepEqual(await answers(page), ["The answer is 42."]);
     assert.match(await page.locator(".thinking").textContent(), /Thought/);

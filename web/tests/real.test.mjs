@@ -61,7 +61,7 @@ real("a reload in mid-answer goes on; stop frees the slot; a full context is tol
     }, on);
     await endless(true);
     await ask(page, "What is 3 + 4?", { wait: false });
-    await page.waitForFunction(() => globalThis.weft.chats.path.at(-1)?.content?.length > 60, null, { timeout: 30000 });
+    await page.waitForFunction(() => globalThis.weft.chats.path.at(-1)?.content?.length > 60, null, { timeout: 60000 });
     assert.equal(await weft.drawing(), 1);
     const before = await page.evaluate(() => globalThis.weft.chats.path.at(-1).content);
     await page.reload();
@@ -72,7 +72,7 @@ real("a reload in mid-answer goes on; stop frees the slot; a full context is tol
     assert.notEqual(state, "streaming");
     await endless(true);
     await ask(page, "What is 5 + 6?", { wait: false });
-    await page.waitForFunction(() => { const m = globalThis.weft.chats.path.at(-1); return m.state === "streaming" && (m.content || m.thinking); }, null, { timeout: 30000 });
+    await page.waitForFunction(() => { const m = globalThis.weft.chats.path.at(-1); return m.state === "streaming" && (m.content || m.thinking); }, null, { timeout: 60000 });
     await page.keyboard.press("Escape");
     await idle(page);
     for (let i = 0; (await weft.drawing()) && i < 100; i += 1) await sleep(20);
@@ -140,7 +140,7 @@ real("Models and Device show what the server says", async () => {
     await page.waitForSelector("[data-load] dl");
     assert.match(await load(), /Answers now\s+0/);
     const running = page.evaluate((body) => fetch("v1/chat/completions", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }).then((r) => r.text()), ENDLESS);
-    await page.waitForFunction(() => /Answers now\s*1/.test(document.querySelector("[data-load]").textContent) && !/now0/.test(document.querySelector("[data-load]").textContent.replace(/\s/g, "")), null, { timeout: 20000 });
+    await page.waitForFunction(() => /Answers now\s*1/.test(document.querySelector("[data-load]").textContent) && !/now0/.test(document.querySelector("[data-load]").textContent.replace(/\s/g, "")), null, { timeout: 60000 });
     await running;
     assert.deepEqual(await violations(page), []);
     await page.goto(`${weft.url}#/device`);
@@ -159,7 +159,7 @@ real("the server is killed in mid-answer and comes back", async () => {
     await ask(page, "What is 1 + 2?");
     assert.match(await page.locator(".problem p[role=alert]").innerText(), /does not answer/);
     await other.start(other.port);
-    await page.waitForFunction(() => globalThis.weft.chats.path.at(-1)?.content.includes("3"), null, { timeout: 20000 });
+    await page.waitForFunction(() => globalThis.weft.chats.path.at(-1)?.content.includes("3"), null, { timeout: 60000 });
     await context.close();
     await other.stop();
 });

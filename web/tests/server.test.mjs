@@ -29,7 +29,7 @@ test("the server goes and comes back: the question is asked again by itself", as
     await page.waitForFunction(() => document.getElementById("banner").textContent.includes("does not answer"));
     mock = await new Mock().start(port);
     mock.plan({ text: "Here again." });
-    await page.waitForFunction(() => document.querySelector(".msg.assistant .md")?.textContent.includes("Here again."), null, { timeout: 10000 });
+    await page.waitForFunction(() => document.querySelector(".msg.assistant .md")?.textContent.includes("Here again."), null, { timeout: 60000 });
     assert.equal(await page.locator("#banner").innerText(), "");
     assert.equal(await page.locator(".problem").count(), 0);
     assert.deepEqual(await questions(page), ["Are you there?"]);
