@@ -258,7 +258,7 @@ fn text(kernel: &str) -> String {
 /// The usual cases, as op, variant, type and the beginning of the name: each kernel with each of its ways that a text can
 /// have, in tiles that compile soon. What takes longest comes first.
 const USUAL: [&str; 25] = [
-    "matmul direct F16 tile 0",
+    "matmul direct F16 tile 0 rows 256 cols 2048 tokens 72 +residual +adapters",
     "matmul_dx direct F16 tile 0",
     "matmul direct Q8_0 rows 64 cols 256",
     "matmul coop Q4_K tile 3",

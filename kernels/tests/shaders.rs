@@ -3,13 +3,17 @@
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use weft_kernels::registry::shaders;
+use weft_kernels::testing::shaders_of_kinds;
 use weft_kernels::{Budget, Fields};
 use weft_runtime::{Access, Shader};
 
+use crate::cases::whole;
+
+/// Those of a type of each kind, some of the others; with `WEFT_TEST_CASES=all`, all.
 #[test]
 fn every_shader_is_core_webgpu_on_every_target() {
-    let all = shaders();
-    assert!(all.len() > 300, "only {} shaders", all.len());
+    let all = if whole() { shaders() } else { shaders_of_kinds(shaders()) };
+    assert!(all.len() > 3000, "only {} shaders", all.len());
     let (first, second) = all.split_at(all.len() / 2);
     std::thread::scope(|s| {
         let halves = [first, second].map(|half| s.spawn(|| half.iter().for_each(check)));

@@ -9,8 +9,24 @@ use crate::ops::matmul::chain::{self, ChainEpilogue, ChainOutput};
 use crate::ops::quantize::{self, Quantized};
 use crate::{PlanError, Result, Weight, WeightType};
 
+/// The products of a decode step's chain, in a model of these widths: of queries, keys and values together, of the
+/// residual stream, and of the feed-forward network.
+pub(super) fn ops([attention, width, forward]: [u32; 3]) -> Vec<Op> {
+    let mut all = Vec::new();
+    for ty in [WeightType::Q4_0, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
+        for (kind, rows, cols) in [
+            (ChainEpilogue::Rows, attention, width),
+            (ChainEpilogue::Residual, width, forward),
+            (ChainEpilogue::SwiGlu, 2 * forward, width),
+        ] {
+            all.extend([1, 2, 4, 8].map(|tokens| chained(ty, kind, [rows, cols, tokens])));
+        }
+    }
+    all
+}
+
 /// A product of a decode step's chain, of a few tokens.
-pub(super) fn chained(ty: WeightType, kind: ChainEpilogue, [rows, cols, tokens]: [u32; 3]) -> Op {
+fn chained(ty: WeightType, kind: ChainEpilogue, [rows, cols, tokens]: [u32; 3]) -> Op {
     let bytes = ty.row_bytes(cols as usize) as f64 * f64::from(rows);
     let flops = 2.0 * f64::from(tokens) * f64::from(rows) * f64::from(cols);
     let call = move |gpu: &Gpu, w: Weight| -> Result<Call> {

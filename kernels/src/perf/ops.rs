@@ -6,7 +6,6 @@ use weft_runtime::{DeviceKind, Gpu, Pool, Recorder, Slice};
 use super::{Effort, seconds, weights};
 use crate::ops::activation::Activation;
 use crate::ops::attention::{CacheShape, CacheType, Sequences};
-use crate::ops::matmul::chain::ChainEpilogue;
 use crate::ops::matmul::{Columns, Variant};
 use crate::ops::quantize::{self, Quantized};
 use crate::ops::rope::{Pairing, Rotation, Scaling};
@@ -82,7 +81,9 @@ pub(super) fn op(
 
 /// Every op that is no product and no attention, and the products of a decode step's chain.
 pub fn ops(kind: DeviceKind) -> Vec<Op> {
-    let n: u32 = if kind == DeviceKind::Cpu { 16 } else { 512 };
+    // A software GPU would take half a minute for a model's own sizes.
+    let software = kind == DeviceKind::Cpu;
+    let n: u32 = if software { 16 } else { 512 };
     let mut all = Vec::new();
     all.extend(WeightType::ALL.iter().map(|&ty| embedded(ty, n)));
     all.extend([Format::F32, Format::F16, TILES].into_iter().flat_map(|f| elementwise(f, n)));
@@ -90,34 +91,27 @@ pub fn ops(kind: DeviceKind) -> Vec<Op> {
     all.push(hadamard(n));
     all.extend(around_attention(n));
     all.extend(training(n));
-    // Qwen3-30B-A3B has 128, whose matrices would take a software GPU minutes.
-    let experts = if kind == DeviceKind::Cpu { 16 } else { 128 };
+    // Qwen3-30B-A3B has 128.
+    let experts = if software { 16 } else { 128 };
     all.extend(super::experts::ops(super::experts::Size { tokens: n, experts }));
-    for ty in [WeightType::Q4_0, WeightType::Q8_0, WeightType::Q4_K, WeightType::Q6_K] {
-        for (kind, rows, cols) in [
-            (ChainEpilogue::Rows, 6144, WIDTH),
-            (ChainEpilogue::Residual, WIDTH, FORWARD),
-            (ChainEpilogue::SwiGlu, 2 * FORWARD, WIDTH),
-        ] {
-            all.extend([1, 2, 4, 8].map(|tokens| super::chain::chained(ty, kind, [rows, cols, tokens])));
-        }
-    }
+    let widths = if software { [768, 512, 1024] } else { [6144, WIDTH, FORWARD] };
+    all.extend(super::chain::ops(widths));
     all
 }
 
 fn embedded(ty: WeightType, n: u32) -> Op {
     let row = ty.row_bytes(WIDTH as usize) as f64 + 4.0 * f64::from(WIDTH);
     let call = move |gpu: &Gpu| -> Result<Call> {
-        let w = weights(gpu, (ty, 4096, WIDTH), 1)?.remove(0);
+        let w = weights(gpu, (ty, 8 * n, WIDTH), 1)?.remove(0);
         let mut rng = Rng::new(1);
-        let ids: Vec<u32> = (0..n).map(|_| rng.below(4096) as u32).collect();
+        let ids: Vec<u32> = (0..n).map(|_| rng.below(8 * n as usize) as u32).collect();
         let (ids, y) = (u32s(gpu, &ids)?, f32s(gpu, n * WIDTH)?);
         Ok(Box::new(move |rec| embed::Embed::new(&w, &ids, &y, n).record(rec)))
     };
     let values = f64::from(n * WIDTH);
     Op {
         ty: Some(ty.name()),
-        ..op("embed", format!("{n} of 4096 x {WIDTH}"), f64::from(n) * row, values, call)
+        ..op("embed", format!("{n} of {} x {WIDTH}", 8 * n), f64::from(n) * row, values, call)
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use weft_runtime::Gpu;
+use weft_runtime::{Gpu, Shader};
 
 use super::gradients::Gradients;
 use super::guarded::take_expected;
-use crate::{Result, WeightType, drivers};
+use crate::{Fields, Result, WeightType, drivers};
 
 /// Dequantises blocks of a type: somebody else's code, so that a fragment and its repacking are not
 /// checked against themselves. The harness passes `weft_formats::quant::dequantize`.
@@ -124,17 +124,25 @@ impl Case {
 /// Op, variant and type: a cell of the capability matrix.
 pub type Cell = (&'static str, &'static str, Option<&'static str>);
 
-/// Some of the cases: of each op, variant and type the first and every fourth after it.
+/// Some of the cases: of each op, variant and type the first and every fourth after it, or every eighth where there are
+/// many.
 pub fn each_cell(cases: Vec<Case>) -> Vec<Case> {
     one_in(4, cases)
 }
 
-/// One in so many cases of each cell, the first of each among them.
+/// Cells with more cases than these, as attention has, are tried half as often: they have neighbours enough, and each is a
+/// kernel of its own, which takes a software GPU longer to compile than to run.
+const MANY: u32 = 25;
+
+/// One in so many cases of each cell, the first of each among them; of those with many, one in twice as many.
 fn one_in(step: u32, cases: Vec<Case>) -> Vec<Case> {
+    let mut of_cell: HashMap<Cell, u32> = HashMap::new();
+    cases.iter().for_each(|c| *of_cell.entry(c.cell()).or_default() += 1);
     let mut seen = HashMap::new();
     let mut turn = |c: &Case| {
         let n: &mut u32 = seen.entry(c.cell()).or_default();
         *n += 1;
+        let step = if of_cell[&c.cell()] > MANY { 2 * step } else { step };
         *n % step == 1
     };
     cases.into_iter().filter(|c| turn(c)).collect()
@@ -145,11 +153,11 @@ fn one_in(step: u32, cases: Vec<Case>) -> Vec<Case> {
 pub fn quick(cases: Vec<Case>) -> Vec<Case> {
     let product = |c: &Case| c.op.starts_with("matmul") || c.op.starts_with("experts");
     let (products, others): (Vec<_>, Vec<_>) = cases.into_iter().partition(product);
-    each_cell(in_turn(1, products).into_iter().chain(others).collect())
+    each_cell(in_turn(products).into_iter().chain(others).collect())
 }
 
-/// Those of so many variants for each op and type, whose turn it is: other ones for the next type.
-fn in_turn(variants: usize, cases: Vec<Case>) -> Vec<Case> {
+/// Those of one variant for each op and type, whose turn it is: another one for the next type.
+fn in_turn(cases: Vec<Case>) -> Vec<Case> {
     let mut all: HashMap<_, Vec<_>> = HashMap::new();
     for c in &cases {
         let of_type = all.entry((c.op, c.ty)).or_default();
@@ -160,18 +168,31 @@ fn in_turn(variants: usize, cases: Vec<Case>) -> Vec<Case> {
     let taken = |c: &Case| {
         let ty = WeightType::ALL.iter().position(|t| Some(t.name()) == c.ty).unwrap_or(0);
         let of = &all[&(c.op, c.ty)];
-        (0..variants).any(|i| of[(ty + i * of.len() / variants) % of.len()] == c.variant)
+        of[ty % of.len()] == c.variant
     };
     cases.into_iter().filter(taken).collect()
 }
 
 /// Fewer of them, with every kind of fragment in every variant: of products, all cases for the first type of each
-/// kind, and of the others, whose fragments are read by the same kernels, some ([`each_cell`]) in two variants each; of
+/// kind, and of the others, whose fragments are read by the same kernels, some ([`each_cell`]) in one variant each; of
 /// other ops, every second one of a cell.
 pub fn each_kind(cases: Vec<Case>) -> Vec<Case> {
     let (first, others) = by_kind(cases);
     let (of_weights, plain): (Vec<_>, Vec<_>) = first.into_iter().partition(|c| weight_type(c).is_some());
-    of_weights.into_iter().chain(each_cell(in_turn(2, others))).chain(one_in(2, plain)).collect()
+    of_weights.into_iter().chain(each_cell(in_turn(others))).chain(one_in(2, plain)).collect()
+}
+
+/// Fewer shaders, by the same rule: all of those without a weight type in their name and of the first type of each kind,
+/// and one in four of the others.
+pub fn shaders_of_kinds(all: Vec<(Shader, Fields)>) -> Vec<(Shader, Fields)> {
+    let type_in = |name: &str| {
+        let named = WeightType::ALL.iter().copied().filter(|t| name.contains(t.name()));
+        named.max_by_key(|t| t.name().len())
+    };
+    let first = |ty: WeightType| WeightType::ALL.iter().find(|t| t.kind() == ty.kind()) == Some(&ty);
+    let (firsts, others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|(s, _)| type_in(&s.name).is_none_or(first));
+    firsts.into_iter().chain(others.into_iter().step_by(4)).collect()
 }
 
 /// Only those of the first type of each kind, and some of those of no weight type.

@@ -17,7 +17,7 @@ mod weights;
 
 pub(crate) use blocks::{Blocks, MIXED};
 pub(crate) use cache::{cache_on_gpu, chunk_bytes, chunk_values, decode_cache, encode_cache, spans};
-pub use case::{Case, Cell, Oracle, Outcome, each_cell, each_kind, first_of_kinds, quick};
+pub use case::{Case, Cell, Oracle, Outcome, each_cell, each_kind, first_of_kinds, quick, shaders_of_kinds};
 #[cfg(test)]
 pub(crate) use gradients::assert_gradient;
 pub(crate) use gradients::{Gradient, Gradients};
