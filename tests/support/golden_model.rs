@@ -16,7 +16,9 @@
 
 use half::{bf16, f16};
 use serde_json::Value as Json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use weft_models::{DeviceOptions, Without};
 
 /// Without what rounds activations: whatever kernels then run, they give the same values.
@@ -294,6 +296,18 @@ pub fn values(case: &str, name: &str, n: usize, scale: f32) -> Vec<f32> {
 
 /// The GGUF file (version 3, alignment 32) of a case.
 pub fn build(case: &str) -> Vec<u8> {
+    // Tests open some of them a hundred times, and to make one takes longer than to open it.
+    static MADE: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let made = || MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(bytes) = made().get(case) {
+        return bytes.clone();
+    }
+    let bytes = make(case);
+    made().insert(case.to_owned(), bytes.clone());
+    bytes
+}
+
+fn make(case: &str) -> Vec<u8> {
     let json = specification(case);
     let (tensors, metadata) = (json["tensors"].as_array().unwrap(), json["metadata"].as_array().unwrap());
     let mut out = b"GGUF".to_vec();
