@@ -255,6 +255,70 @@ fn peft_folders_that_are_broken_are_refused() {
     assert!(refusal(&weights).contains("holds NaN"));
 }
 
+/// PEFT makes adapters where the configuration says and of the ranks that it says; other tensors it leaves out.
+#[test]
+fn a_configuration_and_its_tensors_have_to_agree() {
+    let folder = Folder::new("agree");
+    let config = folder.at("adapter_config.json");
+    adapter().write_peft(&folder.0, &base("qwen3"), "model").unwrap();
+    let good: Json = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    let with = |key: &str, value: Json| {
+        let mut changed = good.clone();
+        changed[key] = value;
+        std::fs::write(&config, changed.to_string()).unwrap();
+        Adapter::open(&folder.0, &base("qwen3")).map_err(|e| e.to_string())
+    };
+    let every = ["k_proj", "o_proj", "q_proj", "down_proj"];
+    for (key, value) in [
+        ("target_modules", json!("all-linear")),
+        ("target_modules", Json::Null),
+        ("target_modules", json!(r".*\.(self_attn|mlp)\.(k|o|q|down)_proj")),
+        // Python's, which is not read here.
+        ("target_modules", json!(r"^(?!.*visual).*proj")),
+        ("exclude_modules", json!(["lm_head", "v_proj", "other_q_proj"])),
+        ("exclude_modules", json!([])),
+        ("layers_to_transform", json!([0, 1, 2, 10])),
+        ("layers_to_transform", json!([])),
+        ("rank_pattern", json!({"v_proj": 64})),
+        ("rank_pattern", json!({"(self_attn|mlp)\\.[kqod].*": 3})),
+        ("lora_alpha", json!(-2.5)),
+    ] {
+        assert!(with(key, value.clone()).is_ok(), "{key} {value}");
+    }
+    for (key, value, part) in [
+        ("target_modules", json!(["q_proj", "v_proj"]), "target_modules"),
+        ("target_modules", json!(r".*\.self_attn\.[kqo]_proj"), "mlp.down_proj"),
+        ("target_modules", json!("q_proj"), "PEFT would leave it out"),
+        ("target_modules", json!(5), "target_modules is 5, not names of modules"),
+        ("target_modules", json!([1]), "target_modules is [1], not names of modules"),
+        ("exclude_modules", json!(["self_attn.k_proj"]), "exclude_modules"),
+        ("layers_to_transform", json!([0, 2]), "layers.10."),
+        ("layers_to_transform", json!("0"), "layers_to_transform is \"0\", not numbers"),
+        ("rank_pattern", json!({"q_proj": 64}), "has the rank 3, where r and rank_pattern say 64"),
+        ("rank_pattern", json!([3]), "rank_pattern is [3]"),
+        ("r", json!("3"), "r is \"3\", not a whole number above 0"),
+        ("r", json!(3.5), "r is 3.5"),
+        ("r", json!(0), "r is 0"),
+        ("peft_type", json!(5), "peft_type 5 is not supported"),
+        ("lora_alpha", json!(0), "lora_alpha is 0, not a strength that leaves anything"),
+        ("lora_alpha", json!(1e39), "not a number that 32 bits hold"),
+    ] {
+        let line = with(key, value.clone()).expect_err(key);
+        assert!(line.contains(part) && !line.contains('\n'), "{key} {value}: {line}");
+    }
+    assert_eq!(good["target_modules"], json!(every));
+    // A rank of 64 that r alone speaks of, where the tensors have the exception's.
+    let mut changed = good.clone();
+    changed["r"] = json!(64);
+    changed["rank_pattern"] = json!({"q_proj": 3});
+    std::fs::write(&config, changed.to_string()).unwrap();
+    let line = Adapter::open(&folder.0, &base("qwen3")).unwrap_err().to_string();
+    assert!(line.contains("has the rank 3, where r and rank_pattern say 64"), "{line}");
+    std::fs::rename(folder.at("adapter_model.safetensors"), folder.at("adapter_model.bin")).unwrap();
+    let line = Adapter::open(&folder.0, &base("qwen3")).unwrap_err().to_string();
+    assert!(line.contains("adapter_model.bin: the pickled form"), "{line}");
+}
+
 #[test]
 fn an_adapter_of_another_model_is_told_with_its_tensor() {
     let shape = |rows: usize| {

@@ -37,11 +37,13 @@ pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
         let (found, expected) = (found.to_owned(), base.architecture.clone());
         return Err(Error::Architecture { file: name, found, expected });
     }
-    let alpha = metadata.f32("adapter.lora.alpha").filter(|a| a.is_finite()).ok_or_else(|| Error::Key {
+    let alpha = metadata.f32("adapter.lora.alpha");
+    let found = alpha.map_or("absent".to_owned(), |a| a.to_string());
+    let alpha = alpha.filter(|a| a.is_finite()).ok_or_else(|| Error::Key {
         file: name.clone(),
         key: "adapter.lora.alpha",
-        found: "absent".into(),
-        expected: "a number",
+        found,
+        expected: "a finite number",
     })?;
     let mut halves: BTreeMap<&str, [Option<&TensorInfo>; 2]> = BTreeMap::new();
     for t in file.tensors() {

@@ -6,6 +6,7 @@
 
 mod gguf;
 mod peft;
+mod sites;
 
 use std::path::Path;
 

@@ -10,6 +10,7 @@ use ::safetensors::tensor::TensorView;
 use ::safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value as Json, json};
 
+use super::sites::Sites;
 use super::{Adapter, Base, Error, Pair};
 use crate::AtomicFile;
 use crate::atomic_file::read_regular;
@@ -58,6 +59,11 @@ const INITS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
     let config_path = path.with_file_name(CONFIG);
     let io = |path: &Path, cause| Error::Io { file: path.display().to_string(), cause };
+    let pickled = path.with_file_name("adapter_model.bin");
+    if !path.exists() && pickled.is_file() {
+        let what = format!("the pickled form (PEFT writes {WEIGHTS} where safe_serialization is True)");
+        return Err(Error::Unsupported { file: pickled.display().to_string(), what });
+    }
     let bytes = read_regular(path).map_err(|e| io(path, e))?;
     let text = read_regular(&config_path).map_err(|e| io(&config_path, e))?;
     let config_name = config_path.display().to_string();
@@ -68,9 +74,12 @@ pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
     };
     let (alpha, rslora) = settings(&config, &config_name)?;
     let architecture = architecture(base, &config_name)?;
-    // What the strength is divided by has to be what the tensors have.
-    let exceptions = config.get("rank_pattern").and_then(Json::as_object).into_iter().flat_map(Map::values);
-    let ranks: Vec<u64> = config.get("r").into_iter().chain(exceptions).filter_map(Json::as_u64).collect();
+    let sites = Sites::read(&config).map_err(|(key, found, expected)| Error::Key {
+        file: config_name.clone(),
+        key,
+        found: clip(&found),
+        expected,
+    })?;
 
     let file = path.display().to_string();
     let bad = |cause: String| Error::Safetensors { file: file.clone(), cause };
@@ -81,12 +90,20 @@ pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
         let Some((layer, module, half)) = parse(architecture, &name) else {
             let why = match name.contains("lora_embedding") {
                 true => "adapts the embedding, which is not supported",
+                false if name.ends_with(".weight") && name.contains(".lora_") => {
+                    "is LoRA of no matrix of this architecture by a name that PEFT writes \
+                     (base_model.model.MODULE.lora_A.weight)"
+                }
                 false => "is not LoRA of a matrix, which is all that is supported",
             };
             return Err(wrong(&name, why.into()));
         };
         if view.shape().len() != 2 || view.shape().contains(&0) {
             return Err(wrong(&name, format!("has the shape {:?}, not that of a matrix", view.shape())));
+        }
+        if let Some(key) = sites.leave_out(module_of(&name)) {
+            let why = format!("is not among what {key} of {CONFIG} names, so PEFT would leave it out");
+            return Err(wrong(&name, why));
         }
         let at = (module.gguf_name(layer), module.gguf);
         if let Some((other, _)) = &halves.entry(at.clone()).or_default()[half] {
@@ -106,6 +123,8 @@ pub(super) fn read(path: &Path, base: &Base) -> Result<Adapter, Error> {
         if b.1.shape()[1] != rank {
             return Err(wrong(&b.0, format!("has the rank {}, its lora_A {rank}", b.1.shape()[1])));
         }
+        // What the strength is divided by has to be what the tensors have.
+        let ranks = sites.ranks(module_of(&a.0));
         if !ranks.is_empty() && !ranks.contains(&(rank as u64)) {
             let said: Vec<String> = ranks.iter().map(u64::to_string).collect();
             let why = format!("has the rank {rank}, where r and rank_pattern say {}", said.join(", "));
@@ -143,6 +162,12 @@ fn architecture(base: &Base, file: &str) -> Result<&'static Architecture, Error>
     })
 }
 
+/// PEFT's name of the module that a tensor's name says, without what PEFT puts around it.
+fn module_of(name: &str) -> &str {
+    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
+    rest.split_once(".lora_").map_or(rest, |(module, _)| module)
+}
+
 /// Layer, module, and 0 for A or 1 for B of a tensor's name.
 fn parse(architecture: &Architecture, name: &str) -> Option<(usize, &'static Module, usize)> {
     let rest = name.strip_prefix(PREFIX)?.strip_suffix(".weight")?;
@@ -164,9 +189,11 @@ fn settings(config: &Map<String, Json>, file: &str) -> Result<(f32, bool), Error
         Some(Json::Array(a)) => !a.is_empty(),
         Some(_) => true,
     };
-    match config.get("peft_type").and_then(Json::as_str) {
-        None | Some("LORA") => {}
-        Some(other) => return Err(unsupported(format!("peft_type {other:?}"))),
+    match config.get("peft_type").filter(|t| !t.is_null()) {
+        Some(other) if other != "LORA" => {
+            return Err(unsupported(format!("peft_type {}", clip(&other.to_string()))));
+        }
+        _ => {}
     }
     match config.get("init_lora_weights") {
         None | Some(Json::Null | Json::Bool(_)) => {}
@@ -185,14 +212,20 @@ fn settings(config: &Map<String, Json>, file: &str) -> Result<(f32, bool), Error
     if let Some(key) = config.keys().find(|key| !HARMLESS.contains(&key.as_str()) && set(key)) {
         return Err(unsupported(format!("{} {}", clip(key), clip(&config[key].to_string()))));
     }
-    let alpha = config.get("lora_alpha").and_then(Json::as_f64).filter(|a| a.is_finite());
-    let alpha = alpha.ok_or_else(|| Error::Key {
+    let found = config.get("lora_alpha");
+    let wrong = |expected| Error::Key {
         file: file.to_owned(),
         key: "lora_alpha",
-        found: config.get("lora_alpha").map_or("absent".to_owned(), Json::to_string),
-        expected: "a number",
-    })?;
-    Ok((alpha as f32, set("use_rslora")))
+        found: found.map_or("absent".to_owned(), |v| clip(&v.to_string())),
+        expected,
+    };
+    let alpha = found.and_then(Json::as_f64).ok_or_else(|| wrong("a number"))? as f32;
+    match alpha {
+        // In GGUF an alpha of 0 means a scale of 1; PEFT multiplies by it.
+        0.0 => Err(wrong("a strength that leaves anything of the adapter")),
+        _ if !alpha.is_finite() => Err(wrong("a number that 32 bits hold")),
+        _ => Ok((alpha, set("use_rslora"))),
+    }
 }
 
 /// Rows of `values` moved by a function on their bytes.
