@@ -397,7 +397,7 @@ pub fn identity(model: &ModelFlag) -> Result<Value> {
 /// A file that cannot be read.
 pub fn adapters(lora: &LoraFlag) -> Result<Value> {
     let one = |text: &String| {
-        let (path, strength) = options::path_and_scale(text);
+        let (path, strength) = options::path_and_scale(text)?;
         let path = std::path::Path::new(path);
         // As `Adapter::open` finds what a folder holds.
         let inside = ["adapter_model.safetensors", "adapter.gguf"].map(|name| path.join(name));

@@ -156,7 +156,7 @@ impl LoraFlag {
     /// A file that is no adapter, or one of another model.
     pub fn open(&self, spec: &Spec) -> Result<Vec<(AdapterFile, f32)>> {
         let one = |text: &String| {
-            let (path, scale) = path_and_scale(text);
+            let (path, scale) = path_and_scale(text)?;
             Ok((weft_models::open_adapter(Path::new(path), spec)?, scale))
         };
         self.lora.iter().map(one).collect()
@@ -177,16 +177,19 @@ impl LoraFlag {
 }
 
 /// `FILE:SCALE`; what is not a number behind the last colon belongs to the name.
-pub fn path_and_scale(text: &str) -> (&str, f32) {
-    if let Some((path, scale)) = text.rsplit_once(':')
-        && let Ok(scale) = scale.parse::<f32>()
-        && scale.is_finite()
-        && !path.is_empty()
-        && !Path::new(text).exists()
-    {
-        return (path, scale);
+///
+/// # Errors
+/// A file that is there, with what is no finite number behind it.
+pub fn path_and_scale(text: &str) -> Result<(&str, f32)> {
+    let parts = text.rsplit_once(':').filter(|(path, _)| !path.is_empty() && !Path::new(text).exists());
+    let Some((path, scale)) = parts else { return Ok((text, 1.0)) };
+    match scale.parse::<f32>() {
+        Ok(number) if number.is_finite() => Ok((path, number)),
+        _ if Path::new(path).exists() => Err(Error::usage(format!(
+            "--lora {text}: {scale:?} behind the file is no strength; give a finite number, such as {path}:0.5"
+        ))),
+        _ => Ok((text, 1.0)),
     }
-    (text, 1.0)
 }
 
 fn cache_type(name: &str) -> std::result::Result<CacheType, String> {

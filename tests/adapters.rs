@@ -167,6 +167,8 @@ fn adapters_that_do_not_fit_are_refused() {
         &["eval", "--limit", "1", "--lora", folder.to_str().expect("UTF-8")],
         &["adapter_model.safetensors"],
     );
+    misused(&["run", "--lora", &format!("{a}:nan"), "Hello"], &["\"nan\" behind the file is no strength"]);
+    misused(&["merge", "--lora", &format!("{a}:"), "-o", out], &["is no strength", "a.gguf:0.5"]);
     misused(&["merge", "-o", out], &["--lora"]);
     let nowhere = folder.join("nowhere/out.gguf");
     fails(
@@ -183,13 +185,18 @@ fn adapters_that_do_not_fit_are_refused() {
     }
     fails(&["merge", "-m", F16, "--lora", &a, "-o", F16], &["is the file to read"]);
     misused(&["merge", "-m", F16, "--lora", &a, "-o", out, "--type", "Q9"], &["Q9", "Q4_K_M"]);
-    let mut wide =
-        Adapter::open(Path::new(&a), &Base { architecture: "qwen3".to_owned(), heads: 1, kv_heads: 1 })
-            .expect("an adapter");
+    let base = Base { architecture: "qwen3".to_owned(), heads: 1, kv_heads: 1 };
+    let mut wide = Adapter::open(Path::new(&a), &base).expect("an adapter");
+    // A strength beyond the numbers there are: an answer of nothing, or a file that none could use.
+    let (strong, path) = (Adapter { alpha: 100.0, ..wide.clone() }, folder.join("strong.gguf"));
+    strong.write_gguf(&path, &base, "test").expect("an adapter");
+    let strong = format!("{}:3e38", path.to_str().expect("UTF-8"));
+    fails(&["run", "--lora", &strong, "Hello"], &["beyond what 32 bits hold"]);
+    fails(&["merge", "--lora", &strong, "-o", out], &["with the adapters added", "less strength"]);
+    assert!(!Path::new(out).exists());
     let p = &mut wide.pairs[1];
     (p.rows, p.b) = (p.rows + 1, [p.b.clone(), vec![0.0; p.rank]].concat());
     let (name, path) = (format!("{}.lora_b", p.tensor), folder.join("wide.gguf"));
-    let base = Base { architecture: "qwen3".to_owned(), heads: 1, kv_heads: 1 };
     wide.write_gguf(&path, &base, "test").expect("an adapter");
     let path = path.to_str().expect("UTF-8");
     fails(&["run", "--lora", path, "Hello"], &[path, &name, "another model"]);

@@ -52,6 +52,14 @@ fn phase(row: usize) -> f32 {
     (row as f64 * 0.618_033_988_749_894_9).fract() as f32
 }
 
+/// Refuses values that are no numbers, which F32 and others would take as they are; the first of them is value `first`.
+fn finite(values: &[f32], ty: Type, first: usize) -> Result<(), quant::Error> {
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(at) => Err(quant::Error::Range { ty, index: first + at, value: values[at] }),
+        None => Ok(()),
+    }
+}
+
 /// The tensor of `file` that holds the matrix `name` (`blk.0.attn_q.weight`): its index in the table, its first
 /// row there, its rows and columns. Newer files hold queries, keys and values as one tensor.
 pub fn place(file: &File, base: &Base, name: &str) -> Option<(usize, usize, usize, usize)> {
@@ -181,6 +189,7 @@ impl Change<'_> {
         let one = |(i, bytes): (usize, &[u8])| -> Result<Vec<u8>, quant::Error> {
             let mut delta = vec![0.0; cols];
             self.add_to(first + i, cols, &mut delta);
+            finite(&delta, to, i * cols)?;
             if from == to && delta.iter().all(|d| *d == 0.0) {
                 return Ok(bytes.to_vec());
             }
@@ -196,6 +205,7 @@ impl Change<'_> {
             let mut values = vec![0.0; cols];
             dequantize(from, bytes, &mut values)?;
             values.iter_mut().zip(&delta).for_each(|(w, d)| *w += d);
+            finite(&values, to, i * cols)?;
             let mut encoded = Vec::new();
             quantize(to, &values, None, &mut encoded).map_err(|e| match e {
                 quant::Error::Range { ty, index, value } => {

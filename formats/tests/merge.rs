@@ -200,3 +200,23 @@ fn matrices_are_found_alone_and_side_by_side() {
     );
     assert_eq!((at("attn_norm"), at("ffn_up"), place(&file, &base(), "output.weight")), (None, None, None));
 }
+
+/// F32 could hold what is no number; a merged model with it would be useless.
+#[test]
+fn a_change_that_is_no_number_is_refused() {
+    for ty in [Type::F32, Type::F16, Type::Q8_0, Type::Q4_0] {
+        let file = of_type(ty);
+        let t = &file.tensors()[0];
+        let mut p = pair(&file);
+        // The second row alone: its product is infinite.
+        p.b[p.rank] = 1e30;
+        let change = Change { parts: vec![(&p, 1e30, 0)] };
+        for rounding in [Rounding::Nearest, Rounding::Fresh, Rounding::Kept] {
+            let mut out = Vec::new();
+            let written = change.write(0, ty, file.bytes(t), 256, (ty, rounding), &mut out);
+            let line = written.expect_err("infinite").to_string();
+            assert!(line.starts_with("value ") && line.contains("cannot hold"), "{ty}: {line}");
+            assert!(out.is_empty(), "{ty}");
+        }
+    }
+}

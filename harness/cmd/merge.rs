@@ -114,8 +114,11 @@ fn write(f: &Flags, file: &File, told: Told<'_>) -> Result<Written> {
         Recipe::parse(name).ok_or_else(|| Error::usage(format!("unknown type {name:?}; known: {}", known())))
     });
     let recipe = recipe.transpose()?;
-    let adapters = f.lora.lora.iter().map(|text| PathBuf::from(path_and_scale(text).0));
-    check_gguf(&f.o, &adapters.chain(file.paths()).collect::<Vec<_>>(), "model")?;
+    let mut sources = file.paths();
+    for text in &f.lora.lora {
+        sources.push(PathBuf::from(path_and_scale(text)?.0));
+    }
+    check_gguf(&f.o, &sources, "model")?;
     // A path that cannot be written is said before the work, not after it.
     drop(weft_formats::AtomicFile::create(&f.o)?);
     let base = adapter_base(&Spec::read(file)?);
@@ -204,7 +207,7 @@ fn file_type(file: &File, targets: &[Target]) -> Option<u32> {
 /// The adapters with their strengths, checked against the tensors of the file.
 fn open_adapters(f: &Flags, file: &File, base: &Base) -> Result<Vec<(Adapter, f32)>> {
     let one = |text: &String| {
-        let (path, strength) = path_and_scale(text);
+        let (path, strength) = path_and_scale(text)?;
         let wrong = |e: weft_formats::adapter::Error| Error::input(e.to_string());
         let adapter = Adapter::open(Path::new(path), base).map_err(wrong)?;
         let head = "output.weight";
@@ -421,7 +424,14 @@ fn merged(
             }
             other => other,
         };
-        written.map_err(|e| Error::input(format!("{name}: tensor {:?}: {}", t.name, count(e))))?;
+        let (at, way_out) = match (&written, change.is_empty()) {
+            (Err(quant::Error::Range { .. }), false) => {
+                (" with the adapters added", "; give them less strength (--lora FILE:SCALE)")
+            }
+            _ => ("", ""),
+        };
+        let line = |e| format!("{name}: tensor {:?}{at}: {}{way_out}", t.name, count(e));
+        written.map_err(|e| Error::input(line(e)))?;
         let done = i * step * row;
         file.release_part(t, done..done + part.len());
         told(&t.name, (part.len() / row * cols) as u64)?;

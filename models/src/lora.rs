@@ -96,6 +96,10 @@ impl Lora {
                 }
                 first += p.rank;
             }
+            if b.iter().any(|v| !v.is_finite()) {
+                let what = "times its strength it is beyond what 32 bits hold; give it less".to_owned();
+                return Err(Error::Adapter { what });
+            }
             sum.update(format!("{at:?} {rank} {rows} {cols};"));
             [&a, &b].iter().for_each(|m| sum.update(bytemuck::cast_slice(m)));
             let upload = |values: &[f32], rows: usize, cols: usize| {
