@@ -5,6 +5,7 @@
 
 pub mod apart;
 pub mod chunk;
+mod file;
 mod index;
 pub mod models;
 pub mod pdf;
@@ -15,6 +16,7 @@ pub mod words;
 use std::ops::ControlFlow;
 
 pub use chunk::{Chunk, Sizes};
+pub use file::open_file;
 pub use models::{About, Embed, Fault, Rerank};
 pub use read::{Document, Kind, PdfReader};
 pub use store::{Hit, Record, Store};

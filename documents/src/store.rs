@@ -8,12 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use redb::backends::{FileBackend, InMemoryBackend};
+use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::chunk::Chunk;
+use crate::file::{open_file, plain};
 use crate::index::Index;
 use crate::models::About;
 use crate::read::{Document, Kind};
@@ -121,7 +122,7 @@ impl std::fmt::Debug for Store {
 }
 
 fn store(e: impl std::fmt::Display) -> Error {
-    Error::Store(e.to_string())
+    Error::Store(plain(&e))
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String> {
@@ -151,22 +152,13 @@ impl Store {
     /// # Errors
     /// It cannot be opened, is no store of documents, or another program has it open.
     pub fn open(path: &Path) -> Result<Store> {
-        let at = |e: String| Error::Store(format!("{}: {e}", path.display()));
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path).map_err(|e| at(e.to_string()))?;
-        let opened = |e: redb::DatabaseError| match e {
-            redb::DatabaseError::DatabaseAlreadyOpen => at("another program has it open".into()),
-            e => at(e.to_string()),
-        };
-        let backend = FileBackend::new(file).map_err(opened)?;
-        let file = Builder::new().create_with_backend(backend).map_err(opened)?;
-        Store::over(file).map_err(|e| match e {
-            Error::Store(why) => at(why),
-            e => e,
-        })
+        let made = open_file(path, |file| {
+            Store::over(file).map_err(|e| match e {
+                Error::Store(why) => why,
+                e => e.to_string(),
+            })
+        });
+        made.map_err(|why| Error::Store(format!("{}: {why}", path.display())))
     }
 
     fn over(file: Database) -> Result<Store> {

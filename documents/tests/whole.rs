@@ -121,3 +121,35 @@ fn what_is_cancelled_leaves_nothing() {
         ));
     }
 }
+
+/// A process may end, or the disk be full, while the file is made: nobody is to remove it by hand.
+#[test]
+fn a_file_that_was_begun_and_not_made_is_begun_again() {
+    let file = File::new("begun.redb");
+    for mark in [0, 20, 300] {
+        let mut bytes = vec![0_u8; 73_728];
+        bytes[mark] = u8::from(mark > 0);
+        std::fs::write(&file.0, bytes).expect("written");
+        let store = Store::open(&file.0).expect("begun again");
+        let mut bag = Bag::new("bag", 64);
+        add(&store, &mut bag, "notes.md", NOTES.as_bytes(), &here, &mut go_on).expect("added");
+        drop(store);
+        assert_eq!(names(&Store::open(&file.0).expect("there")), ["notes.md"]);
+    }
+    // What is not made of zeros is another's.
+    let mut other = vec![0_u8; 73_728];
+    other[5000] = 1;
+    for bytes in [other, vec![0; 1 << 20], b"a text".to_vec()] {
+        std::fs::write(&file.0, &bytes).expect("written");
+        let line = Store::open(&file.0).expect_err("foreign").to_string();
+        assert!(line.contains("begun.redb") && !line.contains("os error"), "{line}");
+        assert!(std::fs::read(&file.0).expect("there") == bytes, "changed");
+    }
+    std::fs::remove_file(&file.0).expect("removed");
+    let full = |_| Err::<(), _>("no space left".to_owned());
+    assert_eq!(weft_documents::open_file(&file.0, full), Err("no space left".to_owned()));
+    assert!(!file.0.exists(), "a new file is left");
+    drop(Store::open(&file.0).expect("made"));
+    assert!(weft_documents::open_file(&file.0, full).is_err());
+    assert!(file.0.exists(), "an older store is gone");
+}

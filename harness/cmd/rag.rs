@@ -191,8 +191,11 @@ fn add(f: &AddFlags) -> Result<()> {
             return Err(Error::input(format!("{}: it is no file; name the files in it", path.display())));
         }
     }
-    let store = Store::open(&f.store.store).map_err(refused)?;
+    let open = || Store::open(&f.store.store).map_err(refused);
+    let there = f.store.store.exists().then(open).transpose()?;
     let mut embedder = f.embedder.open()?;
+    // A store is not begun for a model that cannot be opened.
+    let store = there.map_or_else(open, Ok)?;
     for path in &f.files {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -207,7 +210,10 @@ fn add(f: &AddFlags) -> Result<()> {
         };
         let added = weft_documents::add(&store, &mut embedder, &name, &bytes, &read_pdf, &mut progress);
         bar.finish_and_clear();
-        let added = added.map_err(refused)?;
+        let added = added.map_err(|e| match e {
+            weft_documents::Error::Store(why) => Error::input(format!("{}: {why}", f.store.store.display())),
+            e => refused(e),
+        })?;
         let known = matches!(added, Added::Known(_));
         if f.json {
             let mut line = json!(added.record());

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use redb::backends::{FileBackend, InMemoryBackend};
+use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -84,13 +84,7 @@ impl Store {
     /// # Errors
     /// It cannot be opened, is none, or another server has it.
     pub(crate) fn open(path: &Path) -> Result<Store, String> {
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path).map_err(line)?;
-        let backend = FileBackend::new(file).map_err(line)?;
-        Builder::new().create_with_backend(backend).map(Store).map_err(line)
+        weft_documents::open_file(path, |file| Ok(Store(file))).map_err(line)
     }
 
     /// Keeps a record, and drops the oldest where there are too many.
