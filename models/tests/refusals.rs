@@ -32,6 +32,15 @@ fn keys_that_make_no_model() {
         ("gemma3-f32", "gemma3.attn_logit_softcapping", Value::F32(50.0), ["softcapping", "scores"]),
         ("qwen3-f32", "qwen3.expert_count", Value::U32(8), ["expert_count", "mixture of experts"]),
         ("qwen3-f32", "qwen3.block_count", Value::U32(1 << 20), ["block_count", "more than"]),
+        // With a factor of 1, or none, what such a scaling does is as little known.
+        (
+            "qwen3-f32",
+            "qwen3.rope.scaling.type",
+            Value::Str("ntk".into()),
+            ["scaling.type", "linear or yarn"],
+        ),
+        ("qwen3-f32", "qwen3.rope.scaling.type", Value::U32(2), ["scaling.type", "is no name"]),
+        ("qwen3-f32", "qwen3.rope.scaling.factor", Value::F32(-2.0), ["scaling.factor", "no rotation"]),
         (
             "llama3-f32",
             "llama.attention.head_count_kv",

@@ -221,17 +221,31 @@ pub(super) fn rotation(k: &Keys<'_>, head_dim: u32, context: u32, pairing: Pairi
         return Err(k.bad(k.key("rope.dimension_count"), dims, "is odd or more than a head has"));
     }
     let base = f64::from(k.float("rope.freq_base")?.unwrap_or(10_000.0));
-    let factor = match k.float("rope.scaling.factor")? {
-        Some(f) => Some(f),
-        None => k.float("rope.scale_linear")?,
-    };
-    let factor = f64::from(factor.unwrap_or(1.0));
-    if base <= 1.0 || factor < 0.0 {
+    if base <= 1.0 {
         return Err(k.bad(k.key("rope.freq_base"), base, "makes no rotation"));
     }
-    let kind = k.file.metadata().str(&k.key("rope.scaling.type")).unwrap_or("linear");
+    let (name, factor) = match k.float("rope.scaling.factor")? {
+        Some(f) => ("rope.scaling.factor", f),
+        None => ("rope.scale_linear", k.float("rope.scale_linear")?.unwrap_or(1.0)),
+    };
+    if factor < 0.0 {
+        return Err(k.bad(k.key(name), factor, "makes no rotation"));
+    }
+    let factor = f64::from(factor);
+    let kind = match k.file.metadata().get(&k.key("rope.scaling.type")) {
+        None => "linear",
+        Some(Value::Str(kind)) => kind,
+        Some(other) => {
+            return Err(k.bad(
+                k.key("rope.scaling.type"),
+                format!("of the type {}", other.kind()),
+                "is no name",
+            ));
+        }
+    };
     let scaling = match kind {
-        _ if factor == 1.0 || factor == 0.0 => Scaling::None,
+        // A factor of 1 leaves nothing of those that are known; what others do is not known.
+        "none" | "linear" | "yarn" if factor == 1.0 || factor == 0.0 => Scaling::None,
         "none" => Scaling::None,
         "linear" => Scaling::Linear { factor },
         "yarn" => Scaling::Yarn {
