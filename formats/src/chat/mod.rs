@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value as Json};
 
-use crate::gguf::Metadata;
+use crate::gguf::{Metadata, Value};
 
 pub use mark::{encode_marked, marked, unmarked};
 pub use messages::messages;
@@ -121,7 +121,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// The template of a file, or ChatML if it has none. `bos` and `eos` are the texts of the
+    /// The template of a file, or ChatML if it has none or an empty one, as in llama.cpp. `bos` and `eos` are the texts of the
     /// tokens, which templates print; empty where the file has none.
     ///
     /// # Errors
@@ -129,8 +129,9 @@ impl Template {
     pub fn from_metadata(meta: &Metadata, bos: &str, eos: &str) -> Result<Template, Error> {
         let key = "tokenizer.chat_template";
         match meta.get(key) {
-            None => Ok(Template { fallback: true, ..Template::new(CHATML, bos, eos)? }),
-            Some(_) => Template::new(meta.str(key).ok_or(Error::Type)?, bos, eos),
+            Some(Value::Str(text)) if !text.is_empty() => Template::new(text, bos, eos),
+            None | Some(Value::Str(_)) => Ok(Template { fallback: true, ..Template::new(CHATML, bos, eos)? }),
+            Some(_) => Err(Error::Type),
         }
     }
 
