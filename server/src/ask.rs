@@ -91,7 +91,7 @@ impl Ask {
     pub(crate) fn read(mut f: Fields, app: &App, card: &Card) -> Result<Ask> {
         let mut ignored = Vec::new();
         let mut lenient = app.config.lenient.then_some(&mut ignored);
-        f.ignore(IGNORED);
+        f.ignore(IGNORED)?;
         f.refuse(REFUSED)?;
         modalities(&mut f)?;
         let messages = crate::messages::read(&mut f, &mut lenient)?;

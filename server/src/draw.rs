@@ -73,7 +73,7 @@ impl Draw {
         s.ignore_eos = f.flag("ignore_eos")?.unwrap_or(s.ignore_eos);
         s.seed = fold(seed(f)?.unwrap_or(new_seed));
         f.refuse(ELSEWHERE)?;
-        f.ignore(HOW);
+        f.ignore(HOW)?;
         Ok(Draw {
             sampling: s,
             max_tokens: None,

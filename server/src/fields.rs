@@ -53,6 +53,20 @@ const NOTHING: [(&str, &str); 11] = [
     ("shift", "false"),
 ];
 
+/// What fields that change nothing are all the same: another type is a mistake of whoever asks.
+const TYPES: [(&str, &str); 10] = [
+    ("user", "a string"),
+    ("safety_identifier", "a string"),
+    ("service_tier", "a string"),
+    ("prompt_cache_key", "a string"),
+    ("prompt_cache_retention", "a string"),
+    ("inference_geo", "a string"),
+    ("metadata", "an object"),
+    ("cache_control", "an object"),
+    ("store", "a boolean"),
+    ("cache_prompt", "a boolean"),
+];
+
 /// Whether a field that is not served asks for nothing by this value.
 fn asks_nothing(name: &str, value: &Value) -> bool {
     match value {
@@ -219,12 +233,19 @@ impl Fields {
         self.take(name).map(|value| Fields::inner(value, &path)).transpose()
     }
 
-    /// Takes fields that are documented elsewhere and change nothing here.
-    pub(crate) fn ignore(&mut self, names: &[&'static str]) {
+    /// Takes fields that are documented elsewhere and change nothing here, and refuses those of another type than
+    /// documented.
+    pub(crate) fn ignore(&mut self, names: &[&'static str]) -> Result<()> {
         for name in names {
-            self.map.remove(*name);
+            let Some(value) = self.map.remove(*name).filter(|v| !v.is_null()) else { continue };
+            let wanted = TYPES.iter().find(|(n, _)| n == name).map(|(_, wanted)| *wanted);
+            if let Some(wanted) = wanted.filter(|w| *w != kind(&value)) {
+                let wanted = if wanted == "a boolean" { "true or false" } else { wanted };
+                return Err(wrong(&self.path(name), wanted, &value));
+            }
         }
         self.others.extend(names);
+        Ok(())
     }
 
     /// Refuses fields that are documented elsewhere and not served here, each with why. A value that asks for nothing is
@@ -341,6 +362,21 @@ mod tests {
         f.refuse(&[("min_tokens", "set ignore_eos")]).unwrap();
         assert!(f.whole("max_output_tokens", 1, 9).unwrap().is_none());
         assert!(f.finish(None).unwrap_err().message.ends_with("did you mean \"max_output_tokens\"?"));
+    }
+
+    #[test]
+    fn what_changes_nothing_still_has_a_type() {
+        let read = |body| Fields::body(body).unwrap().ignore(&["user", "metadata", "store", "seen"]);
+        read(json!({ "user": "a", "metadata": {}, "store": false, "seen": 5 })).unwrap();
+        read(json!({ "user": null, "metadata": null })).unwrap();
+        for (body, line) in [
+            (json!({ "user": 5 }), "\"user\" must be a string, not 5"),
+            (json!({ "metadata": [] }), "\"metadata\" must be an object, not an array"),
+            (json!({ "store": "yes" }), "\"store\" must be true or false, not a string"),
+        ] {
+            let e = read(body).unwrap_err();
+            assert_eq!((e.code, e.message.as_str()), ("invalid_type", line));
+        }
     }
 
     #[test]

@@ -292,9 +292,20 @@ fn check_type(path: &str, headers: &HeaderMap) -> Result<()> {
     if path == FORMS && ours && given.and_then(boundary).is_some() {
         return Ok(());
     }
-    let kind = given.and_then(|t| t.split(';').next()).map(str::trim).unwrap_or_default();
-    if kind.eq_ignore_ascii_case("application/json") {
-        return Ok(());
+    let mut parts = given.unwrap_or_default().split(';').map(str::trim);
+    if parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
+        let coded =
+            parts.filter_map(|p| p.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("charset"));
+        let other =
+            |c: &str| !["utf-8", "utf8", "us-ascii"].iter().any(|known| c.eq_ignore_ascii_case(known));
+        return match coded.map(|(_, value)| value.trim_matches('"')).filter(|c| other(c)) {
+            None => Ok(()),
+            Some(code) => {
+                let shown: String = code.chars().take(40).collect();
+                let line = format!("JSON is UTF-8; send the body so, and not with \"charset={shown}\"");
+                Err(ApiError::http(status, "unsupported_media_type", line))
+            }
+        };
     }
     let line = "a POST needs the header \"Content-Type: application/json\"";
     Err(ApiError::http(status, "unsupported_media_type", line))
@@ -390,6 +401,10 @@ mod tests {
             );
         }
         assert_eq!(ask(&open, &[HERE]), Err((415, "unsupported_media_type")));
+        for (code, taken) in [("UTF-8", true), ("\"utf-8\"", true), ("latin-1", false), ("utf-16le", false)] {
+            let kind = format!("application/json; charset={code}");
+            assert_eq!(ask(&open, &[HERE, ("content-type", &kind)]).is_ok(), taken, "{code}");
+        }
         let coded = |how| ask(&open, &[HERE, JSON, ("content-encoding", how)]);
         assert_eq!((coded("identity"), coded("gzip")), (Ok(0), Err((415, "unsupported_media_type"))));
     }

@@ -95,7 +95,7 @@ fn message(value: Value, at: &str, ignored: &mut Option<&mut Vec<String>>) -> Re
         ("function_call", "it was replaced by tool_calls"),
     ])?;
     // Clients send back what they were given, and what they made of it.
-    f.ignore(&["parsed"]);
+    f.ignore(&["parsed"])?;
     if f.list("annotations", 0).is_err() {
         let path = format!("{at}.annotations");
         return Err(ApiError::unsupported(&path, format!("\"{path}\" is not supported: it must be empty")));
@@ -182,7 +182,7 @@ pub(crate) fn text(value: Value, at: &str) -> Result<String> {
             }
         }
         // A hint to caches, which this server has no need of.
-        f.ignore(&["cache_control", "prompt_cache_breakpoint"]);
+        f.ignore(&["cache_control", "prompt_cache_breakpoint"])?;
         f.finish(None)?;
     }
     Ok(text)
@@ -193,7 +193,7 @@ fn call(value: Value, at: &str) -> Result<Value> {
     let mut f = Fields::inner(value, at)?;
     let id = f.text("id")?;
     f.choice("type", &["function"])?;
-    f.ignore(&["index"]);
+    f.ignore(&["index"])?;
     let path = f.path("function");
     let mut function = f.object("function")?.ok_or_else(|| missing(&path))?;
     f.finish(None)?;
@@ -209,7 +209,7 @@ fn call(value: Value, at: &str) -> Result<Value> {
         },
         Some(other) => return Err(wrong(&path, "a string that holds a JSON object", &other)),
     };
-    function.ignore(&["parsed_arguments"]);
+    function.ignore(&["parsed_arguments"])?;
     function.finish(None)?;
     let mut call = json!({ "type": "function", "function": { "name": name, "arguments": arguments } });
     if let Some(id) = id {

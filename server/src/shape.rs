@@ -55,7 +55,7 @@ fn tool(value: Value, at: &str) -> Result<Tool> {
     }
     let path = f.path("function");
     let mut function = f.object("function")?.ok_or_else(|| missing(&path))?;
-    f.ignore(&["cache_control"]);
+    f.ignore(&["cache_control"])?;
     f.finish(None)?;
     let name = function.need_text("name")?;
     check_name(&name, &function.path("name"))?;
@@ -164,6 +164,9 @@ fn allow(f: &mut Fields, calls: &mut Calls) -> Result<()> {
 pub(crate) fn known(calls: &Calls, name: &str, path: &str) -> Result<()> {
     if calls.tools.iter().any(|t| t.name == name) {
         return Ok(());
+    }
+    if calls.tools.is_empty() {
+        return Err(ApiError::value("tool_choice", "\"tool_choice\" needs \"tools\""));
     }
     let shown: String = name.chars().take(64).collect();
     let all: Vec<&str> = calls.tools.iter().map(|t| t.name.as_str()).collect();

@@ -202,6 +202,14 @@ fn what_cannot_be_honoured_is_refused_by_name() {
     assert!(reply.body.contains("known: fake"));
     let null = ask(json!({ "temperature": null, "stop": null, "user": "me", "verbosity": "medium" }));
     assert_eq!(server.post(CHAT, &null).status, 200);
+    // Fields that change nothing here have the type they are documented with.
+    for (field, value) in [("user", json!(5)), ("metadata", json!("a")), ("store", json!(1))] {
+        let reply = server.post(CHAT, &ask(json!({ (field): value })));
+        assert_eq!(reply.error(), (400, "invalid_type".into(), field.into()));
+    }
+    // With the mark that editors of Windows put in front of a file.
+    let marked = [b"\xef\xbb\xbf".as_slice(), null.to_string().as_bytes()].concat();
+    assert_eq!(server.post_bytes(CHAT, &marked).status, 200);
 }
 
 #[test]

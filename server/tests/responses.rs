@@ -199,6 +199,7 @@ fn what_is_not_served_is_named() {
         ),
         (json!({ "reasoning": { "effort": "high" } }), "unsupported_parameter", "reasoning.effort"),
         (json!({ "text": { "verbosity": "low" } }), "unsupported_parameter", "text.verbosity"),
+        (json!({ "metadata": "a" }), "invalid_type", "metadata"),
         (json!({ "input": "word ".repeat(CONTEXT) }), "context_length_exceeded", "messages"),
     ] {
         let reply = server.post(RESPONSES, &ask(more.clone()));

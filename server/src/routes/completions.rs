@@ -37,7 +37,7 @@ struct Ask {
 impl Ask {
     fn read(mut f: Fields, app: &App, card: &Card) -> Result<Ask> {
         let mut ignored = Vec::new();
-        f.ignore(IGNORED);
+        f.ignore(IGNORED)?;
         f.refuse(&[("suffix", "this server does not fill in the middle")])?;
         let prompts = prompts(f.need("prompt")?, card)?;
         let mut draw = Draw::read(&mut f, card, app.id())?;

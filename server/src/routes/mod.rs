@@ -294,7 +294,9 @@ impl FromRequest<Arc<App>> for Post {
 
 /// Reads a body of JSON, within the server's bounds.
 pub(crate) async fn read(body: Body, app: &App) -> Result<Value> {
-    weft_formats::json::strict(&bytes(body, app).await?)
+    let bytes = bytes(body, app).await?;
+    // Editors of Windows begin a file with this mark, which readers of JSON may pass over (RFC 8259).
+    weft_formats::json::strict(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes))
         .map_err(|e| ApiError::bad("invalid_json", format!("the body is no JSON that is read here: {e}")))
 }
 

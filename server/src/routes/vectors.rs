@@ -112,7 +112,7 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, post: Post) -> Resul
     let texts = input(f.need("input")?, served.card.vocabulary)?;
     let base64 = f.choice("encoding_format", &["float", "base64"])? == Some("base64");
     let dimensions = f.whole("dimensions", 1, 1 << 20)?.map(|n| n as usize);
-    f.ignore(&["user"]);
+    f.ignore(&["user"])?;
     super::finish(&app, f)?;
     let mut given = ask(&served, false, texts, "input").await?;
     shorten_all(&mut given.vectors, dimensions)?;

@@ -30,7 +30,7 @@ const REFUSED: &[(&str, &str)] = &[
 pub(super) fn ask(mut f: Fields, app: &App, card: &Card, answers: bool) -> Result<Ask> {
     let mut ignored = Vec::new();
     let lenient = app.config.lenient.then_some(&mut ignored);
-    f.ignore(IGNORED);
+    f.ignore(IGNORED)?;
     f.refuse(REFUSED)?;
     let max_tokens = f.whole("max_tokens", 1, 1 << 31)?;
     if answers && max_tokens.is_none() {
@@ -145,7 +145,7 @@ fn tool(value: Value, at: &str) -> Result<Tool> {
         "eager_input_streaming",
         "allowed_callers",
         "defer_loading",
-    ]);
+    ])?;
     f.finish(None)?;
     Ok(Tool { name, description, parameters, strict })
 }
@@ -195,7 +195,7 @@ fn texts(value: Value, at: &str) -> Result<String> {
 fn text(mut f: Fields) -> Result<String> {
     let text = f.need_text("text")?;
     // Clients send back what they were given.
-    f.ignore(&["cache_control", "citations"]);
+    f.ignore(&["cache_control", "citations"])?;
     f.finish(None)?;
     Ok(text)
 }
@@ -243,7 +243,7 @@ fn message(value: Value, at: &str, to: &mut Vec<Message>) -> Result<()> {
             ("tool_use", "assistant") => calls.push(tool_use(f)?),
             ("thinking", "assistant") => {
                 thoughts.push(f.need_text("thinking")?);
-                f.ignore(&["signature", "cache_control"]);
+                f.ignore(&["signature", "cache_control"])?;
                 f.finish(None)?;
             }
             ("tool_result" | "tool_use" | "thinking", _) => {
@@ -272,7 +272,7 @@ fn result(mut f: Fields) -> Result<Message> {
     let content = f.take("content").map(|v| texts(v, &path)).transpose()?.unwrap_or_default();
     // Templates have no other way to say that a tool failed.
     let content = if f.flag("is_error")?.unwrap_or(false) { format!("Error: {content}") } else { content };
-    f.ignore(&["cache_control"]);
+    f.ignore(&["cache_control"])?;
     f.finish(None)?;
     let mut message = Message::new("tool", content);
     message.extra.insert("tool_call_id".into(), id.into());
@@ -287,7 +287,7 @@ fn tool_use(mut f: Fields) -> Result<Value> {
         Some(object @ Value::Object(_)) => object,
         Some(other) => return Err(wrong(&path, "an object", &other)),
     };
-    f.ignore(&["cache_control", "caller"]);
+    f.ignore(&["cache_control", "caller"])?;
     f.finish(None)?;
     Ok(json!({ "id": id, "type": "function", "function": { "name": name, "arguments": input } }))
 }

@@ -172,7 +172,7 @@ fn seconds(text: &str) -> Option<f64> {
 
 /// Options where no text is drawn.
 pub(super) fn no_options(mut f: Fields) -> Result<()> {
-    f.ignore(RUNNING);
+    f.ignore(RUNNING)?;
     f.take("num_ctx");
     f.finish(None)
 }
@@ -231,7 +231,7 @@ fn options(value: Option<Value>, app: &App, card: &Card) -> Result<Draw> {
         map.remove("num_predict");
     }
     let mut f = Fields::inner(Value::Object(map), "options")?;
-    f.ignore(RUNNING);
+    f.ignore(RUNNING)?;
     f.refuse(REFUSED)?;
     if let Some(wanted) = f.whole("num_ctx", 1, 1 << 31)?
         && wanted > card.context as u64
@@ -284,7 +284,7 @@ fn call(value: Value, at: &str) -> Result<Value> {
     let path = f.path("function");
     let mut function = f.object("function")?.ok_or_else(|| missing(&path))?;
     // Clients send back what they were given.
-    f.ignore(&["id", "type"]);
+    f.ignore(&["id", "type"])?;
     f.finish(None)?;
     let name = function.need_text("name")?;
     let path = function.path("arguments");
@@ -293,7 +293,7 @@ fn call(value: Value, at: &str) -> Result<Value> {
         Some(object @ Value::Object(_)) => object,
         Some(other) => return Err(wrong(&path, "an object", &other)),
     };
-    function.ignore(&["index"]);
+    function.ignore(&["index"])?;
     function.finish(None)?;
     Ok(json!({ "type": "function", "function": { "name": name, "arguments": arguments } }))
 }

@@ -45,11 +45,20 @@ pub(super) struct Asked {
     pub(super) store: bool,
 }
 
+/// What the answer repeats for its client.
+fn metadata(f: &mut Fields) -> Result<Value> {
+    match f.take("metadata") {
+        None => Ok(json!({})),
+        Some(map @ Value::Object(_)) => Ok(map),
+        Some(other) => Err(wrong("metadata", "an object", &other)),
+    }
+}
+
 /// Reads the body of a request, without its `model`. `before` are the items of the conversation so far.
 pub(super) fn asked(mut f: Fields, app: &App, card: &Card, before: &[Value]) -> Result<Asked> {
     let mut ignored = Vec::new();
     let lenient = app.config.lenient.then_some(&mut ignored);
-    f.ignore(IGNORED);
+    f.ignore(IGNORED)?;
     // False asks for nothing.
     if f.flag("background")? == Some(true) {
         return Err(ApiError::unsupported(
@@ -58,7 +67,7 @@ pub(super) fn asked(mut f: Fields, app: &App, card: &Card, before: &[Value]) -> 
         ));
     }
     f.refuse(&REFUSED[1..])?;
-    let metadata = f.take("metadata").unwrap_or_else(|| json!({}));
+    let metadata = metadata(&mut f)?;
     let instructions = f.text("instructions")?;
     let input = items(f.need("input")?, app)?;
     let mut messages: Vec<Message> = instructions.iter().map(Message::system).collect();
@@ -148,7 +157,7 @@ fn items(input: Value, app: &App) -> Result<Vec<Value>> {
 fn read_item(item: Value, at: &str, to: &mut Vec<Message>) -> Result<()> {
     let mut f = Fields::inner(item, at)?;
     // Clients send back what they were given.
-    f.ignore(&["id", "status", "phase", "created_by"]);
+    f.ignore(&["id", "status", "phase", "created_by"])?;
     let kind = f.need_text("type")?;
     match kind.as_str() {
         "message" => {
@@ -168,7 +177,7 @@ fn read_item(item: Value, at: &str, to: &mut Vec<Message>) -> Result<()> {
         }
         "reasoning" => {
             let path = f.path("content");
-            f.ignore(&["summary", "encrypted_content"]);
+            f.ignore(&["summary", "encrypted_content"])?;
             let content = f.take("content").map(|v| parts(v, &path, &["reasoning_text"])).transpose()?;
             f.finish(None)?;
             if let Some(text) = content.filter(|t| !t.is_empty()) {
@@ -246,7 +255,7 @@ fn parts(value: Value, at: &str, kinds: &[&str]) -> Result<String> {
             return Err(ApiError::unsupported(at, line));
         }
         text += &f.need_text(if kind == "refusal" { "refusal" } else { "text" })?;
-        f.ignore(&["annotations", "logprobs"]);
+        f.ignore(&["annotations", "logprobs"])?;
         f.finish(None)?;
     }
     Ok(text)
@@ -346,7 +355,7 @@ fn text(f: &mut Fields, card: &Card) -> Result<Text> {
         "json_object" => Some(Source::JsonObject),
         _ => {
             // A schema is kept to in any case.
-            format.ignore(&["name", "description", "strict"]);
+            format.ignore(&["name", "description", "strict"])?;
             Some(Source::JsonSchema(format.need("schema")?))
         }
     };
