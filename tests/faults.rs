@@ -558,6 +558,8 @@ mod unix {
             code == Some(1) && said.starts_with("error: stdout: no space left") && said.lines().count() == 1,
             "{said}"
         );
+        let (code, said) = shell(&format!("{weft} run --help > /dev/full"));
+        assert!(code == Some(1) && said.starts_with("error: stdout: no space left"), "{code:?} {said}");
         let (code, said) = shell(&format!("{weft} devices >&-"));
         assert!(code == Some(0) && !said.contains("bug"), "{said}");
         let folder = folder("faults-full");

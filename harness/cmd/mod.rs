@@ -32,7 +32,7 @@ mod tune;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::one_line;
-use crate::{Error, Result};
+use crate::{Error, Result, interrupt};
 
 /// Runs GGUF language models on any GPU, with kernels of its own.
 #[derive(Debug, Parser)]
@@ -138,7 +138,13 @@ pub fn parse() -> Result<Cli> {
 /// for is printed as it is, which ends the process.
 fn misused(command: &clap::Command, e: &clap::Error) -> Error {
     use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as NothingTyped;
-    if !e.use_stderr() || e.kind() == NothingTyped {
+    if !e.use_stderr() {
+        return match e.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout())) {
+            Ok(()) => interrupt::leave(0),
+            Err(source) => Error::stdout(source),
+        };
+    }
+    if e.kind() == NothingTyped {
         e.exit();
     }
     let (mut here, mut name) = (command, "weft".to_owned());
