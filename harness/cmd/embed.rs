@@ -5,14 +5,14 @@ use serde_json::json;
 use weft_models::Pooling;
 
 use crate::options::{CacheFlag, DeviceFlags, ModelFlag};
-use crate::{Error, Result, interrupt, output};
+use crate::{Error, Result, interrupt, options, output};
 
 /// Turn texts into vectors of length 1
 ///
 /// Takes models of embeddings: BERT and its like (MiniLM, bge, e5), nomic-embed, Qwen3-Embedding. Each text gives
 /// one line of numbers; texts are computed many at a time. The closer two texts are in meaning, the larger the sum
 /// of the products of their numbers, which is 1 at most. Some models want a word before the text, such as
-/// \"query: \" or \"search_document: \": their authors say which.
+/// "query: " or "search_document: ": their authors say which.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   weft embed -m minilm.gguf \"hello world\"
@@ -26,7 +26,8 @@ pub(super) struct Flags {
     /// How the tokens of a text become one vector: mean, cls (the first) or last [default: what the file says]
     #[arg(long, value_name = "HOW", value_parser = pooling)]
     pooling: Option<Pooling>,
-    /// The most tokens of a text [default: what the model was trained for, at most 4096]
+    /// The most tokens of a text; 0 is all that the model was trained for [default: that, at most
+    /// 4096]
     #[arg(short, long = "ctx", value_name = "CTX")]
     c: Option<u32>,
     /// Print a JSON object a line: index, tokens, embedding
@@ -59,7 +60,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     interrupt::install(2);
     let (model, _) = f.model.open(&f.device, None, f.c, CacheFlag::default())?;
-    let mut embedder = model.embedder(f.pooling, f.c)?;
+    let mut embedder = model.embedder(f.pooling, f.c.map(|_| options::context(model.spec(), f.c)))?;
     let sequences = texts.iter().map(|t| embedder.sequence(t)).collect::<std::result::Result<Vec<_>, _>>()?;
     let bar = output::bar(texts.len() as u64, "embedding {bar:30} {pos} of {len} texts, {elapsed}");
     let vectors = embedder.embed(&sequences, &mut |done| {

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::options::{CacheFlag, DeviceFlags, ModelFlag, read_text};
-use crate::{Error, Result, interrupt, output};
+use crate::{Error, Result, interrupt, options, output};
 
 /// Order documents by how well they answer a query
 ///
@@ -27,7 +27,8 @@ pub(super) struct Flags {
     /// Print only the N best
     #[arg(long, value_name = "N")]
     top: Option<usize>,
-    /// The most tokens of query and document together [default: what the model was trained for, at most 4096]
+    /// The most tokens of query and document together; 0 is all that the model was trained for [default: that, at most
+    /// 4096]
     #[arg(short, long = "ctx", value_name = "CTX")]
     c: Option<u32>,
     /// Print a JSON object a line: index, relevance_score, document
@@ -51,7 +52,7 @@ pub(super) fn run(f: Flags) -> Result<()> {
     }
     interrupt::install(2);
     let (model, _) = f.model.open(&f.device, None, f.c, CacheFlag::default())?;
-    let mut reranker = model.reranker(f.c)?;
+    let mut reranker = model.reranker(f.c.map(|_| options::context(model.spec(), f.c)))?;
     let pairs =
         documents.iter().map(|d| reranker.pair(&f.query, d)).collect::<std::result::Result<Vec<_>, _>>()?;
     let bar = output::bar(pairs.len() as u64, "reranking {bar:30} {pos} of {len} documents, {elapsed}");
