@@ -433,7 +433,10 @@ fn digits_name_a_device() {
 
 #[cfg(unix)]
 mod unix {
+    use std::io::{BufRead, BufReader, Read, Write};
+
     use super::*;
+    use crate::support::cli::ignores_hangups;
 
     fn kill(signal: &str, id: u32) {
         let done = std::process::Command::new("kill").args([signal, &id.to_string()]).status();
@@ -509,11 +512,57 @@ mod unix {
         fails(&args, &["holds a run already", "--resume"]);
     }
 
-    /// Whether this process was started with SIGHUP ignored.
-    fn ignores_hangups() -> bool {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
-        mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).is_some_and(|m| m & 1 == 1)
+    /// A signal that comes while a model is opened ends with 130 as well, whatever the command.
+    #[test]
+    fn what_is_loading_ends_at_signals() {
+        for args in [["chat", "--temp", "0"], ["serve", "--port", "0"]] {
+            for wait in [20, 40, 80, 120] {
+                let mut weft = command(&args).stdin(Stdio::piped()).spawn().expect("weft starts");
+                std::thread::sleep(Duration::from_millis(wait));
+                kill("-INT", weft.id());
+                let status = weft.wait().expect("weft ends");
+                // A server that listens already ends in order; before it has begun, the signal ends it by itself.
+                let code =
+                    status.code().or(std::os::unix::process::ExitStatusExt::signal(&status).map(|s| 128 + s));
+                assert!(
+                    code == Some(130) || (args[0] == "serve" && code == Some(0)),
+                    "{args:?} {wait}: {status}"
+                );
+            }
+        }
+    }
+
+    /// A chat that waits for its user ends at any signal. One that answers stops, and ends where it was no Ctrl-C.
+    #[test]
+    fn a_chat_ends_at_signals() {
+        let waits = [("-TERM", ""), ("-INT", ""), ("-HUP", "")];
+        let all = waits.into_iter().chain([("-TERM", "Tell of 17 + 25.\n")]);
+        for (signal, said) in all.filter(|(s, _)| *s != "-HUP" || !ignores_hangups()) {
+            let mut chat =
+                command(&["chat", "--temp", "2"]).stdin(Stdio::piped()).spawn().expect("weft starts");
+            let mut stdin = chat.stdin.take().expect("a pipe");
+            let mut lines = BufReader::new(chat.stderr.take().expect("a pipe")).lines();
+            lines
+                .find(|l| l.as_ref().is_ok_and(|l| l.contains("/help lists")))
+                .expect("it is loaded")
+                .expect("text");
+            stdin.write_all(said.as_bytes()).expect("written");
+            if !said.is_empty() {
+                chat.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("an answer has begun");
+            }
+            // The handler follows the line by a moment.
+            std::thread::sleep(Duration::from_millis(300));
+            kill(signal, chat.id());
+            let start = Instant::now();
+            let status = loop {
+                if let Some(status) = chat.try_wait().expect("weft") {
+                    break status;
+                }
+                assert!(start.elapsed() < Duration::from_secs(60), "{signal} {said:?}: it goes on");
+                std::thread::sleep(Duration::from_millis(20));
+            };
+            assert_eq!(status.code(), Some(130), "{signal} {said:?}");
+        }
     }
 
     /// SIGTERM in the middle of writing leaves no half file.

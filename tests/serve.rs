@@ -257,16 +257,23 @@ fn a_server_that_would_be_open_to_all_does_not_start() {
     assert!(ran.code == Some(1) && ran.stderr.contains("another program listens there"), "{}", ran.stderr);
 }
 
+/// As a terminal that is closed asks, too.
 #[cfg(unix)]
 #[test]
-fn sigterm_ends_it_in_order() {
-    let mut server = Server::start(&[]);
-    // SAFETY: sends a signal to a process of ours.
-    unsafe { libc::kill(server.child.id() as i32, libc::SIGTERM) };
-    assert!(server.child.wait().expect("it ends").success());
-    let mut rest = String::new();
-    server.stderr.read_to_string(&mut rest).expect("text");
-    assert!(rest.starts_with("ending; answers that are on their way are finished first"), "{rest}");
+fn signals_end_it_in_order() {
+    for signal in [libc::SIGTERM, libc::SIGHUP] {
+        // Under `nohup` the second is ignored, by whoever is started as well.
+        if signal == libc::SIGHUP && crate::support::cli::ignores_hangups() {
+            continue;
+        }
+        let mut server = Server::start(&[]);
+        // SAFETY: sends a signal to a process of ours.
+        unsafe { libc::kill(server.child.id() as i32, signal) };
+        assert!(server.child.wait().expect("it ends").success());
+        let mut rest = String::new();
+        server.stderr.read_to_string(&mut rest).expect("text");
+        assert!(rest.starts_with("ending; answers that are on their way are finished first"), "{rest}");
+    }
 }
 
 /// A folder with a model that is none: it is listed with its size, and asking for it says what is wrong, for good.

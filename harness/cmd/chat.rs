@@ -294,6 +294,7 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
         return Err(Error::usage("two models were given; talk with one of them"));
     }
     f.sampling.check()?;
+    interrupt::loading();
     let mut started = f.model.begin(&f.device, None, f.c, f.cache)?;
     let length = context(started.loading.spec(), f.c);
     // A first question has about so many tokens.
@@ -328,9 +329,9 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
     let mut input = Input::new();
     // After the editor, which takes the signal for itself. Three presses end the program also where the
     // device does not answer.
-    interrupt::install(3);
+    interrupt::install_idle(3);
     let mut failures = 0;
-    while let Some(line) = input.line()? {
+    while let Some(line) = interrupt::idle(|| input.line())? {
         let done = match parse(&line) {
             Line::Nothing => Ok(()),
             Line::Say(text) => chat.say(text),

@@ -30,8 +30,8 @@ use crate::{Error, Result, error, interrupt, output};
 ///
 /// Without -m it serves weft-mini, the model on board. At its address a browser finds a page to chat with it. A field
 /// of a request is honoured or refused by name; --lenient ignores those that are not known. Only programs of this
-/// computer can ask, and pages of other sites cannot; other computers can with --host, and then a key is needed. SIGTERM
-/// and Ctrl-C let answers on their way finish, for 20 seconds at most.
+/// computer can ask, and pages of other sites cannot; other computers can with --host, and then a key is needed. SIGTERM,
+/// SIGHUP and Ctrl-C let answers on their way finish, for 20 seconds at most.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   weft serve
@@ -224,6 +224,7 @@ impl Flags {
             requests: self
                 .log
                 .map(|format| Arc::new(move |told: &Told<'_>| format.request(told)) as Requests),
+            hangup: interrupt::hears_hangup(),
             ..Config::default()
         })
     }
@@ -313,8 +314,8 @@ fn alias(name: &str) -> std::result::Result<String, String> {
 }
 
 pub(super) fn run(mut f: Flags) -> Result<()> {
-    let files = std::mem::take(&mut f.files);
-    f.model.extend(files);
+    interrupt::loading();
+    f.model.append(&mut f.files);
     f.sampling.check()?;
     let mut config = f.config()?;
     let address = SocketAddr::new(f.host, f.port);
@@ -397,9 +398,9 @@ pub(super) fn run(mut f: Flags) -> Result<()> {
     if let Some(name) = f.peers.fallback.as_deref().filter(|name| !app.has(name)) {
         return Err(Error::usage(format!("--fallback {name}: there is no such model on this machine")));
     }
-    lines.extend(told);
     let ready = |at: SocketAddr| {
-        lines.iter().for_each(|line| output::note(line));
+        interrupt::loaded();
+        lines.iter().chain(&told).for_each(|line| output::note(line));
         output::note(&format!("a page to chat is at http://{at}/"));
         output::note(&format!("listening at http://{at}/v1"));
     };

@@ -66,6 +66,8 @@ pub struct Config {
     pub read_timeout: Duration,
     /// How long answers may go on once the server was asked to end.
     pub grace: Duration,
+    /// Whether SIGHUP asks the server to end; not where whoever started it has switched that off, as `nohup` does.
+    pub hangup: bool,
     /// A comment is sent on a stream that is silent for so long.
     pub ping: Duration,
     /// Where requests may pull models to, and remove them from; None where they may not.
@@ -91,6 +93,7 @@ impl Default for Config {
             connections: 512,
             read_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(20),
+            hangup: true,
             ping: Duration::from_secs(15),
             pulls: None,
             device: serde_json::Value::Null,

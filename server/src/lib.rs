@@ -52,7 +52,7 @@ pub use shelf::{Library, Listed, Opened, Shelf, Unopened};
 /// Threads that speak HTTP at most.
 const THREADS: usize = 4;
 
-/// Answers on `listener` until the process is asked to end (Ctrl-C, SIGTERM), and then as long as streams go on, within
+/// Answers on `listener` until the process is asked to end (Ctrl-C, SIGTERM, SIGHUP), and then as long as streams go on, within
 /// [`Config::grace`]. `ready` is told the address, `again` runs when the process is asked once more.
 ///
 /// # Errors
@@ -71,7 +71,7 @@ pub fn serve(
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         // Before anyone is told that the server is there: a signal that finds no handler would cut answers off.
-        let mut asked = Asked::watch();
+        let mut asked = Asked::watch(app.config.hangup);
         ready(listener.local_addr()?);
         let end = async move {
             asked.once().await;
@@ -86,24 +86,26 @@ pub fn serve(
     })
 }
 
-/// What asks the process to end: Ctrl-C, and SIGTERM where there is one. Where no handler can be installed, the signal
-/// ends the process by itself.
+/// What asks the process to end: Ctrl-C, and SIGTERM and SIGHUP where there are such. Where no handler can be installed, the
+/// signal ends the process by itself.
 #[cfg(unix)]
-struct Asked([Option<tokio::signal::unix::Signal>; 2]);
+struct Asked([Option<tokio::signal::unix::Signal>; 3]);
 
 #[cfg(unix)]
 impl Asked {
     /// Counts what asks from here on.
-    fn watch() -> Asked {
+    fn watch(hangup: bool) -> Asked {
         use tokio::signal::unix::{SignalKind, signal};
-        Asked([SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok()))
+        let hangup = if hangup { signal(SignalKind::hangup()).ok() } else { None };
+        Asked([signal(SignalKind::interrupt()).ok(), signal(SignalKind::terminate()).ok(), hangup])
     }
 
     async fn once(&mut self) {
-        let [interrupt, terminate] = &mut self.0;
+        let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             () = next(interrupt) => {}
             () = next(terminate) => {}
+            () = next(hangup) => {}
         }
     }
 }
@@ -121,7 +123,7 @@ struct Asked(Option<tokio::signal::windows::CtrlC>);
 
 #[cfg(windows)]
 impl Asked {
-    fn watch() -> Asked {
+    fn watch(_: bool) -> Asked {
         Asked(tokio::signal::windows::ctrl_c().ok())
     }
 

@@ -20,6 +20,13 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
 }
 
+/// Whether this process was started with SIGHUP ignored.
+pub(crate) fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).is_some_and(|m| m & 1 == 1)
+}
+
 /// Runs it with `stdin`.
 pub(crate) fn weft_with(args: &[&str], stdin: &[u8]) -> Ran {
     let mut child = command(args).stdin(Stdio::piped()).spawn().expect("weft starts");
