@@ -52,8 +52,8 @@ pub use shelf::{Library, Listed, Opened, Shelf, Unopened};
 /// Threads that speak HTTP at most.
 const THREADS: usize = 4;
 
-/// Answers on `listener` until the process is asked to end (Ctrl-C, SIGTERM, SIGHUP), and then as long as streams go on, within
-/// [`Config::grace`]. `ready` is told the address, `again` runs when the process is asked once more.
+/// Answers on `listener` until the process is asked to end (Ctrl-C, SIGTERM, SIGHUP), and then as long as streams go on,
+/// within [`Config::grace`]. `ready` is told the address, `again` runs when the process is asked once more.
 ///
 /// # Errors
 /// The system gives no threads, or the listener is of no use.

@@ -121,8 +121,8 @@ pub struct Template {
 }
 
 impl Template {
-    /// The template of a file, or ChatML if it has none or an empty one, as in llama.cpp. `bos` and `eos` are the texts of the
-    /// tokens, which templates print; empty where the file has none.
+    /// The template of a file, or ChatML if it has none or an empty one, as in llama.cpp. `bos` and `eos` are the texts
+    /// of the tokens, which templates print; empty where the file has none.
     ///
     /// # Errors
     /// [`Error::Type`] or [`Error::Parse`].
