@@ -66,6 +66,14 @@ impl Record {
     pub(super) fn read(mut json: Map<String, Json>, how: &Reading<'_>) -> Result<Record, String> {
         // Tables fill in what a row lacks.
         json.retain(|key, value| !value.is_null() && !how.ignore_keys.contains(key));
+        if let Some(key) =
+            ["rejected", "non_preferred_output"].into_iter().find(|key| json.contains_key(*key))
+        {
+            return Err(format!(
+                "has {key:?}, so it is of preferences (DPO), of which nothing is learnt here; give \"prompt\" and, as \
+                 \"completion\", the answer to learn"
+            ));
+        }
         let Some((form, key)) = FORMS.into_iter().find(|(_, key)| json.contains_key(*key)) else {
             let keys: Vec<_> = json.keys().take(8).map(|k| format!("{k:?}")).collect();
             let has = if keys.is_empty() { String::new() } else { format!(", but {}", keys.join(", ")) };

@@ -146,6 +146,8 @@ fn bad_lines_are_told_with_their_number() {
     assert!(refused(r#"{"messages": [{"role": "user"}]}"#).contains("no \"content\""));
     assert!(refused(r#"{"messages": [{"role": "user", "content": 7}]}"#).contains("is 7, not a text"));
     assert!(refused(r#"{"prompt": "x"}"#).contains("\"completion\" is missing"));
+    let pair = refused(r#"{"prompt": "x", "chosen": "a", "rejected": "b"}"#);
+    assert!(pair.contains("has \"rejected\", so it is of preferences"), "{pair}");
     assert!(refused(r#"{"text": 3}"#).contains("\"text\" is 3"));
     // Names that the template has of its own, and shows nothing of a record by.
     let twice = r#"{"messages": [{"role": "user", "content": "a"}], "text": "b"}"#;
