@@ -44,8 +44,10 @@ pub fn install_with(last: u32, told: impl Fn() + Send + 'static) {
 }
 
 /// As [`install`] for a program that waits for its user: a signal ends it while it does ([`idle`]), with the terminal as it
-/// is now, and SIGTERM and SIGHUP end it once what they stopped has stopped.
+/// is now, and SIGTERM and SIGHUP end it once what they stopped has stopped. Until the first line nothing can be stopped
+/// either.
 pub fn install_idle(last: u32) {
+    IDLE.store(true, Ordering::SeqCst);
     let restore = terminal();
     install_with(last, move || {
         if IDLE.load(Ordering::SeqCst) {

@@ -518,6 +518,8 @@ mod unix {
         for args in [["chat", "--temp", "0"], ["serve", "--port", "0"]] {
             for wait in [20, 40, 80, 120] {
                 let mut weft = command(&args).stdin(Stdio::piped()).spawn().expect("weft starts");
+                // `wait` would close it, and a chat ends with 0 where its user does.
+                let _stdin = weft.stdin.take();
                 std::thread::sleep(Duration::from_millis(wait));
                 kill("-INT", weft.id());
                 let status = weft.wait().expect("weft ends");
