@@ -243,7 +243,7 @@ fn texts_become_vectors() {
     );
     // Packed or alone, a text has one vector, here within what products of other sizes round.
     let alone = numbers(ok(&["embed", "--pooling", "last", "two"]).trim_end());
-    // As everywhere, a context of 0 is the model's own.
+    // A context of 0 is the model's own here too.
     assert_eq!(numbers(ok(&["embed", "--pooling", "last", "-c", "0", "two"]).trim_end()), alone);
     assert!(alone.iter().zip(&both[1]).all(|(a, b)| (a - b).abs() < 1e-2), "{alone:?}");
     let lines = weft_with(&["embed", "--pooling", "mean", "--json", "-"], b"one\ntwo\n").stdout;

@@ -257,7 +257,7 @@ fn a_server_that_would_be_open_to_all_does_not_start() {
     assert!(ran.code == Some(1) && ran.stderr.contains("another program listens there"), "{}", ran.stderr);
 }
 
-/// As a terminal that is closed asks, too.
+/// A terminal that is closed asks it to end, too, by SIGHUP.
 #[cfg(unix)]
 #[test]
 fn signals_end_it_in_order() {

@@ -192,18 +192,21 @@ fn gguf_files_that_are_no_adapter_are_refused() {
     assert!(refusal(&path).contains("adapter.lora.alpha is absent"));
 }
 
+/// What becomes of a PEFT folder whose configuration says otherwise at one key.
+fn changed(folder: &Folder, good: &Json, key: &str, value: Json) -> Result<Adapter, String> {
+    let mut config = good.clone();
+    config[key] = value;
+    std::fs::write(folder.at("adapter_config.json"), config.to_string()).unwrap();
+    Adapter::open(&folder.0, &base("qwen3")).map_err(|e| e.to_string())
+}
+
 #[test]
 fn peft_folders_that_are_broken_are_refused() {
     let folder = Folder::new("peft");
     let (weights, config) = (folder.at("adapter_model.safetensors"), folder.at("adapter_config.json"));
     adapter().write_peft(&folder.0, &base("qwen3"), "model").unwrap();
     let good: Json = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
-    let with = |key: &str, value: Json| {
-        let mut changed = good.clone();
-        changed[key] = value;
-        std::fs::write(&config, changed.to_string()).unwrap();
-        Adapter::open(&folder.0, &base("qwen3")).unwrap_err().to_string()
-    };
+    let with = |key: &str, value: Json| changed(&folder, &good, key, value).unwrap_err();
     assert!(with("use_dora", json!(true)).contains("use_dora true is not supported"));
     assert!(with("bias", json!("all")).contains("bias \"all\""));
     assert!(with("peft_type", json!("IA3")).contains("peft_type \"IA3\""));
@@ -227,10 +230,7 @@ fn peft_folders_that_are_broken_are_refused() {
         assert!(line.contains(key) && line.contains("not supported") && !line.contains('\n'), "{line}");
     }
     for (key, value) in [("init_lora_weights", json!("gaussian")), ("use_something_new", json!(false))] {
-        let mut changed = good.clone();
-        changed[key] = value;
-        std::fs::write(&config, changed.to_string()).unwrap();
-        Adapter::open(&folder.0, &base("qwen3")).unwrap();
+        changed(&folder, &good, key, value).unwrap();
     }
     // The strength is lora_alpha by a rank that is not there.
     let line = with("r", json!(64));
@@ -262,12 +262,7 @@ fn a_configuration_and_its_tensors_have_to_agree() {
     let config = folder.at("adapter_config.json");
     adapter().write_peft(&folder.0, &base("qwen3"), "model").unwrap();
     let good: Json = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
-    let with = |key: &str, value: Json| {
-        let mut changed = good.clone();
-        changed[key] = value;
-        std::fs::write(&config, changed.to_string()).unwrap();
-        Adapter::open(&folder.0, &base("qwen3")).map_err(|e| e.to_string())
-    };
+    let with = |key: &str, value: Json| changed(&folder, &good, key, value);
     let every = ["k_proj", "o_proj", "q_proj", "down_proj"];
     for (key, value) in [
         ("target_modules", json!("all-linear")),

@@ -126,7 +126,7 @@ fn the_file_decides() {
     assert!(!template.is_fallback() && template.has_thinking_switch());
     assert_eq!(template.render(&[], &ask(None)).unwrap(), "<b><e>");
     assert_eq!(template.render(&[], &ask(Some(false))).unwrap(), "<b>False<e>");
-    // As in llama.cpp, an empty one is none; it would leave nothing of a prompt.
+    // An empty one counts as none, as it does in llama.cpp; it would leave nothing of a prompt.
     meta.set("tokenizer.chat_template", Value::Str(String::new()));
     assert!(Template::from_metadata(&meta, "", "").unwrap().is_fallback());
     meta.set("tokenizer.chat_template", Value::Bool(true));

@@ -203,7 +203,8 @@ fn wrong_tensors() {
     // Out of order is unusual, but every tensor has its own bytes.
     let late = |offset| Raw::new(3, 2, 0).tensor("a", &[8], 0, offset).tensor("b", &[], 0, 0).data(96);
     assert_eq!(File::from_bytes(late(32).0).unwrap().tensor("b").unwrap().elements(), 1);
-    // This is what a header gives that says F16 where the data is F32: what is left over belongs to nobody, and llama.cpp refuses it too.
+    // This is what a header gives that says F16 where the data is F32: what is left over belongs to nobody, and llama.cpp
+    // refuses it too.
     assert!(late(64).error().starts_with("60 bytes before tensor \"a\" belong to no tensor"));
     assert!(one(&[8], 0, 32).starts_with("32 bytes before tensor \"w\" belong to no tensor"));
 }
